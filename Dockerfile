@@ -1,0 +1,25 @@
+ARG PYTHON_IMAGE=python:3.11-slim
+
+FROM ${PYTHON_IMAGE} AS libraries
+COPY requirements.txt /tmp/
+# Wheels only: no compiler is needed here, and no package runs code of its own while it is installed.
+RUN python -m venv /opt/breezesync \
+ && /opt/breezesync/bin/pip install --no-cache-dir --only-binary=:all: --require-hashes -r /tmp/requirements.txt
+
+FROM ${PYTHON_IMAGE}
+RUN useradd --system --uid 10001 --user-group --no-create-home --home-dir /nonexistent breezesync \
+ && printf '#!/bin/sh\nexec python -m worker "$@"\n' >/usr/local/bin/breezesync \
+ && chmod 755 /usr/local/bin/breezesync
+COPY --from=libraries /opt/breezesync /opt/breezesync
+ENV PATH=/opt/breezesync/bin:$PATH PYTHONPATH=/app PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+WORKDIR /app
+COPY config config
+COPY models models
+COPY scheduler scheduler
+COPY worker worker
+COPY sandbox sandbox
+# The file system is read-only when it runs: bytecode is made now or never.
+RUN python -m compileall -q /app
+USER 10001:10001
+EXPOSE 8700
+CMD ["uvicorn", "--factory", "worker.main:web", "--host", "0.0.0.0", "--port", "8700"]

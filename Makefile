@@ -1,0 +1,98 @@
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+BIN := .venv/bin
+STAMP := .venv/installed
+COMPOSE = $(shell if docker compose version >/dev/null 2>&1; then echo docker compose; else echo docker-compose; fi)
+UV = $(shell command -v uv || echo $(BIN)/uv)
+COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header $(LOCK_FLAGS) pyproject.toml
+
+.PHONY: help install run demo test check format up down secrets lock clean
+
+help: ## Show what there is to type
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(STAMP) ## Make .venv with everything a developer needs
+
+# Where the environment is missing, or older than the lock file. The project itself runs from the checkout.
+$(STAMP): requirements-dev.txt
+	@set -e; \
+	if [ ! -x $(BIN)/pip ]; then \
+	  for python in $(PYTHON) python3 python3.13 python3.12 python3.11; do \
+	    if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then found=$$python; break; fi; \
+	  done; \
+	  if [ -z "$$found" ]; then \
+	    echo "breezesync needs Python 3.11 or newer; python3 here is: $$(python3 --version 2>&1)." >&2; \
+	    echo "Install one, or name it: make install PYTHON=/path/to/python3.11" >&2; \
+	    exit 1; \
+	  fi; \
+	  $$found -m venv --clear .venv; \
+	fi
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@echo '$(CURDIR)' >"$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/breezesync.pth"
+	@printf '#!/bin/sh\nexec "%s/$(BIN)/python" -m worker "$$@"\n' '$(CURDIR)' >$(BIN)/breezesync
+	@chmod 755 $(BIN)/breezesync
+	@touch $@
+
+run: $(STAMP) ## Run everything on this machine, with the sandbox as provider; Ctrl-C stops it
+	@exec $(BIN)/breezesync run
+
+demo: $(STAMP) ## Play one user's whole life in under a minute, and see every step happen
+	@exec $(BIN)/breezesync run --demo
+
+test: $(STAMP) ## Run the tests, against real PostgreSQL, Valkey and SQLite
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(STAMP) ## Run all that CI runs: format, lint, types, imports, tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest
+
+format: $(STAMP) ## Format the code, and fix what lint can fix
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+up: secrets ## Build and start a fleet in Docker: 3 workers, 2 schedulers
+	$(COMPOSE) $(SANDBOX) up --detach --build --remove-orphans --scale worker=3 --scale scheduler=2
+	@echo "Up. It is ready when http://127.0.0.1:8700/readyz says so; the operator page's token is in secrets/operator_token."
+	@if [ -n "$(SANDBOX)" ]; then echo "The sandbox plays BreezeDoc. For the real one: your client's id and secret into" \
+	  "secrets/breezedoc_client_id and secrets/breezedoc_client_secret, and make up again."; fi
+
+down: secrets ## Stop the fleet; its data stays
+	$(COMPOSE) --env-file docker-compose.sandbox.env down --remove-orphans
+
+# The sandbox takes part for as long as the client is the one that only the sandbox knows.
+SANDBOX = $(shell if grep -qx sandbox-client secrets/breezedoc_client_id; then echo --env-file docker-compose.sandbox.env; fi)
+RANDOM_BASE64 = head -c 32 /dev/urandom | base64 | tr -d '\n'
+RANDOM_HEX = head -c 32 /dev/urandom | od -An -v -tx1 | tr -d ' \n'
+SECRETS := $(addprefix secrets/,postgres_password database_url encryption_keys connect_secret operator_token \
+  breezedoc_client_id breezedoc_client_secret)
+
+secrets: $(SECRETS)
+
+# Compose mounts each file as it is, and the user in the container is not its owner here: so the files can be read by
+# all, and the directory around them can be entered by its owner only.
+$(SECRETS): | secrets/.
+	@umask 022; set -o pipefail; { $(VALUE); } >$@.new && mv $@.new $@
+secrets/.:
+	@mkdir -m 700 secrets
+
+secrets/postgres_password secrets/connect_secret secrets/operator_token: VALUE = $(RANDOM_HEX)
+secrets/encryption_keys: VALUE = printf 'k1:' && $(RANDOM_BASE64)
+secrets/breezedoc_client_id: VALUE = printf sandbox-client
+secrets/breezedoc_client_secret: VALUE = printf sandbox-secret
+secrets/database_url: VALUE = printf 'postgresql+psycopg://breezesync:%s@postgres:5432/breezesync' "$$(cat secrets/postgres_password)"
+secrets/database_url: | secrets/postgres_password
+
+lock: $(STAMP) $(filter $(BIN)/uv,$(UV)) ## Pin the dependencies again; LOCK_FLAGS=--upgrade takes the newest
+	$(COMPILE) --extra embedded --group dev -o requirements-dev.txt
+	$(COMPILE) --extra embedded -c requirements-dev.txt -o requirements.txt
+
+$(BIN)/uv:
+	$(BIN)/pip install --quiet --disable-pip-version-check uv
+
+clean: ## Remove .venv, caches and the local database, never secrets/ or .env
+	rm -rf .venv var build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""From the environment to values: settings, provider profiles, logging."""

@@ -1,0 +1,176 @@
+"""How a provider's profile is read: TOML found by name, scalars overridden by the environment, faults named."""
+
+import re
+import tomllib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from models.connect_link import origin_of
+from models.provider import Column, Provider, Resource, View
+
+# A view is called provider_view: together they stay below PostgreSQL's 63 characters.
+name_pattern = r"[a-z][a-z0-9_]{0,29}"
+_part = r"[A-Za-z0-9_-]+"
+_field = r"[A-Za-z0-9_]+"
+_dotted = rf"{_field}(\.{_field})*"
+_volatile = rf"{_part}(\[\])*(\.{_part}(\[\])*)*(\.\*\?)?"
+_path = r"(/([A-Za-z0-9._~-]+|\{team\}))+"
+_scope = r"[!#-\[\]-~]+( [!#-\[\]-~]+)*"
+
+_tables = {"resources": Resource, "views": View, "columns": Column}
+_scalars = tuple(field.name for field in fields(Provider) if field.name not in ("name", *_tables))
+_urls = ("authorize_url", "token_url", "api_url", "revoke_url", "issuer")
+_scopes = ("scope", "refresh_scope")
+_rates = ("token_requests_per_minute", "api_requests_per_minute")
+_columns_of_every_view = {
+    "connection_id",
+    "user_id",
+    "account_id",
+    "external_id",
+    "first_seen_at",
+    "changed_at",
+    "data",
+}
+_off_when_empty = ("revoke_url", "issuer", "refresh_scope")
+
+
+class ProfileError(Exception):
+    """A profile that can't be used; `problems` has every reason, each with the variable or the place in the file."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+def profile_directories() -> tuple[Path, ...]:
+    """Where profiles are looked for, the working directory first."""
+    return Path("config/providers"), Path(__file__).parent / "providers"
+
+
+def override_variables(provider: str) -> dict[str, str]:
+    """The environment variables that override a profile's scalars, each with the field it sets."""
+    return {f"{provider.upper()}_{field.upper()}": field for field in _scalars}
+
+
+def means_off(variable: str, provider: str) -> bool:
+    """Whether this variable, set to nothing, says that there is none; otherwise it counts as unset."""
+    return override_variables(provider).get(variable) in _off_when_empty
+
+
+def read_profile(provider: str, overrides: Mapping[str, str], directories: Iterable[Path]) -> Provider:
+    """The profile of that name, its scalars overridden by variable. Raises `ProfileError` with every problem."""
+    path = next((found for place in directories if (found := place / f"{provider}.toml").is_file()), None)
+    if path is None:
+        raise ProfileError([f"PROVIDERS: there is no profile config/providers/{provider}.toml"])
+    try:
+        written = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as trouble:
+        raise ProfileError([f"{path}: {trouble}"]) from trouble
+    return build_provider(provider, str(path), written, overrides)
+
+
+def build_provider(provider: str, source: str, written: Mapping[str, object], overrides: Mapping[str, str]) -> Provider:
+    """What a profile's file and its overrides say, checked; `source` names the file in problems."""
+    variables = {field: name for name, field in override_variables(provider).items() if name in overrides}
+    overridden = {field: overrides[name] for field, name in variables.items()}
+    problems = [f"{source}: {where}: not a known field" for where in _find_unknown(written, Provider, "")]
+    faults: Iterable[tuple[str, str]]
+    try:
+        built = TypeAdapter(Provider).validate_python({**written, **overridden, "name": provider})
+        faults = find_faults(built)
+    except ValidationError as error:
+        faults = [(_locate(each["loc"]), each["msg"]) for each in error.errors(include_input=False)]
+    problems += [f"{variables.get(where, f'{source}: {where}')}: {what}" for where, what in faults]
+    if problems:
+        raise ProfileError(problems)
+    return replace(built, api_url=built.api_url.rstrip("/"))
+
+
+def find_faults(provider: Provider) -> Iterator[tuple[str, str]]:
+    """What types can't tell is wrong with a profile: where, and what is expected there."""
+    yield from _find_endpoint_faults(provider)
+    yield from _find_repeated("resources", (resource.name for resource in provider.resources))
+    for position, resource in enumerate(provider.resources):
+        yield from ((f"resources[{position}].{where}", what) for where, what in _find_resource_faults(resource))
+    yield from _find_repeated("views", (view.name for view in provider.views))
+    for position, view in enumerate(provider.views):
+        yield from ((f"views[{position}].{where}", what) for where, what in _find_view_faults(view, provider))
+
+
+def _find_endpoint_faults(provider: Provider) -> Iterator[tuple[str, str]]:
+    for field in _urls:
+        url = getattr(provider, field)
+        if (url or field not in _off_when_empty) and (origin_of(url) is None or "#" in url):
+            yield field, "expected an http(s) URL without user information and fragment"
+    if "?" in provider.api_url:
+        yield "api_url", "expected a URL without a query"
+    for field in _scopes:
+        if getattr(provider, field) and not re.fullmatch(_scope, getattr(provider, field)):
+            yield field, "expected scopes with one space between them"
+    for field in _rates:
+        if getattr(provider, field) < 1:
+            yield field, "expected at least 1"
+    if provider.grace_seconds < 0:
+        yield "grace_seconds", "expected no negative number"
+    if not re.fullmatch(_path, provider.account_path) or "{team}" in provider.account_path:
+        yield "account_path", "expected a path like /me"
+    for field in ("account_id", "account_email"):
+        if not getattr(provider, field):
+            yield field, "expected a field's name"
+
+
+def _find_resource_faults(resource: Resource) -> Iterator[tuple[str, str]]:
+    if not re.fullmatch(name_pattern, resource.name):
+        yield "name", "expected up to 30 small letters, digits and underscores"
+    if not re.fullmatch(_path, resource.path):
+        yield "path", "expected a path like /documents"
+    if resource.per_team is not ("{team}" in resource.path):
+        yield "per_team", "expected true with {team} in the path, and only then"
+    if not resource.id:
+        yield "id", "expected a field's name"
+    if not re.fullmatch(r"[!-~]*", resource.query) or set(resource.query) & set("#?"):
+        yield "query", "expected an encoded query without its question mark"
+    for entry in resource.volatile:
+        if not re.fullmatch(_volatile, entry):
+            yield "volatile", f"expected paths like files[].url or files[].*?, not {entry!r}"
+
+
+def _find_view_faults(view: View, provider: Provider) -> Iterator[tuple[str, str]]:
+    if not re.fullmatch(name_pattern, view.name):
+        yield "name", "expected up to 30 small letters, digits and underscores"
+    if provider.resource(view.resource) is None:
+        yield "resource", f"expected the name of a resource, not {view.resource!r}"
+    if not view.columns:
+        yield "columns", "expected at least one"
+    yield from _find_repeated("columns", (column.name for column in view.columns))
+    for position, column in enumerate(view.columns):
+        where = f"columns[{position}]"
+        if not re.fullmatch(name_pattern, column.name):
+            yield f"{where}.name", "expected up to 30 small letters, digits and underscores"
+        if column.name in _columns_of_every_view:
+            yield f"{where}.name", f"every view has its own {column.name!r}"
+        if not re.fullmatch(_dotted, column.path):
+            yield f"{where}.path", "expected a dotted path"
+        if column.where is not None and (column.type != "count" or not re.fullmatch(_field, column.where)):
+            yield f"{where}.where", "expected a field's name, with the type count only"
+
+
+def _find_repeated(where: str, names: Iterable[str]) -> Iterator[tuple[str, str]]:
+    yield from ((where, f"{name!r} stands there {times} times") for name, times in Counter(names).items() if times > 1)
+
+
+def _find_unknown(table: object, kind: type[Provider | Resource | View | Column], where: str) -> Iterator[str]:
+    known = {field.name for field in fields(kind)} - ({"name"} if kind is Provider else set())
+    for key, inner in table.items() if isinstance(table, Mapping) else ():
+        if key not in known:
+            yield f"{where}{key}"
+        for position, element in enumerate(inner if key in _tables and isinstance(inner, list) else ()):
+            yield from _find_unknown(element, _tables[key], f"{where}{key}[{position}].")
+
+
+def _locate(place: tuple[int | str, ...]) -> str:
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).removeprefix(".")

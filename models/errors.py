@@ -1,0 +1,26 @@
+"""The error tree: what a flow may raise, and what the queue does about it.
+
+    SyncError
+    ├── Transient    worth another try; may say how long to wait first
+    └── Permanent    no retry helps: the message becomes a dead letter at once
+
+A revoked grant, a refused code or a full budget is no error: flows return those as outcomes.
+"""
+
+from datetime import timedelta
+
+
+class SyncError(Exception):
+    """Anything that keeps a job from being done."""
+
+
+class Transient(SyncError):
+    """A passing trouble; `retry_after` is how long the other side asked us to wait, if it did."""
+
+    def __init__(self, message: str, retry_after: timedelta | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class Permanent(SyncError):
+    """A trouble that trying again cannot mend."""

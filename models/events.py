@@ -1,0 +1,205 @@
+"""What the outside may hear: every event type with its data, and the CloudEvents document around it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
+from typing import ClassVar, Literal
+
+type_prefix = "dev.breezesync."
+schema_version = 1
+
+Stream = Literal["events", "records"]
+FailureReason = Literal["denied", "code_rejected", "client_rejected", "account_mismatch", "answer_lost", "expired"]
+RevokedReason = Literal["access_revoked", "refresh_rejected", "refresh_expired", "rotation_lost"]
+Detector = Literal["api", "refresh"]
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionAuthorized:
+    type: ClassVar[str] = "connection.authorized"
+    account_id: str
+    email: str | None
+    scope: str | None
+    expires_at: datetime | None
+    reauthorized: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorizationFailed:
+    type: ClassVar[str] = "connection.authorization_failed"
+    authorization_id: str
+    reason: FailureReason
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionRefreshed:
+    type: ClassVar[str] = "connection.refreshed"
+    generation: int
+    expires_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReauthorizationRequired:
+    type: ClassVar[str] = "connection.reauthorization_required"
+    reason: RevokedReason
+    detected_by: Detector
+    connect_path: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionDisconnected:
+    type: ClassVar[str] = "connection.disconnected"
+    revoked_upstream: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AccessLimited:
+    type: ClassVar[str] = "connection.access_limited"
+    reason: Literal["plan_required"] = "plan_required"
+
+
+@dataclass(frozen=True, slots=True)
+class AccessRestored:
+    type: ClassVar[str] = "connection.access_restored"
+    reason: Literal["plan_required"] = "plan_required"
+
+
+@dataclass(frozen=True, slots=True)
+class SyncCompleted:
+    """`resources` maps a resource's name to its counts of created, updated, deleted and unchanged records."""
+
+    type: ClassVar[str] = "sync.completed"
+    run_id: str
+    resources: Mapping[str, Mapping[str, int]]
+    duration_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class SyncFailed:
+    type: ClassVar[str] = "sync.failed"
+    run_id: str
+    reason: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecordChanged:
+    """One record's change; `changed` names top-level fields, `initial` marks the first read of its resource."""
+
+    kind: Literal["created", "updated", "deleted"]
+    resource: str
+    external_id: str
+    changed: tuple[str, ...]
+    initial: bool
+
+    @property
+    def type(self) -> str:
+        return f"record.{self.kind}"
+
+
+@dataclass(frozen=True, slots=True)
+class ClientRejected:
+    type: ClassVar[str] = "provider.client_rejected"
+    client_id: str
+    error: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClientRecovered:
+    type: ClassVar[str] = "provider.client_recovered"
+    client_id: str
+    error: str
+    description: str
+
+
+Fact = (
+    ConnectionAuthorized
+    | AuthorizationFailed
+    | ConnectionRefreshed
+    | ReauthorizationRequired
+    | ConnectionDisconnected
+    | AccessLimited
+    | AccessRestored
+    | SyncCompleted
+    | SyncFailed
+    | RecordChanged
+    | ClientRejected
+    | ClientRecovered
+)
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """Whom an event is about; what has no connection yet names its own subject instead."""
+
+    provider: str
+    user_id: str = ""
+    connection_id: str = ""
+    other_subject: str = ""
+
+    @property
+    def subject(self) -> str:
+        return self.connection_id or self.other_subject
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """One event as it leaves: the fields of a stream entry, `document` being the CloudEvents JSON."""
+
+    id: str
+    stream: Stream
+    type: str
+    provider: str
+    user_id: str
+    connection_id: str
+    sequence: int
+    document: str
+
+
+def stream_of(fact: Fact) -> Stream:
+    """Records have a stream of their own, so that a flood of them never pushes a revocation out."""
+    return "records" if isinstance(fact, RecordChanged) else "events"
+
+
+def data_of(fact: Fact) -> dict[str, object]:
+    """The event's own data, as JSON values: times in ISO 8601, the counts of a sync by resource."""
+    own = {name: value for name, value in asdict(fact).items() if name != "kind"}
+    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in own.items()}
+
+
+def field_names(fact: type[Fact]) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(fact) if field.name != "kind")
+
+
+def describe(fact: Fact, about: About, event_id: str, sequence: int, at: datetime) -> StoredEvent:
+    """The fact as a CloudEvents 1.0 document with its stream entry's fields (structured JSON mode, spec §3)."""
+    document = {
+        "specversion": "1.0",
+        "id": event_id,
+        "source": f"/breezesync/{about.provider}",
+        "type": type_prefix + fact.type,
+        "subject": about.subject,
+        "time": at.isoformat(),
+        "datacontenttype": "application/json",
+        "dataschema": f"urn:breezesync:schema:{fact.type}:{schema_version}",
+        "sequence": str(sequence),
+        "data": {
+            "provider": about.provider,
+            "user_id": about.user_id,
+            "connection_id": about.connection_id,
+            **data_of(fact),
+        },
+    }
+    return StoredEvent(
+        id=event_id,
+        stream=stream_of(fact),
+        type=fact.type,
+        provider=about.provider,
+        user_id=about.user_id,
+        connection_id=about.connection_id,
+        sequence=sequence,
+        document=json.dumps(document, separators=(",", ":"), ensure_ascii=False),
+    )

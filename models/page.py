@@ -1,0 +1,92 @@
+"""What an API answer means, and what stands on a page in any of the provider's page formats."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal, cast
+
+from models.token_response import HttpAnswer, NoAnswer, read_object, read_retry_after
+
+Paging = Literal["laravel", "laravel_resource", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The elements of one page and where it stands; `total` is the provider's count over all pages."""
+
+    elements: tuple[object, ...]
+    number: int
+    last: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unauthorized:
+    """401: this access token is not (or no longer) good."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forbidden:
+    """403: the account's plan or rights, never its token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """404: the account has no such resource."""
+
+
+@dataclass(frozen=True, slots=True)
+class Throttled:
+    """429: the account's budget is used up."""
+
+    retry_after: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Anything else: no answer, a server error, HTML, a redirect, a cut or senseless body."""
+
+    why: str
+    retry_after: timedelta | None = None
+
+
+ApiOutcome = Page | Unauthorized | Forbidden | Missing | Throttled | Failed
+
+
+def read_api_answer(answer: HttpAnswer | NoAnswer, paging: Paging, page: int, now: datetime) -> ApiOutcome:
+    """Decides what the answer to a GET of page `page` proves."""
+    if isinstance(answer, NoAnswer):
+        return Failed(answer.why)
+    retry_after = read_retry_after(answer.headers, now)
+    match answer.status:
+        case 200 if not answer.complete:
+            return Failed("the body was cut off or too large")
+        case 200:
+            return _read_page(read_object(answer.body), paging, page)
+        case 401:
+            return Unauthorized()
+        case 403:
+            return Forbidden()
+        case 404:
+            return Missing()
+        case 429:
+            return Throttled(retry_after or timedelta(seconds=60))
+        case status:
+            return Failed(f"HTTP {status}", retry_after)
+
+
+def _read_page(body: dict[str, object] | None, paging: Paging, page: int) -> Page | Failed:
+    if body is None:
+        return Failed("the body is no JSON object")
+    if paging == "none":
+        inner = body.get("data")
+        return Page((inner if isinstance(inner, dict) else body,), 1, 1, 1)
+    numbers = body if paging == "laravel" else body.get("meta")
+    elements = body.get("data")
+    if not isinstance(numbers, dict) or not isinstance(elements, list):
+        return Failed("the body is no page")
+    current, last, total = (numbers.get(name) for name in ("current_page", "last_page", "total"))
+    if not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in (current, last, total)):
+        return Failed("the page's numbers are missing or senseless")
+    if current != page:
+        return Failed(f"page {page} was asked for, page {current} came")
+    return Page(tuple(elements), page, max(cast(int, last), 1), cast(int, total))

@@ -1,0 +1,139 @@
+"""A provider profile: its endpoints, its dialect of OAuth, what can be read from it and how that is shown."""
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from models.page import Paging
+from models.secrets import Secret
+
+TokenBody = Literal["json", "form"]
+ClientAuth = Literal["body", "basic"]
+RefreshReuse = Literal["harmless", "family_revoked", "grace"]
+ColumnType = Literal["text", "integer", "number", "boolean", "time", "date", "count"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resource:
+    """One kind of record and where it is read.
+
+    `path` is appended to the API's URL; with `per_team` it holds `{team}` and is read once per team id. `query`,
+    already encoded, goes with every page. `id` is the field that names a record. `volatile` names what no change is
+    read from, as dotted paths in which `name[]` goes into every element of a list; a last part `*?` means every URL
+    below, from its question mark on (see `unsign`).
+    """
+
+    name: str
+    path: str
+    paging: Paging = "none"
+    id: str = "id"
+    volatile: tuple[str, ...] = ()
+    query: str = ""
+    per_team: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """A field of a record as a column of a view.
+
+    `path` is dotted. A `time` is an ISO 8601 instant and a `date` a day, both text in the record. A `count` is the
+    number of elements of the list at `path`; with `where`, of those whose field of that name is not null.
+    """
+
+    name: str
+    path: str
+    type: ColumnType = "text"
+    where: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """The live records of one resource as a table that an application can query."""
+
+    name: str
+    resource: str
+    columns: tuple[Column, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provider:
+    """Everything that tells one provider from another.
+
+    `api_url` has no trailing slash. An empty `revoke_url` or `issuer` means that there is none, an empty
+    `refresh_scope` that none is sent. `refresh_reuse` says what a refresh token presented again does:
+    nothing, the end of its family, or nothing within `grace_seconds` and the end of its family after.
+    `account_path`, `account_id` and `account_email` say which answer, and which of its fields, name the account.
+    """
+
+    name: str
+    authorize_url: str
+    token_url: str
+    api_url: str
+    revoke_url: str = ""
+    issuer: str = ""
+    scope: str = ""
+    refresh_scope: str = ""
+    token_body: TokenBody = "form"  # noqa: S105 - a format
+    client_auth: ClientAuth = "body"
+    pkce: bool = True
+    refresh_reuse: RefreshReuse = "family_revoked"
+    grace_seconds: int = 0
+    token_requests_per_minute: int = 60
+    api_requests_per_minute: int = 60
+    account_path: str = "/me"
+    account_id: str = "id"
+    account_email: str = "email"
+    resources: tuple[Resource, ...] = ()
+    views: tuple[View, ...] = ()
+
+    def resource(self, name: str) -> Resource | None:
+        """The resource of that name, if the profile has it."""
+        return next((resource for resource in self.resources if resource.name == name), None)
+
+    def view_name(self, view: View) -> str:
+        """What the view is called in the database."""
+        return f"{self.name}_{view.name}"
+
+    def authorize_url_for(self, client_id: str, redirect_uri: str, state: str, challenge: str | None) -> str:
+        """Where to send the browser (RFC 6749 §4.1.1), with an S256 challenge where one is given (RFC 7636 §4.3).
+
+        A query that the profile's URL brings along stays, but for the parameters set here; a fragment goes.
+        """
+        asked = {
+            "response_type": "code",
+            "client_id": client_id,
+            "redirect_uri": redirect_uri,
+            **({"scope": self.scope} if self.scope else {}),
+            "state": state,
+        }
+        if challenge is not None:
+            asked |= {"code_challenge": challenge, "code_challenge_method": "S256"}
+        url = urlsplit(self.authorize_url)
+        brought = [pair for pair in parse_qsl(url.query, keep_blank_values=True) if pair[0] not in asked]
+        return urlunsplit(url._replace(query=urlencode([*brought, *asked.items()]), fragment=""))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OAuthClient:
+    """Who we are to a provider (RFC 6749 §2.2), and the one place it sends its users back to."""
+
+    provider: str
+    client_id: str
+    client_secret: Secret
+    redirect_uri: str
+
+
+def unsign(value: object) -> object:
+    """The value with every http(s) URL in it cut before its query, at any depth.
+
+    A pre-signed URL names its object in the path and carries signature and expiry in the query, so another object
+    is still a change and another signature is none.
+    """
+    if isinstance(value, str):
+        return re.sub(r"\?.*", "", value, flags=re.DOTALL) if re.match(r"https?://", value) else value
+    if isinstance(value, list):
+        return [unsign(element) for element in value]
+    if isinstance(value, dict):
+        return {key: unsign(inner) for key, inner in value.items()}
+    return value

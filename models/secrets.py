@@ -1,0 +1,70 @@
+"""Texts that must not be seen: a secret in the open and a secret under seal, two types so they never mix."""
+
+import hmac
+from typing import NoReturn, Self, final
+
+
+class _Veiled:
+    """A text that prints as `***`, compares in constant time, never changes and never leaves the process."""
+
+    __slots__ = ("_text",)
+    _text: str
+
+    def __init__(self, text: str) -> None:
+        object.__setattr__(self, "_text", text)
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"{type(self).__name__} is frozen")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"{type(self).__name__} is frozen")
+
+    def __repr__(self) -> str:
+        return "***"
+
+    def __format__(self, spec: str) -> str:
+        return "***"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, type(self)):
+            return NotImplemented
+        return hmac.compare_digest(_encode(self._text), _encode(other._text))
+
+    def __hash__(self) -> int:
+        return hash((type(self), self._text))
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError(f"{type(self).__name__} is not to be pickled")
+
+
+@final
+class Secret(_Veiled):
+    """A secret in the open: a token, a code, a client secret, a key, a URL that holds a password."""
+
+    __slots__ = ()
+
+    def reveal(self) -> str:
+        """Return the text itself. Call it where the text leaves for its destination and nowhere earlier."""
+        return self._text
+
+
+@final
+class Sealed(_Veiled):
+    """A secret under seal, as it is stored; only a vault that holds its key opens it."""
+
+    __slots__ = ()
+
+    @property
+    def text(self) -> str:
+        """The stored form, `v1.<key id>.<base64url>`."""
+        return self._text
+
+
+def _encode(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")

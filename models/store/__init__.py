@@ -1,0 +1,5 @@
+"""The only SQL: short transactions over the schema, one room a table, the same on SQLite and PostgreSQL."""
+
+from models.store.transaction import Store, Transaction, open_engine
+
+__all__ = ["Store", "Transaction", "open_engine"]

@@ -1,0 +1,80 @@
+"""Authorizations: begun, found by their state once, leased while their code is exchanged."""
+
+from datetime import datetime
+
+from sqlalchemy import Connection as SqlConnection
+from sqlalchemy import insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from models.authorization import Authorization, Step
+from models.secrets import Sealed
+from models.store.rows import from_authorization, names_of, table_of, to_authorization
+from models.tables import AuthorizationRow
+
+table = table_of(AuthorizationRow)
+columns = [table.c[name] for name in names_of(Authorization)]
+
+
+class Authorizations:
+    def __init__(self, sql: SqlConnection) -> None:
+        self.sql = sql
+
+    def add(self, authorization: Authorization, link_hash: str) -> bool:
+        """Begins it; False where the link with this hash began one before."""
+        values = from_authorization(authorization) | {"link_hash": link_hash}
+        try:
+            with self.sql.begin_nested():
+                self.sql.execute(insert(table).values(**values))
+        except IntegrityError:
+            return False
+        return True
+
+    def get(self, authorization_id: str) -> Authorization | None:
+        return self._one(select(*columns).where(table.c.id == authorization_id))
+
+    def lock(self, authorization_id: str) -> Authorization | None:
+        return self._one(select(*columns).where(table.c.id == authorization_id).with_for_update())
+
+    def by_state(self, state_hash: str) -> Authorization | None:
+        return self._one(select(*columns).where(table.c.state_hash == state_hash))
+
+    def newest_of_browser(self, provider: str, browser_hash: str, now: datetime) -> Authorization | None:
+        """The newest flow this browser has open: all that names it when a provider answers without `state`."""
+        query = select(*columns).where(
+            table.c.provider == provider,
+            table.c.browser_hash == browser_hash,
+            table.c.step == Step.started.value,
+            table.c.expires_at > now,
+        )
+        return self._one(query.order_by(table.c.created_at.desc()).limit(1))
+
+    def take_code(self, authorization: Authorization, code: Sealed, now: datetime) -> bool:
+        """Uses the state up and keeps the code, in one statement; False where somebody was first or it is too late."""
+        statement = (
+            update(table)
+            .where(
+                table.c.id == authorization.id,
+                table.c.step == Step.started.value,
+                table.c.expires_at > now,
+            )
+            .values(step=Step.received.value, code=code, code_received_at=now, due_at=now)
+        )
+        return self.sql.execute(statement).rowcount == 1
+
+    def save(self, authorization: Authorization) -> None:
+        """Writes the whole authorization; its row lock is held by the caller."""
+        values = from_authorization(authorization) | {"claimed_until": None}
+        self.sql.execute(update(table).where(table.c.id == authorization.id).values(**values))
+
+    def _one(self, query: object) -> Authorization | None:
+        row = self.sql.execute(query).mappings().first()  # type: ignore[call-overload]
+        return to_authorization(row) if row else None
+
+    def end(self, authorization_id: str, step: Step, reason: str, description: str, now: datetime) -> bool:
+        """Ends a started flow by the provider's error, in one statement; False where somebody was first."""
+        statement = (
+            update(table)
+            .where(table.c.id == authorization_id, table.c.step == Step.started.value, table.c.expires_at > now)
+            .values(step=step.value, reason=reason, description=description, verifier=None, due_at=None)
+        )
+        return self.sql.execute(statement).rowcount == 1

@@ -1,0 +1,56 @@
+"""Connections: found, locked, saved."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection as SqlConnection
+from sqlalchemy import insert, select, update
+
+from models.connection import Connection
+from models.store.rows import from_connection, names_of, table_of, to_connection
+from models.tables import ConnectionRow
+
+table = table_of(ConnectionRow)
+columns = [table.c[name] for name in names_of(Connection)]
+
+
+class Connections:
+    def __init__(self, sql: SqlConnection) -> None:
+        self.sql = sql
+
+    def get(self, connection_id: str) -> Connection | None:
+        row = self.sql.execute(select(*columns).where(table.c.id == connection_id)).mappings().first()
+        return to_connection(row) if row else None
+
+    def lock(self, connection_id: str) -> Connection | None:
+        """The connection, nobody else writing it until this transaction ends; to be locked before its credential."""
+        query = select(*columns).where(table.c.id == connection_id).with_for_update()
+        row = self.sql.execute(query).mappings().first()
+        return to_connection(row) if row else None
+
+    def lock_account(self, provider: str, user_id: str, account_id: str) -> Connection | None:
+        query = (
+            select(*columns)
+            .where(table.c.provider == provider, table.c.user_id == user_id, table.c.account_id == account_id)
+            .with_for_update()
+        )
+        row = self.sql.execute(query).mappings().first()
+        return to_connection(row) if row else None
+
+    def add(self, connection: Connection) -> None:
+        self.sql.execute(insert(table).values(**from_connection(connection)))
+
+    def save(self, connection: Connection, generation: int) -> bool:
+        """Writes the connection if it still stands at `generation`; False means that a newer truth is there."""
+        values = from_connection(connection) | {"refresh_claimed_until": None, "sync_claimed_until": None}
+        statement = update(table).where(table.c.id == connection.id, table.c.generation == generation)
+        return self.sql.execute(statement.values(**values)).rowcount == 1
+
+    def find(
+        self, *, user_id: str | None = None, provider: str | None = None, status: str | None = None, limit: int = 1000
+    ) -> Sequence[Connection]:
+        query = select(*columns).order_by(table.c.created_at, table.c.id).limit(limit)
+        wanted = {table.c.user_id: user_id, table.c.provider: provider, table.c.status: status}
+        for column, value in wanted.items():
+            if value is not None:
+                query = query.where(column == value)
+        return [to_connection(row) for row in self.sql.execute(query).mappings()]

@@ -1,0 +1,21 @@
+"""The one statement that SQLite and PostgreSQL spell through different classes: insert, or update what is there."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import ColumnElement, Table
+from sqlalchemy import Connection as SqlConnection
+from sqlalchemy.dialects import postgresql, sqlite
+
+
+def insert_or_update(
+    sql: SqlConnection,
+    table: Table,
+    values: Mapping[str, object],
+    changes: Mapping[str, Any],
+    where: ColumnElement[bool] | None = None,
+) -> Any:
+    """Inserts `values`; where the primary key is there, applies `changes` to it (if `where` holds)."""
+    build = postgresql.insert if sql.dialect.name == "postgresql" else sqlite.insert
+    key = list(table.primary_key.columns)
+    return build(table).values(**values).on_conflict_do_update(index_elements=key, set_=dict(changes), where=where)

@@ -1,0 +1,77 @@
+"""What is due: claimed for a while by the sweep that saw it first, so that several sweeps don't send it twice."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Table, or_, select, update
+from sqlalchemy import Connection as SqlConnection
+
+from models import messages
+from models.store.rows import table_of
+from models.tables import AuthorizationRow, ConnectionRow
+
+connections = table_of(ConnectionRow)
+authorizations = table_of(AuthorizationRow)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of due work: where its time stands, where its claim stands, and the message that does it."""
+
+    table: Table
+    due_at: ColumnElement[Any]
+    claimed_until: ColumnElement[Any]
+    message: Callable[[str], messages.Message]
+
+
+kinds: tuple[Kind, ...] = (
+    Kind(authorizations, authorizations.c.due_at, authorizations.c.claimed_until, messages.exchange_code),
+    Kind(connections, connections.c.refresh_due_at, connections.c.refresh_claimed_until, messages.refresh_token),
+    Kind(connections, connections.c.sync_due_at, connections.c.sync_claimed_until, messages.sync_connection),
+)
+
+
+class Due:
+    def __init__(self, sql: SqlConnection) -> None:
+        self.sql = sql
+
+    def claim(self, kind: Kind, now: datetime, until: datetime, limit: int) -> Sequence[messages.Message]:
+        """Takes what is due, the oldest first, and what was claimed so long ago that the claim ran out."""
+        claimable = or_(kind.claimed_until.is_(None), kind.claimed_until <= now)
+        due = (
+            select(kind.table.c.id)
+            .where(kind.due_at <= now, claimable)
+            .order_by(kind.due_at)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        )
+        statement = update(kind.table).where(kind.table.c.id.in_(due)).values({kind.claimed_until: until})
+        rows = self.sql.execute(statement.returning(kind.table.c.id, kind.due_at)).all()
+        return [kind.message(row[0]) for row in sorted(rows, key=lambda row: row[1])]
+
+    def count(self, kind: Kind, now: datetime) -> int:
+        return len(self.sql.execute(select(kind.table.c.id).where(kind.due_at <= now)).all())
+
+    def void_claims(self) -> int:
+        """Gives every claim back: the queue that held the messages is gone or was emptied."""
+        freed = 0
+        for kind in kinds:
+            statement = update(kind.table).where(kind.claimed_until.is_not(None))
+            freed += self.sql.execute(statement.values({kind.claimed_until: None})).rowcount
+        return freed
+
+    def expire_authorizations(self, now: datetime, limit: int) -> Sequence[str]:
+        """Makes authorizations whose time ran out at the provider due, so that an actor ends them as expired."""
+        late = (
+            select(authorizations.c.id)
+            .where(
+                authorizations.c.step == "started",
+                authorizations.c.expires_at <= now,
+                authorizations.c.due_at.is_(None),
+            )
+            .limit(limit)
+        )
+        statement = update(authorizations).where(authorizations.c.id.in_(late)).values(due_at=now)
+        return list(self.sql.execute(statement.returning(authorizations.c.id)).scalars())

@@ -1,0 +1,69 @@
+"""The journal: what was decided about a connection and why, and every call that was made for it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection as SqlConnection
+from sqlalchemy import delete, insert, select
+
+from models.store.rows import table_of
+from models.tables import DecisionRow, RequestLogRow
+
+decisions = table_of(DecisionRow)
+requests = table_of(RequestLogRow)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One decision: a verb in the past tense and its evidence."""
+
+    at: datetime
+    verb: str
+    evidence: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One call made for a user; status 0 where no answer came."""
+
+    at: datetime
+    connection_id: str
+    method: str
+    path: str
+    status: int
+    duration_ms: int
+
+
+class Journal:
+    def __init__(self, sql: SqlConnection) -> None:
+        self.sql = sql
+
+    def decide(self, subject: str, now: datetime, verb: str, **evidence: object) -> None:
+        """Notes a decision about a connection or authorization in the transaction that carries it out."""
+        kept = {name: value for name, value in evidence.items() if value not in (None, "")}
+        self.sql.execute(insert(decisions).values(subject=subject, at=now, verb=verb, evidence=kept))
+
+    def decisions_of(self, subject: str, limit: int = 50) -> Sequence[Decision]:
+        """The newest decisions, the oldest of them first."""
+        query = (
+            select(decisions.c.at, decisions.c.verb, decisions.c.evidence)
+            .where(decisions.c.subject == subject)
+            .order_by(decisions.c.position.desc())
+            .limit(limit)
+        )
+        return [Decision(*row) for row in reversed(self.sql.execute(query).all())]
+
+    def log(self, calls: Sequence[Request]) -> None:
+        if calls:
+            self.sql.execute(insert(requests), [asdict(call) for call in calls])
+
+    def calls_of(self, connection_id: str, limit: int = 20) -> Sequence[Request]:
+        columns = [requests.c[name] for name in Request.__slots__]
+        query = select(*columns).where(requests.c.connection_id == connection_id)
+        rows = self.sql.execute(query.order_by(requests.c.position.desc()).limit(limit)).all()
+        return [Request(*row) for row in reversed(rows)]
+
+    def prune(self, before: datetime) -> None:
+        self.sql.execute(delete(requests).where(requests.c.at < before))
+        self.sql.execute(delete(decisions).where(decisions.c.at < before))

@@ -1,0 +1,100 @@
+"""The outbox: events appended with their sequence, and taken in order to be published."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import uuid4
+
+from sqlalchemy import Connection as SqlConnection
+from sqlalchemy import func, insert, select, update
+
+from models.events import About, Fact, StoredEvent, describe, stream_of
+from models.store.dialect import insert_or_update
+from models.store.rows import table_of
+from models.tables import CounterRow, EventRow, LeaseRow
+
+table = table_of(EventRow)
+counters = table_of(CounterRow)
+leases = table_of(LeaseRow)
+entry = [
+    table.c[name] for name in ("id", "stream", "type", "provider", "user_id", "connection_id", "sequence", "document")
+]
+
+
+class Outbox:
+    def __init__(self, sql: SqlConnection) -> None:
+        self.sql = sql
+
+    def append(self, about: About, facts: Sequence[Fact], now: datetime) -> None:
+        """Writes events beside the state they tell of; a subject's sequence has neither gaps nor repeats."""
+        for stream in sorted({stream_of(fact) for fact in facts}):
+            chosen = [fact for fact in facts if stream_of(fact) == stream]
+            first = self._count_up(about.subject, stream, len(chosen)) - len(chosen) + 1
+            described = [describe(fact, about, uuid4().hex, first + i, now) for i, fact in enumerate(chosen)]
+            rows = [
+                {name: getattr(event, name) for name in StoredEvent.__slots__}
+                | {"subject": about.subject, "created_at": now}
+                for event in described
+            ]
+            self.sql.execute(insert(table), rows)
+
+    def _count_up(self, subject: str, stream: str, by: int) -> int:
+        """The counter's row lock is held until the commit: sequence order is commit order."""
+        statement = insert_or_update(
+            self.sql, counters, {"subject": subject, "stream": stream, "value": by}, {"value": counters.c.value + by}
+        )
+        return int(self.sql.execute(statement.returning(counters.c.value)).scalar_one())
+
+    def lease(self, owner: str, now: datetime, until: datetime) -> bool:
+        """Makes `owner` the only publisher until then; False where another one is."""
+        held = {"name": "publish", "owner": owner, "until": until}
+        statement = insert_or_update(
+            self.sql,
+            leases,
+            held,
+            {"owner": owner, "until": until},
+            where=(leases.c.until <= now) | (leases.c.owner == owner),
+        )
+        return self.sql.execute(statement.returning(leases.c.owner)).first() is not None
+
+    def release(self, owner: str, now: datetime) -> None:
+        key = (leases.c.name == "publish") & (leases.c.owner == owner)
+        self.sql.execute(update(leases).where(key).values(until=now))
+
+    def unpublished(self, limit: int) -> Sequence[tuple[int, StoredEvent]]:
+        """The oldest events that have not left, with their positions, in the order in which they are to leave."""
+        query = (
+            select(table.c.position, *entry)
+            .where(table.c.published_at.is_(None))
+            .order_by(table.c.position)
+            .limit(limit)
+        )
+        return [(row[0], StoredEvent(*row[1:])) for row in self.sql.execute(query)]
+
+    def mark_published(self, positions: Sequence[int], now: datetime) -> None:
+        self.sql.execute(update(table).where(table.c.position.in_(positions)).values(published_at=now))
+
+    def backlog(self) -> tuple[int, datetime | None]:
+        """How many events have not left, and when the oldest of them happened."""
+        query = select(func.count(), func.min(table.c.created_at)).where(table.c.published_at.is_(None))
+        count, oldest = self.sql.execute(query).one()
+        return count, oldest
+
+    def read(
+        self, *, after: int = 0, type_: str | None = None, connection_id: str | None = None, limit: int = 100
+    ) -> Sequence[tuple[int, StoredEvent]]:
+        """Events after a position, oldest first."""
+        query = select(table.c.position, *entry).where(table.c.position > after)
+        if type_ is not None:
+            query = query.where(table.c.type == type_)
+        if connection_id is not None:
+            query = query.where(table.c.connection_id == connection_id)
+        rows = self.sql.execute(query.order_by(table.c.position).limit(limit))
+        return [(row[0], StoredEvent(*row[1:])) for row in rows]
+
+    def position_of(self, event_id: str) -> int | None:
+        return self.sql.execute(select(table.c.position).where(table.c.id == event_id)).scalar()
+
+    def republish_since(self, since: datetime) -> int:
+        """Lets the events since then leave once more, with the ids they had."""
+        statement = update(table).where(table.c.created_at >= since, table.c.published_at.is_not(None))
+        return self.sql.execute(statement.values(published_at=None)).rowcount

@@ -1,0 +1,43 @@
+"""Figures over the whole database, for `status`, metrics and the operator."""
+
+from datetime import datetime
+
+from sqlalchemy import Connection as SqlConnection
+from sqlalchemy import func, select
+
+from models.store.rows import table_of
+from models.tables import AuthorizationRow, ClientRow, ConnectionRow
+
+connections = table_of(ConnectionRow)
+authorizations = table_of(AuthorizationRow)
+clients = table_of(ClientRow)
+
+
+class Overview:
+    def __init__(self, sql: SqlConnection) -> None:
+        self.sql = sql
+
+    def connections_by_status(self) -> dict[str, int]:
+        query = select(connections.c.status, func.count()).group_by(connections.c.status)
+        return dict(self.sql.execute(query).tuples().all())
+
+    def due(self, now: datetime) -> dict[str, int]:
+        """How many refreshes, syncs and exchanges should already have been done."""
+        columns = {
+            "refreshes": connections.c.refresh_due_at,
+            "syncs": connections.c.sync_due_at,
+            "exchanges": authorizations.c.due_at,
+        }
+        return {
+            name: self.sql.execute(select(func.count()).where(column <= now)).scalar_one()
+            for name, column in columns.items()
+        }
+
+    def oldest_due(self, now: datetime) -> datetime | None:
+        columns = (connections.c.refresh_due_at, connections.c.sync_due_at, authorizations.c.due_at)
+        oldest = [self.sql.execute(select(func.min(column)).where(column <= now)).scalar() for column in columns]
+        return min((at for at in oldest if at is not None), default=None)
+
+    def rejected_clients(self) -> list[tuple[str, str, str]]:
+        query = select(clients.c.provider, clients.c.client_id, clients.c.rejected_error)
+        return [(p, c, e) for p, c, e in self.sql.execute(query.where(clients.c.rejected_at.is_not(None)))]

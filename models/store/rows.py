@@ -1,0 +1,41 @@
+"""How a row becomes one of the core's frozen values, and back."""
+
+from dataclasses import fields
+from typing import Any, cast
+
+from sqlalchemy import RowMapping, Table
+from sqlmodel import SQLModel
+
+from models.authorization import Authorization, Step
+from models.connection import Connection, Status
+from models.credential import Credential
+
+
+def table_of(row: type[SQLModel]) -> Table:
+    return cast(Table, row.__table__)  # type: ignore[attr-defined]  # SQLModel sets it on table classes
+
+
+def names_of(kind: type[Any]) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind))
+
+
+def to_connection(row: RowMapping) -> Connection:
+    return Connection(**dict(row) | {"status": Status(row["status"]), "team_ids": tuple(row["team_ids"])})
+
+
+def from_connection(connection: Connection) -> dict[str, object]:
+    values = {name: getattr(connection, name) for name in names_of(Connection)}
+    return values | {"status": connection.status.value, "team_ids": list(connection.team_ids)}
+
+
+def to_credential(row: RowMapping) -> Credential:
+    return Credential(**row)
+
+
+def to_authorization(row: RowMapping) -> Authorization:
+    return Authorization(**dict(row) | {"step": Step(row["step"]), "team_ids": tuple(row["team_ids"])})
+
+
+def from_authorization(authorization: Authorization) -> dict[str, object]:
+    values = {name: getattr(authorization, name) for name in names_of(Authorization)}
+    return values | {"step": authorization.step.value, "team_ids": list(authorization.team_ids)}

@@ -1,0 +1,166 @@
+"""Users, teams, and the shelves of records they own."""
+
+import itertools
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, TypeVar
+
+from sandbox.documents import Document, Invoice, Recipient, draft_document, draft_invoice
+
+Plan = Literal["free", "pro", "agency"]
+Item = TypeVar("Item")
+
+_DEFAULT_USERS: tuple[tuple[str, int, int, int, Plan], ...] = (
+    ("Ada", 12, 3, 4, "pro"),
+    ("Grace", 37, 5, 12, "agency"),
+    ("Linus", 1000, 25, 60, "pro"),
+    ("Edsger", 0, 0, 0, "pro"),
+    ("Barbara", 5, 1, 1, "free"),
+)
+
+
+class Shelf(Generic[Item]):
+    """Records by rising id, each drafted when it is first looked at."""
+
+    def __init__(self, draft: Callable[[int], Item]) -> None:
+        self._draft = draft
+        self._items: dict[int, Item | None] = {}
+        self.version = 0
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __contains__(self, item_id: int) -> bool:
+        return item_id in self._items
+
+    def place(self, ids: Iterable[int]) -> list[int]:
+        placed = list(ids)
+        self._items |= dict.fromkeys(placed)
+        self.version += 1
+        return placed
+
+    def take_away(self, item_id: int) -> None:
+        del self._items[item_id]
+        self.version += 1
+
+    def find(self, item_id: int) -> Item | None:
+        if item_id not in self._items:
+            return None
+        item = self._items[item_id]
+        if item is None:
+            item = self._items[item_id] = self._draft(item_id)
+        return item
+
+    def pick(self, ids: Iterable[int]) -> list[Item]:
+        found = (self.find(item_id) for item_id in ids)
+        return [item for item in found if item is not None]
+
+    def ids(self) -> list[int]:
+        return list(self._items)
+
+    def all(self) -> list[Item]:
+        return self.pick(self._items)
+
+
+@dataclass(slots=True)
+class Desk:
+    """What a user or a team works on."""
+
+    documents: Shelf[Document]
+    templates: Shelf[Document]
+    invoices: Shelf[Invoice]
+    recipients_cache: tuple[int, list[Recipient]] = (-1, [])
+
+    def recipients(self) -> list[Recipient]:
+        """Every recipient of every document, by rising id."""
+        version, recipients = self.recipients_cache
+        if version != self.documents.version:
+            recipients = [one for document in self.documents.all() for one in document.recipients]
+            self.recipients_cache = (self.documents.version, recipients)
+        return recipients
+
+
+@dataclass(slots=True)
+class User:
+    id: int
+    name: str
+    email: str
+    plan: Plan
+    desk: Desk
+    team_ids: set[int] = field(default_factory=set)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"id": self.id, "name": self.name, "email": self.email}
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            **self.to_json(),
+            "plan": self.plan,
+            "documents": len(self.desk.documents),
+            "templates": len(self.desk.templates),
+            "invoices": len(self.desk.invoices),
+            "team_ids": sorted(self.team_ids),
+        }
+
+
+@dataclass(slots=True)
+class Team:
+    id: int
+    name: str
+    owner_id: int
+    desk: Desk
+
+
+class Directory:
+    """All users and teams; ids of every kind count up and are never used again."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self.users: dict[int, User] = {}
+        self.teams: dict[int, Team] = {}
+        self._user_ids = itertools.count(1)
+        self._team_ids = itertools.count(1)
+        self._document_ids = itertools.count(1001)
+        self._invoice_ids = itertools.count(501)
+
+    def add_defaults(self) -> None:
+        for name, documents, templates, invoices, plan in _DEFAULT_USERS:
+            counts = {"documents": documents, "templates": templates, "invoices": invoices}
+            user = self.add_user(name, f"{name.lower()}@example.com", plan, **counts)
+            if plan == "agency":
+                self.add_team("Compilers", user, 8, 3)
+                self.add_team("Debugging", user, 15, 2)
+
+    def add_user(
+        self, name: str, email: str | None, plan: Plan, *, documents: int, templates: int, invoices: int
+    ) -> User:
+        user_id = next(self._user_ids)
+        address = email or f"user{user_id}@example.com"
+        user = User(user_id, name, address, plan, self._open_desk())
+        self.add_documents(user.desk, documents)
+        self.add_templates(user.desk, templates)
+        user.desk.invoices.place(itertools.islice(self._invoice_ids, invoices))
+        self.users[user_id] = user
+        return user
+
+    def add_team(self, name: str, owner: User, documents: int, templates: int) -> Team:
+        team = Team(next(self._team_ids), name, owner.id, self._open_desk())
+        self.add_documents(team.desk, documents)
+        self.add_templates(team.desk, templates)
+        self.teams[team.id] = team
+        owner.team_ids.add(team.id)
+        return team
+
+    def add_documents(self, desk: Desk, count: int) -> list[int]:
+        return desk.documents.place(itertools.islice(self._document_ids, count))
+
+    def add_templates(self, desk: Desk, count: int) -> list[int]:
+        return desk.templates.place(itertools.islice(self._document_ids, count))
+
+    def _open_desk(self) -> Desk:
+        now = self._now()
+        return Desk(
+            Shelf(lambda number: draft_document(number, now)),
+            Shelf(lambda number: draft_document(number, now, is_template=True)),
+            Shelf(lambda number: draft_invoice(number, now)),
+        )

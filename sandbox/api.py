@@ -1,0 +1,195 @@
+"""The API's endpoints: who asks, within which limit, on which plan, and what they get."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from sandbox.accounts import Desk, Shelf, Team, User
+from sandbox.answers import Answer, Request, answer_json, answer_problem, redirect
+from sandbox.documents import Document, Invoice, Recipient, sign_urls
+from sandbox.grants import AccessToken
+from sandbox.pages import Page, order_rows, read_page_number
+from sandbox.world import World
+
+PREFIXES = ("/api/", "/v1/")
+
+Key = Callable[[Any], float | str | None]
+Orders = Mapping[str, Key]
+
+_DOCUMENT_ORDERS: Orders = {"completed_at": lambda document: document.completed_at}
+_TEAM_DOCUMENT_ORDERS: Orders = {**_DOCUMENT_ORDERS, "created_at": lambda document: document.created_at}
+_TEAM_TEMPLATE_ORDERS: Orders = {
+    "created_at": lambda template: template.created_at,
+    "updated_at": lambda template: template.updated_at,
+}
+_RECIPIENT_ORDERS: Orders = {
+    "id": lambda recipient: recipient.id,
+    "completed_at": lambda recipient: recipient.completed_at,
+}
+_INVOICE_ORDERS: Orders = {
+    "created_at": lambda invoice: invoice.created_at,
+    "payment_due": lambda invoice: invoice.payment_due,
+}
+
+
+def find_token(world: World, request: Request) -> AccessToken | None:
+    """The live token of the Authorization header."""
+    scheme, _, value = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer":
+        return None
+    token = world.grants.find_access(value.strip())
+    return token if token is not None and token.is_live(world.clock.now()) else None
+
+
+def answer_api(world: World, request: Request, token: AccessToken | None) -> Answer:
+    """Laravel's order: who are you, are you within the limit, does your plan allow it, here it is."""
+    user = world.directory.users.get(token.family.user_id) if token is not None else None
+    if user is None:
+        return answer_problem(request, 401) if request.wants_json else redirect("/login")
+    now = world.clock.now()
+    world.counters.note_api(user.id, now)
+    allowance = world.windows.count(("user", user.id), world.settings.rate_limit, now)
+    if allowance is not None and allowance.retry_after is not None:
+        return answer_problem(request, 429, headers=allowance.headers)
+    answer = _answer_user(world, request, user)
+    if allowance is not None:
+        answer.headers.update(allowance.headers)
+    return answer
+
+
+def name_route(path: str) -> str:
+    """The path with its numbers left out, as the counters list it."""
+    return "/".join("{id}" if part.isdigit() else part for part in path.split("/"))
+
+
+def _answer_user(world: World, request: Request, user: User) -> Answer:  # noqa: PLR0912  # a table of routes
+    if user.plan == "free":
+        return answer_problem(request, 403, "API access requires a Pro or Agency plan.")
+    if request.method not in ("GET", "HEAD"):
+        text = f"The {request.method} method is not supported for route {request.path.strip('/')}."
+        return answer_problem(request, 405, f"{text} Supported methods: GET, HEAD.", {"allow": "GET, HEAD"})
+    match [int(part) if part.isdecimal() and len(part) < 12 else part for part in request.path.split("/")[2:]]:
+        case ["me"]:
+            return answer_json(200, user.to_json())
+        case ["documents"]:
+            return _list_shelf(world, request, user.desk.documents, _DOCUMENT_ORDERS)
+        case ["documents", int(number)]:
+            return _show_document(world, request, user, number, "documents")
+        case ["documents", int(number), "recipients"]:
+            document = user.desk.documents.find(number)
+            if document is None:
+                return _refuse_record(world, request, "Document", number, "documents")
+            return _list_recipients(request, document.recipients)
+        case ["templates"]:
+            return _list_shelf(world, request, user.desk.templates, {})
+        case ["templates", int(number)]:
+            return _show_document(world, request, user, number, "templates")
+        case ["recipients"]:
+            return _list_recipients(request, user.desk.recipients())
+        case ["invoices"]:
+            return _list_invoices(request, user.desk.invoices)
+        case ["invoices", int(number)]:
+            invoice = user.desk.invoices.find(number)
+            if invoice is None:
+                return _refuse_record(world, request, "Invoice", number, "invoices")
+            return answer_json(200, {"data": invoice.to_json()})
+        case ["teams", int(number), "documents"]:
+            team = _find_team(world, request, user, number)
+            if isinstance(team, Answer):
+                return team
+            return _list_shelf(world, request, team.desk.documents, _TEAM_DOCUMENT_ORDERS)
+        case ["teams", int(number), "templates"]:
+            team = _find_team(world, request, user, number)
+            if isinstance(team, Answer):
+                return team
+            return _list_shelf(world, request, team.desk.templates, _TEAM_TEMPLATE_ORDERS)
+        case _:
+            return answer_problem(request, 404, f"The route {request.path.strip('/')} could not be found.")
+
+
+def _list_shelf(world: World, request: Request, shelf: Shelf[Document], orders: Orders) -> Answer:
+    """A flat page; by id, newest first, unless asked otherwise."""
+    query = request.query if request.query_string else {}
+    descending = query.get("direction", "desc") != "asc"
+    key = orders.get(query.get("order_by", ""))
+    completed = query.get("completed") if "created_at" in orders else None
+    signature = sign_urls(world.clock.now())
+    rows: Sequence[Document]
+    if key is None and completed is None:
+        ids = shelf.ids()
+        if descending:
+            ids.reverse()
+        page = _open_page(request, query, len(ids))
+        rows = shelf.pick(page.cut(ids))
+    else:
+        documents = [one for one in shelf.all() if _is_wanted(one.completed_at, completed)]
+        ordered = order_rows(documents, key or (lambda document: document.id), descending=descending)
+        page = _open_page(request, query, len(ordered))
+        rows = page.cut(ordered)
+    return Answer(200, page.render_flat([document.render(signature) for document in rows]))
+
+
+def _list_recipients(request: Request, recipients: Sequence[Recipient]) -> Answer:
+    query = request.query
+    key = _RECIPIENT_ORDERS.get(query.get("order_by", "id"), _RECIPIENT_ORDERS["id"])
+    wanted = [one for one in recipients if _is_wanted(one.completed_at, query.get("completed"))]
+    ordered = order_rows(wanted, key, descending=query.get("direction", "desc") != "asc")
+    page = _open_page(request, query, len(ordered))
+    return _answer_collection(page, [recipient.to_json() for recipient in page.cut(ordered)])
+
+
+def _list_invoices(request: Request, shelf: Shelf[Invoice]) -> Answer:
+    query = request.query
+    key = _INVOICE_ORDERS.get(query.get("order_by", ""), lambda invoice: invoice.id)
+    status = query.get("status")
+    invoices = [one for one in shelf.all() if status in (None, one.status)]
+    ordered = order_rows(invoices, key, descending=query.get("direction", "desc") != "asc")
+    page = _open_page(request, query, len(ordered))
+    return _answer_collection(page, [invoice.to_json() for invoice in page.cut(ordered)])
+
+
+def _answer_collection(page: Page, rows: Sequence[dict[str, Any]]) -> Answer:
+    return Answer(200, page.render_collection([json.dumps(row, separators=(",", ":")).encode() for row in rows]))
+
+
+def _open_page(request: Request, query: Mapping[str, str], total: int) -> Page:
+    host = request.headers.get("host", "127.0.0.1")
+    return Page(f"http://{host}{request.path}", read_page_number(query.get("page")), total)
+
+
+def _is_wanted(completed_at: float | None, completed: str | None) -> bool:
+    if completed in ("true", "1"):
+        return completed_at is not None
+    if completed in ("false", "0"):
+        return completed_at is None
+    return True
+
+
+def _show_document(world: World, request: Request, user: User, number: int, kind: str) -> Answer:
+    shelf = user.desk.documents if kind == "documents" else user.desk.templates
+    document = shelf.find(number)
+    if document is None:
+        return _refuse_record(world, request, "Document", number, kind)
+    return Answer(200, document.render(sign_urls(world.clock.now())))
+
+
+def _find_team(world: World, request: Request, user: User, number: int) -> Team | Answer:
+    team = world.directory.teams.get(number)
+    if team is None:
+        return _refuse_missing(request, "Team", number)
+    if number not in user.team_ids:
+        return answer_problem(request, 403, "This action is unauthorized.")
+    return team
+
+
+def _refuse_record(world: World, request: Request, model: str, number: int, kind: str) -> Answer:
+    """403 for what is somebody else's, 404 for what is nobody's."""
+    desks: list[Desk] = [owner.desk for owner in world.directory.users.values()]
+    desks += [team.desk for team in world.directory.teams.values()]
+    if any(number in getattr(desk, kind) for desk in desks):
+        return answer_problem(request, 403, "This action is unauthorized.")
+    return _refuse_missing(request, model, number)
+
+
+def _refuse_missing(request: Request, model: str, number: int) -> Answer:
+    return answer_problem(request, 404, f"No query results for model [App\\Models\\{model}] {number}")

@@ -1,0 +1,167 @@
+"""Which endpoint a request reaches, and how it is played: latency, faults at their moment, counting."""
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from sandbox import api, consent, passport
+from sandbox.answers import Answer, Request, answer_json, answer_problem, redirect
+from sandbox.faults import Fault
+from sandbox.grants import Presentation
+from sandbox.switchboard import answer_control
+from sandbox.world import World
+
+CONTROL_PATH = "/_sandbox"
+
+
+@dataclass(slots=True)
+class Act:
+    """One request about to be played: its steps, and what faults and counters need to know of it."""
+
+    request: Request
+    route: str
+    steps: passport.Steps
+    on: str = ""
+    facts: Mapping[str, str] = field(default_factory=dict)
+    presentation: Presentation | None = None
+
+
+class App:
+    """Answers requests at once where nothing was switched to delay or spoil them, else in a coroutine."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def is_calm(self) -> bool:
+        settings = self.world.settings
+        return not (settings.latency_ms or settings.rotation_gap_ms or self.world.faults.active)
+
+    def answer_at_once(self, request: Request) -> Answer:
+        """Only while `is_calm`."""
+        act = self._stage(request)
+        return self._finish(act, _run(act.steps))
+
+    async def answer_in_time(self, request: Request) -> Answer:
+        """With latency, and with the faults that strike."""
+        act = self._stage(request)
+        if not act.on:
+            return self._finish(act, _run(act.steps))
+        await _sleep(self.world.settings.latency_ms)
+        return self._finish(act, await self._perform(act))
+
+    async def _perform(self, act: Act) -> Answer:
+        if (fault := self._take(act, "before")) is not None:
+            if fault.kind != "late":
+                return fault.spoil(act.request, None)
+            await _sleep(fault.delay_ms)
+        try:
+            while True:
+                if next(act.steps) == "checked":
+                    await _sleep(self.world.settings.rotation_gap_ms)
+                elif (fault := self._take(act, "middle")) is not None:
+                    if fault.kind != "late":
+                        return fault.spoil(act.request, None)
+                    await _sleep(fault.delay_ms)
+        except StopIteration as stop:
+            answer: Answer = stop.value
+        if (fault := self._take(act, "after")) is not None:
+            if fault.kind != "late":
+                return fault.spoil(act.request, answer)
+            await _sleep(fault.delay_ms)
+        return answer
+
+    def _take(self, act: Act, moment: str) -> Fault | None:
+        fault = self.world.faults.take(act.on, moment, act.facts)
+        if fault is not None and act.presentation is not None:
+            act.presentation.fault = fault.label
+        return fault
+
+    def _finish(self, act: Act, answer: Answer) -> Answer:
+        if act.on:
+            self.world.counters.note_answer(act.route, answer.status, answer.ending)
+        if act.presentation is not None:
+            act.presentation.answered_at = self.world.clock.now()
+        return answer
+
+    def _stage(self, request: Request) -> Act:
+        path = request.path
+        if path.startswith(api.PREFIXES):
+            return self._stage_api(request)
+        if path == "/oauth/token":
+            return self._stage_token(request)
+        if path == "/oauth/authorize":
+            facts = {"path": path, "client_id": request.query.get("client_id", "")}
+            facts["user_id"] = str(consent.find_user_id(self.world, request) or "")
+            return Act(request, path, _once(lambda: consent.answer_authorize(self.world, request)), "authorize", facts)
+        return Act(request, path, _once(lambda: self._answer_page(request)))
+
+    def _stage_api(self, request: Request) -> Act:
+        world = self.world
+        settings = world.settings
+        if not (settings.serve_api if request.path.startswith("/api/") else settings.serve_v1):
+            return Act(request, "not served", _once(lambda: answer_problem(request, 404, "Not Found")), "api")
+        token = api.find_token(world, request)
+        facts = {"path": request.path}
+        if token is not None:
+            facts |= {"user_id": str(token.family.user_id), "client_id": token.family.client_id}
+        steps = _once(lambda: api.answer_api(world, request, api.find_token(world, request)))
+        return Act(request, api.name_route(request.path), steps, "api", facts)
+
+    def _stage_token(self, request: Request) -> Act:
+        now = self.world.clock.now()
+        self.world.counters.note_token(now)
+        presentation, facts = passport.identify_presentation(self.world.grants, request.fields, now)
+        steps = self._answer_token(request, presentation or Presentation(now))
+        return Act(request, request.path, steps, "token", {"path": request.path, **facts}, presentation)
+
+    def _answer_token(self, request: Request, seen: Presentation) -> passport.Steps:
+        """The endpoint's throttle, keyed by IP, then the grant."""
+        world = self.world
+        if request.method != "POST":
+            return answer_problem(request, 405, "The GET method is not supported for route oauth/token.")
+        limit = world.settings.token_rate_limit
+        allowance = world.windows.count(("token", request.client_ip), limit, world.clock.now())
+        if allowance is not None and allowance.retry_after is not None:
+            seen.outcome = "throttled"
+            return answer_problem(request, 429, headers=allowance.headers)
+        answer = yield from passport.grant_tokens(world.grants, world.settings, request, seen, world.clock.now)
+        return answer if allowance is None else answer.with_headers(allowance.headers)
+
+    def _answer_page(self, request: Request) -> Answer:
+        path = request.path
+        if path == CONTROL_PATH or path.startswith(f"{CONTROL_PATH}/"):
+            return answer_control(self.world, request)
+        if path == "/login":
+            return consent.answer_login(self.world, request)
+        if path == "/logout":
+            return consent.answer_logout(self.world, request)
+        if path == "/":
+            return redirect(CONTROL_PATH)
+        if path == "/maintenance":
+            return answer_problem(request, 503)
+        if path == "/oauth/revoke" and self.world.settings.revocation_endpoint and request.method == "POST":
+            world = self.world
+            return passport.revoke_token(world.grants, world.settings, request, world.clock.now())
+        if path == "/healthz":
+            return answer_json(200, {"status": "ok"})
+        return answer_problem(request, 404, f"The route {path.strip('/')} could not be found.")
+
+
+def _once(answer: Callable[[], Answer]) -> passport.Steps:
+    """Steps without a pause."""
+    yield from ()
+    return answer()
+
+
+def _run(steps: Iterator[str]) -> Answer:
+    try:
+        while True:
+            next(steps)
+    except StopIteration as stop:
+        answer: Answer = stop.value
+        return answer
+
+
+async def _sleep(milliseconds: float) -> None:
+    if milliseconds:
+        await asyncio.sleep(milliseconds / 1000)

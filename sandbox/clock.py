@@ -1,0 +1,24 @@
+"""The sandbox's own time: real time plus whatever it was advanced by."""
+
+import time
+from datetime import UTC, datetime
+
+
+class Clock:
+    """Seconds since 1970, movable forwards."""
+
+    def __init__(self) -> None:
+        self.offset = 0.0
+
+    def now(self) -> float:
+        return time.time() + self.offset
+
+    def advance(self, seconds: float) -> None:
+        if seconds < 0:
+            raise ValueError("the clock only goes forwards")
+        self.offset += seconds
+
+
+def format_time(at: float) -> str:
+    """The way Laravel writes a time: UTC with six decimals and a Z."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -1,0 +1,189 @@
+"""The authorize endpoint: who is logged in, what is asked, and the redirect that carries the decision."""
+
+import re
+from dataclasses import dataclass
+from html import escape
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from sandbox.answers import Answer, Request, answer_html, redirect
+from sandbox.grants import Client
+from sandbox.look import draw_error, draw_page
+from sandbox.passport import KNOWN_SCOPES
+from sandbox.refusals import DENIED, RefusalError, refuse_scope
+from sandbox.world import World
+
+SESSION_COOKIE = "sandbox_session"
+LISTED_USERS = 50
+
+_CHALLENGE = re.compile(r"[A-Za-z0-9\-._~]{43,128}")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A valid authorization request."""
+
+    client: Client
+    redirect_uri: str
+    scope: tuple[str, ...]
+    state: str | None
+    challenge: str | None
+    challenge_method: str
+    prompt: str
+
+
+def read_request(world: World, query: dict[str, str]) -> Asked | Answer:
+    """The request, or the error page or redirect that it gets (RFC 6749 section 4.1.2.1)."""
+    client = world.grants.clients.get(query.get("client_id", ""))
+    if client is None:
+        return _refuse(401, "Unknown application", "No application with this client id exists here.")
+    redirect_uri = query.get("redirect_uri") or (client.redirect_uris[0] if len(client.redirect_uris) == 1 else "")
+    if redirect_uri not in client.redirect_uris:
+        return _refuse(
+            401, "Unknown redirect address", "The redirect address isn't one that this application registered."
+        )
+    if query.get("response_type") != "code":
+        return _refuse(400, "Unsupported request", "The response type has to be “code”.")
+    challenge = query.get("code_challenge") or None
+    method = query.get("code_challenge_method") or "plain"
+    if challenge is not None and (method not in ("S256", "plain") or not _CHALLENGE.fullmatch(challenge)):
+        return _refuse(400, "Bad code challenge", "The code challenge doesn't follow RFC 7636.")
+    state = query.get("state") or None
+    scope = tuple(sorted(set(query.get("scope", "").split())))
+    unknown = next((name for name in scope if name not in KNOWN_SCOPES), None)
+    if unknown is not None:
+        kept = state if world.settings.passport >= 13 else None
+        return redirect(_name_error(redirect_uri, kept, refuse_scope(unknown), world.settings.passport))
+    return Asked(client, redirect_uri, scope, state, challenge, method, query.get("prompt", ""))
+
+
+def find_user_id(world: World, request: Request) -> int | None:
+    """Who is logged in, by the session cookie."""
+    return world.sessions.get(request.cookies.get(SESSION_COOKIE, ""))
+
+
+def answer_authorize(world: World, request: Request) -> Answer:
+    """GET asks (or skips asking), POST decides."""
+    asked = read_request(world, request.query)
+    if isinstance(asked, Answer):
+        return asked
+    user_id = find_user_id(world, request)
+    if user_id is None or asked.prompt == "login":
+        if asked.prompt == "none":
+            return redirect(_name_need(world, asked, "login_required", "The user has to log in."))
+        return answer_html(200, _draw_login(world, f"/oauth/authorize?{request.query_string}", asked))
+    if request.method == "POST":
+        return redirect(decide(world, asked, user_id, allow=request.fields.get("decision") == "allow"))
+    now = world.clock.now()
+    known = world.grants.has_live_token(user_id, asked.client.id, asked.scope, now)
+    if known and asked.prompt != "consent":
+        return redirect(decide(world, asked, user_id, allow=True))
+    if asked.prompt == "none":
+        return redirect(_name_need(world, asked, "consent_required", "The user has to consent."))
+    return answer_html(200, _draw_consent(world, request, asked, user_id))
+
+
+def decide(world: World, asked: Asked, user_id: int, *, allow: bool) -> str:
+    """The redirect's URL after a user's yes, with a code, or no, with `access_denied`."""
+    if not allow:
+        denied = RefusalError("denied", 401, "access_denied", DENIED, "The user denied the request")
+        # Both generations were seen to send `message` here.
+        return _name_error(asked.redirect_uri, asked.state, denied, passport=12)
+    code = world.grants.issue_code(
+        asked.client.id,
+        user_id,
+        redirect_uri=asked.redirect_uri,
+        scope=asked.scope,
+        challenge=asked.challenge,
+        challenge_method=asked.challenge_method,
+        now=world.clock.now(),
+    )
+    return _extend(asked.redirect_uri, {"code": code} | ({"state": asked.state} if asked.state else {}))
+
+
+def authorize_as(world: World, url: str, user_id: int, *, allow: bool) -> str:
+    """Plays a logged-in user on the consent page of `url`; raises ValueError where only an error page shows."""
+    asked = read_request(world, dict(parse_qsl(urlsplit(url).query, keep_blank_values=True)))
+    if isinstance(asked, Answer):
+        if asked.status == 302:
+            return asked.headers["location"]
+        raise ValueError(f"the authorize page answers {asked.status}: unknown client, redirect URI or request")
+    return decide(world, asked, user_id, allow=allow)
+
+
+def answer_login(world: World, request: Request) -> Answer:
+    """The list of users to be; POST logs in and goes where the user was going."""
+    if request.method != "POST":
+        return answer_html(200, _draw_login(world, "/login", None))
+    chosen = str(request.fields.get("user_id", ""))
+    if not chosen.isdecimal() or int(chosen) not in world.directory.users:
+        return _refuse(404, "Unknown user", "No such user lives in this sandbox.")
+    intended = urlsplit(str(request.fields.get("intended", "")))
+    pairs = [pair for pair in parse_qsl(intended.query, keep_blank_values=True) if pair != ("prompt", "login")]
+    target = f"{intended.path}?{urlencode(pairs)}" if intended.path == "/oauth/authorize" else "/login"
+    cookie = f"{SESSION_COOKIE}={world.log_in(int(chosen))}; Path=/; HttpOnly; SameSite=Lax"
+    return redirect(target, headers={"set-cookie": cookie})
+
+
+def answer_logout(world: World, request: Request) -> Answer:
+    world.sessions.pop(request.cookies.get(SESSION_COOKIE, ""), None)
+    target = request.fields.get("intended", "")
+    to_authorize = isinstance(target, str) and target.startswith("/oauth/authorize?")
+    return redirect(
+        target if to_authorize else "/login", headers={"set-cookie": f"{SESSION_COOKIE}=; Path=/; Max-Age=0"}
+    )
+
+
+def _refuse(status: int, title: str, text: str) -> Answer:
+    return answer_html(status, draw_error(title, text))
+
+
+def _name_error(redirect_uri: str, state: str | None, refusal: RefusalError, passport: int) -> str:
+    return _extend(redirect_uri, ({"state": state} if state else {}) | refusal.payload(passport))
+
+
+def _name_need(world: World, asked: Asked, error: str, text: str) -> str:
+    refusal = RefusalError(error, 401, error, text)
+    return _name_error(asked.redirect_uri, asked.state, refusal, world.settings.passport)
+
+
+def _extend(uri: str, parameters: dict[str, str]) -> str:
+    return f"{uri}{'&' if '?' in uri else '?'}{urlencode(parameters)}"
+
+
+def _draw_login(world: World, intended: str, asked: Asked | None) -> str:
+    why = (
+        f"<p><b>{escape(asked.client.name)}</b> wants to connect. Who are you?</p>"
+        if asked is not None
+        else "<p>Who are you?</p>"
+    )
+    users = list(world.directory.users.values())
+    buttons = "".join(
+        f'<button class="full" id="login-{user.id}" name="user_id" value="{user.id}">{escape(user.name)} '
+        f"<span class=soft>{escape(user.email)} · {user.plan} · {len(user.desk.documents)} documents</span></button>"
+        for user in users[:LISTED_USERS]
+    )
+    more = f"<p class=soft>… and {len(users) - LISTED_USERS} more.</p>" if len(users) > LISTED_USERS else ""
+    return draw_page(
+        "Log in to BreezeDoc (sandbox)",
+        f'<div class="card"><h1>Log in to BreezeDoc</h1>{why}'
+        f'<form method="post" action="/login"><input type="hidden" name="intended" value="{escape(intended)}">'
+        f"{buttons}</form>{more}</div><p class=soft>A sandbox: no password, no real data.</p>",
+    )
+
+
+def _draw_consent(world: World, request: Request, asked: Asked, user_id: int) -> str:
+    user = world.directory.users[user_id]
+    here = escape(f"/oauth/authorize?{request.query_string}")
+    names = [name for name in asked.scope if name != "*"]
+    wants = ", ".join(escape(name) for name in names) or "your account, documents, templates, recipients and invoices"
+    return draw_page(
+        f"Connect {asked.client.name}",
+        f'<div class="card"><h1>{escape(asked.client.name)} wants access to your BreezeDoc account</h1>'
+        f"<p>It will be able to read {wants}.</p>"
+        f'<form method="post" action="{here}" class="choice">'
+        '<button id="deny" name="decision" value="deny">Deny</button>'
+        '<button id="allow" class="go" name="decision" value="allow">Allow</button></form></div>'
+        f'<form method="post" action="/logout" class="row"><span class=soft>Logged in as {escape(user.name)}, '
+        f'{escape(user.email)}</span><input type="hidden" name="intended" value="{here}">'
+        '<button id="switch">Be somebody else</button></form>',
+    )

@@ -1,0 +1,1 @@
+"""The scheduler: what is due is claimed and sent to the queue."""

@@ -1,0 +1,56 @@
+"""`python -m scheduler`: an APScheduler process that sweeps; any number of them may run."""
+
+import signal
+import sys
+from collections.abc import Callable
+from datetime import timedelta
+
+import structlog
+from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.schedulers.blocking import BlockingScheduler
+
+from config.logs import configure_logging
+from config.settings import SettingsError, read_settings
+from config.wiring import MessageQueue, build_broker, now, open_redis, open_store
+from models.errors import SyncError
+from scheduler.sweep import Prune, Sweep
+
+
+def main() -> int:
+    """Runs until SIGTERM or SIGINT; the pass under way is finished first."""
+    configure_logging()
+    try:
+        settings = read_settings(needs=frozenset())
+    except SettingsError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - an operator reads this
+        return 1
+    store = open_store(settings)
+    queue = MessageQueue(build_broker(settings), open_redis(settings.redis_url))
+    scheduler = BlockingScheduler(executors={"default": ThreadPoolExecutor(2)}, timezone="UTC")
+    repeat(scheduler, Sweep(store, queue, now), settings.sweep_interval)
+    repeat(scheduler, Prune(store, now), timedelta(hours=1))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: scheduler.shutdown(wait=False))
+    scheduler.start()
+    store.close()
+    return 0
+
+
+def repeat(scheduler: BlockingScheduler, job: Callable[[], object], interval: timedelta) -> None:
+    """Runs the job at the interval, one at a time; a pass that fails is logged, and the next one tries again."""
+    log = structlog.get_logger("scheduler")
+    name = type(job).__name__.lower()
+
+    def run() -> None:
+        try:
+            job()
+        except SyncError as error:
+            log.warning(f"{name}.failed", error=str(error))
+
+    scheduler.add_job(
+        run, "interval", seconds=interval.total_seconds(), max_instances=1, coalesce=True, misfire_grace_time=None
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,230 @@
+import pytest
+
+from config.profiles import ProfileError, build_provider, override_variables, profile_directories, read_profile
+from models.provider import Column, Resource
+from models.records import read_item
+
+resource = {"name": "document", "path": "/documents", "paging": "laravel"}
+view = {"name": "document", "resource": "document", "columns": [{"name": "id", "path": "id", "type": "integer"}]}
+minimal = {
+    "authorize_url": "https://o.example/a",
+    "token_url": "https://o.example/t",
+    "api_url": "https://o.example/api",
+    "resources": [resource],
+    "views": [view],
+}
+
+
+def breezedoc(**overrides):
+    return read_profile("breezedoc", overrides, profile_directories())
+
+
+def problems(change, overrides=None):
+    with pytest.raises(ProfileError) as refused:
+        build_provider("other", "other.toml", minimal | change, overrides or {})
+    return refused.value.problems
+
+
+def test_breezedoc_speaks_its_dialect():
+    provider = breezedoc()
+    assert provider.authorize_url == "https://breezedoc.com/oauth/authorize"
+    assert provider.token_url == "https://breezedoc.com/oauth/token"
+    assert provider.api_url == "https://api.breezedoc.com/v1"
+    assert (provider.revoke_url, provider.issuer) == ("", "")
+    assert (provider.scope, provider.refresh_scope) == ("*", "*")
+    assert (provider.token_body, provider.client_auth, provider.pkce) == ("json", "body", True)
+    assert (provider.refresh_reuse, provider.grace_seconds) == ("harmless", 0)
+    assert (provider.token_requests_per_minute, provider.api_requests_per_minute) == (60, 60)
+    assert (provider.account_path, provider.account_id, provider.account_email) == ("/me", "id", "email")
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "paging", "per_team"),
+    [
+        ("account", "/me", "none", False),
+        ("document", "/documents", "laravel", False),
+        ("template", "/templates", "laravel", False),
+        ("recipient", "/recipients", "laravel_resource", False),
+        ("invoice", "/invoices", "laravel_resource", False),
+        ("team_document", "/teams/{team}/documents", "laravel", True),
+        ("team_template", "/teams/{team}/templates", "laravel", True),
+    ],
+)
+def test_breezedocs_resources_are_read_where_they_are(name, path, paging, per_team):
+    found = breezedoc().resource(name)
+    assert found is not None
+    assert (found.path, found.paging, found.id, found.per_team) == (path, paging, "id", per_team)
+
+
+def test_breezedoc_has_the_promised_views():
+    provider = breezedoc()
+    assert [provider.view_name(each) for each in provider.views] == [
+        "breezedoc_account",
+        "breezedoc_document",
+        "breezedoc_recipient",
+        "breezedoc_template",
+        "breezedoc_invoice",
+    ]
+
+
+def document(*pages):
+    return {"id": 1, "document_files": [{"id": 2, "document_file_pages": list(pages)}]}
+
+
+def page(path, signature):
+    return {
+        "id": 3,
+        "url": f"https://store.example/{path}?X-Amz-Signature={signature}",
+        "thumbs": [f"https://s/{path}?{signature}"],
+    }
+
+
+@pytest.mark.parametrize("name", ["document", "template", "team_document", "team_template"])
+@pytest.mark.parametrize(
+    ("later", "same"),
+    [
+        (document(page("1.png", "new")), True),
+        (document(page("2.png", "new")), False),
+        (document(page("1.png", "new"), page("2.png", "new")), False),
+        (document(), False),
+    ],
+    ids=["signed anew", "another page", "a page added", "a page removed"],
+)
+def test_a_new_signature_is_no_change_and_another_page_is_one(name, later, same):
+    found = breezedoc().resource(name)
+    assert found is not None
+    before, after = (read_item(raw, found.id, found.volatile) for raw in (document(page("1.png", "old")), later))
+    assert before is not None
+    assert after is not None
+    assert (before.content_hash == after.content_hash) is same
+
+
+def test_a_page_may_be_nothing_but_its_url():
+    found = breezedoc().resource("document")
+    assert found is not None
+    before, after = (
+        read_item(document(f"https://s.example/1?{signature}"), found.id, found.volatile) for signature in "ab"
+    )
+    assert before == after
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "field", "value"),
+    [
+        ("BREEZEDOC_AUTHORIZE_URL", "http://127.0.0.1:8799/oauth/authorize", "authorize_url", None),
+        ("BREEZEDOC_TOKEN_URL", "http://sandbox:8799/oauth/token", "token_url", None),
+        ("BREEZEDOC_API_URL", "http://sandbox:8799/api/", "api_url", "http://sandbox:8799/api"),
+        ("BREEZEDOC_REVOKE_URL", "https://breezedoc.com/oauth/revoke", "revoke_url", None),
+        ("BREEZEDOC_ISSUER", "https://breezedoc.com", "issuer", None),
+        ("BREEZEDOC_SCOPE", "documents.read invoices.read", "scope", None),
+        ("BREEZEDOC_REFRESH_SCOPE", "", "refresh_scope", ""),
+        ("BREEZEDOC_TOKEN_BODY", "form", "token_body", None),
+        ("BREEZEDOC_CLIENT_AUTH", "basic", "client_auth", None),
+        ("BREEZEDOC_PKCE", "false", "pkce", False),
+        ("BREEZEDOC_REFRESH_REUSE", "family_revoked", "refresh_reuse", None),
+        ("BREEZEDOC_GRACE_SECONDS", "30", "grace_seconds", 30),
+        ("BREEZEDOC_TOKEN_REQUESTS_PER_MINUTE", "600", "token_requests_per_minute", 600),
+        ("BREEZEDOC_API_REQUESTS_PER_MINUTE", "120", "api_requests_per_minute", 120),
+        ("BREEZEDOC_ACCOUNT_PATH", "/users/me", "account_path", None),
+        ("BREEZEDOC_ACCOUNT_ID", "uuid", "account_id", None),
+        ("BREEZEDOC_ACCOUNT_EMAIL", "mail", "account_email", None),
+    ],
+)
+def test_any_scalar_is_overridden_by_its_variable(variable, text, field, value):
+    assert override_variables("breezedoc")[variable] == field
+    assert getattr(breezedoc(**{variable: text}), field) == (text if value is None else value)
+
+
+def test_what_a_profile_leaves_out_is_the_cautious_choice():
+    provider = build_provider("other", "other.toml", minimal, {})
+    assert (provider.name, provider.pkce, provider.refresh_reuse) == ("other", True, "family_revoked")
+    assert provider.resources == (Resource(name="document", path="/documents", paging="laravel"),)
+    assert provider.views[0].columns == (Column(name="id", path="id", type="integer"),)
+
+
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [
+        ({"authorize_url": ""}, "authorize_url"),
+        ({"authorize_url": "javascript:alert(1)"}, "authorize_url"),
+        ({"token_url": "https://u:p@o.example/t"}, "token_url"),
+        ({"token_url": 7}, "token_url"),
+        ({"api_url": "https://o.example/api?x=1"}, "api_url"),
+        ({"revoke_url": "revoke"}, "revoke_url"),
+        ({"issuer": "https://o.example/#x"}, "issuer"),
+        ({"scope": "a  b"}, "scope"),
+        ({"refresh_scope": 'a"b'}, "refresh_scope"),
+        ({"token_body": "xml"}, "token_body"),
+        ({"client_auth": "none"}, "client_auth"),
+        ({"pkce": "maybe"}, "pkce"),
+        ({"refresh_reuse": "fine"}, "refresh_reuse"),
+        ({"grace_seconds": -1}, "grace_seconds"),
+        ({"token_requests_per_minute": 0}, "token_requests_per_minute"),
+        ({"api_requests_per_minute": "many"}, "api_requests_per_minute"),
+        ({"account_path": "me"}, "account_path"),
+        ({"account_path": "/teams/{team}"}, "account_path"),
+        ({"account_id": ""}, "account_id"),
+        ({"account_email": ""}, "account_email"),
+        ({"tokn_url": "https://o.example"}, "tokn_url"),
+        ({"name": "more"}, "name"),
+        ({"resources": [resource, resource]}, "resources"),
+        ({"resources": [resource, "documents"]}, "resources[1]"),
+        ({"resources": [resource | {"name": 'a"; DROP'}], "views": []}, "resources[0].name"),
+        ({"resources": [resource | {"path": "documents"}]}, "resources[0].path"),
+        ({"resources": [resource | {"path": "/{user}/documents"}]}, "resources[0].path"),
+        ({"resources": [resource | {"path": "/teams/{team}"}]}, "resources[0].per_team"),
+        ({"resources": [resource | {"per_team": True}]}, "resources[0].per_team"),
+        ({"resources": [resource | {"paging": "cursor"}]}, "resources[0].paging"),
+        ({"resources": [resource | {"id": ""}]}, "resources[0].id"),
+        ({"resources": [resource | {"query": "?a=b"}]}, "resources[0].query"),
+        ({"resources": [resource | {"volatile": ["a..b"]}]}, "resources[0].volatile"),
+        ({"resources": [resource | {"volatile": ["a[0].b"]}]}, "resources[0].volatile"),
+        ({"resources": [resource | {"pageing": "none"}]}, "resources[0].pageing"),
+        ({"views": [view, view]}, "views"),
+        ({"views": [view | {"name": "Document"}]}, "views[0].name"),
+        ({"views": [view | {"resource": "invoice"}]}, "views[0].resource"),
+        ({"views": [view | {"columns": []}]}, "views[0].columns"),
+        ({"views": [view | {"columns": view["columns"] * 2}]}, "views[0].columns"),
+        ({"views": [view | {"columns": [{"name": "a b", "path": "a"}]}]}, "views[0].columns[0].name"),
+        ({"views": [view | {"columns": [{"name": "data", "path": "a"}]}]}, "views[0].columns[0].name"),
+        ({"views": [view | {"columns": [{"name": "a", "path": "a'b"}]}]}, "views[0].columns[0].path"),
+        ({"views": [view | {"columns": [{"name": "a", "path": "a", "type": "uuid"}]}]}, "views[0].columns[0].type"),
+        ({"views": [view | {"columns": [{"name": "a", "path": "a", "where": "b"}]}]}, "views[0].columns[0].where"),
+        ({"views": [view | {"columns": [{"name": "a", "path": "a", "size": 1}]}]}, "views[0].columns[0].size"),
+    ],
+    ids=repr,
+)
+def test_a_faulty_profile_is_told_by_its_place(change, where):
+    told = problems(change)
+    assert len(told) == 1
+    assert told[0].startswith(f"other.toml: {where}: ")
+
+
+def test_every_fault_is_told_at_once():
+    assert len(problems({"token_body": "xml", "pkce": "maybe", "unknown": 1})) == 3
+    assert len(problems({"scope": "a  b", "grace_seconds": -1, "unknown": 1})) == 3
+
+
+def test_a_wrong_override_is_told_by_its_variable():
+    assert problems({}, {"OTHER_TOKEN_BODY": "xml"})[0].startswith("OTHER_TOKEN_BODY: ")
+    assert problems({}, {"OTHER_GRACE_SECONDS": "-1"})[0].startswith("OTHER_GRACE_SECONDS: ")
+
+
+@pytest.mark.parametrize(
+    "content", [None, b"a = ", b"\xff", b"a = 1\na = 2"], ids=["absent", "cut", "not UTF-8", "twice"]
+)
+def test_an_unreadable_profile_is_one_problem(tmp_path, content):
+    if content is not None:
+        (tmp_path / "other.toml").write_bytes(content)
+    with pytest.raises(ProfileError) as refused:
+        read_profile("other", {}, [tmp_path])
+    assert len(refused.value.problems) == 1
+
+
+def test_the_working_directory_goes_before_the_package(monkeypatch, tmp_path):
+    (tmp_path / "config/providers").mkdir(parents=True)
+    (tmp_path / "config/providers/breezedoc.toml").write_text(
+        'authorize_url = "https://o.example/a"\ntoken_url = "https://o.example/t"\napi_url = "https://o.example/api"\n'
+    )
+    monkeypatch.chdir(tmp_path)
+    assert breezedoc().api_url == "https://o.example/api"

@@ -1,0 +1,312 @@
+from base64 import b64encode
+from datetime import timedelta
+
+import pytest
+
+from config.settings import Settings, SettingsError, read_settings
+from models.provider import OAuthClient
+from models.secrets import Secret
+from models.vault import Vault
+
+key = "k1:" + b64encode(b"k" * 32).decode()
+connect_secret = "connect-secret-" + "x" * 32
+complete = {
+    "BREEZEDOC_CLIENT_ID": "client-1",
+    "BREEZEDOC_CLIENT_SECRET": "hunter2-client",
+    "BREEZEDOC_REDIRECT_URI": "https://sync.example/auth/breezedoc/callback",
+    "ENCRYPTION_KEYS": key,
+    "CONNECT_SECRET": connect_secret,
+}
+secrets_of_complete = ("hunter2", key[3:20], connect_secret)
+
+
+def read(environ=None, **options):
+    return read_settings({**complete, **(environ or {})}, env_file=None, **options)
+
+
+def problems(environ, **options):
+    with pytest.raises(SettingsError) as refused:
+        read_settings(environ, **{"env_file": None, **options})
+    return refused.value.problems
+
+
+def test_complete_settings_have_the_documented_defaults():
+    settings = read()
+    assert settings.database_url == Secret("sqlite:///var/breezesync.db")
+    assert settings.redis_url == Secret("redis://127.0.0.1:6379/0")
+    assert settings.return_origins == frozenset()
+    assert [provider.name for provider in settings.providers] == ["breezedoc"]
+    assert settings.events_stream == "breezesync:events"
+    assert settings.records_stream == "breezesync:records"
+    assert settings.commands_stream == "breezesync:commands"
+    assert (settings.events_maxlen, settings.records_maxlen) == (1_000_000, 1_000_000)
+    assert (settings.sync_interval, settings.sweep_interval) == (timedelta(minutes=15), timedelta(seconds=1))
+    assert settings.operator_token is None
+    assert settings.connect_secrets == (Secret(connect_secret),)
+    assert settings.client_for("breezedoc") == OAuthClient(
+        provider="breezedoc",
+        client_id="client-1",
+        client_secret=Secret("hunter2-client"),
+        redirect_uri="https://sync.example/auth/breezedoc/callback",
+    )
+    assert (settings.client_for("other"), settings.provider("other")) == (None, None)
+    assert settings.provider("breezedoc") is settings.providers[0]
+    assert Vault(settings.encryption_keys)
+
+
+def test_settings_are_frozen_and_show_no_secret():
+    settings = read({"DATABASE_URL": "postgresql+psycopg://u:hunter2@h/d", "REDIS_URL": "redis://:hunter2@h"})
+    with pytest.raises(AttributeError):
+        settings.events_stream = "other"
+    assert not [secret for secret in secrets_of_complete if secret in repr(settings)]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "field", "value"),
+    [
+        ("DATABASE_URL", "sqlite:////data/b.db", "database_url", Secret("sqlite:////data/b.db")),
+        ("DATABASE_URL", "postgresql+psycopg://u:p@h/d", "database_url", Secret("postgresql+psycopg://u:p@h/d")),
+        ("REDIS_URL", "rediss://u:p@h:6380/3", "redis_url", Secret("rediss://u:p@h:6380/3")),
+        ("REDIS_URL", "redis://h", "redis_url", Secret("redis://h")),
+        ("REDIS_URL", "unix:///run/valkey.sock?db=1", "redis_url", Secret("unix:///run/valkey.sock?db=1")),
+        ("CONNECT_SECRET", f"{'a' * 32} , {'b' * 32}", "connect_secrets", (Secret("a" * 32), Secret("b" * 32))),
+        ("CONNECT_SECRET", "ü" * 16, "connect_secrets", (Secret("ü" * 16),)),
+        (
+            "RETURN_ORIGINS",
+            "https://A.example:443/, http://localhost:3000",
+            "return_origins",
+            frozenset({"https://a.example", "http://localhost:3000"}),
+        ),
+        ("EVENTS_STREAM", "{app}:events", "events_stream", "{app}:events"),
+        ("RECORDS_STREAM", "records", "records_stream", "records"),
+        ("COMMANDS_STREAM", "commands", "commands_stream", "commands"),
+        ("EVENTS_MAXLEN", "1", "events_maxlen", 1),
+        ("RECORDS_MAXLEN", " 5000000 ", "records_maxlen", 5_000_000),
+        ("SYNC_INTERVAL", "2h", "sync_interval", timedelta(hours=2)),
+        ("SYNC_INTERVAL", "90", "sync_interval", timedelta(seconds=90)),
+        ("SYNC_INTERVAL", "1d", "sync_interval", timedelta(days=1)),
+        ("SWEEP_INTERVAL", "250ms", "sweep_interval", timedelta(milliseconds=250)),
+        ("SWEEP_INTERVAL", "0.5s", "sweep_interval", timedelta(milliseconds=500)),
+        ("SWEEP_INTERVAL", "5 m", "sweep_interval", timedelta(minutes=5)),
+        ("OPERATOR_TOKEN", "abc.DEF_1", "operator_token", Secret("abc.DEF_1")),
+        ("OPERATOR_TOKEN", "  ", "operator_token", None),
+        ("SYNC_INTERVAL", "", "sync_interval", timedelta(minutes=15)),
+    ],
+)
+def test_a_setting_is_read(name, text, field, value):
+    assert getattr(read({name: text}), field) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("DATABASE_URL", "hunter2"),
+        ("DATABASE_URL", "postgres://u:hunter2@h/d"),
+        ("DATABASE_URL", "postgresql://u:hunter2@h/d"),
+        ("DATABASE_URL", "mysql://u:hunter2@h/d"),
+        ("DATABASE_URL", "postgresql+psycopg://u:hunter2@h:port/d"),
+        ("DATABASE_URL", "sqlite://"),
+        ("DATABASE_URL", "sqlite:///:memory:"),
+        ("REDIS_URL", "hunter2"),
+        ("REDIS_URL", "http://:hunter2@h"),
+        ("REDIS_URL", "redis://"),
+        ("REDIS_URL", "redis://:hunter2@h:port"),
+        ("REDIS_URL", "redis://:hunter2@h:99999"),
+        ("REDIS_URL", "redis://:hunter2@h/one"),
+        ("REDIS_URL", "redis://[hunter2"),
+        ("REDIS_URL", "unix://"),
+        ("ENCRYPTION_KEYS", "hunter2"),
+        ("ENCRYPTION_KEYS", f"{key},k2:hunter2"),
+        ("CONNECT_SECRET", "hunter2"),
+        ("CONNECT_SECRET", f"{'a' * 32},hunter2"),
+        ("CONNECT_SECRET", f"{'a' * 32},"),
+        ("RETURN_ORIGINS", "*"),
+        ("RETURN_ORIGINS", "app.example"),
+        ("RETURN_ORIGINS", "https://app.example/path"),
+        ("RETURN_ORIGINS", "https://app.example?x"),
+        ("RETURN_ORIGINS", "https://u:hunter2@app.example"),
+        ("RETURN_ORIGINS", "https://a.example https://b.example"),
+        ("RETURN_ORIGINS", "https://a.example,,"),
+        ("PROVIDERS", "../breezedoc"),
+        ("PROVIDERS", "Breezedoc"),
+        ("PROVIDERS", "breezedoc,breezedoc"),
+        ("PROVIDERS", "breezedoc,"),
+        ("EVENTS_STREAM", "two words"),
+        ("RECORDS_STREAM", "x" * 201),
+        ("COMMANDS_STREAM", "a\x00b"),
+        ("EVENTS_MAXLEN", "0"),
+        ("EVENTS_MAXLEN", "-1"),
+        ("EVENTS_MAXLEN", "1e6"),
+        ("RECORDS_MAXLEN", "many"),
+        ("RECORDS_MAXLEN", "9" * 19),
+        ("SYNC_INTERVAL", "0"),
+        ("SYNC_INTERVAL", "-5m"),
+        ("SYNC_INTERVAL", "soon"),
+        ("SYNC_INTERVAL", "15 minutes"),
+        ("SYNC_INTERVAL", "999999999d"),
+        ("SYNC_INTERVAL", "nan"),
+        ("SWEEP_INTERVAL", "1ss"),
+        ("SWEEP_INTERVAL", "0.0s"),
+        ("OPERATOR_TOKEN", "hunter2 hunter2"),
+        ("OPERATOR_TOKEN", "hunter2ü"),
+        ("BREEZEDOC_CLIENT_ID", "x" * 256),
+        ("BREEZEDOC_CLIENT_ID", "a\nb"),
+        ("BREEZEDOC_CLIENT_SECRET", "hunter2\nhunter2"),
+        ("BREEZEDOC_REDIRECT_URI", "http://sync.example/cb"),
+        ("BREEZEDOC_REDIRECT_URI", "http://localhost.evil.example/cb"),
+        ("BREEZEDOC_REDIRECT_URI", "/auth/callback"),
+        ("BREEZEDOC_REDIRECT_URI", "https://sync.example/cb#part"),
+        ("BREEZEDOC_REDIRECT_URI", "https://u:hunter2@sync.example/cb"),
+        ("BREEZEDOC_PKCE", "maybe"),
+        ("BREEZEDOC_API_URL", "breezedoc.example"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_what_is_expected_and_not_shown(name, text):
+    told = problems({**complete, name: text})
+    assert len(told) == 1
+    assert told[0].startswith(f"{name}: ")
+    assert "hunter2" not in told[0]
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1:8700", "[::1]:8700"])
+def test_a_redirect_on_this_machine_needs_no_https(host):
+    assert read({"BREEZEDOC_REDIRECT_URI": f"http://{host}/cb"}).clients[0].redirect_uri == f"http://{host}/cb"
+
+
+def test_every_problem_is_told_at_once():
+    told = problems(
+        {"BREEZEDOC_CLIENT_ID": "c", "SYNC_INTERVAL": "soon", "DATABASE_URL": "x", "BREEZEDOC_TOKEN_BODY": "xml"}
+    )
+    assert [line.partition(":")[0] for line in told] == [
+        "DATABASE_URL",
+        "BREEZEDOC_TOKEN_BODY",
+        "BREEZEDOC_CLIENT_SECRET",
+        "BREEZEDOC_REDIRECT_URI",
+        "SYNC_INTERVAL",
+        "ENCRYPTION_KEYS",
+        "CONNECT_SECRET",
+    ]
+
+
+def test_a_broken_key_is_not_called_missing_as_well():
+    assert len(problems({**complete, "ENCRYPTION_KEYS": "k1:AAAA,k2:AAAA"})) == 2
+
+
+@pytest.mark.parametrize(
+    ("needs", "missing"),
+    [
+        ((), []),
+        (("keys",), ["ENCRYPTION_KEYS"]),
+        (("links",), ["CONNECT_SECRET"]),
+        (("clients",), ["BREEZEDOC_CLIENT_ID", "BREEZEDOC_CLIENT_SECRET", "BREEZEDOC_REDIRECT_URI"]),
+    ],
+)
+def test_a_process_asks_only_for_what_it_needs(needs, missing):
+    if missing:
+        assert [line.partition(":")[0] for line in problems({}, needs=needs)] == missing
+    else:
+        assert isinstance(read_settings({}, env_file=None, needs=needs), Settings)
+
+
+def test_half_a_client_is_a_problem_even_where_none_is_needed():
+    assert [line.partition(":")[0] for line in problems({"BREEZEDOC_CLIENT_ID": "c"}, needs=())] == [
+        "BREEZEDOC_CLIENT_SECRET",
+        "BREEZEDOC_REDIRECT_URI",
+    ]
+
+
+def test_a_provider_without_a_profile_is_a_problem():
+    assert problems({**complete, "PROVIDERS": "breezedoc,absent"}, needs=()) == [
+        "PROVIDERS: there is no profile config/providers/absent.toml"
+    ]
+
+
+def test_two_streams_of_one_name_are_a_problem():
+    assert len(problems({**complete, "EVENTS_STREAM": "s", "RECORDS_STREAM": "s"})) == 1
+
+
+@pytest.mark.parametrize("name", ["DATABASE_URL", "ENCRYPTION_KEYS", "CONNECT_SECRET", "BREEZEDOC_CLIENT_SECRET"])
+def test_a_secret_may_stand_in_a_file(tmp_path, name):
+    plain = {**complete, "DATABASE_URL": "postgresql+psycopg://u:p@h/d"}
+    path = tmp_path / "secret"
+    path.write_text(plain[name] + "\n")
+    by_file = {key: value for key, value in plain.items() if key != name} | {f"{name}_FILE": str(path)}
+    assert read_settings(by_file, env_file=None) == read_settings(plain, env_file=None)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b" \n", b"\xff\xfe", b"x" * 65_537, None], ids=["empty", "blank", "not UTF-8", "huge", "absent"]
+)
+def test_an_unfit_secret_file_is_named(tmp_path, content):
+    path = tmp_path / "secret"
+    if content is not None:
+        path.write_bytes(content)
+    told = problems(
+        {key: value for key, value in complete.items() if key != "CONNECT_SECRET"} | {"CONNECT_SECRET_FILE": str(path)}
+    )
+    assert len(told) == 1
+    assert told[0].startswith(f"CONNECT_SECRET_FILE: cannot read {path}: ")
+
+
+def test_a_directory_is_no_secret_file(tmp_path):
+    assert len(problems({**complete, "OPERATOR_TOKEN_FILE": str(tmp_path)})) == 1
+
+
+def test_a_value_and_a_file_for_it_are_one_too_many(tmp_path):
+    (tmp_path / "secret").write_text("x" * 32)
+    told = problems({**complete, "CONNECT_SECRET_FILE": str(tmp_path / "secret")})
+    assert len(told) == 1
+    assert told[0].startswith("CONNECT_SECRET: set twice")
+
+
+def test_an_empty_value_beside_a_file_counts_as_unset(tmp_path):
+    (tmp_path / "secret").write_text("x" * 32)
+    settings = read({"CONNECT_SECRET": "", "CONNECT_SECRET_FILE": str(tmp_path / "secret")})
+    assert settings.connect_secrets == (Secret("x" * 32),)
+
+
+def test_the_environment_goes_before_the_file_unless_it_is_empty(tmp_path):
+    env_file = tmp_path / ".env"
+    env_file.write_text("# comment\nSYNC_INTERVAL=1h\nSWEEP_INTERVAL='3s'\nEVENTS_MAXLEN=7\nexport RECORDS_MAXLEN=8\n")
+    settings = read_settings({**complete, "SYNC_INTERVAL": "2h", "EVENTS_MAXLEN": ""}, env_file)
+    assert (settings.sync_interval, settings.sweep_interval) == (timedelta(hours=2), timedelta(seconds=3))
+    assert (settings.events_maxlen, settings.records_maxlen) == (7, 8)
+
+
+def test_an_absent_env_file_is_fine(tmp_path):
+    assert read_settings(complete, tmp_path / ".env") == read()
+
+
+def test_an_unreadable_env_file_is_a_problem(tmp_path):
+    (tmp_path / ".env").write_bytes(b"A=\xff\n")
+    assert len(problems(complete, env_file=tmp_path / ".env")) == 1
+
+
+def test_the_process_environment_and_working_directory_are_the_default(monkeypatch, tmp_path):
+    for name, value in complete.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text("SYNC_INTERVAL=1h\n")
+    assert read_settings().sync_interval == timedelta(hours=1)
+
+
+def test_another_provider_brings_its_own_variables(monkeypatch, tmp_path):
+    (tmp_path / "config/providers").mkdir(parents=True)
+    (tmp_path / "config/providers/other_1.toml").write_text(
+        'authorize_url = "https://o.example/a"\ntoken_url = "https://o.example/t"\napi_url = "https://o.example/api/"\n'
+    )
+    monkeypatch.chdir(tmp_path)
+    told = problems({**complete, "PROVIDERS": "breezedoc,other_1"})
+    assert [line.partition(":")[0] for line in told] == [
+        "OTHER_1_CLIENT_ID",
+        "OTHER_1_CLIENT_SECRET",
+        "OTHER_1_REDIRECT_URI",
+    ]
+    settings = read({"PROVIDERS": "breezedoc, other_1", "OTHER_1_PKCE": "no"}, needs=())
+    other = settings.provider("other_1")
+    assert other is not None
+    assert (other.pkce, other.api_url, [client.provider for client in settings.clients]) == (
+        False,
+        "https://o.example/api",
+        ["breezedoc"],
+    )

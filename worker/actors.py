@@ -1,0 +1,64 @@
+"""The queue contract: every actor with its queue, its retries and the flow it calls."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import dramatiq
+
+from models.errors import Permanent
+from models.messages import QUEUES
+from worker.disconnect import Disconnect
+from worker.exchange import Exchange
+from worker.outbox import PublishEvents
+from worker.refresh import Refresh
+from worker.sync import Sync
+from worker.sync_user import SyncUser
+
+few_short_retries: dict[str, Any] = {"max_retries": 3, "min_backoff": 500, "max_backoff": 5_000, "throws": Permanent}
+
+
+@dataclass(frozen=True, slots=True)
+class Flows:
+    """Everything that a message can ask for."""
+
+    exchange: Exchange
+    refresh: Refresh
+    sync: Sync
+    sync_user: SyncUser
+    disconnect: Disconnect
+    publish: PublishEvents
+
+
+def declare_actors(broker: dramatiq.Broker, flows: Flows) -> None:
+    """Binds each actor to its flow. Retries are few and short: what fails longer comes back through the sweep."""
+
+    def exchange_code(authorization_id: str) -> None:
+        flows.exchange(authorization_id)
+
+    def refresh_token(connection_id: str) -> None:
+        flows.refresh(connection_id)
+
+    def sync_connection(connection_id: str) -> None:
+        flows.sync(connection_id)
+
+    def sync_user(user_id: str, provider: str | None = None) -> None:
+        flows.sync_user(user_id, provider)
+
+    def disconnect(connection_id: str) -> None:
+        flows.disconnect(connection_id)
+
+    def publish_events() -> None:
+        flows.publish()
+
+    actors: tuple[Callable[..., Any], ...] = (
+        exchange_code,
+        refresh_token,
+        sync_connection,
+        sync_user,
+        disconnect,
+        publish_events,
+    )
+    for actor in actors:
+        name = actor.__name__
+        dramatiq.actor(broker=broker, actor_name=name, queue_name=QUEUES[name], **few_short_retries)(actor)

@@ -1,0 +1,52 @@
+"""Which OAuth client a request goes out as: one from the settings, or a retired one whose secret is kept sealed."""
+
+from dataclasses import dataclass, replace
+
+from models.errors import Permanent
+from models.provider import OAuthClient
+from models.store import Store, Transaction
+from models.vault import Place, Vault
+
+
+class ClientUnknown(Permanent):
+    """Neither the settings nor the database know this client's secret."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientBook:
+    """`configured` are the settings' clients; of several of one provider the first is for new authorizations."""
+
+    store: Store
+    vault: Vault
+    configured: tuple[OAuthClient, ...]
+
+    def find(self, provider: str, client_id: str) -> OAuthClient:
+        """The client by its id. Raises `ClientUnknown`."""
+        for client in self.configured:
+            if (client.provider, client.client_id) == (provider, client_id):
+                return client
+        with self.store.reading() as tx:
+            stored = tx.clients.get(provider, client_id)
+        newest = next((client for client in self.configured if client.provider == provider), None)
+        if stored is None or stored.secret is None or newest is None:
+            raise ClientUnknown(
+                f"no secret is known for client {client_id} of {provider}: put it back into the settings"
+            )
+        secret = self.vault.open(stored.secret, place_of_secret(provider, client_id))
+        return replace(newest, client_id=client_id, client_secret=secret)
+
+    def remember(self, tx: Transaction, client: OAuthClient) -> None:
+        """Keeps the secret sealed, so that the client's connections outlive its place in the settings."""
+        stored = tx.clients.get(client.provider, client.client_id)
+        place = place_of_secret(client.provider, client.client_id)
+        if (
+            stored is not None
+            and stored.secret is not None
+            and self.vault.open(stored.secret, place) == client.client_secret
+        ):
+            return
+        tx.clients.put_secret(client.provider, client.client_id, self.vault.seal(client.client_secret, place))
+
+
+def place_of_secret(provider: str, client_id: str) -> Place:
+    return Place("client", f"{provider}/{client_id}", "secret")

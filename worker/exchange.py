@@ -1,0 +1,306 @@
+"""Exchanging an authorization code: the request, the tokens kept, the account asked, the connection made."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import assert_never
+from uuid import uuid4
+
+from models import messages
+from models.authorization import Authorization, Step, code_lifetime, exchange_lease, give_up_after, open_steps
+from models.connection import Connection, NewPair, Status, authorize
+from models.credential import Credential, token_deadline
+from models.events import About, AuthorizationFailed, ClientRecovered, ClientRejected, FailureReason
+from models.page import Forbidden, Page, Throttled, Unauthorized
+from models.refresh_policy import retry_at
+from models.secrets import Sealed, Secret
+from models.store import Store, Transaction
+from models.store.journal import Request
+from models.token_response import (
+    ClientRefused,
+    Evidence,
+    GrantRefused,
+    NotNow,
+    OutcomeUnknown,
+    RequestRefused,
+    ScopeRefused,
+    TokenOutcome,
+    TokensGranted,
+)
+from models.vault import Place, Vault
+from worker.client_book import ClientBook
+from worker.provider_client import Called, ProviderClient
+
+most_presentations = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Who the new tokens belong to."""
+
+    id: str
+    email: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """Goes on from wherever the authorization stands: code received, or tokens kept and the account not yet known."""
+
+    store: Store
+    vault: Vault
+    clients: ClientBook
+    providers: Mapping[str, ProviderClient]
+    send: Callable[[messages.Message], None]
+    now: Callable[[], datetime]
+
+    def __call__(self, authorization_id: str) -> None:
+        taken = self._take(authorization_id)
+        if taken is None:
+            return
+        if taken.step is Step.received:
+            taken = self._keep(taken, self._present(taken))
+        if taken is not None and taken.step is Step.granted:
+            self._connect(taken)
+        self.send(messages.publish_events())
+
+    def _take(self, authorization_id: str) -> Authorization | None:
+        now = self.now()
+        with self.store.writing() as tx:
+            found = tx.authorizations.lock(authorization_id)
+            if found is None or found.step not in open_steps:
+                return None
+            if found.lease_until is not None and found.lease_until > now:
+                return None
+            if found.step is Step.started:
+                if found.expires_at <= now:
+                    self._fail(tx, found, "expired", "the user did not come back from the provider in time")
+                return None
+            if found.step is Step.received and _code_is_over(found, now):
+                self._fail(tx, found, "expired", "the code could not be exchanged in time")
+                return None
+            if found.step is Step.received and found.attempts >= most_presentations and found.presented_at is not None:
+                self._fail(tx, found, "answer_lost", "the provider's answer to the code exchange was lost")
+                return None
+            leased = replace(found, lease_owner=uuid4().hex, lease_until=now + exchange_lease)
+            if found.step is Step.received:
+                leased = replace(leased, presented_at=now, attempts=found.attempts + 1)
+            tx.authorizations.save(leased)
+            return leased
+
+    def _present(self, taken: Authorization) -> TokenOutcome:
+        client = self.clients.find(taken.provider, taken.client_id)
+        if taken.code is None or taken.lease_until is None:
+            raise AssertionError("an exchange was taken without a code or a lease")
+        code = self.vault.open(taken.code, place(taken, "code"))
+        verifier = None if taken.verifier is None else self.vault.open(taken.verifier, place(taken, "verifier"))
+        send_before = taken.lease_until - token_deadline
+        return self.providers[taken.provider].exchange_code(client, code, verifier, taken.redirect_uri, send_before)
+
+    def _keep(self, taken: Authorization, outcome: TokenOutcome) -> Authorization | None:
+        """Writes the outcome down before anything else is done with it; returns what can go on at once."""
+        now = self.now()
+        with self.store.writing() as tx:
+            found = tx.authorizations.lock(taken.id)
+            if found is None or found.step is not Step.received:
+                return None
+            if found.lease_owner != taken.lease_owner and not isinstance(outcome, TokensGranted):
+                return None
+            match outcome:
+                case TokensGranted():
+                    granted = replace(
+                        found,
+                        step=Step.granted,
+                        code=None,
+                        verifier=None,
+                        tokens=self._seal_tokens(found, outcome, now),
+                        due_at=now,
+                        attempts=0,
+                    )
+                    tx.authorizations.save(granted)
+                    self._recover_client(tx, found, now)
+                    return granted
+                case GrantRefused(evidence) | ScopeRefused(evidence) | RequestRefused(evidence):
+                    lost = found.attempts > 1
+                    reason: FailureReason = "answer_lost" if lost else "code_rejected"
+                    self._fail(
+                        tx, found, reason, evidence.hint or evidence.description or "the code was refused", evidence
+                    )
+                case ClientRefused(evidence):
+                    self._fail(tx, found, "client_rejected", evidence.description or "our client was refused", evidence)
+                    self._reject_client(tx, found, evidence, now)
+                case NotNow(evidence, retry_after):
+                    until = now + (retry_after or timedelta(seconds=3))
+                    self._wait(tx, replace(found, presented_at=None, attempts=found.attempts - 1), until)
+                    self._note(tx, found, "exchange.not_now", evidence)
+                case OutcomeUnknown(evidence):
+                    self._wait(tx, found, now + token_deadline)
+                    self._note(tx, found, "exchange.unknown", evidence)
+                case _:
+                    assert_never(outcome)
+        return None
+
+    def _connect(self, granted: Authorization) -> None:
+        """Asks whose tokens these are and makes the connection; any trouble but a refusal is waited out."""
+        if granted.tokens is None:
+            raise AssertionError("an authorization was granted without tokens")
+        tokens = json.loads(self.vault.open(granted.tokens, place(granted, "tokens")).reveal())
+        provider = self.providers[granted.provider]
+        called = provider.read_account(Secret(tokens["access_token"]))
+        now = self.now()
+        account = self._read_account(provider, called)
+        with self.store.writing() as tx:
+            found = tx.authorizations.lock(granted.id)
+            if found is None or found.step is not Step.granted:
+                return
+            if account is None:
+                self._put_off(tx, found, called, now)
+                return
+            connection = self._save_connection(tx, found, account, tokens, now)
+            if connection is None:
+                return
+            tx.journal.log([Request(called.at, connection.id, "GET", called.path, called.status, called.duration_ms)])
+        self.send(messages.sync_connection(connection.id))
+
+    def _save_connection(
+        self, tx: Transaction, found: Authorization, account: Account, tokens: Mapping[str, str | None], now: datetime
+    ) -> Connection | None:
+        target = found.target_connection_id
+        before = (
+            tx.connections.lock(target)
+            if target
+            else tx.connections.lock_account(found.provider, found.user_id, account.id)
+        )
+        if target and (before is None or before.account_id != account.id):
+            self._fail(tx, found, "account_mismatch", "another account answered than the one to be authorized again")
+            return None
+        connection = before or Connection(
+            id=uuid4().hex,
+            user_id=found.user_id,
+            provider=found.provider,
+            client_id=found.client_id,
+            account_id=account.id,
+            status=Status.active,
+            created_at=now,
+        )
+        if before is None:
+            tx.connections.add(connection)
+        pair = NewPair(
+            issued_at=datetime.fromisoformat(tokens["issued_at"] or ""),
+            expires_in=None if tokens["expires_in"] is None else timedelta(seconds=float(tokens["expires_in"])),
+            scope=tokens["scope"],
+        )
+        held, facts = authorize(
+            connection,
+            pair,
+            client_id=found.client_id,
+            email=account.email,
+            team_ids=found.team_ids,
+            reauthorized=before is not None,
+        )
+        held = replace(held, sync_due_at=now)
+        tx.connections.save(held, connection.generation)
+        tx.credentials.put(
+            Credential(
+                connection_id=held.id,
+                access_token=self._seal(tokens["access_token"], held.id, "access_token"),
+                refresh_token=self._seal(tokens["refresh_token"], held.id, "refresh_token"),
+                issued_at=pair.issued_at,
+                expires_at=pair.expires_at,
+            )
+        )
+        tx.outbox.append(held.about, facts, now)
+        tx.journal.decide(held.id, now, "authorized", generation=held.generation, authorization_id=found.id)
+        ended = _end(found, Step.connected)
+        tx.authorizations.save(replace(ended, connection_id=held.id))
+        return held
+
+    def _read_account(self, provider: ProviderClient, called: Called) -> Account | None:
+        match called.outcome:
+            case Page(elements=(dict() as body, *_)):
+                identity = body.get(provider.provider.account_id)
+                email = body.get(provider.provider.account_email)
+                if isinstance(identity, bool) or not isinstance(identity, int | str) or identity == "":
+                    return None
+                return Account(str(identity), email if isinstance(email, str) else None)
+            case _:
+                return None
+
+    def _put_off(self, tx: Transaction, found: Authorization, called: Called, now: datetime) -> None:
+        """No account yet. 401 and 403 will not change by waiting; anything else is tried again for a day."""
+        name = self.providers[found.provider].provider.name
+        match called.outcome:
+            case Unauthorized():
+                self._fail(tx, found, "code_rejected", f"{name} refused the tokens that it had just issued")
+            case Forbidden():
+                self._fail(
+                    tx, found, "denied", f"the account's plan at {name} does not include access for applications"
+                )
+            case Throttled(retry_after):
+                self._wait(tx, found, now + retry_after)
+            case _ if now - (found.code_received_at or now) > give_up_after:
+                self._fail(tx, found, "answer_lost", f"{name} never told whose account it is")
+            case _:
+                self._wait(tx, replace(found, attempts=found.attempts + 1), retry_at(now, found.attempts + 1, None))
+
+    def _fail(
+        self,
+        tx: Transaction,
+        found: Authorization,
+        reason: FailureReason,
+        description: str,
+        evidence: Evidence | None = None,
+    ) -> None:
+        now = self.now()
+        tx.authorizations.save(replace(_end(found, Step.failed), reason=reason, description=description))
+        tx.outbox.append(found.about, [AuthorizationFailed(found.id, reason, description)], now)
+        self._note(tx, found, f"failed.{reason}", evidence or Evidence())
+
+    def _wait(self, tx: Transaction, found: Authorization, until: datetime) -> None:
+        tx.authorizations.save(replace(found, lease_owner=None, lease_until=None, due_at=until))
+
+    def _reject_client(self, tx: Transaction, found: Authorization, evidence: Evidence, now: datetime) -> None:
+        tx.clients.ensure(found.provider, found.client_id)
+        error = evidence.error or f"http_{evidence.status}"
+        if tx.clients.reject(found.provider, found.client_id, error, now, now, 0):
+            about = About(found.provider, other_subject=f"client/{found.client_id}")
+            tx.outbox.append(about, [ClientRejected(found.client_id, error, evidence.description)], now)
+
+    def _recover_client(self, tx: Transaction, found: Authorization, now: datetime) -> None:
+        self.clients.remember(tx, self.clients.find(found.provider, found.client_id))
+        if tx.clients.recover(found.provider, found.client_id):
+            about = About(found.provider, other_subject=f"client/{found.client_id}")
+            text = "the token endpoint accepts the client again"
+            tx.outbox.append(about, [ClientRecovered(found.client_id, "", text)], now)
+
+    def _note(self, tx: Transaction, found: Authorization, verb: str, evidence: Evidence) -> None:
+        shown = {"status": evidence.status, "error": evidence.error, "hint": evidence.hint}
+        tx.journal.decide(found.id, self.now(), verb, **shown)
+
+    def _seal_tokens(self, found: Authorization, granted: TokensGranted, now: datetime) -> Sealed:
+        tokens = {
+            "access_token": granted.access_token.reveal(),
+            "refresh_token": granted.refresh_token.reveal() if granted.refresh_token else None,
+            "expires_in": None if granted.expires_in is None else str(granted.expires_in.total_seconds()),
+            "scope": granted.scope,
+            "issued_at": now.isoformat(),
+        }
+        return self.vault.seal(Secret(json.dumps(tokens)), place(found, "tokens"))
+
+    def _seal(self, token: str | None, connection_id: str, field: str) -> Sealed | None:
+        return None if token is None else self.vault.seal(Secret(token), Place("credential", connection_id, field))
+
+
+def place(authorization: Authorization, field: str) -> Place:
+    """Where an authorization's secrets are sealed to."""
+    return Place("authorization", authorization.id, field)
+
+
+def _code_is_over(found: Authorization, now: datetime) -> bool:
+    return now - (found.code_received_at or found.created_at) > code_lifetime
+
+
+def _end(found: Authorization, step: Step) -> Authorization:
+    return replace(
+        found, step=step, code=None, verifier=None, tokens=None, due_at=None, lease_owner=None, lease_until=None
+    )

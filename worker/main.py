@@ -1,0 +1,87 @@
+"""Builds the worker and the web application from the settings."""
+
+from typing import Any
+
+import dramatiq
+import structlog
+from dramatiq.middleware import Middleware
+from starlette.applications import Starlette
+
+from config.logs import configure_logging
+from config.settings import Settings, read_settings
+from config.wiring import MessageQueue, build_broker, now, open_redis, open_store, stream_settings
+from models.vault import Vault
+from worker.actors import Flows, declare_actors
+from worker.callback import Callback, build_app
+from worker.client_book import ClientBook
+from worker.disconnect import Disconnect
+from worker.exchange import Exchange
+from worker.outbox import PublishEvents
+from worker.provider_client import ProviderClient
+from worker.refresh import Refresh
+from worker.sync import Sync
+from worker.sync_user import SyncUser
+
+
+class BindIds(Middleware):
+    """Puts a message's ids on every log line that its actor writes."""
+
+    def before_process_message(self, broker: dramatiq.Broker, message: dramatiq.MessageProxy) -> None:
+        structlog.contextvars.bind_contextvars(
+            message_id=message.message_id, actor=message.actor_name, **message.kwargs
+        )
+
+    def after_process_message(self, broker: dramatiq.Broker, message: dramatiq.MessageProxy, **outcome: Any) -> None:
+        structlog.contextvars.clear_contextvars()
+
+    after_skip_message = after_process_message
+
+
+def boot() -> None:
+    """What `dramatiq worker.main:boot` calls: reads the settings, sets the broker, declares the actors."""
+    configure_logging()
+    settings = read_settings()
+    broker = build_broker(settings, [BindIds()])
+    dramatiq.set_broker(broker)
+    declare_actors(broker, build_flows(settings, broker))
+
+
+def build_flows(settings: Settings, broker: dramatiq.Broker) -> Flows:
+    """The flows with what they depend on."""
+    store, vault = open_store(settings), Vault(settings.encryption_keys)
+    client = open_redis(settings.redis_url)
+    send = MessageQueue(broker, client).send
+    clients = ClientBook(store, vault, settings.clients)
+    providers = {provider.name: ProviderClient(provider, now) for provider in settings.providers}
+    return Flows(
+        exchange=Exchange(store, vault, clients, providers, send, now),
+        refresh=Refresh(store, vault, clients, providers, send, now),
+        sync=Sync(store, vault, providers, send, now, settings.sync_interval),
+        sync_user=SyncUser(store, send),
+        disconnect=Disconnect(store, vault, clients, providers, send, now),
+        publish=PublishEvents(store, client, stream_settings(settings), now),
+    )
+
+
+def web() -> Starlette:
+    """What `uvicorn --factory worker.main:web` calls."""
+    configure_logging()
+    settings = read_settings()
+    store, client = open_store(settings), open_redis(settings.redis_url)
+    queue = MessageQueue(build_broker(settings), client)
+    callback = Callback(
+        store=store,
+        vault=Vault(settings.encryption_keys),
+        providers={provider.name: provider for provider in settings.providers},
+        clients={client.provider: client for client in reversed(settings.clients)},
+        connect_secrets=settings.connect_secrets,
+        return_origins=settings.return_origins,
+        send=queue.send,
+        now=now,
+    )
+
+    def check() -> None:
+        store.check()
+        client.ping()
+
+    return build_app(callback, check)

@@ -1,0 +1,203 @@
+"""httpx out, values in: token requests with a hard deadline, API reads bounded in time and size."""
+
+import ssl
+import threading
+from base64 import b64encode
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from time import monotonic
+from typing import Any
+from urllib.parse import parse_qsl, quote_plus
+
+import httpx
+
+from models.credential import token_deadline
+from models.page import ApiOutcome, read_api_answer
+from models.provider import OAuthClient, Provider, Resource
+from models.secrets import Secret
+from models.token_response import GrantType, HttpAnswer, NoAnswer, TokenOutcome, read_token_answer
+
+api_deadline = timedelta(seconds=30)
+largest_token_answer = 1 << 20
+largest_page = 32 << 20
+user_agent = "breezesync/0.1"
+
+
+class SendingTooLate(Exception):
+    """The moment to send has passed: somebody else may have taken over. Nothing was sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """An API call's outcome, with what the request log keeps of it; status 0 where no answer came."""
+
+    outcome: ApiOutcome
+    at: datetime
+    path: str
+    status: int
+    duration_ms: int
+
+
+@dataclass(slots=True)
+class ProviderClient:
+    """Speaks to one provider. Each thread has an `httpx.Client` of its own; all share one SSL context."""
+
+    provider: Provider
+    now: Callable[[], datetime]
+    ssl_context: ssl.SSLContext = field(default_factory=httpx.create_ssl_context)
+    token_deadline: timedelta = token_deadline
+    _own: threading.local = field(default_factory=threading.local)
+
+    def exchange_code(
+        self, client: OAuthClient, code: Secret, verifier: Secret | None, redirect_uri: str, send_before: datetime
+    ) -> TokenOutcome:
+        """RFC 6749 §4.1.3 with the same redirect URI as at authorize; the verifier goes where a challenge went."""
+        fields = {"code": code.reveal(), "redirect_uri": redirect_uri}
+        if verifier is not None:
+            fields["code_verifier"] = verifier.reveal()
+        return self._request_tokens("authorization_code", client, fields, send_before)
+
+    def refresh(self, client: OAuthClient, refresh_token: Secret, scope: str, send_before: datetime) -> TokenOutcome:
+        """RFC 6749 §6; an empty `scope` is not sent and means the one granted before."""
+        fields = {"refresh_token": refresh_token.reveal()} | ({"scope": scope} if scope else {})
+        return self._request_tokens("refresh_token", client, fields, send_before)
+
+    def revoke(self, client: OAuthClient, token: Secret) -> bool:
+        """RFC 7009 §2.1; False where the provider has no endpoint or did not confirm."""
+        if not self.provider.revoke_url:
+            return False
+        request = self._post(self.provider.revoke_url, client, {"token": token.reveal()}, as_json=False)
+        answer = self._send_watched(request, send_before=None)
+        return isinstance(answer, HttpAnswer) and answer.status == 200
+
+    def read_page(self, resource: Resource, path: str, page: int, access_token: Secret) -> Called:
+        """One page of a resource; never follows a redirect, reads at most 32 MiB in at most 30 s."""
+        params = dict(parse_qsl(resource.query)) | ({"page": str(page)} if resource.paging != "none" else {})
+        request = httpx.Request(
+            "GET",
+            self.provider.api_url + path,
+            params=params or None,
+            headers=self._headers() | {"Authorization": f"Bearer {access_token.reveal()}"},
+            extensions={"timeout": httpx.Timeout(15).as_dict()},
+        )
+        at, started = self.now(), monotonic()
+        answer = self._send(self._client(), request, largest_page, started + api_deadline.total_seconds())
+        status = answer.status if isinstance(answer, HttpAnswer) else 0
+        duration_ms = round((monotonic() - started) * 1000)
+        return Called(read_api_answer(answer, resource.paging, page, self.now()), at, path, status, duration_ms)
+
+    def read_account(self, access_token: Secret) -> Called:
+        """The profile's account resource: who this token is, and a free probe of whether it lives."""
+        account = Resource(name="account", path=self.provider.account_path)
+        return self.read_page(account, account.path, 1, access_token)
+
+    def _request_tokens(
+        self, grant: GrantType, client: OAuthClient, fields: Mapping[str, str], send_before: datetime
+    ) -> TokenOutcome:
+        body = {"grant_type": grant, **fields}
+        request = self._post(self.provider.token_url, client, body, as_json=self.provider.token_body == "json")  # noqa: S105
+        return read_token_answer(grant, self._send_watched(request, send_before), self.now())
+
+    def _post(self, url: str, client: OAuthClient, fields: dict[str, str], as_json: bool) -> httpx.Request:
+        """Client authentication in the body or as Basic (id and secret form-encoded first), never in the URI
+        (RFC 6749 §2.3.1)."""
+        headers = self._headers()
+        if self.provider.client_auth == "basic":
+            pair = ":".join(quote_plus(text) for text in (client.client_id, client.client_secret.reveal()))
+            headers["Authorization"] = "Basic " + b64encode(pair.encode()).decode()
+        else:
+            fields = fields | {"client_id": client.client_id, "client_secret": client.client_secret.reveal()}
+        seconds = self.token_deadline.total_seconds()
+        extensions = {"timeout": httpx.Timeout(seconds, connect=min(seconds, 10)).as_dict()}
+        if as_json:
+            return httpx.Request("POST", url, json=fields, headers=headers, extensions=extensions)
+        return httpx.Request("POST", url, data=fields, headers=headers, extensions=extensions)
+
+    def _send_watched(self, request: httpx.Request, send_before: datetime | None) -> HttpAnswer | NoAnswer:
+        """Sends on a connection of its own, cut when the deadline passes, however slowly the bytes drip.
+
+        Nothing leaves after `send_before`: the clock is read once more when the first byte is about to go.
+        """
+        wire = _Wire(self.now, send_before)
+        request.extensions["trace"] = wire.trace
+        deadline = monotonic() + self.token_deadline.total_seconds()
+        own = httpx.Client(verify=self.ssl_context, limits=httpx.Limits(max_keepalive_connections=0))
+        with own as client, wire.cut_after(self.token_deadline):
+            answer = self._send(client, request, largest_token_answer, deadline)
+        return NoAnswer(wire.sent, answer.why) if isinstance(answer, NoAnswer) else answer
+
+    @staticmethod
+    def _send(client: httpx.Client, request: httpx.Request, largest: int, deadline: float) -> HttpAnswer | NoAnswer:
+        try:
+            response = client.send(request, stream=True, follow_redirects=False)
+        except SendingTooLate:
+            return NoAnswer(False, "the lease ran out before the request was sent")
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
+            return NoAnswer(True, type(error).__name__)
+        chunks, size, complete = [], 0, False
+        try:
+            for chunk in response.iter_bytes():
+                chunks.append(chunk)
+                size += len(chunk)
+                if size > largest or monotonic() > deadline:
+                    break
+            else:
+                complete = True
+        except (httpx.HTTPError, OSError, ValueError):
+            complete = False
+        finally:
+            response.close()
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        return HttpAnswer(response.status_code, headers, b"".join(chunks), complete)
+
+    def _client(self) -> httpx.Client:
+        client: httpx.Client | None = getattr(self._own, "client", None)
+        if client is None:
+            client = self._own.client = httpx.Client(verify=self.ssl_context)
+        return client
+
+    @staticmethod
+    def _headers() -> dict[str, str]:
+        return {"Accept": "application/json", "User-Agent": user_agent}
+
+
+class _Wire:
+    """Watches one request on the wire: whether its first byte left, and the socket to cut when time is up."""
+
+    def __init__(self, now: Callable[[], datetime], send_before: datetime | None) -> None:
+        self.now = now
+        self.send_before = send_before
+        self.sent = False
+        self.cut = False
+        self.socket: Any = None
+
+    def trace(self, name: str, info: Mapping[str, Any]) -> None:
+        """httpcore's trace hook: called at each step of a request, on the thread that makes it."""
+        if name in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
+            self.socket = info["return_value"].get_extra_info("socket")
+            if self.cut:
+                self._shut()
+        elif name == "http11.send_request_headers.started":
+            if self.send_before is not None and self.now() >= self.send_before:
+                raise SendingTooLate
+            self.sent = True
+
+    @contextmanager
+    def cut_after(self, length: timedelta) -> Iterator[None]:
+        timer = threading.Timer(length.total_seconds(), self._shut)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _shut(self) -> None:
+        self.cut = True
+        if self.socket is not None:
+            try:
+                self.socket.shutdown(2)
+            except OSError:
+                return
