@@ -62,7 +62,7 @@ def name_route(path: str) -> str:
     return "/".join("{id}" if part.isdigit() else part for part in path.split("/"))
 
 
-def _answer_user(world: World, request: Request, user: User) -> Answer:  # noqa: PLR0912  # a table of routes
+def _answer_user(world: World, request: Request, user: User) -> Answer:
     if user.plan == "free":
         return answer_problem(request, 403, "API access requires a Pro or Agency plan.")
     if request.method not in ("GET", "HEAD"):

@@ -24,10 +24,8 @@ button:focus-visible,input:focus-visible,select:focus-visible{outline:3px solid 
 input,select{font:inherit;padding:.5rem .6rem;border:1px solid var(--line);border-radius:8px;
  background:var(--ground);color:var(--ink);min-width:0;width:8.5rem}
 label{display:inline-flex;flex-direction:column;font-size:.8rem;color:var(--soft)}
-table{border-collapse:collapse;width:100%;font-size:.9rem}td,th{padding:.4rem .5rem;
- border-top:1px solid var(--line);text-align:left;vertical-align:top}
+details{border-top:1px solid var(--line);padding:.6rem 0}summary{cursor:pointer}details>form{margin-top:.6rem}
 .grid{display:grid;gap:1rem;grid-template-columns:repeat(auto-fit,minmax(min(100%,19rem),1fr))}
- .scroll{overflow-x:auto}
 """
 
 

@@ -26,10 +26,7 @@ def draw_panel(world: World) -> str:
 
 def _draw_users(world: World) -> str:
     rows = "".join(_draw_user(world, user) for user in list(world.directory.users.values())[:LISTED_USERS])
-    return (
-        '<div class="card scroll"><h2>Users</h2><table><tr><th>Id<th>Who<th>Documents<th>Live grants<th><th><th><th>'
-        f"{rows}</table></div>"
-    )
+    return _card("Users", rows)
 
 
 def _draw_user(world: World, user: User) -> str:
@@ -37,17 +34,14 @@ def _draw_user(world: World, user: User) -> str:
     path = f"users/{user.id}"
     plan = _select("plan", ("free", "pro", "agency"), user.plan) + _button("Set plan")
     renaming = _field("document_id", "", "document id") + _field("title", "", "new title") + _button("Rename")
-    cells = (
-        str(user.id),
-        f"{escape(user.name)}<br><small>{escape(user.email)}</small>",
-        str(len(user.desk.documents)),
-        str(live),
-        _form(f"{path}/revoke", _button("Revoke")),
-        _form(path, plan, "PATCH"),
-        _form(f"{path}/documents", _field("title", "", "title") + _button("Add document")),
-        _form(f"{path}/documents", renaming, "PATCH"),
+    forms = (
+        _form(f"{path}/revoke", _button("Revoke all grants"))
+        + _form(path, plan, "PATCH")
+        + _form(f"{path}/documents", _field("title", "", "title") + _button("Add document"))
+        + _form(f"{path}/documents", renaming, "PATCH")
     )
-    return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+    facts = f"{escape(user.email)} · {user.plan} · {len(user.desk.documents)} documents · {live} live grants"
+    return f"<details><summary><b>{user.id} {escape(user.name)}</b> <small>{facts}</small></summary>{forms}</details>"
 
 
 def _draw_settings(world: World) -> str:

@@ -36,7 +36,7 @@ def answer_control(world: World, request: Request) -> Answer:
     return redirect("/_sandbox", 303) if request.is_form else answer_json(200, value)
 
 
-def _control(world: World, method: str, parts: list[int | str], inputs: Inputs) -> Any:  # noqa: PLR0912  # a table of routes
+def _control(world: World, method: str, parts: list[int | str], inputs: Inputs) -> Any:
     match method, *parts:
         case "GET", "state":
             return describe_state(world)

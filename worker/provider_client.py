@@ -49,6 +49,7 @@ class ProviderClient:
     ssl_context: ssl.SSLContext = field(default_factory=httpx.create_ssl_context)
     token_deadline: timedelta = token_deadline
     _own: threading.local = field(default_factory=threading.local)
+    _opened: list[httpx.Client] = field(default_factory=list)
 
     def exchange_code(
         self, client: OAuthClient, code: Secret, verifier: Secret | None, redirect_uri: str, send_before: datetime
@@ -156,7 +157,13 @@ class ProviderClient:
         client: httpx.Client | None = getattr(self._own, "client", None)
         if client is None:
             client = self._own.client = httpx.Client(verify=self.ssl_context)
+            self._opened.append(client)
         return client
+
+    def close(self) -> None:
+        """Closes the connections of every thread; none may be reading any more."""
+        for client in self._opened:
+            client.close()
 
     @staticmethod
     def _headers() -> dict[str, str]:

@@ -19,7 +19,7 @@ class Overview:
 
     def connections_by_status(self) -> dict[str, int]:
         query = select(connections.c.status, func.count()).group_by(connections.c.status)
-        return dict(self.sql.execute(query).tuples().all())
+        return dict(self.sql.execute(query).all())
 
     def due(self, now: datetime) -> dict[str, int]:
         """How many refreshes, syncs and exchanges should already have been done."""

@@ -73,7 +73,7 @@ class Records:
             .where(table.c.connection_id == connection_id, table.c.deleted_at.is_(None))
             .group_by(table.c.resource)
         )
-        return dict(self.sql.execute(query).tuples().all())
+        return dict(self.sql.execute(query).all())
 
     def erase(self, connection_id: str) -> int:
         """Deletes every record of the connection for good."""
@@ -109,4 +109,4 @@ class Records:
         query = select(resources.c.name, resources.c.problem).where(
             resources.c.connection_id == connection_id, resources.c.problem.is_not(None)
         )
-        return dict(self.sql.execute(query).tuples().all())
+        return dict(self.sql.execute(query).all())

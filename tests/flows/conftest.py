@@ -1,0 +1,38 @@
+"""The house that flows are tried in, once on SQLite and once on PostgreSQL."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import sandbox
+from tests.house import House, build_house
+from tests.servers import Postgres
+
+
+@pytest.fixture(scope="session")
+def shared_provider() -> Iterator[sandbox.Running]:
+    with sandbox.running() as running:
+        yield running
+
+
+@pytest.fixture
+def provider(shared_provider: sandbox.Running) -> sandbox.Running:
+    """A sandbox as new."""
+    shared_provider.control.reset()
+    return shared_provider
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def house(request: pytest.FixtureRequest, provider: sandbox.Running, tmp_path: Path) -> Iterator[House]:
+    if request.param == "sqlite":
+        built = build_house(f"sqlite:///{tmp_path}/breezesync.db", provider)
+        yield built
+        built.close()
+        return
+    postgres: Postgres = request.getfixturevalue("postgres")
+    url = postgres.create_database()
+    built = build_house(url, provider)
+    yield built
+    built.close()
+    postgres.drop_database(url)

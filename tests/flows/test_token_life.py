@@ -1,0 +1,299 @@
+"""Tokens under faults: what the provider does wrong, and what must not come of it."""
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from models.connection import Connection
+from tests.house import House
+
+SETTLE = 61
+
+
+def ready(house: House) -> Connection:
+    """A connection whose client has learned to leave the scope out, with its refresh due."""
+    connection = house.connect("ada", 1)
+    house.work()
+    house.make_refresh_due(connection.id)
+    house.sweep()
+    house.control.reset_counters()
+    house.make_refresh_due(connection.id)
+    return house.connection(connection.id)
+
+
+def live_families(house: House) -> int:
+    return sum(user["families"] for user in house.control.counters()["live"].values())
+
+
+not_proven_dead: dict[str, dict[str, Any]] = {
+    "429": {"moment": "before", "status": 429, "retry_after": 5},
+    "503": {"moment": "before", "status": 503},
+    "503 with Retry-After": {"moment": "before", "status": 503, "retry_after": 5},
+    "500 before the grant": {"moment": "before", "status": 500},
+    "HTML": {"moment": "before", "kind": "html"},
+    "redirect": {"moment": "before", "kind": "redirect"},
+    "reset before the grant": {"moment": "before", "kind": "drop"},
+    "garbage": {"moment": "before", "kind": "garbage"},
+}
+
+
+@pytest.mark.parametrize("fault", not_proven_dead)
+def test_trouble_before_the_grant_costs_nobody_anything(house: House, fault: str) -> None:
+    connection = ready(house)
+    house.control.inject("token", **not_proven_dead[fault])
+    house.flows.refresh(connection.id)
+    assert house.connection(connection.id).status == "active"
+    for _ in range(4):
+        house.turn(seconds=SETTLE)
+        house.sweep()
+    after = house.connection(connection.id)
+    assert (after.status, after.generation, after.problem) == ("active", connection.generation + 1, None)
+    assert "connection.reauthorization_required" not in house.types()
+
+
+lost_pairs: dict[str, dict[str, Any]] = {
+    "500 in the middle": {"moment": "middle", "status": 500},
+    "reset after the commit": {"moment": "after", "kind": "drop"},
+    "cut after the commit": {"moment": "after", "kind": "cut"},
+    "500 after the commit": {"moment": "after", "status": 500},
+    "garbage after the commit": {"moment": "after", "kind": "garbage"},
+}
+
+
+@pytest.mark.parametrize("fault", lost_pairs)
+def test_a_rotation_whose_pair_was_lost_ends_as_that_and_never_as_revoked_by_the_user(house: House, fault: str) -> None:
+    connection = ready(house)
+    house.control.inject("token", **lost_pairs[fault])
+    house.flows.refresh(connection.id)
+    assert house.connection(connection.id).status == "active"
+    house.sweep()
+    assert house.connection(connection.id).status == "active", "nobody knows before the provider's time is over"
+    house.turn(seconds=SETTLE)
+    house.sweep()
+    after = house.connection(connection.id)
+    assert (after.status, after.revoked_reason) == ("revoked", "rotation_lost")
+    [event] = house.told("connection.reauthorization_required")
+    assert (event["reason"], event["detected_by"]) == ("rotation_lost", "refresh")
+    assert house.presentations() == 2, "once more where that is harmless, and then no more"
+
+
+def test_where_reuse_ends_the_family_a_spent_token_is_not_shown_again(house: House) -> None:
+    connection = ready(house)
+    reuse(house, "family_revoked")
+    house.control.inject("token", moment="after", kind="drop")
+    house.flows.refresh(connection.id)
+    house.turn(seconds=SETTLE)
+    house.sweep()
+    assert house.connection(connection.id).revoked_reason == "rotation_lost"
+    assert house.presentations() == 1
+
+
+def test_where_reuse_ends_the_family_a_token_proven_unspent_is_shown_again(house: House) -> None:
+    connection = ready(house)
+    reuse(house, "family_revoked")
+    house.control.inject("token", moment="before", kind="drop")
+    house.flows.refresh(connection.id)
+    house.turn(seconds=SETTLE)
+    house.sweep()
+    assert house.connection(connection.id).generation == connection.generation + 1
+
+
+def reuse(house: House, mode: str) -> None:
+    """Switches provider and profile to the same `refresh_reuse`."""
+    client = house.flows.refresh.providers["breezedoc"]
+    client.provider = replace(client.provider, refresh_reuse=mode)  # type: ignore[arg-type]
+    house.control.set(refresh_reuse=mode)
+
+
+def test_a_probe_that_tells_nothing_is_repeated_and_decides_nothing(house: House) -> None:
+    connection = ready(house)
+    house.control.inject("token", moment="after", kind="drop")
+    house.flows.refresh(connection.id)
+    fault = house.control.inject("api", status=500, count=None)
+    for _ in range(3):
+        house.turn(seconds=SETTLE)
+        house.sweep()
+    assert house.connection(connection.id).status == "active"
+    assert house.presentations() == 1
+    house.control.remove_fault(fault)
+    house.turn(seconds=SETTLE)
+    house.sweep()
+    assert house.connection(connection.id).revoked_reason == "rotation_lost"
+
+
+def test_a_wrong_secret_pauses_the_client_tells_the_operator_once_and_recovers_by_itself(house: House) -> None:
+    first, second = ready(house), house.connect("grace", 2)
+    house.work()
+    house.control.reset_counters()
+    house.control.change_client("sandbox-client", client_secret="another")
+    for connection in (first, second):
+        house.make_refresh_due(connection.id)
+    for _ in range(3):
+        house.sweep()
+    assert house.types().count("provider.client_rejected") == 1
+    rejected = house.control.counters()["token_requests"]
+    assert sum(rejected.values()) == 1, "one request found out; nobody else asked"
+    house.control.change_client("sandbox-client", client_secret="sandbox-secret")
+    for _ in range(3):
+        house.turn(minutes=2)
+        house.sweep()
+    assert house.types().count("provider.client_recovered") == 1
+    assert [house.connection(c.id).status for c in (first, second)] == ["active", "active"]
+    assert house.connection(first.id).generation == first.generation + 1
+    assert house.connection(second.id).generation == 2
+    assert "connection.reauthorization_required" not in house.types()
+
+
+def test_a_401_for_a_token_that_a_sibling_rotated_meanwhile_means_nothing(house: House) -> None:
+    connection = house.connect("ada", 1)
+    house.queue.held.clear()
+    own = house.flows.sync._take(connection.id)
+    assert own is not None
+    house.make_refresh_due(connection.id)
+    house.flows.refresh(connection.id)
+    house.flows.refresh(connection.id)
+    assert house.connection(connection.id).generation == 2
+    assert house.flows.sync._read_one(own) is None
+    house.sweep()
+    assert house.connection(connection.id).generation == 2, "no refresh was forced"
+    assert house.types().count("sync.completed") == 1
+
+
+def test_an_api_that_refuses_every_token_revokes_nobody(house: House) -> None:
+    connection = ready(house)
+    house.sweep()
+    house.control.inject("api", status=401, count=None)
+    for _ in range(6):
+        house.turn(minutes=16)
+        house.sweep()
+    assert house.connection(connection.id).status == "active"
+    assert "connection.reauthorization_required" not in house.types()
+    assert house.presentations() == 1
+
+
+def test_both_generations_of_passport_tell_a_dead_grant(house: House) -> None:
+    for passport, account, user in ((12, 1, "ada"), (13, 2, "grace")):
+        house.control.set(passport=passport)
+        connection = house.connect(user, account)
+        house.control.revoke_user(account)
+        house.make_refresh_due(connection.id)
+        house.flows.refresh(connection.id)
+        assert house.connection(connection.id).revoked_reason == "refresh_rejected"
+
+
+def test_an_expired_pair_is_told_as_expired(house: House) -> None:
+    house.control.set(access_ttl=60, refresh_ttl=60)
+    connection = house.connect("ada", 1)
+    house.work()
+    house.turn(seconds=100)
+    house.sweep()
+    assert house.connection(connection.id).revoked_reason == "refresh_expired"
+
+
+def test_a_new_authorization_during_a_refresh_is_the_newest_truth(house: House) -> None:
+    connection = ready(house)
+    taken = house.flows.refresh._take(connection.id)
+    assert taken is not None
+    house.connect("ada", 1, connection_id=connection.id)
+    newest = house.credential(connection.id)
+    house.flows.refresh._save(taken, house.flows.refresh._present(taken))
+    assert house.credential(connection.id) == newest
+    assert house.connection(connection.id).generation == connection.generation + 1
+
+
+def test_a_holder_that_wakes_after_its_lease_sends_nothing(house: House) -> None:
+    connection = ready(house)
+    taken = house.flows.refresh._take(connection.id)
+    assert taken is not None
+    house.clock.turn(timedelta(seconds=SETTLE))
+    outcome = house.flows.refresh._present(taken)
+    house.flows.refresh._save(taken, outcome)
+    assert house.presentations() == 0
+
+
+def test_a_late_refusal_never_overwrites_a_success(house: House) -> None:
+    connection = ready(house)
+    slow = house.flows.refresh._take(connection.id)
+    assert slow is not None
+    house.turn(seconds=SETTLE)
+    house.sweep()
+    assert house.connection(connection.id).generation == connection.generation + 1
+    slow_outcome = house.flows.refresh._present(
+        type(slow)(slow.connection, slow.credential, slow.owner, house.clock() + timedelta(minutes=1))
+    )
+    house.flows.refresh._save(slow, slow_outcome)
+    assert house.connection(connection.id).status == "active"
+
+
+def test_a_pair_that_arrives_after_the_connection_was_given_up_brings_it_back(house: House) -> None:
+    connection = ready(house)
+    taken = house.flows.refresh._take(connection.id)
+    assert taken is not None
+    late_pair = house.flows.refresh._present(taken)
+    house.turn(seconds=SETTLE)
+    house.sweep()
+    assert house.connection(connection.id).revoked_reason == "rotation_lost"
+    house.flows.refresh._save(taken, late_pair)
+    after = house.connection(connection.id)
+    assert (after.status, after.generation) == ("active", connection.generation + 1)
+    assert house.told("connection.authorized")[-1]["reauthorized"] is True
+
+
+def test_a_disconnect_during_a_refresh_stands(house: House) -> None:
+    connection = ready(house)
+    taken = house.flows.refresh._take(connection.id)
+    assert taken is not None
+    house.flows.disconnect(connection.id)
+    house.flows.refresh._save(taken, house.flows.refresh._present(taken))
+    assert house.connection(connection.id).status == "disconnected"
+    assert house.credential(connection.id).access_token is None
+
+
+exchange_faults: dict[str, tuple[dict[str, Any], str]] = {
+    "maintenance": ({"moment": "before", "status": 503}, "connected"),
+    "throttled": ({"moment": "before", "status": 429, "retry_after": 2}, "connected"),
+    "reset before the grant": ({"moment": "before", "kind": "drop"}, "connected"),
+    "500 before the grant": ({"moment": "before", "status": 500}, "connected"),
+    "answer lost after the commit": ({"moment": "after", "kind": "drop"}, "failed"),
+    "cut after the commit": ({"moment": "after", "kind": "cut"}, "failed"),
+}
+
+
+@pytest.mark.parametrize("fault", exchange_faults)
+def test_a_code_exchange_survives_what_it_can_and_says_what_it_could_not(house: House, fault: str) -> None:
+    injected, expected = exchange_faults[fault]
+    house.control.inject("token", **injected)
+    authorization_id = house.consent("ada", 1)
+    house.work()
+    for _ in range(4):
+        house.turn(seconds=30)
+        house.sweep()
+    with house.store.reading() as tx:
+        found = tx.authorizations.get(authorization_id)
+    assert found is not None
+    assert found.step == expected
+    if expected == "failed":
+        assert [event["reason"] for event in house.told("connection.authorization_failed")] == ["answer_lost"]
+
+
+def test_an_account_that_cannot_be_asked_yet_is_asked_again_without_spending_the_code_twice(house: House) -> None:
+    house.control.inject("api", status=500, count=2)
+    authorization_id = house.consent("ada", 1)
+    house.work()
+    for _ in range(4):
+        house.turn(seconds=40)
+        house.sweep()
+    with house.store.reading() as tx:
+        found = tx.authorizations.get(authorization_id)
+    assert found is not None
+    assert found.step == "connected"
+    assert house.control.counters()["max_code_presentations"] == 1
+
+
+def test_an_authorization_nobody_finishes_expires(house: House) -> None:
+    house.callback.begin("breezedoc", house.link("ada"), None)
+    house.turn(minutes=11)
+    house.sweep()
+    assert [event["reason"] for event in house.told("connection.authorization_failed")] == ["expired"]
