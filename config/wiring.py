@@ -11,11 +11,10 @@ from dramatiq.middleware import AgeLimit, Callbacks, CurrentMessage, Middleware,
 
 from config.settings import Settings
 from models.errors import Transient
-from models.events import Stream
+from models.events import Stream, StreamSettings
 from models.messages import Message
 from models.secrets import Secret
 from models.store import Store, open_engine
-from worker.outbox import StreamSettings
 
 heartbeat_timeout_ms = 15_000
 marker_key = "breezesync:queue"

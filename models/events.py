@@ -159,6 +159,14 @@ class StoredEvent:
     document: str
 
 
+@dataclass(frozen=True, slots=True)
+class StreamSettings:
+    """A stream's key in Redis, and about how many entries it keeps."""
+
+    key: str
+    maxlen: int
+
+
 def stream_of(fact: Fact) -> Stream:
     """Records have a stream of their own, so that a flood of them never pushes a revocation out."""
     return "records" if isinstance(fact, RecordChanged) else "events"

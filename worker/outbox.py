@@ -10,7 +10,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from models.errors import Transient
-from models.events import StoredEvent, Stream
+from models.events import StoredEvent, Stream, StreamSettings
 from models.store import Store
 
 batch_size = 500
@@ -19,14 +19,6 @@ publish_lease = timedelta(seconds=30)
 
 class RedisUnavailable(Transient):
     """Redis does not answer; events stay in the outbox."""
-
-
-@dataclass(frozen=True, slots=True)
-class StreamSettings:
-    """A stream's key, and about how many entries it keeps."""
-
-    key: str
-    maxlen: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,323 @@
+"""A whole breezesync as real processes for tests: web, workers and schedulers, each to be stopped, paused or killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import dramatiq
+import httpx
+import redis
+from dramatiq.brokers.redis import RedisBroker
+from sqlalchemy import create_engine, text
+from sqlalchemy.pool import NullPool
+
+import sandbox
+from config.profiles import profile_directories, read_profile
+from models.connect_link import ConnectLink, sign_link
+from models.migrations import migrate
+from models.secrets import Secret
+from models.store import open_engine
+from models.vault import new_key
+from tests.servers import reserved_port, wait_until
+
+CHECKOUT = Path(__file__).parents[1]
+APPLICATION = "https://app.example"
+"""The origin of the application that these tests play."""
+
+STOPPING = 30.0
+"""Seconds after SIGTERM within which a process has to have ended."""
+
+# Holds the reading end of a pipe from the tests' process, and ends the group when that process is gone.
+KEEPER = 'read -r _; kill -KILL -- -"$1"'
+
+
+class Program:
+    """One process with the processes it starts, as a group in a session of its own; what it says goes to `log`."""
+
+    def __init__(self, name: str, arguments: Sequence[str], environment: Mapping[str, str], directory: Path) -> None:
+        self.name = name
+        self.log = directory / f"{name}.log"
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", *arguments],
+                cwd=directory,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.pid = self._process.pid
+        self._keeper = subprocess.Popen(
+            ["/bin/sh", "-c", KEEPER, "keeper", str(self.pid)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    @property
+    def runs(self) -> bool:
+        return self._process.poll() is None
+
+    def pause(self) -> None:
+        """SIGSTOP to the whole group: nothing of it does anything until `resume`."""
+        os.killpg(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        os.killpg(self.pid, signal.SIGCONT)
+
+    def kill(self) -> None:
+        """SIGKILL to the whole group."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self._dismiss()
+
+    def stop(self) -> None:
+        """SIGTERM, as whoever runs a fleet stops it; AssertionError where that does not end it in time."""
+        self.resume()
+        self._process.terminate()
+        try:
+            self._process.wait(STOPPING)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"{self.name} did not stop within {STOPPING:g} s:\n{self.tail()}") from None
+        self._dismiss()
+
+    def tail(self, lines: int = 15) -> str:
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+    def _dismiss(self) -> None:
+        self._process.wait()
+        self._keeper.kill()
+        self._keeper.communicate()
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One entry of a stream, as an application sees it; `document` is its CloudEvents JSON, read."""
+
+    stream: str
+    id: str
+    type: str
+    user_id: str
+    connection_id: str
+    sequence: int
+    document: Mapping[str, Any]
+
+    @property
+    def data(self) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = self.document["data"]
+        return found
+
+
+class Listener:
+    """An application that follows both streams from the moment it is made, and keeps all that it was told."""
+
+    streams = ("breezesync:events", "breezesync:records")
+
+    def __init__(self, url: str) -> None:
+        self._redis = redis.Redis.from_url(url, decode_responses=True)
+        newest = {key: self._redis.xrevrange(key, count=1) for key in self.streams}
+        self._positions = {key: found[0][0] if found else "0" for key, found in newest.items()}
+        self.heard: list[Event] = []
+
+    def listen(self) -> list[Event]:
+        """Reads on to the end of both streams; everything heard so far, repeats included."""
+        while found := self._redis.xread(self._positions, count=1000):
+            for key, entries in found:
+                self.heard.extend(read_entry(key, fields) for _, fields in entries)
+                self._positions[key] = entries[-1][0]
+        return self.heard
+
+    def about(self, connection_id: str, prefix: str = "") -> list[Event]:
+        """What was heard of one connection, events whose type begins with `prefix`, in order."""
+        return [e for e in self.listen() if e.connection_id == connection_id and e.type.startswith(prefix)]
+
+    def close(self) -> None:
+        self._redis.close()
+
+
+def read_entry(stream: str, fields: Mapping[str, str]) -> Event:
+    """An entry's fields; AssertionError where they do not say what the CloudEvents document in them says."""
+    document = json.loads(fields["event"])
+    assert document["specversion"] == "1.0"
+    assert document["id"] == fields["id"]
+    assert document["type"] == f"dev.breezesync.{fields['type']}"
+    assert document["source"] == f"/breezesync/{fields['provider']}"
+    assert document["sequence"] == fields["sequence"]
+    assert document["dataschema"].startswith(f"urn:breezesync:schema:{fields['type']}:")
+    assert datetime.fromisoformat(document["time"]).tzinfo is not None
+    names = ("provider", "user_id", "connection_id")
+    assert {name: document["data"][name] for name in names} == {name: fields[name] for name in names}
+    return Event(
+        stream,
+        fields["id"],
+        fields["type"],
+        fields["user_id"],
+        fields["connection_id"],
+        int(fields["sequence"]),
+        document,
+    )
+
+
+@dataclass
+class Fleet:
+    """Processes that share one database, one Redis and one sandbox."""
+
+    web_url: str
+    database_url: str
+    redis_url: str
+    provider: sandbox.Running
+    environment: Mapping[str, str]
+    directory: Path
+    programs: list[Program] = field(default_factory=list)
+
+    @property
+    def control(self) -> sandbox.Control:
+        return self.provider.control
+
+    def start_web(self) -> Program:
+        port = self.web_url.rsplit(":", 1)[1]
+        return self._start("web", "uvicorn", "--factory", "worker.main:web", "--port", port)
+
+    def start_worker(self, threads: int = 4) -> Program:
+        return self._start("worker", "dramatiq", "worker.main:boot", "--processes", "1", "--threads", str(threads))
+
+    def start_scheduler(self) -> Program:
+        return self._start("scheduler", "scheduler")
+
+    def _start(self, name: str, *arguments: str) -> Program:
+        count = sum(program.name.startswith(name) for program in self.programs)
+        program = Program(f"{name}-{count + 1}", arguments, self.environment, self.directory)
+        self.programs.append(program)
+        return program
+
+    def is_ready(self) -> bool:
+        try:
+            return httpx.get(f"{self.web_url}/readyz", trust_env=False).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def wait_until(self, holds: Callable[[], bool], what: str, seconds: float = 20) -> None:
+        """As `tests.servers.wait_until`; the error brings the end of every log."""
+        try:
+            wait_until(holds, what, seconds)
+        except TimeoutError as error:
+            for program in self.programs:
+                error.add_note(f"--- {program.name}, {'running' if program.runs else 'ended'}\n{program.tail()}")
+            raise
+
+    def stop(self) -> None:
+        """SIGTERM to every process that still runs."""
+        running = [program for program in self.programs if program.runs]
+        for program in running:
+            program.stop()
+
+    def link(self, user_id: str, **claims: Any) -> str:
+        """The URL of a connect link, signed as an application signs it."""
+        now = datetime.now(UTC)
+        link = ConnectLink(
+            user_id=user_id, issued_at=now, expires_at=now + timedelta(minutes=5), jti=uuid4().hex, **claims
+        )
+        secret = Secret(self.environment["CONNECT_SECRET"])
+        return f"{self.web_url}/auth/breezedoc?token={sign_link(link, secret)}"
+
+    def connect(self, user_id: str, account: int, **claims: Any) -> str:
+        """Plays the user's browser from the link to the result page without one; the connection's id."""
+        with httpx.Client(trust_env=False, headers={"Accept": "application/json"}) as browser:
+            asked = browser.get(self.link(user_id, **claims))
+            assert asked.status_code == 302, asked.text
+            back = browser.get(self.control.authorize(asked.headers["location"], account))
+            assert back.status_code == 303, back.text
+            result = self.web_url + back.headers["location"]
+            answers: list[dict[str, Any]] = []
+
+            def is_decided() -> bool:
+                answers.append(browser.get(result).json())
+                return bool(answers[-1]["status"] != "pending")
+
+            self.wait_until(is_decided, "the result page says what came of it")
+        assert answers[-1]["status"] == "connected", answers[-1]
+        return str(answers[-1]["connection_id"])
+
+    def ask(self, actor: str, queue: str, **ids: str) -> None:
+        """Sends a message as an application does that knows only the names of actor, queue and ids."""
+        broker = RedisBroker(url=self.redis_url)
+        broker.enqueue(dramatiq.Message(queue_name=queue, actor_name=actor, args=(), kwargs=ids, options={}))
+        broker.close()
+
+    def rows(self, statement: str, **values: Any) -> list[Any]:
+        """Runs one statement, commits it, and returns the rows that it answers with, if any."""
+        engine = create_engine(self.database_url, poolclass=NullPool)
+        with engine.begin() as connection:
+            result = connection.execute(text(statement), values)
+            return list(result.all()) if result.returns_rows else []
+
+    def has_synced(self, listener: Listener, connection_id: str, times: int = 1) -> None:
+        """Returns once that many syncs of the connection were told as completed."""
+        self.wait_until(
+            lambda: len(listener.about(connection_id, "sync.completed")) >= times,
+            f"sync.completed for the {times}. time",
+        )
+
+
+@contextmanager
+def running_fleet(
+    database_url: str, redis_url: str, directory: Path, *, workers: int = 1, schedulers: int = 1, **settings: str
+) -> Iterator[Fleet]:
+    """A fleet on an empty database, ready to be used, that has stopped in good order when the block ends.
+
+    `settings` are variables of the environment, beside those that the fleet needs in any case.
+    """
+    with reserved_port() as port:
+        web_url = f"http://127.0.0.1:{port}"
+        redirect_uri = f"{web_url}/auth/breezedoc/callback"
+        with sandbox.running(redirect_uris=(redirect_uri,)) as provider:
+            endpoints = {
+                "BREEZEDOC_AUTHORIZE_URL": f"{provider.url}/oauth/authorize",
+                "BREEZEDOC_TOKEN_URL": f"{provider.url}/oauth/token",
+                "BREEZEDOC_API_URL": f"{provider.url}/api",
+            }
+            key = new_key("k1")
+            environment = {
+                **os.environ,
+                "PYTHONPATH": str(CHECKOUT),
+                "PYTHONUNBUFFERED": "1",
+                "DATABASE_URL": database_url,
+                "REDIS_URL": redis_url,
+                "ENCRYPTION_KEYS": f"{key.id}:{key.encoded}",
+                "CONNECT_SECRET": uuid4().hex,
+                "RETURN_ORIGINS": APPLICATION,
+                "SWEEP_INTERVAL": "250ms",
+                "BREEZEDOC_CLIENT_ID": provider.client_id,
+                "BREEZEDOC_CLIENT_SECRET": provider.client_secret,
+                "BREEZEDOC_REDIRECT_URI": redirect_uri,
+                **endpoints,
+                **settings,
+            }
+            engine = open_engine(Secret(database_url))
+            migrate(engine, [read_profile("breezedoc", endpoints, profile_directories())])
+            engine.dispose()
+            fleet = Fleet(web_url, database_url, redis_url, provider, environment, directory)
+            try:
+                fleet.start_web()
+                for _ in range(workers):
+                    fleet.start_worker()
+                for _ in range(schedulers):
+                    fleet.start_scheduler()
+                fleet.wait_until(fleet.is_ready, "the web process is ready")
+                yield fleet
+                fleet.stop()
+            finally:
+                for program in fleet.programs:
+                    program.kill()

@@ -1,0 +1,1 @@
+"""What an operator types: one room for each thing that a command is about."""
