@@ -7,7 +7,8 @@ from models.connection import Connection, Status
 from models.secrets import Sealed
 
 token_deadline = timedelta(seconds=20)
-lease_length = timedelta(seconds=60)
+lease_length = timedelta(seconds=30)
+settle_time = timedelta(seconds=60)
 pause_between_forced = timedelta(minutes=2)
 
 

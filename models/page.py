@@ -7,6 +7,7 @@ from typing import Literal, cast
 from models.token_response import HttpAnswer, NoAnswer, read_object, read_retry_after
 
 Paging = Literal["laravel", "laravel_resource", "none"]
+deepest = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,8 @@ def read_api_answer(answer: HttpAnswer | NoAnswer, paging: Paging, page: int, no
 def _read_page(body: dict[str, object] | None, paging: Paging, page: int) -> Page | Failed:
     if body is None:
         return Failed("the body is no JSON object")
+    if _depth_exceeds(body, deepest):
+        return Failed("the body is nested too deeply")
     if paging == "none":
         inner = body.get("data")
         return Page((inner if isinstance(inner, dict) else body,), 1, 1, 1)
@@ -90,3 +93,12 @@ def _read_page(body: dict[str, object] | None, paging: Paging, page: int) -> Pag
     if current != page:
         return Failed(f"page {page} was asked for, page {current} came")
     return Page(tuple(elements), page, max(cast(int, last), 1), cast(int, total))
+
+
+def _depth_exceeds(value: object, most: int) -> bool:
+    """Whether lists and objects stand in each other more than `most` deep; what walks records recurses."""
+    level = [value]
+    for _ in range(most + 1):
+        insides = (v.values() if isinstance(v, dict) else v for v in level if isinstance(v, dict | list))
+        level = [inner for inside in insides for inner in inside]
+    return bool(level)

@@ -45,10 +45,13 @@ def read_item(raw: object, id_field: str, volatile: Sequence[str]) -> Item | Non
     if not isinstance(raw, dict):
         return None
     identity = raw.get(id_field)
-    if isinstance(identity, bool) or not isinstance(identity, int | str) or identity == "":
+    if isinstance(identity, bool) or not isinstance(identity, int | str):
+        return None
+    external_id = _clean_text(str(identity))[:255]
+    if not external_id:
         return None
     data = cast(Json, without(_clean(raw), [path.split(".") for path in volatile]))
-    return Item(str(identity)[:255], data, hash_content(data))
+    return Item(external_id, data, hash_content(data))
 
 
 def hash_content(data: object) -> str:
@@ -112,7 +115,7 @@ def _clean(value: object) -> object:
     if isinstance(value, float):
         if not isfinite(value):
             return None
-        return int(value) if value.is_integer() and abs(value) < 2**53 else value
+        return int(value) if value.is_integer() else value
     if isinstance(value, dict):
         return {_clean_text(str(key)): _clean(inner) for key, inner in value.items()}
     if isinstance(value, list):

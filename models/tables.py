@@ -302,6 +302,15 @@ class LeaseRow(Stored, table=True):
     until: datetime = Field(sa_type=UtcTime)
 
 
+class PaceRow(Stored, table=True):
+    """When a provider's token endpoint was asked over the last minute, by the whole fleet."""
+
+    __tablename__ = "pace"
+    provider: str = Field(primary_key=True)
+    recent: list[str] = Field(sa_type=json_type)
+    paused_until: datetime | None = _time()
+
+
 class DecisionRow(Stored, table=True):
     """What was decided about a connection or authorization, on what evidence: never a token."""
 

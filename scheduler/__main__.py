@@ -27,7 +27,13 @@ def main() -> int:
     store = open_store(settings)
     queue = MessageQueue(build_broker(settings), open_redis(settings.redis_url))
     scheduler = BlockingScheduler(executors={"default": ThreadPoolExecutor(2)}, timezone="UTC")
-    repeat(scheduler, Sweep(store, queue, now), settings.sweep_interval)
+    repeat(
+        scheduler,
+        Sweep(
+            store, queue, now, {provider.name: provider.token_requests_per_minute for provider in settings.providers}
+        ),
+        settings.sweep_interval,
+    )
     repeat(scheduler, Prune(store, now), timedelta(hours=1))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: scheduler.shutdown(wait=False))

@@ -1,13 +1,14 @@
 """Claims what is due and sends it: refreshes, syncs, exchanges, events left behind."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
 from models import messages
-from models.store import Store
-from models.store.due import kinds
+from models.pace import count_free
+from models.store import Store, Transaction
+from models.store.due import exchanges, refreshes, syncs
 
 claim_length = timedelta(seconds=120)
 most_per_sweep = 1000
@@ -28,6 +29,7 @@ class Sweep:
     store: Store
     queue: Queue
     now: Callable[[], datetime]
+    token_requests_per_minute: Mapping[str, int]
 
     def __call__(self) -> int:
         """Sends what is due and returns how much it was. Raises where database or queue are away: the next pass
@@ -38,12 +40,23 @@ class Sweep:
                 tx.due.void_claims()
         with self.store.writing() as tx:
             tx.due.expire_authorizations(now, most_per_sweep)
-            due = [m for kind in kinds for m in tx.due.claim(kind, now, now + claim_length, most_per_sweep)]
+            until = now + claim_length
+            due = [*tx.due.claim(exchanges, now, until, most_per_sweep)]
+            for provider in self.token_requests_per_minute:
+                limit = self._count_refreshes(tx, provider, now)
+                due += tx.due.claim(refreshes, now, until, limit, provider)
+            due += tx.due.claim(syncs, now, until, most_per_sweep)
             backlog, _ = tx.outbox.backlog()
             if backlog:
                 due.append(messages.publish_events())
             self.queue.send_all(due)
         return len(due)
+
+    def _count_refreshes(self, tx: Transaction, provider: str, now: datetime) -> int:
+        """As many as the token endpoint's budget has room for now: the rest stays in line, by its due time."""
+        per_minute = self.token_requests_per_minute[provider]
+        free = count_free(tx.paces.get(provider), per_minute, "refresh", now, most_per_sweep)
+        return max(free - tx.due.count_claimed(refreshes, now, provider), 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,14 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 from uuid import uuid4
+
+import fakeredis
+from redis import Redis
 
 import sandbox
 from config.profiles import profile_directories, read_profile
@@ -27,6 +32,7 @@ from worker.client_book import ClientBook
 from worker.disconnect import Disconnect
 from worker.exchange import Exchange
 from worker.outbox import PublishEvents
+from worker.parking import Parking
 from worker.provider_client import ProviderClient
 from worker.refresh import Refresh
 from worker.sync import Sync
@@ -135,7 +141,7 @@ class House:
 
     def sweep(self) -> int:
         """One pass of the scheduler, and all the work that follows from it."""
-        Sweep(self.store, self.queue, self.clock)()
+        Sweep(self.store, self.queue, self.clock, {"breezedoc": self.profile.token_requests_per_minute})()
         return self.work()
 
     def turn(self, **length: float) -> None:
@@ -208,6 +214,8 @@ def join_house(
     clock: Clock,
     publish: PublishEvents | None = None,
     configured: tuple[OAuthClient, ...] | None = None,
+    redis: Redis | None = None,
+    spool: Path | None = None,
 ) -> House:
     """One more process's worth of flows on a store that others use too."""
     client = OAuthClient(
@@ -220,9 +228,10 @@ def join_house(
     queue = ListQueue()
     clients = ClientBook(store, vault, configured)
     providers = {profile.name: ProviderClient(profile, clock)}
+    parking = Parking(vault, redis or fakeredis.FakeRedis(), spool or Path(mkdtemp()))
     flows = Flows(
-        exchange=Exchange(store, vault, clients, providers, queue.send, clock),
-        refresh=Refresh(store, vault, clients, providers, queue.send, clock),
+        exchange=Exchange(store, vault, clients, providers, parking, queue.send, clock),
+        refresh=Refresh(store, vault, clients, providers, parking, queue.send, clock),
         sync=Sync(store, vault, providers, queue.send, clock, timedelta(minutes=15)),
         sync_user=SyncUser(store, queue.send),
         disconnect=Disconnect(store, vault, clients, providers, queue.send, clock),

@@ -1,10 +1,13 @@
-"""Which OAuth client a request goes out as: one from the settings, or a retired one whose secret is kept sealed."""
+"""Which OAuth client a request goes out as, and what its trouble means: ours, never a user's."""
 
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
 from models.errors import Permanent
+from models.events import About, ClientRecovered, ClientRejected
 from models.provider import OAuthClient
 from models.store import Store, Transaction
+from models.token_response import Evidence
 from models.vault import Place, Vault
 
 
@@ -46,6 +49,34 @@ class ClientBook:
         ):
             return
         tx.clients.put_secret(client.provider, client.client_id, self.vault.seal(client.client_secret, place))
+
+    def reject(
+        self,
+        tx: Transaction,
+        provider: str,
+        client_id: str,
+        evidence: Evidence,
+        pauses: tuple[timedelta, ...],
+        now: datetime,
+    ) -> datetime:
+        """The token endpoint refuses the client: pauses it and says so once; returns when one request may try again."""
+        tx.clients.ensure(provider, client_id)
+        stored = tx.clients.get(provider, client_id)
+        probes = 0 if stored is None else stored.probes
+        until = now + pauses[min(probes, len(pauses) - 1)]
+        error = evidence.error or f"http_{evidence.status}"
+        if tx.clients.reject(provider, client_id, error, now, until, probes + 1):
+            fact = ClientRejected(client_id, error, evidence.description)
+            tx.outbox.append(About(provider, other_subject=f"client/{client_id}"), [fact], now)
+        return until
+
+    def recover(self, tx: Transaction, provider: str, client_id: str, now: datetime) -> None:
+        """The token endpoint took the client: a pause ends, and is said to have ended once."""
+        stored = tx.clients.get(provider, client_id)
+        if stored is None or stored.rejected_at is None or not tx.clients.recover(provider, client_id):
+            return
+        fact = ClientRecovered(client_id, stored.rejected_error or "", "the token endpoint takes the client again")
+        tx.outbox.append(About(provider, other_subject=f"client/{client_id}"), [fact], now)
 
 
 def place_of_secret(provider: str, client_id: str) -> Place:

@@ -1,6 +1,5 @@
 """Exchanging an authorization code: the request, the tokens kept, the account asked, the connection made."""
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -11,12 +10,14 @@ from models import messages
 from models.authorization import Authorization, Step, code_lifetime, exchange_lease, give_up_after, open_steps
 from models.connection import Connection, NewPair, Status, authorize
 from models.credential import Credential, token_deadline
-from models.events import About, AuthorizationFailed, ClientRecovered, ClientRejected, FailureReason
+from models.errors import SyncError
+from models.events import AuthorizationFailed, FailureReason
 from models.page import Forbidden, Page, Throttled, Unauthorized
 from models.refresh_policy import retry_at
 from models.secrets import Sealed, Secret
 from models.store import Store, Transaction
 from models.store.journal import Request
+from models.token_pair import TokenPair, pack, unpack
 from models.token_response import (
     ClientRefused,
     Evidence,
@@ -30,6 +31,7 @@ from models.token_response import (
 )
 from models.vault import Place, Vault
 from worker.client_book import ClientBook
+from worker.parking import Parking, exchange_ticket
 from worker.provider_client import Called, ProviderClient
 
 most_presentations = 2
@@ -51,6 +53,7 @@ class Exchange:
     vault: Vault
     clients: ClientBook
     providers: Mapping[str, ProviderClient]
+    parking: Parking
     send: Callable[[messages.Message], None]
     now: Callable[[], datetime]
 
@@ -59,7 +62,7 @@ class Exchange:
         if taken is None:
             return
         if taken.step is Step.received:
-            taken = self._keep(taken, self._present(taken))
+            taken = self._keep_surely(taken, self._present(taken))
         if taken is not None and taken.step is Step.granted:
             self._connect(taken)
         self.send(messages.publish_events())
@@ -70,6 +73,9 @@ class Exchange:
             found = tx.authorizations.lock(authorization_id)
             if found is None or found.step not in open_steps:
                 return None
+            parked = self.parking.find(exchange_ticket(found.id)) if found.step is Step.received else None
+            if parked is not None:
+                return self._hold(tx, found, parked, now)
             if found.lease_until is not None and found.lease_until > now:
                 return None
             if found.step is Step.started:
@@ -82,6 +88,12 @@ class Exchange:
             if found.step is Step.received and found.attempts >= most_presentations and found.presented_at is not None:
                 self._fail(tx, found, "answer_lost", "the provider's answer to the code exchange was lost")
                 return None
+            if found.step is Step.received:
+                profile = self.providers[found.provider].provider
+                wait = tx.paces.take(found.provider, profile.token_requests_per_minute, "exchange", now)
+                if wait is not None:
+                    self._wait(tx, found, wait)
+                    return None
             leased = replace(found, lease_owner=uuid4().hex, lease_until=now + exchange_lease)
             if found.step is Step.received:
                 leased = replace(leased, presented_at=now, attempts=found.attempts + 1)
@@ -97,6 +109,15 @@ class Exchange:
         send_before = taken.lease_until - token_deadline
         return self.providers[taken.provider].exchange_code(client, code, verifier, taken.redirect_uri, send_before)
 
+    def _keep_surely(self, taken: Authorization, outcome: TokenOutcome) -> Authorization | None:
+        """Whatever keeps the tokens from being written, they are parked before anything else happens."""
+        try:
+            return self._keep(taken, outcome)
+        except SyncError:
+            if isinstance(outcome, TokensGranted):
+                self.parking.park(exchange_ticket(taken.id), TokenPair(outcome, self.now()))
+            raise
+
     def _keep(self, taken: Authorization, outcome: TokenOutcome) -> Authorization | None:
         """Writes the outcome down before anything else is done with it; returns what can go on at once."""
         now = self.now()
@@ -108,18 +129,7 @@ class Exchange:
                 return None
             match outcome:
                 case TokensGranted():
-                    granted = replace(
-                        found,
-                        step=Step.granted,
-                        code=None,
-                        verifier=None,
-                        tokens=self._seal_tokens(found, outcome, now),
-                        due_at=now,
-                        attempts=0,
-                    )
-                    tx.authorizations.save(granted)
-                    self._recover_client(tx, found, now)
-                    return granted
+                    return self._hold(tx, found, TokenPair(outcome, now), now)
                 case GrantRefused(evidence) | ScopeRefused(evidence) | RequestRefused(evidence):
                     lost = found.attempts > 1
                     reason: FailureReason = "answer_lost" if lost else "code_rejected"
@@ -128,9 +138,12 @@ class Exchange:
                     )
                 case ClientRefused(evidence):
                     self._fail(tx, found, "client_rejected", evidence.description or "our client was refused", evidence)
-                    self._reject_client(tx, found, evidence, now)
-                case NotNow(evidence, retry_after):
+                    no_pause = (timedelta(0),)
+                    self.clients.reject(tx, found.provider, found.client_id, evidence, no_pause, now)
+                case NotNow(evidence, retry_after, throttled):
                     until = now + (retry_after or timedelta(seconds=3))
+                    if throttled:
+                        tx.paces.pause(found.provider, until)
                     self._wait(tx, replace(found, presented_at=None, attempts=found.attempts - 1), until)
                     self._note(tx, found, "exchange.not_now", evidence)
                 case OutcomeUnknown(evidence):
@@ -140,13 +153,24 @@ class Exchange:
                     assert_never(outcome)
         return None
 
+    def _hold(self, tx: Transaction, found: Authorization, pair: TokenPair, now: datetime) -> Authorization:
+        """The tokens stand beside their authorization, which goes on from here however often it is interrupted."""
+        sealed = self.vault.seal(pack(pair), place(found, "tokens"))
+        granted = replace(
+            found, step=Step.granted, code=None, verifier=None, tokens=sealed, due_at=now, attempts=0, lease_until=None
+        )
+        tx.authorizations.save(granted)
+        self.clients.remember(tx, self.clients.find(found.provider, found.client_id))
+        self.clients.recover(tx, found.provider, found.client_id, now)
+        return granted
+
     def _connect(self, granted: Authorization) -> None:
         """Asks whose tokens these are and makes the connection; any trouble but a refusal is waited out."""
         if granted.tokens is None:
             raise AssertionError("an authorization was granted without tokens")
-        tokens = json.loads(self.vault.open(granted.tokens, place(granted, "tokens")).reveal())
+        pair = unpack(self.vault.open(granted.tokens, place(granted, "tokens")))
         provider = self.providers[granted.provider]
-        called = provider.read_account(Secret(tokens["access_token"]))
+        called = provider.read_account(pair.granted.access_token)
         now = self.now()
         account = self._read_account(provider, called)
         with self.store.writing() as tx:
@@ -156,14 +180,18 @@ class Exchange:
             if account is None:
                 self._put_off(tx, found, called, now)
                 return
-            connection = self._save_connection(tx, found, account, tokens, now)
-            if connection is None:
-                return
-            tx.journal.log([Request(called.at, connection.id, "GET", called.path, called.status, called.duration_ms)])
-        self.send(messages.sync_connection(connection.id))
+            connection = self._save_connection(tx, found, account, pair, now)
+            if connection is not None:
+                call = Request(called.at, connection.id, "GET", called.path, called.status, called.duration_ms)
+                tx.journal.log([call])
+        self.parking.drop(exchange_ticket(granted.id))
+        if connection is not None:
+            self.send(messages.sync_connection(connection.id))
+        elif pair.granted.refresh_token is not None:
+            provider.revoke(self.clients.find(granted.provider, granted.client_id), pair.granted.refresh_token)
 
     def _save_connection(
-        self, tx: Transaction, found: Authorization, account: Account, tokens: Mapping[str, str | None], now: datetime
+        self, tx: Transaction, found: Authorization, account: Account, tokens: TokenPair, now: datetime
     ) -> Connection | None:
         target = found.target_connection_id
         before = (
@@ -185,11 +213,7 @@ class Exchange:
         )
         if before is None:
             tx.connections.add(connection)
-        pair = NewPair(
-            issued_at=datetime.fromisoformat(tokens["issued_at"] or ""),
-            expires_in=None if tokens["expires_in"] is None else timedelta(seconds=float(tokens["expires_in"])),
-            scope=tokens["scope"],
-        )
+        pair = NewPair(tokens.issued_at, tokens.granted.expires_in, tokens.granted.scope)
         held, facts = authorize(
             connection,
             pair,
@@ -203,8 +227,8 @@ class Exchange:
         tx.credentials.put(
             Credential(
                 connection_id=held.id,
-                access_token=self._seal(tokens["access_token"], held.id, "access_token"),
-                refresh_token=self._seal(tokens["refresh_token"], held.id, "refresh_token"),
+                access_token=self._seal(tokens.granted.access_token, held.id, "access_token"),
+                refresh_token=self._seal(tokens.granted.refresh_token, held.id, "refresh_token"),
                 issued_at=pair.issued_at,
                 expires_at=pair.expires_at,
             )
@@ -259,36 +283,12 @@ class Exchange:
     def _wait(self, tx: Transaction, found: Authorization, until: datetime) -> None:
         tx.authorizations.save(replace(found, lease_owner=None, lease_until=None, due_at=until))
 
-    def _reject_client(self, tx: Transaction, found: Authorization, evidence: Evidence, now: datetime) -> None:
-        tx.clients.ensure(found.provider, found.client_id)
-        error = evidence.error or f"http_{evidence.status}"
-        if tx.clients.reject(found.provider, found.client_id, error, now, now, 0):
-            about = About(found.provider, other_subject=f"client/{found.client_id}")
-            tx.outbox.append(about, [ClientRejected(found.client_id, error, evidence.description)], now)
-
-    def _recover_client(self, tx: Transaction, found: Authorization, now: datetime) -> None:
-        self.clients.remember(tx, self.clients.find(found.provider, found.client_id))
-        if tx.clients.recover(found.provider, found.client_id):
-            about = About(found.provider, other_subject=f"client/{found.client_id}")
-            text = "the token endpoint accepts the client again"
-            tx.outbox.append(about, [ClientRecovered(found.client_id, "", text)], now)
-
     def _note(self, tx: Transaction, found: Authorization, verb: str, evidence: Evidence) -> None:
         shown = {"status": evidence.status, "error": evidence.error, "hint": evidence.hint}
         tx.journal.decide(found.id, self.now(), verb, **shown)
 
-    def _seal_tokens(self, found: Authorization, granted: TokensGranted, now: datetime) -> Sealed:
-        tokens = {
-            "access_token": granted.access_token.reveal(),
-            "refresh_token": granted.refresh_token.reveal() if granted.refresh_token else None,
-            "expires_in": None if granted.expires_in is None else str(granted.expires_in.total_seconds()),
-            "scope": granted.scope,
-            "issued_at": now.isoformat(),
-        }
-        return self.vault.seal(Secret(json.dumps(tokens)), place(found, "tokens"))
-
-    def _seal(self, token: str | None, connection_id: str, field: str) -> Sealed | None:
-        return None if token is None else self.vault.seal(Secret(token), Place("credential", connection_id, field))
+    def _seal(self, token: Secret | None, connection_id: str, field: str) -> Sealed | None:
+        return None if token is None else self.vault.seal(token, Place("credential", connection_id, field))
 
 
 def place(authorization: Authorization, field: str) -> Place:

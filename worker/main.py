@@ -1,5 +1,6 @@
 """Builds the worker and the web application from the settings."""
 
+from pathlib import Path
 from typing import Any
 
 import dramatiq
@@ -17,6 +18,7 @@ from worker.client_book import ClientBook
 from worker.disconnect import Disconnect
 from worker.exchange import Exchange
 from worker.outbox import PublishEvents
+from worker.parking import Parking
 from worker.provider_client import ProviderClient
 from worker.refresh import Refresh
 from worker.sync import Sync
@@ -52,10 +54,11 @@ def build_flows(settings: Settings, broker: dramatiq.Broker) -> Flows:
     client = open_redis(settings.redis_url)
     send = MessageQueue(broker, client).send
     clients = ClientBook(store, vault, settings.clients)
+    parking = Parking(vault, client, Path("var/spool"))
     providers = {provider.name: ProviderClient(provider, now) for provider in settings.providers}
     return Flows(
-        exchange=Exchange(store, vault, clients, providers, send, now),
-        refresh=Refresh(store, vault, clients, providers, send, now),
+        exchange=Exchange(store, vault, clients, providers, parking, send, now),
+        refresh=Refresh(store, vault, clients, providers, parking, send, now),
         sync=Sync(store, vault, providers, send, now, settings.sync_interval),
         sync_user=SyncUser(store, send),
         disconnect=Disconnect(store, vault, clients, providers, send, now),

@@ -8,12 +8,14 @@ from uuid import uuid4
 
 from models import messages
 from models.connection import Connection, NewPair, Status, may_hold, refresh, revoke
-from models.credential import Credential, Leave, Present, lease_length, plan_refresh, token_deadline
-from models.events import About, ClientRecovered, ClientRejected, Detector, RevokedReason
+from models.credential import Credential, Leave, Present, lease_length, plan_refresh, settle_time, token_deadline
+from models.errors import SyncError
+from models.events import Detector, RevokedReason
 from models.refresh_policy import retry_at
 from models.resolution import Lost, PresentAgain, Unspent, Wait, resolve
 from models.secrets import Sealed, Secret
 from models.store import Store, Transaction
+from models.token_pair import TokenPair
 from models.token_response import (
     ClientRefused,
     Evidence,
@@ -27,6 +29,7 @@ from models.token_response import (
 )
 from models.vault import Place, Vault
 from worker.client_book import ClientBook
+from worker.parking import Parking, refresh_ticket
 from worker.provider_client import ProviderClient
 
 client_pauses = tuple(timedelta(seconds=s) for s in (30, 60, 300, 900))
@@ -55,29 +58,44 @@ class Refresh:
     vault: Vault
     clients: ClientBook
     providers: Mapping[str, ProviderClient]
+    parking: Parking
     send: Callable[[messages.Message], None]
     now: Callable[[], datetime]
-    settle: timedelta = lease_length
+    settle: timedelta = settle_time
 
     def __call__(self, connection_id: str) -> None:
+        self.take_in()
         taken = self._take(connection_id)
-        if taken is None:
-            return
-        self._save(taken, self._present(taken))
+        if taken is not None:
+            self._save_surely(taken, self._present(taken))
+
+    def take_in(self) -> int:
+        """Saves every pair that was parked while the database was away; returns how many are still parked."""
+        tickets = [ticket for ticket in self.parking.tickets() if ticket.startswith("refresh-")]
+        for ticket in tickets:
+            with self.store.writing() as tx:
+                connection = tx.connections.lock(ticket.split("-")[1])
+                if connection is None or ticket != refresh_ticket(connection.id, connection.generation):
+                    self.parking.drop(ticket)
+                else:
+                    self._take_in(tx, connection)
+        return len(tickets)
 
     def _take(self, connection_id: str) -> Taken | None:
         now, owner = self.now(), uuid4().hex
         with self.store.writing() as tx:
             connection = tx.connections.lock(connection_id)
             credential = tx.credentials.get(connection_id)
-            if connection is None:
+            if connection is None or self._take_in(tx, connection):
                 return None
-            plan = plan_refresh(connection, credential, now, self.settle)
+            plan = plan_refresh(connection, credential, now, self._settle(connection))
             if isinstance(plan, Leave) or credential is None:
                 return None
             if self._is_paused(tx, connection, now):
                 return None
             if isinstance(plan, Present):
+                if not self._has_budget(tx, connection, now):
+                    return None
                 credential = tx.credentials.present(credential, connection.generation, owner, now, now + lease_length)
                 return Taken(connection, credential, owner, now + lease_length - token_deadline)
             if now < plan.at:
@@ -134,6 +152,26 @@ class Refresh:
         scope = "" if stored is not None and stored.omit_refresh_scope else provider.provider.refresh_scope
         return provider.refresh(client, token, scope, taken.send_before)
 
+    def _save_surely(self, taken: Taken, outcome: TokenOutcome) -> None:
+        """Whatever keeps the pair from being written, it is parked before anything else happens."""
+        try:
+            self._save(taken, outcome)
+        except SyncError:
+            if isinstance(outcome, TokensGranted):
+                ticket = refresh_ticket(taken.connection.id, taken.generation)
+                self.parking.park(ticket, TokenPair(outcome, self.now()))
+            raise
+
+    def _take_in(self, tx: Transaction, connection: Connection) -> bool:
+        """Saves a pair that was parked for this connection, if it is still the newest truth; True where one was."""
+        parked = self.parking.find(refresh_ticket(connection.id, connection.generation))
+        credential = tx.credentials.get(connection.id)
+        if parked is None or credential is None or not may_hold(connection, connection.generation):
+            return False
+        self._hold(tx, connection, credential, parked.granted, parked.issued_at)
+        self.send(messages.publish_events())
+        return True
+
     def _save(self, taken: Taken, outcome: TokenOutcome) -> None:
         now = self.now()
         with self.store.writing() as tx:
@@ -155,7 +193,7 @@ class Refresh:
                     self._end(tx, connection, credential, reason, detected_by, evidence)
                 case OutcomeUnknown(evidence):
                     tx.credentials.put(replace(credential, lease_owner=None, lease_until=None))
-                    self._wait(tx, connection, now + self.settle)
+                    self._wait(tx, connection, now + self._settle(connection))
                     self._note(tx, connection, "refresh.unknown", evidence)
                 case ScopeRefused(evidence):
                     self._drop_scope(tx, connection, credential, evidence)
@@ -164,8 +202,10 @@ class Refresh:
                 case RequestRefused(evidence):
                     self._put_back(tx, connection, credential, None, problem="refresh_malformed")
                     self._note(tx, connection, "refresh.malformed", evidence)
-                case NotNow(evidence, retry_after):
+                case NotNow(evidence, retry_after, throttled):
                     until = None if retry_after is None else now + retry_after
+                    if throttled:
+                        tx.paces.pause(connection.provider, until or now + timedelta(minutes=1))
                     self._put_back(tx, connection, credential, until, problem="provider_unavailable")
                     self._note(tx, connection, "refresh.not_now", evidence)
                 case _:
@@ -199,11 +239,7 @@ class Refresh:
         tx.connections.save(held, connection.generation)
         tx.outbox.append(held.about, facts, now)
         tx.journal.decide(held.id, now, "refresh.saved", generation=held.generation)
-        if tx.clients.recover(held.provider, held.client_id):
-            about = About(held.provider, other_subject=f"client/{held.client_id}")
-            tx.outbox.append(
-                about, [ClientRecovered(held.client_id, "", "the token endpoint accepts the client again")], now
-            )
+        self.clients.recover(tx, held.provider, held.client_id, now)
 
     def _end(
         self,
@@ -260,18 +296,24 @@ class Refresh:
         self._note(tx, connection, "refresh.scope_refused", evidence)
 
     def _reject_client(self, tx: Transaction, connection: Connection, evidence: Evidence) -> datetime:
-        """Pauses every refresh of this client and says so once; returns when one of them may try."""
-        now = self.now()
-        tx.clients.ensure(connection.provider, connection.client_id)
-        stored = tx.clients.get(connection.provider, connection.client_id)
-        probes = 0 if stored is None else stored.probes
-        until = now + client_pauses[min(probes, len(client_pauses) - 1)]
-        error = evidence.error or f"http_{evidence.status}"
-        if tx.clients.reject(connection.provider, connection.client_id, error, now, until, probes + 1):
-            about = About(connection.provider, other_subject=f"client/{connection.client_id}")
-            tx.outbox.append(about, [ClientRejected(connection.client_id, error, evidence.description)], now)
         self._note(tx, connection, "client.rejected", evidence)
-        return until
+        provider, client_id = connection.provider, connection.client_id
+        return self.clients.reject(tx, provider, client_id, evidence, client_pauses, self.now())
+
+    def _has_budget(self, tx: Transaction, connection: Connection, now: datetime) -> bool:
+        """Takes one request from the fleet's budget; without one the refresh stays due and is sent again in time."""
+        profile = self.providers[connection.provider].provider
+        wait = tx.paces.take(connection.provider, profile.token_requests_per_minute, "refresh", now)
+        if wait is not None:
+            tx.connections.put_off_refresh(connection.id, wait)
+        return wait is None
+
+    def _settle(self, connection: Connection) -> timedelta:
+        """How long the provider may work on; where only a grace is left to us, most of that grace."""
+        profile = self.providers[connection.provider].provider
+        if profile.refresh_reuse == "grace":
+            return min(self.settle, timedelta(seconds=profile.grace_seconds) * 2 / 3)
+        return self.settle
 
     def _is_paused(self, tx: Transaction, connection: Connection, now: datetime) -> bool:
         """Whether the connection's client is refused at present; one job at a time gets through to try it again."""

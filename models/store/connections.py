@@ -1,11 +1,12 @@
 """Connections: found, locked, saved."""
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from sqlalchemy import Connection as SqlConnection
 from sqlalchemy import insert, select, update
 
-from models.connection import Connection
+from models.connection import Connection, Status
 from models.store.rows import from_connection, names_of, table_of, to_connection
 from models.tables import ConnectionRow
 
@@ -44,6 +45,15 @@ class Connections:
         values = from_connection(connection) | {"refresh_claimed_until": None, "sync_claimed_until": None}
         statement = update(table).where(table.c.id == connection.id, table.c.generation == generation)
         return self.sql.execute(statement.values(**values)).rowcount == 1
+
+    def put_off_refresh(self, connection_id: str, until: datetime) -> None:
+        """Keeps the sweep from sending the refresh before then; when it is due stays as it was."""
+        self.sql.execute(update(table).where(table.c.id == connection_id).values(refresh_claimed_until=until))
+
+    def make_refresh_due(self, connection_id: str, now: datetime) -> bool:
+        """Brings an active connection's refresh forward to now; False where there is no active one."""
+        statement = update(table).where(table.c.id == connection_id, table.c.status == Status.active.value)
+        return self.sql.execute(statement.values(refresh_due_at=now, refresh_claimed_until=None)).rowcount == 1
 
     def find(
         self, *, user_id: str | None = None, provider: str | None = None, status: str | None = None, limit: int = 1000

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Table, or_, select, update
+from sqlalchemy import ColumnElement, Table, func, or_, select, update
 from sqlalchemy import Connection as SqlConnection
 
 from models import messages
@@ -26,23 +26,24 @@ class Kind:
     message: Callable[[str], messages.Message]
 
 
-kinds: tuple[Kind, ...] = (
-    Kind(authorizations, authorizations.c.due_at, authorizations.c.claimed_until, messages.exchange_code),
-    Kind(connections, connections.c.refresh_due_at, connections.c.refresh_claimed_until, messages.refresh_token),
-    Kind(connections, connections.c.sync_due_at, connections.c.sync_claimed_until, messages.sync_connection),
-)
+exchanges = Kind(authorizations, authorizations.c.due_at, authorizations.c.claimed_until, messages.exchange_code)
+refreshes = Kind(connections, connections.c.refresh_due_at, connections.c.refresh_claimed_until, messages.refresh_token)
+syncs = Kind(connections, connections.c.sync_due_at, connections.c.sync_claimed_until, messages.sync_connection)
+kinds = (exchanges, refreshes, syncs)
 
 
 class Due:
     def __init__(self, sql: SqlConnection) -> None:
         self.sql = sql
 
-    def claim(self, kind: Kind, now: datetime, until: datetime, limit: int) -> Sequence[messages.Message]:
+    def claim(
+        self, kind: Kind, now: datetime, until: datetime, limit: int, provider: str | None = None
+    ) -> Sequence[messages.Message]:
         """Takes what is due, the oldest first, and what was claimed so long ago that the claim ran out."""
         claimable = or_(kind.claimed_until.is_(None), kind.claimed_until <= now)
         due = (
             select(kind.table.c.id)
-            .where(kind.due_at <= now, claimable)
+            .where(kind.due_at <= now, claimable, *([kind.table.c.provider == provider] if provider else []))
             .order_by(kind.due_at)
             .limit(limit)
             .with_for_update(skip_locked=True)
@@ -51,8 +52,12 @@ class Due:
         rows = self.sql.execute(statement.returning(kind.table.c.id, kind.due_at)).all()
         return [kind.message(row[0]) for row in sorted(rows, key=lambda row: row[1])]
 
-    def count(self, kind: Kind, now: datetime) -> int:
-        return len(self.sql.execute(select(kind.table.c.id).where(kind.due_at <= now)).all())
+    def count_claimed(self, kind: Kind, now: datetime, provider: str) -> int:
+        """How much of this kind is on its way."""
+        query = select(func.count()).where(
+            kind.due_at <= now, kind.claimed_until > now, kind.table.c.provider == provider
+        )
+        return self.sql.execute(query).scalar_one()
 
     def void_claims(self) -> int:
         """Gives every claim back: the queue that held the messages is gone or was emptied."""

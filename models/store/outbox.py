@@ -91,6 +91,13 @@ class Outbox:
         rows = self.sql.execute(query.order_by(table.c.position).limit(limit))
         return [(row[0], StoredEvent(*row[1:])) for row in rows]
 
+    def start_of_newest(self, count: int, type_: str | None = None) -> int:
+        """The position after which the newest `count` events stand."""
+        query = select(table.c.position).order_by(table.c.position.desc()).offset(count).limit(1)
+        if type_ is not None:
+            query = query.where(table.c.type == type_)
+        return self.sql.execute(query).scalar() or 0
+
     def position_of(self, event_id: str) -> int | None:
         return self.sql.execute(select(table.c.position).where(table.c.id == event_id)).scalar()
 

@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from sqlalchemy import Connection as SqlConnection
-from sqlalchemy import func, select
+from sqlalchemy import func, inspect, select, text
 
 from models.store.rows import table_of
 from models.tables import AuthorizationRow, ClientRow, ConnectionRow
@@ -16,6 +16,13 @@ clients = table_of(ClientRow)
 class Overview:
     def __init__(self, sql: SqlConnection) -> None:
         self.sql = sql
+
+    def revision(self) -> str | None:
+        """The schema's revision; None where the database was never migrated."""
+        if not inspect(self.sql).has_table("alembic_version"):
+            return None
+        revision: str | None = self.sql.execute(text("SELECT version_num FROM alembic_version")).scalar()
+        return revision
 
     def connections_by_status(self) -> dict[str, int]:
         query = select(connections.c.status, func.count()).group_by(connections.c.status)

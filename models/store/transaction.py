@@ -21,8 +21,10 @@ from models.store.due import Due
 from models.store.journal import Journal
 from models.store.outbox import Outbox
 from models.store.overview import Overview
+from models.store.paces import Paces
 from models.store.records import Records
 from models.store.runs import Runs
+from models.store.seals import Seals
 
 busy_timeout_ms = 20_000
 
@@ -78,12 +80,20 @@ class Transaction:
         return Overview(self.sql)
 
     @cached_property
+    def paces(self) -> Paces:
+        return Paces(self.sql)
+
+    @cached_property
     def records(self) -> Records:
         return Records(self.sql)
 
     @cached_property
     def runs(self) -> Runs:
         return Runs(self.sql)
+
+    @cached_property
+    def seals(self) -> Seals:
+        return Seals(self.sql)
 
 
 class Store:

@@ -2,12 +2,17 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+from redis import Redis
 
 from models.connection import Connection
-from tests.house import House
+from models.provider import OAuthClient
+from models.secrets import Secret
+from models.store.transaction import StoreUnavailable
+from tests.house import House, join_house
 
 SETTLE = 61
 
@@ -297,3 +302,163 @@ def test_an_authorization_nobody_finishes_expires(house: House) -> None:
     house.turn(minutes=11)
     house.sweep()
     assert [event["reason"] for event in house.told("connection.authorization_failed")] == ["expired"]
+
+
+def test_a_thousand_refreshes_due_at_once_go_out_in_order_within_the_limit(house: House) -> None:
+    connections = [house.connect(f"user {n}", 1 + n % 2) for n in range(40)]
+    house.queue.held.clear()
+    with house.store.writing() as tx:
+        for age, connection in enumerate(connections):
+            found = tx.connections.lock(connection.id)
+            assert found is not None
+            due = house.clock() - timedelta(minutes=age)
+            tx.connections.save(replace(found, refresh_due_at=due, sync_due_at=None), found.generation)
+    house.turn(minutes=2)
+    client = house.flows.refresh.providers["breezedoc"]
+    client.provider = replace(client.provider, token_requests_per_minute=10)
+    house.profile = client.provider
+    house.control.reset_counters()
+    rounds = 0
+    while any(house.connection(c.id).generation == 1 for c in connections):
+        house.sweep()
+        house.turn(seconds=10)
+        rounds += 1
+        assert rounds < 100
+    per_minute = house.control.counters()["token_requests"]
+    assert max(per_minute.values()) <= 10
+    assert house.presentations() == 1
+    order = [event["connection_id"] for event in house.told("connection.refreshed")]
+    assert order == [connection.id for connection in reversed(connections)]
+
+
+def test_a_429_at_the_token_endpoint_stops_the_whole_fleet_until_its_time(house: House) -> None:
+    connection = ready(house)
+    house.control.inject("token", moment="before", status=429, retry_after=120)
+    house.flows.refresh(connection.id)
+    authorization_id = house.consent("grace", 2)
+    house.turn(seconds=60)
+    house.sweep()
+    assert sum(house.control.counters()["token_requests"].values()) == 1
+    house.turn(seconds=61)
+    house.sweep()
+    with house.store.reading() as tx:
+        found = tx.authorizations.get(authorization_id)
+    assert found is not None
+    assert found.step == "connected"
+    house.turn(seconds=10)
+    house.sweep()
+    assert house.connection(connection.id).generation == connection.generation + 1
+
+
+class Away:
+    """A store that can be taken away: every transaction fails while it is."""
+
+    def __init__(self, store: Any) -> None:
+        self.store = store
+        self.away = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.store, name)
+
+    def writing(self) -> Any:
+        if self.away:
+            raise StoreUnavailable("the database is away")
+        return self.store.writing()
+
+    def reading(self) -> Any:
+        if self.away:
+            raise StoreUnavailable("the database is away")
+        return self.store.reading()
+
+
+@pytest.mark.parametrize("lives", ["both", "redis", "spool"])
+def test_a_new_pair_waits_wherever_there_is_room_while_the_database_is_away(house: House, lives: str) -> None:
+    connection = ready(house)
+    flow = house.flows.refresh
+    taken = flow._take(connection.id)
+    assert taken is not None
+    outcome = flow._present(taken)
+    away = Away(house.store)
+    away.away = True
+    parking = flow.parking
+    broken_redis = Redis(host="127.0.0.1", port=1)
+    if lives == "redis":
+        parking = replace(parking, spool=Path("/dev/null/nowhere"))
+    if lives == "spool":
+        parking = replace(parking, redis=broken_redis)
+    with pytest.raises(StoreUnavailable):
+        replace(flow, store=away, parking=parking)._save_surely(taken, outcome)
+    assert house.connection(connection.id).generation == connection.generation
+    assert replace(flow, parking=parking).take_in() == 1
+    assert house.connection(connection.id).generation == connection.generation + 1
+    assert replace(flow, parking=parking).take_in() == 1, "dropped only when it is seen to be saved"
+    assert replace(flow, parking=parking).take_in() == 0
+    assert house.presentations() == 1
+    house.flows.sync(connection.id)
+    assert house.told("sync.completed") or house.connection(connection.id).status == "active"
+
+
+def test_a_store_that_cannot_be_written_is_noticed_before_the_token_is_spent(house: House) -> None:
+    connection = ready(house)
+    away = Away(house.store)
+    away.away = True
+    with pytest.raises(StoreUnavailable):
+        replace(house.flows.refresh, store=away)(connection.id)
+    assert house.presentations() == 0
+
+
+def test_an_exchanged_pair_that_could_not_be_written_is_not_lost(house: House) -> None:
+    authorization_id = house.consent("ada", 1)
+    flow = house.flows.exchange
+    taken = flow._take(authorization_id)
+    assert taken is not None
+    outcome = flow._present(taken)
+    away = Away(house.store)
+    away.away = True
+    with pytest.raises(StoreUnavailable):
+        replace(flow, store=away)._keep_surely(taken, outcome)
+    house.flows.exchange(authorization_id)
+    assert house.types() == ["connection.authorized"]
+    assert house.control.counters()["max_code_presentations"] == 1
+
+
+def test_two_clients_live_side_by_side_while_one_replaces_the_other(house: House) -> None:
+    old = house.connect("ada", 1)
+    house.control.add_client("second-client", "second-secret")
+    rotated = join_house(
+        house.store,
+        house.provider,
+        house.profile,
+        house.vault,
+        house.clock,
+        configured=(
+            OAuthClient(
+                provider="breezedoc",
+                client_id="second-client",
+                client_secret=Secret("second-secret"),
+                redirect_uri=house.provider.redirect_uri,
+            ),
+        ),
+    )
+    new = rotated.connect("grace", 2)
+    for connection in (old, new):
+        rotated.make_refresh_due(connection.id)
+        rotated.flows.refresh(connection.id)
+        rotated.work()
+    assert [rotated.connection(c.id).client_id for c in (old, new)] == ["sandbox-client", "second-client"]
+    assert [rotated.connection(c.id).generation for c in (old, new)] == [2, 2]
+    again = rotated.connect("ada", 1, connection_id=old.id)
+    assert (again.client_id, again.generation) == ("second-client", 3)
+    rotated.close()
+
+
+def test_a_stray_grant_of_another_account_is_revoked_where_there_is_an_endpoint(house: House) -> None:
+    connection = house.connect("ada", 1)
+    house.control.set(revocation_endpoint=True)
+    client = house.flows.exchange.providers["breezedoc"]
+    client.provider = replace(client.provider, revoke_url=f"{house.provider.url}/oauth/revoke")
+    authorization_id = house.consent("ada", 2, connection_id=connection.id)
+    house.flows.exchange(authorization_id)
+    live = house.control.counters()["live"]
+    assert live.get("2", {"refresh_tokens": 0})["refresh_tokens"] == 0
+    assert live["1"]["refresh_tokens"] == 1

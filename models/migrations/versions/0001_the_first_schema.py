@@ -169,6 +169,13 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name"),
     )
     op.create_table(
+        "pace",
+        sa.Column("provider", sa.Text(), nullable=False),
+        sa.Column("recent", json_type, nullable=False),
+        sa.Column("paused_until", sa.DateTime(timezone=True), nullable=True),
+        sa.PrimaryKeyConstraint("provider"),
+    )
+    op.create_table(
         "request_log",
         sa.Column("position", big_id, nullable=False),
         sa.Column("at", sa.DateTime(timezone=True), nullable=False),

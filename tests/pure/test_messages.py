@@ -1,0 +1,31 @@
+"""The queue's vocabulary: one queue for each actor, ids and nothing else in each message."""
+
+import pytest
+
+from models import messages
+from models.messages import QUEUES, Message
+
+each = {
+    "exchange_code": (messages.exchange_code("a1"), "exchange", {"authorization_id": "a1"}),
+    "refresh_token": (messages.refresh_token("c1"), "refresh", {"connection_id": "c1"}),
+    "sync_connection": (messages.sync_connection("c1"), "sync", {"connection_id": "c1"}),
+    "sync_user": (messages.sync_user("ada"), "sync", {"user_id": "ada"}),
+    "sync_user at one provider": (messages.sync_user("ada", "p"), "sync", {"user_id": "ada", "provider": "p"}),
+    "disconnect": (messages.disconnect("c1"), "control", {"connection_id": "c1"}),
+    "publish_events": (messages.publish_events(), "events", {}),
+}
+
+
+@pytest.mark.parametrize("case", each)
+def test_a_message_names_its_actor_and_carries_its_ids(case: str) -> None:
+    message, queue, kwargs = each[case]
+    assert (message.actor, message.queue, message.kwargs) == (case.split(maxsplit=1)[0], queue, kwargs)
+
+
+def test_every_actor_has_a_message_and_every_message_an_actor() -> None:
+    assert {message.actor for message, _, _ in each.values()} == set(QUEUES)
+
+
+def test_a_message_for_nobody_has_no_queue() -> None:
+    with pytest.raises(KeyError):
+        assert Message("nobody", {}).queue
