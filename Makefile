@@ -38,7 +38,7 @@ run: $(STAMP) ## Run everything on this machine, with the sandbox as provider; C
 	@exec $(BIN)/breezesync run
 
 demo: $(STAMP) ## Play one user's whole life in under a minute, and see every step happen
-	@exec $(BIN)/breezesync run --demo
+	@exec $(BIN)/python -m sandbox.demo
 
 test: $(STAMP) ## Run the tests, against real PostgreSQL, Valkey and SQLite
 	$(BIN)/python -m pytest $(ARGS)

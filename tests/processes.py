@@ -17,7 +17,7 @@ import dramatiq
 import httpx
 import redis
 from dramatiq.brokers.redis import RedisBroker
-from sqlalchemy import create_engine, text
+from sqlalchemy import Executable, create_engine, text
 from sqlalchemy.pool import NullPool
 
 import sandbox
@@ -27,7 +27,7 @@ from models.migrations import migrate
 from models.secrets import Secret
 from models.store import open_engine
 from models.vault import new_key
-from tests.servers import reserved_port, wait_until
+from tests.servers import plain_environment, reserved_port, wait_until
 
 CHECKOUT = Path(__file__).parents[1]
 APPLICATION = "https://app.example"
@@ -126,7 +126,7 @@ class Listener:
     streams = ("breezesync:events", "breezesync:records")
 
     def __init__(self, url: str) -> None:
-        self._redis = redis.Redis.from_url(url, decode_responses=True)
+        self._redis: Any = redis.Redis.from_url(url, decode_responses=True)
         newest = {key: self._redis.xrevrange(key, count=1) for key in self.streams}
         self._positions = {key: found[0][0] if found else "0" for key, found in newest.items()}
         self.heard: list[Event] = []
@@ -232,36 +232,49 @@ class Fleet:
         secret = Secret(self.environment["CONNECT_SECRET"])
         return f"{self.web_url}/auth/breezedoc?token={sign_link(link, secret)}"
 
-    def connect(self, user_id: str, account: int, **claims: Any) -> str:
-        """Plays the user's browser from the link to the result page without one; the connection's id."""
-        with httpx.Client(trust_env=False, headers={"Accept": "application/json"}) as browser:
+    def consent(self, user_id: str, account: int, **claims: Any) -> str:
+        """Plays the user's browser, without one, from the link to the callback; the URL of the result page."""
+        with httpx.Client(trust_env=False) as browser:
             asked = browser.get(self.link(user_id, **claims))
             assert asked.status_code == 302, asked.text
             back = browser.get(self.control.authorize(asked.headers["location"], account))
             assert back.status_code == 303, back.text
-            result = self.web_url + back.headers["location"]
-            answers: list[dict[str, Any]] = []
+        return f"{self.web_url}{back.headers['location']}"
 
-            def is_decided() -> bool:
-                answers.append(browser.get(result).json())
-                return bool(answers[-1]["status"] != "pending")
+    def outcome(self, result_url: str) -> dict[str, Any]:
+        """What the result page says once it is decided."""
+        answers: list[dict[str, Any]] = []
 
-            self.wait_until(is_decided, "the result page says what came of it")
-        assert answers[-1]["status"] == "connected", answers[-1]
-        return str(answers[-1]["connection_id"])
+        def is_decided() -> bool:
+            asked = httpx.get(result_url, headers={"Accept": "application/json"}, trust_env=False)
+            answers.append(asked.json())
+            return bool(answers[-1]["status"] != "pending")
+
+        self.wait_until(is_decided, "the result page says what came of it")
+        return answers[-1]
+
+    def connect(self, user_id: str, account: int, **claims: Any) -> str:
+        """The id of the connection that a user's yes has made."""
+        outcome = self.outcome(self.consent(user_id, account, **claims))
+        assert outcome["status"] == "connected", outcome
+        return str(outcome["connection_id"])
 
     def ask(self, actor: str, queue: str, **ids: str) -> None:
         """Sends a message as an application does that knows only the names of actor, queue and ids."""
-        broker = RedisBroker(url=self.redis_url)
+        broker = RedisBroker(url=self.redis_url)  # type: ignore[no-untyped-call]
         broker.enqueue(dramatiq.Message(queue_name=queue, actor_name=actor, args=(), kwargs=ids, options={}))
         broker.close()
 
-    def rows(self, statement: str, **values: Any) -> list[Any]:
-        """Runs one statement, commits it, and returns the rows that it answers with, if any."""
-        engine = create_engine(self.database_url, poolclass=NullPool)
-        with engine.begin() as connection:
-            result = connection.execute(text(statement), values)
-            return list(result.all()) if result.returns_rows else []
+    def rows(self, query: str, **values: Any) -> list[Any]:
+        """What the database answers to an application's query."""
+        with create_engine(self.database_url, poolclass=NullPool).connect() as connection:
+            return list(connection.execute(text(query), values).all())
+
+    def change(self, *statements: Executable) -> None:
+        """Changes rows behind the processes' backs, all at once."""
+        with create_engine(self.database_url, poolclass=NullPool).begin() as connection:
+            for statement in statements:
+                connection.execute(statement)
 
     def has_synced(self, listener: Listener, connection_id: str, times: int = 1) -> None:
         """Returns once that many syncs of the connection were told as completed."""
@@ -288,14 +301,13 @@ def running_fleet(
                 "BREEZEDOC_TOKEN_URL": f"{provider.url}/oauth/token",
                 "BREEZEDOC_API_URL": f"{provider.url}/api",
             }
-            key = new_key("k1")
             environment = {
-                **os.environ,
+                **plain_environment(),
                 "PYTHONPATH": str(CHECKOUT),
                 "PYTHONUNBUFFERED": "1",
                 "DATABASE_URL": database_url,
                 "REDIS_URL": redis_url,
-                "ENCRYPTION_KEYS": f"{key.id}:{key.encoded}",
+                "ENCRYPTION_KEYS": new_key("k1").line().reveal(),
                 "CONNECT_SECRET": uuid4().hex,
                 "RETURN_ORIGINS": APPLICATION,
                 "SWEEP_INTERVAL": "250ms",

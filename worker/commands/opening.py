@@ -63,4 +63,3 @@ def opened_queues(settings: Settings) -> Iterator[Queues]:
 def show_url(url: Secret) -> str:
     """The URL without its password."""
     return make_url(url.reveal()).render_as_string(hide_password=True)
-

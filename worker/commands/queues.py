@@ -70,15 +70,17 @@ class Queues:
         """Forgets it for good; False where it was gone already."""
         dead = self._dead_key(letter.queue)
         with self.client.pipeline(transaction=True) as pipeline:
-            removed, _ = pipeline.zrem(dead, letter.key).hdel(f"{dead}.msgs", letter.key).execute()
+            pipeline.zrem(dead, letter.key)
+            pipeline.hdel(f"{dead}.msgs", letter.key)
+            removed, _ = pipeline.execute()
         return bool(removed)
 
     def _dead_of(self, queue: str) -> Iterator[DeadLetter]:
         dead = self._dead_key(queue)
-        times: list[tuple[str, float]] = self.client.zrange(dead, 0, -1, withscores=True)
+        times: list[Any] = self.client.zrange(dead, 0, -1, withscores=True)
         texts = self.client.hmget(f"{dead}.msgs", [key for key, _ in times]) if times else []
         for (key, died_ms), text in zip(times, texts, strict=True):
-            yield _read_dead(queue, key, died_ms, text)
+            yield _read_dead(queue, str(key), float(died_ms), None if text is None else str(text))
 
     def _depth(self, queue: str) -> Depth:
         keys = [self._key(queue), self._key(f"{queue}.DQ")]
@@ -93,9 +95,7 @@ class Queues:
         return Depth(waiting, max(sum(counts[len(keys) :]) - waiting, 0), dead)
 
     def _enqueue(self, queue: str, actor: str, kwargs: dict[str, Any]) -> None:
-        self.broker.enqueue(
-            dramatiq.Message(queue_name=queue, actor_name=actor, args=(), kwargs=kwargs, options={})
-        )
+        self.broker.enqueue(dramatiq.Message(queue_name=queue, actor_name=actor, args=(), kwargs=kwargs, options={}))
 
     def _key(self, queue: str) -> str:
         return f"{self.broker.namespace}:{queue}"

@@ -1,0 +1,77 @@
+"""What a user sees in a real browser, from the link to the page that says what came of it."""
+
+from collections.abc import Iterator
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.processes import APPLICATION, Fleet, Listener
+
+A_PHONE = {"width": 390, "height": 844}
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A phone's browser in which nobody is logged in; the application it may come back to is played here."""
+    context = browser.new_context(viewport={"width": A_PHONE["width"], "height": A_PHONE["height"]})
+    context.route(f"{APPLICATION}/**", lambda route: route.fulfill(status=200, body="<h1>The application</h1>"))
+    opened = context.new_page()
+    yield opened
+    context.close()
+
+
+def test_a_user_clicks_from_the_link_to_a_connected_account(fleet: Fleet, listener: Listener, page: Page) -> None:
+    account = fleet.control.add_user("Margaret", documents=3)
+    page.goto(fleet.link("margaret"))
+    page.click(f"#login-{account}")
+    page.click("#allow")
+    expect(page.locator("#connected")).to_be_visible(timeout=15_000)
+    assert page.locator("h1").inner_text() == "Your Breezedoc account is connected"
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    assert "code" not in parse_qs(urlsplit(page.url).query)
+    fleet.wait_until(lambda: any(event.user_id == "margaret" for event in listener.listen()), "the connection is told")
+    authorized = next(event for event in listener.heard if event.user_id == "margaret")
+    assert (authorized.type, authorized.data["account_id"]) == ("connection.authorized", str(account))
+
+
+def test_a_user_who_says_no_is_told_that_nothing_was_connected(fleet: Fleet, listener: Listener, page: Page) -> None:
+    account = fleet.control.add_user("Alan", documents=1)
+    page.goto(fleet.link("alan"))
+    page.click(f"#login-{account}")
+    page.click("#deny")
+    expect(page.locator("#denied")).to_be_visible(timeout=15_000)
+    fleet.wait_until(lambda: any(event.user_id == "alan" for event in listener.listen()), "the denial is told")
+    [failed] = [event for event in listener.heard if event.user_id == "alan"]
+    assert (failed.type, failed.data["reason"]) == ("connection.authorization_failed", "denied")
+
+
+def test_a_link_with_return_to_leads_back_to_the_application(fleet: Fleet, page: Page) -> None:
+    account = fleet.control.add_user("Katherine", documents=1)
+    page.goto(fleet.link("katherine", return_to=f"{APPLICATION}/settings?tab=accounts"))
+    page.click(f"#login-{account}")
+    page.click("#allow")
+    page.wait_for_url(f"{APPLICATION}/**", timeout=15_000)
+    arrived = {name: values[0] for name, values in parse_qs(urlsplit(page.url).query).items()}
+    [row] = fleet.rows("SELECT id FROM connection WHERE user_id = 'katherine'")
+    assert arrived == {"tab": "accounts", "status": "connected", "connection_id": row.id}
+
+
+def test_a_link_opens_once(fleet: Fleet, page: Page) -> None:
+    link = fleet.link("dorothy")
+    page.goto(link)
+    page.goto(link)
+    expect(page.locator("#refused")).to_be_visible()
+    assert page.locator("h1").inner_text() == "This link was already used"
+
+
+def test_a_callback_in_another_browser_connects_nothing(fleet: Fleet, browser: Browser, page: Page) -> None:
+    account = fleet.control.add_user("Mallory", documents=1)
+    page.goto(fleet.link("mallory"))
+    stolen = fleet.control.authorize(page.url, account)
+    with browser.new_context() as another:
+        victim = another.new_page()
+        answer = victim.goto(stolen)
+        assert answer is not None
+        assert answer.status == 403
+    assert fleet.rows("SELECT id FROM connection WHERE user_id = 'mallory'") == []

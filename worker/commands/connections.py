@@ -1,0 +1,311 @@
+"""Connections: listed, explained, and asked to sync, refresh or let go."""
+
+import time
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from config.wiring import now
+from models import messages
+from models.connection import Connection, Status
+from models.store import Store, Transaction
+from models.sync_run import SyncRun
+from worker.commands.opening import opened_queues, opened_store, settings_for
+from worker.commands.speech import (
+    AsJson,
+    CommandFailed,
+    NotThere,
+    WrongUsage,
+    complain,
+    plainly,
+    say,
+    say_json,
+    say_rich,
+    screen,
+    tabulate,
+    to_text,
+)
+from worker.commands.story import mean, tell_evidence, tell_next, tell_state, tell_time
+
+ConnectionId = Annotated[str | None, typer.Argument(metavar="CONNECTION", help="The connection's id.")]
+OfUser = Annotated[str | None, typer.Option(help="All connections of this user instead.")]
+OfProvider = Annotated[str | None, typer.Option(help="Of those, the ones at this provider.")]
+
+columns = (
+    "id",
+    "user_id",
+    "provider",
+    "email",
+    "status",
+    "problem",
+    "generation",
+    "expires_at",
+    "refresh_due_at",
+    "last_synced_at",
+)
+most_listed = 1000
+wait_for_disconnect = timedelta(seconds=30)
+
+
+@plainly
+def connections(
+    status: Annotated[Status | None, typer.Option(help="Only these.")] = None,
+    user: Annotated[str | None, typer.Option(help="Only this user's.")] = None,
+    provider: Annotated[str | None, typer.Option(help="Only at this provider.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List connections, the oldest first."""
+    with opened_store(settings_for()) as store, store.reading() as tx:
+        wanted = None if status is None else status.value
+        found = tx.connections.find(user_id=user, provider=provider, status=wanted, limit=most_listed)
+    if as_json:
+        say_json(found)
+        return
+    head = [name.removesuffix("_at").replace("_", " ") for name in columns]
+    say_rich(tabulate(head, [[getattr(each, name) for name in columns] for each in found]))
+    if len(found) == most_listed:
+        complain(f"These are the first {most_listed}; --user, --provider and --status narrow them down.")
+
+
+@plainly
+def explain(
+    connection_id: Annotated[str, typer.Argument(metavar="CONNECTION", help="The connection's id.")],
+    as_json: AsJson = False,
+) -> None:
+    """Tell what was decided about one connection and why, how it stands, and what happens next."""
+    with opened_store(settings_for()) as store, store.reading() as tx:
+        found = _get(tx, connection_id)
+        decisions = tx.journal.decisions_of(connection_id)
+        calls = tx.journal.calls_of(connection_id, limit=5)
+        run = tx.runs.running(connection_id)
+        client = tx.clients.get(found.provider, found.client_id)
+        records, unread = tx.records.count(connection_id), tx.records.resource_problems(connection_id)
+    moment = now()
+    paused_until = None if client is None or client.rejected_at is None else client.paused_until
+    coming = tell_next(found, run, paused_until, moment)
+    if as_json:
+        say_json(
+            {
+                "connection": found,
+                "state": tell_state(found),
+                "next": coming,
+                "run": run,
+                "records": records,
+                "unreadable": unread,
+                "decisions": decisions,
+                "calls": calls,
+            }
+        )
+        return
+    about = escape(f"{found.user_id} at {found.provider}, account {found.account_id} {found.email or ''}".rstrip())
+    say_rich(f"[bold]{about}[/]\n{escape(tell_state(found))}\n")
+    say_rich("[bold]Decided[/]", tabulate((), [(d.at, mean(d.verb), tell_evidence(d.evidence)) for d in decisions]))
+    if calls:
+        rows = [(c.at, c.method, c.path, c.status or "no answer", f"{c.duration_ms} ms") for c in calls]
+        say_rich("\n[bold]Last calls[/]", tabulate((), rows))
+    counted = ", ".join(f"{count} {name}" for name, count in sorted(records.items()))
+    say_rich(f"\n[bold]Records[/] {escape(counted or 'none')}")
+    for name, problem in unread.items():
+        say_rich(escape(f"  {name} can't be read: {problem}"))
+    if run is not None:
+        say_rich(f"[bold]Reading now[/] list {run.place + 1}, page {run.page}, since {to_text(run.started_at)}")
+    say_rich("[bold]Next[/]")
+    for line in coming:
+        say(f"  {line}")
+
+
+@plainly
+def sync(
+    connection: ConnectionId = None,
+    user: OfUser = None,
+    provider: OfProvider = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Show how the reading goes until it ends.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Read a connection now."""
+    settings = settings_for()
+    with opened_store(settings) as store:
+        with store.reading() as tx:
+            targets = _find_active(tx, connection, user, provider)
+            before = {target.id: tx.runs.newest(target.id) for target in targets}
+        with opened_queues(settings) as queues:
+            for target in targets:
+                queues.send(messages.sync_connection(target.id))
+        if not follow:
+            _say_sent("sync", targets, as_json)
+            return
+        ended = [_follow(store, target, before[target.id], as_json) for target in targets]
+    if as_json:
+        say_json([{"connection_id": run.connection_id, "run": run} for run in ended])
+    failures = [run for run in ended if run.status != "completed"]
+    if failures:
+        raise CommandFailed(
+            "\n".join(f"{run.connection_id}: {run.status}, {run.description or run.reason}" for run in failures)
+        )
+
+
+@plainly
+def refresh(
+    connection: ConnectionId = None, user: OfUser = None, provider: OfProvider = None, as_json: AsJson = False
+) -> None:
+    """Refresh a connection's tokens now, due or not."""
+    settings = settings_for()
+    with opened_store(settings) as store, opened_queues(settings) as queues:
+        with store.writing() as tx:
+            targets = _find_active(tx, connection, user, provider)
+            for target in targets:
+                tx.connections.make_refresh_due(target.id, now())
+        for target in targets:
+            queues.send(messages.refresh_token(target.id))
+    _say_sent("refresh", targets, as_json)
+
+
+@plainly
+def disconnect(
+    connection: ConnectionId = None,
+    user: OfUser = None,
+    provider: OfProvider = None,
+    erase: Annotated[bool, typer.Option("--erase", help="Then delete its records for good.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Let go of an account: tokens erased, revoked at the provider where it has an endpoint."""
+    settings = settings_for()
+    with opened_store(settings) as store:
+        with store.reading() as tx:
+            targets = _find(tx, connection, user, provider)
+        with opened_queues(settings) as queues:
+            for target in targets:
+                queues.send(messages.disconnect(target.id))
+        if not erase:
+            _say_sent("disconnect", targets, as_json)
+            return
+        late = _wait_until_disconnected(store, targets)
+        erased = {target.id: _erase(store, target) for target in targets if target.id not in late}
+    if as_json:
+        say_json([{"connection_id": each, "records_erased": count} for each, count in erased.items()])
+    else:
+        for each, count in erased.items():
+            say(f"{each}: disconnected, {count} records erased")
+    if late:
+        seconds = wait_for_disconnect.total_seconds()
+        raise CommandFailed(
+            f"Not disconnected within {seconds:.0f} s: {', '.join(late)}. Is a worker running? "
+            "Nothing of theirs was erased; the same command again goes on from there."
+        )
+
+
+def _get(tx: Transaction, connection_id: str) -> Connection:
+    found = tx.connections.get(connection_id)
+    if found is None:
+        raise NotThere(f"There is no connection {connection_id}; breezesync connections lists them.")
+    return found
+
+
+def _find(tx: Transaction, connection_id: str | None, user: str | None, provider: str | None) -> Sequence[Connection]:
+    """The one connection, or the user's. Raises `WrongUsage` where it is neither or both, `NotThere`."""
+    if (connection_id is None) == (user is None):
+        raise WrongUsage("Name either a CONNECTION or --user.")
+    if connection_id is not None:
+        if provider is not None:
+            raise WrongUsage("--provider goes with --user.")
+        return [_get(tx, connection_id)]
+    found = tx.connections.find(user_id=user, provider=provider)
+    if not found:
+        raise NotThere(f"User {user} has no connection{f' at {provider}' if provider else ''}.")
+    return found
+
+
+def _find_active(
+    tx: Transaction, connection_id: str | None, user: str | None, provider: str | None
+) -> Sequence[Connection]:
+    found = _find(tx, connection_id, user, provider)
+    active = [each for each in found if each.status is Status.active]
+    if not active:
+        lines = [f"{each.id} is {tell_state(each)}; {tell_next(each, None, None, now())[0]}" for each in found]
+        raise CommandFailed("\n".join(lines))
+    return active
+
+
+def _say_sent(verb: str, targets: Sequence[Connection], as_json: bool) -> None:
+    if as_json:
+        say_json([{"command": verb, "connection_id": target.id} for target in targets])
+        return
+    for target in targets:
+        say(f"{verb} sent for {target.id}: breezesync explain {target.id}")
+
+
+def _follow(store: Store, target: Connection, before: SyncRun | None, quiet: bool) -> SyncRun:
+    """Watches until the run that was asked for has ended; Ctrl-C ends the watching only."""
+    look = TextColumn("{task.description:<18}"), BarColumn(30), TextColumn("{task.fields[counted]}")
+    bars = Progress(*look, console=screen(), disable=quiet)
+    title = bars.add_task(target.user_id, total=None, counted="waiting for a worker")
+    tasks: dict[str, TaskID] = {}
+    try:
+        with bars:
+            while True:
+                with store.reading() as tx:
+                    run, current = tx.runs.newest(target.id), tx.connections.get(target.id)
+                    pages = [] if run is None else tx.runs.pages_of(run.id, run.place)
+                if run is not None and (run.status == "running" or before is None or run.id != before.id):
+                    before = None
+                    ended = run.status != "running"
+                    bars.update(title, total=1 if ended else None, completed=1, counted=_tell_run(run))
+                    _draw(bars, tasks, run, max((page.total for page in pages), default=0))
+                    if ended and not (current is not None and current.sync_requested):
+                        return run
+                time.sleep(0.1)
+    except KeyboardInterrupt:
+        complain(f"The reading goes on without you: breezesync explain {target.id}")
+        raise typer.Exit(0) from None
+
+
+def _draw(bars: Progress, tasks: dict[str, TaskID], run: SyncRun, expected: int) -> None:
+    """One bar a resource; only of the one being read is it known how much is still to come."""
+    newest = next(reversed(run.counts), None)
+    for name, counts in run.counts.items():
+        if name not in tasks:
+            tasks[name] = bars.add_task(f"  {name}", counted="")
+        read = sum(count for kind, count in counts.items() if kind != "deleted")
+        total = max(read, expected) if name == newest and run.status == "running" else read
+        bars.update(tasks[name], total=max(total, 1), completed=read or total or 1, counted=_tell_counts(counts))
+
+
+def _tell_counts(counts: Mapping[str, int]) -> str:
+    words = {"created": "new", "updated": "changed", "deleted": "gone", "unchanged": "as they were"}
+    return ", ".join(f"{counts[kind]} {word}" for kind, word in words.items() if counts.get(kind)) or "none"
+
+
+def _tell_run(run: SyncRun) -> str:
+    if run.status != "running":
+        return run.status
+    moment = now()
+    if run.resume_at is not None and run.resume_at > moment:
+        return f"waits, goes on {tell_time(run.resume_at, moment)}"
+    return f"reading page {run.page}"
+
+
+def _wait_until_disconnected(store: Store, targets: Sequence[Connection]) -> list[str]:
+    """Waits for the worker; returns the ids of those that it did not come to in time."""
+    deadline = now() + wait_for_disconnect
+    while True:
+        with store.reading() as tx:
+            found = [tx.connections.get(target.id) for target in targets]
+        late = [each.id for each in found if each is not None and each.status is not Status.disconnected]
+        if not late or now() >= deadline:
+            return late
+        time.sleep(0.1)
+
+
+def _erase(store: Store, target: Connection) -> int:
+    """Deletes its records, unless it was authorized again meanwhile."""
+    with store.writing() as tx:
+        found = tx.connections.lock(target.id)
+        if found is None or found.status is not Status.disconnected:
+            return 0
+        erased = tx.records.erase(target.id)
+        tx.journal.decide(target.id, now(), "records.erased", records=erased)
+    return erased

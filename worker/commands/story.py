@@ -1,0 +1,108 @@
+"""A connection told to a person: what a decision meant, how it stands, and what happens next."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+
+from models.connection import Connection, Status
+from models.sync_run import SyncRun
+
+meanings = {
+    "authorized": "the user authorized, a new pair of tokens was saved",
+    "refresh.saved": "refreshed: a new pair of tokens was saved",
+    "refresh.superseded": "a refresh came too late to count: a newer pair was there",
+    "refresh.handed_over": "a refresh came too late to count: another worker had taken over",
+    "refresh.unknown": "no answer to a refresh was kept; whether the token was spent is found out next",
+    "refresh.malformed": "the provider called the refresh malformed; nothing was spent",
+    "refresh.not_now": "the provider put the refresh off; nothing was spent",
+    "refresh.scope_refused": "the provider refused the scope; the refresh goes on without it",
+    "client.rejected": "the provider refused the OAuth client; its refreshes pause, nobody's grant is at fault",
+    "resolved.unspent": "the old access token still works, so the refresh token was not spent: it is presented",
+    "resolved.presentagain": "whether it was spent can't be known; presenting it once more does no harm here",
+    "resolved.lost": "the answer with the new pair was lost, and the old pair is dead",
+    "resolved.wait": "whether it was spent can't be told yet",
+    "revoked.access_revoked": "ended: the API and the token endpoint refuse the grant, the user revoked it",
+    "revoked.refresh_rejected": "ended: the token endpoint refuses the grant",
+    "revoked.refresh_expired": "ended: the refresh token expired",
+    "revoked.rotation_lost": "ended: a new pair was issued and its answer lost",
+    "access.refused": "the API refused the current access token; a refresh will tell why",
+    "sync.failed": "a reading was given up",
+    "disconnected": "disconnected, tokens erased",
+    "records.erased": "its records were erased",
+}
+
+problems = {
+    "plan_required": "the account's plan has no API access (403); the token is good",
+    "access_refused": "the API refuses a token that was only just issued",
+    "provider_unavailable": "the provider does not refresh just now",
+    "refresh_malformed": "the provider does not understand our refresh requests",
+    "sync_failing": "the last reading was given up",
+}
+
+reasons = {
+    "access_revoked": "the user revoked the access at the provider",
+    "refresh_rejected": "the provider refused the refresh token",
+    "refresh_expired": "the refresh token expired",
+    "rotation_lost": "the answer to a refresh was lost, and with it the new tokens",
+}
+
+
+def mean(verb: str) -> str:
+    """What a decision says, in words; the verb itself where none are known."""
+    return meanings.get(verb, verb)
+
+
+def tell_state(connection: Connection) -> str:
+    """How it stands, in one sentence without its subject."""
+    match connection.status:
+        case Status.active if connection.problem is not None:
+            return f"active, but {problems.get(connection.problem, connection.problem)}"
+        case Status.active:
+            return "active"
+        case Status.revoked:
+            reason = connection.revoked_reason or ""
+            return f"revoked: {reasons.get(reason, reason)}"
+        case Status.disconnected:
+            return "disconnected by this side, tokens erased"
+
+
+def tell_next(connection: Connection, run: SyncRun | None, paused_until: datetime | None, now: datetime) -> list[str]:
+    """What happens next, and when; `paused_until` is when its client may try again, where the provider refused it."""
+    if connection.status is not Status.active:
+        link = f"breezesync connect-link {connection.user_id} --provider {connection.provider}"
+        return [f"the user has to authorize again: {link} --connection {connection.id}"]
+    coming = []
+    if paused_until is not None:
+        coming.append(f"its OAuth client is refused by the provider; tried again {tell_time(paused_until, now)}")
+    if connection.refresh_due_at is None:
+        coming.append("no refresh is planned: the provider named no expiry, a 401 will tell")
+    else:
+        coming.append(f"refresh {tell_time(connection.refresh_due_at, now)}")
+    if run is not None and run.resume_at is not None:
+        coming.append(f"the reading under way goes on {tell_time(run.resume_at, now)}")
+    elif run is not None:
+        coming.append("the reading under way goes on at once")
+    elif connection.sync_due_at is not None:
+        coming.append(f"next reading {tell_time(connection.sync_due_at, now)}")
+    if connection.sync_requested:
+        coming.append("and one more right after it, because one was asked for meanwhile")
+    return coming
+
+
+def tell_time(at: datetime, now: datetime) -> str:
+    """A time to come and how far off it is; what is past is due now."""
+    if at <= now:
+        return "is due now"
+    return f"at {at:%Y-%m-%d %H:%M:%S} UTC, in {tell_length(at - now)}"
+
+
+def tell_length(length: timedelta) -> str:
+    """A length of time in its largest fitting unit."""
+    seconds = length.total_seconds()
+    for unit, name in ((86_400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * unit:
+            return f"{seconds / unit:.0f} {name}"
+    return f"{seconds:.0f} seconds"
+
+
+def tell_evidence(evidence: Mapping[str, object]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in evidence.items())
