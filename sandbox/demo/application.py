@@ -1,0 +1,141 @@
+"""An application beside breezesync and its user's browser: what they send, and what they come to hear and see."""
+
+import json
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, Self, TypeVar
+from urllib.parse import urlsplit, urlunsplit
+
+import httpx
+import redis
+from sqlalchemy import create_engine, text
+from sqlalchemy.pool import NullPool
+
+from sandbox.control import Control
+from sandbox.demo.stack import Stack
+
+T = TypeVar("T")
+STREAMS = ("breezesync:events", "breezesync:records")
+
+
+class NotSeenError(Exception):
+    """What should have happened was not seen in time, or something else was seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """One event from a stream."""
+
+    type: str
+    user_id: str
+    connection_id: str
+    data: dict[str, Any]
+
+
+class Application:
+    """Knows breezesync by its HTTP endpoints, its streams, its command line and its views; waits `patience` seconds."""
+
+    def __init__(self, stack: Stack, patience: float) -> None:
+        self._stack = stack
+        self._patience = patience
+        self._open = ExitStack()
+        self.control = self._open.enter_context(Control(stack.sandbox_url))
+        self._redis: Any = redis.Redis.from_url(stack.redis_url, decode_responses=True, socket_timeout=30)
+        self._open.callback(self._redis.close)
+        self._database = create_engine(stack.database_url, poolclass=NullPool)
+        self._positions: dict[str, str] = {}
+        self.heard: list[Heard] = []
+
+    def __enter__(self) -> Self:
+        """Listens from now on: what was said before concerns somebody else."""
+        newest = {key: self._redis.xrevrange(key, count=1) for key in STREAMS}
+        self._positions = {key: found[0][0] if found else "0" for key, found in newest.items()}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    def type_command(self, *words: str) -> str:
+        """What a breezesync command prints. Raises `NotSeenError` with its complaint where it fails."""
+        done = subprocess.run(  # noqa: S603 - our own command
+            [*self._stack.command, *words],
+            cwd=self._stack.directory,
+            env=self._stack.environment,
+            capture_output=True,
+            text=True,
+            timeout=self._patience + 30,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise NotSeenError(f"breezesync {words[0]} ended with {done.returncode}: {done.stderr.strip()}")
+        return done.stdout.strip()
+
+    def follow_link(self, link: str, account: int) -> Mapping[str, Any]:
+        """The user's browser, from the link through the provider's consent to the result page: what that page says."""
+        with httpx.Client(trust_env=False, timeout=30) as browser:
+            asked = self._visit(browser, link, 302)
+            agreed = self.control.authorize(asked.headers["location"], account)
+            returned = self._visit(browser, agreed, 303)
+            result = self.at_web(returned.headers["location"])
+            return self.wait_for(lambda: read_result(browser, result), "the result page's answer")
+
+    def _visit(self, browser: httpx.Client, url: str, expected: int) -> httpx.Response:
+        answer = browser.get(self.at_web(url))
+        if answer.status_code != expected:
+            raise NotSeenError(f"{urlsplit(url).path} answered {answer.status_code} instead of {expected}")
+        return answer
+
+    def at_web(self, url: str) -> str:
+        """The URL where the web process is reached from here; a browser elsewhere may know it by another name."""
+        here = urlsplit(self._stack.web_url)
+        return urlunsplit(urlsplit(url)._replace(scheme=here.scheme, netloc=here.netloc))
+
+    def expect(self, type_: str, connection_id: str, times: int = 1) -> Heard:
+        """The event of that type about the connection, the `times`th that is heard."""
+
+        def find() -> Heard | None:
+            self._listen()
+            found = [e for e in self.heard if (e.type, e.connection_id) == (type_, connection_id)]
+            return found[times - 1] if len(found) >= times else None
+
+        return self.wait_for(find, f"{type_} on the stream")
+
+    def tell_apart(self, connection_id: str) -> Counter[str]:
+        """How often each type of event was heard about the connection."""
+        self._listen()
+        return Counter(event.type for event in self.heard if event.connection_id == connection_id)
+
+    def wait_for(self, look: Callable[[], T | None], what: str) -> T:
+        """What is seen once there is something to see; raises `NotSeenError` when patience is over."""
+        deadline = time.monotonic() + self._patience
+        while (seen := look()) is None:
+            if time.monotonic() > deadline:
+                raise NotSeenError(f"not within {self._patience:g} s: {what}")
+            time.sleep(0.05)
+        return seen
+
+    def ask_database(self, query: str, connection_id: str) -> Any:
+        """The one row that answers a query about the connection `:id`."""
+        with self._database.connect() as sql:
+            return sql.execute(text(query), {"id": connection_id}).one()
+
+    def _listen(self) -> None:
+        while found := self._redis.xread(self._positions, count=1000):
+            for key, entries in found:
+                self._positions[key] = entries[-1][0]
+                self.heard += [read_entry(fields) for _, fields in entries]
+
+
+def read_result(browser: httpx.Client, page: str) -> Mapping[str, Any] | None:
+    """What the result page says, with its URL; None while it says that the work goes on."""
+    answer: dict[str, Any] = browser.get(page, headers={"Accept": "application/json"}).json()
+    return None if answer["status"] == "pending" else answer | {"page": page}
+
+
+def read_entry(fields: Mapping[str, str]) -> Heard:
+    data = json.loads(fields["event"])["data"]
+    return Heard(fields["type"], fields["user_id"], fields["connection_id"], data)
