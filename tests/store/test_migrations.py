@@ -1,0 +1,81 @@
+"""The schema: made once however many make it, and the same that the tables describe."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import text
+
+from models.errors import SyncError
+from models.migrations import migrate, newest_revision
+from models.records import Changed, Item, hash_content
+from models.secrets import Secret
+from models.store import Store, open_engine
+from models.tables import metadata
+from tests.servers import plain_environment
+from tests.store.conftest import Opened, add_connection
+
+CHECKOUT = Path(__file__).parents[2]
+
+
+def test_migrating_again_changes_nothing_and_keeps_what_is_there(opened: Opened) -> None:
+    connection = add_connection(opened.store)
+    assert migrate(opened.store.engine, [opened.profile]) == newest_revision()
+    with opened.store.reading() as tx:
+        assert tx.connections.get(connection.id) == connection
+
+
+def test_processes_that_migrate_at_once_wait_for_each_other(database_url: str, tmp_path: Path) -> None:
+    environment = {**plain_environment(), "DATABASE_URL": database_url, "PYTHONPATH": str(CHECKOUT)}
+    command = [sys.executable, "-m", "worker", "migrate"]
+    running = [
+        subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for _ in range(4)
+    ]
+    said = [process.communicate(timeout=90) for process in running]
+    assert [process.returncode for process in running] == [0, 0, 0, 0], said
+    store = Store(open_engine(Secret(database_url)))
+    with store.reading() as tx:
+        assert tx.overview.revision() == newest_revision()
+    store.close()
+
+
+def test_the_migrations_make_what_the_tables_describe(opened: Opened) -> None:
+    with opened.store.engine.connect() as sql:
+        context = MigrationContext.configure(sql, opts={"compare_type": False})
+        assert compare_metadata(context, metadata) == []
+
+
+def test_a_database_without_a_schema_is_not_ready(database_url: str) -> None:
+    store = Store(open_engine(Secret(database_url)))
+    with pytest.raises(SyncError):
+        store.check()
+    store.close()
+
+
+def test_the_views_read_records_whose_types_wobble(opened: Opened) -> None:
+    connection = add_connection(opened.store)
+    odd = {"id": 7, "title": False, "created_at": "yesterday", "completed_at": 17, "recipients": {"a": 1}}
+    even = {
+        "id": 8,
+        "title": "A lease",
+        "created_at": "2026-03-01T12:00:00.000000Z",
+        "recipients": [{"id": 1, "completed_at": "2026-03-01T12:00:00Z"}, {"id": 2, "completed_at": None}],
+    }
+    with opened.store.writing() as tx:
+        for external_id, data in (("7", odd), ("8", even)):
+            tx.records.write(connection.id, "document", [_created(external_id, data)], {}, connection.created_at)
+    with opened.store.reading() as tx:
+        rows = tx.sql.execute(text("SELECT * FROM breezedoc_document ORDER BY external_id")).mappings().all()
+    assert [(row["external_id"], row["user_id"]) for row in rows] == [("7", "ada"), ("8", "ada")]
+    assert rows[1]["title"] == "A lease"
+    for view in opened.profile.views:
+        with opened.store.reading() as tx:
+            tx.sql.execute(text(f"SELECT * FROM {opened.profile.view_name(view)}")).all()
+
+
+def _created(external_id: str, data: dict[str, object]) -> Changed:
+    return Changed(Item(external_id, data, hash_content(data)), "created", ())

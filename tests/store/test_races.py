@@ -1,0 +1,133 @@
+"""What many do at once: one wins, the others learn it, nothing is counted twice."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import timedelta
+from threading import Barrier
+from typing import TypeVar
+
+from models.events import ConnectionRefreshed
+from models.secrets import Sealed
+from models.store import Store
+from models.store.due import refreshes, syncs
+from tests.store.conftest import Opened, add_connection, an_authorization, noon
+
+T = TypeVar("T")
+AT_ONCE = 8
+
+
+def all_at_once(opened: Opened, act: Callable[[Store, int], T]) -> list[T]:
+    """What each of eight threads got that began together, half of them through another engine."""
+    ready = Barrier(AT_ONCE)
+
+    def one(number: int) -> T:
+        ready.wait(timeout=30)
+        return act(opened.store if number % 2 else opened.other, number)
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return list(pool.map(one, range(AT_ONCE)))
+
+
+def test_a_link_begins_one_authorization(opened: Opened) -> None:
+    def begin(store: Store, number: int) -> bool:
+        with store.writing() as tx:
+            return tx.authorizations.add(an_authorization(f"state-{number}"), "the link")
+
+    assert sorted(all_at_once(opened, begin)) == [False] * (AT_ONCE - 1) + [True]
+
+
+def test_a_state_is_used_once(opened: Opened) -> None:
+    authorization = an_authorization()
+    with opened.store.writing() as tx:
+        tx.authorizations.add(authorization, "link")
+
+    def use(store: Store, number: int) -> bool:
+        with store.writing() as tx:
+            return tx.authorizations.take_code(authorization, Sealed(f"v1.k1.{number}"), noon)
+
+    assert sum(all_at_once(opened, use)) == 1
+
+
+def test_of_writers_who_read_one_generation_one_wins(opened: Opened) -> None:
+    connection = add_connection(opened.store, generation=4)
+
+    def write(store: Store, number: int) -> bool:
+        with store.writing() as tx:
+            return tx.connections.save(replace(connection, generation=5, scope=str(number)), 4)
+
+    assert sum(all_at_once(opened, write)) == 1
+
+
+def test_what_is_due_is_claimed_by_one(opened: Opened) -> None:
+    mine = {add_connection(opened.store, f"user-{n}", refresh_due_at=noon).id for n in range(40)}
+
+    def claim(store: Store, number: int) -> list[str]:
+        found: list[str] = []
+        for _ in range(8):
+            with store.writing() as tx:
+                batch = tx.due.claim(refreshes, noon, noon + timedelta(minutes=2), 2, "breezedoc")
+            found += [message.kwargs["connection_id"] for message in batch]
+        return found
+
+    claimed = [one for found in all_at_once(opened, claim) for one in found]
+    assert len(claimed) == len(set(claimed))
+    with opened.store.writing() as tx:
+        rest = tx.due.claim(refreshes, noon, noon + timedelta(minutes=2), 100, "breezedoc")
+    assert set(claimed) | {message.kwargs["connection_id"] for message in rest} == mine
+
+
+def test_a_sequence_has_neither_gaps_nor_repeats(opened: Opened) -> None:
+    connection = add_connection(opened.store)
+
+    def tell(store: Store, number: int) -> None:
+        for generation in range(5):
+            with store.writing() as tx:
+                facts = [ConnectionRefreshed(generation=generation, expires_at=None)] * 2
+                tx.outbox.append(connection.about, facts, noon)
+
+    all_at_once(opened, tell)
+    with opened.store.reading() as tx:
+        events = tx.outbox.read(connection_id=connection.id, limit=1000)
+    assert [event.sequence for _, event in events] == list(range(1, AT_ONCE * 10 + 1))
+
+
+def test_a_refused_client_is_told_of_once(opened: Opened) -> None:
+    def reject(store: Store, number: int) -> bool:
+        with store.writing() as tx:
+            tx.clients.ensure("breezedoc", "client-1")
+            return tx.clients.reject("breezedoc", "client-1", "invalid_client", noon, noon, 1)
+
+    assert sum(all_at_once(opened, reject)) == 1
+
+
+def test_a_budget_is_never_overdrawn(opened: Opened) -> None:
+    def take(store: Store, number: int) -> int:
+        taken = 0
+        for _ in range(5):
+            with store.writing() as tx:
+                taken += tx.paces.take("breezedoc", 10, "exchange", noon) is None
+        return taken
+
+    assert sum(all_at_once(opened, take)) == 10
+
+
+def test_claims_run_out_and_can_be_given_back(opened: Opened) -> None:
+    connection = add_connection(opened.store, sync_due_at=noon)
+    later = noon + timedelta(minutes=2)
+
+    def claim(at: object) -> list[str]:
+        with opened.store.writing() as tx:
+            return [m.kwargs["connection_id"] for m in tx.due.claim(syncs, at, later, 10)]  # type: ignore[arg-type]
+
+    assert [claim(noon), claim(noon), claim(later)] == [[connection.id], [], [connection.id]]
+    with opened.store.writing() as tx:
+        assert tx.due.void_claims() == 1
+    assert claim(noon) == [connection.id]
+
+
+def test_the_oldest_due_is_sent_first(opened: Opened) -> None:
+    ids = [add_connection(opened.store, f"u{n}", refresh_due_at=noon - timedelta(minutes=n)).id for n in range(5)]
+    with opened.store.writing() as tx:
+        sent = tx.due.claim(refreshes, noon, noon, 3, "breezedoc")
+    assert [message.kwargs["connection_id"] for message in sent] == [ids[4], ids[3], ids[2]]
