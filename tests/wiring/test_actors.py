@@ -1,0 +1,117 @@
+"""The queue contract on a broker that really behaves: a message finds its actor, and what fails ends as it should."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import dramatiq
+import pytest
+from dramatiq import Worker
+from dramatiq.brokers.stub import StubBroker
+from dramatiq.middleware import Retries
+
+from models import messages
+from models.errors import Permanent, Transient
+from models.messages import QUEUES, Message
+from worker.actors import Flows, declare_actors
+
+
+@dataclass
+class Recorded:
+    """A flow that notes what it was asked, and raises what it is told to."""
+
+    asked: list[dict[str, Any]] = field(default_factory=list)
+    raises: Callable[[], Exception] | None = None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> None:
+        self.asked.append({"args": args, **kwargs})
+        if self.raises is not None:
+            raise self.raises()
+
+
+@dataclass
+class House:
+    broker: StubBroker
+    flows: dict[str, Recorded]
+
+    def send(self, message: Message) -> None:
+        self.broker.enqueue(
+            dramatiq.Message(
+                queue_name=message.queue, actor_name=message.actor, args=(), kwargs=dict(message.kwargs), options={}
+            )
+        )
+
+    def finish(self, queue: str) -> None:
+        self.broker.join(queue, timeout=30_000, fail_fast=False)
+
+
+@pytest.fixture
+def house() -> Iterator[House]:
+    broker = StubBroker(middleware=[Retries()])
+    broker.emit_after("process_boot")
+    names = {"exchange", "refresh", "sync", "sync_user", "disconnect", "publish"}
+    flows = {name: Recorded() for name in names}
+    declare_actors(broker, Flows(**flows))  # type: ignore[arg-type]
+    for actor in broker.actors.values():
+        actor.options |= {"min_backoff": 1, "max_backoff": 1}
+    worker = Worker(broker, worker_timeout=50, worker_threads=2)
+    worker.start()
+    yield House(broker, flows)
+    worker.stop()
+    broker.close()
+
+
+every_message = {
+    "exchange": messages.exchange_code("a1"),
+    "refresh": messages.refresh_token("c1"),
+    "sync": messages.sync_connection("c1"),
+    "sync_user": messages.sync_user("ada", "breezedoc"),
+    "disconnect": messages.disconnect("c1"),
+    "publish": messages.publish_events(),
+}
+
+
+def test_every_message_has_one_actor_and_every_actor_a_message() -> None:
+    broker = StubBroker()
+    declare_actors(broker, Flows(**dict.fromkeys(every_message)))  # type: ignore[arg-type]
+    assert {name: actor.queue_name for name, actor in broker.actors.items()} == QUEUES
+    assert {message.actor for message in every_message.values()} == set(QUEUES)
+
+
+@pytest.mark.parametrize("flow", every_message)
+def test_a_message_reaches_its_flow_with_its_ids(house: House, flow: str) -> None:
+    message = every_message[flow]
+    house.send(message)
+    house.finish(message.queue)
+    [asked] = house.flows[flow].asked
+    assert sorted([*asked.pop("args"), *asked.values()]) == sorted(message.kwargs.values())
+    assert [name for name, recorded in house.flows.items() if recorded.asked] == [flow]
+
+
+def test_a_permanent_error_is_a_dead_letter_at_once(house: House) -> None:
+    house.flows["sync"].raises = lambda: Permanent("no retry helps")
+    house.send(messages.sync_connection("c1"))
+    house.finish("sync")
+    assert len(house.flows["sync"].asked) == 1
+    assert [letter.kwargs for letter in house.broker.dead_letters] == [{"connection_id": "c1"}]
+
+
+def test_a_transient_error_is_tried_a_few_times_and_then_left_to_the_sweep(house: House) -> None:
+    house.flows["sync"].raises = lambda: Transient("a passing trouble")
+    house.send(messages.sync_connection("c1"))
+    house.finish("sync")
+    assert len(house.flows["sync"].asked) == 4
+    assert len(house.broker.dead_letters) == 1
+
+
+@pytest.mark.parametrize(
+    "kwargs", [{}, {"connection_id": "c1", "surplus": "x"}, {"connection_id": None}, {"connection_id": {"deep": [1]}}]
+)
+def test_a_senseless_message_harms_no_other(house: House, kwargs: dict[str, Any]) -> None:
+    senseless = dramatiq.Message(
+        queue_name="sync", actor_name="sync_connection", args=(), kwargs=kwargs, options={"max_retries": 0}
+    )
+    house.broker.enqueue(senseless)
+    house.send(messages.sync_connection("c2"))
+    house.finish("sync")
+    assert "c2" in [value for asked in house.flows["sync"].asked for value in asked["args"]]
