@@ -60,7 +60,8 @@ class View:
 class Provider:
     """Everything that tells one provider from another.
 
-    `api_url` has no trailing slash. An empty `revoke_url` or `issuer` means that there is none, an empty
+    `title` is what people call it. `api_url` has no trailing slash. An empty `revoke_url` or `issuer` means that there
+    is none, an empty
     `refresh_scope` that none is sent. `refresh_reuse` says what a refresh token presented again does:
     nothing, the end of its family, or nothing within `grace_seconds` and the end of its family after.
     `account_path`, `account_id` and `account_email` say which answer, and which of its fields, name the account.
@@ -70,6 +71,7 @@ class Provider:
     authorize_url: str
     token_url: str
     api_url: str
+    title: str = ""
     revoke_url: str = ""
     issuer: str = ""
     scope: str = ""
@@ -86,6 +88,11 @@ class Provider:
     account_email: str = "email"
     resources: tuple[Resource, ...] = ()
     views: tuple[View, ...] = ()
+
+    @property
+    def shown_name(self) -> str:
+        """What a page calls it."""
+        return self.title or self.name.capitalize()
 
     def resource(self, name: str) -> Resource | None:
         """The resource of that name, if the profile has it."""

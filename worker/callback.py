@@ -210,7 +210,8 @@ def build_app(callback: Callback, check: Callable[[], object]) -> Starlette:
             back = {"status": answer["status"], "connection_id": found.connection_id, "reason": found.reason}
             location = add_to_query(found.return_to, {name: value for name, value in back.items() if value})
             return RedirectResponse(location, status_code=303, headers=security_headers)
-        return show(f"{answer['status']}.html", 200, provider=found.provider.capitalize(), reason=found.reason)
+        provider = callback.providers[found.provider].shown_name
+        return show(f"{answer['status']}.html", 200, provider=provider, reason=found.reason)
 
     def refuse(request: Request, error: Exception) -> Response:
         refused = error if isinstance(error, Refused) else _refusal_of(error)

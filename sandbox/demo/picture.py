@@ -1,6 +1,7 @@
 """Pictures of a life: the terminal as SVG, and the page that the user ended on, as a phone shows it, as PNG."""
 
 import io
+import re
 import shutil
 import subprocess
 import tempfile
@@ -29,10 +30,11 @@ def check_picture(file: Path) -> None:
 
 
 def draw_terminal(file: Path, *parts: RenderableType) -> None:
-    """What a terminal would show."""
+    """What a terminal would show, in the reader's own monospace font: the picture fetches nothing."""
     console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True, color_system="truecolor")
     console.print(*parts, sep="\n")
-    console.save_svg(str(file), title="make demo")
+    drawn = console.export_svg(title="make demo")
+    file.write_text(re.sub(r"@font-face \{.*?\n    \}\n", "", drawn, flags=re.DOTALL))
 
 
 def photograph(file: Path, url: str) -> None:

@@ -27,7 +27,7 @@ def test_a_user_clicks_from_the_link_to_a_connected_account(fleet: Fleet, listen
     page.click(f"#login-{account}")
     page.click("#allow")
     expect(page.locator("#connected")).to_be_visible(timeout=15_000)
-    assert page.locator("h1").inner_text() == "Your Breezedoc account is connected"
+    assert page.locator("h1").inner_text() == "Your BreezeDoc account is connected"
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     assert "code" not in parse_qs(urlsplit(page.url).query)
     fleet.wait_until(lambda: any(event.user_id == "margaret" for event in listener.listen()), "the connection is told")
