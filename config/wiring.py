@@ -32,10 +32,10 @@ def open_store(settings: Settings) -> Store:
     return Store(open_engine(settings.database_url))
 
 
-def open_redis(url: Secret) -> redis.Redis:
+def open_redis(url: Secret, decode: bool = True) -> redis.Redis:
     """A client that gives up on a silent server after a few seconds."""
     return redis.Redis.from_url(
-        url.reveal(), socket_timeout=10, socket_connect_timeout=5, health_check_interval=30, decode_responses=True
+        url.reveal(), socket_timeout=10, socket_connect_timeout=5, health_check_interval=30, decode_responses=decode
     )
 
 

@@ -143,6 +143,12 @@ class ConnectionRow(Stored, table=True):
             postgresql_where=text("sync_due_at IS NOT NULL"),
             sqlite_where=text("sync_due_at IS NOT NULL"),
         ),
+        Index(
+            "connection_disconnect_due",
+            "disconnect_due_at",
+            postgresql_where=text("disconnect_due_at IS NOT NULL"),
+            sqlite_where=text("disconnect_due_at IS NOT NULL"),
+        ),
     )
     id: str = Field(primary_key=True)
     user_id: str
@@ -161,6 +167,9 @@ class ConnectionRow(Stored, table=True):
     sync_due_at: datetime | None = _time()
     sync_claimed_until: datetime | None = _time()
     sync_requested: bool = False
+    disconnect_due_at: datetime | None = _time()
+    disconnect_claimed_until: datetime | None = _time()
+    erase_requested: bool = False
     last_synced_at: datetime | None = _time()
     revoked_at: datetime | None = _time()
     revoked_reason: str | None = None

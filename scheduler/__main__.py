@@ -2,7 +2,9 @@
 
 import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
 import structlog
@@ -13,7 +15,10 @@ from config.logs import configure_logging
 from config.settings import SettingsError, read_settings
 from config.wiring import MessageQueue, build_broker, now, open_redis, open_store
 from models.errors import SyncError
+from scheduler.commands import Commands
 from scheduler.sweep import Prune, Sweep
+
+pause_after_failure = 1.0
 
 
 def main() -> int:
@@ -27,19 +32,45 @@ def main() -> int:
     store = open_store(settings)
     queue = MessageQueue(build_broker(settings), open_redis(settings.redis_url))
     scheduler = BlockingScheduler(executors={"default": ThreadPoolExecutor(2)}, timezone="UTC")
-    repeat(
-        scheduler,
-        Sweep(
-            store, queue, now, {provider.name: provider.token_requests_per_minute for provider in settings.providers}
-        ),
-        settings.sweep_interval,
+    sweep = Sweep(
+        store, queue, now, {provider.name: provider.token_requests_per_minute for provider in settings.providers}
     )
+    commands = Commands(store, open_redis(settings.redis_url, decode=False), settings.commands_stream, sweep, now)
+    repeat(scheduler, sweep, settings.sweep_interval)
     repeat(scheduler, Prune(store, now), timedelta(hours=1))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: scheduler.shutdown(wait=False))
-    scheduler.start()
+    with listening(commands):
+        scheduler.start()
     store.close()
     return 0
+
+
+@contextmanager
+def listening(commands: Commands) -> Iterator[None]:
+    """Reads commands on a thread of its own, which waits on the stream; ends with the entries it has begun."""
+    stopping = threading.Event()
+    log = structlog.get_logger("commands")
+
+    def listen() -> None:
+        while not stopping.is_set():
+            try:
+                commands()
+            except SyncError as error:
+                log.warning("commands.failed", error=str(error))
+                stopping.wait(pause_after_failure)
+            except Exception:  # whatever it is, the next command is still to be heard
+                log.exception("commands.broken")
+                stopping.wait(pause_after_failure)
+        commands.leave()
+
+    thread = threading.Thread(target=listen, name="commands")
+    thread.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        thread.join()
 
 
 def repeat(scheduler: BlockingScheduler, job: Callable[[], object], interval: timedelta) -> None:

@@ -135,7 +135,7 @@ class House:
             "refresh_token": self.flows.refresh,
             "sync_connection": self.flows.sync,
             "sync_user": lambda user_id, provider=None: self.flows.sync_user(user_id, provider),
-            "disconnect": self.flows.disconnect,
+            "disconnect": lambda connection_id, erase=False: self.flows.disconnect(connection_id, erase),
         }
         flows[message.actor](**message.kwargs)
 

@@ -45,8 +45,8 @@ def declare_actors(broker: dramatiq.Broker, flows: Flows) -> None:
     def sync_user(user_id: str, provider: str | None = None) -> None:
         flows.sync_user(user_id, provider)
 
-    def disconnect(connection_id: str) -> None:
-        flows.disconnect(connection_id)
+    def disconnect(connection_id: str, erase: bool = False) -> None:
+        flows.disconnect(connection_id, erase)
 
     def publish_events() -> None:
         flows.publish()

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from models import messages
 from models.connection import Status, disconnect
-from models.store import Store
+from models.store import Store, Transaction
 from models.vault import Place, Vault
 from worker.client_book import ClientBook
 from worker.provider_client import ProviderClient
@@ -23,10 +23,13 @@ class Disconnect:
     send: Callable[[messages.Message], None]
     now: Callable[[], datetime]
 
-    def __call__(self, connection_id: str) -> None:
+    def __call__(self, connection_id: str, erase: bool = False) -> None:
         with self.store.reading() as tx:
             connection, credential = tx.connections.get(connection_id), tx.credentials.get(connection_id)
-        if connection is None or connection.status is Status.disconnected:
+        if connection is None:
+            return
+        if connection.status is Status.disconnected:
+            self._erase_more(connection_id, erase)
             return
         revoked_upstream = False
         provider = self.providers.get(connection.provider)
@@ -47,4 +50,16 @@ class Disconnect:
             tx.runs.end(connection_id, "disconnected")
             tx.outbox.append(found.about, facts, now)
             tx.journal.decide(connection_id, now, "disconnected", revoked_upstream=revoked_upstream)
+            self._erase(tx, connection_id, erase)
         self.send(messages.publish_events())
+
+    def _erase_more(self, connection_id: str, erase: bool) -> None:
+        """For one that was disconnected before: its records go where this request, or one still due, asks for it."""
+        with self.store.writing() as tx:
+            found = tx.connections.lock(connection_id)
+            if found is not None and found.status is Status.disconnected:
+                self._erase(tx, connection_id, erase)
+
+    def _erase(self, tx: Transaction, connection_id: str, erase: bool) -> None:
+        if tx.connections.take_disconnect(connection_id) or erase:
+            tx.journal.decide(connection_id, self.now(), "records.erased", records=tx.records.erase(connection_id))

@@ -55,6 +55,21 @@ class Connections:
         statement = update(table).where(table.c.id == connection_id, table.c.status == Status.active.value)
         return self.sql.execute(statement.values(refresh_due_at=now, refresh_claimed_until=None)).rowcount == 1
 
+    def request_disconnect(self, connection_id: str, now: datetime, erase: bool) -> bool:
+        """Makes a disconnect due; its records go with it where any request says so. False: no such connection."""
+        asked: dict[str, object] = {"disconnect_due_at": now, "disconnect_claimed_until": None}
+        if erase:
+            asked["erase_requested"] = True
+        return self.sql.execute(update(table).where(table.c.id == connection_id).values(**asked)).rowcount == 1
+
+    def take_disconnect(self, connection_id: str) -> bool:
+        """The request counts as carried out by this transaction; returns whether it asked for the records as well."""
+        row = table.c.id == connection_id
+        erase = bool(self.sql.execute(select(table.c.erase_requested).where(row)).scalar())
+        done = {"disconnect_due_at": None, "disconnect_claimed_until": None, "erase_requested": False}
+        self.sql.execute(update(table).where(row).values(**done))
+        return erase
+
     def find(
         self, *, user_id: str | None = None, provider: str | None = None, status: str | None = None, limit: int = 1000
     ) -> Sequence[Connection]:

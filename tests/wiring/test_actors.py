@@ -84,7 +84,8 @@ def test_a_message_reaches_its_flow_with_its_ids(house: House, flow: str) -> Non
     house.send(message)
     house.finish(message.queue)
     [asked] = house.flows[flow].asked
-    assert sorted([*asked.pop("args"), *asked.values()]) == sorted(message.kwargs.values())
+    ids = [value for value in (*asked.pop("args"), *asked.values()) if isinstance(value, str)]
+    assert sorted(ids) == sorted(message.kwargs.values())
     assert [name for name, recorded in house.flows.items() if recorded.asked] == [flow]
 
 

@@ -88,6 +88,9 @@ def upgrade() -> None:
         sa.Column("sync_due_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("sync_claimed_until", sa.DateTime(timezone=True), nullable=True),
         sa.Column("sync_requested", sa.Boolean(), nullable=False),
+        sa.Column("disconnect_due_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("disconnect_claimed_until", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("erase_requested", sa.Boolean(), nullable=False, server_default=sa.false()),
         sa.Column("last_synced_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("revoked_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("revoked_reason", sa.Text(), nullable=True),
@@ -111,6 +114,14 @@ def upgrade() -> None:
         unique=False,
         postgresql_where=sa.text("sync_due_at IS NOT NULL"),
         sqlite_where=sa.text("sync_due_at IS NOT NULL"),
+    )
+    op.create_index(
+        "connection_disconnect_due",
+        "connection",
+        ["disconnect_due_at"],
+        unique=False,
+        postgresql_where=sa.text("disconnect_due_at IS NOT NULL"),
+        sqlite_where=sa.text("disconnect_due_at IS NOT NULL"),
     )
     op.create_index("connection_user", "connection", ["user_id"], unique=False)
 

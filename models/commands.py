@@ -1,0 +1,56 @@
+"""What an application may ask for on the commands stream: an entry's fields, read into a command or refused."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+Verb = Literal["sync", "refresh", "disconnect"]
+verbs: tuple[str, ...] = get_args(Verb)
+longest_id = 255
+truths = {"true": True, "1": True, "false": False, "0": False, "": False}
+
+
+class CommandRefused(Exception):
+    """An entry that can't be carried out; the text says why, for whoever wrote it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command, for one connection or for all of a user's, at one provider where it is named."""
+
+    verb: Verb
+    connection_id: str | None = None
+    user_id: str | None = None
+    provider: str | None = None
+    erase: bool = False
+
+
+def read_command(fields: Mapping[bytes, bytes]) -> Command:
+    """The command that an entry's fields spell; fields of other names are the sender's own. Raises `CommandRefused`."""
+    texts = {name: _read_text(name, value) for name, value in fields.items() if name in _known}
+    verb, erase = texts.get(b"type", ""), texts.get(b"erase", "").lower()
+    connection_id, user_id, provider = (texts.get(name) or None for name in (b"connection_id", b"user_id", b"provider"))
+    if verb not in verbs:
+        raise CommandRefused(f"expected the field type to be one of {', '.join(verbs)}")
+    if (connection_id is None) == (user_id is None):
+        raise CommandRefused("expected either connection_id or user_id")
+    if provider is not None and user_id is None:
+        raise CommandRefused("provider goes with user_id")
+    if erase not in truths:
+        raise CommandRefused("expected erase to be true or false")
+    if truths[erase] and verb != "disconnect":
+        raise CommandRefused("erase goes with disconnect")
+    return Command(verb, connection_id, user_id, provider, truths[erase])  # type: ignore[arg-type]  # one of verbs
+
+
+_known = (b"type", b"connection_id", b"user_id", b"provider", b"erase")
+
+
+def _read_text(name: bytes, value: bytes) -> str:
+    try:
+        text = value.decode()
+    except UnicodeDecodeError:
+        raise CommandRefused(f"{name.decode()} is not UTF-8") from None
+    if len(text) > longest_id or "\x00" in text:
+        raise CommandRefused(f"expected {name.decode()} to have up to {longest_id} characters, none of them NUL")
+    return text
