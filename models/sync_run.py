@@ -10,6 +10,8 @@ most_rereads = 2
 most_failures = 5
 slice_length = timedelta(seconds=4)
 run_lease = timedelta(seconds=90)
+on_its_way = timedelta(seconds=10)
+"""How long the sweep leaves a due sync to the message that was sent for it; one that was lost comes back then."""
 
 Counts = dict[str, dict[str, int]]
 

@@ -17,6 +17,7 @@ from models.refresh_policy import retry_at
 from models.secrets import Sealed, Secret
 from models.store import Store, Transaction
 from models.store.journal import Request
+from models.sync_run import on_its_way
 from models.token_pair import TokenPair, pack, unpack
 from models.token_response import (
     ClientRefused,
@@ -224,6 +225,7 @@ class Exchange:
         )
         held = replace(held, sync_due_at=now)
         tx.connections.save(held, connection.generation)
+        tx.connections.leave_sync_to_message(held.id, now + on_its_way)
         tx.credentials.put(
             Credential(
                 connection_id=held.id,

@@ -27,6 +27,7 @@ from models.sync_run import (
     is_whole,
     most_failures,
     most_rereads,
+    on_its_way,
     plan_readings,
     retry_delay,
     run_lease,
@@ -274,7 +275,9 @@ class Sync:
         """The slice is over: the run goes back to the queue."""
 
         def let_go(tx: Transaction, connection: Connection, run: SyncRun) -> SyncRun:
-            self._park(tx, connection, run, self.now())
+            now = self.now()
+            self._park(tx, connection, run, now)
+            tx.connections.leave_sync_to_message(connection.id, now + on_its_way)
             return run
 
         return self._commit(own, None, let_go) is not None

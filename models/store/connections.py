@@ -50,6 +50,10 @@ class Connections:
         """Keeps the sweep from sending the refresh before then; when it is due stays as it was."""
         self.sql.execute(update(table).where(table.c.id == connection_id).values(refresh_claimed_until=until))
 
+    def leave_sync_to_message(self, connection_id: str, until: datetime) -> None:
+        """Keeps the sweep from sending the sync before then: a message for it leaves with this transaction's end."""
+        self.sql.execute(update(table).where(table.c.id == connection_id).values(sync_claimed_until=until))
+
     def make_refresh_due(self, connection_id: str, now: datetime) -> bool:
         """Brings an active connection's refresh forward to now; False where there is no active one."""
         statement = update(table).where(table.c.id == connection_id, table.c.status == Status.active.value)

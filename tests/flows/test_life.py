@@ -22,6 +22,20 @@ def test_the_first_sync_reads_every_resource(house: House) -> None:
         assert tx.records.count(connection.id)["document"] == 12
 
 
+def test_the_first_sync_runs_once_although_a_sweep_comes_before_a_worker(house: House) -> None:
+    connection = house.connect("ada", 1)
+    house.sweep()
+    assert len(house.told("sync.completed", connection.id)) == 1
+
+
+def test_a_first_sync_whose_message_was_lost_is_sent_by_the_sweep(house: House) -> None:
+    connection = house.connect("ada", 1)
+    house.queue.held.clear()
+    house.turn(seconds=11)
+    house.sweep()
+    assert house.connection(connection.id).last_synced_at is not None
+
+
 def test_an_unchanged_account_writes_nothing(house: House) -> None:
     connection = house.connect("ada", 1)
     house.work()
