@@ -1,7 +1,9 @@
 """The fleet that every journey passes through, once on SQLite and once on PostgreSQL."""
 
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -9,18 +11,43 @@ from tests.processes import Fleet, Listener, running_fleet
 from tests.servers import Postgres, running_valkey
 
 
+class Application(BaseHTTPRequestHandler):
+    """The page that a browser comes back to in the end."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.end_headers()
+        self.wfile.write(b"<!doctype html><title>The application</title><h1>The application</h1>")
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """Says nothing."""
+
+
+@pytest.fixture(scope="package")
+def application() -> Iterator[str]:
+    """The origin of an application that links may lead back to."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Application) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
 @pytest.fixture(scope="package", params=["sqlite", "postgresql"])
-def fleet(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+def fleet(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, application: str
+) -> Iterator[Fleet]:
     """Web, one worker and two schedulers on a Valkey of their own; journeys share it, each with a user of its own."""
     directory: Path = tmp_path_factory.mktemp("fleet")
     with running_valkey() as valkey:
         if request.param == "sqlite":
-            with running_fleet(f"sqlite:///{directory}/breezesync.db", valkey.url, directory, schedulers=2) as fleet:
+            url = f"sqlite:///{directory}/breezesync.db"
+            with running_fleet(url, valkey.url, directory, schedulers=2, RETURN_ORIGINS=application) as fleet:
                 yield fleet
             return
         postgres: Postgres = request.getfixturevalue("postgres")
         url = postgres.create_database()
-        with running_fleet(url, valkey.url, directory, schedulers=2) as fleet:
+        with running_fleet(url, valkey.url, directory, schedulers=2, RETURN_ORIGINS=application) as fleet:
             yield fleet
         postgres.drop_database(url)
 

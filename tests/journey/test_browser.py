@@ -6,16 +6,15 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.processes import APPLICATION, Fleet, Listener
+from tests.processes import Fleet, Listener
 
 A_PHONE = {"width": 390, "height": 844}
 
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    """A phone's browser in which nobody is logged in; the application it may come back to is played here."""
+    """A phone's browser in which nobody is logged in."""
     context = browser.new_context(viewport={"width": A_PHONE["width"], "height": A_PHONE["height"]})
-    context.route(f"{APPLICATION}/**", lambda route: route.fulfill(status=200, body="<h1>The application</h1>"))
     opened = context.new_page()
     yield opened
     context.close()
@@ -46,12 +45,13 @@ def test_a_user_who_says_no_is_told_that_nothing_was_connected(fleet: Fleet, lis
     assert (failed.type, failed.data["reason"]) == ("connection.authorization_failed", "denied")
 
 
-def test_a_link_with_return_to_leads_back_to_the_application(fleet: Fleet, page: Page) -> None:
+def test_a_link_with_return_to_leads_back_to_the_application(fleet: Fleet, application: str, page: Page) -> None:
     account = fleet.control.add_user("Katherine", documents=1)
-    page.goto(fleet.link("katherine", return_to=f"{APPLICATION}/settings?tab=accounts"))
+    page.goto(fleet.link("katherine", return_to=f"{application}/settings?tab=accounts"))
     page.click(f"#login-{account}")
     page.click("#allow")
-    page.wait_for_url(f"{APPLICATION}/**", timeout=15_000)
+    page.wait_for_url(f"{application}/**", timeout=15_000)
+    assert page.locator("h1").inner_text() == "The application"
     arrived = {name: values[0] for name, values in parse_qs(urlsplit(page.url).query).items()}
     [row] = fleet.rows("SELECT id FROM connection WHERE user_id = 'katherine'")
     assert arrived == {"tab": "accounts", "status": "connected", "connection_id": row.id}

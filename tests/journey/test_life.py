@@ -52,7 +52,7 @@ def test_short_lived_tokens_are_refreshed_before_they_expire(fleet: Fleet, liste
     authorized, refreshed = listener.about(connection, "connection.")
     assert refreshed.document["time"] < authorized.data["expires_at"]
     own = [token for token in fleet.control.counters()["refresh_tokens"] if token["user_id"] == account]
-    spent = [[p["outcome"] for p in token["presentations"] if p["outcome"] != "invalid_scope"] for token in own]
+    spent = [[p["outcome"] for p in token["presentations"] if p["outcome"] != "scope_rejected"] for token in own]
     assert spent == [["rotated"], []]
 
 
