@@ -12,7 +12,8 @@ from models.store.due import disconnects, exchanges, refreshes, syncs
 
 claim_length = timedelta(seconds=120)
 most_per_sweep = 1000
-kept_in_journal = timedelta(days=30)
+kept = timedelta(days=30)
+most_per_prune = 5_000
 
 
 class Queue(Protocol):
@@ -47,8 +48,7 @@ class Sweep:
                 limit = self._count_refreshes(tx, provider, now)
                 due += tx.due.claim(refreshes, now, until, limit, provider)
             due += tx.due.claim(syncs, now, until, most_per_sweep)
-            backlog, _ = tx.outbox.backlog()
-            if backlog:
+            if tx.outbox.is_waiting():
                 due.append(messages.publish_events())
             self.queue.send_all(due)
         return len(due)
@@ -62,11 +62,19 @@ class Sweep:
 
 @dataclass(frozen=True, slots=True)
 class Prune:
-    """Forgets what is older than its time: requests and decisions."""
+    """Forgets what is older than its time: requests, decisions, events that have left.
+
+    Events stay as long as the requests that explain them: an application that was down for a holiday replays them.
+    """
 
     store: Store
     now: Callable[[], datetime]
 
     def __call__(self) -> None:
+        before = self.now() - kept
         with self.store.writing() as tx:
-            tx.journal.prune(self.now() - kept_in_journal)
+            tx.journal.prune(before)
+        pruned = most_per_prune
+        while pruned == most_per_prune:
+            with self.store.writing() as tx:
+                pruned = tx.outbox.prune(before, most_per_prune)
