@@ -24,7 +24,7 @@ from models.provider import OAuthClient, Provider
 from models.secrets import Secret
 from models.store import Store, open_engine
 from models.store.journal import Decision
-from models.vault import Vault, new_key
+from models.vault import Key, Vault, new_key
 from scheduler.sweep import Sweep
 from worker.actors import Flows
 from worker.callback import Callback
@@ -37,6 +37,7 @@ from worker.provider_client import ProviderClient
 from worker.refresh import Refresh
 from worker.sync import Sync
 from worker.sync_user import SyncUser
+from worker.take_in import TakeIn
 
 link_secret = Secret("a connect secret of more than 32 bytes")
 
@@ -84,6 +85,7 @@ class House:
     queue: ListQueue
     clock: Clock
     vault: Vault
+    keys: tuple[Key, ...] = ()
 
     @property
     def control(self) -> sandbox.Control:
@@ -203,7 +205,10 @@ def build_house(
     )
     engine = open_engine(Secret(database_url))
     migrate(engine, [profile])
-    return join_house(Store(engine), provider, profile, Vault((new_key("k1"),)), Clock(), publish)
+    keys = (new_key("k1"),)
+    house = join_house(Store(engine), provider, profile, Vault(keys), Clock(), publish)
+    house.keys = keys
+    return house
 
 
 def join_house(
@@ -235,6 +240,7 @@ def join_house(
         sync=Sync(store, vault, providers, queue.send, clock, timedelta(minutes=15)),
         sync_user=SyncUser(store, queue.send),
         disconnect=Disconnect(store, vault, clients, providers, queue.send, clock),
+        take_in=TakeIn(store, vault, clients, parking, queue.send, clock),
         publish=publish,  # type: ignore[arg-type]  # only tests of publishing bring one
     )
     callback = Callback(

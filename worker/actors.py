@@ -14,13 +14,14 @@ from worker.outbox import PublishEvents
 from worker.refresh import Refresh
 from worker.sync import Sync
 from worker.sync_user import SyncUser
+from worker.take_in import TakeIn
 
 few_short_retries: dict[str, Any] = {"max_retries": 3, "min_backoff": 500, "max_backoff": 5_000, "throws": Permanent}
 
 
 @dataclass(frozen=True, slots=True)
 class Flows:
-    """Everything that a message can ask for."""
+    """Everything that a message can ask for, and what is done without one: taking parked pairs in."""
 
     exchange: Exchange
     refresh: Refresh
@@ -28,6 +29,7 @@ class Flows:
     sync_user: SyncUser
     disconnect: Disconnect
     publish: PublishEvents
+    take_in: TakeIn
 
 
 def declare_actors(broker: dramatiq.Broker, flows: Flows) -> None:

@@ -1,5 +1,6 @@
 """Which OAuth client a request goes out as, and what its trouble means: ours, never a user's."""
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -8,7 +9,7 @@ from models.events import About, ClientRecovered, ClientRejected
 from models.provider import OAuthClient
 from models.store import Store, Transaction
 from models.token_response import Evidence
-from models.vault import Place, Vault
+from models.vault import Place, Vault, VaultError
 
 
 class ClientUnknown(Permanent):
@@ -24,12 +25,16 @@ class ClientBook:
     configured: tuple[OAuthClient, ...]
 
     def find(self, provider: str, client_id: str) -> OAuthClient:
-        """The client by its id. Raises `ClientUnknown`."""
+        """The client by its id. Raises `ClientUnknown`, or `VaultError` where its secret does not open."""
+        with self.store.reading() as tx:
+            return self.find_in(tx, provider, client_id)
+
+    def find_in(self, tx: Transaction, provider: str, client_id: str) -> OAuthClient:
+        """As `find`, within a transaction that is under way."""
         for client in self.configured:
             if (client.provider, client.client_id) == (provider, client_id):
                 return client
-        with self.store.reading() as tx:
-            stored = tx.clients.get(provider, client_id)
+        stored = tx.clients.get(provider, client_id)
         newest = next((client for client in self.configured if client.provider == provider), None)
         if stored is None or stored.secret is None or newest is None:
             raise ClientUnknown(
@@ -39,15 +44,16 @@ class ClientBook:
         return replace(newest, client_id=client_id, client_secret=secret)
 
     def remember(self, tx: Transaction, client: OAuthClient) -> None:
-        """Keeps the secret sealed, so that the client's connections outlive its place in the settings."""
+        """Keeps the secret sealed, so that the client's connections outlive its place in the settings.
+
+        One that stands there and can't be opened any more gives way.
+        """
         stored = tx.clients.get(client.provider, client.client_id)
         place = place_of_secret(client.provider, client.client_id)
-        if (
-            stored is not None
-            and stored.secret is not None
-            and self.vault.open(stored.secret, place) == client.client_secret
-        ):
-            return
+        if stored is not None and stored.secret is not None:
+            with suppress(VaultError):
+                if self.vault.open(stored.secret, place) == client.client_secret:
+                    return
         tx.clients.put_secret(client.provider, client.client_id, self.vault.seal(client.client_secret, place))
 
     def reject(

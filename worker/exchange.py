@@ -1,24 +1,27 @@
 """Exchanging an authorization code: the request, the tokens kept, the account asked, the connection made."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import assert_never
 from uuid import uuid4
 
+import structlog
+
 from models import messages
 from models.authorization import Authorization, Step, code_lifetime, exchange_lease, give_up_after, open_steps
 from models.connection import Connection, NewPair, Status, authorize
 from models.credential import Credential, token_deadline
-from models.errors import SyncError
 from models.events import AuthorizationFailed, FailureReason
 from models.page import Forbidden, Page, Throttled, Unauthorized
+from models.provider import OAuthClient
 from models.refresh_policy import retry_at
-from models.secrets import Sealed, Secret
+from models.secrets import Secret
 from models.store import Store, Transaction
 from models.store.journal import Request
 from models.sync_run import on_its_way
-from models.token_pair import TokenPair, pack, unpack
+from models.token_pair import TokenPair, unpack
 from models.token_response import (
     ClientRefused,
     Evidence,
@@ -30,9 +33,10 @@ from models.token_response import (
     TokenOutcome,
     TokensGranted,
 )
-from models.vault import Place, Vault
-from worker.client_book import ClientBook
-from worker.parking import Parking, exchange_ticket
+from models.vault import Vault, VaultError
+from worker.client_book import ClientBook, ClientUnknown
+from worker.holding import hold_exchanged, place_of, seal_token
+from worker.parking import Parking, Ticket
 from worker.provider_client import Called, ProviderClient
 
 most_presentations = 2
@@ -47,6 +51,17 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True)
+class Taken:
+    """A code leased and ready to leave, but only before `send_before`."""
+
+    authorization: Authorization
+    client: OAuthClient
+    code: Secret
+    verifier: Secret | None
+    send_before: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Exchange:
     """Goes on from wherever the authorization stands: code received, or tokens kept and the account not yet known."""
 
@@ -58,65 +73,90 @@ class Exchange:
     send: Callable[[messages.Message], None]
     now: Callable[[], datetime]
 
+    lease: timedelta = exchange_lease
+
     def __call__(self, authorization_id: str) -> None:
         taken = self._take(authorization_id)
-        if taken is None:
-            return
-        if taken.step is Step.received:
-            taken = self._keep_surely(taken, self._present(taken))
-        if taken is not None and taken.step is Step.granted:
-            self._connect(taken)
+        granted = self._keep_surely(taken, self._present(taken)) if isinstance(taken, Taken) else taken
+        if granted is not None:
+            self._connect(granted)
         self.send(messages.publish_events())
 
-    def _take(self, authorization_id: str) -> Authorization | None:
-        now = self.now()
+    def _take(self, authorization_id: str) -> Taken | Authorization | None:
+        """A code to present, or an authorization whose tokens are kept and that only lacks its account."""
+        parked = self._find_parked(authorization_id)
         with self.store.writing() as tx:
+            now = self.now()
             found = tx.authorizations.lock(authorization_id)
             if found is None or found.step not in open_steps:
                 return None
-            parked = self.parking.find(exchange_ticket(found.id)) if found.step is Step.received else None
-            if parked is not None:
-                return self._hold(tx, found, parked, now)
+            if parked is not None and found.step is Step.received:
+                return hold_exchanged(tx, self.vault, self.clients, found, parked, now)
             if found.lease_until is not None and found.lease_until > now:
                 return None
-            if found.step is Step.started:
-                if found.expires_at <= now:
+            leased = replace(found, lease_owner=uuid4().hex, lease_until=now + self.lease)
+            match found.step:
+                case Step.started if found.expires_at <= now:
                     self._fail(tx, found, "expired", "the user did not come back from the provider in time")
-                return None
-            if found.step is Step.received and _code_is_over(found, now):
-                self._fail(tx, found, "expired", "the code could not be exchanged in time")
-                return None
-            if found.step is Step.received and found.attempts >= most_presentations and found.presented_at is not None:
-                self._fail(tx, found, "answer_lost", "the provider's answer to the code exchange was lost")
-                return None
-            if found.step is Step.received:
-                profile = self.providers[found.provider].provider
-                wait = tx.paces.take(found.provider, profile.token_requests_per_minute, "exchange", now)
-                if wait is not None:
-                    self._wait(tx, found, wait)
-                    return None
-            leased = replace(found, lease_owner=uuid4().hex, lease_until=now + exchange_lease)
-            if found.step is Step.received:
-                leased = replace(leased, presented_at=now, attempts=found.attempts + 1)
-            tx.authorizations.save(leased)
-            return leased
+                case Step.granted:
+                    tx.authorizations.save(leased)
+                    return leased
+                case Step.received if found.presented_at is not None and (
+                    found.attempts >= most_presentations or _code_is_over(found, now)
+                ):
+                    self._fail(tx, found, "answer_lost", "the provider's answer to the code exchange was lost")
+                case Step.received if _code_is_over(found, now):
+                    self._fail(tx, found, "expired", "the code could not be exchanged in time")
+                case Step.received:
+                    return self._intend(tx, leased)
+                case _:
+                    pass
+        return None
 
-    def _present(self, taken: Authorization) -> TokenOutcome:
-        client = self.clients.find(taken.provider, taken.client_id)
-        if taken.code is None or taken.lease_until is None:
+    def _find_parked(self, authorization_id: str) -> TokenPair | None:
+        """Tokens that were won and could not be written; looked for only where the code was presented before."""
+        with self.store.reading() as tx:
+            found = tx.authorizations.get(authorization_id)
+        if found is None or found.step is not Step.received or found.presented_at is None:
+            return None
+        return self.parking.find(Ticket("exchange", authorization_id))
+
+    def _intend(self, tx: Transaction, leased: Authorization) -> Taken | None:
+        """All that can fail comes before the intent, so that a code that counts as presented was on its way."""
+        now, provider = self.now(), self.providers[leased.provider]
+        if leased.code is None or leased.lease_until is None:
             raise AssertionError("an exchange was taken without a code or a lease")
-        code = self.vault.open(taken.code, place(taken, "code"))
-        verifier = None if taken.verifier is None else self.vault.open(taken.verifier, place(taken, "verifier"))
-        send_before = taken.lease_until - token_deadline
-        return self.providers[taken.provider].exchange_code(client, code, verifier, taken.redirect_uri, send_before)
-
-    def _keep_surely(self, taken: Authorization, outcome: TokenOutcome) -> Authorization | None:
-        """Whatever keeps the tokens from being written, they are parked before anything else happens."""
         try:
-            return self._keep(taken, outcome)
-        except SyncError:
+            client = self.clients.find_in(tx, leased.provider, leased.client_id)
+            code = self.vault.open(leased.code, place_of(leased, "code"))
+            verifier = (
+                None if leased.verifier is None else self.vault.open(leased.verifier, place_of(leased, "verifier"))
+            )
+        except (ClientUnknown, VaultError) as error:
+            structlog.get_logger("exchange").error("exchange.impossible", authorization_id=leased.id, error=str(error))
+            self._wait(tx, leased, retry_at(now, 2, None))
+            return None
+        wait = tx.paces.take(leased.provider, provider.provider.token_requests_per_minute, "exchange", now)
+        if wait is not None:
+            self._wait(tx, leased, wait)
+            return None
+        meant = replace(leased, presented_at=now, attempts=leased.attempts + 1)
+        tx.authorizations.save(meant)
+        return Taken(meant, client, code, verifier, leased.lease_until - provider.token_deadline)
+
+    def _present(self, taken: Taken) -> TokenOutcome:
+        found = taken.authorization
+        provider = self.providers[found.provider]
+        return provider.exchange_code(taken.client, taken.code, taken.verifier, found.redirect_uri, taken.send_before)
+
+    def _keep_surely(self, taken: Taken, outcome: TokenOutcome) -> Authorization | None:
+        """Whatever keeps the tokens from being written, they are parked before anything else happens."""
+        answered_at = self.now()
+        try:
+            return self._keep(taken.authorization, outcome)
+        except BaseException:
             if isinstance(outcome, TokensGranted):
-                self.parking.park(exchange_ticket(taken.id), TokenPair(outcome, self.now()))
+                self.parking.park(Ticket("exchange", taken.authorization.id), TokenPair(outcome, answered_at))
             raise
 
     def _keep(self, taken: Authorization, outcome: TokenOutcome) -> Authorization | None:
@@ -130,7 +170,7 @@ class Exchange:
                 return None
             match outcome:
                 case TokensGranted():
-                    return self._hold(tx, found, TokenPair(outcome, now), now)
+                    return hold_exchanged(tx, self.vault, self.clients, found, TokenPair(outcome, now), now)
                 case GrantRefused(evidence) | ScopeRefused(evidence) | RequestRefused(evidence):
                     lost = found.attempts > 1
                     reason: FailureReason = "answer_lost" if lost else "code_rejected"
@@ -154,22 +194,11 @@ class Exchange:
                     assert_never(outcome)
         return None
 
-    def _hold(self, tx: Transaction, found: Authorization, pair: TokenPair, now: datetime) -> Authorization:
-        """The tokens stand beside their authorization, which goes on from here however often it is interrupted."""
-        sealed = self.vault.seal(pack(pair), place(found, "tokens"))
-        granted = replace(
-            found, step=Step.granted, code=None, verifier=None, tokens=sealed, due_at=now, attempts=0, lease_until=None
-        )
-        tx.authorizations.save(granted)
-        self.clients.remember(tx, self.clients.find(found.provider, found.client_id))
-        self.clients.recover(tx, found.provider, found.client_id, now)
-        return granted
-
     def _connect(self, granted: Authorization) -> None:
         """Asks whose tokens these are and makes the connection; any trouble but a refusal is waited out."""
         if granted.tokens is None:
             raise AssertionError("an authorization was granted without tokens")
-        pair = unpack(self.vault.open(granted.tokens, place(granted, "tokens")))
+        pair = unpack(self.vault.open(granted.tokens, place_of(granted, "tokens")))
         provider = self.providers[granted.provider]
         called = provider.read_account(pair.granted.access_token)
         now = self.now()
@@ -185,7 +214,7 @@ class Exchange:
             if connection is not None:
                 call = Request(called.at, connection.id, "GET", called.path, called.status, called.duration_ms)
                 tx.journal.log([call])
-        self.parking.drop(exchange_ticket(granted.id))
+        self.parking.drop(Ticket("exchange", granted.id))
         if connection is not None:
             self.send(messages.sync_connection(connection.id))
         elif pair.granted.refresh_token is not None:
@@ -224,13 +253,14 @@ class Exchange:
             reauthorized=before is not None,
         )
         held = replace(held, sync_due_at=now)
+        self._remember_client(tx, found)
         tx.connections.save(held, connection.generation)
         tx.connections.leave_sync_to_message(held.id, now + on_its_way)
         tx.credentials.put(
             Credential(
                 connection_id=held.id,
-                access_token=self._seal(tokens.granted.access_token, held.id, "access_token"),
-                refresh_token=self._seal(tokens.granted.refresh_token, held.id, "refresh_token"),
+                access_token=seal_token(self.vault, tokens.granted.access_token, held.id, "access_token"),
+                refresh_token=seal_token(self.vault, tokens.granted.refresh_token, held.id, "refresh_token"),
                 issued_at=pair.issued_at,
                 expires_at=pair.expires_at,
             )
@@ -240,6 +270,10 @@ class Exchange:
         ended = _end(found, Step.connected)
         tx.authorizations.save(replace(ended, connection_id=held.id))
         return held
+
+    def _remember_client(self, tx: Transaction, found: Authorization) -> None:
+        with suppress(ClientUnknown, VaultError):
+            self.clients.remember(tx, self.clients.find_in(tx, found.provider, found.client_id))
 
     def _read_account(self, provider: ProviderClient, called: Called) -> Account | None:
         match called.outcome:
@@ -288,14 +322,6 @@ class Exchange:
     def _note(self, tx: Transaction, found: Authorization, verb: str, evidence: Evidence) -> None:
         shown = {"status": evidence.status, "error": evidence.error, "hint": evidence.hint}
         tx.journal.decide(found.id, self.now(), verb, **shown)
-
-    def _seal(self, token: Secret | None, connection_id: str, field: str) -> Sealed | None:
-        return None if token is None else self.vault.seal(token, Place("credential", connection_id, field))
-
-
-def place(authorization: Authorization, field: str) -> Place:
-    """Where an authorization's secrets are sealed to."""
-    return Place("authorization", authorization.id, field)
 
 
 def _code_is_over(found: Authorization, now: datetime) -> bool:

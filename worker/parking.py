@@ -1,80 +1,98 @@
-"""Where a new pair of tokens waits while the database can't take it: Redis and a local spool, both sealed."""
+"""Where a new pair of tokens waits while the database can't take it: a local spool and Redis, both sealed."""
 
 import os
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import structlog
 from redis import Redis
 from redis.exceptions import RedisError
 
+from models.errors import Transient
 from models.secrets import Sealed
 from models.token_pair import TokenPair, pack, unpack
 from models.vault import Place, Vault, VaultError
 
 parked_key = "breezesync:parked"
+Kind = Literal["refresh", "exchange"]
+
+
+class ParkingUnavailable(Transient):
+    """Redis does not answer: nobody can say that nothing is parked there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """What a parked pair is for: an exchange by its authorization, or a refresh by connection and generation."""
+
+    kind: Kind
+    id: str
+    generation: int = 0
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind}-{self.id}-{self.generation}"
 
 
 @dataclass(frozen=True, slots=True)
 class Parking:
-    """A pair is parked in both, so that either may be lost. `ticket` names what it is for, `refresh-ID-GENERATION`."""
+    """A pair is parked in both places, so that either may be lost."""
 
     vault: Vault
     redis: Redis
     spool: Path
 
-    def park(self, ticket: str, pair: TokenPair) -> bool:
-        """Keeps the pair; False, and a line for the operator, where neither place took it."""
-        sealed = self.vault.seal(pack(pair), _place(ticket)).text
-        kept = [self._park_in_redis(ticket, sealed), self._park_in_spool(ticket, sealed)]
-        log = structlog.get_logger("parking")
-        (log.warning if any(kept) else log.critical)("pair.parked", ticket=ticket, redis=kept[0], spool=kept[1])
-        return any(kept)
+    def park(self, ticket: Ticket, pair: TokenPair) -> bool:
+        """Keeps the pair; False, and a line for the operator, where neither place took it.
 
-    def find(self, ticket: str) -> TokenPair | None:
-        """The pair parked under this ticket, if one is."""
+        The spool comes first: it does not wait for anybody.
+        """
+        sealed = self.vault.seal(pack(pair), _place(ticket)).text
+        kept = {"spool": self._park_in_spool(ticket, sealed), "redis": self._park_in_redis(ticket, sealed)}
+        log = structlog.get_logger("parking")
+        (log.warning if any(kept.values()) else log.critical)("pair.parked", ticket=ticket.name, **kept)
+        return any(kept.values())
+
+    def find(self, ticket: Ticket) -> TokenPair | None:
+        """The pair parked under this ticket, if one is. Raises `ParkingUnavailable` where that can't be known."""
         sealed = self._read_spool(ticket)
         if sealed is None:
             try:
-                sealed = _text(self.redis.hget(parked_key, ticket))
-            except RedisError:
-                return None
+                sealed = _text(self.redis.hget(parked_key, ticket.name))
+            except RedisError as error:
+                raise ParkingUnavailable("Redis, where a pair may be parked, does not answer") from error
         if sealed is None:
             return None
         try:
             return unpack(self.vault.open(Sealed(sealed), _place(ticket)))
         except VaultError as error:
-            structlog.get_logger("parking").error("pair.unreadable", ticket=ticket, error=str(error))
+            structlog.get_logger("parking").error("pair.unreadable", ticket=ticket.name, error=str(error))
             return None
 
-    def drop(self, ticket: str) -> None:
-        """Forgets a pair that was saved, or that nobody needs any more."""
+    def drop(self, ticket: Ticket) -> None:
+        """Forgets a pair that was saved, or that nobody needs any more; what is left of it is dropped another time."""
         with suppress(OSError):
             self._path(ticket).unlink()
-        try:
-            self.redis.hdel(parked_key, ticket)
-        except RedisError as error:
-            structlog.get_logger("parking").warning("pair.left_in_redis", ticket=ticket, error=type(error).__name__)
+        with suppress(RedisError):
+            self.redis.hdel(parked_key, ticket.name)
 
-    def tickets(self) -> Iterator[str]:
-        """Every ticket parked in Redis or on this machine."""
-        found = {path.stem for path in self.spool.glob("*.pair")} if self.spool.is_dir() else set()
-        try:
-            found |= {text for field in self.redis.hkeys(parked_key) if (text := _text(field)) is not None}
-        except RedisError as error:
-            structlog.get_logger("parking").warning("redis.away", error=type(error).__name__)
-        yield from sorted(found)
+    def tickets(self) -> list[Ticket]:
+        """Every ticket parked in Redis or on this machine; what stands in a Redis that is away comes later."""
+        names = {path.stem for path in self.spool.glob("*.pair")} if self.spool.is_dir() else set()
+        with suppress(RedisError):
+            names |= {text for field in self.redis.hkeys(parked_key) if (text := _text(field)) is not None}
+        return [ticket for name in sorted(names) if (ticket := _read_ticket(name)) is not None]
 
-    def _park_in_redis(self, ticket: str, sealed: str) -> bool:
+    def _park_in_redis(self, ticket: Ticket, sealed: str) -> bool:
         try:
-            self.redis.hset(parked_key, ticket, sealed)
+            self.redis.hset(parked_key, ticket.name, sealed)
         except RedisError:
             return False
         return True
 
-    def _park_in_spool(self, ticket: str, sealed: str) -> bool:
+    def _park_in_spool(self, ticket: Ticket, sealed: str) -> bool:
         """Whole or not at all: written beside its place, forced to the disk, then moved there."""
         try:
             self.spool.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -88,26 +106,28 @@ class Parking:
             return False
         return True
 
-    def _read_spool(self, ticket: str) -> str | None:
+    def _read_spool(self, ticket: Ticket) -> str | None:
         try:
             return self._path(ticket).read_text()
         except OSError:
             return None
 
-    def _path(self, ticket: str) -> Path:
-        return self.spool / f"{ticket}.pair"
+    def _path(self, ticket: Ticket) -> Path:
+        return self.spool / f"{ticket.name}.pair"
 
 
-def refresh_ticket(connection_id: str, generation: int) -> str:
-    return f"refresh-{connection_id}-{generation}"
+def _read_ticket(name: str) -> Ticket | None:
+    match name.split("-"):
+        case ["refresh", id_, generation] if generation.isdecimal():
+            return Ticket("refresh", id_, int(generation))
+        case ["exchange", id_, "0"]:
+            return Ticket("exchange", id_)
+        case _:
+            return None
 
 
-def exchange_ticket(authorization_id: str) -> str:
-    return f"exchange-{authorization_id}"
-
-
-def _place(ticket: str) -> Place:
-    return Place("parking", ticket, "pair")
+def _place(ticket: Ticket) -> Place:
+    return Place("parking", ticket.name, "pair")
 
 
 def _text(value: object) -> str | None:

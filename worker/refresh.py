@@ -6,14 +6,17 @@ from datetime import datetime, timedelta
 from typing import assert_never
 from uuid import uuid4
 
+import structlog
+
 from models import messages
-from models.connection import Connection, NewPair, Status, may_hold, refresh, revoke
-from models.credential import Credential, Leave, Present, lease_length, plan_refresh, settle_time, token_deadline
-from models.errors import SyncError
+from models.connection import Connection, Status, may_hold, revoke
+from models.credential import Credential, Leave, Present, lease_length, plan_refresh, settle_time
 from models.events import Detector, RevokedReason
+from models.page import ApiOutcome
+from models.provider import OAuthClient
 from models.refresh_policy import retry_at
 from models.resolution import Lost, PresentAgain, Unspent, Wait, resolve
-from models.secrets import Sealed, Secret
+from models.secrets import Secret
 from models.store import Store, Transaction
 from models.token_pair import TokenPair
 from models.token_response import (
@@ -27,9 +30,10 @@ from models.token_response import (
     TokenOutcome,
     TokensGranted,
 )
-from models.vault import Place, Vault
-from worker.client_book import ClientBook
-from worker.parking import Parking, refresh_ticket
+from models.vault import Place, Vault, VaultError
+from worker.client_book import ClientBook, ClientUnknown
+from worker.holding import hold_rotation
+from worker.parking import Parking, Ticket
 from worker.provider_client import ProviderClient
 
 client_pauses = tuple(timedelta(seconds=s) for s in (30, 60, 300, 900))
@@ -37,22 +41,33 @@ client_pauses = tuple(timedelta(seconds=s) for s in (30, 60, 300, 900))
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What this job leased: it alone may present the refresh token of `generation`, and only before `send_before`."""
+    """What this job leased, ready to leave: it alone may present the refresh token of `generation`, and only before
+    `send_before`."""
 
     connection: Connection
-    credential: Credential
     owner: str
     send_before: datetime
+    client: OAuthClient
+    refresh_token: Secret
+    scope: str
     after_unknown: bool = False
 
     @property
     def generation(self) -> int:
         return self.connection.generation
 
+    @property
+    def ticket(self) -> Ticket:
+        return Ticket("refresh", self.connection.id, self.generation)
+
 
 @dataclass(frozen=True, slots=True)
 class Refresh:
-    """`settle` is how long a provider may work on after we gave up: no probe before that says anything."""
+    """`settle` is how long a provider may work on after we gave up: no probe before that says anything.
+
+    `lease` covers the time to send and the request's whole deadline; `settle` is longer by what the clocks of two
+    machines may differ.
+    """
 
     store: Store
     vault: Vault
@@ -62,31 +77,20 @@ class Refresh:
     send: Callable[[messages.Message], None]
     now: Callable[[], datetime]
     settle: timedelta = settle_time
+    lease: timedelta = lease_length
 
     def __call__(self, connection_id: str) -> None:
-        self.take_in()
         taken = self._take(connection_id)
         if taken is not None:
             self._save_surely(taken, self._present(taken))
 
-    def take_in(self) -> int:
-        """Saves every pair that was parked while the database was away; returns how many are still parked."""
-        tickets = [ticket for ticket in self.parking.tickets() if ticket.startswith("refresh-")]
-        for ticket in tickets:
-            with self.store.writing() as tx:
-                connection = tx.connections.lock(ticket.split("-")[1])
-                if connection is None or ticket != refresh_ticket(connection.id, connection.generation):
-                    self.parking.drop(ticket)
-                else:
-                    self._take_in(tx, connection)
-        return len(tickets)
-
     def _take(self, connection_id: str) -> Taken | None:
-        now, owner = self.now(), uuid4().hex
+        owner = uuid4().hex
         with self.store.writing() as tx:
+            now = self.now()
             connection = tx.connections.lock(connection_id)
             credential = tx.credentials.get(connection_id)
-            if connection is None or self._take_in(tx, connection):
+            if connection is None:
                 return None
             plan = plan_refresh(connection, credential, now, self._settle(connection))
             if isinstance(plan, Leave) or credential is None:
@@ -94,83 +98,113 @@ class Refresh:
             if self._is_paused(tx, connection, now):
                 return None
             if isinstance(plan, Present):
-                if not self._has_budget(tx, connection, now):
-                    return None
-                credential = tx.credentials.present(credential, connection.generation, owner, now, now + lease_length)
-                return Taken(connection, credential, owner, now + lease_length - token_deadline)
+                return self._intend(tx, connection, credential, owner)
             if now < plan.at:
                 self._wait(tx, connection, plan.at)
                 return None
-            credential = replace(credential, lease_owner=owner, lease_until=now + lease_length)
+            credential = replace(credential, lease_owner=owner, lease_until=now + self.lease)
             tx.credentials.put(credential)
         return self._resolve(connection, credential, owner)
 
-    def _resolve(self, connection: Connection, credential: Credential, owner: str) -> Taken | None:
-        """The token was presented and no answer was kept: probe with the old access token, then do what is allowed."""
+    def _intend(
+        self,
+        tx: Transaction,
+        connection: Connection,
+        credential: Credential,
+        owner: str,
+        after_unknown: bool = False,
+    ) -> Taken | None:
+        """Lease and intent. All that can fail comes before them, so that what counts as presented was on its way."""
+        now = self.now()
+        if credential.refresh_token is None:
+            return None
+        try:
+            client = self.clients.find_in(tx, connection.provider, connection.client_id)
+            token = self.vault.open(credential.refresh_token, Place("credential", connection.id, "refresh_token"))
+        except (ClientUnknown, VaultError) as error:
+            self._put_aside(tx, connection, credential, error)
+            return None
+        if not self._has_budget(tx, connection, now):
+            tx.credentials.put(replace(credential, lease_owner=None, lease_until=None))
+            return None
+        stored = tx.clients.get(connection.provider, connection.client_id)
         provider = self.providers[connection.provider]
-        now = self.now()
-        probe = None
-        if credential.access_token is not None and (credential.expires_at is None or credential.expires_at > now):
-            place = Place("credential", connection.id, "access_token")
-            probe = provider.read_account(self.vault.open(credential.access_token, place)).outcome
-        now = self.now()
-        verdict = resolve(provider.provider, credential, probe, now)
+        scope = "" if stored is not None and stored.omit_refresh_scope else provider.provider.refresh_scope
+        lease_until = now + self.lease
+        tx.credentials.present(credential, connection.generation, owner, now, lease_until)
+        send_before = lease_until - provider.token_deadline
+        return Taken(connection, owner, send_before, client, token, scope, after_unknown)
+
+    def _put_aside(
+        self, tx: Transaction, connection: Connection, credential: Credential, error: ClientUnknown | VaultError
+    ) -> None:
+        """Nothing can leave before an operator has put back what is missing; until then it is tried now and then."""
+        problem = "client_unknown" if isinstance(error, ClientUnknown) else "token_unreadable"
+        failures = credential.failures + 1
+        tx.credentials.put(replace(credential, failures=failures, lease_owner=None, lease_until=None))
+        self._wait(tx, replace(connection, problem=problem), retry_at(self.now(), failures, None))
+        tx.journal.decide(connection.id, self.now(), f"refresh.{problem}", generation=connection.generation)
+        structlog.get_logger("refresh").error("refresh.impossible", connection_id=connection.id, error=str(error))
+
+    def _resolve(self, connection: Connection, credential: Credential, owner: str) -> Taken | None:
+        """The token was presented and no answer was kept: look where a pair would be parked, probe with the old
+        access token, then do what is allowed."""
+        provider = self.providers[connection.provider]
+        parked = self.parking.find(Ticket("refresh", connection.id, connection.generation))
+        probe = None if parked else self._probe(connection, credential)
         with self.store.writing() as tx:
-            held = self._lock_own(tx, connection, owner)
-            if held is None:
+            now = self.now()
+            held, current = self._lock_own(tx, connection, owner)
+            if held is None or current is None:
                 return None
-            evidence = {"probe": type(probe).__name__ if probe else "none", "generation": connection.generation}
-            tx.journal.decide(connection.id, now, f"resolved.{type(verdict).__name__.lower()}", **evidence)
+            if parked is not None:
+                hold_rotation(tx, self.vault, self.clients, held, current, parked)
+                verdict = None
+            else:
+                verdict = resolve(provider.provider, current, probe, now)
+                evidence = {"probe": type(probe).__name__ if probe else "none", "generation": held.generation}
+                tx.journal.decide(held.id, now, f"resolved.{type(verdict).__name__.lower()}", **evidence)
             match verdict:
+                case None:
+                    pass
                 case Wait(until):
-                    tx.credentials.put(replace(credential, lease_owner=None, lease_until=None))
-                    self._wait(tx, connection, until)
+                    tx.credentials.put(replace(current, lease_owner=None, lease_until=None))
+                    self._wait(tx, held, until)
                     return None
                 case Lost():
-                    self._end(tx, connection, credential, "rotation_lost", "refresh", Evidence())
+                    self._end(tx, held, current, "rotation_lost", "refresh", Evidence())
                 case Unspent():
-                    fresh = replace(credential, presentations=0)
-                    shown = tx.credentials.present(fresh, connection.generation, owner, now, now + lease_length)
-                    return Taken(connection, shown, owner, now + lease_length - token_deadline)
+                    return self._intend(tx, held, replace(current, presentations=0), owner)
                 case PresentAgain():
-                    shown = tx.credentials.present(credential, connection.generation, owner, now, now + lease_length)
-                    return Taken(connection, shown, owner, now + lease_length - token_deadline, after_unknown=True)
+                    return self._intend(tx, held, current, owner, after_unknown=True)
                 case _:
                     assert_never(verdict)
         self.send(messages.publish_events())
         return None
 
+    def _probe(self, connection: Connection, credential: Credential) -> ApiOutcome | None:
+        """What the account resource says to the old access token; None where it has expired, or does not open."""
+        if credential.access_token is None or (credential.expires_at or self.now()) < self.now():
+            return None
+        try:
+            token = self.vault.open(credential.access_token, Place("credential", connection.id, "access_token"))
+        except VaultError:
+            return None
+        return self.providers[connection.provider].read_account(token).outcome
+
     def _present(self, taken: Taken) -> TokenOutcome:
-        connection, credential = taken.connection, taken.credential
-        provider = self.providers[connection.provider]
-        client = self.clients.find(connection.provider, connection.client_id)
-        if credential.refresh_token is None:
-            raise AssertionError("a refresh was taken without a refresh token")
-        token = self.vault.open(credential.refresh_token, Place("credential", connection.id, "refresh_token"))
-        with self.store.reading() as tx:
-            stored = tx.clients.get(connection.provider, connection.client_id)
-        scope = "" if stored is not None and stored.omit_refresh_scope else provider.provider.refresh_scope
-        return provider.refresh(client, token, scope, taken.send_before)
+        provider = self.providers[taken.connection.provider]
+        return provider.refresh(taken.client, taken.refresh_token, taken.scope, taken.send_before)
 
     def _save_surely(self, taken: Taken, outcome: TokenOutcome) -> None:
         """Whatever keeps the pair from being written, it is parked before anything else happens."""
+        answered_at = self.now()
         try:
             self._save(taken, outcome)
-        except SyncError:
+        except BaseException:
             if isinstance(outcome, TokensGranted):
-                ticket = refresh_ticket(taken.connection.id, taken.generation)
-                self.parking.park(ticket, TokenPair(outcome, self.now()))
+                self.parking.park(taken.ticket, TokenPair(outcome, answered_at))
             raise
-
-    def _take_in(self, tx: Transaction, connection: Connection) -> bool:
-        """Saves a pair that was parked for this connection, if it is still the newest truth; True where one was."""
-        parked = self.parking.find(refresh_ticket(connection.id, connection.generation))
-        credential = tx.credentials.get(connection.id)
-        if parked is None or credential is None or not may_hold(connection, connection.generation):
-            return False
-        self._hold(tx, connection, credential, parked.granted, parked.issued_at)
-        self.send(messages.publish_events())
-        return True
 
     def _save(self, taken: Taken, outcome: TokenOutcome) -> None:
         now = self.now()
@@ -184,7 +218,7 @@ class Refresh:
                 return
             match outcome:
                 case TokensGranted():
-                    self._hold(tx, connection, credential, outcome, now)
+                    hold_rotation(tx, self.vault, self.clients, connection, credential, TokenPair(outcome, now))
                 case _ if credential.lease_owner != taken.owner or connection.status is not Status.active:
                     tx.journal.decide(connection.id, now, "refresh.handed_over", generation=taken.generation)
                     return
@@ -215,31 +249,6 @@ class Refresh:
             self.send(messages.refresh_token(taken.connection.id))
         if isinstance(outcome, TokensGranted) and credential.refused_generation == taken.generation:
             self.send(messages.sync_connection(taken.connection.id))
-
-    def _hold(
-        self, tx: Transaction, connection: Connection, credential: Credential, granted: TokensGranted, now: datetime
-    ) -> None:
-        held, facts = refresh(connection, NewPair(now, granted.expires_in, granted.scope))
-        if credential.refused_generation == connection.generation:
-            held = replace(held, sync_due_at=now)
-        kept = credential.refresh_token
-        tx.credentials.put(
-            Credential(
-                connection_id=held.id,
-                access_token=self._seal(granted.access_token, held.id, "access_token"),
-                refresh_token=self._seal(granted.refresh_token, held.id, "refresh_token")
-                if granted.refresh_token
-                else kept,
-                issued_at=now,
-                expires_at=held.expires_at,
-                refused_generation=credential.refused_generation,
-                refused_at=credential.refused_at,
-            )
-        )
-        tx.connections.save(held, connection.generation)
-        tx.outbox.append(held.about, facts, now)
-        tx.journal.decide(held.id, now, "refresh.saved", generation=held.generation)
-        self.clients.recover(tx, held.provider, held.client_id, now)
 
     def _end(
         self,
@@ -320,16 +329,21 @@ class Refresh:
         client = tx.clients.get(connection.provider, connection.client_id)
         if client is None or client.paused_until is None:
             return False
-        if tx.clients.take_probe(connection.provider, connection.client_id, now, now + lease_length):
+        if tx.clients.take_probe(connection.provider, connection.client_id, now, now + self.lease):
             return False
         self._wait(tx, connection, max(client.paused_until, now + timedelta(seconds=5)))
         return True
 
-    def _lock_own(self, tx: Transaction, connection: Connection, owner: str) -> Connection | None:
+    def _lock_own(
+        self, tx: Transaction, connection: Connection, owner: str
+    ) -> tuple[Connection, Credential] | tuple[None, None]:
+        """Both rows as they stand now, while the lease is still this job's and nothing newer is true."""
         held = tx.connections.lock(connection.id)
         credential = tx.credentials.get(connection.id)
         unchanged = held is not None and held.generation == connection.generation and held.status is Status.active
-        return held if unchanged and credential is not None and credential.lease_owner == owner else None
+        if held is None or credential is None or not unchanged or credential.lease_owner != owner:
+            return None, None
+        return held, credential
 
     def _wait(self, tx: Transaction, connection: Connection, until: datetime) -> None:
         tx.connections.save(replace(connection, refresh_due_at=until), connection.generation)
@@ -345,9 +359,6 @@ class Refresh:
             hint=evidence.hint,
             description=evidence.description,
         )
-
-    def _seal(self, token: Secret, connection_id: str, field: str) -> Sealed:
-        return self.vault.seal(token, Place("credential", connection_id, field))
 
 
 def _unspent(credential: Credential) -> Credential:

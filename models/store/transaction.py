@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from psycopg.errors import ReadOnlySqlTransaction
 from sqlalchemy import Connection as SqlConnection
 from sqlalchemy import Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, SQLAlchemyError
@@ -162,6 +163,8 @@ def _our_errors() -> Iterator[None]:
     except DBAPIError as error:
         if error.connection_invalidated:
             raise StoreUnavailable("the connection to the database was lost") from error
+        if isinstance(error.orig, ReadOnlySqlTransaction):
+            raise StoreUnavailable("the database takes no writes just now") from error
         raise StoreRefused(f"the database refused a statement ({_class_of(error)})") from error
     except SQLAlchemyError as error:
         raise StoreUnavailable(f"no connection to the database ({type(error).__name__})") from error

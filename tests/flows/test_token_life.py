@@ -13,6 +13,7 @@ from models.provider import OAuthClient
 from models.secrets import Secret
 from models.store.transaction import StoreUnavailable
 from tests.house import House, join_house
+from worker.exchange import Taken as TakenCode
 
 SETTLE = 61
 
@@ -225,9 +226,7 @@ def test_a_late_refusal_never_overwrites_a_success(house: House) -> None:
     house.turn(seconds=SETTLE)
     house.sweep()
     assert house.connection(connection.id).generation == connection.generation + 1
-    slow_outcome = house.flows.refresh._present(
-        type(slow)(slow.connection, slow.credential, slow.owner, house.clock() + timedelta(minutes=1))
-    )
+    slow_outcome = house.flows.refresh._present(replace(slow, send_before=house.clock() + timedelta(minutes=1)))
     house.flows.refresh._save(slow, slow_outcome)
     assert house.connection(connection.id).status == "active"
 
@@ -389,10 +388,13 @@ def test_a_new_pair_waits_wherever_there_is_room_while_the_database_is_away(hous
     with pytest.raises(StoreUnavailable):
         replace(flow, store=away, parking=parking)._save_surely(taken, outcome)
     assert house.connection(connection.id).generation == connection.generation
-    assert replace(flow, parking=parking).take_in() == 1
+    take_in = replace(house.flows.take_in, parking=parking)
+    with pytest.raises(StoreUnavailable):
+        replace(take_in, store=away)()
+    assert take_in() == 1
     assert house.connection(connection.id).generation == connection.generation + 1
-    assert replace(flow, parking=parking).take_in() == 1, "dropped only when it is seen to be saved"
-    assert replace(flow, parking=parking).take_in() == 0
+    assert take_in() == 0
+    assert parking.tickets() == []
     assert house.presentations() == 1
     house.flows.sync(connection.id)
     assert house.told("sync.completed") or house.connection(connection.id).status == "active"
@@ -412,6 +414,7 @@ def test_an_exchanged_pair_that_could_not_be_written_is_not_lost(house: House) -
     flow = house.flows.exchange
     taken = flow._take(authorization_id)
     assert taken is not None
+    assert isinstance(taken, TakenCode)
     outcome = flow._present(taken)
     away = Away(house.store)
     away.away = True

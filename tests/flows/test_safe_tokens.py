@@ -1,0 +1,321 @@
+"""What stands between a token and its loss: nothing presented for nothing, nothing won and then dropped."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from redis import Redis
+from sqlalchemy import text
+
+from models.connection import Connection
+from models.secrets import Sealed
+from models.store.seals import fields
+from models.store.transaction import StoreUnavailable
+from models.vault import Vault, new_key
+from tests.house import House, join_house
+from worker.commands.keys import reseal
+from worker.exchange import Taken as TakenCode
+from worker.parking import ParkingUnavailable, Ticket
+
+SETTLE = 61
+
+
+def due(house: House) -> Connection:
+    """A connection at generation 2, with its refresh due and nothing presented."""
+    connection = house.connect("ada", 1)
+    house.work()
+    house.make_refresh_due(connection.id)
+    house.sweep()
+    house.control.reset_counters()
+    house.make_refresh_due(connection.id)
+    return house.connection(connection.id)
+
+
+def lose_an_answer(house: House) -> Connection:
+    """As `due`, but presented once: the provider rotated and its answer was lost."""
+    connection = due(house)
+    house.control.inject("token", moment="after", kind="drop")
+    house.flows.refresh(connection.id)
+    return connection
+
+
+def break_seal(house: House, connection_id: str) -> None:
+    credential = house.credential(connection_id)
+    with house.store.writing() as tx:
+        tx.credentials.put(replace(credential, refresh_token=Sealed("v1.k1.AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA")))
+
+
+unprepared: dict[str, tuple[Callable[[House], Any], str]] = {
+    "a client nobody knows": (
+        lambda house: replace(house.flows.refresh, clients=replace(house.flows.refresh.clients, configured=())),
+        "client_unknown",
+    ),
+    "a key that was taken out": (
+        lambda house: replace(house.flows.refresh, vault=Vault((new_key("k2"),))),
+        "token_unreadable",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", unprepared)
+def test_a_token_that_cannot_leave_does_not_count_as_presented(house: House, case: str) -> None:
+    connection = due(house)
+    hide_secret(house)
+    build, problem = unprepared[case]
+    build(house)(connection.id)
+    credential, after = house.credential(connection.id), house.connection(connection.id)
+    assert (credential.presented_at, credential.presentations, credential.lease_until) == (None, 0, None)
+    assert (after.status, after.problem) == ("active", problem)
+    assert after.refresh_due_at is not None
+    assert after.refresh_due_at > house.clock()
+    assert house.presentations() == 0
+    house.turn(seconds=SETTLE)
+    house.flows.refresh(connection.id)
+    assert (house.connection(connection.id).generation, house.connection(connection.id).problem) == (3, None)
+
+
+def hide_secret(house: House) -> None:
+    """Takes the client's stored secret away: only the settings know it now."""
+    with house.store.writing() as tx:
+        tx.clients.change("breezedoc", house.provider.client_id, secret=None)
+
+
+def test_a_broken_seal_is_the_operators_matter_and_revokes_nobody(house: House) -> None:
+    connection = due(house)
+    break_seal(house, connection.id)
+    house.flows.refresh(connection.id)
+    assert house.credential(connection.id).presentations == 0
+    assert (house.connection(connection.id).status, house.presentations()) == ("active", 0)
+
+
+def test_a_code_that_cannot_leave_does_not_count_as_presented(house: House) -> None:
+    authorization_id = house.consent("ada", 1)
+    replace(house.flows.exchange, vault=Vault((new_key("k2"),)))(authorization_id)
+    with house.store.reading() as tx:
+        found = tx.authorizations.get(authorization_id)
+    assert found is not None
+    assert (found.step, found.presented_at, found.attempts) == ("received", None, 0)
+    house.turn(seconds=SETTLE)
+    house.sweep()
+    assert house.types() == ["connection.authorized", "sync.completed"]
+
+
+class Failing:
+    """A store whose next commit raises, as anything might that goes wrong between an answer and its save."""
+
+    def __init__(self, store: Any, error: BaseException) -> None:
+        self.store = store
+        self.error = error
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.store, name)
+
+    @contextmanager
+    def writing(self) -> Iterator[Any]:
+        with self.store.writing() as tx:
+            yield tx
+            raise self.error
+
+
+anything: dict[str, BaseException] = {
+    "a defect of ours": ZeroDivisionError("a defect"),
+    "no memory": MemoryError(),
+    "an interrupt": KeyboardInterrupt(),
+    "an exit": SystemExit(1),
+}
+
+
+@pytest.mark.parametrize("case", anything)
+def test_whatever_goes_wrong_between_answer_and_save_the_pair_is_parked(house: House, case: str) -> None:
+    connection = due(house)
+    flow = house.flows.refresh
+    taken = flow._take(connection.id)
+    assert taken is not None
+    outcome = flow._present(taken)
+    with pytest.raises(type(anything[case])):
+        replace(flow, store=Failing(house.store, anything[case]))._save_surely(taken, outcome)  # type: ignore[arg-type]
+    assert house.connection(connection.id).generation == 2
+    assert house.flows.take_in() == 1
+    assert house.connection(connection.id).generation == 3
+
+
+@pytest.mark.parametrize("case", anything)
+def test_whatever_goes_wrong_after_an_exchange_its_tokens_are_parked(house: House, case: str) -> None:
+    authorization_id = house.consent("ada", 1)
+    flow = house.flows.exchange
+    taken = flow._take(authorization_id)
+    assert isinstance(taken, TakenCode)
+    outcome = flow._present(taken)
+    with pytest.raises(type(anything[case])):
+        replace(flow, store=Failing(house.store, anything[case]))._keep_surely(taken, outcome)  # type: ignore[arg-type]
+    assert house.flows.take_in() == 1
+    house.work()
+    assert house.types() == ["connection.authorized", "sync.completed"]
+    assert house.control.counters()["max_code_presentations"] == 1
+
+
+def park_a_pair(house: House) -> Connection:
+    connection = due(house)
+    flow = house.flows.refresh
+    taken = flow._take(connection.id)
+    assert taken is not None
+    outcome = flow._present(taken)
+    with pytest.raises(StoreUnavailable):
+        replace(flow, store=Failing(house.store, StoreUnavailable("away")))._save_surely(taken, outcome)  # type: ignore[arg-type]
+    return connection
+
+
+def test_a_parked_pair_is_found_before_anything_is_said_to_be_lost(house: House) -> None:
+    connection = park_a_pair(house)
+    house.turn(seconds=SETTLE)
+    house.sweep()
+    assert house.connection(connection.id).generation == 3
+    assert house.presentations() == 1
+
+
+def test_nothing_is_said_to_be_lost_while_redis_may_hold_it(house: House) -> None:
+    connection = lose_an_answer(house)
+    house.turn(seconds=SETTLE)
+    away = replace(house.flows.refresh.parking, redis=Redis(host="127.0.0.1", port=1))
+    with pytest.raises(ParkingUnavailable):
+        replace(house.flows.refresh, parking=away)(connection.id)
+    assert house.connection(connection.id).status == "active"
+
+
+def test_a_parked_pair_brings_a_connection_back_that_was_given_up_as_lost(house: House) -> None:
+    connection = due(house)
+    flow = house.flows.refresh
+    taken = flow._take(connection.id)
+    assert taken is not None
+    outcome = flow._present(taken)
+    house.turn(seconds=SETTLE)
+    house.sweep()
+    assert house.connection(connection.id).revoked_reason == "rotation_lost"
+    with pytest.raises(StoreUnavailable):
+        replace(flow, store=Failing(house.store, StoreUnavailable("away")))._save_surely(taken, outcome)  # type: ignore[arg-type]
+    house.flows.take_in()
+    assert (house.connection(connection.id).status, house.connection(connection.id).generation) == ("active", 3)
+
+
+superseded: dict[str, Callable[[House, Connection], object]] = {
+    "disconnected": lambda house, connection: house.flows.disconnect(connection.id),
+    "authorized again": lambda house, connection: house.connect("ada", 1, connection_id=connection.id),
+}
+
+
+@pytest.mark.parametrize("case", superseded)
+def test_a_parked_pair_that_is_not_the_newest_truth_does_not_outlive_it(house: House, case: str) -> None:
+    connection = park_a_pair(house)
+    superseded[case](house, connection)
+    before = house.connection(connection.id)
+    assert house.flows.take_in() == 0
+    assert house.flows.refresh.parking.tickets() == []
+    assert house.connection(connection.id) == before
+
+
+def test_a_resolution_undoes_no_key_rotation_and_no_progress_of_a_sync(house: House) -> None:
+    """Both rows are read again after the probe: what others wrote meanwhile stays."""
+    connection = lose_an_answer(house)
+    house.turn(seconds=SETTLE)
+    rotated = Vault((new_key("k2"), *house.keys))
+    noted = house.clock()
+
+    def write_meanwhile(*_: Any) -> None:
+        with house.store.writing() as tx:
+            found = tx.connections.lock(connection.id)
+            assert found is not None
+            tx.connections.save(replace(found, last_synced_at=noted), found.generation)
+        for field in fields:
+            list(reseal(house.store, rotated, field, 10))
+
+    probing = replace(house.flows.refresh, vault=rotated, parking=During(house.flows.refresh.parking, write_meanwhile))  # type: ignore[arg-type]
+    fault = house.control.inject("api", status=500, count=None)
+    probing(connection.id)
+    house.control.remove_fault(fault)
+    credential = house.credential(connection.id)
+    assert credential.refresh_token is not None
+    assert credential.refresh_token.text.startswith("v1.k2.")
+    assert house.connection(connection.id).last_synced_at == noted
+
+
+class During:
+    """A parking that lets something happen whenever it is looked at."""
+
+    def __init__(self, parking: Any, happens: Callable[..., None]) -> None:
+        self.parking = parking
+        self.happens = happens
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.parking, name)
+
+    def find(self, ticket: Ticket) -> Any:
+        self.happens()
+        return self.parking.find(ticket)
+
+
+def test_one_more_presentation_waits_for_the_budget_too(house: House) -> None:
+    connection = lose_an_answer(house)
+    client = house.flows.refresh.providers["breezedoc"]
+    client.provider = replace(client.provider, token_requests_per_minute=2)
+    house.turn(seconds=SETTLE)
+    with house.store.writing() as tx:
+        assert tx.paces.take("breezedoc", 2, "refresh", house.clock()) is None
+    house.flows.refresh(connection.id)
+    assert house.presentations() == 1
+    assert house.credential(connection.id).lease_until is None
+    house.turn(seconds=SETTLE + 1)
+    house.sweep()
+    assert house.presentations() == 2
+
+
+def test_a_database_that_only_reads_is_noticed_before_a_token_is_spent(house: House) -> None:
+    connection = due(house)
+    with house.store.engine.connect() as sql:
+        if sql.dialect.name == "sqlite":
+            pytest.skip("SQLite has no such switch")
+        database = sql.execute(text("SELECT current_database()")).scalar_one()
+        sql.execute(text(f"ALTER DATABASE {database} SET default_transaction_read_only = on"))
+        sql.commit()
+    house.store.engine.dispose()
+    with pytest.raises(StoreUnavailable):
+        house.flows.refresh(connection.id)
+    assert house.presentations() == 0
+
+
+@pytest.mark.parametrize("ahead", [-25, 25])
+@pytest.mark.parametrize("reuse", ["harmless", "family_revoked"])
+def test_workers_whose_clocks_differ_by_less_than_half_a_minute_present_once(
+    house: House, ahead: int, reuse: str
+) -> None:
+    """The other worker looks at every second of its clock for as long as the first one may still be sending."""
+    connection = due(house)
+    client = house.flows.refresh.providers["breezedoc"]
+    client.provider = replace(client.provider, refresh_reuse=reuse)  # type: ignore[arg-type]
+    house.control.set(refresh_reuse=reuse)
+    other = join_house(house.store, house.provider, client.provider, house.vault, Skewed(house, ahead))  # type: ignore[arg-type]
+    taken = house.flows.refresh._take(connection.id)
+    assert taken is not None
+    sending, answering = 9, 20
+    for _ in range(sending + answering):
+        house.clock.turn(timedelta(seconds=1))
+        other.flows.refresh(connection.id)
+    assert house.presentations() == 0
+    still_sent = replace(taken, send_before=house.clock() + timedelta(seconds=1))
+    house.flows.refresh._save_surely(taken, house.flows.refresh._present(still_sent))
+    other.flows.refresh(connection.id)
+    assert (house.presentations(), house.connection(connection.id).generation) == (1, 3)
+    other.close()
+
+
+class Skewed:
+    """A clock that goes right but stands wrong."""
+
+    def __init__(self, house: House, ahead: int) -> None:
+        self.house = house
+        self.ahead = timedelta(seconds=ahead)
+
+    def __call__(self) -> Any:
+        return self.house.clock() + self.ahead

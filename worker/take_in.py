@@ -1,0 +1,89 @@
+"""Taking in what was parked while the database was away: beside all messages, for as long as a worker runs."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import structlog
+from dramatiq.middleware import Middleware
+
+from models import messages
+from models.authorization import Step
+from models.connection import may_hold
+from models.errors import SyncError
+from models.store import Store
+from models.token_pair import TokenPair
+from models.vault import Vault
+from worker.client_book import ClientBook
+from worker.holding import hold_exchanged, hold_rotation
+from worker.parking import Parking, Ticket
+
+interval = timedelta(seconds=5)
+
+
+@dataclass(frozen=True, slots=True)
+class TakeIn:
+    """Saves each parked pair that is still the newest truth and drops the others: disconnected, erased, superseded."""
+
+    store: Store
+    vault: Vault
+    clients: ClientBook
+    parking: Parking
+    send: Callable[[messages.Message], None]
+    now: Callable[[], datetime]
+
+    def __call__(self) -> int:
+        """Returns how many pairs were saved. Raises where the database is still away: nothing is dropped then."""
+        saved = 0
+        for ticket in self.parking.tickets():
+            pair = self.parking.find(ticket)
+            if pair is None:
+                continue
+            saved += self._hold_refreshed(ticket, pair) if ticket.kind == "refresh" else self._hold_code(ticket, pair)
+            self.parking.drop(ticket)
+        return saved
+
+    def _hold_refreshed(self, ticket: Ticket, pair: TokenPair) -> bool:
+        with self.store.writing() as tx:
+            connection, credential = tx.connections.lock(ticket.id), tx.credentials.get(ticket.id)
+            if connection is None or credential is None or not may_hold(connection, ticket.generation):
+                return False
+            hold_rotation(tx, self.vault, self.clients, connection, credential, pair)
+        self.send(messages.publish_events())
+        self.send(messages.sync_connection(ticket.id))
+        return True
+
+    def _hold_code(self, ticket: Ticket, pair: TokenPair) -> bool:
+        with self.store.writing() as tx:
+            found = tx.authorizations.lock(ticket.id)
+            if found is None or found.step is not Step.received:
+                return False
+            hold_exchanged(tx, self.vault, self.clients, found, pair, self.now())
+        self.send(messages.exchange_code(ticket.id))
+        return True
+
+
+class TakesIn(Middleware):
+    """Calls `take_in` every few seconds on a thread of its own: where it has to wait, nobody waits with it."""
+
+    def __init__(self, take_in: Callable[[], int], every: timedelta = interval) -> None:
+        self.take_in = take_in
+        self.every = every
+        self.stopping = threading.Event()
+        self.thread = threading.Thread(target=self._run, name="take-in", daemon=True)
+
+    def after_worker_boot(self, broker: Any, worker: Any) -> None:
+        self.thread.start()
+
+    def before_worker_shutdown(self, broker: Any, worker: Any) -> None:
+        self.stopping.set()
+        self.thread.join(timeout=1)
+
+    def _run(self) -> None:
+        while not self.stopping.wait(self.every.total_seconds()):
+            try:
+                self.take_in()
+            except SyncError as error:
+                structlog.get_logger("parking").warning("pairs.still_parked", error=str(error))
