@@ -2,16 +2,19 @@ ARG PYTHON_IMAGE=python:3.11-slim
 
 FROM ${PYTHON_IMAGE} AS libraries
 COPY requirements.txt /tmp/
-# Wheels only: no compiler is needed here, and no package runs code of its own while it is installed.
-RUN python -m venv /opt/breezesync \
- && /opt/breezesync/bin/pip install --no-cache-dir --only-binary=:all: --require-hashes -r /tmp/requirements.txt
+# Wheels only: no compiler is needed here, and no package runs code of its own while it is installed. pip stays outside.
+RUN python -m venv --without-pip /opt/breezesync \
+ && python -m pip --python /opt/breezesync/bin/python install \
+      --no-cache-dir --only-binary=:all: --require-hashes -r /tmp/requirements.txt
 
 FROM ${PYTHON_IMAGE}
 RUN useradd --system --uid 10001 --user-group --no-create-home --home-dir /nonexistent breezesync \
  && printf '#!/bin/sh\nexec python -m worker "$@"\n' >/usr/local/bin/breezesync \
- && chmod 755 /usr/local/bin/breezesync
+ && chmod 755 /usr/local/bin/breezesync \
+ && install -d -m 700 -o breezesync -g breezesync /var/spool/breezesync
 COPY --from=libraries /opt/breezesync /opt/breezesync
-ENV PATH=/opt/breezesync/bin:$PATH PYTHONPATH=/app PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+ENV PATH=/opt/breezesync/bin:$PATH PYTHONPATH=/app PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
+    SPOOL_DIRECTORY=/var/spool/breezesync
 WORKDIR /app
 COPY config config
 COPY models models
@@ -22,4 +25,6 @@ COPY sandbox sandbox
 RUN python -m compileall -q /app
 USER 10001:10001
 EXPOSE 8700
-CMD ["uvicorn", "--factory", "worker.main:web", "--host", "0.0.0.0", "--port", "8700"]
+# Without an access log: connect links and codes travel in URLs.
+CMD ["uvicorn", "--factory", "worker.main:web", "--host", "0.0.0.0", "--port", "8700", "--no-access-log", \
+     "--timeout-graceful-shutdown", "10"]

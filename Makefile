@@ -7,10 +7,10 @@ COMPOSE = $(shell if docker compose version >/dev/null 2>&1; then echo docker co
 UV = $(shell command -v uv || echo $(BIN)/uv)
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header $(LOCK_FLAGS) pyproject.toml
 
-.PHONY: help install run demo test check format up down secrets lock clean
+.PHONY: help install run demo test check format up down demo-compose secrets lock clean
 
 help: ## Show what there is to type
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## Make .venv with everything a developer needs
 
@@ -54,15 +54,27 @@ format: $(STAMP) ## Format the code, and fix what lint can fix
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-up: secrets ## Build and start a fleet in Docker: 3 workers, 2 schedulers
-	$(COMPOSE) $(SANDBOX) up --detach --build --remove-orphans --scale worker=3 --scale scheduler=2
-	@echo "Up. It is ready when http://127.0.0.1:8700/readyz says so; the operator page's token is in secrets/operator_token."
-	@if [ -n "$(SANDBOX)" ]; then echo "The sandbox plays BreezeDoc. For the real one: your client's id and secret into" \
-	  "secrets/breezedoc_client_id and secrets/breezedoc_client_secret, and make up again."; fi
+up: secrets ## Build and start a fleet in Docker: WORKERS=3, SCHEDULERS=2; again with other numbers scales it
+	$(COMPOSE) $(SANDBOX) up --detach --build --remove-orphans --scale worker=$(WORKERS) --scale scheduler=$(SCHEDULERS)
+	@printf 'Waiting for web '; for _ in $$(seq 120); do \
+	  state=$$(docker inspect --format '{{.State.Health.Status}}' $$($(COMPOSE) ps -q web) 2>/dev/null); \
+	  if [ "$$state" = healthy ]; then break; fi; printf .; sleep 1; \
+	done; echo " $$state"; [ "$$state" = healthy ]
+	@echo "Up: http://127.0.0.1:8700/readyz; the operator page's token is in secrets/operator_token."
+	@if [ -n "$(SANDBOX)" ]; then echo "The sandbox plays BreezeDoc, on http://127.0.0.1:8799. For the real one: your client's id" \
+	  "and secret into secrets/breezedoc_client_id and secrets/breezedoc_client_secret, and make up again."; fi
+
+demo-compose: up ## Play the demo against the fleet in Docker, with the sandbox as provider
+	@if [ -z "$(SANDBOX)" ]; then echo "The demo needs the sandbox, and this fleet has a real client." >&2; exit 1; fi
+	$(COMPOSE) $(SANDBOX) run --rm --no-deps $(NO_TERMINAL) demo
 
 down: secrets ## Stop the fleet; its data stays
 	$(COMPOSE) --env-file docker-compose.sandbox.env down --remove-orphans
 
+WORKERS := 3
+SCHEDULERS := 2
+# Compose insists on a terminal where it was not told that there is none.
+NO_TERMINAL = $(shell [ -t 0 ] || echo -T)
 # The sandbox takes part for as long as the client is the one that only the sandbox knows.
 SANDBOX = $(shell if grep -qx sandbox-client secrets/breezedoc_client_id; then echo --env-file docker-compose.sandbox.env; fi)
 RANDOM_BASE64 = head -c 32 /dev/urandom | base64 | tr -d '\n'
@@ -88,7 +100,7 @@ secrets/database_url: | secrets/postgres_password
 
 lock: $(STAMP) $(filter $(BIN)/uv,$(UV)) ## Pin the dependencies again; LOCK_FLAGS=--upgrade takes the newest
 	$(COMPILE) --extra embedded --group dev -o requirements-dev.txt
-	$(COMPILE) --extra embedded -c requirements-dev.txt -o requirements.txt
+	$(COMPILE) --extra sandbox -c requirements-dev.txt -o requirements.txt
 
 $(BIN)/uv:
 	$(BIN)/pip install --quiet --disable-pip-version-check uv

@@ -45,6 +45,8 @@ class Settings:
     """Everything a process is told from outside.
 
     Of several clients of one provider the first serves new authorizations. The URLs are secrets: they hold passwords.
+    `spool` is where new tokens wait while the database is away; `heartbeat_file` is what a watcher of this process
+    looks at.
     """
 
     database_url: Secret = field(default_factory=lambda: Secret("sqlite:///var/breezesync.db"))
@@ -62,6 +64,8 @@ class Settings:
     sync_interval: timedelta = timedelta(minutes=15)
     sweep_interval: timedelta = timedelta(seconds=1)
     operator_token: Secret | None = None
+    spool: Path = Path("var/spool")
+    heartbeat_file: Path | None = None
 
     def provider(self, name: str) -> Provider | None:
         """The provider of that name, if it is in use."""
@@ -102,6 +106,8 @@ def read_settings(
         sync_interval=found.read("SYNC_INTERVAL", parse_duration, default.sync_interval),
         sweep_interval=found.read("SWEEP_INTERVAL", parse_duration, default.sweep_interval),
         operator_token=found.read("OPERATOR_TOKEN", parse_token, None),
+        spool=found.read("SPOOL_DIRECTORY", parse_path, default.spool),
+        heartbeat_file=found.read("HEARTBEAT_FILE", parse_path, None),
     )
     if "keys" in needs:
         found.require("ENCRYPTION_KEYS", "keys as id:base64(32 bytes), comma-separated; `breezesync init` makes one")
@@ -251,6 +257,13 @@ def parse_token(text: str) -> Secret:
     if not re.fullmatch(r"[!-~]+", text):
         raise ValueError("expected letters, digits and signs without spaces")
     return Secret(text)
+
+
+def parse_path(text: str) -> Path:
+    """Where a file or directory is or will be."""
+    if "\0" in text:
+        raise ValueError("expected a path")
+    return Path(text)
 
 
 def parse_client_id(text: str) -> str:

@@ -1,6 +1,6 @@
 """Settings to live objects: the store, Redis, the broker with its middleware, and the way messages are sent."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
 import dramatiq
@@ -46,16 +46,19 @@ def stream_settings(settings: Settings) -> Mapping[Stream, StreamSettings]:
     }
 
 
-def build_broker(settings: Settings, more: Sequence[Middleware] = ()) -> RedisBroker:
+def build_broker(
+    settings: Settings, more: Sequence[Middleware] = (), kind: Callable[..., RedisBroker] = RedisBroker
+) -> RedisBroker:
     """A broker that looks for messages of dead workers at every command, and interrupts no running actor.
 
     Without Dramatiq's TimeLimit and ShutdownNotifications nothing is raised into a thread from outside, whatever a
     message's options ask for: between a token endpoint's answer and its save there is no such moment. Each flow has
-    deadlines of its own.
+    deadlines of its own. A Redis that falls silent is given up on and asked again: a consumer that waits for its
+    answer for ever would look alive and do nothing.
     """
     middleware = [AgeLimit(), Callbacks(), CurrentMessage(), Retries(), *more]
-    pool = redis.ConnectionPool.from_url(settings.redis_url.reveal(), socket_connect_timeout=5)
-    return RedisBroker(  # type: ignore[no-untyped-call]
+    pool = redis.ConnectionPool.from_url(settings.redis_url.reveal(), socket_timeout=10, socket_connect_timeout=5)
+    return kind(
         client=redis.Redis(connection_pool=pool),
         middleware=middleware,
         maintenance_chance=1_000_000,

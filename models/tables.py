@@ -290,6 +290,7 @@ class EventRow(Stored, table=True):
     sequence: int
     document: str = Field(sa_type=Text)
     created_at: datetime = Field(sa_type=UtcTime)
+    waits_since: datetime = Field(sa_type=UtcTime)
     published_at: datetime | None = _time()
 
 

@@ -11,6 +11,7 @@ import structlog
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.blocking import BlockingScheduler
 
+from config.heartbeat import Heartbeat
 from config.logs import configure_logging
 from config.settings import SettingsError, read_settings
 from config.wiring import MessageQueue, build_broker, now, open_redis, open_store
@@ -36,7 +37,8 @@ def main() -> int:
         store, queue, now, {provider.name: provider.token_requests_per_minute for provider in settings.providers}
     )
     commands = Commands(store, open_redis(settings.redis_url, decode=False), settings.commands_stream, sweep, now)
-    repeat(scheduler, sweep, settings.sweep_interval)
+    heartbeat = Heartbeat(settings.heartbeat_file)
+    repeat(scheduler, sweep, settings.sweep_interval, lambda: heartbeat.beat(next_in=settings.sweep_interval))
     repeat(scheduler, Prune(store, now), timedelta(hours=1))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: scheduler.shutdown(wait=False))
@@ -73,8 +75,17 @@ def listening(commands: Commands) -> Iterator[None]:
         thread.join()
 
 
-def repeat(scheduler: BlockingScheduler, job: Callable[[], object], interval: timedelta) -> None:
-    """Runs the job at the interval, one at a time; a pass that fails is logged, and the next one tries again."""
+def repeat(
+    scheduler: BlockingScheduler,
+    job: Callable[[], object],
+    interval: timedelta,
+    ended: Callable[[], None] = lambda: None,
+) -> None:
+    """Runs the job at the interval, one at a time; a pass that fails is logged, and the next one tries again.
+
+    `ended` is called after every pass, also where database or Redis were away: the process is well, it has nothing to
+    do. It is not called while a pass hangs, nor after one that failed as no pass should.
+    """
     log = structlog.get_logger("scheduler")
     name = type(job).__name__.lower()
 
@@ -83,6 +94,7 @@ def repeat(scheduler: BlockingScheduler, job: Callable[[], object], interval: ti
             job()
         except SyncError as error:
             log.warning(f"{name}.failed", error=str(error))
+        ended()
 
     scheduler.add_job(
         run, "interval", seconds=interval.total_seconds(), max_instances=1, coalesce=True, misfire_grace_time=None

@@ -1,6 +1,6 @@
 """Builds the worker and the web application from the settings."""
 
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import dramatiq
@@ -8,8 +8,9 @@ import structlog
 from dramatiq.middleware import Middleware
 from starlette.applications import Starlette
 
+from config.heartbeat import Heartbeat
 from config.logs import configure_logging
-from config.settings import Settings, read_settings
+from config.settings import Need, Settings, SettingsError, read_settings
 from config.wiring import MessageQueue, build_broker, now, open_redis, open_store, stream_settings
 from models.vault import Vault
 from worker.actors import Flows, declare_actors
@@ -20,6 +21,7 @@ from worker.exchange import Exchange
 from worker.outbox import PublishEvents
 from worker.parking import Parking
 from worker.provider_client import ProviderClient
+from worker.pulse import Pulse, WatchedBroker
 from worker.refresh import Refresh
 from worker.sync import Sync
 from worker.sync_user import SyncUser
@@ -43,12 +45,21 @@ class BindIds(Middleware):
 def boot() -> None:
     """What `dramatiq worker.main:boot` calls: reads the settings, sets the broker, declares the actors."""
     configure_logging()
-    settings = read_settings()
-    broker = build_broker(settings, [BindIds()])
+    settings = read_or_exit("keys", "clients")
+    pulse = Pulse(Heartbeat(settings.heartbeat_file).beat)
+    broker = build_broker(settings, [BindIds(), pulse], partial(WatchedBroker, pulse.came_round))
     dramatiq.set_broker(broker)
     flows = build_flows(settings, broker)
     broker.add_middleware(TakesIn(flows.take_in))
     declare_actors(broker, flows)
+
+
+def read_or_exit(*needs: Need) -> Settings:
+    """The settings; where they can't be used, a process that starts ends with 1 and says what is wrong with them."""
+    try:
+        return read_settings(needs=needs)
+    except SettingsError as error:
+        raise SystemExit(str(error)) from None
 
 
 def build_flows(settings: Settings, broker: dramatiq.Broker) -> Flows:
@@ -57,7 +68,7 @@ def build_flows(settings: Settings, broker: dramatiq.Broker) -> Flows:
     client = open_redis(settings.redis_url)
     send = MessageQueue(broker, client).send
     clients = ClientBook(store, vault, settings.clients)
-    parking = Parking(vault, client, Path("var/spool"))
+    parking = Parking(vault, client, settings.spool)
     providers = {provider.name: ProviderClient(provider, now) for provider in settings.providers}
     return Flows(
         exchange=Exchange(store, vault, clients, providers, parking, send, now),
@@ -73,7 +84,7 @@ def build_flows(settings: Settings, broker: dramatiq.Broker) -> Flows:
 def web() -> Starlette:
     """What `uvicorn --factory worker.main:web` calls."""
     configure_logging()
-    settings = read_settings()
+    settings = read_or_exit("keys", "clients", "links")
     store, client = open_store(settings), open_redis(settings.redis_url)
     queue = MessageQueue(build_broker(settings), client)
     callback = Callback(

@@ -5,7 +5,7 @@ from datetime import datetime
 from uuid import uuid4
 
 from sqlalchemy import Connection as SqlConnection
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import delete, func, insert, select, update
 
 from models.events import About, Fact, StoredEvent, describe, stream_of
 from models.store.dialect import insert_or_update
@@ -32,7 +32,7 @@ class Outbox:
             described = [describe(fact, about, uuid4().hex, first + i, now) for i, fact in enumerate(chosen)]
             rows = [
                 {name: getattr(event, name) for name in StoredEvent.__slots__}
-                | {"subject": about.subject, "created_at": now}
+                | {"subject": about.subject, "created_at": now, "waits_since": now}
                 for event in described
             ]
             self.sql.execute(insert(table), rows)
@@ -73,9 +73,14 @@ class Outbox:
     def mark_published(self, positions: Sequence[int], now: datetime) -> None:
         self.sql.execute(update(table).where(table.c.position.in_(positions)).values(published_at=now))
 
+    def is_waiting(self) -> bool:
+        """Whether any event has not left."""
+        query = select(table.c.position).where(table.c.published_at.is_(None)).limit(1)
+        return self.sql.execute(query).first() is not None
+
     def backlog(self) -> tuple[int, datetime | None]:
-        """How many events have not left, and when the oldest of them happened."""
-        query = select(func.count(), func.min(table.c.created_at)).where(table.c.published_at.is_(None))
+        """How many events have not left, and since when the first of them waits."""
+        query = select(func.count(), func.min(table.c.waits_since)).where(table.c.published_at.is_(None))
         count, oldest = self.sql.execute(query).one()
         return count, oldest
 
@@ -101,7 +106,13 @@ class Outbox:
     def position_of(self, event_id: str) -> int | None:
         return self.sql.execute(select(table.c.position).where(table.c.id == event_id)).scalar()
 
-    def republish_since(self, since: datetime) -> int:
+    def republish_since(self, since: datetime, now: datetime) -> int:
         """Lets the events since then leave once more, with the ids they had."""
         statement = update(table).where(table.c.created_at >= since, table.c.published_at.is_not(None))
-        return self.sql.execute(statement.values(published_at=None)).rowcount
+        return self.sql.execute(statement.values(published_at=None, waits_since=now)).rowcount
+
+    def prune(self, before: datetime, limit: int) -> int:
+        """Forgets up to `limit` events from before then that have left; sequences go on from their counters."""
+        old = select(table.c.position).where(table.c.created_at < before, table.c.published_at.is_not(None))
+        chosen = old.order_by(table.c.created_at).limit(limit)
+        return self.sql.execute(delete(table).where(table.c.position.in_(chosen))).rowcount

@@ -103,7 +103,7 @@ def test_each_kind_of_secret_is_masked(out, values):
     ],
 )
 def test_positional_arguments_of_other_libraries_are_masked(out, message, args):
-    logging.getLogger("uvicorn.access").info(message, *args)
+    logging.getLogger("uvicorn.error").info(message, *args)
     logging.getLogger("dramatiq.worker.WorkerThread").error(message, *args)
     assert "***" in out.getvalue()
     assert "hunter2" not in out.getvalue()
@@ -158,9 +158,10 @@ def test_bound_ids_stand_in_every_line_of_either_kind(out):
     assert [line["message_id"] for line in lines(out)] == ["m1", "m1"]
 
 
-def test_a_url_fetched_is_not_logged(out):
+def test_a_url_fetched_or_served_is_not_logged(out):
     logging.getLogger("httpx").info("HTTP Request: GET https://breezedoc.com")
     logging.getLogger("httpcore.http11").info("send_request_headers")
+    logging.getLogger("uvicorn.access").info("GET /auth/breezedoc HTTP/1.1")
     logging.getLogger("httpx").warning("trouble")
     assert [line["event"] for line in lines(out)] == ["trouble"]
 

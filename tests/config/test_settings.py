@@ -1,5 +1,6 @@
 from base64 import b64encode
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -310,3 +311,11 @@ def test_another_provider_brings_its_own_variables(monkeypatch, tmp_path):
         "https://o.example/api",
         ["breezedoc"],
     )
+
+
+def test_the_spool_and_the_heartbeat_are_where_they_are_said_to_be():
+    assert (read().spool, read().heartbeat_file) == (Path("var/spool"), None)
+    settings = read({"SPOOL_DIRECTORY": "/var/spool/breezesync", "HEARTBEAT_FILE": "/run/heartbeat"})
+    assert settings.spool == Path("/var/spool/breezesync")
+    assert settings.heartbeat_file == Path("/run/heartbeat")
+    assert problems({**complete, "SPOOL_DIRECTORY": "a\0b"}) == ["SPOOL_DIRECTORY: expected a path"]

@@ -66,7 +66,7 @@ def replay(
     settings = settings_for()
     with opened_store(settings) as store, opened_queues(settings) as queues:
         with store.writing() as tx:
-            count = tx.outbox.republish_since(moment)
+            count = tx.outbox.republish_since(moment, now())
         queues.send(messages.publish_events())
     if as_json:
         say_json({"since": moment, "events": count})

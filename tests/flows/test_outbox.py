@@ -1,0 +1,204 @@
+"""Events on their way to the stream: in order, at least once, whichever publisher dies, stands still or is refused."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import redis
+
+from models.events import About, ConnectionRefreshed, Fact, RecordChanged, StreamSettings, SyncFailed
+from scheduler.sweep import Prune
+from tests.house import House
+from tests.servers import Valkey
+from worker.outbox import PublishEvents, RedisUnavailable, publish_lease
+
+streams: Any = {"events": StreamSettings("e", 1_000_000), "records": StreamSettings("r", 1_000_000)}
+
+
+@pytest.fixture
+def application(redis_url: str) -> Iterator[Any]:
+    with redis.Redis.from_url(redis_url, decode_responses=True) as client:
+        yield client
+
+
+def publisher(house: House, client: Any, settings: Any = streams) -> PublishEvents:
+    return PublishEvents(house.store, client, settings, house.clock)
+
+
+def append(house: House, count: int, connection_id: str = "c1", fact: Fact | None = None) -> None:
+    facts = [fact or ConnectionRefreshed(number, None) for number in range(count)]
+    with house.store.writing() as tx:
+        tx.outbox.append(About("breezedoc", "ada", connection_id), facts, house.clock())
+
+
+def heard(application: Any, key: str = "e", connection_id: str = "c1") -> list[tuple[str, int]]:
+    entries = [fields for _, fields in application.xrange(key) if fields["connection_id"] == connection_id]
+    return [(fields["id"], int(fields["sequence"])) for fields in entries]
+
+
+def assert_in_order(told: list[tuple[str, int]], count: int) -> None:
+    """First appearances count 1, 2, 3 …; a repeat has the id it had."""
+    firsts = list(dict.fromkeys(told))
+    assert [sequence for _, sequence in firsts] == list(range(1, count + 1))
+    assert len({event_id for event_id, _ in told}) == count
+
+
+class StandsStill:
+    """A Redis client whose process is stopped between reading its batch and adding it, until `go` is set."""
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+        self.reached, self.go = threading.Event(), threading.Event()
+
+    def pipeline(self, **options: Any) -> Any:
+        self.reached.set()
+        assert self.go.wait(60)
+        return self.client.pipeline(**options)
+
+
+def begin(publish: Callable[[], None]) -> threading.Thread:
+    thread = threading.Thread(target=publish)
+    thread.start()
+    return thread
+
+
+def test_several_publishers_at_once_publish_each_event_once_and_in_order(house: House, application: Any) -> None:
+    for connection in ("c1", "c2", "c3"):
+        append(house, 700, connection)
+    threads = [begin(publisher(house, application)) for _ in range(4)]
+    for thread in threads:
+        thread.join(60)
+    publisher(house, application)()
+    for connection in ("c1", "c2", "c3"):
+        told = heard(application, connection_id=connection)
+        assert len(told) == 700
+        assert_in_order(told, 700)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_publishers_that_stood_still_past_their_lease_repeat_events_and_reorder_none(
+    house: House, application: Any, first: int
+) -> None:
+    paused = [StandsStill(application), StandsStill(application)]
+    threads = []
+    for each in paused:
+        append(house, 5)
+        threads.append(begin(publisher(house, each)))
+        assert each.reached.wait(60)
+        house.clock.turn(publish_lease)
+    append(house, 5)
+    for which in (first, 1 - first):
+        paused[which].go.set()
+        threads[which].join(60)
+        append(house, 1)
+        house.clock.turn(publish_lease)
+        publisher(house, application)()
+    told = heard(application)
+    assert_in_order(told, 17)
+    assert len(told) > 17
+
+
+def test_a_publisher_that_died_holds_up_the_others_no_longer_than_its_lease(house: House, application: Any) -> None:
+    append(house, 3)
+    with house.store.writing() as tx:
+        assert tx.outbox.lease("one that died", house.clock(), house.clock() + publish_lease)
+    publisher(house, application)()
+    assert heard(application) == []
+    house.clock.turn(publish_lease)
+    publisher(house, application)()
+    assert_in_order(heard(application), 3)
+
+
+def test_a_redis_that_is_full_takes_all_of_a_batch_or_nothing(house: House, own_valkey: Valkey) -> None:
+    with redis.Redis.from_url(own_valkey.url, decode_responses=True) as application:
+        used = int(application.info("memory")["used_memory"])
+        application.config_set("maxmemory", used + 5_000_000)
+        append(house, 2)
+        append(house, 1, fact=SyncFailed("r", "provider_unavailable", "x" * 3_000_000))
+        append(house, 2)
+        with pytest.raises(RedisUnavailable):
+            publisher(house, application)()
+        append(house, 1)
+        with pytest.raises(RedisUnavailable):
+            publisher(house, application)()
+        assert heard(application) == []
+        application.config_set("maxmemory", 0)
+        publisher(house, application)()
+        assert_in_order(heard(application), 6)
+
+
+def test_events_wait_while_redis_is_away_and_leave_when_it_is_back(house: House, own_valkey: Valkey) -> None:
+    with redis.Redis.from_url(own_valkey.url, decode_responses=True) as application:
+        append(house, 3)
+        publisher(house, application)()
+        own_valkey.kill()
+        append(house, 3)
+        with pytest.raises(RedisUnavailable):
+            publisher(house, application)()
+        with house.store.reading() as tx:
+            assert tx.outbox.backlog()[0] == 3
+        own_valkey.start()
+        publisher(house, application)()
+        assert_in_order(heard(application), 6)
+
+
+def test_a_stream_whose_consumer_is_gone_stays_at_its_length(house: House, application: Any) -> None:
+    short = {"events": StreamSettings("e", 200), "records": StreamSettings("r", 500)}
+    application.xgroup_create("e", "gone", id="0", mkstream=True)
+    append(house, 3_000)
+    append(house, 3_000, fact=RecordChanged("created", "document", "1", ("id",), initial=True))
+    publisher(house, application, short)()
+    # An approximate length is cut by whole nodes of the stream, of up to 100 entries each.
+    assert 200 <= application.xlen("e") <= 300
+    assert 500 <= application.xlen("r") <= 600
+    assert heard(application)[-1][1] == 3_000
+
+
+def test_a_replay_sends_the_same_events_once_more_with_their_ids(house: House, application: Any) -> None:
+    append(house, 3)
+    house.clock.turn(timedelta(hours=1))
+    since = house.clock()
+    append(house, 3)
+    publisher(house, application)()
+    before = heard(application)
+    with house.store.writing() as tx:
+        assert tx.outbox.republish_since(since, house.clock()) == 3
+    publisher(house, application)()
+    assert heard(application) == before + before[3:]
+
+
+def test_a_replayed_event_counts_as_waiting_since_the_replay(house: House, application: Any) -> None:
+    append(house, 1)
+    publisher(house, application)()
+    house.clock.turn(timedelta(days=3))
+    asked_at = house.clock()
+    with house.store.writing() as tx:
+        tx.outbox.republish_since(asked_at - timedelta(days=5), asked_at)
+        _, since = tx.outbox.backlog()
+    assert since == asked_at
+
+
+def test_events_that_have_left_are_forgotten_after_their_time_and_sequences_go_on(
+    house: House, application: Any
+) -> None:
+    append(house, 3)
+    publisher(house, application)()
+    append(house, 2)
+    house.clock.turn(timedelta(days=31))
+    append(house, 1)
+    Prune(house.store, house.clock)()
+    with house.store.reading() as tx:
+        kept = [event.sequence for _, event in tx.outbox.read()]
+    assert kept == [4, 5, 6]
+
+
+def test_an_entry_says_what_its_document_says(house: House, application: Any) -> None:
+    append(house, 1)
+    publisher(house, application)()
+    [(_, fields)] = application.xrange("e")
+    document = json.loads(fields["event"])
+    assert set(fields) == {"id", "type", "provider", "user_id", "connection_id", "sequence", "event"}
+    assert (document["id"], document["sequence"]) == (fields["id"], fields["sequence"])

@@ -1,0 +1,223 @@
+"""The fleet's files keep their promises: read as Compose reads them, without Docker."""
+
+import re
+import shutil
+import stat
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from config.settings import Settings, read_settings
+from models.vault import parse_keys
+
+CHECKOUT = Path(__file__).parents[1]
+COMPOSE: dict[str, Any] = yaml.safe_load((CHECKOUT / "docker-compose.yml").read_text())
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+DATA = {"postgres", "redis"}
+ONE_OFF = {"migrate", "demo", "cli"}
+OURS = sorted(set(SERVICES) - DATA)
+LASTING = sorted(set(SERVICES) - ONE_OFF)
+DOCKERFILE = (CHECKOUT / "Dockerfile").read_text().replace("\\\n", " ")
+
+
+def instructions(name: str) -> list[str]:
+    return [line.split(None, 1)[1] for line in DOCKERFILE.splitlines() if line.startswith(f"{name} ")]
+
+
+def seconds(text: str) -> int:
+    match = re.fullmatch(r"(\d+)s", text)
+    assert match is not None, text
+    return int(match[1])
+
+
+def environment(service: str) -> dict[str, str]:
+    """What Compose puts in, with nothing set on the host."""
+    return {
+        name: re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", str(value))
+        for name, value in SERVICES[service]["environment"].items()
+    }
+
+
+def test_compose_1_and_2_both_know_every_key_at_the_top() -> None:
+    assert {key for key in COMPOSE if not key.startswith("x-")} == {"services", "networks", "volumes", "secrets"}
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_process_of_ours_can_write_nowhere_and_become_nobody_else(name: str) -> None:
+    service = SERVICES[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert "cap_add" not in service
+    assert "privileged" not in service
+    assert "user" not in service
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert [mount.split(":")[0] for mount in service["tmpfs"]] == ["/tmp"]  # noqa: S108 - a mount
+
+
+@pytest.mark.parametrize("name", sorted(SERVICES))
+def test_every_service_has_limits_and_keeps_its_logs_small(name: str) -> None:
+    service = SERVICES[name]
+    assert re.fullmatch(r"\d+[mg]", service["mem_limit"])
+    assert service["cpus"] > 0
+    assert service["pids_limit"] > 0
+    assert "max-size" in service["logging"]["options"]
+
+
+@pytest.mark.parametrize("name", LASTING)
+def test_every_service_that_lasts_is_watched_and_started_again(name: str) -> None:
+    service = SERVICES[name]
+    assert service["restart"] == "unless-stopped"
+    assert service["healthcheck"]["test"][0] in ("CMD", "CMD-SHELL")
+
+
+def test_what_is_run_once_is_not_run_again() -> None:
+    assert {name for name, service in SERVICES.items() if service["restart"] == "no"} == ONE_OFF
+    assert {"demo", "cli"} == {name for name in ONE_OFF if "profiles" in SERVICES[name]}
+
+
+@pytest.mark.parametrize("name", sorted(SERVICES))
+def test_no_secret_is_in_a_services_environment_and_each_that_is_named_is_mounted(name: str) -> None:
+    service = SERVICES[name]
+    values = service.get("environment", {})
+    secret = re.compile(r"SECRET|PASSWORD|TOKEN(?!_URL)|KEYS|CLIENT_ID|DATABASE_URL")
+    assert [variable for variable in values if secret.search(variable) and not variable.endswith("_FILE")] == []
+    mounted = {f"/run/secrets/{name}" for name in service.get("secrets", [])}
+    assert {
+        path for variable, path in values.items() if variable.endswith("_FILE") and "HEARTBEAT" not in variable
+    } == (mounted)
+    assert set(service.get("secrets", [])) <= set(COMPOSE["secrets"])
+
+
+def test_each_secret_is_a_file_that_make_writes() -> None:
+    paths = {name: secret["file"] for name, secret in COMPOSE["secrets"].items()}
+    assert paths == {name: f"./secrets/{name}" for name in paths}
+
+
+def test_a_key_and_a_client_are_where_they_are_needed_only() -> None:
+    with_keys = {name for name, service in SERVICES.items() if "encryption_keys" in service.get("secrets", [])}
+    assert with_keys == {"web", "worker", "demo", "cli"}
+    assert SERVICES["scheduler"]["secrets"] == ["database_url"]
+
+
+def test_nothing_but_web_and_sandbox_can_be_reached_and_these_from_this_machine_only() -> None:
+    published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
+    assert published == {"web": ["127.0.0.1:8700:8700"], "sandbox": ["127.0.0.1:8799:8799"]}
+    assert COMPOSE["networks"]["data"] == {"internal": True}
+    inside = {name for name, service in SERVICES.items() if service["networks"] == ["data"]}
+    assert inside == {"postgres", "redis", "migrate", "scheduler"}
+
+
+@pytest.mark.parametrize("name", sorted(SERVICES))
+def test_every_image_is_ours_or_has_a_version(name: str) -> None:
+    service = SERVICES[name]
+    if name in OURS:
+        assert service["build"] == "."
+        assert service["image"].startswith("breezesync:")
+    else:
+        assert re.fullmatch(r"[a-z]+:\d+(\.\d+)*", service["image"])
+
+
+def test_the_image_is_not_roots_and_comes_from_a_version() -> None:
+    assert re.fullmatch(r"PYTHON_IMAGE=python:3\.\d+-slim", instructions("ARG")[0])
+    assert DOCKERFILE.rindex("\nUSER 10001:10001\n") > DOCKERFILE.rindex("\nFROM ")
+    assert "--require-hashes" in DOCKERFILE
+
+
+def test_the_image_gets_the_libraries_before_the_code_and_nothing_that_may_be_a_secret() -> None:
+    copied = [line.split()[-2] for line in instructions("COPY")]
+    assert copied == ["requirements.txt", "/opt/breezesync", "config", "models", "scheduler", "worker", "sandbox"]
+    ignored = (CHECKOUT / ".dockerignore").read_text().splitlines()
+    rules = [line for line in ignored if not line.startswith("#")]
+    assert rules[0] == "*"
+    assert {rule[1:] for rule in rules if rule.startswith("!")} == set(copied) - {"/opt/breezesync"}
+    assert "**/.env" in rules
+
+
+def test_web_writes_no_access_log() -> None:
+    assert "command" not in SERVICES["web"]
+    assert "--no-access-log" in instructions("CMD")[-1]
+
+
+def test_a_worker_has_handed_back_its_work_before_docker_loses_patience() -> None:
+    [given] = [option for option in SERVICES["worker"]["command"] if option.startswith("--worker-shutdown-timeout")]
+    patience = seconds(SERVICES["worker"]["stop_grace_period"])
+    assert int(given.split("=")[1]) / 1000 + 5 <= 30 < patience
+
+
+def test_redis_keeps_what_it_was_given_and_says_when_it_can_take_no_more() -> None:
+    command = " ".join(SERVICES["redis"]["command"])
+    assert "--appendonly yes" in command
+    assert "--maxmemory-policy noeviction" in command
+
+
+def test_two_schedulers_are_usual_and_no_service_waits_for_one_that_never_starts() -> None:
+    assert SERVICES["scheduler"]["deploy"]["replicas"] == 2
+    for name, service in SERVICES.items():
+        for needed, how in service.get("depends_on", {}).items():
+            expected = "service_completed_successfully" if needed in ONE_OFF else "service_healthy"
+            assert how == {"condition": expected}, (name, needed)
+            assert "profiles" not in SERVICES[needed]
+
+
+def test_new_tokens_that_wait_for_the_database_outlive_their_container() -> None:
+    [mount] = SERVICES["worker"]["volumes"]
+    volume, path = mount.split(":")
+    assert volume in COMPOSE["volumes"]
+    assert f"SPOOL_DIRECTORY={path}" in DOCKERFILE
+    assert f"-o breezesync -g breezesync {path}" in DOCKERFILE
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory in which `make secrets` was run."""
+    directory = tmp_path_factory.mktemp("fleet")
+    shutil.copy(CHECKOUT / "Makefile", directory)
+    make(directory)
+    return directory
+
+
+def make(directory: Path) -> None:
+    subprocess.run(["make", "-s", "secrets"], cwd=directory, check=True, timeout=60)
+
+
+def held(directory: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in (directory / "secrets").iterdir()}
+
+
+def test_make_writes_every_secret_once_and_for_its_owner_alone(fleet: Path) -> None:
+    before = held(fleet)
+    assert set(before) == set(COMPOSE["secrets"])
+    assert stat.S_IMODE((fleet / "secrets").stat().st_mode) == 0o700
+    assert len({before["postgres_password"], before["connect_secret"], before["operator_token"]}) == 3
+    assert before["postgres_password"] in before["database_url"]
+    assert len(parse_keys(before["encryption_keys"])) == 1
+    make(fleet)
+    assert held(fleet) == before
+
+
+@pytest.mark.parametrize(
+    ("service", "needs"),
+    [("web", ("keys", "clients", "links")), ("worker", ("keys", "clients")), ("scheduler", ()), ("migrate", ())],
+)
+def test_each_process_finds_settings_it_can_start_with(fleet: Path, service: str, needs: Any) -> None:
+    given = {
+        name: value.replace("/run/secrets", str(fleet / "secrets")) for name, value in environment(service).items()
+    }
+    settings = read_settings(given, env_file=None, needs=needs)
+    assert settings.database_url.reveal() == held(fleet)["database_url"]
+    assert settings.sync_interval == Settings().sync_interval
+    assert (settings.heartbeat_file is not None) is (service in ("worker", "scheduler"))
+
+
+def test_the_sandbox_is_on_this_machine_for_the_browser_and_by_name_for_the_processes(fleet: Path) -> None:
+    lines = (CHECKOUT / "docker-compose.sandbox.env").read_text().splitlines()
+    given = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+    settings = read_settings(given, env_file=None, needs=())
+    [provider] = settings.providers
+    assert provider.authorize_url.startswith("http://127.0.0.1:8799/")
+    assert provider.token_url.startswith("http://sandbox:8799/")
+    assert provider.api_url.startswith("http://sandbox:8799/")
+    assert given["COMPOSE_PROFILES"] in SERVICES["sandbox"]["profiles"]
