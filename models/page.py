@@ -1,5 +1,6 @@
 """What an API answer means, and what stands on a page in any of the provider's page formats."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal, cast
@@ -70,9 +71,24 @@ def read_api_answer(answer: HttpAnswer | NoAnswer, paging: Paging, page: int, no
         case 404:
             return Missing()
         case 429:
-            return Throttled(retry_after or timedelta(seconds=60))
+            return Throttled(retry_after or _read_reset(answer.headers, now) or timedelta(seconds=60))
         case status:
             return Failed(f"HTTP {status}", retry_after)
+
+
+def read_remaining(headers: Mapping[str, str]) -> int | None:
+    """How many more requests the provider takes before its window closes (`X-RateLimit-Remaining`), if it says so."""
+    value = headers.get("x-ratelimit-remaining", "").strip()
+    return int(value) if value.isascii() and value.isdigit() and len(value) < 10 else None
+
+
+def _read_reset(headers: Mapping[str, str], now: datetime) -> timedelta | None:
+    """How long until the window closes (`X-RateLimit-Reset`, in seconds since 1970): for a 429 that names no length."""
+    value = headers.get("x-ratelimit-reset", "").strip()
+    if not (value.isascii() and value.isdigit() and len(value) < 12):
+        return None
+    length = timedelta(seconds=int(value)) - timedelta(seconds=now.timestamp())
+    return min(length, timedelta(days=1)) if length > timedelta(0) else None
 
 
 def _read_page(body: dict[str, object] | None, paging: Paging, page: int) -> Page | Failed:

@@ -27,6 +27,7 @@ from models.store.journal import Decision
 from models.vault import Key, Vault, new_key
 from scheduler.sweep import Sweep
 from worker.actors import Flows
+from worker.budget import Budgets
 from worker.callback import Callback
 from worker.client_book import ClientBook
 from worker.disconnect import Disconnect
@@ -232,8 +233,10 @@ def join_house(
     configured = (client,) if configured is None else configured
     queue = ListQueue()
     clients = ClientBook(store, vault, configured)
-    providers = {profile.name: ProviderClient(profile, clock)}
-    parking = Parking(vault, redis or fakeredis.FakeRedis(), spool or Path(mkdtemp()))
+    redis = redis or fakeredis.FakeRedis(server=fakeredis.FakeServer())
+    budgets = Budgets(redis, lambda: clock().timestamp())
+    providers = {profile.name: ProviderClient(profile, clock, budgets)}
+    parking = Parking(vault, redis, spool or Path(mkdtemp()))
     flows = Flows(
         exchange=Exchange(store, vault, clients, providers, parking, queue.send, clock),
         refresh=Refresh(store, vault, clients, providers, parking, queue.send, clock),

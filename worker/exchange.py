@@ -10,11 +10,12 @@ from uuid import uuid4
 import structlog
 
 from models import messages
+from models.account import Account, read_account
 from models.authorization import Authorization, Step, code_lifetime, exchange_lease, give_up_after, open_steps
 from models.connection import Connection, NewPair, Status, authorize
 from models.credential import Credential, token_deadline
 from models.events import AuthorizationFailed, FailureReason
-from models.page import Forbidden, Page, Throttled, Unauthorized
+from models.page import Forbidden, Throttled, Unauthorized
 from models.provider import OAuthClient
 from models.refresh_policy import retry_at
 from models.secrets import Secret
@@ -40,14 +41,6 @@ from worker.parking import Parking, Ticket
 from worker.provider_client import Called, ProviderClient
 
 most_presentations = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Account:
-    """Who the new tokens belong to."""
-
-    id: str
-    email: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +195,7 @@ class Exchange:
         provider = self.providers[granted.provider]
         called = provider.read_account(pair.granted.access_token)
         now = self.now()
-        account = self._read_account(provider, called)
+        account = read_account(provider.provider, called.outcome)
         with self.store.writing() as tx:
             found = tx.authorizations.lock(granted.id)
             if found is None or found.step is not Step.granted:
@@ -274,17 +267,6 @@ class Exchange:
     def _remember_client(self, tx: Transaction, found: Authorization) -> None:
         with suppress(ClientUnknown, VaultError):
             self.clients.remember(tx, self.clients.find_in(tx, found.provider, found.client_id))
-
-    def _read_account(self, provider: ProviderClient, called: Called) -> Account | None:
-        match called.outcome:
-            case Page(elements=(dict() as body, *_)):
-                identity = body.get(provider.provider.account_id)
-                email = body.get(provider.provider.account_email)
-                if isinstance(identity, bool) or not isinstance(identity, int | str) or identity == "":
-                    return None
-                return Account(str(identity), email if isinstance(email, str) else None)
-            case _:
-                return None
 
     def _put_off(self, tx: Transaction, found: Authorization, called: Called, now: datetime) -> None:
         """No account yet. 401 and 403 will not change by waiting; anything else is tried again for a day."""

@@ -14,6 +14,7 @@ from config.settings import Need, Settings, SettingsError, read_settings
 from config.wiring import MessageQueue, build_broker, now, open_redis, open_store, stream_settings
 from models.vault import Vault
 from worker.actors import Flows, declare_actors
+from worker.budget import Budgets
 from worker.callback import Callback, build_app
 from worker.client_book import ClientBook
 from worker.disconnect import Disconnect
@@ -69,7 +70,8 @@ def build_flows(settings: Settings, broker: dramatiq.Broker) -> Flows:
     send = MessageQueue(broker, client).send
     clients = ClientBook(store, vault, settings.clients)
     parking = Parking(vault, client, settings.spool)
-    providers = {provider.name: ProviderClient(provider, now) for provider in settings.providers}
+    budgets = Budgets(client)
+    providers = {provider.name: ProviderClient(provider, now, budgets) for provider in settings.providers}
     return Flows(
         exchange=Exchange(store, vault, clients, providers, parking, send, now),
         refresh=Refresh(store, vault, clients, providers, parking, send, now),

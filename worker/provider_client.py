@@ -13,11 +13,14 @@ from urllib.parse import parse_qsl, quote_plus
 
 import httpx
 
+from models.account import read_account
+from models.budget import Wait
 from models.credential import token_deadline
-from models.page import ApiOutcome, read_api_answer
+from models.page import ApiOutcome, Throttled, read_api_answer, read_remaining
 from models.provider import OAuthClient, Provider, Resource
 from models.secrets import Secret
 from models.token_response import GrantType, HttpAnswer, NoAnswer, TokenOutcome, read_token_answer
+from worker.budget import Budgets
 
 api_deadline = timedelta(seconds=30)
 largest_token_answer = 1 << 20
@@ -31,21 +34,29 @@ class SendingTooLate(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Called:
-    """An API call's outcome, with what the request log keeps of it; status 0 where no answer came."""
+    """An API call's outcome, with what the request log keeps of it; status 0 where no answer came.
+
+    `remaining` is how many more requests the provider says it takes.
+    """
 
     outcome: ApiOutcome
     at: datetime
     path: str
     status: int
     duration_ms: int
+    remaining: int | None = None
 
 
 @dataclass(slots=True)
 class ProviderClient:
-    """Speaks to one provider. Each thread has an `httpx.Client` of its own; all share one SSL context."""
+    """Speaks to one provider. Each thread has an `httpx.Client` of its own; all share one SSL context.
+
+    No API call leaves that the account's budget does not know of.
+    """
 
     provider: Provider
     now: Callable[[], datetime]
+    budgets: Budgets
     ssl_context: ssl.SSLContext = field(default_factory=httpx.create_ssl_context)
     token_deadline: timedelta = token_deadline
     _own: threading.local = field(default_factory=threading.local)
@@ -73,8 +84,35 @@ class ProviderClient:
         answer = self._send_watched(request, send_before=None)
         return isinstance(answer, HttpAnswer) and answer.status == 200
 
-    def read_page(self, resource: Resource, path: str, page: int, access_token: Secret) -> Called:
-        """One page of a resource; never follows a redirect, reads at most 32 MiB in at most 30 s."""
+    def read_page(
+        self, resource: Resource, path: str, page: int, access_token: Secret, account_id: str
+    ) -> Called | Wait:
+        """One page of a resource, if the account's budget has room for it; else how long it has none."""
+        ticket = self.budgets.take(self.provider, account_id)
+        if isinstance(ticket, Wait):
+            return ticket
+        called = self._get(resource, path, page, access_token)
+        self.budgets.settle(ticket, called.remaining)
+        if isinstance(called.outcome, Throttled):
+            self.budgets.pause(self.provider, account_id, called.outcome.retry_after.total_seconds())
+        return called
+
+    def read_account(self, access_token: Secret, account_id: str | None = None) -> Called:
+        """The profile's account resource: who this token is, and a free probe of whether it lives.
+
+        It is counted and never made to wait: a user, or a pair of tokens, waits for it. Without `account_id` it counts
+        for the account that answers.
+        """
+        path = self.provider.account_path
+        called = self._get(Resource(name="account", path=path), path, 1, access_token)
+        account = read_account(self.provider, called.outcome)
+        whose = account_id or (account.id if account is not None else None)
+        if whose is not None:
+            self.budgets.count(self.provider, whose, called.remaining)
+        return called
+
+    def _get(self, resource: Resource, path: str, page: int, access_token: Secret) -> Called:
+        """A GET that follows no redirect and reads at most 32 MiB in at most 30 s."""
         params = dict(parse_qsl(resource.query)) | ({"page": str(page)} if resource.paging != "none" else {})
         request = httpx.Request(
             "GET",
@@ -85,14 +123,10 @@ class ProviderClient:
         )
         at, started = self.now(), monotonic()
         answer = self._send(self._client(), request, largest_page, started + api_deadline.total_seconds())
-        status = answer.status if isinstance(answer, HttpAnswer) else 0
+        headers, status = (answer.headers, answer.status) if isinstance(answer, HttpAnswer) else ({}, 0)
         duration_ms = round((monotonic() - started) * 1000)
-        return Called(read_api_answer(answer, resource.paging, page, self.now()), at, path, status, duration_ms)
-
-    def read_account(self, access_token: Secret) -> Called:
-        """The profile's account resource: who this token is, and a free probe of whether it lives."""
-        account = Resource(name="account", path=self.provider.account_path)
-        return self.read_page(account, account.path, 1, access_token)
+        outcome = read_api_answer(answer, resource.paging, page, self.now())
+        return Called(outcome, at, path, status, duration_ms, read_remaining(headers))
 
     def _request_tokens(
         self, grant: GrantType, client: OAuthClient, fields: Mapping[str, str], send_before: datetime

@@ -190,7 +190,7 @@ class Refresh:
             token = self.vault.open(credential.access_token, Place("credential", connection.id, "access_token"))
         except VaultError:
             return None
-        return self.providers[connection.provider].read_account(token).outcome
+        return self.providers[connection.provider].read_account(token, connection.account_id).outcome
 
     def _present(self, taken: Taken) -> TokenOutcome:
         provider = self.providers[taken.connection.provider]

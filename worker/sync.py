@@ -7,6 +7,7 @@ from typing import assert_never
 from uuid import uuid4
 
 from models import messages
+from models.budget import Wait
 from models.connection import Connection, Status, limit_access, restore_access
 from models.credential import asks_for_refresh
 from models.events import RecordChanged, SyncCompleted, SyncFailed
@@ -104,7 +105,11 @@ class Sync:
         if own.run.place >= len(readings):
             return self._commit(own, None, self._complete)
         reading = readings[own.run.place]
-        called = provider.read_page(reading.resource, reading.path, own.run.page, own.access_token)
+        account_id = own.connection.account_id
+        called = provider.read_page(reading.resource, reading.path, own.run.page, own.access_token, account_id)
+        if isinstance(called, Wait):
+            room_in = timedelta(seconds=called.seconds)
+            return self._commit(own, None, lambda tx, c, r: self._park(tx, c, r, self.now() + room_in))
         match called.outcome:
             case Page() as page:
                 last_of_resource = self._is_last_of_resource(readings, own.run.place)

@@ -1,0 +1,26 @@
+"""Whose account answered: the one answer that names it, read in one place."""
+
+from dataclasses import dataclass
+
+from models.page import ApiOutcome, Page
+from models.provider import Provider
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Who a token belongs to."""
+
+    id: str
+    email: str | None
+
+
+def read_account(provider: Provider, outcome: ApiOutcome) -> Account | None:
+    """The account that the profile's account resource names; None where it names none (a number or a text)."""
+    match outcome:
+        case Page(elements=(dict() as body, *_)):
+            identity, email = body.get(provider.account_id), body.get(provider.account_email)
+            if isinstance(identity, bool) or not isinstance(identity, int | str) or identity == "":
+                return None
+            return Account(str(identity), email if isinstance(email, str) else None)
+        case _:
+            return None

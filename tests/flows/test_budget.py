@@ -1,0 +1,140 @@
+"""An account's budget in a real Valkey: shared by everybody, taught by answers, never a reason to wait for a probe."""
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import pytest
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from models.budget import Wait
+from models.provider import Provider
+from tests.house import House
+from worker.budget import Budgets, Ticket
+
+breeze = Provider(name="breeze", authorize_url="", token_url="", api_url="", api_requests_per_minute=30)
+
+
+def nowhere() -> Redis:
+    """A Redis that is away, and says so at once."""
+    return Redis(host="127.0.0.1", port=1, retry=Retry(NoBackoff(), 0))
+
+
+def test_twenty_workers_take_no_more_than_there_is(redis_url: str) -> None:
+    clients = [Redis.from_url(redis_url, decode_responses=True) for _ in range(20)]
+
+    def take_ten(client: Redis) -> int:
+        return sum(isinstance(Budgets(client).take(breeze, "7"), Ticket) for _ in range(10))
+
+    with ThreadPoolExecutor(20) as workers:
+        taken = sum(workers.map(take_ten, clients))
+    assert taken == 30
+    assert isinstance(Budgets(clients[0]).take(breeze, "8"), Ticket), "another account has a budget of its own"
+    for client in clients:
+        client.close()
+
+
+def test_a_pause_holds_for_everybody_and_outlives_its_key_s_usual_life(redis_url: str) -> None:
+    one, other = (Redis.from_url(redis_url, decode_responses=True) for _ in range(2))
+    Budgets(one).pause(breeze, "7", 600)
+    waiting = Budgets(other).take(breeze, "7")
+    assert isinstance(waiting, Wait)
+    assert 590 < waiting.seconds <= 600
+    assert Budgets(one).redis.ttl("breezesync:budget:breeze:7") > 600
+    one.close()
+    other.close()
+
+
+def test_while_redis_is_away_there_is_no_room_and_a_probe_is_not_held_up() -> None:
+    away = Budgets(nowhere())
+    assert isinstance(away.take(breeze, "7"), Wait)
+    away.count(breeze, "7", 5)
+    away.pause(breeze, "7", 5)
+
+
+@pytest.mark.parametrize("garbage", [b"{}", b"[1]", b"no JSON", b'[[["a"]],1,2,3]'])
+def test_a_budget_that_nobody_can_read_is_begun_anew(redis_url: str, garbage: bytes) -> None:
+    with Redis.from_url(redis_url, decode_responses=True) as client:
+        client.set("breezesync:budget:breeze:7", garbage)
+        assert isinstance(Budgets(client).take(breeze, "7"), Ticket)
+
+
+def asked(house: House, account: int) -> int:
+    """How often the provider was asked for this account."""
+    return sum(house.control.counters(tokens=False)["api_requests"].get(str(account), {}).values())
+
+
+def refused(house: House) -> int:
+    totals = house.control.counters(tokens=False)["totals"]
+    return sum(statuses.get("429", 0) for statuses in totals.values())
+
+
+def test_two_users_of_one_account_share_its_budget(house: House) -> None:
+    house.connect("ada", 3)
+    house.connect("grace", 3)
+    house.work()
+    assert asked(house, 3) <= 60
+    assert refused(house) == 0
+
+
+def test_what_another_app_of_the_user_draws_is_left_to_it(house: House) -> None:
+    token = house.control.personal_token(3)
+    house.connect("linus", 3)
+    with httpx.Client(trust_env=False, headers={"Authorization": f"Bearer {token}"}) as other:
+        for _ in range(30):
+            assert other.get(f"{house.provider.url}/api/me", headers={"Accept": "application/json"}).status_code == 200
+    house.work()
+    assert refused(house) == 0
+    assert asked(house, 3) == 60, "and the rest is used"
+
+
+retry_forms: dict[str, dict[str, Any]] = {"seconds": {"retry_after": 300}, "none": {}}
+
+
+@pytest.mark.parametrize("form", retry_forms)
+def test_a_429_stops_every_connection_of_that_account_until_its_time(house: House, form: str) -> None:
+    first, second = house.connect("ada", 1), house.connect("grace", 1)
+    house.control.inject("api", status=429, **retry_forms[form])
+    house.flows.sync(first.id)
+    before = asked(house, 1)
+    house.work()
+    house.sweep()
+    assert asked(house, 1) == before
+    assert house.types().count("sync.completed") == 0
+    house.turn(seconds=retry_forms[form].get("retry_after", 60) + 2)
+    house.sweep()
+    assert [len(house.told("sync.completed", c.id)) for c in (first, second)] == [1, 1]
+
+
+def test_a_redis_emptied_in_the_middle_is_taught_again_by_the_next_answer(house: House) -> None:
+    house.connect("linus", 3)
+    house.control.reset_counters()
+    house.flows.sync.providers["breezedoc"].budgets.redis.flushall()
+    house.work()
+    assert refused(house) == 0
+
+
+def test_without_redis_nothing_is_read_and_the_run_waits_as_a_row(house: House) -> None:
+    connection = house.connect("ada", 1)
+    client = house.flows.sync.providers["breezedoc"]
+    shared, before = client.budgets, asked(house, 1)
+    client.budgets = Budgets(nowhere())
+    house.work()
+    assert asked(house, 1) == before
+    with house.store.reading() as tx:
+        run = tx.runs.running(connection.id)
+    assert run is not None
+    assert run.resume_at is not None
+    client.budgets = shared
+    house.clock.turn(timedelta(seconds=6))
+    house.sweep()
+    assert house.types().count("sync.completed") == 1
+
+
+def test_connecting_is_not_held_up_by_an_empty_budget(house: House) -> None:
+    client = house.flows.exchange.providers["breezedoc"]
+    client.budgets.pause(house.profile, "1", 300)
+    assert house.connect("ada", 1).status == "active"
