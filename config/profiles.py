@@ -22,7 +22,9 @@ _path = r"(/([A-Za-z0-9._~-]+|\{team\}))+"
 _scope = r"[!#-\[\]-~]+( [!#-\[\]-~]+)*"
 
 _tables = {"resources": Resource, "views": View, "columns": Column}
-_scalars = tuple(field.name for field in fields(Provider) if field.name not in ("name", *_tables))
+_scalars = tuple(
+    field.name for field in fields(Provider) if field.name not in ("name", "api_url_alternatives", *_tables)
+)
 _urls = ("authorize_url", "token_url", "api_url", "revoke_url", "issuer")
 _scopes = ("scope", "refresh_scope")
 _rates = ("token_requests_per_minute", "api_requests_per_minute")
@@ -87,7 +89,15 @@ def build_provider(provider: str, source: str, written: Mapping[str, object], ov
     problems += [f"{variables.get(where, f'{source}: {where}')}: {what}" for where, what in faults]
     if problems:
         raise ProfileError(problems)
-    return replace(built, api_url=built.api_url.rstrip("/"))
+    api_url = built.api_url.rstrip("/")
+    return replace(built, api_url=api_url, api_url_alternatives=_find_alternatives(api_url, written, built))
+
+
+def _find_alternatives(api_url: str, written: Mapping[str, object], built: Provider) -> tuple[str, ...]:
+    """The other bases of the profile; none where the API in use is not one of them, because a live token that is meant
+    for it must not reach another host."""
+    known = [url.rstrip("/") for url in (str(written.get("api_url", "")), *built.api_url_alternatives)]
+    return tuple(dict.fromkeys(url for url in known if url != api_url)) if api_url in known else ()
 
 
 def find_faults(provider: Provider) -> Iterator[tuple[str, str]]:
@@ -106,6 +116,9 @@ def _find_endpoint_faults(provider: Provider) -> Iterator[tuple[str, str]]:
         url = getattr(provider, field)
         if (url or field not in _off_when_empty) and (origin_of(url) is None or "#" in url):
             yield field, "expected an http(s) URL without user information and fragment"
+    for url in provider.api_url_alternatives:
+        if origin_of(url) is None or "#" in url or "?" in url:
+            yield "api_url_alternatives", "expected http(s) URLs without user information, query and fragment"
     if "?" in provider.api_url:
         yield "api_url", "expected a URL without a query"
     for field in _scopes:

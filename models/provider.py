@@ -64,6 +64,7 @@ class Provider:
     is none, an empty
     `refresh_scope` that none is sent. `refresh_reuse` says what a refresh token presented again does:
     nothing, the end of its family, or nothing within `grace_seconds` and the end of its family after.
+    `api_url_alternatives` are other places where the same API is said to be: they are asked only on an operator's word.
     `account_path`, `account_id` and `account_email` say which answer, and which of its fields, name the account.
     """
 
@@ -86,6 +87,7 @@ class Provider:
     account_path: str = "/me"
     account_id: str = "id"
     account_email: str = "email"
+    api_url_alternatives: tuple[str, ...] = ()
     resources: tuple[Resource, ...] = ()
     views: tuple[View, ...] = ()
 

@@ -2,7 +2,7 @@
 
 import typer
 
-from worker.commands import connections, dead_letters, events, keys, links, setup, status
+from worker.commands import connections, dead_letters, doctor, events, keys, links, setup, status
 
 
 def build_app() -> typer.Typer:
@@ -17,6 +17,7 @@ def build_app() -> typer.Typer:
     app.command()(setup.init)
     app.command()(setup.migrate)
     app.command()(setup.run)
+    app.command()(doctor.doctor)
     app.command("connect-link")(links.connect_link)
     app.command()(connections.connections)
     app.command()(connections.explain)

@@ -76,6 +76,12 @@ class ProviderClient:
         fields = {"refresh_token": refresh_token.reveal()} | ({"scope": scope} if scope else {})
         return self._request_tokens("refresh_token", client, fields, send_before)
 
+    def ask_for_nothing(self, client: OAuthClient) -> HttpAnswer | NoAnswer:
+        """A refresh without a token to refresh: it spends nothing, and its refusal tells whether the client is good."""
+        body = {"grant_type": "refresh_token", "refresh_token": ""}
+        request = self._post(self.provider.token_url, client, body, as_json=self.provider.token_body == "json")  # noqa: S105
+        return self._send_watched(request, send_before=None)
+
     def revoke(self, client: OAuthClient, token: Secret) -> bool:
         """RFC 7009 §2.1; False where the provider has no endpoint or did not confirm."""
         if not self.provider.revoke_url:

@@ -1,6 +1,6 @@
 """Figures over the whole database, for `status`, metrics and the operator."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 from sqlalchemy import Connection as SqlConnection
 from sqlalchemy import func, inspect, select, text
@@ -23,6 +23,14 @@ class Overview:
             return None
         revision: str | None = self.sql.execute(text("SELECT version_num FROM alembic_version")).scalar()
         return revision
+
+    def time(self) -> datetime:
+        """What the database's clock says; SQLite's is ours."""
+        if self.sql.dialect.name == "sqlite":
+            now: str = self.sql.execute(text("SELECT strftime('%Y-%m-%dT%H:%M:%f', 'now')")).scalar_one()
+            return datetime.fromisoformat(now).replace(tzinfo=UTC)
+        at: datetime = self.sql.execute(text("SELECT clock_timestamp()")).scalar_one()
+        return at
 
     def connections_by_status(self) -> dict[str, int]:
         query = select(connections.c.status, func.count()).group_by(connections.c.status)

@@ -228,3 +228,23 @@ def test_the_working_directory_goes_before_the_package(monkeypatch, tmp_path):
     )
     monkeypatch.chdir(tmp_path)
     assert breezedoc().api_url == "https://o.example/api"
+
+
+@pytest.mark.parametrize(
+    ("override", "alternatives"),
+    [
+        (None, ("https://other.example/api",)),
+        ("https://o.example/api/", ("https://other.example/api",)),
+        ("https://other.example/api", ("https://o.example/api",)),
+        ("http://127.0.0.1:8799/api", ()),
+    ],
+)
+def test_alternatives_belong_to_the_profiles_own_bases(override, alternatives):
+    written = minimal | {"api_url_alternatives": ["https://other.example/api/"]}
+    overrides = {} if override is None else {"OTHER_API_URL": override}
+    assert build_provider("other", "other.toml", written, overrides).api_url_alternatives == alternatives
+
+
+def test_an_alternative_that_is_no_url_is_refused():
+    [problem] = problems({"api_url_alternatives": ["ftp://o.example"]})
+    assert problem.startswith("other.toml: api_url_alternatives: expected http(s) URLs")
