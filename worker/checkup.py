@@ -30,6 +30,7 @@ from models.store.journal import Request
 from models.store.seals import fields
 from models.store.transaction import StoreUnavailable
 from models.vault import Key, Place, Vault, VaultError
+from worker.budget import Budgets
 from worker.provider_client import Called, ProviderClient
 
 patience = timedelta(seconds=10)
@@ -61,11 +62,12 @@ class Checkup:
             yield self._look_at_keys(Vault(self.keys))
         if usable:
             yield self._look_at_clock("the database", self._ask_database_time)
-        yield from self._look_at_redis()
+        queue = list(self._look_at_redis())
+        yield from queue
         for client in self.clients:
             yield from self._look_at_token_endpoint(client, usable)
         for provider in self.providers:
-            yield self._look_at_api(provider, usable)
+            yield self._look_at_api(provider, usable and queue[0].state == "ok")
 
     def _look_at_database(self) -> Finding:
         try:
@@ -136,7 +138,9 @@ class Checkup:
                 yield Finding("token endpoint", "warn", "the fleet may not ask just now", remedy)
                 return
         before = self.now()
-        answer = ProviderClient(profile, self.now, token_deadline=patience).ask_for_nothing(client)
+        answer = ProviderClient(profile, self.now, Budgets(self.client), token_deadline=patience).ask_for_nothing(
+            client
+        )
         after = self.now()
         yield judge_token_endpoint(client, profile.token_url, answer, after)
         theirs = read_date(answer)
@@ -144,12 +148,14 @@ class Checkup:
             middle = theirs + second / 2
             yield judge_clock(profile.name, middle, before + (after - before) / 2, second / 2 + (after - before) / 2)
 
-    def _look_at_api(self, provider: Provider, has_database: bool) -> Finding:
-        """Asks every base for the account: with a connection's live token, or with none where there is no such."""
+    def _look_at_api(self, provider: Provider, is_up: bool) -> Finding:
+        """Asks every base for the account: with a connection's live token where log and budget can count the request,
+        else with none."""
         urls = (provider.api_url, *provider.api_url_alternatives)
-        readers = {url: ProviderClient(replace(provider, api_url=url), self.now) for url in urls}
+        budgets = Budgets(self.client)
+        readers = {url: ProviderClient(replace(provider, api_url=url), self.now, budgets) for url in urls}
         try:
-            for connection_id, token in self._find_live_tokens(provider) if has_database else ():
+            for connection_id, token in self._find_live_tokens(provider) if is_up else ():
                 bases = [Base(url, self._ask(reader, token, connection_id)) for url, reader in readers.items()]
                 if any(isinstance(base.outcome, Page | Forbidden) for base in bases) or not any(
                     isinstance(base.outcome, Unauthorized) for base in bases
