@@ -51,7 +51,7 @@ def house() -> Iterator[House]:
     broker.emit_after("process_boot")
     names = {"exchange", "refresh", "sync", "sync_user", "disconnect", "publish"}
     flows = {name: Recorded() for name in names}
-    declare_actors(broker, Flows(**flows))  # type: ignore[arg-type]
+    declare_actors(broker, Flows(**flows, take_in=None))  # type: ignore[arg-type]
     for actor in broker.actors.values():
         actor.options |= {"min_backoff": 1, "max_backoff": 1}
     worker = Worker(broker, worker_timeout=50, worker_threads=2)
@@ -73,7 +73,7 @@ every_message = {
 
 def test_every_message_has_one_actor_and_every_actor_a_message() -> None:
     broker = StubBroker()
-    declare_actors(broker, Flows(**dict.fromkeys(every_message)))  # type: ignore[arg-type]
+    declare_actors(broker, Flows(**dict.fromkeys(every_message), take_in=None))  # type: ignore[arg-type]
     assert {name: actor.queue_name for name, actor in broker.actors.items()} == QUEUES
     assert {message.actor for message in every_message.values()} == set(QUEUES)
 
