@@ -41,18 +41,29 @@ KEEPER = 'read -r _; kill -KILL -- -"$1"'
 
 
 class Program:
-    """One process with the processes it starts, as a group in a session of its own; what it says goes to `log`."""
+    """One process with the processes it starts, as a group in a session of its own; what it says goes to `log`.
 
-    def __init__(self, name: str, arguments: Sequence[str], environment: Mapping[str, str], directory: Path) -> None:
+    It is a Python module, or what `command` says; `output` is a file descriptor for what it prints, instead of `log`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        directory: Path,
+        command: Sequence[str] = (sys.executable, "-m"),
+        output: int | None = None,
+    ) -> None:
         self.name = name
         self.log = directory / f"{name}.log"
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", *arguments],
+                [*command, *arguments],
                 cwd=directory,
                 env=environment,
                 stdin=subprocess.DEVNULL,
-                stdout=log,
+                stdout=log if output is None else output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )

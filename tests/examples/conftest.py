@@ -1,0 +1,67 @@
+"""The fleet that the examples run beside, and the ways to start them."""
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.examples.consumers import Language
+from tests.processes import CHECKOUT, Fleet, running_fleet
+from tests.servers import Valkey, running_valkey
+
+NODE_EXAMPLE = CHECKOUT / "docs/examples/node"
+NO_NETWORK = ("ENOTFOUND", "EAI_AGAIN", "ECONNREFUSED", "ECONNRESET", "ETIMEDOUT", "ENETUNREACH", "ERR_SOCKET_TIMEOUT")
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """A fleet with a Valkey that may be emptied and restarted."""
+
+    fleet: Fleet
+    valkey: Valkey
+
+
+@pytest.fixture(scope="module")
+def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
+    directory: Path = tmp_path_factory.mktemp("consumers")
+    with (
+        running_valkey() as valkey,
+        running_fleet(f"sqlite:///{directory}/breezesync.db", valkey.url, directory) as fleet,
+    ):
+        yield Ground(fleet, valkey)
+
+
+@pytest.fixture(params=["python", "node"])
+def language(request: pytest.FixtureRequest) -> Language:
+    """Each of the stand-alone consumers; the one in Node where there is Node."""
+    if request.param == "python":
+        return Language.python()
+    return Language.node(request.getfixturevalue("node"))
+
+
+@pytest.fixture(scope="session")
+def node() -> str:
+    """The path of Node, once the example's packages are installed; they stay for the next time."""
+    node, npm = shutil.which("node"), shutil.which("npm")
+    if node is None or npm is None:
+        pytest.skip("no Node on this machine: the consumer in Node needs node 20 or newer, and npm")
+    wanted, found = NODE_EXAMPLE / "package.json", NODE_EXAMPLE / "node_modules/.package-lock.json"
+    if not found.exists() or found.stat().st_mtime < wanted.stat().st_mtime:
+        install(npm)
+    return node
+
+
+def install(npm: str) -> None:
+    done = subprocess.run(
+        [npm, "install", "--no-package-lock", "--ignore-scripts", "--no-audit", "--no-fund"],
+        cwd=NODE_EXAMPLE,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0 and any(word in done.stderr for word in NO_NETWORK):
+        pytest.skip("the npm registry can't be reached: the consumer in Node needs its packages")
+    assert done.returncode == 0, done.stderr

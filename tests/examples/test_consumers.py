@@ -1,0 +1,164 @@
+"""The consumers in Python and in Node, against real events: dead consumers, repeats, gaps, and a Redis that forgets."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from subprocess import run
+from sys import executable
+from typing import Any
+
+import pytest
+import redis
+
+from tests.examples.conftest import Ground
+from tests.examples.consumers import Consumers, Language, drain, ids, printed, read_lines
+from tests.processes import Fleet, Listener, Program
+
+EVENTS, RECORDS = Listener.streams
+A_PAGE = 4096
+"""The smallest pipe there is: it takes a few events, and then whoever prints waits."""
+
+
+@pytest.fixture
+def consumers(ground: Ground, language: Language, tmp_path: Path) -> Iterator[Consumers]:
+    """None yet, and streams that hold nothing of other tests."""
+    ground.valkey.flush()
+    found = Consumers(language, ground.fleet.redis_url, tmp_path)
+    yield found
+    found.kill()
+
+
+@pytest.fixture
+def client(ground: Ground) -> Iterator[Any]:
+    with redis.Redis.from_url(ground.fleet.redis_url, decode_responses=True) as opened:
+        yield opened
+
+
+@pytest.fixture
+def listener(consumers: Consumers, ground: Ground) -> Iterator[Listener]:
+    """Hears all that is said, whatever the consumers hear."""
+    opened = Listener(ground.fleet.redis_url)
+    yield opened
+    opened.close()
+
+
+def connect(fleet: Fleet, listener: Listener, name: str, documents: int = 3) -> str:
+    """A connection whose first sync is heard."""
+    connection = fleet.connect(name, fleet.control.add_user(name, documents=documents))
+    fleet.has_synced(listener, connection)
+    return connection
+
+
+def sync(fleet: Fleet, listener: Listener, connection: str) -> None:
+    """One more sync, heard."""
+    before = len(listener.about(connection, "sync.completed"))
+    fleet.ask("sync_connection", "sync", connection_id=connection)
+    fleet.has_synced(listener, connection, before + 1)
+
+
+def heard(listener: Listener, connection: str) -> set[str]:
+    return {event.id for event in listener.about(connection)}
+
+
+def pending(client: Any) -> int:
+    return sum(
+        group["pending"] for key in (EVENTS, RECORDS) if client.exists(key) for group in client.xinfo_groups(key)
+    )
+
+
+def has_printed(fleet: Fleet, program: Program, connection: str, wanted: set[str]) -> None:
+    fleet.wait_until(lambda: set(ids(printed(program), connection)) >= wanted, f"{program.name} has heard everything")
+
+
+def test_what_a_dead_consumer_held_another_one_handles(
+    ground: Ground, consumers: Consumers, client: Any, listener: Listener
+) -> None:
+    fleet = ground.fleet
+    connection = connect(fleet, listener, "lise", documents=30)
+    reading, writing = os.pipe()
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, A_PAGE)
+    first = consumers.start(output=writing)
+    os.close(writing)
+    fleet.wait_until(lambda: pending(client) > 0, "the first consumer has read more than it can print")
+    first.kill()
+    before = ids(read_lines(drain(reading)), connection)
+    assert pending(client) > 0
+    second = consumers.start()
+    everything = heard(listener, connection)
+    has_printed(fleet, second, connection, everything - set(before))
+    fleet.wait_until(lambda: pending(client) == 0, "everything is acknowledged")
+    second.stop()
+    after = ids(printed(second), connection)
+    # The one event in whose middle the first died may have been printed by both: a printed line can't be taken back.
+    assert len(set(before) & set(after)) <= 1
+    assert sorted({*before, *after}) == sorted(everything)
+    assert (len(before), len(after)) == (len(set(before)), len(set(after)))
+
+
+def test_an_event_that_comes_twice_is_handled_once(
+    ground: Ground, consumers: Consumers, client: Any, listener: Listener
+) -> None:
+    fleet = ground.fleet
+    connection = connect(fleet, listener, "maria")
+    _, fields = client.xrange(RECORDS)[0]
+    client.xadd(RECORDS, fields)
+    first = consumers.start()
+    everything = heard(listener, connection)
+    has_printed(fleet, first, connection, everything)
+    fleet.wait_until(lambda: pending(client) == 0, "everything is acknowledged")
+    client.xadd(RECORDS, fields)
+    sync(fleet, listener, connection)
+    has_printed(fleet, first, connection, heard(listener, connection))
+    first.stop()
+    *told, counts = printed(first)
+    assert sorted(ids(told, connection)) == sorted(heard(listener, connection))
+    assert counts == {"events": len(told), "repeats": 2, "gaps": 0}
+    assert client.xinfo_consumers(EVENTS, "readers") == []
+
+
+def test_a_gap_is_told_until_a_replay_has_filled_it(
+    ground: Ground, consumers: Consumers, client: Any, listener: Listener
+) -> None:
+    fleet, began = ground.fleet, datetime.now(UTC)
+    connection = connect(fleet, listener, "ida")
+    first = consumers.start()
+    has_printed(fleet, first, connection, heard(listener, connection))
+    first.stop()
+    sync(fleet, listener, connection)
+    lost, _ = client.xrevrange(EVENTS, count=1)[0]
+    sync(fleet, listener, connection)
+    client.xdel(EVENTS, lost)
+    second = consumers.start()
+    told = f"missed {EVENTS} of {connection}: 1, ask for a replay"
+    fleet.wait_until(lambda: told in second.log.read_text(), "the gap is told")
+    second.stop()
+    assert printed(second)[-1] == {"events": 1, "repeats": 0, "gaps": 1}
+    replay = [executable, "-m", "worker", "events", "replay", "--since", began.isoformat()]
+    run(replay, cwd=fleet.directory, env=fleet.environment, check=True, capture_output=True)
+    third = consumers.start()
+    fleet.wait_until(lambda: len(ids(printed(third), connection)) == 1, "the missed event is handled")
+    third.stop()
+    *found, counts = printed(third)
+    assert ids(found, connection) == [event.id for event in listener.about(connection, "sync.")][1:2]
+    assert counts["gaps"] == 0
+
+
+def test_an_emptied_and_a_restarted_redis_are_lived_through(
+    ground: Ground, consumers: Consumers, client: Any, listener: Listener
+) -> None:
+    fleet = ground.fleet
+    connection = connect(fleet, listener, "chien-shiung")
+    consumer = consumers.start()
+    has_printed(fleet, consumer, connection, heard(listener, connection))
+    ground.valkey.flush()
+    sync(fleet, listener, connection)
+    has_printed(fleet, consumer, connection, heard(listener, connection))
+    ground.valkey.restart()
+    sync(fleet, listener, connection)
+    has_printed(fleet, consumer, connection, heard(listener, connection))
+    consumer.stop()
+    *told, counts = printed(consumer)
+    assert sorted(ids(told, connection)) == sorted(heard(listener, connection))
+    assert counts["gaps"] == 0
