@@ -7,7 +7,7 @@ COMPOSE = $(shell if docker compose version >/dev/null 2>&1; then echo docker co
 UV = $(shell command -v uv || echo $(BIN)/uv)
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header $(LOCK_FLAGS) pyproject.toml
 
-.PHONY: help install run demo test check format up down demo-compose secrets lock clean
+.PHONY: help install run demo example test check format up down demo-compose secrets lock clean
 
 help: ## Show what there is to type
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ run: $(STAMP) ## Run everything on this machine, with the sandbox as provider; C
 
 demo: $(STAMP) ## Play one user's whole life in under a minute, and see every step happen
 	@exec $(BIN)/python -m sandbox.demo
+
+example: $(STAMP) ## Run the example application beside make run, on port 8701; Ctrl-C stops it
+	@exec $(BIN)/python docs/examples/start.py
 
 test: $(STAMP) ## Run the tests, against real PostgreSQL, Valkey and SQLite
 	$(BIN)/python -m pytest $(ARGS)

@@ -16,6 +16,8 @@ from config.settings import Settings
 state_path = Path("var/run.json")
 sandbox_client_id = "sandbox-client"
 sandbox_client_secret = "sandbox-secret"  # noqa: S105 - the sandbox prints it on its own page
+example_origins = "http://127.0.0.1:8701,http://localhost:8701"
+"""Where the example application listens, beside the sandbox."""
 
 
 class AlreadyRunning(Exception):
@@ -24,12 +26,13 @@ class AlreadyRunning(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Lack:
-    """What nobody has set: keys (and no `.env` to put them into), a Redis, a database, an OAuth client."""
+    """What nobody has set: keys (and no `.env` to put them into), a Redis, a database, an OAuth client, origins."""
 
     keys: bool
     redis: bool
     database: bool
     client: bool
+    origins: bool
 
 
 def find_lack(environ: Mapping[str, str], written: Mapping[str, str], settings: Settings, has_file: bool) -> Lack:
@@ -40,6 +43,7 @@ def find_lack(environ: Mapping[str, str], written: Mapping[str, str], settings: 
         redis="REDIS_URL" not in given,
         database="DATABASE_URL" not in given,
         client=not settings.clients,
+        origins="RETURN_ORIGINS" not in given,
     )
 
 
@@ -92,7 +96,13 @@ def write_state(descriptor: int, state: Mapping[str, Any]) -> None:
 
 
 def running_environment(path: Path = state_path) -> dict[str, str]:
-    """What a `breezesync run` in this directory chose for what nobody had set; empty where none is running.
+    """What a `breezesync run` in this directory chose for what nobody had set; empty where none is running."""
+    chosen = running_state(path).get("chosen")
+    return {str(name): str(value) for name, value in chosen.items()} if isinstance(chosen, dict) else {}
+
+
+def running_state(path: Path = state_path) -> Mapping[str, Any]:
+    """What a `breezesync run` in this directory says of itself, see `worker.run`; empty where none is running.
 
     Its lock tells the living from one that was killed and left its file behind.
     """
@@ -104,9 +114,9 @@ def running_environment(path: Path = state_path) -> dict[str, str]:
         if _is_free(descriptor):
             return {}
         with os.fdopen(os.dup(descriptor), encoding="utf-8") as file:
-            chosen = json.load(file).get("chosen", {})
-        return {str(name): str(value) for name, value in chosen.items()}
-    except (ValueError, AttributeError):
+            state = json.load(file)
+        return state if isinstance(state, dict) else {}
+    except ValueError:
         return {}
     finally:
         os.close(descriptor)

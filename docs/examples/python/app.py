@@ -1,0 +1,141 @@
+"""A small application whose users connect their BreezeDoc accounts: all that breezesync asks of an application.
+
+    uvicorn --app-dir docs/examples/python --factory app:build --port 8701
+
+It knows breezesync by a shared secret, a database and a Redis, and imports nothing of it.
+"""
+
+import asyncio
+import os
+import threading
+import time
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import jwt
+import redis
+from consumer import Consumer, Event
+from sqlalchemy import Connection, create_engine, text
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import FileResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Route
+from starlette.templating import Jinja2Templates
+
+here = Path(__file__).parent
+security_headers = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; connect-src 'self'; style-src 'unsafe-inline'; "
+        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "Referrer-Policy": "no-referrer",
+}
+
+# A type that is not here changes nothing for us: new ones may come at any time.
+states = {
+    "dev.breezesync.connection.authorized": "connected",
+    "dev.breezesync.connection.reauthorization_required": "lost",
+    "dev.breezesync.connection.access_limited": "limited",
+    "dev.breezesync.connection.access_restored": "connected",
+    "dev.breezesync.connection.disconnected": "disconnected",
+}
+account_table = """
+CREATE TABLE IF NOT EXISTS account (connection_id TEXT PRIMARY KEY, user_id TEXT NOT NULL, email TEXT,
+    state TEXT NOT NULL, sequence BIGINT NOT NULL)
+"""
+# An event may be overtaken, where another consumer died with it: then it is older than what we know, and stays out.
+note_state = """
+INSERT INTO account VALUES (:connection_id, :user_id, :email, :state, :sequence)
+ON CONFLICT (connection_id) DO UPDATE
+SET state = excluded.state, email = coalesce(excluded.email, account.email), sequence = excluded.sequence
+WHERE account.sequence < excluded.sequence
+"""
+find_accounts = "SELECT * FROM account WHERE user_id = :user AND state <> 'disconnected' ORDER BY connection_id"
+find_documents = """
+SELECT id, title, recipients, recipients_sent, recipients_completed FROM breezedoc_document
+WHERE user_id = :user ORDER BY id DESC LIMIT 100
+"""
+find_last_sync = "SELECT max(last_synced_at) FROM connection WHERE user_id = :user AND status = 'active'"
+
+
+def note(event: Event, db: Connection) -> None:
+    """What an event changes in our own database, in the transaction that remembers the event."""
+    if state := states.get(event["type"]):
+        data = event["data"]
+        found = {"connection_id": data["connection_id"], "user_id": data["user_id"], "email": data.get("email")}
+        db.execute(text(note_state), {**found, "state": state, "sequence": int(event["sequence"])})
+
+
+def build() -> Starlette:
+    """The application, from its environment. Its tables are in a database of its own; breezesync's is only read."""
+    env = os.environ
+    origin = env.get("APP_URL", "http://127.0.0.1:8701")
+    # Whoever is logged in: your session knows. One user keeps this page short.
+    user = env.get("APP_USER", "demo")
+    own = create_engine(env.get("APP_DATABASE_URL", "sqlite:///example.db"))
+    breezesync = create_engine(env["DATABASE_URL"])
+    commands: Any = redis.Redis.from_url(env["REDIS_URL"])
+    pages = Jinja2Templates(here)
+    with own.begin() as db:
+        db.execute(text(account_table))
+    consumer = Consumer(
+        env["REDIS_URL"],
+        own,
+        [env.get("EVENTS_STREAM", "breezesync:events")],
+        note,
+        group="example-app",
+        claim_after=float(env.get("CLAIM_AFTER", "60")),
+    )
+
+    def home(request: Request) -> Response:
+        with own.connect() as db:
+            accounts = db.execute(text(find_accounts), {"user": user}).all()
+        with breezesync.connect() as db:
+            documents = db.execute(text(find_documents), {"user": user}).all()
+            synced_at = db.execute(text(find_last_sync), {"user": user}).scalar()
+        found = {"accounts": accounts, "documents": documents, "synced_at": synced_at, "query": request.query_params}
+        return pages.TemplateResponse(request, "page.html", found, headers=security_headers)
+
+    def connect(request: Request) -> Response:
+        """Signed when it is clicked, not when it is drawn: a link lives for minutes, and opens once."""
+        now = int(time.time())
+        claims = {"sub": user, "iat": now, "exp": now + 300, "jti": uuid.uuid4().hex, "return_to": f"{origin}/"}
+        if again := request.query_params.get("connection"):
+            claims["connection_id"] = again
+        token = jwt.encode(claims, env["CONNECT_SECRET"], algorithm="HS256")
+        link = f"{env['BREEZESYNC_URL']}/auth/breezedoc?{urlencode({'token': token})}"
+        return RedirectResponse(link, 303, security_headers)
+
+    def sync(request: Request) -> Response:
+        """Asks for news now instead of in a quarter of an hour. Asking twice does no harm."""
+        if request.headers.get("sec-fetch-site", "same-origin") != "same-origin":
+            return PlainTextResponse("Not from another site's page.", 403)
+        commands.xadd(
+            env.get("COMMANDS_STREAM", "breezesync:commands"), {"type": "sync", "user_id": user}, maxlen=10_000
+        )
+        return RedirectResponse("/?asked=1", 303)
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        stop = threading.Event()
+        listening = threading.Thread(target=partial(consumer.run, stop), name="consumer")
+        listening.start()
+        yield
+        stop.set()
+        await asyncio.to_thread(listening.join)
+
+    return Starlette(
+        routes=[
+            Route("/", home),
+            Route("/connect", connect),
+            Route("/sync", sync, methods=["POST"]),
+            Route("/live.js", lambda request: FileResponse(here / "live.js")),
+        ],
+        lifespan=lifespan,
+    )
