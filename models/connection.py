@@ -132,12 +132,12 @@ def revoke(
     return ended, (ReauthorizationRequired(reason, detected_by, connect_path),)
 
 
-def disconnect(connection: Connection, at: datetime, revoked_upstream: bool) -> Transition:
-    """The application let go of the account."""
+def disconnect(connection: Connection, at: datetime, told_later: bool) -> Transition:
+    """The application let go of the account; where the provider has still to be told, the fact waits for its answer."""
     if connection.status is Status.disconnected:
         return connection, ()
     ended = replace(_stop(connection), status=Status.disconnected, problem=None, revoked_at=at, revoked_reason=None)
-    return ended, (ConnectionDisconnected(revoked_upstream),)
+    return ended, () if told_later else (ConnectionDisconnected(revoked_upstream=False),)
 
 
 def limit_access(connection: Connection) -> Transition:

@@ -9,6 +9,7 @@ QUEUES: Final[dict[str, str]] = {
     "sync_connection": "sync",
     "sync_user": "sync",
     "disconnect": "control",
+    "revoke_grant": "control",
     "publish_events": "events",
 }
 
@@ -43,6 +44,10 @@ def sync_user(user_id: str, provider: str | None = None) -> Message:
 
 def disconnect(connection_id: str) -> Message:
     return Message("disconnect", {"connection_id": connection_id})
+
+
+def revoke_grant(revocation_id: str) -> Message:
+    return Message("revoke_grant", {"revocation_id": revocation_id})
 
 
 def publish_events() -> Message:

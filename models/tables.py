@@ -196,6 +196,23 @@ class CredentialRow(Stored, table=True):
     failures: int = 0
 
 
+class RevocationRow(Stored, table=True):
+    """A grant that the provider has still to be told about: its token, sealed, and when it is told next."""
+
+    __tablename__ = "revocation"
+    __table_args__ = (Index("revocation_due", "due_at"), Index("revocation_connection", "connection_id"))
+    id: str = Field(primary_key=True)
+    provider: str
+    client_id: str
+    connection_id: str | None = None
+    token: Sealed = Field(sa_type=SealedText)
+    created_at: datetime = Field(sa_type=UtcTime)
+    due_at: datetime = Field(sa_type=UtcTime)
+    claimed_until: datetime | None = _time()
+    attempts: int = 0
+    tells: bool = False
+
+
 class RecordRow(Stored, table=True):
     """One thing of the user's at the provider, as last read, without what changes on every read."""
 

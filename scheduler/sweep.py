@@ -8,7 +8,7 @@ from typing import Protocol
 from models import messages
 from models.pace import count_free
 from models.store import Store, Transaction
-from models.store.due import disconnects, exchanges, refreshes, syncs
+from models.store.due import disconnects, exchanges, refreshes, revocations, syncs
 
 claim_length = timedelta(seconds=120)
 most_per_sweep = 1000
@@ -43,6 +43,7 @@ class Sweep:
             tx.due.expire_authorizations(now, most_per_sweep)
             until = now + claim_length
             due = [*tx.due.claim(disconnects, now, until, most_per_sweep)]
+            due += tx.due.claim(revocations, now, until, most_per_sweep)
             due += tx.due.claim(exchanges, now, until, most_per_sweep)
             for provider in self.token_requests_per_minute:
                 limit = self._count_refreshes(tx, provider, now)

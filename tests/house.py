@@ -36,6 +36,7 @@ from worker.outbox import PublishEvents
 from worker.parking import Parking
 from worker.provider_client import ProviderClient
 from worker.refresh import Refresh
+from worker.revoke import Revoke
 from worker.sync import Sync
 from worker.sync_user import SyncUser
 from worker.take_in import TakeIn
@@ -138,6 +139,7 @@ class House:
             "refresh_token": self.flows.refresh,
             "sync_connection": self.flows.sync,
             "sync_user": lambda user_id, provider=None: self.flows.sync_user(user_id, provider),
+            "revoke_grant": self.flows.revoke,
             "disconnect": lambda connection_id, erase=False: self.flows.disconnect(connection_id, erase),
         }
         flows[message.actor](**message.kwargs)
@@ -242,7 +244,8 @@ def join_house(
         refresh=Refresh(store, vault, clients, providers, parking, queue.send, clock),
         sync=Sync(store, vault, providers, queue.send, clock, timedelta(minutes=15)),
         sync_user=SyncUser(store, queue.send),
-        disconnect=Disconnect(store, vault, clients, providers, queue.send, clock),
+        disconnect=Disconnect(store, vault, providers, parking, queue.send, clock),
+        revoke=Revoke(store, vault, clients, providers, queue.send, clock),
         take_in=TakeIn(store, vault, clients, parking, queue.send, clock),
         publish=publish,  # type: ignore[arg-type]  # only tests of publishing bring one
     )

@@ -12,6 +12,7 @@ from worker.disconnect import Disconnect
 from worker.exchange import Exchange
 from worker.outbox import PublishEvents
 from worker.refresh import Refresh
+from worker.revoke import Revoke
 from worker.sync import Sync
 from worker.sync_user import SyncUser
 from worker.take_in import TakeIn
@@ -28,6 +29,7 @@ class Flows:
     sync: Sync
     sync_user: SyncUser
     disconnect: Disconnect
+    revoke: Revoke
     publish: PublishEvents
     take_in: TakeIn
 
@@ -50,6 +52,9 @@ def declare_actors(broker: dramatiq.Broker, flows: Flows) -> None:
     def disconnect(connection_id: str, erase: bool = False) -> None:
         flows.disconnect(connection_id, erase)
 
+    def revoke_grant(revocation_id: str) -> None:
+        flows.revoke(revocation_id)
+
     def publish_events() -> None:
         flows.publish()
 
@@ -59,6 +64,7 @@ def declare_actors(broker: dramatiq.Broker, flows: Flows) -> None:
         sync_connection,
         sync_user,
         disconnect,
+        revoke_grant,
         publish_events,
     )
     for actor in actors:

@@ -1,65 +1,82 @@
-"""Letting go of an account: tokens erased at once, revoked upstream where there is an endpoint."""
+"""Letting go of an account: tokens erased at once, the provider told afterwards where it has an endpoint."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from models import messages
-from models.connection import Status, disconnect
+from models.connection import Connection, Status, disconnect
+from models.secrets import Secret
 from models.store import Store, Transaction
-from models.vault import Place, Vault
-from worker.client_book import ClientBook
+from models.vault import Vault
+from worker.letting_go import let_go, open_token
+from worker.parking import Parking, ParkingUnavailable, Ticket
 from worker.provider_client import ProviderClient
 
 
 @dataclass(frozen=True, slots=True)
 class Disconnect:
-    """Asks the provider first, within a deadline; whatever it answers, no token is left here."""
+    """One transaction, whatever provider and Redis do meanwhile: after it no token is left that could be used here.
+
+    `connection.disconnected` says whether the provider was told, so it is part of this transaction only where there is
+    nobody to tell; else the revocation that begins here ends with it.
+    """
 
     store: Store
     vault: Vault
-    clients: ClientBook
     providers: Mapping[str, ProviderClient]
+    parking: Parking
     send: Callable[[messages.Message], None]
     now: Callable[[], datetime]
 
     def __call__(self, connection_id: str, erase: bool = False) -> None:
-        with self.store.reading() as tx:
-            connection, credential = tx.connections.get(connection_id), tx.credentials.get(connection_id)
-        if connection is None:
-            return
-        if connection.status is Status.disconnected:
-            self._erase_more(connection_id, erase)
-            return
-        revoked_upstream = False
-        provider = self.providers.get(connection.provider)
-        token = credential.refresh_token if credential is not None else None
-        if provider is not None and provider.provider.revoke_url and token is not None:
-            client = self.clients.find(connection.provider, connection.client_id)
-            secret = self.vault.open(token, Place("credential", connection.id, "refresh_token"))
-            revoked_upstream = provider.revoke(client, secret)
         with self.store.writing() as tx:
-            found, credential = tx.connections.lock(connection_id), tx.credentials.get(connection_id)
-            if found is None:
+            connection = tx.connections.lock(connection_id)
+            if connection is None:
                 return
-            now = self.now()
-            ended, facts = disconnect(found, now, revoked_upstream)
-            tx.connections.save(ended, found.generation)
-            if credential is not None:
-                tx.credentials.put(replace(credential, access_token=None, refresh_token=None))
-            tx.runs.end(connection_id, "disconnected")
-            tx.outbox.append(found.about, facts, now)
-            tx.journal.decide(connection_id, now, "disconnected", revoked_upstream=revoked_upstream)
-            self._erase(tx, connection_id, erase)
+            wants_erasure = tx.connections.take_disconnect(connection_id) or erase
+            revocation_id = None
+            if connection.status is not Status.disconnected:
+                revocation_id = self._end(tx, connection)
+            if wants_erasure:
+                erased = tx.records.erase(connection_id)
+                tx.journal.decide(connection_id, self.now(), "records.erased", records=erased)
+        self.parking.drop(_ticket(connection))
+        if revocation_id is not None:
+            self.send(messages.revoke_grant(revocation_id))
         self.send(messages.publish_events())
 
-    def _erase_more(self, connection_id: str, erase: bool) -> None:
-        """For one that was disconnected before: its records go where this request, or one still due, asks for it."""
-        with self.store.writing() as tx:
-            found = tx.connections.lock(connection_id)
-            if found is not None and found.status is Status.disconnected:
-                self._erase(tx, connection_id, erase)
+    def _end(self, tx: Transaction, connection: Connection) -> str | None:
+        now = self.now()
+        client = self.providers.get(connection.provider)
+        provider = None if client is None else client.provider
+        token = self._newest_token(tx, connection)
+        revocation_id = let_go(tx, self.vault, provider, connection.client_id, token, now, connection.id, tells=True)
+        ended, facts = disconnect(connection, now, told_later=revocation_id is not None)
+        tx.connections.save(ended, connection.generation)
+        credential = tx.credentials.get(connection.id)
+        if credential is not None:
+            tx.credentials.put(replace(credential, access_token=None, refresh_token=None))
+        tx.runs.end(connection.id, "disconnected")
+        tx.outbox.append(connection.about, facts, now)
+        tx.journal.decide(connection.id, now, "disconnected", provider_to_be_told=revocation_id is not None)
+        return revocation_id
 
-    def _erase(self, tx: Transaction, connection_id: str, erase: bool) -> None:
-        if tx.connections.take_disconnect(connection_id) or erase:
-            tx.journal.decide(connection_id, self.now(), "records.erased", records=tx.records.erase(connection_id))
+    def _newest_token(self, tx: Transaction, connection: Connection) -> Secret | None:
+        """Of a pair that waits to be saved, or of the one that stands; the refresh token ends the most (§2.1)."""
+        try:
+            parked = self.parking.find(_ticket(connection))
+        except ParkingUnavailable:
+            parked = None
+        if parked is not None and parked.granted.refresh_token is not None:
+            return parked.granted.refresh_token
+        credential = tx.credentials.get(connection.id)
+        if credential is None:
+            return None
+        return open_token(self.vault, connection.id, credential.refresh_token, "refresh_token") or open_token(
+            self.vault, connection.id, credential.access_token, "access_token"
+        )
+
+
+def _ticket(connection: Connection) -> Ticket:
+    return Ticket("refresh", connection.id, connection.generation)

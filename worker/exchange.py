@@ -37,6 +37,7 @@ from models.token_response import (
 from models.vault import Vault, VaultError
 from worker.client_book import ClientBook, ClientUnknown
 from worker.holding import hold_exchanged, place_of, seal_token
+from worker.letting_go import let_go, take_back
 from worker.parking import Parking, Ticket
 from worker.provider_client import Called, ProviderClient
 
@@ -204,14 +205,18 @@ class Exchange:
                 self._put_off(tx, found, called, now)
                 return
             connection = self._save_connection(tx, found, account, pair, now)
+            stray = None
+            if connection is None:
+                token = pair.granted.refresh_token or pair.granted.access_token
+                stray = let_go(tx, self.vault, provider.provider, granted.client_id, token, now)
             if connection is not None:
                 call = Request(called.at, connection.id, "GET", called.path, called.status, called.duration_ms)
                 tx.journal.log([call])
         self.parking.drop(Ticket("exchange", granted.id))
         if connection is not None:
             self.send(messages.sync_connection(connection.id))
-        elif pair.granted.refresh_token is not None:
-            provider.revoke(self.clients.find(granted.provider, granted.client_id), pair.granted.refresh_token)
+        if stray is not None:
+            self.send(messages.revoke_grant(stray))
 
     def _save_connection(
         self, tx: Transaction, found: Authorization, account: Account, tokens: TokenPair, now: datetime
@@ -258,6 +263,7 @@ class Exchange:
                 expires_at=pair.expires_at,
             )
         )
+        take_back(tx, held, now)
         tx.outbox.append(held.about, facts, now)
         tx.journal.decide(held.id, now, "authorized", generation=held.generation, authorization_id=found.id)
         ended = _end(found, Step.connected)

@@ -24,6 +24,7 @@ from worker.parking import Parking
 from worker.provider_client import ProviderClient
 from worker.pulse import Pulse, WatchedBroker
 from worker.refresh import Refresh
+from worker.revoke import Revoke
 from worker.sync import Sync
 from worker.sync_user import SyncUser
 from worker.take_in import TakeIn, TakesIn
@@ -77,7 +78,8 @@ def build_flows(settings: Settings, broker: dramatiq.Broker) -> Flows:
         refresh=Refresh(store, vault, clients, providers, parking, send, now),
         sync=Sync(store, vault, providers, send, now, settings.sync_interval),
         sync_user=SyncUser(store, send),
-        disconnect=Disconnect(store, vault, clients, providers, send, now),
+        disconnect=Disconnect(store, vault, providers, parking, send, now),
+        revoke=Revoke(store, vault, clients, providers, send, now),
         take_in=TakeIn(store, vault, clients, parking, send, now),
         publish=PublishEvents(store, client, stream_settings(settings), now),
     )

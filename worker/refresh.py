@@ -33,6 +33,7 @@ from models.token_response import (
 from models.vault import Place, Vault, VaultError
 from worker.client_book import ClientBook, ClientUnknown
 from worker.holding import hold_rotation
+from worker.letting_go import let_go
 from worker.parking import Parking, Ticket
 from worker.provider_client import ProviderClient
 
@@ -215,6 +216,10 @@ class Refresh:
                 return
             if not may_hold(connection, taken.generation) or credential.presented_generation != taken.generation:
                 tx.journal.decide(connection.id, now, "refresh.superseded", generation=taken.generation)
+                if isinstance(outcome, TokensGranted) and connection.status is Status.disconnected:
+                    provider = self.providers[connection.provider].provider
+                    token = outcome.refresh_token or outcome.access_token
+                    let_go(tx, self.vault, provider, connection.client_id, token, now, connection.id)
                 return
             match outcome:
                 case TokensGranted():

@@ -10,7 +10,7 @@ from sqlalchemy import Connection as SqlConnection
 
 from models import messages
 from models.store.rows import table_of
-from models.tables import AuthorizationRow, ConnectionRow
+from models.tables import AuthorizationRow, ConnectionRow, RevocationRow
 
 connections = table_of(ConnectionRow)
 authorizations = table_of(AuthorizationRow)
@@ -32,7 +32,13 @@ syncs = Kind(connections, connections.c.sync_due_at, connections.c.sync_claimed_
 disconnects = Kind(
     connections, connections.c.disconnect_due_at, connections.c.disconnect_claimed_until, messages.disconnect
 )
-kinds = (exchanges, refreshes, syncs, disconnects)
+revocations = Kind(
+    table_of(RevocationRow),
+    table_of(RevocationRow).c.due_at,
+    table_of(RevocationRow).c.claimed_until,
+    messages.revoke_grant,
+)
+kinds = (exchanges, refreshes, syncs, disconnects, revocations)
 
 
 class Due:

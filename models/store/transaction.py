@@ -24,6 +24,7 @@ from models.store.outbox import Outbox
 from models.store.overview import Overview
 from models.store.paces import Paces
 from models.store.records import Records
+from models.store.revocations import Revocations
 from models.store.runs import Runs
 from models.store.seals import Seals
 
@@ -87,6 +88,10 @@ class Transaction:
     @cached_property
     def records(self) -> Records:
         return Records(self.sql)
+
+    @cached_property
+    def revocations(self) -> Revocations:
+        return Revocations(self.sql)
 
     @cached_property
     def runs(self) -> Runs:

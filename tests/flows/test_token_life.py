@@ -462,6 +462,7 @@ def test_a_stray_grant_of_another_account_is_revoked_where_there_is_an_endpoint(
     client.provider = replace(client.provider, revoke_url=f"{house.provider.url}/oauth/revoke")
     authorization_id = house.consent("ada", 2, connection_id=connection.id)
     house.flows.exchange(authorization_id)
+    house.work()
     live = house.control.counters()["live"]
     assert live.get("2", {"refresh_tokens": 0})["refresh_tokens"] == 0
     assert live["1"]["refresh_tokens"] == 1

@@ -45,7 +45,7 @@ active = replace(
 )
 revoked = revoke(active, "access_revoked", "api", now, "/auth/breezedoc")[0]
 lost = revoke(active, "rotation_lost", "refresh", now, "/auth/breezedoc")[0]
-disconnected = disconnect(active, now, False)[0]
+disconnected = disconnect(active, now, told_later=False)[0]
 pair = NewPair(now + hour, year, "read write")
 
 
@@ -116,7 +116,7 @@ holders = {
     "refused": (replace(revoked, revoked_reason="refresh_rejected"), 3, False),
     "expired": (replace(revoked, revoked_reason="refresh_expired"), 3, False),
     "disconnected": (disconnected, 3, False),
-    "disconnected after it was lost": (disconnect(lost, now, False)[0], 3, False),
+    "disconnected after it was lost": (disconnect(lost, now, told_later=False)[0], 3, False),
 }
 
 
@@ -154,11 +154,12 @@ def test_what_was_disconnected_is_not_revoked_any_more() -> None:
 
 @pytest.mark.parametrize("before", [active, revoked], ids=["active", "revoked"])
 def test_a_disconnect_stops_all_work_and_is_told_once(before: Connection) -> None:
-    once, facts = disconnect(before, now + hour, revoked_upstream=True)
+    once, facts = disconnect(before, now + hour, told_later=False)
     assert (once.status, once.revoked_at, once.revoked_reason) == (Status.disconnected, now + hour, None)
     assert (once.refresh_due_at, once.sync_due_at, once.sync_requested) == (None, None, False)
-    assert facts == (ConnectionDisconnected(True),)
-    assert disconnect(once, now + 2 * hour, revoked_upstream=False) == (once, ())
+    assert facts == (ConnectionDisconnected(False),)
+    assert disconnect(before, now + hour, told_later=True) == (once, ())
+    assert disconnect(once, now + 2 * hour, told_later=False) == (once, ())
 
 
 def test_a_missing_plan_is_told_once_and_so_is_its_return() -> None:

@@ -12,6 +12,7 @@ each = {
     "sync_user": (messages.sync_user("ada"), "sync", {"user_id": "ada"}),
     "sync_user at one provider": (messages.sync_user("ada", "p"), "sync", {"user_id": "ada", "provider": "p"}),
     "disconnect": (messages.disconnect("c1"), "control", {"connection_id": "c1"}),
+    "revoke_grant": (messages.revoke_grant("r1"), "control", {"revocation_id": "r1"}),
     "publish_events": (messages.publish_events(), "events", {}),
 }
 

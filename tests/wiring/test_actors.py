@@ -49,7 +49,7 @@ class House:
 def house() -> Iterator[House]:
     broker = StubBroker(middleware=[Retries()])
     broker.emit_after("process_boot")
-    names = {"exchange", "refresh", "sync", "sync_user", "disconnect", "publish"}
+    names = {"exchange", "refresh", "sync", "sync_user", "disconnect", "revoke", "publish"}
     flows = {name: Recorded() for name in names}
     declare_actors(broker, Flows(**flows, take_in=None))  # type: ignore[arg-type]
     for actor in broker.actors.values():
@@ -67,6 +67,7 @@ every_message = {
     "sync": messages.sync_connection("c1"),
     "sync_user": messages.sync_user("ada", "breezedoc"),
     "disconnect": messages.disconnect("c1"),
+    "revoke": messages.revoke_grant("r1"),
     "publish": messages.publish_events(),
 }
 

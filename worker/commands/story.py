@@ -27,6 +27,8 @@ meanings = {
     "access.refused": "the API refused the current access token; a refresh will tell why",
     "sync.failed": "a reading was given up",
     "disconnected": "disconnected, tokens erased",
+    "revoked.upstream": "the provider confirmed that the grant has ended",
+    "revoked.upstream_unconfirmed": "the provider never confirmed that the grant has ended; it was asked for a day",
     "records.erased": "its records were erased",
 }
 

@@ -202,6 +202,23 @@ def upgrade() -> None:
     op.create_index("request_log_connection", "request_log", ["connection_id", "at"], unique=False)
 
     op.create_table(
+        "revocation",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("provider", sa.Text(), nullable=False),
+        sa.Column("client_id", sa.Text(), nullable=False),
+        sa.Column("connection_id", sa.Text(), nullable=True),
+        sa.Column("token", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("due_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("claimed_until", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("tells", sa.Boolean(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index("revocation_connection", "revocation", ["connection_id"], unique=False)
+    op.create_index("revocation_due", "revocation", ["due_at"], unique=False)
+
+    op.create_table(
         "credential",
         sa.Column("connection_id", sa.Text(), nullable=False),
         sa.Column("access_token", sa.Text(), nullable=True),

@@ -1,0 +1,225 @@
+"""Old dies: tokens gone in one transaction, the grant ended at the provider however often that takes, and told once."""
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from models import messages
+from models.connection import Connection
+from models.revocation import give_up_after
+from models.store import Store
+from models.token_pair import TokenPair
+from models.token_response import TokensGranted
+from tests.house import House
+from worker.parking import Ticket
+from worker.refresh import Taken
+
+
+def with_endpoint(house: House) -> House:
+    """The provider has a revocation endpoint, and the profile names it."""
+    house.control.set(revocation_endpoint=True)
+    client = house.flows.exchange.providers["breezedoc"]
+    client.provider = replace(client.provider, revoke_url=f"{house.provider.url}/oauth/revoke")
+    return house
+
+
+def is_unheard(house: House) -> None:
+    """From now on the provider's endpoint answers 404, as if it were away."""
+    house.control.set(revocation_endpoint=False)
+
+
+def live(house: House, account: int = 1) -> int:
+    counted: Any = house.control.counters()["live"]
+    return int(counted.get(str(account), {"refresh_tokens": 0})["refresh_tokens"])
+
+
+def waiting(store: Store) -> int:
+    with store.reading() as tx:
+        return int(tx.sql.execute(text("SELECT count(*) FROM revocation")).scalar_one())
+
+
+def told(house: House) -> list[bool]:
+    return [event["revoked_upstream"] for event in house.told("connection.disconnected")]
+
+
+def connected(house: House) -> Connection:
+    connection = house.connect("ada", 1)
+    house.work()
+    return connection
+
+
+def refreshing(house: House) -> tuple[Connection, Taken, TokensGranted]:
+    """A connection whose refresh is under way: the provider has answered, nothing is saved yet."""
+    connection = connected(house)
+    house.make_refresh_due(connection.id)
+    house.sweep()
+    house.make_refresh_due(connection.id)
+    taken = house.flows.refresh._take(connection.id)
+    assert taken is not None
+    outcome = house.flows.refresh._present(taken)
+    assert isinstance(outcome, TokensGranted)
+    return house.connection(connection.id), taken, outcome
+
+
+def test_without_an_endpoint_the_tokens_go_and_it_is_told_at_once(house: House) -> None:
+    connection = connected(house)
+    house.flows.disconnect(connection.id)
+    credential = house.credential(connection.id)
+    assert (credential.access_token, credential.refresh_token) == (None, None)
+    assert (house.connection(connection.id).status, told(house), waiting(house.store)) == ("disconnected", [False], 0)
+
+
+def test_with_an_endpoint_the_tokens_go_first_and_the_provider_is_told_next(house: House) -> None:
+    connection = connected(with_endpoint(house))
+    house.flows.disconnect(connection.id)
+    credential = house.credential(connection.id)
+    assert (credential.access_token, credential.refresh_token) == (None, None)
+    assert (house.connection(connection.id).status, told(house), live(house)) == ("disconnected", [], 1)
+    house.work()
+    assert (told(house), live(house), waiting(house.store)) == ([True], 0, 0)
+
+
+def test_a_token_on_its_way_out_is_sealed_and_opens_nowhere_else(house: House) -> None:
+    connection = connected(with_endpoint(house))
+    is_unheard(house)
+    house.flows.disconnect(connection.id)
+    with house.store.reading() as tx:
+        [row] = tx.revocations.of(connection.id)
+        [stored] = tx.sql.execute(text("SELECT token FROM revocation")).scalars()
+    assert stored.startswith("v1.k1.")
+    assert row.token.text == stored
+
+
+def test_a_provider_that_is_away_is_told_when_it_is_back(house: House) -> None:
+    connection = connected(with_endpoint(house))
+    is_unheard(house)
+    house.flows.disconnect(connection.id)
+    for _ in range(3):
+        house.sweep()
+        house.turn(minutes=6)
+    assert (told(house), waiting(house.store)) == ([], 1)
+    house.control.set(revocation_endpoint=True)
+    house.turn(hours=1)
+    house.sweep()
+    assert (told(house), live(house), waiting(house.store)) == ([True], 0, 0)
+
+
+def test_a_provider_that_never_answers_is_given_up_and_the_event_says_so(house: House) -> None:
+    connection = connected(with_endpoint(house))
+    is_unheard(house)
+    house.flows.disconnect(connection.id)
+    house.sweep()
+    house.turn(seconds=give_up_after.total_seconds())
+    house.sweep()
+    house.turn(hours=3)
+    house.sweep()
+    assert (told(house), waiting(house.store)) == ([False], 0)
+    assert house.decisions(connection.id)[-1].verb == "revoked.upstream_unconfirmed"
+
+
+def test_a_worker_that_dies_between_the_request_and_the_row_leaves_it_to_the_next(house: House) -> None:
+    connection = connected(with_endpoint(house))
+    house.flows.disconnect(connection.id)
+    with house.store.reading() as tx:
+        [row] = tx.revocations.of(connection.id)
+    house.queue.held.clear()
+    taken = replace(row, attempts=1, due_at=house.clock() + timedelta(seconds=30))
+    with house.store.writing() as tx:
+        tx.revocations.save(taken)
+    assert house.flows.revoke._ask(taken)
+    house.turn(minutes=1)
+    house.sweep()
+    assert (told(house), waiting(house.store)) == ([True], 0)
+
+
+def test_a_disconnect_sent_again_changes_nothing(house: House) -> None:
+    connection = connected(with_endpoint(house))
+    for _ in range(3):
+        house.flows.disconnect(connection.id)
+        house.queue.send(messages.disconnect(connection.id))
+    house.work()
+    assert (told(house), live(house)) == ([True], 0)
+
+
+def test_a_request_is_due_until_it_is_carried_out_even_if_its_message_is_lost(house: House) -> None:
+    connection = connected(house)
+    with house.store.writing() as tx:
+        tx.connections.request_disconnect(connection.id, house.clock(), erase=True)
+    house.sweep()
+    with house.store.reading() as tx:
+        assert tx.records.count(connection.id) == {}
+    assert house.connection(connection.id).status == "disconnected"
+    assert house.sweep() == 0 or told(house) == [False]
+
+
+def test_erasing_may_be_asked_for_afterwards(house: House) -> None:
+    connection = connected(house)
+    house.flows.disconnect(connection.id)
+    house.flows.disconnect(connection.id, erase=True)
+    with house.store.reading() as tx:
+        assert tx.records.count(connection.id) == {}
+    assert told(house) == [False]
+
+
+def test_authorizing_again_tells_the_disconnect_first_and_spares_the_new_grant(house: House) -> None:
+    connection = connected(with_endpoint(house))
+    is_unheard(house)
+    house.flows.disconnect(connection.id)
+    house.work()
+    again = house.connect("ada", 1)
+    house.control.set(revocation_endpoint=True)
+    house.turn(hours=2)
+    house.sweep()
+    types = [kind for kind in house.types() if kind.startswith("connection.")]
+    assert again.id == connection.id
+    assert types == ["connection.authorized", "connection.disconnected", "connection.authorized"]
+    assert house.connection(connection.id).status == "active"
+    assert waiting(house.store) == 0
+    assert live(house) >= 1
+
+
+def test_a_pair_won_while_its_connection_was_let_go_is_ended_at_the_provider_too(house: House) -> None:
+    connection, taken, outcome = refreshing(with_endpoint(house))
+    is_unheard(house)
+    house.flows.disconnect(connection.id)
+    house.flows.refresh._save(taken, outcome)
+    house.control.set(revocation_endpoint=True)
+    house.turn(minutes=2)
+    house.sweep()
+    assert (house.connection(connection.id).status, live(house), waiting(house.store)) == ("disconnected", 0, 0)
+    assert told(house) == [True]
+
+
+def test_a_parked_pair_is_what_the_provider_is_told_to_end_and_is_parked_no_longer(house: House) -> None:
+    connection, _, outcome = refreshing(with_endpoint(house))
+    ticket = Ticket("refresh", connection.id, connection.generation)
+    parking = house.flows.disconnect.parking
+    parking.park(ticket, TokenPair(outcome, house.clock()))
+    house.flows.disconnect(connection.id)
+    house.work()
+    assert parking.find(ticket) is None
+    assert (live(house), told(house)) == (0, [True])
+
+
+@pytest.mark.parametrize("status", ["revoked"])
+def test_a_revoked_connection_has_nothing_left_to_tell_the_provider(house: House, status: str) -> None:
+    connection = connected(with_endpoint(house))
+    house.control.revoke_user(1)
+    house.make_refresh_due(connection.id)
+    house.flows.refresh(connection.id)
+    assert house.connection(connection.id).status == status
+    house.flows.disconnect(connection.id)
+    house.work()
+    assert (house.connection(connection.id).status, told(house), waiting(house.store)) == ("disconnected", [False], 0)
+
+
+def test_a_token_that_can_not_be_opened_keeps_nobody_from_letting_go(house: House) -> None:
+    connection = connected(with_endpoint(house))
+    with house.store.writing() as tx:
+        tx.sql.execute(text("UPDATE credential SET refresh_token = 'v1.k1.AAAA', access_token = 'v1.gone.AAAA'"))
+    house.flows.disconnect(connection.id)
+    house.work()
+    assert (house.connection(connection.id).status, told(house)) == ("disconnected", [False])

@@ -1,0 +1,62 @@
+"""Telling a provider that a grant has ended (RFC 7009): tried until it confirms, or for a day."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from models import messages
+from models.events import ConnectionDisconnected
+from models.revocation import Revocation, begin_attempt, is_over
+from models.store import Store, Transaction
+from models.vault import Vault, VaultError
+from worker.client_book import ClientBook, ClientUnknown
+from worker.letting_go import place_of_token
+from worker.provider_client import ProviderClient
+
+
+@dataclass(frozen=True, slots=True)
+class Revoke:
+    """One attempt. What fails comes back by its due time; asking twice does no harm (RFC 7009 §2.2)."""
+
+    store: Store
+    vault: Vault
+    clients: ClientBook
+    providers: Mapping[str, ProviderClient]
+    send: Callable[[messages.Message], None]
+    now: Callable[[], datetime]
+
+    def __call__(self, revocation_id: str) -> None:
+        with self.store.writing() as tx:
+            found = tx.revocations.lock(revocation_id)
+            taken = None if found is None else begin_attempt(found, self.now())
+            if taken is None:
+                return
+            tx.revocations.save(taken)
+        confirmed = self._ask(taken)
+        if not confirmed and not is_over(taken, self.now()):
+            return
+        with self.store.writing() as tx:
+            self._end(tx, taken, confirmed)
+        self.send(messages.publish_events())
+
+    def _ask(self, taken: Revocation) -> bool:
+        provider = self.providers.get(taken.provider)
+        if provider is None:
+            return False
+        try:
+            client = self.clients.find(taken.provider, taken.client_id)
+            token = self.vault.open(taken.token, place_of_token(taken.id))
+        except (ClientUnknown, VaultError):
+            return False
+        return provider.revoke(client, token)
+
+    def _end(self, tx: Transaction, taken: Revocation, confirmed: bool) -> None:
+        """The token goes; the connection it belonged to says how its disconnect ended, and only once."""
+        connection = None if taken.connection_id is None else tx.connections.lock(taken.connection_id)
+        if not tx.revocations.end(taken.id) or connection is None:
+            return
+        now = self.now()
+        if taken.tells:
+            tx.outbox.append(connection.about, [ConnectionDisconnected(revoked_upstream=confirmed)], now)
+        verb = "revoked.upstream" if confirmed else "revoked.upstream_unconfirmed"
+        tx.journal.decide(connection.id, now, verb, attempts=taken.attempts)
