@@ -17,7 +17,7 @@ longest_seconds = int(longest_life.total_seconds())
 
 @plainly
 def connect_link(
-    user: Annotated[str, typer.Argument(help="The application's id of the user.")],
+    user: Annotated[str, typer.Argument(metavar="USER", help="The application's id of the user.")],
     provider: Annotated[str | None, typer.Option(help="The provider; by default the first in PROVIDERS.")] = None,
     return_to: Annotated[
         str | None, typer.Option(help="Where the browser goes in the end; see RETURN_ORIGINS.")

@@ -88,14 +88,21 @@ def say_rich(*parts: Any) -> None:
 
 def screen() -> Console:
     """Standard output; in a pipe, wide enough that nothing is cut."""
-    return Console(highlight=False, soft_wrap=not sys.stdout.isatty(), width=None if sys.stdout.isatty() else 160)
+    return Console(highlight=False, soft_wrap=not sys.stdout.isatty(), width=None if sys.stdout.isatty() else 2000)
 
 
 def tabulate(head: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
-    """A table without lines around it; None shows as nothing, a time to the second in UTC."""
+    """A table without lines around it; None shows as nothing, a time to the second in UTC.
+
+    The first column is never cut, however narrow the terminal: it holds what an operator types into the next command.
+    """
+    texts = [[to_text(value) for value in row] for row in rows]
     table = Table(*head, box=None, pad_edge=False, header_style="bold")
-    for row in rows:
-        table.add_row(*(escape(to_text(value)) for value in row))
+    for texts_of_row in texts:
+        table.add_row(*map(escape, texts_of_row))
+    if table.columns:
+        table.columns[0].no_wrap = True
+        table.columns[0].min_width = max(len(row[0]) for row in texts) if texts else None
     return table
 
 

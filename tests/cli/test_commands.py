@@ -1,0 +1,261 @@
+"""What each command does to real parts, and what it says with `--json`."""
+
+import json
+from datetime import UTC, datetime
+
+import dramatiq
+import pytest
+from sqlalchemy import text
+
+from config.settings import read_settings
+from config.wiring import build_broker
+from models.connect_link import read_link
+from models.vault import new_key
+from tests.cli.conftest import Desk
+from tests.house import link_secret
+
+
+def queued(desk: Desk, queue: str) -> list[tuple[str, dict[str, str]]]:
+    """The messages that wait in a queue: actor and keyword arguments."""
+    ids = desk.redis.lrange(f"dramatiq:{queue}", 0, -1)
+    texts = desk.redis.hmget(f"dramatiq:{queue}.msgs", ids) if ids else []
+    messages = [json.loads(each) for each in texts]
+    return [(message["actor_name"], message["kwargs"]) for message in messages]
+
+
+def bury(desk: Desk, actor: str = "sync_connection", queue: str = "sync", **kwargs: str) -> str:
+    """A message that failed for good, as Dramatiq leaves it behind; its id."""
+    message = dramatiq.Message(queue_name=queue, actor_name=actor, args=(), kwargs=kwargs, options={})
+    broker = build_broker(read_settings())
+    broker.declare_queue(queue)
+    broker.enqueue(message)
+    consumer = broker.consume(queue, timeout=100)
+    consumer.nack(next(consumer))
+    consumer.close()
+    broker.close()
+    return message.message_id
+
+
+def test_init_writes_keys_once_and_never_again(desk: Desk) -> None:
+    for name in ("ENCRYPTION_KEYS", "CONNECT_SECRET"):
+        desk.monkeypatch.delenv(name)
+    told = desk.read("init")
+    written = (desk.directory / ".env").read_text()
+    assert told == {
+        "path": str(desk.directory / ".env"),
+        "variables": ["CONNECT_SECRET", "ENCRYPTION_KEYS", "OPERATOR_TOKEN"],
+    }
+    assert (desk.directory / ".env").stat().st_mode & 0o777 == 0o600
+    again = desk.type("init")
+    assert (again.exit_code, again.stderr) == (1, ".env is there already and stays as it is: move it away first.\n")
+    assert (desk.directory / ".env").read_text() == written
+    assert desk.type("keys", "status").exit_code == 0
+
+
+def test_init_says_where_it_may_not_write(desk: Desk) -> None:
+    (desk.directory / "gone").mkdir()
+    desk.monkeypatch.chdir(desk.directory / "gone")
+    (desk.directory / "gone").rmdir()
+    result = desk.type("init")
+    assert (result.exit_code, result.stderr) == (1, ".env can't be written: No such file or directory.\n")
+
+
+def test_migrate_twice_is_once(desk: Desk) -> None:
+    desk.set(DATABASE_URL=f"sqlite:///{desk.directory}/new.db")
+    first, second = desk.read("migrate"), desk.read("migrate")
+    assert first == second == {"database": f"sqlite:///{desk.directory}/new.db", "revision": first["revision"]}
+    assert desk.read("connections") == []
+
+
+def test_a_link_says_what_was_asked_for(desk: Desk) -> None:
+    connection = desk.house.connect("ada", 1)
+    options = ["--return-to", "https://app.example/x", "--ttl", "60", "--connection", connection.id]
+    told = desk.read("connect-link", "ada", *options, "--team", "7", "--team", "8")
+    assert (told["user_id"], told["expires_in"]) == ("ada", 60)
+    address, token = told["url"].split("?token=")
+    assert address == desk.environment["BREEZEDOC_REDIRECT_URI"].removesuffix("/callback")
+    link = read_link(token, [link_secret], datetime.now(UTC), {"https://app.example"})
+    assert (link.user_id, link.return_to, link.team_ids) == ("ada", "https://app.example/x", (7, 8))
+    assert (link.connection_id, (link.expires_at - link.issued_at).seconds) == (connection.id, 60)
+    assert desk.type("connect-link", "ada").stdout.startswith(f"{address}?token=")
+
+
+def test_connections_are_listed_and_narrowed_down(either_desk: Desk) -> None:
+    desk = either_desk
+    ada, grace = desk.house.connect("ada", 1), desk.house.connect("grace", 2)
+    desk.house.flows.disconnect(grace.id)
+    assert [found["id"] for found in desk.read("connections")] == [ada.id, grace.id]
+    assert [found["id"] for found in desk.read("connections", "--user", "grace")] == [grace.id]
+    assert [found["id"] for found in desk.read("connections", "--status", "active")] == [ada.id]
+    assert desk.read("connections", "--provider", "other") == []
+    found = desk.read("connections", "--user", "ada")[0]
+    assert (found["status"], found["generation"], found["account_id"]) == ("active", 1, "1")
+    assert datetime.fromisoformat(found["expires_at"]).tzinfo is not None
+    assert "token" not in json.dumps(found)
+    first, second = desk.type("connections").stdout.splitlines()[1:]
+    assert first.split()[:5] == [ada.id, "ada", "breezedoc", "ada@example.com", "active"]
+    assert second.split()[:5] == [grace.id, "grace", "breezedoc", "grace@example.com", "disconnected"]
+
+
+def test_a_connection_explains_itself(either_desk: Desk) -> None:
+    desk = either_desk
+    connection = desk.house.connect("ada", 1)
+    desk.house.work()
+    told = desk.read("explain", connection.id)
+    assert told["connection"]["id"] == connection.id
+    assert told["state"] == "active"
+    assert [decision["verb"] for decision in told["decisions"]] == ["authorized"]
+    assert told["records"]["document"] == 12
+    assert len(told["next"]) == 2
+    desk.house.control.revoke_user(1)
+    desk.house.make_refresh_due(connection.id)
+    desk.house.flows.refresh(connection.id)
+    told = desk.read("explain", connection.id)
+    assert told["state"].startswith("revoked: ")
+    assert told["next"][0].endswith(f"connect-link ada --provider breezedoc --connection {connection.id}")
+    assert "the token endpoint refuses the grant" in desk.type("explain", connection.id).stdout
+
+
+@pytest.mark.parametrize(
+    ("command", "queue", "actor"),
+    [
+        ("sync", "sync", "sync_connection"),
+        ("refresh", "refresh", "refresh_token"),
+        ("disconnect", "control", "disconnect"),
+    ],
+)
+def test_a_command_about_a_connection_becomes_a_message(desk: Desk, command: str, queue: str, actor: str) -> None:
+    connection = desk.house.connect("ada", 1)
+    assert desk.read(command, connection.id) == [{"command": command, "connection_id": connection.id}]
+    assert queued(desk, queue) == [(actor, {"connection_id": connection.id})]
+    assert desk.read(command, "--user", "ada", "--provider", "breezedoc") == desk.read(command, "--user", "ada")
+    assert len(queued(desk, queue)) == 3
+
+
+@pytest.mark.parametrize("command", ["sync", "refresh"])
+def test_what_can_not_be_used_is_refused_with_its_reason(desk: Desk, command: str) -> None:
+    connection = desk.house.connect("ada", 1)
+    desk.house.flows.disconnect(connection.id)
+    result = desk.type(command, connection.id)
+    assert result.exit_code == 1
+    assert f"{connection.id} is disconnected by this side" in result.stderr
+    assert desk.redis.dbsize() == 0
+
+
+def test_events_are_read_by_type_and_from_one_on(either_desk: Desk) -> None:
+    desk = either_desk
+    connection = desk.house.connect("ada", 1)
+    desk.house.work()
+    lines = [json.loads(line) for line in desk.type("events", "--json").stdout.splitlines()]
+    assert len(lines) == 20
+    assert {line["specversion"] for line in lines} == {"1.0"}
+    [authorized] = desk.type("events", "--json", "--type", "connection.authorized").stdout.splitlines()
+    told = json.loads(authorized)
+    assert told["subject"] == connection.id
+    after = desk.type("events", "--json", "--since", told["id"]).stdout.splitlines()
+    assert len(after) == len(desk.house.told()) - 1
+    assert "connection.authorized" in desk.type("events", "--type", "connection.authorized").stdout
+
+
+def test_replay_sends_events_once_more_with_their_ids(either_desk: Desk) -> None:
+    desk = either_desk
+    desk.house.connect("ada", 1)
+    with desk.house.store.writing() as tx:
+        positions = [position for position, _ in tx.outbox.read()]
+        tx.outbox.mark_published(positions, desk.house.clock())
+    assert desk.read("status")["events"]["unpublished"] == 0
+    told = desk.read("events", "replay", "--since", "1h")
+    assert told["events"] == len(positions) == 1
+    assert desk.read("status")["events"]["unpublished"] == 1
+    assert ("publish_events", {}) in queued(desk, "events")
+    assert desk.read("events", "replay", "--since", "2100-01-01T00:00:00Z")["events"] == 0
+
+
+def test_dead_letters_are_listed_retried_and_dropped(desk: Desk) -> None:
+    first, second = bury(desk, connection_id="c1"), bury(desk, connection_id="c2")
+    listed = desk.read("dead-letters")
+    assert [(letter["id"], letter["actor"], letter["kwargs"]) for letter in listed] == [
+        (first, "sync_connection", {"connection_id": "c1"}),
+        (second, "sync_connection", {"connection_id": "c2"}),
+    ]
+    assert desk.read("dead-letters", "retry", first) == {"sent": [first]}
+    assert queued(desk, "sync") == [("sync_connection", {"connection_id": "c1"})]
+    assert desk.read("dead-letters", "drop", second) == {"dropped": [second]}
+    assert desk.read("dead-letters") == []
+    assert desk.type("dead-letters").stdout == "There are none.\n"
+    assert desk.type("dead-letters", "retry", first).exit_code == 3
+
+
+def test_all_dead_letters_but_those_that_no_actor_takes_are_retried(desk: Desk) -> None:
+    good, unknown = bury(desk, connection_id="c1"), bury(desk, actor="make_coffee")
+    result = desk.type("dead-letters", "retry", "--all")
+    assert (result.exit_code, result.stdout) == (1, "1 sent once more.\n")
+    assert unknown in result.stderr
+    assert [letter["id"] for letter in desk.read("dead-letters")] == [unknown]
+    assert queued(desk, "sync") == [("sync_connection", {"connection_id": "c1"})]
+    assert good not in result.output
+
+
+def test_a_dead_letter_that_can_not_be_read_is_listed_and_can_be_dropped(desk: Desk) -> None:
+    desk.redis.zadd("dramatiq:sync.XQ", {"broken": 1_800_000_000_000})
+    desk.redis.hset("dramatiq:sync.XQ.msgs", "broken", "no JSON")
+    [letter] = desk.read("dead-letters")
+    assert (letter["id"], letter["error"]) == ("broken", "the message can't be read")
+    assert desk.type("dead-letters", "retry", "--all").exit_code == 1
+    assert desk.read("dead-letters", "drop", "broken") == {"dropped": ["broken"]}
+
+
+def test_keys_tell_what_they_seal_and_rotate_seals_it_anew(either_desk: Desk) -> None:
+    desk = either_desk
+    desk.house.connect("ada", 1)
+    desk.house.connect("grace", 2)
+    before = desk.read("keys", "status")
+    assert (before["sealing"], before["idle"]) == ("k1", [])
+    assert before["sealed"]["credential.refresh_token"] == {"k1": 2}
+    desk.set(ENCRYPTION_KEYS=f"{new_key('k2').line().reveal()},{desk.environment['ENCRYPTION_KEYS']}")
+    count = sum(by_key["k1"] for by_key in before["sealed"].values())
+    assert desk.read("keys", "rotate") == {"key": "k2", "resealed": count, "unopened": {}}
+    assert desk.read("keys", "rotate") == {"key": "k2", "resealed": 0, "unopened": {}}
+    after = desk.read("keys", "status")
+    assert after["idle"] == ["k1"]
+    assert after["sealed"] == {name: {"k2": by_key["k1"]} for name, by_key in before["sealed"].items()}
+
+
+def test_keys_that_are_missing_are_named(desk: Desk) -> None:
+    desk.house.connect("ada", 1)
+    desk.set(ENCRYPTION_KEYS=new_key("k2").line().reveal())
+    result = desk.type("keys", "status")
+    assert result.exit_code == 1
+    assert "Sealed with keys that are not set: k1." in result.stderr
+    rotated = desk.type("keys", "rotate")
+    assert rotated.exit_code == 1
+    assert "can't be opened and stay as they are" in rotated.stderr
+    assert desk.read("keys", "status", code=1)["sealed"]["credential.refresh_token"] == {"k1": 1}
+
+
+def test_one_secret_that_does_not_open_does_not_keep_the_others_from_being_sealed(desk: Desk) -> None:
+    ada, grace = desk.house.connect("ada", 1), desk.house.connect("grace", 2)
+    with desk.house.store.writing() as tx:
+        broken = "UPDATE credential SET access_token = refresh_token WHERE connection_id = :id"
+        tx.sql.execute(text(broken), {"id": ada.id})
+    desk.set(ENCRYPTION_KEYS=f"{new_key('k2').line().reveal()},{desk.environment['ENCRYPTION_KEYS']}")
+    told = desk.read("keys", "rotate", code=1)
+    assert list(told["unopened"]) == [f"credential.access_token of {ada.id}"]
+    assert desk.read("keys", "status")["sealed"]["credential.access_token"] == {"k1": 1, "k2": 1}
+    assert grace.id not in json.dumps(told)
+
+
+def test_status_counts_what_there_is(either_desk: Desk) -> None:
+    desk = either_desk
+    connection = desk.house.connect("ada", 1)
+    desk.read("sync", connection.id)
+    bury(desk, actor="make_coffee")
+    told = desk.read("status")
+    assert told["connections"] == {"active": 1}
+    assert told["due"] == {"refreshes": 0, "syncs": 1, "exchanges": 0}
+    assert (told["events"]["unpublished"], told["rejected_clients"]) == (1, [])
+    assert (told["queues"]["sync"]["waiting"], told["queues"]["sync"]["dead"]) == (1, 1)
+    assert set(told["queues"]) == {"exchange", "refresh", "sync", "control", "events"}
+    shown = desk.type("status").stdout
+    assert "1 active" in shown
+    assert "1 syncs" in shown

@@ -1,0 +1,196 @@
+"""What an operator's mistake is answered with: a line on stderr that helps, an exit code, never a traceback."""
+
+import pytest
+
+from tests.cli.conftest import Desk
+
+COMMANDS = [
+    ("init",),
+    ("migrate",),
+    ("run",),
+    ("doctor",),
+    ("connect-link",),
+    ("connections",),
+    ("explain",),
+    ("sync",),
+    ("refresh",),
+    ("disconnect",),
+    ("events",),
+    ("events", "replay"),
+    ("dead-letters",),
+    ("dead-letters", "retry"),
+    ("dead-letters", "drop"),
+    ("keys", "status"),
+    ("keys", "rotate"),
+    ("status",),
+]
+NEEDING_DATABASE = [
+    ("connections",),
+    ("explain", "c1"),
+    ("sync", "c1"),
+    ("refresh", "c1"),
+    ("disconnect", "c1"),
+    ("events",),
+    ("events", "replay", "--since", "1h"),
+    ("keys", "status"),
+    ("keys", "rotate"),
+    ("status",),
+]
+NEEDING_REDIS = [
+    ("dead-letters",),
+    ("dead-letters", "retry", "--all"),
+    ("dead-letters", "drop", "m1"),
+    ("events", "replay", "--since", "1h"),
+    ("status",),
+]
+
+
+def called(words: tuple[str, ...]) -> str:
+    return " ".join(words)
+
+
+@pytest.mark.parametrize("words", [(), *COMMANDS, ("keys",)], ids=called)
+def test_every_command_explains_itself(desk: Desk, words: tuple[str, ...]) -> None:
+    result = desk.type(*words, "--help")
+    assert result.exit_code == 0
+    assert "Usage: breezesync" in result.stdout
+    assert words in ((), ("keys",)) or "--json" in result.stdout
+
+
+def test_every_command_there_is_stands_in_the_overview(desk: Desk) -> None:
+    overview = desk.type("--help").stdout
+    assert all(words[0] in overview for words in COMMANDS)
+    assert desk.type().output.strip() == overview.strip()
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("nonsense",), "No such command 'nonsense'"),
+        (("connections", "--nonsense"), "No such option"),
+        (("connections", "--status", "dead"), "Invalid value for '--status'"),
+        (("connect-link",), "Missing argument 'USER'"),
+        (("connect-link", "ada", "--ttl", "901"), "Invalid value for '--ttl'"),
+        (("connect-link", "ada", "--ttl", "0"), "Invalid value for '--ttl'"),
+        (("connect-link", "ada", "--ttl", "soon"), "Invalid value for '--ttl'"),
+        (("connect-link", "ada", "--team", "red"), "Invalid value for '--team'"),
+        (("explain",), "Missing argument 'CONNECTION'"),
+        (("sync",), "Name either a CONNECTION or --user."),
+        (("refresh",), "Name either a CONNECTION or --user."),
+        (("disconnect",), "Name either a CONNECTION or --user."),
+        (("sync", "c1", "--user", "ada"), "Name either a CONNECTION or --user."),
+        (("sync", "c1", "--provider", "breezedoc"), "--provider goes with --user."),
+        (("events", "--type", "record.eaten"), "There is no event type record.eaten"),
+        (("events", "replay"), "Missing option '--since'"),
+        (("events", "replay", "--since", "yesterday"), "--since yesterday is no time"),
+        (("events", "replay", "--since", "2026-13-01"), "--since 2026-13-01 is no time"),
+        (("dead-letters", "retry"), "Name either an ID or --all."),
+        (("dead-letters", "retry", "m1", "--all"), "Name either an ID or --all."),
+        (("dead-letters", "drop"), "Missing argument 'ID'"),
+        (("keys",), "Usage: breezesync keys"),
+        (("keys", "rotate", "--batch", "0"), "Invalid value for '--batch'"),
+        (("run", "--port", "0"), "Invalid value for '--port'"),
+        (("run", "--port", "65536"), "Invalid value for '--port'"),
+        (("run", "--workers", "0"), "Invalid value for '--workers'"),
+    ],
+    ids=str,
+)
+def test_wrong_usage_ends_with_2(desk: Desk, words: tuple[str, ...], complaint: str) -> None:
+    result = desk.type(*words)
+    assert (result.exit_code, complaint in result.output) == (2, True), result.output
+    assert desk.redis.dbsize() == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("explain", "c1"), "There is no connection c1"),
+        (("sync", "c1"), "There is no connection c1"),
+        (("refresh", "c1"), "There is no connection c1"),
+        (("disconnect", "c1"), "There is no connection c1"),
+        (("sync", "--user", "nobody"), "User nobody has no connection."),
+        (("refresh", "--user", "nobody", "--provider", "breezedoc"), "User nobody has no connection at breezedoc."),
+        (("disconnect", "--user", "nobody"), "User nobody has no connection."),
+        (("connect-link", "ada", "--provider", "nowhere"), "There is no provider 'nowhere' here"),
+        (("events", "--since", "e1"), "There is no event e1."),
+        (("dead-letters", "retry", "m1"), "There is no dead letter m1"),
+        (("dead-letters", "drop", "m1"), "There is no dead letter m1"),
+        (("explain", "'; DROP TABLE connection --"), "There is no connection"),
+        (("explain", "x" * 100_000), "There is no connection"),
+        (("explain", "[bold]ü\N{PILE OF POO}"), "There is no connection [bold]ü\N{PILE OF POO}"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_what_is_not_there_ends_with_3(desk: Desk, words: tuple[str, ...], complaint: str) -> None:
+    result = desk.type(*words)
+    assert (result.exit_code, complaint in result.stderr) == (3, True), result.output
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("connect-link", "ada", "--return-to", "https://evil.example/"), "RETURN_ORIGINS names https://app.example."),
+        (("connect-link", "ada", "--return-to", "javascript:alert(1)"), "is not allowed"),
+        (("connect-link", ""), "USER has to be 1 to 255 visible characters."),
+        (("connect-link", "a\nb"), "USER has to be 1 to 255 visible characters."),
+        (("connect-link", "a" * 256), "USER has to be 1 to 255 visible characters."),
+        (("connect-link", "ada", "--team", "0"), "--team has to be a number above 0"),
+        (("connect-link", "ada", "--connection", ""), "--connection has to be a connection's id."),
+    ],
+    ids=lambda value: str(value)[:60],
+)
+def test_a_link_that_would_not_open_is_not_printed(desk: Desk, words: tuple[str, ...], complaint: str) -> None:
+    result = desk.type(*words)
+    assert (result.exit_code, complaint in result.stderr) == (1, True), result.output
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize("words", NEEDING_DATABASE, ids=called)
+def test_a_database_without_schema_is_remedied(desk: Desk, words: tuple[str, ...]) -> None:
+    desk.set(DATABASE_URL=f"sqlite:///{desk.directory}/new.db")
+    result = desk.type(*words)
+    assert result.exit_code == 1
+    assert result.stderr == f"The database sqlite:///{desk.directory}/new.db has no schema yet: breezesync migrate\n"
+
+
+@pytest.mark.parametrize("words", [*NEEDING_DATABASE, ("migrate",)], ids=called)
+def test_a_database_that_is_away_is_told_without_its_password(desk: Desk, words: tuple[str, ...]) -> None:
+    desk.set(DATABASE_URL="postgresql+psycopg://ada:hunter2@127.0.0.1:9/none")
+    result = desk.type(*words)
+    assert result.exit_code == 1
+    assert "The database postgresql+psycopg://ada:***@127.0.0.1:9/none does not answer" in result.stderr
+    assert "hunter2" not in result.output
+
+
+@pytest.mark.parametrize("words", NEEDING_REDIS, ids=called)
+def test_a_redis_that_is_away_is_told_without_its_password(desk: Desk, words: tuple[str, ...]) -> None:
+    desk.set(REDIS_URL="redis://:hunter2@127.0.0.1:9/0")
+    result = desk.type(*words)
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "Redis at redis://:***@127.0.0.1:9/0 does not answer (ConnectionError): start it, or set REDIS_URL.\n"
+    )
+    assert "hunter2" not in result.output
+
+
+def test_status_tells_what_the_database_knows_while_redis_is_away(desk: Desk) -> None:
+    desk.house.connect("ada", 1)
+    desk.set(REDIS_URL="redis://127.0.0.1:9/0")
+    told = desk.read("status", code=1)
+    assert (told["connections"], told["queues"]) == ({"active": 1}, None)
+
+
+@pytest.mark.parametrize("words", [("sync", "c1"), ("status",), ("dead-letters",), ("migrate",)], ids=called)
+def test_wrong_settings_are_told_all_at_once(desk: Desk, words: tuple[str, ...]) -> None:
+    desk.set(REDIS_URL="http://r", SYNC_INTERVAL="0s", EVENTS_MAXLEN="many", DATABASE_URL="mysql://d")
+    result = desk.type(*words)
+    assert result.exit_code == 1
+    names = [line.split(":")[0].strip() for line in result.stderr.splitlines()[1:]]
+    assert names == ["DATABASE_URL", "REDIS_URL", "EVENTS_MAXLEN", "SYNC_INTERVAL"]
+
+
+def test_keys_that_are_missing_are_asked_for_where_they_are_needed_only(desk: Desk) -> None:
+    desk.monkeypatch.delenv("ENCRYPTION_KEYS")
+    assert desk.type("keys", "status").stderr.splitlines()[1].startswith("  ENCRYPTION_KEYS: missing")
+    assert desk.type("connections").exit_code == 0
