@@ -1,0 +1,213 @@
+"""Commands as real processes: several at once, in the way of others, stopped and killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import cycle
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+import pytest
+from sqlalchemy import create_engine, text
+from sqlalchemy.pool import NullPool
+
+from config.settings import read_settings
+from models.store.seals import fields
+from models.vault import Place, Vault, new_key
+from tests.cli.conftest import Desk
+from tests.processes import CHECKOUT
+from tests.servers import Postgres, plain_environment, reserved_port, wait_until
+
+STARTING = 60.0
+STOPPING = 40.0
+
+
+def start(directory: Path, words: Sequence[str], variables: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "worker", *words],
+        cwd=directory,
+        env={**plain_environment(), "PYTHONPATH": str(CHECKOUT), **(variables or {})},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    output, complaints = process.communicate(timeout=STARTING)
+    return process.returncode, output, complaints
+
+
+def is_alive(pid: int) -> bool:
+    """Whether the process is there and no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/var/new.db"
+        return
+    postgres: Postgres = request.getfixturevalue("postgres")
+    url = postgres.create_database()
+    yield url
+    postgres.drop_database(url)
+
+
+def test_several_migrations_at_once_make_one_schema(empty_database: str, tmp_path: Path) -> None:
+    started = [start(tmp_path, ["migrate", "--json"], {"DATABASE_URL": empty_database}) for _ in range(3)]
+    ended = [finish(process) for process in started]
+    assert [code for code, _, _ in ended] == [0, 0, 0], ended
+    assert len({json.loads(output)["revision"] for _, output, _ in ended}) == 1
+    with create_engine(empty_database, poolclass=NullPool).connect() as sql:
+        assert sql.execute(text("SELECT count(*) FROM alembic_version")).scalar_one() == 1
+        assert sql.execute(text("SELECT count(*) FROM breezedoc_document")).scalar_one() == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "complaint"),
+    [
+        (["status"], 1, "has no schema yet: breezesync migrate"),
+        (["nonsense"], 2, "No such command"),
+        (["connect-link", "ada", "--provider", "nowhere"], 1, "BREEZEDOC_CLIENT_ID: missing"),
+    ],
+)
+def test_a_process_ends_with_the_code_and_no_traceback(
+    tmp_path: Path, words: list[str], code: int, complaint: str
+) -> None:
+    ended, output, complaints = finish(start(tmp_path, words))
+    assert (ended, output) == (code, "")
+    assert complaint in complaints
+    assert "Traceback" not in complaints
+
+
+@contextmanager
+def running(directory: Path, *words: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
+    """`breezesync run` once it is ready, and the state it wrote."""
+    state = directory / "state.json"
+    with reserved_port() as port, reserved_port() as sandbox_port:
+        ports = ["--port", str(port), "--sandbox-port", str(sandbox_port)]
+        process = start(directory, ["run", *ports, "--state", str(state), *words])
+        try:
+            wait_until(lambda: state.exists() or process.poll() is not None, "run is ready", STARTING)
+            assert process.poll() is None, process.communicate()
+            yield process, json.loads(state.read_text())
+        finally:
+            if process.poll() is None:
+                process.kill()
+            process.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_run_stops_at_a_signal_and_leaves_no_process(tmp_path: Path, number: signal.Signals) -> None:
+    with running(tmp_path) as (process, state):
+        assert set(state["children"]) == {"valkey", "sandbox", "web", "worker", "scheduler"}
+        children = family_of(state["children"].values())
+        process.send_signal(number)
+        output, complaints = process.communicate(timeout=STOPPING)
+        assert (process.returncode, complaints) == (0, "")
+        assert output.endswith("Stopped.\n")
+        assert [pid for pid in children if is_alive(pid)] == []
+        assert not (tmp_path / "state.json").exists()
+
+
+def test_run_that_is_killed_takes_its_children_along(tmp_path: Path) -> None:
+    with running(tmp_path) as (process, state):
+        children = family_of(state["children"].values())
+        process.kill()
+        wait_until(lambda: not any(is_alive(pid) for pid in children), "every child has ended", STOPPING)
+
+
+def test_run_refuses_what_it_can_not_have(tmp_path: Path) -> None:
+    with running(tmp_path) as (_, state):
+        code, output, complaints = finish(start(tmp_path, ["run"]))
+        assert (code, output) == (1, "")
+        assert complaints == "breezesync run is already running in this directory.\n"
+        elsewhere = tmp_path / "elsewhere"
+        elsewhere.mkdir()
+        port = state["web_url"].rsplit(":", 1)[1]
+        code, output, complaints = finish(start(elsewhere, ["run", "--port", port]))
+        assert (code, output) == (1, "")
+        taken = f"Port {port} of 127.0.0.1 is taken: stop what listens there, or choose another with --port."
+        assert complaints == f"{taken}\n"
+        code, _, complaints = finish(start(elsewhere, ["run", "--port", "1", "--sandbox-port", port]))
+        assert code == 1
+        assert "Traceback" not in complaints
+        for words in (["status", "--json"], ["doctor", "--json"], ["dead-letters", "--json"]):
+            code, output, complaints = finish(start(tmp_path, words))
+            assert (code, complaints) == (0, ""), output
+            assert json.loads(output) is not None
+
+
+def family_of(pids: Any) -> list[int]:
+    """These processes and all that came from them."""
+    parents: dict[int, list[int]] = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                parent = int(Path(f"/proc/{entry}/stat").read_text().rsplit(")", 1)[1].split()[1])
+            except OSError:
+                continue
+            parents.setdefault(parent, []).append(int(entry))
+    found = list(pids)
+    for pid in found:
+        found += parents.get(pid, [])
+    return found
+
+
+def test_keys_rotate_while_tokens_are_refreshed_and_after_a_kill(either_desk: Desk) -> None:
+    desk = either_desk
+    users = [desk.house.control.add_user(f"User {number}", documents=0) for number in range(24)]
+    connections = [desk.house.connect(f"user-{account}", account) for account in users]
+    old, new = desk.environment["ENCRYPTION_KEYS"], new_key("k2").line().reveal()
+    ring = {**desk.environment, "ENCRYPTION_KEYS": f"{new},{old}"}
+    desk.set(ENCRYPTION_KEYS=ring["ENCRYPTION_KEYS"])
+    refresh = replace(desk.house.flows.refresh, vault=Vault(read_settings().encryption_keys))
+    stop = Event()
+
+    def refresh_on_and_on() -> None:
+        for connection in cycle(connections):
+            if stop.is_set():
+                return
+            desk.house.make_refresh_due(connection.id)
+            refresh(connection.id)
+
+    worker = Thread(target=refresh_on_and_on)
+    worker.start()
+    try:
+        first = start(desk.directory, ["keys", "rotate", "--batch", "1"], ring)
+        wait_until(lambda: under(desk, "k2") > 0, "something is sealed anew", STARTING)
+        first.kill()
+        first.communicate()
+        second = start(desk.directory, ["keys", "rotate", "--batch", "1", "--json"], ring)
+        code, output, complaints = finish(second)
+    finally:
+        stop.set()
+        worker.join()
+    assert (code, json.loads(output)["unopened"]) == (0, {}), complaints
+    desk.set(ENCRYPTION_KEYS=new)
+    assert desk.read("keys", "status")["unknown"] == []
+    assert {*desk.read("keys", "status")["sealed"]["credential.refresh_token"]} == {"k2"}
+    assert sum(desk.house.connection(connection.id).generation - 1 for connection in connections) > 10
+    vault = Vault(read_settings().encryption_keys)
+    for connection in connections:
+        held = desk.house.credential(connection.id)
+        assert held.access_token is not None
+        token = vault.open(held.access_token, Place("credential", connection.id, "access_token"))
+        assert refresh.providers["breezedoc"].read_account(token).status == 200
+
+
+def under(desk: Desk, key: str) -> int:
+    """How many secrets are sealed with this key."""
+    with desk.house.store.reading() as tx:
+        return sum(tx.seals.count(field, f"v1.{key}.") for field in fields)
