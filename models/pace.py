@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-Purpose = Literal["exchange", "refresh"]
+Purpose = Literal["exchange", "refresh", "resolve"]
 window = timedelta(seconds=61)
 share_for_refreshes = 0.9
 
@@ -34,17 +34,18 @@ class WaitUntil:
 def step(pace: Pace, per_minute: int, purpose: Purpose, now: datetime) -> Go | WaitUntil:
     """Takes one request from the budget; 0 a minute means no limit.
 
-    A second more than a minute is looked at, for what the way to the server adds or takes. Refreshes leave a
-    tenth of the budget to exchanges: there a user waits.
+    A second more than a minute is looked at, for what the way to the server and the clocks of the fleet add or take.
+    Refreshes leave a tenth of the budget to exchanges, where a user waits, and to what resolves an unknown outcome,
+    where a grace may run out.
     """
     if pace.paused_until is not None and pace.paused_until > now:
         return WaitUntil(pace.paused_until)
     if per_minute <= 0:
         return Go(Pace())
     recent = tuple(at for at in pace.recent if at > now - window)
-    allowed = per_minute if purpose == "exchange" else max(int(per_minute * share_for_refreshes), 1)
+    allowed = max(int(per_minute * share_for_refreshes), 1) if purpose == "refresh" else per_minute
     if len(recent) < allowed:
-        return Go(Pace((*recent, now)))
+        return Go(Pace(tuple(sorted((*recent, now)))))
     return WaitUntil(recent[-allowed] + window)
 
 

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 longest_lead = timedelta(days=28)
 share_of_life = 0.2
 spread_of_lead = 0.5
+client_pauses = tuple(timedelta(seconds=s) for s in (30, 60, 300, 900))
 retry_delays = tuple(timedelta(seconds=s) for s in (5, 30, 120, 600, 1800, 3600))
 
 
@@ -36,3 +37,16 @@ def retry_at(now: datetime, failures: int, expires_at: datetime | None) -> datet
     if expires_at is not None and expires_at > now:
         delay = min(delay, max((expires_at - now) / 4, retry_delays[0]))
     return now + delay
+
+
+def client_pause(probes: int) -> timedelta:
+    """How long a refused client rests after `probes` requests of its have tried in vain; longer each time."""
+    return client_pauses[min(probes, len(client_pauses) - 1)]
+
+
+def probe_again_at(paused_until: datetime, now: datetime, failures: int, expires_at: datetime | None) -> datetime:
+    """When the connection that found its client refused is due again: after the pause, and after those that wait.
+
+    Where only this one connection meets the refusal, it must not pause the others every half minute.
+    """
+    return max(paused_until, min(retry_at(now, failures, expires_at), now + client_pauses[-1]))

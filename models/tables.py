@@ -79,6 +79,7 @@ class ClientRow(Stored, table=True):
     rejected_error: str | None = None
     probes: int = 0
     paused_until: datetime | None = _time()
+    probing_until: datetime | None = _time()
 
 
 class AuthorizationRow(Stored, table=True):

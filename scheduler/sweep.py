@@ -8,7 +8,7 @@ from typing import Protocol
 from models import messages
 from models.pace import count_free
 from models.store import Store, Transaction
-from models.store.due import disconnects, exchanges, refreshes, revocations, syncs
+from models.store.due import disconnects, exchanges, revocations, syncs
 
 claim_length = timedelta(seconds=120)
 most_per_sweep = 1000
@@ -46,8 +46,7 @@ class Sweep:
             due += tx.due.claim(revocations, now, until, most_per_sweep)
             due += tx.due.claim(exchanges, now, until, most_per_sweep)
             for provider in self.token_requests_per_minute:
-                limit = self._count_refreshes(tx, provider, now)
-                due += tx.due.claim(refreshes, now, until, limit, provider)
+                due += tx.due.claim_refreshes(provider, now, until, self._count_refreshes(tx, provider, now))
             due += tx.due.claim(syncs, now, until, most_per_sweep)
             if tx.outbox.is_waiting():
                 due.append(messages.publish_events())
@@ -57,8 +56,7 @@ class Sweep:
     def _count_refreshes(self, tx: Transaction, provider: str, now: datetime) -> int:
         """As many as the token endpoint's budget has room for now: the rest stays in line, by its due time."""
         per_minute = self.token_requests_per_minute[provider]
-        free = count_free(tx.paces.get(provider), per_minute, "refresh", now, most_per_sweep)
-        return max(free - tx.due.count_claimed(refreshes, now, provider), 0)
+        return count_free(tx.paces.get(provider), per_minute, "refresh", now, most_per_sweep)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,14 @@
 """Which OAuth client a request goes out as, and what its trouble means: ours, never a user's."""
 
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from models.errors import Permanent
 from models.events import About, ClientRecovered, ClientRejected
 from models.provider import OAuthClient
+from models.refresh_policy import client_pause
 from models.store import Store, Transaction
+from models.store.clients import StoredClient
 from models.token_response import Evidence
 from models.vault import Place, Vault, VaultError
 
@@ -30,7 +31,7 @@ class ClientBook:
             return self.find_in(tx, provider, client_id)
 
     def find_in(self, tx: Transaction, provider: str, client_id: str) -> OAuthClient:
-        """As `find`, within a transaction that is under way."""
+        """As `find`, within a transaction that is under way; the settings' secret comes before one that was kept."""
         for client in self.configured:
             if (client.provider, client.client_id) == (provider, client_id):
                 return client
@@ -43,47 +44,63 @@ class ClientBook:
         secret = self.vault.open(stored.secret, place_of_secret(provider, client_id))
         return replace(newest, client_id=client_id, client_secret=secret)
 
-    def remember(self, tx: Transaction, client: OAuthClient) -> None:
-        """Keeps the secret sealed, so that the client's connections outlive its place in the settings.
+    def keep_secrets(self) -> None:
+        """Keeps the secret of every client that has none kept yet, so that none is lost to a change of the settings.
 
-        One that stands there and can't be opened any more gives way.
+        A secret that is kept already proved good once; only one that proves good itself takes its place.
         """
-        stored = tx.clients.get(client.provider, client.client_id)
-        place = place_of_secret(client.provider, client.client_id)
-        if stored is not None and stored.secret is not None:
-            with suppress(VaultError):
-                if self.vault.open(stored.secret, place) == client.client_secret:
-                    return
-        tx.clients.put_secret(client.provider, client.client_id, self.vault.seal(client.client_secret, place))
+        with self.store.writing() as tx:
+            for client in self.configured:
+                stored = tx.clients.get(client.provider, client.client_id)
+                if stored is None or stored.secret is None:
+                    self._keep_secret(tx, client)
 
-    def reject(
-        self,
-        tx: Transaction,
-        provider: str,
-        client_id: str,
-        evidence: Evidence,
-        pauses: tuple[timedelta, ...],
-        now: datetime,
-    ) -> datetime:
-        """The token endpoint refuses the client: pauses it and says so once; returns when one request may try again."""
-        tx.clients.ensure(provider, client_id)
+    def accept(self, tx: Transaction, provider: str, client_id: str, now: datetime) -> None:
+        """The token endpoint took the client: its secret is kept, and a pause ends and is said to have ended once."""
         stored = tx.clients.get(provider, client_id)
-        probes = 0 if stored is None else stored.probes
-        until = now + pauses[min(probes, len(pauses) - 1)]
-        error = evidence.error or f"http_{evidence.status}"
-        if tx.clients.reject(provider, client_id, error, now, until, probes + 1):
-            fact = ClientRejected(client_id, error, evidence.description)
-            tx.outbox.append(About(provider, other_subject=f"client/{client_id}"), [fact], now)
-        return until
-
-    def recover(self, tx: Transaction, provider: str, client_id: str, now: datetime) -> None:
-        """The token endpoint took the client: a pause ends, and is said to have ended once."""
-        stored = tx.clients.get(provider, client_id)
-        if stored is None or stored.rejected_at is None or not tx.clients.recover(provider, client_id):
+        for client in self.configured:
+            named = (client.provider, client.client_id) == (provider, client_id)
+            if named and (stored is None or not self._is_kept(stored, client)):
+                self._keep_secret(tx, client)
+        if stored is None or not stored.is_rejected or not tx.clients.recover(provider, client_id):
             return
         fact = ClientRecovered(client_id, stored.rejected_error or "", "the token endpoint takes the client again")
-        tx.outbox.append(About(provider, other_subject=f"client/{client_id}"), [fact], now)
+        tx.outbox.append(_about(provider, client_id), [fact], now)
+
+    def reject(self, tx: Transaction, provider: str, client_id: str, evidence: Evidence, now: datetime) -> datetime:
+        """The token endpoint refuses the client: pauses it and says so once; returns until when.
+
+        During a pause more refusals are no news: they were on their way before it, or have a user waiting for them.
+        """
+        stored = tx.clients.lock(provider, client_id)
+        if stored.paused_until is not None and stored.paused_until > now:
+            return stored.paused_until
+        until = now + client_pause(stored.probes)
+        error = evidence.error or f"http_{evidence.status}"
+        tx.clients.reject(stored, error, now, until)
+        if not stored.is_rejected:
+            tx.outbox.append(_about(provider, client_id), [ClientRejected(client_id, error, evidence.description)], now)
+        return until
+
+    def _is_kept(self, stored: StoredClient, client: OAuthClient) -> bool:
+        """Whether it is this secret that stands there; one that can't be opened any more gives way."""
+        if stored.secret is None:
+            return False
+        try:
+            return self.vault.open(stored.secret, place_of_secret(client.provider, client.client_id)) == (
+                client.client_secret
+            )
+        except VaultError:
+            return False
+
+    def _keep_secret(self, tx: Transaction, client: OAuthClient) -> None:
+        place = place_of_secret(client.provider, client.client_id)
+        tx.clients.put_secret(client.provider, client.client_id, self.vault.seal(client.client_secret, place))
 
 
 def place_of_secret(provider: str, client_id: str) -> Place:
     return Place("client", f"{provider}/{client_id}", "secret")
+
+
+def _about(provider: str, client_id: str) -> About:
+    return About(provider, other_subject=f"client/{client_id}")

@@ -1,7 +1,6 @@
 """Exchanging an authorization code: the request, the tokens kept, the account asked, the connection made."""
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import assert_never
@@ -173,8 +172,7 @@ class Exchange:
                     )
                 case ClientRefused(evidence):
                     self._fail(tx, found, "client_rejected", evidence.description or "our client was refused", evidence)
-                    no_pause = (timedelta(0),)
-                    self.clients.reject(tx, found.provider, found.client_id, evidence, no_pause, now)
+                    self.clients.reject(tx, found.provider, found.client_id, evidence, now)
                 case NotNow(evidence, retry_after, throttled):
                     until = now + (retry_after or timedelta(seconds=3))
                     if throttled:
@@ -251,7 +249,6 @@ class Exchange:
             reauthorized=before is not None,
         )
         held = replace(held, sync_due_at=now)
-        self._remember_client(tx, found)
         tx.connections.save(held, connection.generation)
         tx.connections.leave_sync_to_message(held.id, now + on_its_way)
         tx.credentials.put(
@@ -269,10 +266,6 @@ class Exchange:
         ended = _end(found, Step.connected)
         tx.authorizations.save(replace(ended, connection_id=held.id))
         return held
-
-    def _remember_client(self, tx: Transaction, found: Authorization) -> None:
-        with suppress(ClientUnknown, VaultError):
-            self.clients.remember(tx, self.clients.find_in(tx, found.provider, found.client_id))
 
     def _put_off(self, tx: Transaction, found: Authorization, called: Called, now: datetime) -> None:
         """No account yet. 401 and 403 will not change by waiting; anything else is tried again for a day."""

@@ -39,7 +39,7 @@ def hold_rotation(
     tx.connections.save(held, connection.generation)
     tx.outbox.append(held.about, facts, at)
     tx.journal.decide(held.id, at, "refresh.saved", generation=held.generation)
-    clients.recover(tx, held.provider, held.client_id, at)
+    clients.accept(tx, held.provider, held.client_id, at)
     return held
 
 
@@ -58,7 +58,7 @@ def hold_exchanged(
         lease_until=None,
     )
     tx.authorizations.save(granted)
-    clients.recover(tx, found.provider, found.client_id, now)
+    clients.accept(tx, found.provider, found.client_id, now)
     return granted
 
 

@@ -12,6 +12,7 @@ from config.heartbeat import Heartbeat
 from config.logs import configure_logging
 from config.settings import Need, Settings, SettingsError, read_settings
 from config.wiring import MessageQueue, build_broker, now, open_redis, open_store, stream_settings
+from models.errors import SyncError
 from models.vault import Vault
 from worker.actors import Flows, declare_actors
 from worker.budget import Budgets
@@ -52,8 +53,17 @@ def boot() -> None:
     broker = build_broker(settings, [BindIds(), pulse], partial(WatchedBroker, pulse.came_round))
     dramatiq.set_broker(broker)
     flows = build_flows(settings, broker)
+    keep_secrets(flows.refresh.clients)
     broker.add_middleware(TakesIn(flows.take_in))
     declare_actors(broker, flows)
+
+
+def keep_secrets(clients: ClientBook) -> None:
+    """What the settings know of their clients outlives them; where the database is away, the next answer keeps it."""
+    try:
+        clients.keep_secrets()
+    except SyncError as error:
+        structlog.get_logger("boot").warning("client_secrets.not_kept", error=str(error))
 
 
 def read_or_exit(*needs: Need) -> Settings:

@@ -10,11 +10,12 @@ import structlog
 
 from models import messages
 from models.connection import Connection, Status, may_hold, revoke
-from models.credential import Credential, Leave, Present, lease_length, plan_refresh, settle_time
+from models.credential import Credential, Leave, Present, Resolve, lease_length, plan_refresh, settle_time
 from models.events import Detector, RevokedReason
+from models.pace import Purpose
 from models.page import ApiOutcome
 from models.provider import OAuthClient
-from models.refresh_policy import retry_at
+from models.refresh_policy import probe_again_at, retry_at
 from models.resolution import Lost, PresentAgain, Unspent, Wait, resolve
 from models.secrets import Secret
 from models.store import Store, Transaction
@@ -37,15 +38,15 @@ from worker.letting_go import let_go
 from worker.parking import Parking, Ticket
 from worker.provider_client import ProviderClient
 
-client_pauses = tuple(timedelta(seconds=s) for s in (30, 60, 300, 900))
-
 
 @dataclass(frozen=True, slots=True)
 class Taken:
     """What this job leased, ready to leave: it alone may present the refresh token of `generation`, and only before
-    `send_before`."""
+    `send_before`. `before` is the credential without this presentation: what an answer that spent nothing brings back.
+    """
 
     connection: Connection
+    before: Credential
     owner: str
     send_before: datetime
     client: OAuthClient
@@ -96,13 +97,13 @@ class Refresh:
             plan = plan_refresh(connection, credential, now, self._settle(connection))
             if isinstance(plan, Leave) or credential is None:
                 return None
+            if isinstance(plan, Resolve) and now < plan.at:
+                self._wait(tx, connection, plan.at)
+                return None
             if self._is_paused(tx, connection, now):
                 return None
             if isinstance(plan, Present):
                 return self._intend(tx, connection, credential, owner)
-            if now < plan.at:
-                self._wait(tx, connection, plan.at)
-                return None
             credential = replace(credential, lease_owner=owner, lease_until=now + self.lease)
             tx.credentials.put(credential)
         return self._resolve(connection, credential, owner)
@@ -119,14 +120,19 @@ class Refresh:
         now = self.now()
         if credential.refresh_token is None:
             return None
+        sealed, credential = credential.refresh_token, replace(credential, lease_owner=None, lease_until=None)
+        tx.credentials.put(credential)
         try:
             client = self.clients.find_in(tx, connection.provider, connection.client_id)
-            token = self.vault.open(credential.refresh_token, Place("credential", connection.id, "refresh_token"))
-        except (ClientUnknown, VaultError) as error:
+            token = self.vault.open(sealed, Place("credential", connection.id, "refresh_token"))
+        except ClientUnknown as unknown:
+            evidence = Evidence(error="client_unknown", description=str(unknown))
+            self._leave_client(tx, replace(connection, problem="client_unknown"), credential, evidence)
+            return None
+        except VaultError as error:
             self._put_aside(tx, connection, credential, error)
             return None
-        if not self._has_budget(tx, connection, now):
-            tx.credentials.put(replace(credential, lease_owner=None, lease_until=None))
+        if not self._has_budget(tx, connection, "resolve" if after_unknown else "refresh", now):
             return None
         stored = tx.clients.get(connection.provider, connection.client_id)
         provider = self.providers[connection.provider]
@@ -134,17 +140,15 @@ class Refresh:
         lease_until = now + self.lease
         tx.credentials.present(credential, connection.generation, owner, now, lease_until)
         send_before = lease_until - provider.token_deadline
-        return Taken(connection, owner, send_before, client, token, scope, after_unknown)
+        if after_unknown and provider.provider.refresh_reuse == "grace" and credential.presented_at is not None:
+            grace = timedelta(seconds=provider.provider.grace_seconds)
+            send_before = min(send_before, credential.presented_at + grace)
+        return Taken(connection, credential, owner, send_before, client, token, scope, after_unknown)
 
-    def _put_aside(
-        self, tx: Transaction, connection: Connection, credential: Credential, error: ClientUnknown | VaultError
-    ) -> None:
+    def _put_aside(self, tx: Transaction, connection: Connection, credential: Credential, error: VaultError) -> None:
         """Nothing can leave before an operator has put back what is missing; until then it is tried now and then."""
-        problem = "client_unknown" if isinstance(error, ClientUnknown) else "token_unreadable"
-        failures = credential.failures + 1
-        tx.credentials.put(replace(credential, failures=failures, lease_owner=None, lease_until=None))
-        self._wait(tx, replace(connection, problem=problem), retry_at(self.now(), failures, None))
-        tx.journal.decide(connection.id, self.now(), f"refresh.{problem}", generation=connection.generation)
+        self._put_back(tx, connection, credential, None, problem="token_unreadable")
+        tx.journal.decide(connection.id, self.now(), "refresh.token_unreadable", generation=connection.generation)
         structlog.get_logger("refresh").error("refresh.impossible", connection_id=connection.id, error=str(error))
 
     def _resolve(self, connection: Connection, credential: Credential, owner: str) -> Taken | None:
@@ -175,7 +179,8 @@ class Refresh:
                 case Lost():
                     self._end(tx, held, current, "rotation_lost", "refresh", Evidence())
                 case Unspent():
-                    return self._intend(tx, held, replace(current, presentations=0), owner)
+                    unspent = replace(current, presented_at=None, presented_generation=None, presentations=0)
+                    return self._intend(tx, held, unspent, owner)
                 case PresentAgain():
                     return self._intend(tx, held, current, owner, after_unknown=True)
                 case _:
@@ -228,6 +233,7 @@ class Refresh:
                     tx.journal.decide(connection.id, now, "refresh.handed_over", generation=taken.generation)
                     return
                 case GrantRefused(evidence, expired):
+                    self.clients.accept(tx, connection.provider, connection.client_id, now)
                     reason, detected_by = self._blame(taken, credential, expired)
                     self._end(tx, connection, credential, reason, detected_by, evidence)
                 case OutcomeUnknown(evidence):
@@ -235,17 +241,17 @@ class Refresh:
                     self._wait(tx, connection, now + self._settle(connection))
                     self._note(tx, connection, "refresh.unknown", evidence)
                 case ScopeRefused(evidence):
-                    self._drop_scope(tx, connection, credential, evidence)
+                    self._drop_scope(tx, connection, _unshown(credential, taken), taken.scope, evidence)
                 case ClientRefused(evidence):
-                    self._put_back(tx, connection, credential, self._reject_client(tx, connection, evidence))
+                    self._leave_client(tx, connection, _unshown(credential, taken), evidence)
                 case RequestRefused(evidence):
-                    self._put_back(tx, connection, credential, None, problem="refresh_malformed")
+                    self._put_back(tx, connection, _unshown(credential, taken), None, problem="refresh_malformed")
                     self._note(tx, connection, "refresh.malformed", evidence)
                 case NotNow(evidence, retry_after, throttled):
                     until = None if retry_after is None else now + retry_after
                     if throttled:
                         tx.paces.pause(connection.provider, until or now + timedelta(minutes=1))
-                    self._put_back(tx, connection, credential, until, problem="provider_unavailable")
+                    self._put_back(tx, connection, _unshown(credential, taken), until, problem="provider_unavailable")
                     self._note(tx, connection, "refresh.not_now", evidence)
                 case _:
                     assert_never(outcome)
@@ -291,33 +297,39 @@ class Refresh:
         until: datetime | None,
         problem: str | None = None,
     ) -> None:
-        """The answer proved that the token was not spent: the intent goes, the refresh comes back later."""
+        """Nothing was spent: the refresh comes back later."""
         failures = credential.failures + 1
-        tx.credentials.put(_unspent(replace(credential, failures=failures)))
+        tx.credentials.put(replace(credential, failures=failures))
         due = until or retry_at(self.now(), failures, connection.expires_at)
         self._wait(tx, replace(connection, problem=problem or connection.problem), due)
 
-    def _drop_scope(self, tx: Transaction, connection: Connection, credential: Credential, evidence: Evidence) -> None:
+    def _drop_scope(
+        self, tx: Transaction, connection: Connection, credential: Credential, sent: str, evidence: Evidence
+    ) -> None:
         """Nothing was spent. Without `scope` the grant keeps the one it has (RFC 6749 §6); where even that is
         refused, the client is at fault."""
-        client = tx.clients.get(connection.provider, connection.client_id)
-        if client is not None and client.omit_refresh_scope:
-            self._put_back(tx, connection, credential, self._reject_client(tx, connection, evidence))
+        if not sent:
+            self._leave_client(tx, connection, credential, evidence)
             return
-        tx.clients.ensure(connection.provider, connection.client_id)
-        tx.clients.change(connection.provider, connection.client_id, omit_refresh_scope=True)
-        tx.credentials.put(_unspent(credential))
+        tx.clients.omit_refresh_scope(connection.provider, connection.client_id)
+        tx.credentials.put(credential)
+        tx.connections.put_off_refresh(connection.id, None)
         self._note(tx, connection, "refresh.scope_refused", evidence)
 
-    def _reject_client(self, tx: Transaction, connection: Connection, evidence: Evidence) -> datetime:
+    def _leave_client(
+        self, tx: Transaction, connection: Connection, credential: Credential, evidence: Evidence
+    ) -> None:
+        """The client is refused, and nothing was spent: its refreshes pause, and this one goes behind the others."""
+        now, failures = self.now(), credential.failures + 1
         self._note(tx, connection, "client.rejected", evidence)
-        provider, client_id = connection.provider, connection.client_id
-        return self.clients.reject(tx, provider, client_id, evidence, client_pauses, self.now())
+        paused_until = self.clients.reject(tx, connection.provider, connection.client_id, evidence, now)
+        due = probe_again_at(paused_until, now, failures, connection.expires_at)
+        self._put_back(tx, connection, credential, due)
 
-    def _has_budget(self, tx: Transaction, connection: Connection, now: datetime) -> bool:
+    def _has_budget(self, tx: Transaction, connection: Connection, purpose: Purpose, now: datetime) -> bool:
         """Takes one request from the fleet's budget; without one the refresh stays due and is sent again in time."""
         profile = self.providers[connection.provider].provider
-        wait = tx.paces.take(connection.provider, profile.token_requests_per_minute, "refresh", now)
+        wait = tx.paces.take(connection.provider, profile.token_requests_per_minute, purpose, now)
         if wait is not None:
             tx.connections.put_off_refresh(connection.id, wait)
         return wait is None
@@ -330,13 +342,16 @@ class Refresh:
         return self.settle
 
     def _is_paused(self, tx: Transaction, connection: Connection, now: datetime) -> bool:
-        """Whether the connection's client is refused at present; one job at a time gets through to try it again."""
+        """Whether the connection's client is refused at present; one job at a time gets through to try it again.
+
+        The refresh stays due as it was: the sweep leaves it in line for as long as the pause lasts.
+        """
         client = tx.clients.get(connection.provider, connection.client_id)
-        if client is None or client.paused_until is None:
+        if client is None or not client.is_rejected:
             return False
         if tx.clients.take_probe(connection.provider, connection.client_id, now, now + self.lease):
             return False
-        self._wait(tx, connection, max(client.paused_until, now + timedelta(seconds=5)))
+        tx.connections.put_off_refresh(connection.id, None)
         return True
 
     def _lock_own(
@@ -366,12 +381,14 @@ class Refresh:
         )
 
 
-def _unspent(credential: Credential) -> Credential:
+def _unshown(credential: Credential, taken: Taken) -> Credential:
+    """Lease and intent of this presentation go; the note of an earlier one, still unresolved, comes back."""
+    before = taken.before
     return replace(
         credential,
         lease_owner=None,
         lease_until=None,
-        presented_at=None,
-        presented_generation=None,
-        presentations=0,
+        presented_at=before.presented_at,
+        presented_generation=before.presented_generation,
+        presentations=before.presentations,
     )

@@ -46,8 +46,8 @@ class Connections:
         statement = update(table).where(table.c.id == connection.id, table.c.generation == generation)
         return self.sql.execute(statement.values(**values)).rowcount == 1
 
-    def put_off_refresh(self, connection_id: str, until: datetime) -> None:
-        """Keeps the sweep from sending the refresh before then; when it is due stays as it was."""
+    def put_off_refresh(self, connection_id: str, until: datetime | None) -> None:
+        """Keeps the sweep from sending the refresh before then, None: as soon as it may; it stays due as it was."""
         self.sql.execute(update(table).where(table.c.id == connection_id).values(refresh_claimed_until=until))
 
     def leave_sync_to_message(self, connection_id: str, until: datetime) -> None:

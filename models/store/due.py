@@ -9,6 +9,8 @@ from sqlalchemy import ColumnElement, Table, func, or_, select, update
 from sqlalchemy import Connection as SqlConnection
 
 from models import messages
+from models.store.clients import Clients
+from models.store.clients import table as clients
 from models.store.rows import table_of
 from models.tables import AuthorizationRow, ConnectionRow, RevocationRow
 
@@ -46,13 +48,13 @@ class Due:
         self.sql = sql
 
     def claim(
-        self, kind: Kind, now: datetime, until: datetime, limit: int, provider: str | None = None
+        self, kind: Kind, now: datetime, until: datetime, limit: int, *only: ColumnElement[bool]
     ) -> Sequence[messages.Message]:
         """Takes what is due, the oldest first, and what was claimed so long ago that the claim ran out."""
         claimable = or_(kind.claimed_until.is_(None), kind.claimed_until <= now)
         due = (
             select(kind.table.c.id)
-            .where(kind.due_at <= now, claimable, *([kind.table.c.provider == provider] if provider else []))
+            .where(kind.due_at <= now, claimable, *only)
             .order_by(kind.due_at)
             .limit(limit)
             .with_for_update(skip_locked=True)
@@ -61,11 +63,33 @@ class Due:
         rows = self.sql.execute(statement.returning(kind.table.c.id, kind.due_at)).all()
         return [kind.message(row[0]) for row in sorted(rows, key=lambda row: row[1])]
 
-    def count_claimed(self, kind: Kind, now: datetime, provider: str) -> int:
-        """How much of this kind is on its way."""
-        query = select(func.count()).where(
-            kind.due_at <= now, kind.claimed_until > now, kind.table.c.provider == provider
+    def claim_refreshes(self, provider: str, now: datetime, until: datetime, most: int) -> Sequence[messages.Message]:
+        """Refreshes of one provider, `most` on their way at a time: those of a rejected client stay in line.
+
+        Once a rejected client's pause is over, its oldest one goes to try it again.
+        """
+        free = most - self._count_claimed(now, connections.c.provider == provider)
+        if free <= 0:
+            return []
+        paused = (
+            select(clients.c.client_id)
+            .where(
+                clients.c.provider == connections.c.provider,
+                clients.c.client_id == connections.c.client_id,
+                clients.c.rejected_at.is_not(None),
+            )
+            .exists()
         )
+        due = [*self.claim(refreshes, now, until, free, connections.c.provider == provider, ~paused)]
+        for client_id in Clients(self.sql).probeable(provider, now):
+            of_client = (connections.c.provider == provider) & (connections.c.client_id == client_id)
+            if len(due) < free and self._count_claimed(now, of_client) == 0:
+                due += self.claim(refreshes, now, until, 1, of_client)
+        return due
+
+    def _count_claimed(self, now: datetime, of: ColumnElement[bool]) -> int:
+        """How many refreshes are on their way."""
+        query = select(func.count()).where(refreshes.due_at <= now, refreshes.claimed_until > now, of)
         return self.sql.execute(query).scalar_one()
 
     def void_claims(self) -> int:

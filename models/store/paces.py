@@ -36,6 +36,7 @@ class Paces:
                 return at
 
     def pause(self, provider: str, until: datetime) -> None:
-        """A 429: nobody asks before then."""
+        """A 429: nobody asks before then. A pause that lasts longer stays."""
         values = {"provider": provider, "recent": [], "paused_until": until}
-        self.sql.execute(insert_or_update(self.sql, table, values, {"paused_until": until}))
+        shorter = table.c.paused_until.is_(None) | (table.c.paused_until < until)
+        self.sql.execute(insert_or_update(self.sql, table, values, {"paused_until": until}, shorter))

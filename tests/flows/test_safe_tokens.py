@@ -259,10 +259,10 @@ class During:
 def test_one_more_presentation_waits_for_the_budget_too(house: House) -> None:
     connection = lose_an_answer(house)
     client = house.flows.refresh.providers["breezedoc"]
-    client.provider = replace(client.provider, token_requests_per_minute=2)
+    client.provider = replace(client.provider, token_requests_per_minute=1)
     house.turn(seconds=SETTLE)
     with house.store.writing() as tx:
-        assert tx.paces.take("breezedoc", 2, "refresh", house.clock()) is None
+        assert tx.paces.take("breezedoc", 1, "refresh", house.clock()) is None
     house.flows.refresh(connection.id)
     assert house.presentations() == 1
     assert house.credential(connection.id).lease_until is None

@@ -9,10 +9,8 @@ import pytest
 from redis import Redis
 
 from models.connection import Connection
-from models.provider import OAuthClient
-from models.secrets import Secret
 from models.store.transaction import StoreUnavailable
-from tests.house import House, join_house
+from tests.house import House
 from worker.exchange import Taken as TakenCode
 
 SETTLE = 61
@@ -127,29 +125,6 @@ def test_a_probe_that_tells_nothing_is_repeated_and_decides_nothing(house: House
     house.turn(seconds=SETTLE)
     house.sweep()
     assert house.connection(connection.id).revoked_reason == "rotation_lost"
-
-
-def test_a_wrong_secret_pauses_the_client_tells_the_operator_once_and_recovers_by_itself(house: House) -> None:
-    first, second = ready(house), house.connect("grace", 2)
-    house.work()
-    house.control.reset_counters()
-    house.control.change_client("sandbox-client", client_secret="another")
-    for connection in (first, second):
-        house.make_refresh_due(connection.id)
-    for _ in range(3):
-        house.sweep()
-    assert house.types().count("provider.client_rejected") == 1
-    rejected = house.control.counters()["token_requests"]
-    assert sum(rejected.values()) == 1, "one request found out; nobody else asked"
-    house.control.change_client("sandbox-client", client_secret="sandbox-secret")
-    for _ in range(3):
-        house.turn(minutes=2)
-        house.sweep()
-    assert house.types().count("provider.client_recovered") == 1
-    assert [house.connection(c.id).status for c in (first, second)] == ["active", "active"]
-    assert house.connection(first.id).generation == first.generation + 1
-    assert house.connection(second.id).generation == 2
-    assert "connection.reauthorization_required" not in house.types()
 
 
 def test_a_401_for_a_token_that_a_sibling_rotated_meanwhile_means_nothing(house: House) -> None:
@@ -303,52 +278,6 @@ def test_an_authorization_nobody_finishes_expires(house: House) -> None:
     assert [event["reason"] for event in house.told("connection.authorization_failed")] == ["expired"]
 
 
-def test_a_thousand_refreshes_due_at_once_go_out_in_order_within_the_limit(house: House) -> None:
-    connections = [house.connect(f"user {n}", 1 + n % 2) for n in range(40)]
-    house.queue.held.clear()
-    with house.store.writing() as tx:
-        for age, connection in enumerate(connections):
-            found = tx.connections.lock(connection.id)
-            assert found is not None
-            due = house.clock() - timedelta(minutes=age)
-            tx.connections.save(replace(found, refresh_due_at=due, sync_due_at=None), found.generation)
-    house.turn(minutes=2)
-    client = house.flows.refresh.providers["breezedoc"]
-    client.provider = replace(client.provider, token_requests_per_minute=10)
-    house.profile = client.provider
-    house.control.reset_counters()
-    rounds = 0
-    while any(house.connection(c.id).generation == 1 for c in connections):
-        house.sweep()
-        house.turn(seconds=10)
-        rounds += 1
-        assert rounds < 100
-    per_minute = house.control.counters()["token_requests"]
-    assert max(per_minute.values()) <= 10
-    assert house.presentations() == 1
-    order = [event["connection_id"] for event in house.told("connection.refreshed")]
-    assert order == [connection.id for connection in reversed(connections)]
-
-
-def test_a_429_at_the_token_endpoint_stops_the_whole_fleet_until_its_time(house: House) -> None:
-    connection = ready(house)
-    house.control.inject("token", moment="before", status=429, retry_after=120)
-    house.flows.refresh(connection.id)
-    authorization_id = house.consent("grace", 2)
-    house.turn(seconds=60)
-    house.sweep()
-    assert sum(house.control.counters()["token_requests"].values()) == 1
-    house.turn(seconds=61)
-    house.sweep()
-    with house.store.reading() as tx:
-        found = tx.authorizations.get(authorization_id)
-    assert found is not None
-    assert found.step == "connected"
-    house.turn(seconds=10)
-    house.sweep()
-    assert house.connection(connection.id).generation == connection.generation + 1
-
-
 class Away:
     """A store that can be taken away: every transaction fails while it is."""
 
@@ -423,36 +352,6 @@ def test_an_exchanged_pair_that_could_not_be_written_is_not_lost(house: House) -
     house.flows.exchange(authorization_id)
     assert house.types() == ["connection.authorized"]
     assert house.control.counters()["max_code_presentations"] == 1
-
-
-def test_two_clients_live_side_by_side_while_one_replaces_the_other(house: House) -> None:
-    old = house.connect("ada", 1)
-    house.control.add_client("second-client", "second-secret")
-    rotated = join_house(
-        house.store,
-        house.provider,
-        house.profile,
-        house.vault,
-        house.clock,
-        configured=(
-            OAuthClient(
-                provider="breezedoc",
-                client_id="second-client",
-                client_secret=Secret("second-secret"),
-                redirect_uri=house.provider.redirect_uri,
-            ),
-        ),
-    )
-    new = rotated.connect("grace", 2)
-    for connection in (old, new):
-        rotated.make_refresh_due(connection.id)
-        rotated.flows.refresh(connection.id)
-        rotated.work()
-    assert [rotated.connection(c.id).client_id for c in (old, new)] == ["sandbox-client", "second-client"]
-    assert [rotated.connection(c.id).generation for c in (old, new)] == [2, 2]
-    again = rotated.connect("ada", 1, connection_id=old.id)
-    assert (again.client_id, again.generation) == ("second-client", 3)
-    rotated.close()
 
 
 def test_a_stray_grant_of_another_account_is_revoked_where_there_is_an_endpoint(house: House) -> None:

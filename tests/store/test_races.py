@@ -66,14 +66,14 @@ def test_what_is_due_is_claimed_by_one(opened: Opened) -> None:
         found: list[str] = []
         for _ in range(8):
             with store.writing() as tx:
-                batch = tx.due.claim(refreshes, noon, noon + timedelta(minutes=2), 2, "breezedoc")
+                batch = tx.due.claim(refreshes, noon, noon + timedelta(minutes=2), 2)
             found += [message.kwargs["connection_id"] for message in batch]
         return found
 
     claimed = [one for found in all_at_once(opened, claim) for one in found]
     assert len(claimed) == len(set(claimed))
     with opened.store.writing() as tx:
-        rest = tx.due.claim(refreshes, noon, noon + timedelta(minutes=2), 100, "breezedoc")
+        rest = tx.due.claim(refreshes, noon, noon + timedelta(minutes=2), 100)
     assert set(claimed) | {message.kwargs["connection_id"] for message in rest} == mine
 
 
@@ -95,8 +95,9 @@ def test_a_sequence_has_neither_gaps_nor_repeats(opened: Opened) -> None:
 def test_a_refused_client_is_told_of_once(opened: Opened) -> None:
     def reject(store: Store, number: int) -> bool:
         with store.writing() as tx:
-            tx.clients.ensure("breezedoc", "client-1")
-            return tx.clients.reject("breezedoc", "client-1", "invalid_client", noon, noon, 1)
+            client = tx.clients.lock("breezedoc", "client-1")
+            tx.clients.reject(client, "invalid_client", noon, noon)
+            return not client.is_rejected
 
     assert sum(all_at_once(opened, reject)) == 1
 
@@ -129,5 +130,5 @@ def test_claims_run_out_and_can_be_given_back(opened: Opened) -> None:
 def test_the_oldest_due_is_sent_first(opened: Opened) -> None:
     ids = [add_connection(opened.store, f"u{n}", refresh_due_at=noon - timedelta(minutes=n)).id for n in range(5)]
     with opened.store.writing() as tx:
-        sent = tx.due.claim(refreshes, noon, noon, 3, "breezedoc")
+        sent = tx.due.claim_refreshes("breezedoc", noon, noon, 3)
     assert [message.kwargs["connection_id"] for message in sent] == [ids[4], ids[3], ids[2]]

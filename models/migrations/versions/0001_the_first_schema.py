@@ -67,6 +67,7 @@ def upgrade() -> None:
         sa.Column("rejected_error", sa.Text(), nullable=True),
         sa.Column("probes", sa.Integer(), nullable=False),
         sa.Column("paused_until", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("probing_until", sa.DateTime(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("provider", "client_id"),
     )
     op.create_table(

@@ -1,0 +1,105 @@
+"""What a second presentation may cost: the note of the first stays until its outcome is known."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from models.connection import Connection
+from tests.house import House
+
+settle = 61
+
+answers_that_spend_nothing: dict[str, dict[str, Any]] = {
+    "503": {"status": 503},
+    "429": {"status": 429, "retry_after": 5},
+    "our client refused": {"kind": "garbage", "status": 401, "body": '{"error": "invalid_client"}'},
+    "malformed": {"kind": "garbage", "status": 400, "body": '{"error": "invalid_request"}'},
+}
+
+
+def with_a_lost_answer(house: House, reuse: str, grace_seconds: int = 30) -> Connection:
+    """A connection whose refresh token was spent, and whose new pair nobody got."""
+    connection = house.connect("ada", 1)
+    house.queue.held.clear()
+    with house.store.writing() as tx:
+        tx.clients.omit_refresh_scope("breezedoc", "sandbox-client")
+    client = house.flows.refresh.providers["breezedoc"]
+    client.provider = replace(client.provider, refresh_reuse=reuse, grace_seconds=grace_seconds)  # type: ignore[arg-type]
+    house.control.set(refresh_reuse=reuse, grace_seconds=grace_seconds)
+    house.make_refresh_due(connection.id)
+    house.control.inject("token", moment="after", kind="drop")
+    house.flows.refresh(connection.id)
+    house.queue.held.clear()
+    return connection
+
+
+@pytest.mark.parametrize("answer", answers_that_spend_nothing)
+def test_an_answer_that_spends_nothing_does_not_erase_what_is_unknown_of_the_first(house: House, answer: str) -> None:
+    connection = with_a_lost_answer(house, "harmless")
+    house.control.inject("token", moment="before", **answers_that_spend_nothing[answer])
+    house.turn(seconds=settle)
+    house.flows.refresh(connection.id)
+    assert house.credential(connection.id).presentations == 1
+    for _ in range(4):
+        house.turn(seconds=settle)
+        house.sweep()
+    after = house.connection(connection.id)
+    assert (after.status, after.revoked_reason) == ("revoked", "rotation_lost")
+
+
+def test_within_the_grace_the_same_pair_comes_once_more(house: House) -> None:
+    connection = with_a_lost_answer(house, "grace")
+    house.turn(seconds=21)
+    house.flows.refresh(connection.id)
+    after = house.connection(connection.id)
+    assert (after.status, after.generation) == ("active", connection.generation + 1)
+    assert house.presentations() == 2
+
+
+def test_a_worker_that_sleeps_past_the_grace_sends_nothing_more(house: House) -> None:
+    connection = with_a_lost_answer(house, "grace")
+    house.turn(seconds=25)
+    taken = house.flows.refresh._take(connection.id)
+    assert taken is not None
+    house.turn(seconds=6)
+    house.flows.refresh._save(taken, house.flows.refresh._present(taken))
+    house.turn(seconds=settle)
+    house.sweep()
+    assert house.presentations() == 1, "the family stays alive"
+    assert house.connection(connection.id).revoked_reason == "rotation_lost"
+    assert house.control.counters()["live"]["1"]["families"] == 1
+
+
+class Meanwhile:
+    """A provider's client that lets something else happen while it asks for the account."""
+
+    def __init__(self, client: Any, then: Callable[[], None]) -> None:
+        self.client = client
+        self.then = then
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.client, name)
+
+    def read_account(self, access_token: Any) -> Any:
+        called = self.client.read_account(access_token)
+        self.then()
+        return called
+
+
+def test_a_reading_that_goes_on_while_an_outcome_is_resolved_loses_nothing(house: House) -> None:
+    connection = with_a_lost_answer(house, "harmless")
+    house.turn(seconds=settle)
+
+    def ask_for_a_sync() -> None:
+        with house.store.writing() as tx:
+            found = tx.connections.lock(connection.id)
+            assert found is not None
+            tx.connections.save(replace(found, sync_requested=True), found.generation)
+
+    watched: Any = Meanwhile(house.flows.refresh.providers["breezedoc"], ask_for_a_sync)
+    taken = replace(house.flows.refresh, providers={"breezedoc": watched})._take(connection.id)
+    assert taken is not None
+    assert taken.after_unknown
+    assert house.connection(connection.id).sync_requested
