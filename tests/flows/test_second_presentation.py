@@ -82,8 +82,8 @@ class Meanwhile:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.client, name)
 
-    def read_account(self, access_token: Any) -> Any:
-        called = self.client.read_account(access_token)
+    def read_account(self, *asked: Any) -> Any:
+        called = self.client.read_account(*asked)
         self.then()
         return called
 
