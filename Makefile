@@ -3,11 +3,12 @@ SHELL := /bin/bash
 
 BIN := .venv/bin
 STAMP := .venv/installed
+ASYNCAPI := node_modules/.asyncapi-parser-3.6.6
 COMPOSE = $(shell if docker compose version >/dev/null 2>&1; then echo docker compose; else echo docker-compose; fi)
 UV = $(shell command -v uv || echo $(BIN)/uv)
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header $(LOCK_FLAGS) pyproject.toml
 
-.PHONY: help install run demo example test check format up down demo-compose secrets lock clean
+.PHONY: help install run demo example test check format up down demo-compose secrets lock clean docs lint-docs
 
 help: ## Show what there is to type
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,7 +52,23 @@ check: $(STAMP) ## Run all that CI runs: format, lint, types, imports, tests
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	@$(MAKE) --no-print-directory lint-docs
 	$(BIN)/python -m pytest
+
+docs: $(STAMP) ## Write what the documents say of events, commands and jobs, read off the code
+	$(BIN)/python docs/generate.py
+
+lint-docs: $(STAMP) ## Hold docs/asyncapi.yaml to the code and, where Node is, to AsyncAPI's own parser
+	$(BIN)/python docs/generate.py --check
+	@if ! command -v npm >/dev/null; then \
+	  echo "No Node here: docs/asyncapi.yaml is not held to AsyncAPI's own parser." >&2; \
+	elif ! $(MAKE) --no-print-directory $(ASYNCAPI); then \
+	  echo "npm can't install AsyncAPI's parser: docs/asyncapi.yaml is not held to it." >&2; \
+	else node docs/lint.mjs docs/asyncapi.yaml; fi
+
+$(ASYNCAPI):
+	@npm install --silent --prefix . --no-save --no-package-lock --no-audit --no-fund --ignore-scripts @asyncapi/parser@3.6.6
+	@touch $@
 
 format: $(STAMP) ## Format the code, and fix what lint can fix
 	$(BIN)/ruff check --fix-only .

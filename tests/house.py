@@ -26,6 +26,7 @@ from models.store import Store, open_engine
 from models.store.journal import Decision
 from models.vault import Key, Vault, new_key
 from scheduler.sweep import Sweep
+from tests.described import assert_all_described
 from worker.actors import Flows
 from worker.budget import Budgets
 from worker.callback import Callback
@@ -101,8 +102,10 @@ class House:
         return sign_link(link, link_secret)
 
     def close(self) -> None:
+        """Ends it; AssertionError where an event was emitted that its schema does not describe."""
         for provider in self.flows.refresh.providers.values():
             provider.close()
+        assert_all_described(self.store.engine)
         self.store.close()
 
     def consent(self, user: str = "ada", account: int = 1, allow: bool = True, **claims: Any) -> str:

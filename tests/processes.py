@@ -27,6 +27,7 @@ from models.migrations import migrate
 from models.secrets import Secret
 from models.store import open_engine
 from models.vault import new_key
+from tests.described import assert_all_described
 from tests.servers import plain_environment, reserved_port, wait_until
 
 CHECKOUT = Path(__file__).parents[1]
@@ -341,6 +342,7 @@ def running_fleet(
                 fleet.wait_until(fleet.is_ready, "the web process is ready")
                 yield fleet
                 fleet.stop()
+                assert_all_described(database_url)
             finally:
                 for program in fleet.programs:
                     program.kill()

@@ -16,6 +16,7 @@ from models.migrations import migrate
 from models.provider import Provider
 from models.secrets import Secret
 from models.store import Store, open_engine
+from tests.described import assert_all_described
 from tests.servers import Postgres
 
 noon = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -52,6 +53,7 @@ def opened(database_url: str, profile: Provider) -> Iterator[Opened]:
     store, other = Store(open_engine(Secret(database_url))), Store(open_engine(Secret(database_url)))
     migrate(store.engine, [profile])
     yield Opened(database_url, profile, store, other)
+    assert_all_described(database_url)
     store.close()
     other.close()
 

@@ -1,0 +1,291 @@
+"""Writes what the documents say of events, commands and jobs, read off the code: `python docs/generate.py`.
+
+It makes `asyncapi.yaml`, and the section of `events.md` between its two marks. With `--check` it writes nothing, and
+exits 1 where a file is not what it would write.
+"""
+
+import inspect
+import json
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import yaml
+from dramatiq.brokers.stub import StubBroker
+
+from config.settings import Settings
+from models.commands import longest_id, verbs
+from models.events import (
+    About,
+    AccessLimited,
+    AccessRestored,
+    AuthorizationFailed,
+    ClientRecovered,
+    ClientRejected,
+    ConnectionAuthorized,
+    ConnectionDisconnected,
+    ConnectionRefreshed,
+    Fact,
+    ReauthorizationRequired,
+    RecordChanged,
+    StoredEvent,
+    SyncCompleted,
+    SyncFailed,
+    describe,
+    stream_of,
+)
+from models.messages import QUEUES
+from models.schemas import schema_of, summaries
+from worker.actors import Flows, declare_actors
+
+here = Path(__file__).parent
+at = datetime(2026, 11, 24, 12, 30, 15, 250_000, tzinfo=UTC)
+expires_at = datetime(2027, 11, 24, 12, 30, 15, tzinfo=UTC)
+connection_id = "5f2b0c9f8a2e4f0e9a4b8f3d2c1e7a60"
+run_id = "0d9c3b5a7e6f4c1d8b2a9f7e5d4c3b2a"
+counts = {"created": 2, "updated": 1, "deleted": 0, "unchanged": 40}
+
+examples: Mapping[str, Fact] = {
+    "connection.authorized": ConnectionAuthorized("4711", "ada@example.com", "*", expires_at, reauthorized=False),
+    "connection.authorization_failed": AuthorizationFailed(
+        "9a1d4e2f6b8c4d0ea3f5b7c9d1e2f304", "denied", "The user denied the request"
+    ),
+    "connection.refreshed": ConnectionRefreshed(2, expires_at),
+    "connection.reauthorization_required": ReauthorizationRequired("access_revoked", "api", "/auth/breezedoc"),
+    "connection.disconnected": ConnectionDisconnected(revoked_upstream=True),
+    "connection.access_limited": AccessLimited(),
+    "connection.access_restored": AccessRestored(),
+    "sync.completed": SyncCompleted(
+        run_id, {"account": {**dict.fromkeys(counts, 0), "unchanged": 1}, "document": counts}, 1840
+    ),
+    "sync.failed": SyncFailed(run_id, "provider_unavailable", "HTTP 500"),
+    "record.created": RecordChanged("created", "document", "31337", ("id", "title", "recipients"), initial=True),
+    "record.updated": RecordChanged("updated", "document", "31337", ("completed_at", "recipients"), initial=False),
+    "record.deleted": RecordChanged("deleted", "document", "31337", (), initial=False),
+    "provider.client_rejected": ClientRejected("client-1", "invalid_client", "Client authentication failed"),
+    "provider.client_recovered": ClientRecovered(
+        "client-1", "invalid_client", "the token endpoint takes the client again"
+    ),
+}
+
+jobs = {
+    "exchange_code": "Goes on with an authorization: exchanges its code, asks whose account it is.",
+    "refresh_token": "Refreshes a connection's tokens, if they are due.",
+    "sync_connection": "Reads a connection now; while one reading runs, asks for one more.",
+    "sync_user": "Reads all active connections of a user now.",
+    "disconnect": "Lets go of an account: tokens erased at once, the provider told where it has an endpoint.",
+    "revoke_grant": "Tells the provider that a grant has ended. Sent by breezesync itself.",
+    "publish_events": "Sends what waits in the outbox to the streams. Sent by breezesync itself.",
+}
+
+
+def example_of(type_: str) -> StoredEvent:
+    """One event of the type as it leaves; those of a provider's client concern no user."""
+    operator = type_.startswith("provider.")
+    about = (
+        About("breezedoc", other_subject="client/client-1") if operator else About("breezedoc", "ada", connection_id)
+    )
+    return describe(examples[type_], about, "c0ffee5e2b9d4a6f8e7d6c5b4a392817", 3, at)
+
+
+def make_asyncapi() -> str:
+    """The AsyncAPI 3 document: streams out, commands in, jobs on the queue."""
+    settings = Settings()
+    keys = {"events": settings.events_stream, "records": settings.records_stream}
+    types_of = {stream: [t for t in examples if stream_of(examples[t]) == stream] for stream in keys}
+    commands, rejected = settings.commands_stream, f"{settings.commands_stream}:rejected"
+    queues = {queue: [actor for actor, on in QUEUES.items() if on == queue] for queue in dict.fromkeys(QUEUES.values())}
+    document = {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "breezesync",
+            "version": "1.0.0",
+            "description": "What breezesync tells on Redis streams, and what it can be asked for. events.md says the "
+            "same at length. Made by docs/generate.py from the code.",
+        },
+        "defaultContentType": "application/json",
+        "servers": {"redis": {"host": "127.0.0.1:6379", "protocol": "redis", "description": "REDIS_URL."}},
+        "channels": {
+            "events": channel(
+                keys["events"], "EVENTS_STREAM: connections, syncs, the provider's client.", types_of["events"]
+            ),
+            "records": channel(keys["records"], "RECORDS_STREAM: every change of a record.", types_of["records"]),
+            "commands": channel(commands, "COMMANDS_STREAM: what any language may ask for.", list(verbs)),
+            "commandsRejected": channel(rejected, "Commands that could not be done, with the reason.", ["rejected"]),
+            **{
+                f"queue.{queue}": channel(f"dramatiq:{queue}", f"Dramatiq's queue {queue}.", actors)
+                for queue, actors in queues.items()
+            },
+        },
+        "operations": {
+            "tellEvents": operation("send", "events", "Tells what happened, in order for each connection."),
+            "tellRecords": operation("send", "records", "Tells what changed, in order for each connection."),
+            "takeCommands": operation("receive", "commands", "Takes commands through one consumer group."),
+            "rejectCommands": operation("send", "commandsRejected", "Moves here what it can't do."),
+            **{
+                f"work.{queue}": operation("receive", f"queue.{queue}", "Takes Dramatiq messages, ids only.")
+                for queue in queues
+            },
+        },
+        "components": {
+            "messages": {
+                **{type_: event_message(type_) for type_ in examples},
+                **{verb: command_message(verb) for verb in verbs},
+                "rejected": rejected_message(),
+                **{actor: job_message(actor, fn) for actor, fn in actor_functions().items()},
+            }
+        },
+    }
+    return "# Made by docs/generate.py: change the code, then run it.\n" + yaml.dump(
+        json.loads(json.dumps(document)), sort_keys=False, allow_unicode=True, width=118
+    )
+
+
+def channel(address: str, description: str, messages: list[str]) -> dict[str, Any]:
+    refs = {name: {"$ref": f"#/components/messages/{name}"} for name in messages}
+    return {"address": address, "description": description, "messages": refs}
+
+
+def operation(action: str, channel: str, summary: str) -> dict[str, Any]:
+    return {"action": action, "channel": {"$ref": f"#/channels/{channel}"}, "summary": summary}
+
+
+def event_message(type_: str) -> dict[str, Any]:
+    event = example_of(type_)
+    names = ("id", "type", "provider", "user_id", "connection_id", "sequence")
+    fields = {name: {"type": "string"} for name in names} | {"type": {"const": type_}}
+    return {
+        "name": type_,
+        "title": type_,
+        "summary": summaries[type_],
+        "description": "The payload is the entry's field `event`; the headers are its other fields.",
+        "headers": {"type": "object", "required": list(names), "properties": fields},
+        "payload": schema_of(type_),
+        "examples": [
+            {
+                "headers": {name: str(getattr(event, name)) for name in names},
+                "payload": json.loads(event.document),
+            }
+        ],
+    }
+
+
+def command_message(verb: str) -> dict[str, Any]:
+    text = {"type": "string", "minLength": 1, "maxLength": longest_id}
+    fields: dict[str, Any] = {
+        "type": {"const": verb},
+        "connection_id": text,
+        "user_id": text | {"description": "All connections of this user."},
+        "provider": text | {"description": "With user_id: only those at this provider."},
+    }
+    if verb == "disconnect":
+        fields["erase"] = {"enum": ["true", "false"], "description": "Whether the records go as well."}
+    return {
+        "name": verb,
+        "title": f"Command: {verb}",
+        "summary": f"XADD … type {verb} and either connection_id or user_id.",
+        "payload": {
+            "type": "object",
+            "required": ["type"],
+            "properties": fields,
+            "oneOf": [{"required": ["connection_id"]}, {"required": ["user_id"]}],
+        },
+        "examples": [{"payload": {"type": verb, "connection_id": connection_id}}],
+    }
+
+
+def rejected_message() -> dict[str, Any]:
+    fields = {"reason": "What was expected.", "entry_id": "The id that the entry had."}
+    return {
+        "name": "rejected",
+        "title": "A command that could not be done",
+        "summary": "The command's own fields, values cut at 1,000 bytes, and why it was moved.",
+        "payload": {
+            "type": "object",
+            "required": list(fields),
+            "properties": {name: {"type": "string", "description": said} for name, said in fields.items()},
+        },
+    }
+
+
+def actor_functions() -> dict[str, Any]:
+    broker = StubBroker()
+    declare_actors(broker, Flows(**dict.fromkeys(Flows.__slots__)))  # type: ignore[arg-type]
+    return {name: broker.actors[name].fn for name in QUEUES}
+
+
+def job_message(actor: str, fn: Any) -> dict[str, Any]:
+    parameters = inspect.signature(fn).parameters.values()
+    kwargs = {each.name: {"type": "boolean" if each.annotation is bool else "string"} for each in parameters}
+    needed = [each.name for each in parameters if each.default is inspect.Parameter.empty]
+    return {
+        "name": actor,
+        "title": f"Job: {actor}",
+        "summary": jobs[actor],
+        "payload": {
+            "type": "object",
+            "description": "A Dramatiq message.",
+            "required": ["queue_name", "actor_name", "args", "kwargs", "options", "message_id", "message_timestamp"],
+            "properties": {
+                "queue_name": {"const": QUEUES[actor]},
+                "actor_name": {"const": actor},
+                "args": {"type": "array", "maxItems": 0},
+                "kwargs": {"type": "object", "required": needed, "properties": kwargs, "additionalProperties": False},
+                "options": {"type": "object"},
+                "message_id": {"type": "string"},
+                "message_timestamp": {"type": "integer"},
+            },
+        },
+    }
+
+
+def make_events_section() -> str:
+    """Each event with its fields and an example."""
+    parts: list[str] = []
+    for type_ in examples:
+        data = schema_of(type_)["properties"]["data"]
+        rows = [
+            f"| `{name}` | {tell_type(field)} | {field['description']} |"
+            for name, field in data["properties"].items()
+            if name not in ("provider", "user_id", "connection_id")
+        ]
+        shown = json.dumps(json.loads(example_of(type_).document)["data"], indent=2, ensure_ascii=False)
+        stream = f"`{stream_of(examples[type_])}` stream"
+        parts += [f"### {type_}", "", f"{summaries[type_]} On the {stream}.", ""]
+        parts += ["| field | | |", "| --- | --- | --- |", *rows, "", "```json", shown, "```", ""]
+    return "\n".join(parts)
+
+
+def tell_type(field: Mapping[str, Any]) -> str:
+    if "enum" in field:
+        return ", ".join(f"`{value}`" for value in field["enum"])
+    names = field["type"] if isinstance(field["type"], list) else [field["type"]]
+    told = {"string": "text", "integer": "number", "boolean": "true or false", "array": "list", "object": "object"}
+    return " or ".join("time" if field.get("format") and name == "string" else told.get(name, name) for name in names)
+
+
+def make_events_page() -> str:
+    page = (here / "events.md").read_text(encoding="utf-8")
+    begin, end = "<!-- events -->\n", "<!-- /events -->\n"
+    before, rest = page.split(begin)
+    return before + begin + "\n" + make_events_section() + end + rest.split(end)[1]
+
+
+def main(arguments: list[str]) -> int:
+    made = {here / "asyncapi.yaml": make_asyncapi(), here / "events.md": make_events_page()}
+    stale = [path for path, text in made.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
+    if "--check" in arguments:
+        for path in stale:
+            print(f"docs/{path.name} is not what the code says: python docs/generate.py", file=sys.stderr)  # noqa: T201
+        return 1 if stale else 0
+    for path in stale:
+        path.write_text(made[path], encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
