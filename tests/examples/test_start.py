@@ -21,9 +21,22 @@ START = str(EXAMPLES / "start.py")
 PATIENCE = 40
 
 
-@pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
-    return {**plain_environment(), "PYTHONPATH": str(CHECKOUT), "HOME": str(tmp_path)}
+@pytest.fixture(scope="module")
+def beside(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the breezesync of this module's tests runs."""
+    return tmp_path_factory.mktemp("beside")
+
+
+@pytest.fixture(scope="module")
+def environment(beside: Path) -> dict[str, str]:
+    return {**plain_environment(), "PYTHONPATH": str(CHECKOUT), "HOME": str(beside)}
+
+
+@pytest.fixture(scope="module")
+def state(environment: dict[str, str], beside: Path) -> Iterator[dict[str, Any]]:
+    """What a `breezesync run` says of itself that nobody has set up."""
+    with running(environment, beside) as told:
+        yield told
 
 
 def start(environment: Mapping[str, str], directory: Path) -> subprocess.CompletedProcess[str]:
@@ -59,19 +72,28 @@ def test_beside_a_running_breezesync_it_leads_a_user_to_the_provider(
     assert example.log.read_text().startswith(f"The example application is on {url}.")
 
 
-def test_the_sandbox_lets_users_return_to_the_example_and_nowhere_else(
-    environment: dict[str, str], tmp_path: Path
+def test_the_sandbox_lets_users_return_to_the_example_only(
+    environment: dict[str, str], beside: Path, state: dict[str, Any]
 ) -> None:
-    with reserved_port() as port, running(environment, tmp_path) as state:
-        refused = start(environment | {"APP_PORT": str(port)}, tmp_path)
+    with reserved_port() as port:
+        refused = start(environment | {"APP_PORT": str(port)}, beside)
     assert refused.returncode == 1
     assert "put it into RETURN_ORIGINS" in refused.stderr
     assert state["environment"]["RETURN_ORIGINS"] == "http://127.0.0.1:8701,http://localhost:8701"
 
 
+@pytest.mark.usefixtures("state")
+def test_an_applications_own_test_passes_against_the_sandbox(environment: dict[str, str], beside: Path) -> None:
+    example = str(EXAMPLES / "python/test_with_sandbox.py")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(beside), example]
+    asked = environment | {"BREEZESYNC_STATE": str(beside / "state.json")}
+    done = subprocess.run(command, cwd=beside, env=asked, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.splitlines()[-1][:8]) == (0, "2 passed"), done.stdout + done.stderr
+
+
 @contextmanager
 def running(environment: Mapping[str, str], directory: Path) -> Iterator[dict[str, Any]]:
-    """A `breezesync run` that nobody has set up: what it says of itself."""
+    """A `breezesync run`: what it says of itself."""
     told = directory / "state.json"
     with reserved_port() as web, reserved_port() as provider:
         ports = ("--port", str(web), "--sandbox-port", str(provider), "--state", str(told))

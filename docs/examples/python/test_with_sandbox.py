@@ -1,0 +1,90 @@
+"""A test of your own against the sandbox, in CI: a user connects and revokes, and your side is told.
+
+    breezesync run --state state.json &
+    BREEZESYNC_STATE=state.json pytest test_with_sandbox.py
+
+The state file is there once everything answers, and says where it is.
+"""
+
+import json
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import jwt
+import pytest
+import redis
+from sqlalchemy import create_engine, text
+
+
+class Breezesync:
+    """What the tests do as a user's browser, as the user at BreezeDoc, and as the application."""
+
+    def __init__(self, state: dict[str, Any]) -> None:
+        self.web, self.secret = state["web_url"], state["environment"]["CONNECT_SECRET"]
+        self.sandbox = httpx.Client(base_url=f"{state['sandbox_url']}/_sandbox/", trust_env=False)
+        self.redis: Any = redis.Redis.from_url(state["redis_url"], decode_responses=True, socket_timeout=60)
+        self.database = create_engine(state["database_url"])
+
+    def add_account(self, documents: int) -> int:
+        """A new user of BreezeDoc; all that the sandbox can do stands on its page, /_sandbox."""
+        account: int = self.sandbox.post("users", json={"name": "Grace", "documents": documents}).json()["ids"][0]
+        return account
+
+    def connect(self, user: str, account: int) -> str:
+        """The way through the browser, from the link to the answer: the connection's id."""
+        now = int(time.time())
+        claims = {"sub": user, "iat": now, "exp": now + 300, "jti": uuid.uuid4().hex}
+        token = jwt.encode(claims, self.secret, algorithm="HS256")
+        with httpx.Client(trust_env=False) as browser:
+            asked = browser.get(f"{self.web}/auth/breezedoc", params={"token": token})
+            consent = {"url": asked.headers["location"], "user_id": account}
+            returned = browser.get(self.sandbox.post("authorize", json=consent).json()["location"])
+            result, answer = f"{self.web}{returned.headers['location']}", {"status": "pending"}
+            while answer["status"] == "pending":
+                answer = browser.get(result, headers={"Accept": "application/json"}).json()
+        assert answer["status"] == "connected", answer
+        return answer["connection_id"]
+
+    def hear(self, kind: str, connection: str) -> dict[str, Any]:
+        """The data of the first event of that type about a connection, waited for."""
+        last = "0"
+        while found := self.redis.xread({"breezesync:events": last}, block=20_000):
+            for _, fields in found[0][1]:
+                if (fields["type"], fields["connection_id"]) == (kind, connection):
+                    return dict(json.loads(fields["event"])["data"])
+            last = found[0][1][-1][0]
+        raise AssertionError(f"{kind} was not heard")
+
+
+@pytest.fixture(scope="session")
+def breezesync() -> Iterator[Breezesync]:
+    state, patience = Path(os.environ["BREEZESYNC_STATE"]), time.monotonic() + 60
+    while not state.exists():
+        assert time.monotonic() < patience, "breezesync did not start: see var/log"
+        time.sleep(0.1)
+    opened = Breezesync(json.loads(state.read_text()))
+    yield opened
+    opened.sandbox.close()
+    opened.redis.close()
+    opened.database.dispose()
+
+
+def test_a_users_documents_can_be_read(breezesync: Breezesync) -> None:
+    connection = breezesync.connect("grace", breezesync.add_account(documents=7))
+    breezesync.hear("sync.completed", connection)
+    with breezesync.database.connect() as db:
+        query = text("SELECT count(*) FROM breezedoc_document WHERE user_id = 'grace'")
+        assert db.execute(query).scalar() == 7
+
+
+def test_a_revocation_is_told(breezesync: Breezesync) -> None:
+    account = breezesync.add_account(documents=1)
+    connection = breezesync.connect("hopper", account)
+    breezesync.sandbox.post(f"users/{account}/revoke")
+    breezesync.redis.xadd("breezesync:commands", {"type": "sync", "connection_id": connection})
+    assert breezesync.hear("connection.reauthorization_required", connection)["reason"] == "access_revoked"
