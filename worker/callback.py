@@ -1,28 +1,15 @@
-"""The HTTP endpoints a user's browser meets: the connect link, the provider's redirect back, the result page."""
+"""What a user's browser walks through: the connect link, the provider's redirect back, the result."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from functools import partial
-from pathlib import Path
+from datetime import datetime
 from secrets import token_urlsafe
-from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from uuid import uuid4
 
-import structlog
-from jinja2 import Environment, FileSystemLoader, select_autoescape
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
-from starlette.routing import Route
-
 from models import messages
-from models.authorization import Authorization, Step, answer_for_page, challenge_of, hash_of, lifetime
+from models.authorization import Authorization, Step, challenge_of, hash_of, lifetime
 from models.connect_link import LinkRefused, read_link
-from models.errors import SyncError, Transient
 from models.events import AuthorizationFailed
 from models.provider import OAuthClient, Provider
 from models.secrets import Secret
@@ -30,16 +17,7 @@ from models.store import Store, Transaction
 from models.vault import Place, Vault
 
 longest_code = 8192
-cookie_lifetime = timedelta(hours=1)
-security_headers = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": (
-        "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-}
+id_pattern = re.compile("[0-9a-f]{32}")
 
 
 class Refused(Exception):
@@ -108,6 +86,8 @@ class Callback:
         code, error = query.get("code", ""), query.get("error", "")
         if not code and not error:
             raise Refused(400, "The provider sent nothing back", "Go back to the application and start again.")
+        if (code and error) or len(code) > longest_code:
+            raise Refused(400, "The provider's answer makes no sense", "Go back to the application and start again.")
         stranger = Refused(403, "This page can't be used", "Go back to the application and start again from there.")
         if browser is None or (query.get("iss") and provider.issuer and query["iss"] != provider.issuer):
             raise stranger
@@ -118,8 +98,6 @@ class Callback:
             if error:
                 if not self._end(tx, found, error, query.get("error_description", ""), now):
                     raise stranger
-            elif len(code) > longest_code:
-                raise Refused(400, "The provider's answer is not a code", "Go back to the application and start again.")
             else:
                 sealed = self.vault.seal(Secret(code), Place("authorization", found.id, "code"))
                 if not tx.authorizations.take_code(found, sealed, now):
@@ -129,8 +107,10 @@ class Callback:
 
     def outcome(self, name: str, authorization_id: str) -> Authorization:
         self._provider(name)
-        with self.store.reading() as tx:
-            found = tx.authorizations.get(authorization_id)
+        found = None
+        if id_pattern.fullmatch(authorization_id):
+            with self.store.reading() as tx:
+                found = tx.authorizations.get(authorization_id)
         if found is None or found.provider != name:
             raise Refused(404, "There is no such page", "Go back to the application and start again from there.")
         return found
@@ -172,105 +152,5 @@ class Callback:
         return True
 
 
-def build_app(callback: Callback, check: Callable[[], object]) -> Starlette:
-    """The web application; `check` raises where the database, its schema or Redis does not answer."""
-    pages = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "pages"), autoescape=select_autoescape(default=True)
-    )
-    show = partial(_show, pages)
-
-    def begin(request: Request) -> Response:
-        name = request.path_params["provider"]
-        cookie = cookie_name(callback.clients.get(name))
-        url, browser = callback.begin(name, request.query_params.get("token", ""), _cookie(request, cookie))
-        answer = RedirectResponse(url, status_code=302, headers=security_headers)
-        answer.set_cookie(
-            cookie,
-            browser,
-            max_age=round(cookie_lifetime.total_seconds()),
-            path="/",
-            secure=cookie.startswith("__Host-"),
-            httponly=True,
-            samesite="lax",
-        )
-        return answer
-
-    def finish(request: Request) -> Response:
-        name = request.path_params["provider"]
-        cookie = cookie_name(callback.clients.get(name))
-        path = callback.finish(name, dict(request.query_params), _cookie(request, cookie))
-        return RedirectResponse(path, status_code=303, headers=security_headers)
-
-    def done(request: Request) -> Response:
-        found = callback.outcome(request.path_params["provider"], request.path_params["authorization_id"])
-        answer = answer_for_page(found)
-        if "application/json" in request.headers.get("accept", ""):
-            return JSONResponse(answer, headers=security_headers)
-        if found.return_to is not None and answer["status"] != "pending":
-            back = {"status": answer["status"], "connection_id": found.connection_id, "reason": found.reason}
-            location = add_to_query(found.return_to, {name: value for name, value in back.items() if value})
-            return RedirectResponse(location, status_code=303, headers=security_headers)
-        provider = callback.providers[found.provider].shown_name
-        return show(f"{answer['status']}.html", 200, provider=provider, reason=found.reason)
-
-    def refuse(request: Request, error: Exception) -> Response:
-        refused = error if isinstance(error, Refused) else _refusal_of(error)
-        if "application/json" in request.headers.get("accept", ""):
-            body = {"error": refused.title, "advice": refused.advice}
-            return JSONResponse(body, status_code=refused.status, headers=security_headers)
-        return show("refused.html", refused.status, title=refused.title, advice=refused.advice)
-
-    def ready(request: Request) -> Response:
-        try:
-            check()
-        except Exception as error:
-            structlog.get_logger("web").warning("readiness.failed", error=type(error).__name__)
-            return PlainTextResponse("not ready\n", status_code=503)
-        return PlainTextResponse("ready\n")
-
-    return Starlette(
-        routes=[
-            Route("/auth/{provider}", begin),
-            Route("/auth/{provider}/callback", finish),
-            Route("/auth/{provider}/done/{authorization_id}", done),
-            Route("/healthz", lambda request: PlainTextResponse("ok\n")),
-            Route("/readyz", ready),
-            Route("/metrics", lambda request: Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)),
-        ],
-        exception_handlers={Refused: refuse, SyncError: refuse, HTTPException: refuse, Exception: refuse},
-    )
-
-
-def cookie_name(client: OAuthClient | None) -> str:
-    """The browser-binding cookie: host-bound where we are served over https, so that no other host can plant one."""
-    secure = client is not None and client.redirect_uri.startswith("https://")
-    return "__Host-breezesync" if secure else "breezesync"
-
-
-def add_to_query(url: str, more: Mapping[str, str]) -> str:
-    """The URL with parameters added to (and replacing) those it has."""
-    parts = urlsplit(url)
-    kept = [pair for pair in parse_qsl(parts.query, keep_blank_values=True) if pair[0] not in more]
-    return urlunsplit(parts._replace(query=urlencode([*kept, *more.items()])))
-
-
-def _cookie(request: Request, name: str) -> str | None:
-    value = request.cookies.get(name, "")
-    return value if 20 <= len(value) <= 100 and value.isascii() else None
-
-
 def _plain(text: str) -> str:
     return "".join(c for c in text if c.isprintable())[:200]
-
-
-def _refusal_of(error: Exception) -> Refused:
-    if isinstance(error, HTTPException):
-        return Refused(error.status_code, "This page does not exist", "Go back to the application.")
-    if isinstance(error, Transient):
-        return Refused(503, "We can't do this just now", "Nothing is lost. Wait a minute, then load this page again.")
-    structlog.get_logger("web").error("request.failed", exc_info=error)
-    return Refused(500, "Something went wrong here", "Go back to the application and start again from there.")
-
-
-def _show(pages: Environment, template: str, status: int, **values: Any) -> HTMLResponse:
-    return HTMLResponse(pages.get_template(template).render(**values), status_code=status, headers=security_headers)

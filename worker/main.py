@@ -16,7 +16,7 @@ from models.errors import SyncError
 from models.vault import Vault
 from worker.actors import Flows, declare_actors
 from worker.budget import Budgets
-from worker.callback import Callback, build_app
+from worker.callback import Callback
 from worker.client_book import ClientBook
 from worker.disconnect import Disconnect
 from worker.exchange import Exchange
@@ -29,6 +29,7 @@ from worker.revoke import Revoke
 from worker.sync import Sync
 from worker.sync_user import SyncUser
 from worker.take_in import TakeIn, TakesIn
+from worker.web import build_app
 
 
 class BindIds(Middleware):
@@ -112,8 +113,8 @@ def web() -> Starlette:
         now=now,
     )
 
-    def check() -> None:
-        store.check()
-        client.ping()
+    def check_database() -> None:
+        with store.reading() as tx:
+            tx.overview.time()
 
-    return build_app(callback, check)
+    return build_app(callback, {"database": check_database, "schema": store.check, "redis": client.ping})
