@@ -27,7 +27,8 @@ _scalars = tuple(
 )
 _urls = ("authorize_url", "token_url", "api_url", "revoke_url", "issuer")
 _scopes = ("scope", "refresh_scope")
-_rates = ("token_requests_per_minute", "api_requests_per_minute")
+_rates = ("token_requests_per_minute", "api_requests_per_minute", "full_reading_minutes", "longest_list")
+_counts = ("grace_seconds", "peek_above", "vanishing_records")
 _columns_of_every_view = {
     "connection_id",
     "user_id",
@@ -127,8 +128,13 @@ def _find_endpoint_faults(provider: Provider) -> Iterator[tuple[str, str]]:
     for field in _rates:
         if getattr(provider, field) < 1:
             yield field, "expected at least 1"
-    if provider.grace_seconds < 0:
-        yield "grace_seconds", "expected no negative number"
+    for field in _counts:
+        if getattr(provider, field) < 0:
+            yield field, "expected no negative number"
+    if not 0 <= provider.vanishing_share <= 1:
+        yield "vanishing_share", "expected a share from 0 to 1"
+    if not 0 < provider.fastest_cadence <= 1 <= provider.slowest_cadence <= 1000:
+        yield "fastest_cadence", "expected fastest_cadence above 0 and up to 1, slowest_cadence from 1 to 1000"
     if not re.fullmatch(_path, provider.account_path) or "{team}" in provider.account_path:
         yield "account_path", "expected a path like /me"
     for field in ("account_id", "account_email"):
@@ -145,8 +151,12 @@ def _find_resource_faults(resource: Resource) -> Iterator[tuple[str, str]]:
         yield "per_team", "expected true with {team} in the path, and only then"
     if not resource.id:
         yield "id", "expected a field's name"
-    if not re.fullmatch(r"[!-~]*", resource.query) or set(resource.query) & set("#?"):
-        yield "query", "expected an encoded query without its question mark"
+    for field in ("query", "peek"):
+        query = getattr(resource, field)
+        if not re.fullmatch(r"[!-~]*", query) or set(query) & set("#?"):
+            yield field, "expected an encoded query without its question mark"
+    if resource.peek and resource.paging == "none":
+        yield "peek", "expected none where there are no pages"
     for entry in resource.volatile:
         if not re.fullmatch(_volatile, entry):
             yield "volatile", f"expected paths like files[].url or files[].*?, not {entry!r}"

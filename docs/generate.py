@@ -76,6 +76,7 @@ jobs = {
     "exchange_code": "Goes on with an authorization: exchanges its code, asks whose account it is.",
     "refresh_token": "Refreshes a connection's tokens, if they are due.",
     "sync_connection": "Reads a connection now; while one reading runs, asks for one more.",
+    "read_connection": "Goes on with a reading, or begins one that is due. Sent by breezesync itself.",
     "sync_user": "Reads all active connections of a user now.",
     "disconnect": "Lets go of an account: tokens erased at once, the provider told where it has an endpoint.",
     "revoke_grant": "Tells the provider that a grant has ended. Sent by breezesync itself.",

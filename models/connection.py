@@ -29,7 +29,11 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """One user's account at one provider. `generation` counts the pairs of tokens it has held, 1, 2, 3 …"""
+    """One user's account at one provider. `generation` counts the pairs of tokens it has held, 1, 2, 3 …
+
+    `sync_due_at` is when it is next read at all, `lists_due_at` when more of it than the account, `full_due_at` when
+    all of it; `sync_pace` is the time between two readings of its lists, in intervals (see `cadence.py`).
+    """
 
     id: str
     user_id: str
@@ -47,6 +51,9 @@ class Connection:
     refresh_due_at: datetime | None = None
     sync_due_at: datetime | None = None
     sync_requested: bool = False
+    sync_pace: float = 1.0
+    lists_due_at: datetime | None = None
+    full_due_at: datetime | None = None
     last_synced_at: datetime | None = None
     revoked_at: datetime | None = None
     revoked_reason: str | None = None
@@ -90,6 +97,7 @@ def authorize(
         scope=pair.scope,
         team_ids=team_ids or connection.team_ids,
         sync_due_at=pair.issued_at,
+        full_due_at=None,
         revoked_at=None,
         revoked_reason=None,
     )

@@ -8,6 +8,7 @@ QUEUES: Final[dict[str, str]] = {
     "refresh_token": "refresh",
     "sync_connection": "sync",
     "sync_user": "sync",
+    "read_connection": "reading",
     "disconnect": "control",
     "revoke_grant": "control",
     "publish_events": "events",
@@ -36,6 +37,11 @@ def refresh_token(connection_id: str) -> Message:
 
 def sync_connection(connection_id: str) -> Message:
     return Message("sync_connection", {"connection_id": connection_id})
+
+
+def read_connection(connection_id: str) -> Message:
+    """A sync that is due or under way, on a queue of its own: what is asked for goes before it."""
+    return Message("read_connection", {"connection_id": connection_id})
 
 
 def sync_user(user_id: str, provider: str | None = None) -> Message:

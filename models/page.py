@@ -9,6 +9,7 @@ from models.token_response import HttpAnswer, NoAnswer, read_object, read_retry_
 
 Paging = Literal["laravel", "laravel_resource", "none"]
 deepest = 100
+largest_number = 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +105,15 @@ def _read_page(body: dict[str, object] | None, paging: Paging, page: int) -> Pag
     if not isinstance(numbers, dict) or not isinstance(elements, list):
         return Failed("the body is no page")
     current, last, total = (numbers.get(name) for name in ("current_page", "last_page", "total"))
-    if not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in (current, last, total)):
+    if not all(_is_count(number) for number in (current, last, total)):
         return Failed("the page's numbers are missing or senseless")
     if current != page:
         return Failed(f"page {page} was asked for, page {current} came")
     return Page(tuple(elements), page, max(cast(int, last), 1), cast(int, total))
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= largest_number
 
 
 def _depth_exceeds(value: object, most: int) -> bool:

@@ -21,7 +21,8 @@ class Resource:
     `path` is appended to the API's URL; with `per_team` it holds `{team}` and is read once per team id. `query`,
     already encoded, goes with every page. `id` is the field that names a record. `volatile` names what no change is
     read from, as dotted paths in which `name[]` goes into every element of a list; a last part `*?` means every URL
-    below, from its question mark on (see `unsign`).
+    below, from its question mark on (see `unsign`). `peek` is the query whose first page shows what is newest; with it,
+    a long list is not read whole each time.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Resource:
     id: str = "id"
     volatile: tuple[str, ...] = ()
     query: str = ""
+    peek: str = ""
     per_team: bool = False
 
 
@@ -66,6 +68,12 @@ class Provider:
     nothing, the end of its family, or nothing within `grace_seconds` and the end of its family after.
     `api_url_alternatives` are other places where the same API is said to be: they are asked only on an operator's word.
     `account_path`, `account_id` and `account_email` say which answer, and which of its fields, name the account.
+
+    How it is read: with `null_is_absent` a field that is null and one that is missing are the same. A list is peeked at
+    where it holds more than `peek_above` records, read whole at least every `full_reading_minutes` unless that takes
+    too long, and never beyond `longest_list` pages. Records that vanish at once, more than `vanishing_records` and more
+    than that share of their resource, are held back for a second run. `fastest_cadence` and `slowest_cadence` bound how
+    far the time between two readings follows an account's life, as multiples of the interval.
     """
 
     name: str
@@ -88,6 +96,14 @@ class Provider:
     account_id: str = "id"
     account_email: str = "email"
     api_url_alternatives: tuple[str, ...] = ()
+    null_is_absent: bool = False
+    peek_above: int = 100
+    full_reading_minutes: int = 60
+    longest_list: int = 10_000
+    vanishing_records: int = 10
+    vanishing_share: float = 0.5
+    fastest_cadence: float = 0.25
+    slowest_cadence: float = 2.0
     resources: tuple[Resource, ...] = ()
     views: tuple[View, ...] = ()
 

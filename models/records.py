@@ -15,11 +15,12 @@ Change = Literal["created", "updated"]
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the database holds of one record."""
+    """What the database holds of one record; `source` is the list in which it was last seen."""
 
     content_hash: str
     data: Json
     deleted: bool
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +41,11 @@ class Changed:
     fields: tuple[str, ...]
 
 
-def read_item(raw: object, id_field: str, volatile: Sequence[str]) -> Item | None:
-    """A list's element as an item, or None where it is no object or names no id (a number or a text)."""
+def read_item(raw: object, id_field: str, volatile: Sequence[str], null_is_absent: bool = False) -> Item | None:
+    """A list's element as an item, or None where it is no object or names no id (a number or a text).
+
+    With `null_is_absent` a field that is null counts as one that is missing, at any depth; it is kept all the same.
+    """
     if not isinstance(raw, dict):
         return None
     identity = raw.get(id_field)
@@ -51,7 +55,7 @@ def read_item(raw: object, id_field: str, volatile: Sequence[str]) -> Item | Non
     if not external_id:
         return None
     data = cast(Json, without(_clean(raw), [path.split(".") for path in volatile]))
-    return Item(external_id, data, hash_content(data))
+    return Item(external_id, data, hash_content(_present(data) if null_is_absent else data))
 
 
 def hash_content(data: object) -> str:
@@ -82,23 +86,24 @@ def without(value: object, paths: Sequence[Sequence[str]]) -> object:
     return kept
 
 
-def compare(known: Mapping[str, Known], items: Iterable[Item]) -> list[Changed]:
+def compare(known: Mapping[str, Known], items: Iterable[Item], null_is_absent: bool = False) -> list[Changed]:
     """The items that have to be written; of an id given twice in one page the later one counts."""
     latest = {item.external_id: item for item in items}
-    return [changed for item in latest.values() if (changed := _compare_one(known.get(item.external_id), item))]
+    compared = (_compare_one(known.get(item.external_id), item, null_is_absent) for item in latest.values())
+    return [changed for changed in compared if changed is not None]
 
 
-def _compare_one(before: Known | None, item: Item) -> Changed | None:
+def _compare_one(before: Known | None, item: Item, null_is_absent: bool) -> Changed | None:
     if before is None or before.deleted:
         return Changed(item, "created", tuple(sorted(item.data)))
     if before.content_hash == item.content_hash:
         return None
     absent = object()
-    names = before.data.keys() | item.data.keys()
+    old, new = (_present(data) if null_is_absent else data for data in (before.data, item.data))
     differing = (
         n
-        for n in names
-        if hash_of_field(before.data.get(n, absent), absent) != hash_of_field(item.data.get(n, absent), absent)
+        for n in old.keys() | new.keys()
+        if hash_of_field(old.get(n, absent), absent) != hash_of_field(new.get(n, absent), absent)
     )
     return Changed(item, "updated", tuple(sorted(differing)))
 
@@ -106,6 +111,17 @@ def _compare_one(before: Known | None, item: Item) -> Changed | None:
 def hash_of_field(value: object, absent: object) -> str | None:
     """None for an absent field, so that it differs from a null."""
     return None if value is absent else hash_content(_clean(value))
+
+
+def _present(data: Json) -> Json:
+    """The data without the fields that are null."""
+
+    def strip(value: object) -> object:
+        if isinstance(value, dict):
+            return {key: strip(inner) for key, inner in value.items() if inner is not None}
+        return [strip(inner) for inner in value] if isinstance(value, list) else value
+
+    return cast(Json, strip(data))
 
 
 def _clean(value: object) -> object:

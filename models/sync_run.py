@@ -1,40 +1,47 @@
-"""One reading of a connection: what it reads in which order, how far it came, when it proves that records are gone."""
+"""One reading of a connection: what it reads in which order, how far it came, what it counted, how it ends."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import Literal
 
 from models.provider import Provider, Resource
 
-most_rereads = 2
 most_failures = 5
+most_failures_after_one = 2
 slice_length = timedelta(seconds=4)
 run_lease = timedelta(seconds=90)
 on_its_way = timedelta(seconds=10)
 """How long the sweep leaves a due sync to the message that was sent for it; one that was lost comes back then."""
 
 Counts = dict[str, dict[str, int]]
+Depth = Literal["pulse", "usual", "full"]
+"""`pulse` asks for the account alone, `usual` peeks at long lists and reads the others, `full` reads all of all."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One list to read: a resource, for one team where it is a team's."""
+    """One list to read: a resource, for one team where it is a team's; `key` names it among a connection's lists."""
 
     resource: Resource
     path: str
+    key: str
 
 
 @dataclass(frozen=True, slots=True)
 class SyncRun:
-    """`place` is the index into the plan, `page` the next page there; both only move in the page's own transaction."""
+    """`place` is the index into the plan, `page` the next page there (0: a look at what is newest), `reading` how often
+    the resource was read before in this run. All of them only move in a page's own transaction.
+    """
 
     id: str
     connection_id: str
     status: str
     started_at: datetime
+    depth: Depth = "full"
     place: int = 0
     page: int = 1
-    rereads: int = 0
+    reading: int = 0
     counts: Counts = field(default_factory=dict)
     finished_at: datetime | None = None
     resume_at: datetime | None = None
@@ -45,48 +52,47 @@ class SyncRun:
     description: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class PageSeen:
-    """What one page of this run held: its ids, and what the provider said of the whole list on it."""
-
-    page: int
-    total: int
-    last_page: int
-    ids: tuple[str, ...]
-
-
-def plan_readings(provider: Provider, team_ids: Sequence[int]) -> tuple[Reading, ...]:
+def plan_readings(provider: Provider, team_ids: Sequence[int], depth: Depth = "full") -> tuple[Reading, ...]:
     """What a run reads, in order; a team's lists once for each team that the application named."""
     readings: list[Reading] = []
     for resource in provider.resources:
         if resource.per_team:
-            readings += [Reading(resource, resource.path.replace("{team}", str(team))) for team in team_ids]
+            readings += [
+                Reading(resource, resource.path.replace("{team}", str(team)), f"{resource.name}:{team}")
+                for team in team_ids
+            ]
         else:
-            readings.append(Reading(resource, resource.path))
-    return tuple(readings)
+            readings.append(Reading(resource, resource.path, resource.name))
+    account = tuple(reading for reading in readings if reading.path == provider.account_path)
+    return account if depth == "pulse" and account else tuple(readings)
 
 
-def is_whole(pages: Sequence[PageSeen]) -> bool:
-    """Whether the pages are one list read without a gap: every page, one total throughout, as many ids as it says."""
-    if not pages:
-        return False
-    numbers = sorted(page.page for page in pages)
-    totals = {page.total for page in pages}
-    ids = [external_id for page in pages for external_id in page.ids]
-    complete = numbers == list(range(1, pages[0].last_page + 1))
-    return complete and totals == {len(ids)} and len(set(ids)) == len(ids)
-
-
-def find_gone(living: Collection[str], pages: Sequence[PageSeen]) -> list[str]:
-    """The ids that the database holds and a whole reading did not see."""
-    seen = {external_id for page in pages for external_id in page.ids}
-    return sorted(set(living) - seen)
+def places_of(readings: Sequence[Reading], place: int) -> range:
+    """The places of all lists of the resource at `place`: its teams', or just this one."""
+    name = readings[place].resource.name
+    same = [i for i, reading in enumerate(readings) if reading.resource.name == name]
+    return range(same[0], same[-1] + 1)
 
 
 def add_counts(counts: Counts, resource: str, more: Mapping[str, int]) -> Counts:
     """The counts with a page's or a deletion's added."""
     before = counts.get(resource, dict.fromkeys(("created", "updated", "deleted", "unchanged"), 0))
     return counts | {resource: {name: before[name] + more.get(name, 0) for name in before}}
+
+
+def count_seen(counts: Counts, resource: str, seen: int) -> Counts:
+    """The counts of a resource of which `seen` records were seen in the end, however often pages were read again."""
+    own = add_counts(counts, resource, {})[resource]
+    return counts | {resource: own | {"unchanged": max(seen - own["created"] - own["updated"], 0)}}
+
+
+def has_changes(counts: Counts) -> bool:
+    return any(own[kind] for own in counts.values() for kind in ("created", "updated", "deleted"))
+
+
+def gives_up(run: SyncRun) -> bool:
+    """Whether a list that has failed so often is left; once one was, the next ones get less patience."""
+    return run.failures >= (most_failures if run.reason is None else most_failures_after_one)
 
 
 def retry_delay(failures: int) -> timedelta:

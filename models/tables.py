@@ -168,6 +168,9 @@ class ConnectionRow(Stored, table=True):
     sync_due_at: datetime | None = _time()
     sync_claimed_until: datetime | None = _time()
     sync_requested: bool = False
+    sync_pace: float = 1.0
+    lists_due_at: datetime | None = _time()
+    full_due_at: datetime | None = _time()
     disconnect_due_at: datetime | None = _time()
     disconnect_claimed_until: datetime | None = _time()
     erase_requested: bool = False
@@ -221,6 +224,7 @@ class RecordRow(Stored, table=True):
     connection_id: str = Field(primary_key=True, foreign_key="connection.id", ondelete="CASCADE")
     resource: str = Field(primary_key=True)
     external_id: str = Field(primary_key=True)
+    source: str
     data: dict[str, Any] = Field(sa_type=json_type)
     content_hash: str
     first_seen_at: datetime = Field(sa_type=UtcTime)
@@ -229,7 +233,8 @@ class RecordRow(Stored, table=True):
 
 
 class ResourceRow(Stored, table=True):
-    """What is known of one resource of a connection: when it was first read whole, and why it can't be read."""
+    """What is known of one list of a connection: when it was read to its end, why it can't be read, and how many of
+    its records are held back from being taken for gone."""
 
     __tablename__ = "resource"
     connection_id: str = Field(primary_key=True, foreign_key="connection.id", ondelete="CASCADE")
@@ -237,6 +242,7 @@ class ResourceRow(Stored, table=True):
     first_read_at: datetime | None = _time()
     last_read_at: datetime | None = _time()
     problem: str | None = None
+    held_back: int | None = None
 
 
 class SyncRunRow(Stored, table=True):
@@ -256,9 +262,10 @@ class SyncRunRow(Stored, table=True):
     id: str = Field(primary_key=True)
     connection_id: str = Field(foreign_key="connection.id", ondelete="CASCADE")
     status: str
+    depth: str
     place: int = 0
     page: int = 1
-    rereads: int = 0
+    reading: int = 0
     counts: dict[str, Any] = Field(sa_type=json_type)
     started_at: datetime = Field(sa_type=UtcTime)
     finished_at: datetime | None = _time()
@@ -275,11 +282,13 @@ class SyncPageRow(Stored, table=True):
 
     __tablename__ = "sync_page"
     run_id: str = Field(primary_key=True, foreign_key="sync_run.id", ondelete="CASCADE")
-    place: int = Field(primary_key=True)
+    source: str = Field(primary_key=True)
+    reading: int = Field(primary_key=True)
     page: int = Field(primary_key=True)
     total: int
     last_page: int
     ids: list[str] = Field(sa_type=json_type)
+    nameless: int = 0
 
 
 class EventRow(Stored, table=True):

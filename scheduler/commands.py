@@ -175,9 +175,9 @@ def _find(tx: Transaction, command: Command) -> list[Connection]:
 
 
 def _request_sync(tx: Transaction, connection_id: str, now: datetime) -> None:
-    """Due now; where a reading is under way, once more when it ends."""
+    """Due now, and read whole; where a reading is under way, once more when it ends."""
     connection = tx.connections.lock(connection_id)
     if connection is None or connection.status is not Status.active:
         return
-    asked = {"sync_requested": True} if tx.runs.running(connection_id) is not None else {"sync_due_at": now}
-    tx.connections.save(replace(connection, **asked), connection.generation)
+    due_at = now if tx.runs.running(connection_id) is None else connection.sync_due_at
+    tx.connections.save(replace(connection, sync_requested=True, sync_due_at=due_at), connection.generation)

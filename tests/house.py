@@ -141,6 +141,7 @@ class House:
             "exchange_code": self.flows.exchange,
             "refresh_token": self.flows.refresh,
             "sync_connection": self.flows.sync,
+            "read_connection": lambda connection_id: self.flows.sync(connection_id, asked=False),
             "sync_user": lambda user_id, provider=None: self.flows.sync_user(user_id, provider),
             "revoke_grant": self.flows.revoke,
             "disconnect": lambda connection_id, erase=False: self.flows.disconnect(connection_id, erase),

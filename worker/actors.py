@@ -46,6 +46,9 @@ def declare_actors(broker: dramatiq.Broker, flows: Flows) -> None:
     def sync_connection(connection_id: str) -> None:
         flows.sync(connection_id)
 
+    def read_connection(connection_id: str) -> None:
+        flows.sync(connection_id, asked=False)
+
     def sync_user(user_id: str, provider: str | None = None) -> None:
         flows.sync_user(user_id, provider)
 
@@ -62,6 +65,7 @@ def declare_actors(broker: dramatiq.Broker, flows: Flows) -> None:
         exchange_code,
         refresh_token,
         sync_connection,
+        read_connection,
         sync_user,
         disconnect,
         revoke_grant,
@@ -69,4 +73,6 @@ def declare_actors(broker: dramatiq.Broker, flows: Flows) -> None:
     )
     for actor in actors:
         name = actor.__name__
-        dramatiq.actor(broker=broker, actor_name=name, queue_name=QUEUES[name], **few_short_retries)(actor)
+        after_others = {"priority": 10} if actor is read_connection else {}
+        options = few_short_retries | after_others
+        dramatiq.actor(broker=broker, actor_name=name, queue_name=QUEUES[name], **options)(actor)

@@ -259,7 +259,7 @@ class Refresh:
         if isinstance(outcome, ScopeRefused):
             self.send(messages.refresh_token(taken.connection.id))
         if isinstance(outcome, TokensGranted) and credential.refused_generation == taken.generation:
-            self.send(messages.sync_connection(taken.connection.id))
+            self.send(messages.read_connection(taken.connection.id))
 
     def _end(
         self,

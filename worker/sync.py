@@ -8,26 +8,22 @@ from uuid import uuid4
 
 from models import messages
 from models.budget import Wait
-from models.connection import Connection, Status, limit_access, restore_access
+from models.cadence import choose_depth, plan_next
+from models.connection import Connection, Status, limit_access, restore_access, revoke
 from models.credential import asks_for_refresh
-from models.events import RecordChanged, SyncCompleted, SyncFailed
+from models.events import SyncCompleted, SyncFailed
 from models.page import Failed, Forbidden, Missing, Page, Throttled, Unauthorized
-from models.records import compare, read_item
 from models.refresh_policy import spread
 from models.secrets import Secret
 from models.store import Store, Transaction
 from models.store.journal import Request
+from models.store.transaction import StoreRefused
 from models.sync_run import (
-    PageSeen,
     Reading,
     SyncRun,
-    add_counts,
     fail,
-    find_gone,
     finish,
-    is_whole,
-    most_failures,
-    most_rereads,
+    gives_up,
     on_its_way,
     plan_readings,
     retry_delay,
@@ -36,6 +32,7 @@ from models.sync_run import (
 )
 from models.vault import Place, Vault
 from worker.provider_client import Called, ProviderClient
+from worker.reading import Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +57,9 @@ class Sync:
     interval: timedelta
     slice_length: timedelta = slice_length
 
-    def __call__(self, connection_id: str) -> None:
-        own = self._take(connection_id)
+    def __call__(self, connection_id: str, asked: bool = True) -> None:
+        """Goes on with the connection's run, or begins one; `asked` for by somebody, or just because it is due."""
+        own = self._take(connection_id, asked)
         if own is None:
             return
         end = self.now() + self.slice_length
@@ -69,11 +67,11 @@ class Sync:
         while going is not None and self.now() < end:
             going = self._read_one(going)
         if going is not None and self._hand_on(going):
-            self.send(messages.sync_connection(connection_id))
+            self.send(messages.read_connection(connection_id))
         self.send(messages.publish_events())
 
-    def _take(self, connection_id: str) -> Slice | None:
-        """Leases the connection's run, or begins one. While another job reads, one more run is noted instead."""
+    def _take(self, connection_id: str, asked: bool = True) -> Slice | None:
+        """Leases the connection's run, or begins one. What is asked for while one is under way runs after it."""
         now, owner = self.now(), uuid4().hex
         with self.store.writing() as tx:
             connection = tx.connections.lock(connection_id)
@@ -83,13 +81,14 @@ class Sync:
             if credential is None or credential.access_token is None:
                 return None
             run = tx.runs.running(connection_id)
-            if run is not None and run.lease_until is not None and run.lease_until > now:
-                tx.connections.save(replace(connection, sync_requested=True), connection.generation)
-                return None
-            if run is not None and run.resume_at is not None and run.resume_at > now:
+            if run is not None and asked:
+                tx.connections.note_request(connection_id)
+                connection = replace(connection, sync_requested=True)
+            if run is not None and _must_wait(run, connection, now):
                 return None
             if run is None:
-                run = SyncRun(uuid4().hex, connection_id, "running", now)
+                depth = choose_depth(connection, asked or connection.sync_requested, now)
+                run = SyncRun(uuid4().hex, connection_id, "running", now, depth)
                 tx.runs.add(run)
                 connection = replace(connection, sync_requested=False)
             run = replace(run, lease_owner=owner, lease_until=now + run_lease, resume_at=None)
@@ -101,31 +100,33 @@ class Sync:
     def _read_one(self, own: Slice) -> Slice | None:
         """Reads one page and commits it; None where this job is done with the run."""
         provider = self.providers[own.connection.provider]
-        readings = plan_readings(provider.provider, own.connection.team_ids)
+        readings = plan_readings(provider.provider, own.connection.team_ids, own.run.depth)
         if own.run.place >= len(readings):
             return self._commit(own, None, self._complete)
-        reading = readings[own.run.place]
+        reading, page = readings[own.run.place], own.run.page
+        resource = reading.resource if page else replace(reading.resource, query=reading.resource.peek)
         account_id = own.connection.account_id
-        called = provider.read_page(reading.resource, reading.path, own.run.page, own.access_token, account_id)
+        called = provider.read_page(resource, reading.path, max(page, 1), own.access_token, account_id)
         if isinstance(called, Wait):
             room_in = timedelta(seconds=called.seconds)
             return self._commit(own, None, lambda tx, c, r: self._park(tx, c, r, self.now() + room_in))
         match called.outcome:
-            case Page() as page:
-                last_of_resource = self._is_last_of_resource(readings, own.run.place)
-                return self._commit(
-                    own, called, lambda tx, c, r: self._apply(tx, c, r, reading, page, last_of_resource)
-                )
+            case Page() as read:
+                try:
+                    return self._commit(own, called, lambda tx, c, r: self._keep(tx, c, r, reading, read))
+                except StoreRefused as refused:
+                    failed = Failed(str(refused))
+                    return self._commit(own, called, lambda tx, c, r: self._stumble(tx, c, r, reading, failed))
             case Unauthorized():
                 return self._commit(own, called, lambda tx, c, r: self._doubt(tx, c, r, own.generation))
             case Forbidden():
-                return self._commit(own, called, lambda tx, c, r: self._skip(tx, c, r, reading, "plan_required"))
+                return self._commit(own, called, lambda tx, c, r: self._forbid(tx, c, r, reading))
             case Missing():
-                return self._commit(own, called, lambda tx, c, r: self._skip(tx, c, r, reading, "not_found"))
+                return self._commit(own, called, lambda tx, c, r: self._leave(tx, c, r, reading, "not_found"))
             case Throttled(retry_after):
-                return self._commit(own, called, lambda tx, c, r: self._pause(tx, c, r, retry_after))
+                return self._commit(own, called, lambda tx, c, r: self._park(tx, c, r, self.now() + retry_after))
             case Failed() as failed:
-                return self._commit(own, called, lambda tx, c, r: self._stumble(tx, c, r, failed))
+                return self._commit(own, called, lambda tx, c, r: self._stumble(tx, c, r, reading, failed))
             case _:
                 assert_never(called.outcome)
 
@@ -147,82 +148,56 @@ class Sync:
             following = step(tx, connection, run)
         return None if following is None else replace(own, run=following)
 
-    def _apply(
-        self,
-        tx: Transaction,
-        connection: Connection,
-        run: SyncRun,
-        reading: Reading,
-        page: Page,
-        last_of_resource: bool,
-    ) -> SyncRun:
-        now, name = self.now(), reading.resource.name
-        read = (read_item(raw, reading.resource.id, reading.resource.volatile) for raw in page.elements)
-        items = [item for item in read if item is not None]
-        known = tx.records.known(connection.id, name, [item.external_id for item in items])
-        changes = compare(known, items)
-        initial = not tx.records.was_read_before(connection.id, name)
-        tx.records.write(connection.id, name, changes, known, now)
-        facts = [RecordChanged(c.kind, name, c.item.external_id, c.fields, initial) for c in changes]
-        tx.outbox.append(connection.about, facts, now)
-        tally = {kind: sum(c.kind == kind for c in changes) for kind in ("created", "updated")}
-        tally["unchanged"] = len(items) - len(changes)
-        run = replace(run, counts=add_counts(run.counts, name, tally), failures=0, lease_until=now + run_lease)
-        seen = PageSeen(page.number, page.total, page.last, tuple(item.external_id for item in items))
-        tx.runs.note_page(run.id, run.place, seen)
-        run = self._turn_page(tx, connection, run, page, name, last_of_resource)
-        connection = self._restore(tx, connection, now)
+    def _keep(self, tx: Transaction, connection: Connection, run: SyncRun, reading: Reading, page: Page) -> SyncRun:
+        """A page: whatever it changed. Where the account was limited, the first list that answers ends that."""
+        now = self.now()
+        if not self._is_account(connection, reading) or len(self._plan(connection, run)) == 1:
+            connection, facts = restore_access(connection)
+            tx.outbox.append(connection.about, facts, now)
         tx.credentials.accept(connection.id)
+        return self._go_on(tx, connection, self._step(tx, connection).keep(replace(run, failures=0), reading, page))
+
+    def _leave(self, tx: Transaction, connection: Connection, run: SyncRun, reading: Reading, problem: str) -> SyncRun:
+        run = self._step(tx, connection).leave(replace(run, failures=0), reading, problem)
+        return self._go_on(tx, connection, run)
+
+    def _go_on(self, tx: Transaction, connection: Connection, run: SyncRun) -> SyncRun:
+        run = replace(run, lease_until=self.now() + run_lease)
         tx.runs.save(run)
-        tx.connections.save(replace(connection, sync_due_at=now + run_lease), connection.generation)
+        tx.connections.save(replace(connection, sync_due_at=run.lease_until), connection.generation)
         return run
 
-    def _turn_page(
-        self, tx: Transaction, connection: Connection, run: SyncRun, page: Page, name: str, last_of_resource: bool
-    ) -> SyncRun:
-        """The next page, or the next list; what a whole reading did not see is gone, a torn one is read again."""
-        if page.number < page.last:
-            return replace(run, page=run.page + 1)
-        if not is_whole(tx.runs.pages_of(run.id, run.place)):
-            if run.rereads < most_rereads:
-                tx.runs.drop_pages(run.id, run.place)
-                return replace(run, page=1, rereads=run.rereads + 1)
-            tx.runs.note_torn(run.id, run.place)
-        if last_of_resource:
-            run = self._mark_gone(tx, connection, run, name)
-        return replace(run, place=run.place + 1, page=1, rereads=0)
+    def _forbid(self, tx: Transaction, connection: Connection, run: SyncRun, reading: Reading) -> SyncRun | None:
+        """A 403: for a list, that list alone; for the account, the plan, and then nothing else is asked for."""
+        if not self._is_account(connection, reading):
+            return self._leave(tx, connection, run, reading, "plan_required")
+        tx.records.note_problem(connection.id, reading.key, "plan_required")
+        self._limit(tx, connection, run)
+        return None
 
-    def _mark_gone(self, tx: Transaction, connection: Connection, run: SyncRun, name: str) -> SyncRun:
-        now = self.now()
-        readings = plan_readings(self.providers[connection.provider].provider, connection.team_ids)
-        places = [place for place, reading in enumerate(readings) if reading.resource.name == name]
-        lists = [tx.runs.pages_of(run.id, place) for place in places]
-        if not all(is_whole(pages) for pages in lists):
-            return run
-        gone = find_gone(tx.records.living_ids(connection.id, name), [page for pages in lists for page in pages])
-        if gone:
-            tx.records.mark_deleted(connection.id, name, gone, now)
-            facts = [RecordChanged("deleted", name, external_id, (), False) for external_id in gone]
-            tx.outbox.append(connection.about, facts, now)
-        tx.records.note_read(connection.id, name, now)
-        return replace(run, counts=add_counts(run.counts, name, {"deleted": len(gone)}))
-
-    def _complete(self, tx: Transaction, connection: Connection, run: SyncRun) -> None:
-        now = self.now()
-        duration_ms = round((now - run.started_at).total_seconds() * 1000)
-        tx.runs.save(finish(run, now))
-        tx.outbox.append(connection.about, [SyncCompleted(run.id, run.counts, duration_ms)], now)
-        problem = "plan_required" if connection.access_limited else None
-        self._schedule(tx, replace(connection, last_synced_at=now, problem=problem), now)
+    def _limit(self, tx: Transaction, connection: Connection, run: SyncRun) -> None:
+        limited, facts = limit_access(connection)
+        tx.outbox.append(connection.about, facts, self.now())
+        self._fail(tx, limited, run, "plan_required", "the account's plan has no API access (403)", "plan_required")
 
     def _doubt(self, tx: Transaction, connection: Connection, run: SyncRun, generation: int) -> None:
-        """A 401: with an old token, read on with the current one; with the current one, ask for one forced refresh."""
+        """A 401: with an old token, read on with the current one; with the current one, ask for one forced refresh.
+
+        Where there is no refresh token the answer stands: the user took the token back.
+        """
         now = self.now()
         credential = tx.credentials.get(connection.id)
         if credential is None:
             return
         if generation != connection.generation:
             self._park(tx, connection, run, now)
+        elif credential.refresh_token is None:
+            ended, facts = revoke(connection, "access_revoked", "api", now, f"/auth/{connection.provider}")
+            tx.connections.save(ended, connection.generation)
+            tx.credentials.put(replace(credential, access_token=None))
+            tx.runs.end(connection.id, "access_revoked")
+            tx.outbox.append(connection.about, facts, now)
+            tx.journal.decide(connection.id, now, "revoked.access_revoked", generation=generation, status=401)
         elif asks_for_refresh(connection, credential, generation, now):
             tx.credentials.refuse(connection.id, generation, now)
             tx.journal.decide(connection.id, now, "access.refused", generation=generation, status=401)
@@ -233,51 +208,58 @@ class Sync:
             self._park(tx, waiting, run, now + retry_delay(4))
         return
 
-    def _skip(self, tx: Transaction, connection: Connection, run: SyncRun, reading: Reading, problem: str) -> SyncRun:
-        """This list can't be read by this account; nothing of it counts as gone."""
-        now = self.now()
-        tx.records.note_problem(connection.id, reading.resource.name, problem)
-        if problem == "plan_required" and reading.path == self.providers[connection.provider].provider.account_path:
-            connection, facts = limit_access(connection)
-            tx.outbox.append(connection.about, facts, now)
-        run = replace(run, place=run.place + 1, page=1, rereads=0, failures=0, lease_until=now + run_lease)
-        tx.runs.save(run)
-        tx.connections.save(replace(connection, sync_due_at=now + run_lease), connection.generation)
-        return run
+    def _stumble(
+        self, tx: Transaction, connection: Connection, run: SyncRun, reading: Reading, failed: Failed
+    ) -> SyncRun | None:
+        """A failure is waited out a few times; then the list is left, and the run goes on and ends as failed.
 
-    def _restore(self, tx: Transaction, connection: Connection, now: datetime) -> Connection:
-        restored, facts = restore_access(connection)
-        tx.outbox.append(connection.about, facts, now)
-        return restored
-
-    def _pause(self, tx: Transaction, connection: Connection, run: SyncRun, retry_after: timedelta) -> None:
-        self._park(tx, connection, run, self.now() + retry_after)
-
-    def _stumble(self, tx: Transaction, connection: Connection, run: SyncRun, failed: Failed) -> None:
-        now = self.now()
+        Without an answer for the account itself there is no use in going on.
+        """
         run = replace(run, failures=run.failures + 1)
-        if run.failures < most_failures:
-            self._park(tx, connection, run, now + (failed.retry_after or retry_delay(run.failures)))
-            return
-        tx.runs.save(fail(run, "provider_unavailable", failed.why, now))
-        tx.outbox.append(connection.about, [SyncFailed(run.id, "provider_unavailable", failed.why)], now)
-        tx.journal.decide(connection.id, now, "sync.failed", reason=failed.why)
-        self._schedule(tx, replace(connection, problem="sync_failing"), now)
+        if not gives_up(run):
+            self._park(tx, connection, run, self.now() + (failed.retry_after or retry_delay(run.failures)))
+            return None
+        if self._is_account(connection, reading):
+            self._fail(tx, connection, run, "provider_unavailable", failed.why, "sync_failing")
+            return None
+        description = run.description or f"{reading.key}: {failed.why}"
+        given_up = replace(run, reason="provider_unavailable", description=description)
+        return self._leave(tx, connection, given_up, reading, "unreadable")
+
+    def _complete(self, tx: Transaction, connection: Connection, run: SyncRun) -> None:
+        """The end of the plan. An account that answers while every list of it is forbidden is as limited as one that
+        does not; a run that had to leave a list has failed, whatever else it brought."""
+        now = self.now()
+        lists = [reading for reading in self._plan(connection, run) if not self._is_account(connection, reading)]
+        problems = tx.records.resource_problems(connection.id)
+        if lists and all(problems.get(reading.key) == "plan_required" for reading in lists):
+            self._limit(tx, connection, run)
+        elif run.reason is not None:
+            self._fail(tx, connection, run, run.reason, run.description or "", "sync_failing")
+        else:
+            duration_ms = round((now - run.started_at).total_seconds() * 1000)
+            tx.runs.save(finish(run, now))
+            tx.outbox.append(connection.about, [SyncCompleted(run.id, run.counts, duration_ms)], now)
+            problem = "plan_required" if connection.access_limited else None
+            planned = replace(self._plan_next(connection, run), last_synced_at=now, problem=problem)
+            tx.connections.save(planned, connection.generation)
+
+    def _fail(
+        self, tx: Transaction, connection: Connection, run: SyncRun, reason: str, description: str, problem: str
+    ) -> None:
+        now = self.now()
+        tx.runs.save(fail(run, reason, description, now))
+        tx.outbox.append(connection.about, [SyncFailed(run.id, reason, description)], now)
+        tx.journal.decide(connection.id, now, "sync.failed", reason=reason, description=description)
+        tx.connections.save(replace(self._plan_next(connection, run), problem=problem), connection.generation)
 
     def _park(self, tx: Transaction, connection: Connection, run: SyncRun, until: datetime) -> None:
         """Lets go of the run until then: it waits as a row, not in a thread."""
         tx.runs.save(replace(run, lease_owner=None, lease_until=None, resume_at=until))
         tx.connections.save(replace(connection, sync_due_at=until), connection.generation)
 
-    def _schedule(self, tx: Transaction, connection: Connection, now: datetime) -> None:
-        """The next run: at once where one was asked for meanwhile, else after the interval, spread by a tenth."""
-        position = spread(connection.id, int(now.timestamp()))
-        later = now + self.interval * (0.95 + 0.1 * position)
-        due = now if connection.sync_requested else later
-        tx.connections.save(replace(connection, sync_due_at=due, sync_requested=False), connection.generation)
-
     def _hand_on(self, own: Slice) -> bool:
-        """The slice is over: the run goes back to the queue."""
+        """The slice is over: the run goes back to the queue, behind all that waits there."""
 
         def let_go(tx: Transaction, connection: Connection, run: SyncRun) -> SyncRun:
             now = self.now()
@@ -287,7 +269,24 @@ class Sync:
 
         return self._commit(own, None, let_go) is not None
 
-    @staticmethod
-    def _is_last_of_resource(readings: tuple[Reading, ...], place: int) -> bool:
-        name = readings[place].resource.name
-        return all(reading.resource.name != name for reading in readings[place + 1 :])
+    def _plan_next(self, connection: Connection, run: SyncRun) -> Connection:
+        now = self.now()
+        position = spread(connection.id, int(now.timestamp()))
+        return plan_next(connection, run, self.providers[connection.provider].provider, self.interval, position, now)
+
+    def _step(self, tx: Transaction, connection: Connection) -> Step:
+        return Step(tx, self.providers[connection.provider].provider, connection, self.now())
+
+    def _plan(self, connection: Connection, run: SyncRun) -> tuple[Reading, ...]:
+        return plan_readings(self.providers[connection.provider].provider, connection.team_ids, run.depth)
+
+    def _is_account(self, connection: Connection, reading: Reading) -> bool:
+        return reading.path == self.providers[connection.provider].provider.account_path
+
+
+def _must_wait(run: SyncRun, connection: Connection, now: datetime) -> bool:
+    """Whether another job holds the run, or its time to go on has not come; a due time set since brings it forward."""
+    if run.lease_until is not None and run.lease_until > now:
+        return True
+    due = connection.sync_due_at
+    return run.resume_at is not None and run.resume_at > now and (due is None or due > now)

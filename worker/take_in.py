@@ -52,7 +52,7 @@ class TakeIn:
                 return False
             hold_rotation(tx, self.vault, self.clients, connection, credential, pair)
         self.send(messages.publish_events())
-        self.send(messages.sync_connection(ticket.id))
+        self.send(messages.read_connection(ticket.id))
         return True
 
     def _hold_code(self, ticket: Ticket, pair: TokenPair) -> bool:

@@ -1,10 +1,11 @@
 """Records: what is known of a page's ids, what a page changed, what is gone; and each resource's reading state."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
+from sqlalchemy import ColumnElement, bindparam, delete, func, insert, select, update
 from sqlalchemy import Connection as SqlConnection
-from sqlalchemy import bindparam, delete, func, insert, select, update
 
 from models.records import Changed, Known
 from models.store.dialect import insert_or_update
@@ -20,17 +21,30 @@ class Records:
         self.sql = sql
 
     def known(self, connection_id: str, resource: str, ids: Collection[str]) -> dict[str, Known]:
-        query = select(table.c.external_id, table.c.content_hash, table.c.data, table.c.deleted_at).where(
+        columns = (table.c.content_hash, table.c.data, table.c.deleted_at, table.c.source)
+        query = select(table.c.external_id, *columns).where(
             table.c.connection_id == connection_id, table.c.resource == resource, table.c.external_id.in_(ids)
         )
         rows = self.sql.execute(query)
-        return {row.external_id: Known(row.content_hash, row.data, row.deleted_at is not None) for row in rows}
+        return {
+            row.external_id: Known(row.content_hash, row.data, row.deleted_at is not None, row.source) for row in rows
+        }
 
     def write(
-        self, connection_id: str, resource: str, changes: Sequence[Changed], known: Collection[str], now: datetime
+        self,
+        connection_id: str,
+        resource: str,
+        source: str,
+        changes: Sequence[Changed],
+        known: Mapping[str, Known],
+        now: datetime,
     ) -> None:
-        """Writes new and changed records; one that was deleted and is back keeps its first sight."""
-        key = {"connection_id": connection_id, "resource": resource}
+        """Writes new and changed records; one that was deleted and is back keeps its first sight.
+
+        `source` is the list that they stand in; one that only moved there is written as that and nothing more.
+        """
+        key = {"connection_id": connection_id, "resource": resource, "source": source}
+        self._move(connection_id, resource, source, [i for i, before in known.items() if before.source != source])
         fresh = [c.item for c in changes if c.item.external_id not in known]
         stale = [c.item for c in changes if c.item.external_id in known]
         if fresh:
@@ -53,11 +67,19 @@ class Records:
             values = [{"its_id": i.external_id, "its_data": i.data, "its_hash": i.content_hash} for i in stale]
             self.sql.execute(statement, values)
 
-    def living_ids(self, connection_id: str, resource: str) -> set[str]:
-        query = select(table.c.external_id).where(
-            table.c.connection_id == connection_id, table.c.resource == resource, table.c.deleted_at.is_(None)
-        )
+    def _move(self, connection_id: str, resource: str, source: str, ids: Sequence[str]) -> None:
+        if ids:
+            which = (table.c.connection_id == connection_id, table.c.resource == resource, table.c.external_id.in_(ids))
+            self.sql.execute(update(table).where(*which).values(source=source))
+
+    def living_ids(self, connection_id: str, resource: str, source: str) -> set[str]:
+        """The records that a list held when it was last read, but for those that are gone."""
+        query = select(table.c.external_id).where(*_living(connection_id, resource, source))
         return set(self.sql.execute(query).scalars())
+
+    def count_living(self, connection_id: str, resource: str, source: str) -> int:
+        query = select(func.count()).select_from(table).where(*_living(connection_id, resource, source))
+        return self.sql.execute(query).scalar_one()
 
     def mark_deleted(self, connection_id: str, resource: str, ids: Sequence[str], now: datetime) -> None:
         statement = update(table).where(
@@ -80,33 +102,44 @@ class Records:
         self.sql.execute(delete(resources).where(resources.c.connection_id == connection_id))
         return self.sql.execute(delete(table).where(table.c.connection_id == connection_id)).rowcount
 
-    def was_read_before(self, connection_id: str, resource: str) -> bool:
-        query = select(resources.c.first_read_at).where(
-            resources.c.connection_id == connection_id, resources.c.name == resource
-        )
-        return self.sql.execute(query).scalar() is not None
+    def was_read_before(self, connection_id: str, source: str) -> bool:
+        return self._of_list(connection_id, source, resources.c.first_read_at) is not None
 
-    def note_read(self, connection_id: str, resource: str, now: datetime) -> None:
-        values = {
-            "connection_id": connection_id,
-            "name": resource,
-            "first_read_at": now,
-            "last_read_at": now,
-            "problem": None,
-        }
-        changes = {
-            "first_read_at": func.coalesce(resources.c.first_read_at, now),
-            "last_read_at": now,
-            "problem": None,
-        }
-        self.sql.execute(insert_or_update(self.sql, resources, values, changes))
+    def held_back(self, connection_id: str, source: str) -> int | None:
+        """How many records of a resource the last run took for gone and kept all the same."""
+        found: int | None = self._of_list(connection_id, source, resources.c.held_back)
+        return found
 
-    def note_problem(self, connection_id: str, resource: str, problem: str) -> None:
-        values = {"connection_id": connection_id, "name": resource, "problem": problem}
+    def note_read(
+        self,
+        connection_id: str,
+        source: str,
+        now: datetime,
+        problem: str | None = None,
+        held_back: int | None = None,
+    ) -> None:
+        """A list was read to its end; `problem` is why it proved nothing."""
+        state: dict[str, Any] = {"last_read_at": now, "problem": problem, "held_back": held_back}
+        first = {"connection_id": connection_id, "name": source, "first_read_at": now}
+        changes = {"first_read_at": func.coalesce(resources.c.first_read_at, now)}
+        self.sql.execute(insert_or_update(self.sql, resources, state | first, state | changes))
+
+    def note_problem(self, connection_id: str, source: str, problem: str) -> None:
+        values = {"connection_id": connection_id, "name": source, "problem": problem}
         self.sql.execute(insert_or_update(self.sql, resources, values, {"problem": problem}))
 
     def resource_problems(self, connection_id: str) -> dict[str, str]:
+        """Why lists can't be read or prove nothing, by list."""
         query = select(resources.c.name, resources.c.problem).where(
             resources.c.connection_id == connection_id, resources.c.problem.is_not(None)
         )
         return dict(self.sql.execute(query).all())
+
+    def _of_list(self, connection_id: str, source: str, column: ColumnElement[Any]) -> Any:
+        query = select(column).where(resources.c.connection_id == connection_id, resources.c.name == source)
+        return self.sql.execute(query).scalar()
+
+
+def _living(connection_id: str, resource: str, source: str) -> tuple[ColumnElement[bool], ...]:
+    in_list = table.c.source == source
+    return table.c.connection_id == connection_id, table.c.resource == resource, in_list, table.c.deleted_at.is_(None)

@@ -1,14 +1,14 @@
 """Sync runs and the ids that their pages held."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 
+from sqlalchemy import ColumnElement, delete, func, insert, select, update
 from sqlalchemy import Connection as SqlConnection
-from sqlalchemy import delete, insert, select, update
 
+from models.reading import PageSeen
 from models.store.dialect import insert_or_update
 from models.store.rows import names_of, table_of
-from models.sync_run import PageSeen, SyncRun
+from models.sync_run import SyncRun
 from models.tables import SyncPageRow, SyncRunRow
 
 table = table_of(SyncRunRow)
@@ -46,20 +46,36 @@ class Runs:
         if run is not None:
             self.save(replace(run, status="ended", reason=reason, lease_owner=None, lease_until=None, resume_at=None))
 
-    def note_page(self, run_id: str, place: int, page: PageSeen) -> None:
-        values = {"total": page.total, "last_page": page.last_page, "ids": list(page.ids)}
-        key = {"run_id": run_id, "place": place, "page": page.page}
+    def note_page(self, run_id: str, source: str, reading: int, page: PageSeen) -> None:
+        values = {
+            "total": page.total,
+            "last_page": page.last_page,
+            "ids": list(page.ids),
+            "nameless": page.nameless,
+        }
+        key = {"run_id": run_id, "source": source, "reading": reading, "page": page.page}
         self.sql.execute(insert_or_update(self.sql, pages, key | values, values))
 
-    def pages_of(self, run_id: str, place: int) -> Sequence[PageSeen]:
-        query = select(pages.c.page, pages.c.total, pages.c.last_page, pages.c.ids).where(
-            pages.c.run_id == run_id, pages.c.place == place
+    def page_of(self, run_id: str, source: str, reading: int, page: int) -> PageSeen | None:
+        """One page of a list in this reading, if it was read."""
+        return next(iter(self._find(run_id, source, reading, pages.c.page == page)), None)
+
+    def pages_of(self, run_id: str, source: str, reading: int) -> tuple[PageSeen, ...]:
+        """What this reading of a list has seen so far."""
+        return self._find(run_id, source, reading)
+
+    def totals_of(self, run_id: str) -> dict[str, int]:
+        """How many records each list of this run holds, as the provider said; only of those that were begun."""
+        query = select(pages.c.source, func.max(pages.c.total)).where(pages.c.run_id == run_id)
+        return dict(self.sql.execute(query.group_by(pages.c.source)).all())
+
+    def drop_pages(self, run_id: str, source: str) -> None:
+        self.sql.execute(delete(pages).where(pages.c.run_id == run_id, pages.c.source == source))
+
+    def _find(self, run_id: str, source: str, reading: int, *more: ColumnElement[bool]) -> tuple[PageSeen, ...]:
+        query = (
+            select(pages.c.page, pages.c.total, pages.c.last_page, pages.c.ids, pages.c.nameless)
+            .where(pages.c.run_id == run_id, pages.c.source == source, pages.c.reading == reading, *more)
+            .order_by(pages.c.page)
         )
-        return [PageSeen(page, total, last, tuple(ids)) for page, total, last, ids in self.sql.execute(query)]
-
-    def drop_pages(self, run_id: str, place: int) -> None:
-        self.sql.execute(delete(pages).where(pages.c.run_id == run_id, pages.c.place == place))
-
-    def note_torn(self, run_id: str, place: int) -> None:
-        """Marks a list that shifted on every try: a page 0 keeps it from ever counting as whole."""
-        self.note_page(run_id, place, PageSeen(0, 0, 0, ()))
+        return tuple(PageSeen(row[0], row[1], row[2], tuple(row[3]), row[4]) for row in self.sql.execute(query))

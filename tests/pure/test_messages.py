@@ -9,6 +9,7 @@ each = {
     "exchange_code": (messages.exchange_code("a1"), "exchange", {"authorization_id": "a1"}),
     "refresh_token": (messages.refresh_token("c1"), "refresh", {"connection_id": "c1"}),
     "sync_connection": (messages.sync_connection("c1"), "sync", {"connection_id": "c1"}),
+    "read_connection": (messages.read_connection("c1"), "reading", {"connection_id": "c1"}),
     "sync_user": (messages.sync_user("ada"), "sync", {"user_id": "ada"}),
     "sync_user at one provider": (messages.sync_user("ada", "p"), "sync", {"user_id": "ada", "provider": "p"}),
     "disconnect": (messages.disconnect("c1"), "control", {"connection_id": "c1"}),

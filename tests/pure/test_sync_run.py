@@ -1,74 +1,49 @@
-"""One reading of a connection: what it reads, when it proves absence, what it counts."""
+"""One reading of a connection: what it reads, what it counts, how long it is patient."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from models.provider import Provider, Resource
 from models.sync_run import (
     Counts,
-    PageSeen,
     SyncRun,
     add_counts,
+    count_seen,
     fail,
-    find_gone,
     finish,
-    is_whole,
+    gives_up,
+    has_changes,
+    places_of,
     plan_readings,
     retry_delay,
 )
 
 now = datetime(2026, 11, 24, 12, tzinfo=UTC)
-
-lists: dict[str, tuple[list[PageSeen], bool]] = {
-    "two pages": ([PageSeen(1, 3, 2, ("a", "b")), PageSeen(2, 3, 2, ("c",))], True),
-    "two pages, read in another order": ([PageSeen(2, 3, 2, ("c",)), PageSeen(1, 3, 2, ("a", "b"))], True),
-    "one empty page": ([PageSeen(1, 0, 1, ())], True),
-    "nothing read": ([], False),
-    "the last page is missing": ([PageSeen(1, 3, 2, ("a", "b"))], False),
-    "the first page is missing": ([PageSeen(2, 3, 2, ("c",))], False),
-    "the total changed meanwhile": ([PageSeen(1, 4, 2, ("a", "b")), PageSeen(2, 3, 2, ("c",))], False),
-    "one id on two pages": ([PageSeen(1, 4, 2, ("a", "b")), PageSeen(2, 4, 2, ("b", "c"))], False),
-    "fewer than it says": ([PageSeen(1, 3, 2, ("a", "b")), PageSeen(2, 3, 2, ())], False),
-    "more than it says": ([PageSeen(1, 1, 1, ("a", "b"))], False),
-    "a list that never held still": ([PageSeen(0, 0, 0, ()), PageSeen(1, 1, 1, ("a",))], False),
-    "only the mark of one that never held still": ([PageSeen(0, 0, 0, ())], False),
-}
-
-
-@pytest.mark.parametrize("case", lists)
-def test_only_a_list_read_without_a_gap_is_whole(case: str) -> None:
-    pages, expected = lists[case]
-    assert is_whole(pages) is expected
-
-
-@given(st.lists(st.lists(st.integers(0, 40), max_size=5), min_size=1, max_size=6), st.data())
-def test_a_list_that_lacks_an_id_of_its_total_is_never_whole(ids: list[list[int]], data: st.DataObject) -> None:
-    names = {number for page in ids for number in page}
-    total = data.draw(st.integers(len(names) + 1, 100))
-    pages = [PageSeen(i + 1, total, len(ids), tuple(map(str, page))) for i, page in enumerate(ids)]
-    assert not is_whole(pages)
-
-
-def test_what_a_whole_reading_did_not_see_is_gone() -> None:
-    pages = [PageSeen(1, 3, 2, ("a", "b")), PageSeen(2, 3, 2, ("c",))]
-    assert find_gone({"d", "a", "c", "b2"}, pages) == ["b2", "d"]
-    assert find_gone({"a", "b", "c"}, pages) == []
+account, documents = Resource(name="account", path="/me"), Resource(name="document", path="/documents")
+teams = Resource(name="t", path="/teams/{team}/x", per_team=True)
+provider = Provider(
+    name="p", authorize_url="a", token_url="t", api_url="i", resources=(account, teams, documents), account_path="/me"
+)
 
 
 def test_a_run_reads_in_the_profile_s_order_and_a_team_s_lists_once_for_each_team() -> None:
-    account, teams = Resource(name="account", path="/me"), Resource(name="t", path="/teams/{team}/x", per_team=True)
-    documents = Resource(name="document", path="/documents")
-    provider = Provider(name="p", authorize_url="a", token_url="t", api_url="i", resources=(account, teams, documents))
-    assert [reading.path for reading in plan_readings(provider, (4, 2))] == [
-        "/me",
-        "/teams/4/x",
-        "/teams/2/x",
-        "/documents",
-    ]
-    assert [reading.resource.name for reading in plan_readings(provider, ())] == ["account", "document"]
+    readings = plan_readings(provider, (4, 2))
+    assert [reading.path for reading in readings] == ["/me", "/teams/4/x", "/teams/2/x", "/documents"]
+    assert [reading.key for reading in readings] == ["account", "t:4", "t:2", "document"]
+    assert [reading.key for reading in plan_readings(provider, ())] == ["account", "document"]
+
+
+def test_a_pulse_asks_for_the_account_alone_and_for_everything_where_no_list_is_the_account_s() -> None:
+    assert [reading.key for reading in plan_readings(provider, (4,), "pulse")] == ["account"]
+    bare = replace(provider, resources=(documents,))
+    assert [reading.key for reading in plan_readings(bare, (), "pulse")] == ["document"]
+
+
+def test_the_lists_of_all_teams_stand_together() -> None:
+    readings = plan_readings(provider, (4, 2))
+    assert [places_of(readings, place) for place in range(4)] == [range(1), range(1, 3), range(1, 3), range(3, 4)]
 
 
 def test_counts_add_up_by_resource_and_leave_their_source_alone() -> None:
@@ -84,16 +59,32 @@ def test_counts_add_up_by_resource_and_leave_their_source_alone() -> None:
     assert first["document"]["created"] == 2
 
 
+def test_pages_that_were_read_again_count_once() -> None:
+    counts: Counts = {"document": {"created": 3, "updated": 2, "deleted": 0, "unchanged": 25}}
+    assert count_seen(counts, "document", 10)["document"]["unchanged"] == 5
+    assert count_seen(counts, "document", 1)["document"]["unchanged"] == 0
+    assert count_seen({}, "document", 0) == {
+        "document": dict.fromkeys(("created", "updated", "deleted", "unchanged"), 0)
+    }
+
+
+@pytest.mark.parametrize(
+    ("kind", "changed"), [("created", True), ("updated", True), ("deleted", True), ("unchanged", 0)]
+)
+def test_what_stayed_the_same_is_no_change(kind: str, changed: bool) -> None:
+    assert has_changes(add_counts({}, "document", {kind: 1})) is bool(changed)
+
+
+def test_a_run_is_patient_five_times_and_after_one_list_that_failed_only_twice() -> None:
+    run = SyncRun("r", "c", "running", now)
+    assert [gives_up(replace(run, failures=failures)) for failures in (1, 4, 5)] == [False, False, True]
+    failed = replace(run, reason="provider_unavailable")
+    assert [gives_up(replace(failed, failures=failures)) for failures in (1, 2)] == [False, True]
+
+
 def test_a_failing_run_waits_ever_longer_and_never_more_than_ten_minutes() -> None:
-    assert [retry_delay(failures).total_seconds() for failures in (0, 1, 2, 3, 4, 5, 50)] == [
-        5,
-        5,
-        20,
-        80,
-        320,
-        600,
-        600,
-    ]
+    seconds = [retry_delay(failures).total_seconds() for failures in (0, 1, 2, 3, 4, 5, 50)]
+    assert seconds == [5, 5, 20, 80, 320, 600, 600]
 
 
 def test_a_run_that_ends_lets_go_of_everything_and_says_how_it_ended() -> None:

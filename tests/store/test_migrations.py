@@ -67,7 +67,8 @@ def test_the_views_read_records_whose_types_wobble(opened: Opened) -> None:
     }
     with opened.store.writing() as tx:
         for external_id, data in (("7", odd), ("8", even)):
-            tx.records.write(connection.id, "document", [_created(external_id, data)], {}, connection.created_at)
+            change = _created(external_id, data)
+            tx.records.write(connection.id, "document", "document", [change], {}, connection.created_at)
     with opened.store.reading() as tx:
         rows = tx.sql.execute(text("SELECT * FROM breezedoc_document ORDER BY external_id")).mappings().all()
     assert [(row["external_id"], row["user_id"]) for row in rows] == [("7", "ada"), ("8", "ada")]

@@ -254,12 +254,12 @@ def _follow(store: Store, target: Connection, before: SyncRun | None, quiet: boo
             while True:
                 with store.reading() as tx:
                     run, current = tx.runs.newest(target.id), tx.connections.get(target.id)
-                    pages = [] if run is None else tx.runs.pages_of(run.id, run.place)
+                    totals = {} if run is None else tx.runs.totals_of(run.id)
                 if run is not None and (run.status == "running" or before is None or run.id != before.id):
                     before = None
                     ended = run.status != "running"
                     bars.update(title, total=1 if ended else None, completed=1, counted=_tell_run(run))
-                    _draw(bars, tasks, run, max((page.total for page in pages), default=0))
+                    _draw(bars, tasks, run, totals)
                     if ended and not (current is not None and current.sync_requested):
                         return run
                 time.sleep(0.1)
@@ -268,15 +268,16 @@ def _follow(store: Store, target: Connection, before: SyncRun | None, quiet: boo
         raise typer.Exit(0) from None
 
 
-def _draw(bars: Progress, tasks: dict[str, TaskID], run: SyncRun, expected: int) -> None:
-    """One bar a resource; only of the one being read is it known how much is still to come."""
-    newest = next(reversed(run.counts), None)
+def _draw(bars: Progress, tasks: dict[str, TaskID], run: SyncRun, totals: Mapping[str, int]) -> None:
+    """One bar a resource, a team's lists together; `totals` is how much the provider says each begun list holds."""
     for name, counts in run.counts.items():
         if name not in tasks:
             tasks[name] = bars.add_task(f"  {name}", counted="")
         read = sum(count for kind, count in counts.items() if kind != "deleted")
-        total = max(read, expected) if name == newest and run.status == "running" else read
-        bars.update(tasks[name], total=max(total, 1), completed=read or total or 1, counted=_tell_counts(counts))
+        expected = sum(total for source, total in totals.items() if source.split(":")[0] == name)
+        total = max(read, expected, 1) if run.status == "running" else max(read, 1)
+        bars.update(tasks[name], total=total, completed=read or (total if run.status != "running" else 0))
+        bars.update(tasks[name], counted=_tell_counts(counts))
 
 
 def _tell_counts(counts: Mapping[str, int]) -> str:

@@ -1,0 +1,331 @@
+"""Reading an account: what counts as gone, what a run survives, what is told of it, and how much it asks."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from models.connection import Connection
+from tests.flows.between import Between, before_page, between, changes_of, listed, stored
+from tests.house import House
+
+
+def connect(house: House, documents: int, **fields: int) -> tuple[Connection, int]:
+    """A connection whose account holds so many documents, read once."""
+    account = house.control.add_user("Ida", documents=documents, **fields)
+    connection = house.connect("ida", account)
+    house.work()
+    assert stored(house, connection.id) == set(listed(house, account))
+    return connection, account
+
+
+def read(house: House, connection: Connection) -> None:
+    """One run that somebody asked for, to its end."""
+    house.flows.sync(connection.id)
+    house.work()
+
+
+def test_a_record_that_slips_over_a_page_s_edge_is_not_taken_for_gone(house: House) -> None:
+    connection, account = connect(house, 25)
+    first = listed(house, account)[0]
+
+    def remove_one_and_add_one() -> None:
+        house.control.delete_document(account, first)
+        house.control.add_documents(account, 1)
+
+    before_page(house, "/documents", 2, remove_one_and_add_one)
+    read(house, connection)
+    assert stored(house, connection.id) == set(listed(house, account))
+    assert changes_of(house, kind="deleted") == [("deleted", str(first))], "the hidden one was never said to be gone"
+
+
+def test_a_list_that_never_holds_still_deletes_nothing_and_the_next_run_makes_up_for_it(house: House) -> None:
+    connection, account = connect(house, 25)
+    gone = listed(house, account)[0]
+    house.control.delete_document(account, gone)
+
+    def add_one(_: int, path: str, page: int) -> None:
+        if path == "/documents" and page == 2:
+            house.control.add_documents(account, 1)
+
+    between(house, add_one)
+    read(house, connection)
+    assert changes_of(house, kind="deleted") == []
+    assert "reading.unproven" in [decision.verb for decision in house.decisions(connection.id)]
+    between(house, lambda *_: None)
+    read(house, connection)
+    assert changes_of(house, kind="deleted") == [("deleted", str(gone))]
+    assert stored(house, connection.id) == set(listed(house, account))
+
+
+def test_a_vanishing_is_held_back_for_a_second_run(house: House) -> None:
+    connection, account = connect(house, 40)
+    for document in listed(house, account)[:30]:
+        house.control.delete_document(account, document)
+    read(house, connection)
+    assert changes_of(house, kind="deleted") == []
+    assert house.types()[-1] == "sync.completed"
+    with house.store.reading() as tx:
+        assert tx.records.resource_problems(connection.id)["document"] == "many_gone"
+    [held] = [d.evidence for d in house.decisions(connection.id) if d.evidence.get("resource") == "document"]
+    assert (held["gone"], held["of"]) == (30, 40)
+    read(house, connection)
+    assert len(changes_of(house, kind="deleted")) == 30
+    assert stored(house, connection.id) == set(listed(house, account))
+    with house.store.reading() as tx:
+        assert tx.records.resource_problems(connection.id) == {}
+
+
+def test_a_few_of_a_small_account_are_not_a_vanishing(house: House) -> None:
+    connection, account = connect(house, 8)
+    for document in listed(house, account):
+        house.control.delete_document(account, document)
+    read(house, connection)
+    assert stored(house, connection.id) == set()
+
+
+def test_a_signature_shows_from_the_events_alone(house: House) -> None:
+    connection, account = connect(house, 12)
+    [document] = [d for d in house.control.documents(account) if d["id"] == listed(house, account)[3]]
+    signer = document["recipients"][0]
+    house.control.complete_document(account, document["id"], signer["id"])
+    read(house, connection)
+    [of_document] = [e for e in house.told("record.updated") if e["resource"] == "document"]
+    assert (of_document["external_id"], of_document["changed"]) == (str(document["id"]), ["recipients", "updated_at"])
+    [of_signer] = [e for e in house.told("record.updated") if e["resource"] == "recipient"]
+    assert of_signer["external_id"] == str(signer["id"])
+    assert "completed_at" in of_signer["changed"]
+
+
+def test_an_opening_shows_from_the_events_alone(house: House) -> None:
+    connection, account = connect(house, 12)
+    unopened = next(
+        (d["id"], r["id"]) for d in house.control.documents(account) for r in d["recipients"] if not r["opened_at"]
+    )
+    house.control.open_document(account, *unopened)
+    read(house, connection)
+    [of_signer] = [e for e in house.told("record.updated") if e["resource"] == "recipient"]
+    assert "opened_at" in of_signer["changed"]
+    assert "completed_at" not in of_signer["changed"]
+
+
+def requests(house: House, connection: Connection) -> list[str]:
+    with house.store.reading() as tx:
+        return [call.path for call in tx.journal.calls_of(connection.id, limit=100_000)]
+
+
+def test_a_quiet_account_is_asked_only_whether_it_is_there(house: House) -> None:
+    connection, _ = connect(house, 12)
+    read(house, connection)
+    before = len(requests(house, connection))
+    house.turn(minutes=16)
+    house.sweep()
+    assert requests(house, connection)[before:] == ["/me"]
+    house.turn(minutes=5)
+    house.sweep()
+    assert "/documents" in requests(house, connection)[before + 1 :]
+
+
+def test_a_revocation_shows_within_one_interval_however_quiet_the_account(house: House) -> None:
+    connection, account = connect(house, 2)
+    for _ in range(6):
+        house.turn(minutes=16)
+        house.sweep()
+    house.control.revoke_user(account)
+    house.turn(minutes=16)
+    house.sweep()
+    house.sweep()
+    assert house.connection(connection.id).revoked_reason == "access_revoked"
+
+
+def read_when_due(house: House, connection: Connection) -> list[str]:
+    """The next run that reads more than the account, due by itself; which paths it asked for."""
+    before = len(requests(house, connection))
+    house.turn(minutes=20)
+    for _ in range(6):
+        house.sweep()
+        house.turn(seconds=61)
+    return requests(house, connection)[before:]
+
+
+def test_a_long_list_is_peeked_at_between_full_readings_and_a_signature_is_seen_all_the_same(house: House) -> None:
+    connection, account = connect(house, 130)
+    assert 1 <= len(read_when_due(house, connection)) < 20, "two peeks, and the short lists"
+    house.control.complete_document(account, listed(house, account)[5])
+    read_when_due(house, connection)
+    assert ("updated", str(listed(house, account)[5])) in changes_of(house)
+
+
+def test_what_a_peek_can_not_see_is_seen_by_the_next_full_reading(house: House) -> None:
+    connection, account = connect(house, 130)
+    house.control.edit_document(account, listed(house, account)[5], "A new title")
+    read_when_due(house, connection)
+    assert changes_of(house, kind="updated") == []
+    for _ in range(3):
+        read_when_due(house, connection)
+    assert changes_of(house, kind="updated") == [("updated", str(listed(house, account)[5]))]
+
+
+def test_a_request_while_a_run_is_read_or_waits_makes_one_more_and_no_other(house: House) -> None:
+    connection, _ = connect(house, 12)
+    own = house.flows.sync._take(connection.id)
+    assert own is not None
+    for _ in range(5):
+        house.flows.sync(connection.id)
+        house.flows.sync(connection.id, asked=False)
+    assert house.flows.sync._hand_on(own)
+    house.flows.sync(connection.id, asked=False)
+    for _ in range(3):
+        house.sweep()
+    assert len(house.told("sync.completed", connection.id)) == 3
+
+
+def test_what_is_due_while_a_run_is_under_way_makes_no_other(house: House) -> None:
+    connection, _ = connect(house, 12)
+    own = house.flows.sync._take(connection.id)
+    assert own is not None
+    house.flows.sync(connection.id, asked=False)
+    assert house.flows.sync._hand_on(own)
+    house.flows.sync(connection.id, asked=False)
+    house.sweep()
+    assert len(house.told("sync.completed", connection.id)) == 2
+
+
+@pytest.mark.parametrize("ending", ["disconnected", "revoked"])
+def test_a_connection_that_ends_in_the_middle_keeps_what_was_committed(house: House, ending: str) -> None:
+    account = house.control.add_user("Ida", documents=25)
+    connection = house.connect("ida", account)
+
+    def end() -> None:
+        if ending == "disconnected":
+            house.flows.disconnect(connection.id)
+        else:
+            house.control.revoke_user(account)
+
+    before_page(house, "/documents", 3, end)
+    house.work()
+    house.sweep()
+    assert house.connection(connection.id).status == ending
+    assert len(stored(house, connection.id)) == 20
+    with house.store.reading() as tx:
+        assert tx.runs.running(connection.id) is None
+    assert "sync.completed" not in house.types()
+
+
+class Killed(BaseException):
+    """A worker's end, which nothing in it can answer to."""
+
+
+class Dying(Between):
+    """A provider client whose worker is killed between the second page of documents and its commit."""
+
+    def read_page(self, resource: Any, path: str, page: int, *more: Any) -> Any:
+        called = super().read_page(resource, path, page, *more)
+        if (path, page) == ("/documents", 2):
+            raise Killed
+        return called
+
+
+def test_a_worker_that_dies_costs_one_page_read_again_and_no_event_twice(house: House) -> None:
+    account = house.control.add_user("Ida", documents=25)
+    house.connect("ida", account)
+    dying = Dying(house.flows.sync.providers["breezedoc"], lambda *_: None)
+    house.flows.sync.providers["breezedoc"] = dying  # type: ignore[index]  # a dict in truth
+    with pytest.raises(Killed):
+        house.work()
+    between(house, lambda *_: None)
+    house.turn(seconds=91)
+    house.sweep()
+    told = changes_of(house)
+    assert len(told) == len(set(told)) == 25
+    assert house.control.counters(tokens=False)["totals"]["/api/documents"] == {"200": 4}, (
+        "three pages, one of them twice"
+    )
+
+
+def plan_events(house: House) -> list[str]:
+    return [type_ for type_ in house.types() if "access" in type_]
+
+
+def test_a_plan_without_api_access_is_told_once_and_so_is_its_return(house: House) -> None:
+    connection, account = connect(house, 3)
+    house.control.set_plan(account, "free")
+    for _ in range(3):
+        house.turn(minutes=16)
+        house.sweep()
+    assert plan_events(house) == ["connection.access_limited"]
+    after = house.connection(connection.id)
+    assert (after.status, after.problem) == ("active", "plan_required")
+    assert stored(house, connection.id) == set(listed(house, account))
+    house.control.set_plan(account, "pro")
+    for _ in range(2):
+        house.turn(minutes=16)
+        house.sweep()
+    assert plan_events(house) == ["connection.access_limited", "connection.access_restored"]
+    assert house.connection(connection.id).problem is None
+
+
+def test_one_list_that_is_forbidden_limits_nothing_else(house: House) -> None:
+    connection, account = connect(house, 3, invoices=2)
+    house.control.inject("api", status=403, count=None, match={"path": "/api/invoices"})
+    for _ in range(3):
+        read(house, connection)
+    assert plan_events(house) == []
+    assert house.types()[-1] == "sync.completed"
+    with house.store.reading() as tx:
+        assert tx.records.resource_problems(connection.id) == {"invoice": "plan_required"}
+        assert tx.records.count(connection.id)["invoice"] == 2
+    house.control.clear_faults()
+    read(house, connection)
+    with house.store.reading() as tx:
+        assert tx.records.resource_problems(connection.id) == {}
+    assert account
+
+
+def test_an_account_all_of_whose_lists_are_forbidden_is_limited_until_one_answers(house: House) -> None:
+    connection, _ = connect(house, 3)
+    faults = [
+        house.control.inject("api", status=403, count=None, match={"path": f"/api{path}"})
+        for path in ("/documents", "/templates", "/recipients", "/invoices")
+    ]
+    for _ in range(2):
+        read(house, connection)
+    assert plan_events(house) == ["connection.access_limited"]
+    house.control.remove_fault(faults[0])
+    for _ in range(2):
+        read(house, connection)
+    assert plan_events(house) == ["connection.access_limited", "connection.access_restored"]
+
+
+def test_a_team_that_is_forbidden_or_gone_limits_its_own_list_alone(house: House) -> None:
+    account = house.control.add_user("Ida", documents=2, plan="agency")
+    own, other = (house.control.add_team(account, documents=4, templates=1) for _ in range(2))
+    stranger = house.control.add_team(house.control.add_user("Eve"), documents=3)
+    connection = house.connect("ida", account, team_ids=(own, other, stranger, 999))
+    house.work()
+    assert len(stored(house, connection.id, f"team_document:{own}")) == 4
+    with house.store.reading() as tx:
+        assert tx.records.resource_problems(connection.id) == {
+            f"team_document:{stranger}": "plan_required",
+            "team_document:999": "not_found",
+            f"team_template:{stranger}": "plan_required",
+            "team_template:999": "not_found",
+        }
+    assert plan_events(house) == []
+    house.control.inject("api", status=403, count=None, match={"path": f"/api/teams/{other}/documents"})
+    read(house, connection)
+    assert changes_of(house, "team_document", "deleted") == []
+    assert len(stored(house, connection.id, f"team_document:{other}")) == 4
+
+
+def test_a_run_that_waits_for_room_is_brought_back_by_the_sweep_and_not_before(house: House) -> None:
+    connection, _ = connect(house, 3)
+    house.flows.sync.providers["breezedoc"].budgets.pause(house.profile, connection.account_id, 30)
+    house.flows.sync(connection.id)
+    asked = len(requests(house, connection))
+    house.clock.turn(timedelta(seconds=20))
+    house.sweep()
+    assert len(requests(house, connection)) == asked
+    house.clock.turn(timedelta(seconds=11))
+    house.sweep()
+    assert len(house.told("sync.completed", connection.id)) == 2
