@@ -47,8 +47,8 @@ def find_lack(environ: Mapping[str, str], written: Mapping[str, str], settings: 
     )
 
 
-def point_at_sandbox(provider: str, sandbox_url: str, web_url: str) -> dict[str, str]:
-    """The variables that make the sandbox this provider."""
+def point_at_sandbox(lack: Lack, provider: str, sandbox_url: str, web_url: str) -> dict[str, str]:
+    """The variables that make the sandbox this provider, and let its users return to the example application."""
     values = {
         "AUTHORIZE_URL": f"{sandbox_url}/oauth/authorize",
         "TOKEN_URL": f"{sandbox_url}/oauth/token",
@@ -57,7 +57,8 @@ def point_at_sandbox(provider: str, sandbox_url: str, web_url: str) -> dict[str,
         "CLIENT_SECRET": sandbox_client_secret,
         "REDIRECT_URI": callback_url(provider, web_url),
     }
-    return {f"{provider.upper()}_{name}": value for name, value in values.items()}
+    origins = {"RETURN_ORIGINS": example_origins} if lack.origins else {}
+    return {f"{provider.upper()}_{name}": value for name, value in values.items()} | origins
 
 
 def callback_url(provider: str, web_url: str) -> str:

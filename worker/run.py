@@ -18,7 +18,6 @@ import redis
 from config.embedded import (
     AlreadyRunning,
     claim_directory,
-    example_origins,
     find_lack,
     point_at_sandbox,
     read_env_file,
@@ -146,9 +145,7 @@ def _start(options: Options, family: Family, stopping: Stopping) -> tuple[Runnin
             require_free(options.sandbox_port, "--sandbox-port")
         sandbox_port = options.sandbox_port or usual_or_free(usual_sandbox_port)
         sandbox_url = f"http://{host}:{sandbox_port}"
-        chosen |= point_at_sandbox(settings.providers[0].name, sandbox_url, web_url)
-        if lack.origins:
-            chosen["RETURN_ORIGINS"] = example_origins
+        chosen |= point_at_sandbox(lack, settings.providers[0].name, sandbox_url, web_url)
     environment = {**os.environ, **chosen}
     settings = read_settings(environment)
     running = Running(

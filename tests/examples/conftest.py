@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from tests.examples.consumers import Language
 from tests.processes import CHECKOUT, Fleet, running_fleet
-from tests.servers import Valkey, running_valkey
+from tests.servers import Valkey, reserved_port, running_valkey
 
 NODE_EXAMPLE = CHECKOUT / "docs/examples/node"
 NO_NETWORK = ("ENOTFOUND", "EAI_AGAIN", "ECONNREFUSED", "ECONNRESET", "ETIMEDOUT", "ENETUNREACH", "ERR_SOCKET_TIMEOUT")
@@ -18,20 +19,27 @@ NO_NETWORK = ("ENOTFOUND", "EAI_AGAIN", "ECONNREFUSED", "ECONNRESET", "ETIMEDOUT
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """A fleet with a Valkey that may be emptied and restarted."""
+    """A fleet whose users may return to `url`, where nobody listens yet; its Valkey may be emptied and restarted."""
 
     fleet: Fleet
     valkey: Valkey
+    url: str
 
 
-@pytest.fixture(scope="module")
+@contextmanager
+def running_ground(database_url: str, directory: Path) -> Iterator[Ground]:
+    with reserved_port() as port, running_valkey() as valkey:
+        url = f"http://127.0.0.1:{port}"
+        with running_fleet(database_url, valkey.url, directory, RETURN_ORIGINS=url) as fleet:
+            yield Ground(fleet, valkey, url)
+
+
+@pytest.fixture(scope="package")
 def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
-    directory: Path = tmp_path_factory.mktemp("consumers")
-    with (
-        running_valkey() as valkey,
-        running_fleet(f"sqlite:///{directory}/breezesync.db", valkey.url, directory) as fleet,
-    ):
-        yield Ground(fleet, valkey)
+    """The one on SQLite, for all tests of the examples."""
+    directory: Path = tmp_path_factory.mktemp("ground")
+    with running_ground(f"sqlite:///{directory}/breezesync.db", directory) as found:
+        yield found
 
 
 @pytest.fixture(params=["python", "node"])

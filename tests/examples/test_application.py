@@ -3,6 +3,7 @@
 import ast
 import importlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +12,10 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 from sqlalchemy import create_engine, text
 
+from tests.examples.conftest import Ground, running_ground
 from tests.examples.consumers import EXAMPLES
-from tests.processes import Fleet, Program, running_fleet
-from tests.servers import Postgres, reserved_port, running_valkey
+from tests.processes import Fleet, Program
+from tests.servers import Postgres
 
 A_PHONE = {"width": 390, "height": 844}
 SOON = 20_000
@@ -27,29 +29,35 @@ class Shop:
     url: str
     fleet: Fleet
     account: int
-    program: Program
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def shop(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     """On SQLite, or with all that it and breezesync store in PostgreSQL."""
     directory: Path = tmp_path_factory.mktemp("shop")
-    with reserved_port() as port, running_valkey() as valkey:
-        url, databases = f"http://127.0.0.1:{port}", [f"sqlite:///{directory}/{name}.db" for name in ("its", "own")]
-        postgres: Postgres | None = None
-        if request.param == "postgresql":
-            postgres = request.getfixturevalue("postgres")
-            databases = [postgres.create_database() for _ in databases]
-        with running_fleet(databases[0], valkey.url, directory, RETURN_ORIGINS=url) as fleet:
-            account = fleet.control.add_user("Ada", documents=4, email="ada@example.com")
-            own = {"APP_URL": url, "APP_DATABASE_URL": databases[1], "BREEZESYNC_URL": fleet.web_url}
-            command = ("uvicorn", "--app-dir", str(EXAMPLES / "python"), "--factory", "app:build", "--port", str(port))
-            program = Program("application", command, {**fleet.environment, **own}, directory)
-            fleet.programs.append(program)
-            fleet.wait_until(lambda: answers(url), "the application answers")
-            yield Shop(url, fleet, account, program)
-        for database in databases if postgres else ():
-            postgres.drop_database(database)
+    if request.param == "sqlite":
+        with running_shop(request.getfixturevalue("ground"), f"sqlite:///{directory}/own.db") as found:
+            yield found
+        return
+    postgres: Postgres = request.getfixturevalue("postgres")
+    its, own = postgres.create_database(), postgres.create_database()
+    with running_ground(its, directory) as ground, running_shop(ground, own) as found:
+        yield found
+    for database in (its, own):
+        postgres.drop_database(database)
+
+
+@contextmanager
+def running_shop(ground: Ground, own_database: str) -> Iterator[Shop]:
+    fleet, url = ground.fleet, ground.url
+    own = {"APP_URL": url, "APP_DATABASE_URL": own_database, "BREEZESYNC_URL": fleet.web_url}
+    port = url.rsplit(":", 1)[1]
+    command = ("uvicorn", "--app-dir", str(EXAMPLES / "python"), "--factory", "app:build", "--port", port)
+    program = Program("application", command, {**fleet.environment, **own}, fleet.directory)
+    fleet.programs.append(program)
+    fleet.wait_until(lambda: answers(url), "the application answers")
+    yield Shop(url, fleet, fleet.control.add_user("Ada", documents=4, email="ada@example.com"))
+    program.stop()
 
 
 @pytest.fixture
