@@ -21,6 +21,7 @@ from config.profiles import (
     profile_directories,
     read_profile,
 )
+from config.redis_url import parse_redis_url
 from models.connect_link import origin_of
 from models.provider import OAuthClient, Provider
 from models.secrets import Secret
@@ -175,20 +176,6 @@ def parse_database_url(text: str) -> Secret:
     ):
         return Secret(text)
     raise ValueError("expected sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE")
-
-
-def parse_redis_url(text: str) -> Secret:
-    """A Redis or Valkey server, in the clear, over TLS or through a Unix socket."""
-    try:
-        url = urlsplit(text)
-        fits = (url.scheme in ("redis", "rediss") and bool(url.hostname) and url.port != 0) or (
-            url.scheme == "unix" and bool(url.path)
-        )
-    except ValueError:
-        fits = False
-    if not fits or (url.scheme != "unix" and not re.fullmatch(r"(/\d*)?", url.path)):
-        raise ValueError("expected redis://HOST:PORT/NUMBER, rediss://… or unix:///PATH")
-    return Secret(text)
 
 
 def parse_connect_secrets(text: str) -> tuple[Secret, ...]:

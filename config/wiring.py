@@ -9,6 +9,7 @@ import structlog
 from dramatiq.brokers.redis import RedisBroker
 from dramatiq.middleware import AgeLimit, Callbacks, CurrentMessage, Middleware, Retries
 
+from config.redis_url import connect
 from config.settings import Settings
 from models.errors import Transient
 from models.events import Stream, StreamSettings
@@ -34,9 +35,7 @@ def open_store(settings: Settings) -> Store:
 
 def open_redis(url: Secret, decode: bool = True) -> redis.Redis:
     """A client that gives up on a silent server after a few seconds."""
-    return redis.Redis.from_url(
-        url.reveal(), socket_timeout=10, socket_connect_timeout=5, health_check_interval=30, decode_responses=decode
-    )
+    return connect(url, socket_timeout=10, socket_connect_timeout=5, health_check_interval=30, decode_responses=decode)
 
 
 def stream_settings(settings: Settings) -> Mapping[Stream, StreamSettings]:
@@ -57,9 +56,8 @@ def build_broker(
     answer for ever would look alive and do nothing.
     """
     middleware = [AgeLimit(), Callbacks(), CurrentMessage(), Retries(), *more]
-    pool = redis.ConnectionPool.from_url(settings.redis_url.reveal(), socket_timeout=10, socket_connect_timeout=5)
     return kind(
-        client=redis.Redis(connection_pool=pool),
+        client=open_redis(settings.redis_url, decode=False),
         middleware=middleware,
         maintenance_chance=1_000_000,
         heartbeat_timeout=heartbeat_timeout_ms,

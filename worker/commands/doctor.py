@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rich.markup import escape
 
+from config.redis_url import show_redis_url
 from config.settings import Settings, SettingsError
 from config.wiring import now, open_redis, open_store
 from models.checkup import Finding, State
@@ -51,7 +52,7 @@ def examine(env_file: Path = Path(".env")) -> Iterator[Finding]:
             store=store,
             database=show_url(settings.database_url),
             client=client,
-            queue=show_url(settings.redis_url),
+            queue=show_redis_url(settings.redis_url),
             keys=settings.encryption_keys,
             providers=settings.providers,
             clients=settings.clients,

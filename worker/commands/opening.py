@@ -8,6 +8,7 @@ import redis
 from sqlalchemy.engine import make_url
 
 from config.embedded import running_environment
+from config.redis_url import show_redis_url
 from config.settings import Need, Settings, read_settings
 from config.wiring import build_broker, open_redis, open_store
 from models.secrets import Secret
@@ -51,7 +52,7 @@ def opened_queues(settings: Settings) -> Iterator[Queues]:
         try:
             client.ping()
         except redis.RedisError as away:
-            where, why = show_url(settings.redis_url), type(away).__name__
+            where, why = show_redis_url(settings.redis_url), type(away).__name__
             remedy = "start it, or set REDIS_URL"
             raise CommandFailed(f"Redis at {where} does not answer ({why}): {remedy}.") from away
         yield Queues(broker, client)

@@ -8,6 +8,7 @@ import typer
 
 from config.embedded import read_env_file
 from config.init import write_env
+from config.redis_url import show_redis_url
 from config.wiring import open_store
 from models.migrations import migrate as migrate_database
 from models.store.transaction import StoreUnavailable
@@ -90,7 +91,7 @@ def _tell(running: Running) -> None:
     rows = [
         ("Hear what happens", "breezesync events --follow"),
         ("See what is there", "breezesync status; breezesync connections; breezesync explain CONNECTION"),
-        ("It works with", f"{show_url(settings.database_url)}, {show_url(settings.redis_url)}"),
+        ("It works with", f"{show_url(settings.database_url)}, {show_redis_url(settings.redis_url)}"),
         ("Logs", "var/log"),
     ]
     if running.sandbox_url is not None:
@@ -106,7 +107,7 @@ def _tell_json(running: Running) -> None:
         "web_url": running.web_url,
         "sandbox_url": running.sandbox_url,
         "database": show_url(running.settings.database_url),
-        "redis": show_url(running.settings.redis_url),
+        "redis": show_redis_url(running.settings.redis_url),
         "connect_link": make_link(running.settings, "demo"),
         "wrote_env": running.wrote_env,
     }
