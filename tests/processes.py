@@ -94,16 +94,21 @@ class Program:
             os.killpg(self.pid, signal.SIGKILL)
         self._dismiss()
 
-    def stop(self) -> None:
-        """SIGTERM, as whoever runs a fleet stops it; AssertionError where that does not end it in time."""
+    def stop(self) -> int:
+        """SIGTERM, as whoever runs a fleet stops it; the exit code. AssertionError where it does not end in time."""
         self.resume()
         self._process.terminate()
+        return self.wait()
+
+    def wait(self) -> int:
+        """The exit code, once it ends by itself; AssertionError where it does not in time."""
         try:
-            self._process.wait(STOPPING)
+            code = self._process.wait(STOPPING)
         except subprocess.TimeoutExpired:
             self.kill()
             raise AssertionError(f"{self.name} did not stop within {STOPPING:g} s:\n{self.tail()}") from None
         self._dismiss()
+        return code
 
     def tail(self, lines: int = 15) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
@@ -202,8 +207,10 @@ class Fleet:
         port = self.web_url.rsplit(":", 1)[1]
         return self._start("web", "uvicorn", "--factory", "worker.main:web", "--port", port)
 
-    def start_worker(self, threads: int = 4) -> Program:
-        return self._start("worker", "dramatiq", "worker.main:boot", "--processes", "1", "--threads", str(threads))
+    def start_worker(self, threads: int = 4, patience_ms: int = 25_000) -> Program:
+        """A stopping worker gives up on what it has not finished after `patience_ms`."""
+        options = ("--processes=1", f"--threads={threads}", f"--worker-shutdown-timeout={patience_ms}")
+        return self._start("worker", "dramatiq", "worker.main:boot", *options)
 
     def start_scheduler(self) -> Program:
         return self._start("scheduler", "scheduler")
@@ -220,7 +227,7 @@ class Fleet:
         except httpx.TransportError:
             return False
 
-    def wait_until(self, holds: Callable[[], bool], what: str, seconds: float = 20) -> None:
+    def wait_until(self, holds: Callable[[], bool], what: str, seconds: float = 60) -> None:
         """As `tests.servers.wait_until`; the error brings the end of every log."""
         try:
             wait_until(holds, what, seconds)
