@@ -1,7 +1,11 @@
 """The queue's vocabulary: which actor stands on which queue, and what each message carries (ids only)."""
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
+
+from models.errors import Permanent
 
 QUEUES: Final[dict[str, str]] = {
     "exchange_code": "exchange",
@@ -13,6 +17,8 @@ QUEUES: Final[dict[str, str]] = {
     "revoke_grant": "control",
     "publish_events": "events",
 }
+
+longest_id = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,3 +64,45 @@ def revoke_grant(revocation_id: str) -> Message:
 
 def publish_events() -> Message:
     return Message("publish_events", {})
+
+
+class MessageRefused(Permanent):
+    """A message whose arguments are not what its actor takes."""
+
+
+def find_fault(text: bytes, queue_name: str) -> str | None:
+    """Why a text that lay in a queue is no message, as Dramatiq writes them; None where it is one."""
+    try:
+        fields = json.loads(text)
+    except (ValueError, RecursionError):
+        return "it is no JSON"
+    if not isinstance(fields, dict):
+        return "it is no object"
+    for name, kind in _fields.items():
+        if not isinstance(fields.get(name), kind) or isinstance(fields[name], bool):
+            return f"its {name} is missing or of the wrong kind"
+    if unknown := set(fields) - set(_fields):
+        return f"it has {len(unknown)} fields that no message has"
+    if fields["queue_name"] != queue_name:
+        return "it is for another queue"
+    if not isinstance(fields["options"].get("redis_message_id"), str):
+        return "its options lack redis_message_id"
+    return None
+
+
+def check_ids(arguments: Mapping[str, object]) -> None:
+    """Raises `MessageRefused` unless each text among a message's arguments could be an id."""
+    for name, value in arguments.items():
+        if isinstance(value, str) and not (1 <= len(value) <= longest_id and value.isprintable()):
+            raise MessageRefused(f"{name} is no id: expected 1 to {longest_id} visible characters")
+
+
+_fields: Final[Mapping[str, type | tuple[type, ...]]] = {
+    "queue_name": str,
+    "actor_name": str,
+    "args": list,
+    "kwargs": dict,
+    "options": dict,
+    "message_id": str,
+    "message_timestamp": (int, float),
+}

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
+from inspect import signature
 from typing import Any
 
 import dramatiq
 
 from models.errors import Permanent
-from models.messages import QUEUES
+from models.messages import QUEUES, MessageRefused, check_ids
 from worker.disconnect import Disconnect
 from worker.exchange import Exchange
 from worker.outbox import PublishEvents
@@ -75,4 +77,23 @@ def declare_actors(broker: dramatiq.Broker, flows: Flows) -> None:
         name = actor.__name__
         after_others = {"priority": 10} if actor is read_connection else {}
         options = few_short_retries | after_others
-        dramatiq.actor(broker=broker, actor_name=name, queue_name=QUEUES[name], **options)(actor)
+        dramatiq.actor(broker=broker, actor_name=name, queue_name=QUEUES[name], **options)(_checking(actor))
+
+
+def _checking(actor: Callable[..., None]) -> Callable[..., None]:
+    """The actor, what it is called with checked first: trying again would not mend a message."""
+    shape = signature(actor)
+
+    @wraps(actor)
+    def call(*args: object, **kwargs: object) -> None:
+        try:
+            given = shape.bind(*args, **kwargs).arguments
+        except TypeError as misfit:
+            raise MessageRefused(f"{actor.__name__}: {misfit}") from None
+        for name, value in given.items():
+            if not isinstance(value, shape.parameters[name].annotation):
+                raise MessageRefused(f"{actor.__name__}: {name} is of the wrong type")
+        check_ids(given)
+        actor(**given)
+
+    return call

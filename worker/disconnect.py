@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+import structlog
+
 from models import messages
 from models.connection import Connection, Status, disconnect
 from models.secrets import Secret
@@ -33,6 +35,7 @@ class Disconnect:
         with self.store.writing() as tx:
             connection = tx.connections.lock(connection_id)
             if connection is None:
+                structlog.get_logger("disconnect").warning("connection.unknown")
                 return
             wants_erasure = tx.connections.take_disconnect(connection_id) or erase
             revocation_id = None

@@ -81,6 +81,8 @@ class Exchange:
         with self.store.writing() as tx:
             now = self.now()
             found = tx.authorizations.lock(authorization_id)
+            if found is None:
+                structlog.get_logger("exchange").warning("authorization.unknown")
             if found is None or found.step not in open_steps:
                 return None
             if parked is not None and found.step is Step.received:

@@ -35,10 +35,11 @@ from worker.web import build_app
 class BindIds(Middleware):
     """Puts a message's ids on every log line that its actor writes."""
 
+    known = frozenset({"authorization_id", "connection_id", "revocation_id", "user_id", "provider"})
+
     def before_process_message(self, broker: dramatiq.Broker, message: dramatiq.MessageProxy) -> None:
-        structlog.contextvars.bind_contextvars(
-            message_id=message.message_id, actor=message.actor_name, **message.kwargs
-        )
+        ids = {name: value for name, value in message.kwargs.items() if name in self.known and isinstance(value, str)}
+        structlog.contextvars.bind_contextvars(message_id=message.message_id, actor=message.actor_name, **ids)
 
     def after_process_message(self, broker: dramatiq.Broker, message: dramatiq.MessageProxy, **outcome: Any) -> None:
         structlog.contextvars.clear_contextvars()

@@ -8,8 +8,9 @@ from typing import Any
 
 import dramatiq
 from dramatiq import Consumer, MessageProxy, Worker
-from dramatiq.brokers.redis import RedisBroker
 from dramatiq.middleware import Middleware
+
+from worker.screening import ScreenedBroker
 
 beat_seconds = 5.0
 silent_seconds = 45.0
@@ -103,8 +104,8 @@ class WatchedConsumer(Consumer):
         self.consumer.close()
 
 
-class WatchedBroker(RedisBroker):
-    """A Redis broker whose consumers are watched; `came_round` hears the name of the queue."""
+class WatchedBroker(ScreenedBroker):
+    """A screened broker whose consumers are watched; `came_round` hears the name of the queue."""
 
     def __init__(self, came_round: Callable[[str], None], **parameters: Any) -> None:
         super().__init__(**parameters)  # type: ignore[no-untyped-call]

@@ -93,6 +93,7 @@ class Refresh:
             connection = tx.connections.lock(connection_id)
             credential = tx.credentials.get(connection_id)
             if connection is None:
+                structlog.get_logger("refresh").warning("connection.unknown")
                 return None
             plan = plan_refresh(connection, credential, now, self._settle(connection))
             if isinstance(plan, Leave) or credential is None:

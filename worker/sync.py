@@ -6,6 +6,8 @@ from datetime import datetime, timedelta
 from typing import assert_never
 from uuid import uuid4
 
+import structlog
+
 from models import messages
 from models.budget import Wait
 from models.cadence import choose_depth, plan_next
@@ -75,6 +77,8 @@ class Sync:
         now, owner = self.now(), uuid4().hex
         with self.store.writing() as tx:
             connection = tx.connections.lock(connection_id)
+            if connection is None:
+                structlog.get_logger("sync").warning("connection.unknown")
             if connection is None or connection.status is not Status.active:
                 return None
             credential = tx.credentials.get(connection_id)

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import structlog
+
 from models import messages
 from models.connection import Status
 from models.store import Store
@@ -18,5 +20,7 @@ class SyncUser:
     def __call__(self, user_id: str, provider: str | None) -> None:
         with self.store.reading() as tx:
             found = tx.connections.find(user_id=user_id, provider=provider, status=Status.active.value)
+        if not found:
+            structlog.get_logger("sync_user").info("user.without_connection")
         for connection in found:
             self.send(messages.sync_connection(connection.id))
