@@ -66,11 +66,12 @@ class Connection:
 
 @dataclass(frozen=True, slots=True)
 class NewPair:
-    """What of a new pair of tokens is no secret."""
+    """What of a new pair of tokens is no secret; without a refresh token beside it no refresh is ever due."""
 
     issued_at: datetime
     expires_in: timedelta | None
     scope: str | None
+    refreshable: bool = True
 
     @property
     def expires_at(self) -> datetime | None:
@@ -169,7 +170,7 @@ def _hold(connection: Connection, pair: NewPair) -> Connection:
         connection,
         generation=generation,
         expires_at=pair.expires_at,
-        refresh_due_at=due,
+        refresh_due_at=due if pair.refreshable else None,
         problem="plan_required" if connection.access_limited else None,
     )
 

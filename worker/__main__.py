@@ -2,7 +2,7 @@
 
 import typer
 
-from worker.commands import connections, dead_letters, doctor, events, keys, links, setup, status
+from worker.commands import connections, dead_letters, doctor, events, keys, links, setup, status, tokens
 
 
 def build_app() -> typer.Typer:
@@ -19,6 +19,7 @@ def build_app() -> typer.Typer:
     app.command()(setup.run)
     app.command()(doctor.doctor)
     app.command("connect-link")(links.connect_link)
+    app.command("connect-token")(tokens.connect_token)
     app.command()(connections.connections)
     app.command()(connections.explain)
     app.command()(connections.sync)

@@ -11,8 +11,8 @@ import structlog
 from models import messages
 from models.account import Account, read_account
 from models.authorization import Authorization, Step, code_lifetime, exchange_lease, give_up_after, open_steps
-from models.connection import Connection, NewPair, Status, authorize
-from models.credential import Credential, token_deadline
+from models.connection import Connection
+from models.credential import token_deadline
 from models.events import AuthorizationFailed, FailureReason
 from models.page import Forbidden, Throttled, Unauthorized
 from models.provider import OAuthClient
@@ -20,7 +20,6 @@ from models.refresh_policy import retry_at
 from models.secrets import Secret
 from models.store import Store, Transaction
 from models.store.journal import Request
-from models.sync_run import on_its_way
 from models.token_pair import TokenPair, unpack
 from models.token_response import (
     ClientRefused,
@@ -35,7 +34,7 @@ from models.token_response import (
 )
 from models.vault import Vault, VaultError
 from worker.client_book import ClientBook, ClientUnknown
-from worker.holding import hold_exchanged, place_of, seal_token
+from worker.holding import hold_authorized, hold_exchanged, place_of
 from worker.letting_go import let_go, take_back
 from worker.parking import Parking, Ticket
 from worker.provider_client import Called, ProviderClient
@@ -230,40 +229,20 @@ class Exchange:
         if target and (before is None or before.account_id != account.id):
             self._fail(tx, found, "account_mismatch", "another account answered than the one to be authorized again")
             return None
-        connection = before or Connection(
-            id=uuid4().hex,
-            user_id=found.user_id,
-            provider=found.provider,
-            client_id=found.client_id,
-            account_id=account.id,
-            status=Status.active,
-            created_at=now,
+        if before is not None:
+            take_back(tx, before, now)
+        held = hold_authorized(
+            tx,
+            self.vault,
+            before,
+            found.user_id,
+            account,
+            tokens,
+            found.provider,
+            found.client_id,
+            found.team_ids,
+            now,
         )
-        if before is None:
-            tx.connections.add(connection)
-        pair = NewPair(tokens.issued_at, tokens.granted.expires_in, tokens.granted.scope)
-        held, facts = authorize(
-            connection,
-            pair,
-            client_id=found.client_id,
-            email=account.email,
-            team_ids=found.team_ids,
-            reauthorized=before is not None,
-        )
-        held = replace(held, sync_due_at=now)
-        tx.connections.save(held, connection.generation)
-        tx.connections.leave_sync_to_message(held.id, now + on_its_way)
-        tx.credentials.put(
-            Credential(
-                connection_id=held.id,
-                access_token=seal_token(self.vault, tokens.granted.access_token, held.id, "access_token"),
-                refresh_token=seal_token(self.vault, tokens.granted.refresh_token, held.id, "refresh_token"),
-                issued_at=pair.issued_at,
-                expires_at=pair.expires_at,
-            )
-        )
-        take_back(tx, held, now)
-        tx.outbox.append(held.about, facts, now)
         tx.journal.decide(held.id, now, "authorized", generation=held.generation, authorization_id=found.id)
         ended = _end(found, Step.connected)
         tx.authorizations.save(replace(ended, connection_id=held.id))

@@ -2,12 +2,15 @@
 
 from dataclasses import replace
 from datetime import datetime
+from uuid import uuid4
 
+from models.account import Account
 from models.authorization import Authorization, Step
-from models.connection import Connection, NewPair, refresh
+from models.connection import Connection, NewPair, Status, authorize, refresh
 from models.credential import Credential
 from models.secrets import Sealed, Secret
 from models.store import Transaction
+from models.sync_run import on_its_way
 from models.token_pair import TokenPair, pack
 from models.vault import Place, Vault
 from worker.client_book import ClientBook
@@ -60,6 +63,57 @@ def hold_exchanged(
     tx.authorizations.save(granted)
     clients.accept(tx, found.provider, found.client_id, now)
     return granted
+
+
+def hold_authorized(
+    tx: Transaction,
+    vault: Vault,
+    found: Connection | None,
+    user_id: str,
+    account: Account,
+    pair: TokenPair,
+    provider: str,
+    client_id: str,
+    team_ids: tuple[int, ...],
+    now: datetime,
+) -> Connection:
+    """The tokens of an account that a user has just authorized, as the next generation of the connection that was
+    found, or as a new one; due for a sync at once, which the caller sends."""
+    connection = found or Connection(
+        id=uuid4().hex,
+        user_id=user_id,
+        provider=provider,
+        client_id=client_id,
+        account_id=account.id,
+        status=Status.active,
+        created_at=now,
+    )
+    if found is None:
+        tx.connections.add(connection)
+    granted = pair.granted
+    refreshable = granted.refresh_token is not None
+    held, facts = authorize(
+        connection,
+        NewPair(pair.issued_at, granted.expires_in, granted.scope, refreshable),
+        client_id=client_id,
+        email=account.email,
+        team_ids=team_ids,
+        reauthorized=found is not None,
+    )
+    held = replace(held, sync_due_at=now)
+    tx.connections.save(held, connection.generation)
+    tx.connections.leave_sync_to_message(held.id, now + on_its_way)
+    tx.credentials.put(
+        Credential(
+            connection_id=held.id,
+            access_token=seal_token(vault, granted.access_token, held.id, "access_token"),
+            refresh_token=seal_token(vault, granted.refresh_token, held.id, "refresh_token"),
+            issued_at=pair.issued_at,
+            expires_at=held.expires_at,
+        )
+    )
+    tx.outbox.append(held.about, facts, now)
+    return held
 
 
 def seal_token(vault: Vault, token: Secret | None, connection_id: str, field: str) -> Sealed | None:

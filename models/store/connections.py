@@ -8,9 +8,10 @@ from sqlalchemy import insert, select, update
 
 from models.connection import Connection, Status
 from models.store.rows import from_connection, names_of, table_of, to_connection
-from models.tables import ConnectionRow
+from models.tables import ConnectionRow, CredentialRow
 
 table = table_of(ConnectionRow)
+credentials = table_of(CredentialRow)
 columns = [table.c[name] for name in names_of(Connection)]
 
 
@@ -59,8 +60,10 @@ class Connections:
         self.sql.execute(update(table).where(table.c.id == connection_id).values(sync_claimed_until=until))
 
     def make_refresh_due(self, connection_id: str, now: datetime) -> bool:
-        """Brings an active connection's refresh forward to now; False where there is no active one."""
-        statement = update(table).where(table.c.id == connection_id, table.c.status == Status.active.value)
+        """Brings an active connection's refresh forward to now; False where there is none, or no refresh token."""
+        can_refresh = select(credentials.c.connection_id).where(credentials.c.refresh_token.is_not(None))
+        is_active = table.c.status == Status.active.value
+        statement = update(table).where(table.c.id == connection_id, is_active, table.c.id.in_(can_refresh))
         return self.sql.execute(statement.values(refresh_due_at=now, refresh_claimed_until=None)).rowcount == 1
 
     def request_disconnect(self, connection_id: str, now: datetime, erase: bool) -> bool:
