@@ -9,14 +9,9 @@ from uuid import uuid4
 import pytest
 import redis
 
-from models.store.rows import table_of
-from models.tables import ConnectionRow
 from tests.doors.conftest import Web
-from tests.doors.test_answers import decide
 from tests.processes import Program
 from tests.servers import wait_until
-
-connections = table_of(ConnectionRow)
 
 
 @pytest.fixture(scope="module")
@@ -194,11 +189,7 @@ def test_options_that_ask_for_the_impossible_harm_nobody(web: Web, worker: Progr
 
 
 def test_after_all_of_this_the_worker_does_real_work(web: Web, worker: Program, client: Any) -> None:
-    account = web.fleet.control.add_user("Last", documents=2)
-    path = decide(web, account)
-    told = web.get(path, headers={"Accept": "application/json"}).json()
-    message = fields(kwargs={"connection_id": told["connection_id"]})
-    put(client, "sync", json.dumps(message), message["message_id"])
+    connection_id = web.fleet.connect("last", web.fleet.control.add_user("Last", documents=2))
     query = "SELECT count(*) AS records FROM record WHERE connection_id = :id AND resource = 'document'"
-    wait_until(lambda: web.fleet.rows(query, id=told["connection_id"])[0].records == 2, "its documents are read", 30)
+    wait_until(lambda: web.fleet.rows(query, id=connection_id)[0].records == 2, "its documents are read", 30)
     assert_works(web, worker, client)
