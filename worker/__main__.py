@@ -29,6 +29,7 @@ def build_app() -> typer.Typer:
     heard = typer.Typer()
     heard.callback(invoke_without_command=True)(events.events)
     heard.command()(events.replay)
+    heard.command()(events.groups)
     app.add_typer(heard, name="events")
     dead = typer.Typer()
     dead.callback(invoke_without_command=True)(dead_letters.dead_letters)

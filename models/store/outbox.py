@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import uuid4
 
+from sqlalchemy import ColumnElement, delete, func, insert, select, update
 from sqlalchemy import Connection as SqlConnection
-from sqlalchemy import delete, func, insert, select, update
 
 from models.events import About, Fact, StoredEvent, describe, stream_of
 from models.store.dialect import insert_or_update
@@ -85,30 +85,35 @@ class Outbox:
         return count, oldest
 
     def read(
-        self, *, after: int = 0, type_: str | None = None, connection_id: str | None = None, limit: int = 100
+        self,
+        *,
+        after: int = 0,
+        type_: str | None = None,
+        user_id: str | None = None,
+        connection_id: str | None = None,
+        limit: int = 100,
     ) -> Sequence[tuple[int, StoredEvent]]:
         """Events after a position, oldest first."""
-        query = select(table.c.position, *entry).where(table.c.position > after)
-        if type_ is not None:
-            query = query.where(table.c.type == type_)
-        if connection_id is not None:
-            query = query.where(table.c.connection_id == connection_id)
+        query = select(table.c.position, *entry).where(table.c.position > after, *_only(type_, user_id, connection_id))
         rows = self.sql.execute(query.order_by(table.c.position).limit(limit))
         return [(row[0], StoredEvent(*row[1:])) for row in rows]
 
-    def start_of_newest(self, count: int, type_: str | None = None) -> int:
+    def start_of_newest(
+        self, count: int, type_: str | None = None, user_id: str | None = None, connection_id: str | None = None
+    ) -> int:
         """The position after which the newest `count` events stand."""
-        query = select(table.c.position).order_by(table.c.position.desc()).offset(count).limit(1)
-        if type_ is not None:
-            query = query.where(table.c.type == type_)
-        return self.sql.execute(query).scalar() or 0
+        query = select(table.c.position).where(*_only(type_, user_id, connection_id))
+        return self.sql.execute(query.order_by(table.c.position.desc()).offset(count).limit(1)).scalar() or 0
 
     def position_of(self, event_id: str) -> int | None:
         return self.sql.execute(select(table.c.position).where(table.c.id == event_id)).scalar()
 
-    def republish_since(self, since: datetime, now: datetime) -> int:
+    def republish_since(
+        self, since: datetime, now: datetime, user_id: str | None = None, connection_id: str | None = None
+    ) -> int:
         """Lets the events since then leave once more, with the ids they had."""
-        statement = update(table).where(table.c.created_at >= since, table.c.published_at.is_not(None))
+        wanted = (table.c.created_at >= since, table.c.published_at.is_not(None), *_only(None, user_id, connection_id))
+        statement = update(table).where(*wanted)
         return self.sql.execute(statement.values(published_at=None, waits_since=now)).rowcount
 
     def prune(self, before: datetime, limit: int) -> int:
@@ -116,3 +121,9 @@ class Outbox:
         old = select(table.c.position).where(table.c.created_at < before, table.c.published_at.is_not(None))
         chosen = old.order_by(table.c.created_at).limit(limit)
         return self.sql.execute(delete(table).where(table.c.position.in_(chosen))).rowcount
+
+
+def _only(type_: str | None, user_id: str | None, connection_id: str | None) -> list[ColumnElement[bool]]:
+    """What is to hold of an event; a connection is found by the subject, with which an index begins."""
+    wanted = {table.c.type: type_, table.c.user_id: user_id, table.c.subject: connection_id}
+    return [column == value for column, value in wanted.items() if value is not None]

@@ -10,6 +10,7 @@ from sqlalchemy import text
 from config.settings import read_settings
 from config.wiring import build_broker
 from models.connect_link import read_link
+from models.messages import QUEUES
 from models.vault import new_key
 from tests.cli.conftest import Desk
 from tests.house import link_secret
@@ -255,7 +256,7 @@ def test_status_counts_what_there_is(either_desk: Desk) -> None:
     assert told["due"] == {"refreshes": 0, "syncs": 1, "exchanges": 0}
     assert (told["events"]["unpublished"], told["rejected_clients"]) == (1, [])
     assert (told["queues"]["sync"]["waiting"], told["queues"]["sync"]["dead"]) == (1, 1)
-    assert set(told["queues"]) == {"exchange", "refresh", "sync", "control", "events"}
+    assert set(told["queues"]) == set(QUEUES.values())
     shown = desk.type("status").stdout
     assert "1 active" in shown
     assert "1 syncs" in shown

@@ -2,8 +2,8 @@
 
 import json
 import time
-from collections.abc import Iterator
-from datetime import UTC, datetime
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, get_args
 
 import typer
@@ -14,21 +14,30 @@ from config.wiring import now
 from models import messages
 from models.events import Fact, StoredEvent
 from models.store import Store
+from worker.commands.groups import read_groups
 from worker.commands.opening import opened_queues, opened_store, settings_for
 from worker.commands.speech import (
     AsJson,
     CommandFailed,
     NotThere,
     WrongUsage,
+    complain,
     plainly,
     say,
     say_json,
+    say_rich,
     screen,
+    tabulate,
 )
+from worker.commands.story import tell_length
+
+OfUser = Annotated[str | None, typer.Option("--user", help="Only this user's.")]
+OfConnection = Annotated[str | None, typer.Option("--connection", help="Only of the connection with this id.")]
 
 batch = 1000
 overlap = 200
 shown_first = 20
+stuck = timedelta(minutes=5)
 
 
 @plainly
@@ -37,6 +46,8 @@ def events(
     follow: Annotated[bool, typer.Option("--follow", help="Go on until Ctrl-C.")] = False,
     type_: Annotated[str | None, typer.Option("--type", help="Only this type, like record.updated.")] = None,
     since: Annotated[str | None, typer.Option(metavar="ID", help="All after the event with this id.")] = None,
+    user: OfUser = None,
+    connection: OfConnection = None,
     as_json: AsJson = False,
 ) -> None:
     """Show events: the newest, or all since one."""
@@ -45,9 +56,10 @@ def events(
     if type_ is not None and type_ not in event_types():
         raise WrongUsage(f"There is no event type {type_}; there are {', '.join(event_types())}.")
     with opened_store(settings_for()) as store:
-        start = _find_start(store, since, type_)
+        wanted = {"type_": type_, "user_id": user, "connection_id": connection}
+        start = _find_start(store, since, wanted)
         try:
-            for event in _read(store, start, type_, follow):
+            for event in _read(store, start, wanted, follow):
                 _show(event, as_json)
         except KeyboardInterrupt:
             if not follow:
@@ -59,6 +71,8 @@ def events(
 @plainly
 def replay(
     since: Annotated[str, typer.Option(metavar="TIME", help="ISO 8601, UTC unless it says otherwise, or 2h for: ago.")],
+    user: OfUser = None,
+    connection: OfConnection = None,
     as_json: AsJson = False,
 ) -> None:
     """Publish the events since then once more, with the ids they had."""
@@ -66,12 +80,36 @@ def replay(
     settings = settings_for()
     with opened_store(settings) as store, opened_queues(settings) as queues:
         with store.writing() as tx:
-            count = tx.outbox.republish_since(moment, now())
+            count = tx.outbox.republish_since(moment, now(), user_id=user, connection_id=connection)
         queues.send(messages.publish_events())
     if as_json:
         say_json({"since": moment, "events": count})
     else:
         say(f"{count} events since {moment:%Y-%m-%d %H:%M:%S} UTC leave once more, in their order.")
+
+
+@plainly
+def groups(as_json: AsJson = False) -> None:
+    """Show who reads the streams: each consumer group, how far behind it is, and what it never acknowledged."""
+    settings = settings_for()
+    keys = (settings.events_stream, settings.records_stream, settings.commands_stream)
+    with opened_queues(settings) as queues:
+        found = [group for key in keys for group in read_groups(queues.client, key)]
+    if as_json:
+        say_json(found)
+        return
+    rows = [
+        (each.stream, each.group, each.consumers, each.behind, each.pending, _tell_idle(each.oldest_pending_seconds))
+        for each in found
+    ]
+    if rows:
+        say_rich(tabulate(("stream", "group", "consumers", "behind", "pending", "oldest pending"), rows))
+    for key in keys:
+        if all(each.stream != key for each in found):
+            say(f"Nobody reads {key} through a group.")
+    for each in found:
+        if each.oldest_pending_seconds is not None and each.oldest_pending_seconds >= stuck.total_seconds():
+            complain(f"{each.group} holds entries of {each.stream} that it does not acknowledge: is a consumer dead?")
 
 
 def event_types() -> list[str]:
@@ -104,23 +142,23 @@ def tell_event(event: StoredEvent) -> tuple[str, str]:
     return str(document["time"]), ", ".join(shown)
 
 
-def _find_start(store: Store, since: str | None, type_: str | None) -> int:
+def _find_start(store: Store, since: str | None, wanted: Mapping[str, str | None]) -> int:
     with store.reading() as tx:
         if since is None:
-            return tx.outbox.start_of_newest(shown_first, type_)
+            return tx.outbox.start_of_newest(shown_first, **wanted)
         position = tx.outbox.position_of(since)
     if position is None:
         raise NotThere(f"There is no event {since}.")
     return position
 
 
-def _read(store: Store, start: int, type_: str | None, follow: bool) -> Iterator[StoredEvent]:
+def _read(store: Store, start: int, wanted: Mapping[str, str | None], follow: bool) -> Iterator[StoredEvent]:
     """Every event after `start` once. Positions become visible out of order where transactions overlap, so a little
     of what was read is always read again."""
     newest, seen = start, set[int]()
     while True:
         with store.reading() as tx:
-            found = tx.outbox.read(after=max(start, newest - overlap), type_=type_, limit=batch + overlap)
+            found = tx.outbox.read(after=max(start, newest - overlap), limit=batch + overlap, **wanted)
         fresh = [(position, event) for position, event in found if position not in seen]
         for _, event in fresh:
             yield event
@@ -132,6 +170,10 @@ def _read(store: Store, start: int, type_: str | None, follow: bool) -> Iterator
             if not follow:
                 return
             time.sleep(0.25)
+
+
+def _tell_idle(seconds: float | None) -> str:
+    return "" if seconds is None else f"for {tell_length(timedelta(seconds=seconds))}"
 
 
 def _show(event: StoredEvent, as_json: bool) -> None:
