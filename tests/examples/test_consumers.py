@@ -1,7 +1,10 @@
 """The consumers in Python and in Node, against real events: dead consumers, repeats, gaps, and a Redis that forgets."""
 
 import fcntl
+import importlib
+import json
 import os
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,9 +14,10 @@ from typing import Any
 
 import pytest
 import redis
+from sqlalchemy import Engine, create_engine, text
 
 from tests.examples.conftest import Ground
-from tests.examples.consumers import Consumers, Language, drain, ids, printed, read_lines
+from tests.examples.consumers import EXAMPLES, Consumers, Language, drain, ids, printed, read_lines
 from tests.processes import Fleet, Listener, Program
 
 EVENTS, RECORDS = Listener.streams
@@ -162,3 +166,51 @@ def test_an_emptied_and_a_restarted_redis_are_lived_through(
     *told, counts = printed(consumer)
     assert sorted(ids(told, connection)) == sorted(heard(listener, connection))
     assert counts["gaps"] == 0
+
+
+def test_an_entry_that_cannot_be_read_holds_up_no_other(ground: Ground, consumers: Consumers, client: Any) -> None:
+    client.xadd(EVENTS, {"id": "1", "event": "no document"})
+    client.xadd(EVENTS, {"id": "2", "event": json.dumps({"id": "2", "subject": "s", "sequence": "1"})})
+    consumer = consumers.start()
+    ground.fleet.wait_until(lambda: ids(printed(consumer), "s") == ["2"], "the entry behind it is handled")
+    asked = "could not be handled"
+    ground.fleet.wait_until(lambda: consumer.log.read_text().count(asked) > 1, "it is tried again")
+    consumer.stop()
+    assert pending(client) == 1
+    assert [one["pending"] for one in client.xinfo_consumers(EVENTS, "readers")] == [1]
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def memory(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    url = "sqlite://" if request.param == "sqlite" else request.getfixturevalue("postgres_url")
+    engine = create_engine(url)
+    yield engine
+    engine.dispose()
+
+
+def test_gaps_are_those_that_stay_and_forgetting_makes_none(memory: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(EXAMPLES / "python")
+    module = importlib.import_module("consumer")
+    consumer = module.Consumer("redis://127.0.0.1:1/0", memory, [], module.print_event)
+    now = round(time.time())
+    long_ago, ago = now - module.month - 60, now - 600
+
+    def hear(sequence: int, at: int, subject: str = "busy") -> None:
+        values = {"id": f"{subject}-{sequence}", "stream": "s", "subject": subject, "sequence": sequence, "at": at}
+        with memory.begin() as db:
+            db.execute(text(module.remember), values)
+
+    for sequence in (1, 2, 4):
+        hear(sequence, long_ago)
+        hear(sequence, long_ago, "quiet")
+    hear(5, ago)
+    hear(8, now)
+    assert sorted(tuple(gap) for gap in consumer.gaps()) == [("s", "busy", 1), ("s", "quiet", 1)]
+    hear(3, now)
+    hear(3, now, "quiet")
+    assert consumer.gaps() == []
+    consumer.look_back()
+    with memory.connect() as db:
+        left = db.execute(text("SELECT subject, sequence FROM breezesync_heard ORDER BY subject, sequence")).all()
+    assert left == [("busy", 3), ("busy", 4), ("busy", 5), ("busy", 8), ("quiet", 3), ("quiet", 4)]
+    assert consumer.gaps() == []
