@@ -97,6 +97,8 @@ def _tell(running: Running) -> None:
     if running.sandbox_url is not None:
         provider = f"{running.sandbox_url}/_sandbox, a sandbox: no OAuth client is set"
         rows.insert(0, ("The provider", provider))
+        if Path("docs/examples/start.py").exists():
+            rows.insert(1, ("An application", "make example, in another terminal"))
     if running.wrote_env:
         rows.append(("Written", ".env with fresh keys: keep a copy, without it every connection is lost"))
     say_rich("\n" + "\n".join(f"[bold]{name:<20}[/]{text}" for name, text in rows) + "\n")
