@@ -81,17 +81,30 @@ def build_provider(provider: str, source: str, written: Mapping[str, object], ov
     variables = {field: name for name, field in override_variables(provider).items() if name in overrides}
     overridden = {field: overrides[name] for field, name in variables.items()}
     problems = [f"{source}: {where}: not a known field" for where in _find_unknown(written, Provider, "")]
-    faults: Iterable[tuple[str, str]]
-    try:
-        built = TypeAdapter(Provider).validate_python({**written, **overridden, "name": provider})
-        faults = find_faults(built)
-    except ValidationError as error:
-        faults = [(_locate(each["loc"]), each["msg"]) for each in error.errors(include_input=False)]
+    built, faults = _validate(provider, written, overridden)
     problems += [f"{variables.get(where, f'{source}: {where}')}: {what}" for where, what in faults]
-    if problems:
+    if problems or built is None:
         raise ProfileError(problems)
     api_url = built.api_url.rstrip("/")
     return replace(built, api_url=api_url, api_url_alternatives=_find_alternatives(api_url, written, built))
+
+
+def _validate(
+    provider: str, written: Mapping[str, object], overridden: Mapping[str, str]
+) -> tuple[Provider | None, list[tuple[str, str]]]:
+    """The profile, None where the file itself is of no use, and its faults: those of types, and what else is wrong
+    with the rest."""
+    try:
+        built = TypeAdapter(Provider).validate_python({**written, **overridden, "name": provider})
+        return built, list(find_faults(built))
+    except ValidationError as error:
+        found = error.errors(include_input=False)
+    faults = [(_locate(each["loc"]), each["msg"]) for each in found]
+    wrong = {str(each["loc"][0]) for each in found}
+    if not wrong & set(overridden):
+        return None, faults
+    rest, more = _validate(provider, written, {field: text for field, text in overridden.items() if field not in wrong})
+    return rest, [*faults, *(fault for fault in more if fault not in faults)]
 
 
 def _find_alternatives(api_url: str, written: Mapping[str, object], built: Provider) -> tuple[str, ...]:
