@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
@@ -28,11 +29,12 @@ class NotSeenError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """One event from a stream."""
+    """One event from a stream; `at` is when it happened, however late it was heard."""
 
     type: str
     user_id: str
     connection_id: str
+    at: datetime
     data: dict[str, Any]
 
 
@@ -137,5 +139,6 @@ def read_result(browser: httpx.Client, page: str) -> Mapping[str, Any] | None:
 
 
 def read_entry(fields: Mapping[str, str]) -> Heard:
-    data = json.loads(fields["event"])["data"]
-    return Heard(fields["type"], fields["user_id"], fields["connection_id"], data)
+    event = json.loads(fields["event"])
+    at = datetime.fromisoformat(event["time"])
+    return Heard(fields["type"], fields["user_id"], fields["connection_id"], at, event["data"])

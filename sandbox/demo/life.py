@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
@@ -80,7 +80,7 @@ class Life:
     def await_refresh(self) -> str:
         heard = self.application.expect("connection.refreshed", self.connection_id)
         expires_at = self.application.expect("connection.authorized", self.connection_id).data["expires_at"]
-        left = (datetime.fromisoformat(expires_at) - datetime.now(UTC)).total_seconds()
+        left = (datetime.fromisoformat(expires_at) - heard.at).total_seconds()
         require(left > 0, "a refresh before the old pair's end")
         require(self.most_presentations() == 1, "each refresh token presented once")
         return f"connection.refreshed: generation {heard.data['generation']}, {left:.1f} s before the end of the first"
