@@ -8,7 +8,7 @@ COMPOSE = $(shell if docker compose version >/dev/null 2>&1; then echo docker co
 UV = $(shell command -v uv || echo $(BIN)/uv)
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header $(LOCK_FLAGS) pyproject.toml
 
-.PHONY: help install run demo example test check format up down demo-compose secrets lock clean docs lint-docs
+.PHONY: help install run demo example test test-model check format up down demo-compose secrets lock clean docs lint-docs
 
 help: ## Show what there is to type
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ example: $(STAMP) ## Run the example application beside make run, on port 8701; 
 
 test: $(STAMP) ## Run the tests, against real PostgreSQL, Valkey and SQLite
 	$(BIN)/python -m pytest $(ARGS)
+
+test-model: $(STAMP) ## Read accounts that live while they are read; SEEDS=300 tries that many lives
+	MODEL_SEEDS=$(or $(SEEDS),100) $(BIN)/python -m pytest -q tests/flows/test_reading_model.py
 
 check: $(STAMP) ## Run all that CI runs: format, lint, types, imports, tests
 	$(BIN)/ruff format --check .

@@ -1,0 +1,264 @@
+"""Whatever the API answers, a run ends: read, left out, limited or failed with a reason, and nothing is deleted."""
+
+import json
+import tracemalloc
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from models.connection import Connection
+from models.sync_run import SyncRun
+from tests.flows.answering import Answer, answering, as_json, list_page
+from tests.flows.between import changes_of, listed, stored
+from tests.house import House
+
+one_database = pytest.mark.parametrize("house", ["sqlite"], indirect=True)
+"""Where the answer decides and nothing of it reaches the database."""
+
+
+def connect(house: House, documents: int = 12) -> tuple[Connection, int]:
+    account = house.control.add_user("Ida", documents=documents, invoices=3)
+    connection = house.connect("ida", account)
+    house.work()
+    return connection, account
+
+
+def read_to_the_end(house: House, connection: Connection) -> SyncRun:
+    """One run that is asked for, with all its pauses; AssertionError where it does not end."""
+    house.flows.sync(connection.id)
+    for _ in range(14):
+        house.work()
+        with house.store.reading() as tx:
+            run = tx.runs.newest(connection.id)
+        assert run is not None
+        if run.status != "running":
+            return run
+        house.turn(seconds=330)
+        house.flows.sync(connection.id, asked=False)
+    raise AssertionError("the run does not end")
+
+
+def asked(house: House, connection: Connection, path: str) -> int:
+    with house.store.reading() as tx:
+        return sum(call.path == path for call in tx.journal.calls_of(connection.id, limit=100_000))
+
+
+def deep(levels: int) -> str:
+    return '{"data":' * levels + "1" + "}" * levels
+
+
+def page_with(*elements: str, total: str = "12", last: str = "1", more: str = "") -> str:
+    return f'{{"current_page":1,"data":[{",".join(elements)}],"last_page":{last},"total":{total}{more}}}'
+
+
+failed = ("failed", "unreadable")
+strange: dict[str, tuple[dict[str, Any], tuple[str, str | None]]] = {
+    "a plan that forbids the list": ({"status": 403}, ("completed", "plan_required")),
+    "a list that the account lacks": ({"status": 404}, ("completed", "not_found")),
+    "500": ({"status": 500}, failed),
+    "503 for ever": ({"status": 503, "retry_after": 5}, failed),
+    "429 without an end": ({"status": 429, "retry_after": 200, "count": 5}, ("completed", None)),
+    "HTML": ({"kind": "html"}, failed),
+    "a redirect": ({"kind": "redirect"}, failed),
+    "no answer": ({"kind": "drop"}, failed),
+    "a cut body": ({"kind": "cut", "moment": "after"}, failed),
+    "an empty body": ({"kind": "garbage", "body": ""}, failed),
+    "a list": ({"kind": "garbage", "body": "[]"}, failed),
+    "half a page": ({"kind": "garbage", "body": page_with('{"id":1001}')[:30]}, failed),
+    "deep nesting": ({"kind": "garbage", "body": deep(5000)}, failed),
+    "elements as an object": ({"kind": "garbage", "body": page_with().replace("[]", "{}")}, failed),
+    "a total as a text": ({"kind": "garbage", "body": page_with(total='"12"')}, failed),
+    "a total beyond 64 bit": ({"kind": "garbage", "body": page_with(total="1" * 30)}, failed),
+    "a number of ten thousand digits": ({"kind": "garbage", "body": page_with(total="1" * 10_000)}, failed),
+    "pages beyond 64 bit": ({"kind": "garbage", "body": page_with(last="9" * 20)}, failed),
+    "a million pages, all of them the first": (
+        {"kind": "garbage", "body": page_with('{"id":1001}', last="1000000")},
+        failed,
+    ),
+    "an id that is null": ({"kind": "garbage", "body": page_with('{"id":null}')}, ("completed", "nameless_records")),
+    "texts for records": ({"kind": "garbage", "body": page_with('"a"', "7", "[]")}, ("completed", "nameless_records")),
+    "fewer than it says": ({"kind": "garbage", "body": page_with('{"id":1001}')}, ("completed", "list_shifting")),
+    "an id twice": (
+        {"kind": "garbage", "body": page_with('{"id":1}', '{"id":1}', total="2")},
+        ("completed", "list_shifting"),
+    ),
+}
+
+
+@one_database
+@pytest.mark.parametrize("case", strange)
+def test_a_strange_list_ends_bounded_and_deletes_nothing(house: House, case: str) -> None:
+    fault, (status, problem) = strange[case]
+    connection, account = connect(house)
+    before = asked(house, connection, "/documents")
+    house.control.inject("api", **{"count": None, **fault}, match={"path": "/api/documents"})
+    run = read_to_the_end(house, connection)
+    assert (run.status, house.connection(connection.id).status) == (status, "active")
+    assert asked(house, connection, "/documents") - before <= 8
+    assert stored(house, connection.id) >= set(listed(house, account))
+    assert changes_of(house, kind="deleted") == []
+    with house.store.reading() as tx:
+        assert tx.records.resource_problems(connection.id).get("document") == problem
+        assert tx.records.count(connection.id)["invoice"] == 3, "the lists after it are read all the same"
+    house.control.clear_faults()
+    assert read_to_the_end(house, connection).status == "completed"
+
+
+@one_database
+@pytest.mark.parametrize("fault", [{"status": 500}, {"kind": "html"}, {"kind": "garbage", "body": "[]"}])
+def test_an_account_that_says_nothing_of_itself_fails_the_run_and_nothing_else_is_asked(
+    house: House, fault: dict[str, Any]
+) -> None:
+    connection, account = connect(house)
+    before = asked(house, connection, "/documents")
+    house.control.inject("api", **fault, count=None, match={"path": "/api/me"})
+    run = read_to_the_end(house, connection)
+    assert (run.status, run.reason) == ("failed", "provider_unavailable")
+    assert asked(house, connection, "/documents") == before
+    assert house.types()[-1] == "sync.failed"
+    assert stored(house, connection.id) == set(listed(house, account))
+
+
+def gigabytes(of: int) -> Iterator[bytes]:
+    """A page that never gets to its end."""
+    yield b'{"current_page":1,"last_page":1,"total":1,"data":["'
+    for _ in range(of):
+        yield b"x" * (1 << 20)
+
+
+@one_database
+def test_two_hundred_megabytes_are_not_read_to_their_end(house: House) -> None:
+    connection, account = connect(house)
+    sent: list[int] = []
+
+    def endless(_: int) -> Answer:
+        def count() -> Iterator[bytes]:
+            for chunk in gigabytes(200):
+                sent.append(len(chunk))
+                yield chunk
+
+        return 200, count()
+
+    with answering(house, int(connection.account_id), {"/documents": endless}) as api:
+        tracemalloc.start()
+        run = read_to_the_end(house, connection)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert run.description is not None
+    assert (run.status, "too large" in run.description) == ("failed", True)
+    assert sum("/documents" in target for target in api.asked) == 5
+    assert sum(sent) < 5 * 64 << 20
+    assert peak < 160 << 20
+    assert stored(house, connection.id) == set(listed(house, account))
+
+
+def endings(house: House, connection: Connection, pages: Any) -> tuple[str, int]:
+    """How a run ends over such pages of documents, and how many of them it asked for."""
+    with answering(house, int(connection.account_id), {"/documents": pages}) as api:
+        run = read_to_the_end(house, connection)
+    return run.status, sum("/documents" in target for target in api.asked)
+
+
+million = 1_000_000
+
+
+@one_database
+def test_a_million_pages_with_nothing_on_them_are_left_after_two(house: House) -> None:
+    connection, account = connect(house)
+
+    def pages(page: int) -> Answer:
+        return as_json(list_page([{"id": 1}] if page == 1 else [], page=page, last=million, total=10 * million))
+
+    assert endings(house, connection, pages) == ("completed", 6)
+    assert stored(house, connection.id) >= set(listed(house, account))
+
+
+@one_database
+def test_a_million_pages_that_are_all_the_same_are_left_after_two(house: House) -> None:
+    connection, account = connect(house)
+    same = [{"id": number} for number in range(1, 11)]
+
+    def pages(page: int) -> Answer:
+        return as_json(list_page(same, page=page, last=million, total=10 * million))
+
+    assert endings(house, connection, pages) == ("completed", 6)
+    assert stored(house, connection.id) >= set(listed(house, account))
+
+
+@one_database
+def test_a_list_without_an_end_is_read_as_far_as_the_profile_allows(house: House) -> None:
+    connection, account = connect(house)
+    client = house.flows.sync.providers["breezedoc"]
+    object.__setattr__(client.provider, "longest_list", 20)
+
+    def pages(page: int) -> Answer:
+        return as_json(list_page([{"id": 10**6 + page}], page=page, last=million, total=million))
+
+    assert endings(house, connection, pages) == ("completed", 20)
+    assert stored(house, connection.id) >= set(listed(house, account))
+    with house.store.reading() as tx:
+        assert tx.records.resource_problems(connection.id)["document"] == "list_too_long"
+
+
+@one_database
+def test_a_link_to_the_next_page_is_never_followed(house: House) -> None:
+    connection, _ = connect(house)
+
+    def pages(page: int) -> Answer:
+        links = {"next_page_url": "http://127.0.0.1:1/evil", "links": {"next": "/documents?page=1"}}
+        return as_json(list_page([{"id": page}], page=page, last=3, total=3, **links))
+
+    with answering(house, int(connection.account_id), {"/documents": pages}) as api:
+        read_to_the_end(house, connection)
+    asked_pages = [target.partition("&page=")[2] for target in api.asked if target.startswith("/documents")]
+    assert asked_pages == ["1", "2", "3", "1", "2", "3"], "once, and once more for the proof that the others are gone"
+
+
+def test_records_that_were_gone_and_are_back_are_told_as_created_with_their_history(house: House) -> None:
+    connection, _ = connect(house, documents=0)
+    shown: dict[str, list[dict[str, Any]]] = {"documents": [{"id": 1, "title": "a"}, {"id": 2, "title": "b"}]}
+    with answering(house, int(connection.account_id), {"/documents": lambda _: as_json(list_page(shown["documents"]))}):
+        read_to_the_end(house, connection)
+        shown["documents"] = [{"id": 1, "title": "a"}]
+        read_to_the_end(house, connection)
+        shown["documents"] = [{"id": 1, "title": "a"}, {"id": 2, "title": "b"}]
+        house.turn(minutes=5)
+        read_to_the_end(house, connection)
+    assert changes_of(house) == [("created", "1"), ("created", "2"), ("deleted", "2"), ("created", "2")]
+    with house.store.reading() as tx:
+        rows = tx.sql.exec_driver_sql(
+            "SELECT first_seen_at, changed_at, deleted_at FROM record WHERE external_id = '2'"
+        )
+        [(first_seen_at, changed_at, deleted_at)] = rows.all()
+    assert first_seen_at < changed_at
+    assert deleted_at is None
+
+
+forms: dict[str, tuple[str, str, bool]] = {
+    "another order of keys": ('{"id":1,"a":1,"b":2}', '{"b":2,"a":1,"id":1}', False),
+    "one as a fraction": ('{"id":1,"a":1}', '{"id":1,"a":1.0}', False),
+    "one with an exponent": ('{"id":1,"a":1}', '{"id":1,"a":1e0}', False),
+    "an id as a text": ('{"id":1,"a":1}', '{"id":"1","a":1}', True),
+    "a number as a text": ('{"id":1,"a":1}', '{"id":1,"a":"1"}', True),
+    "a number beyond 64 bit": ('{"id":1,"a":123456789012345678901}', '{"id":1,"a":123456789012345678901}', False),
+    "another one": ('{"id":1,"a":123456789012345678901}', '{"id":1,"a":123456789012345678902}', True),
+    "a number without bounds": ('{"id":1,"a":1e999}', '{"id":1,"a":1e999}', False),
+    "null and absent": ('{"id":1,"a":null}', '{"id":1}', True),
+}
+
+
+@pytest.mark.parametrize("case", forms)
+def test_what_is_read_again_is_changed_only_where_it_means_something_else(house: House, case: str) -> None:
+    first, second, changed = forms[case]
+    connection, _ = connect(house, documents=0)
+    shown = [first]
+    with answering(
+        house,
+        int(connection.account_id),
+        {"/documents": lambda _: as_json(list_page([json.loads(shown[0])]))},
+    ):
+        read_to_the_end(house, connection)
+        shown[0] = second
+        read_to_the_end(house, connection)
+    assert len(changes_of(house, kind="updated")) == changed
