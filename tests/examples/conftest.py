@@ -54,12 +54,17 @@ def language(request: pytest.FixtureRequest) -> Language:
 def node() -> str:
     """The path of Node, once the example's packages are installed; they stay for the next time."""
     node, npm = shutil.which("node"), shutil.which("npm")
-    if node is None or npm is None:
-        pytest.skip("no Node on this machine: the consumer in Node needs node 20 or newer, and npm")
+    if node is None or npm is None or major_version(node) < 20:
+        pytest.skip("no Node on this machine that is new enough: the consumer needs node 20 or newer, and npm")
     wanted, found = NODE_EXAMPLE / "package.json", NODE_EXAMPLE / "node_modules/.package-lock.json"
     if not found.exists() or found.stat().st_mtime < wanted.stat().st_mtime:
         install(npm)
     return node
+
+
+def major_version(node: str) -> int:
+    said = subprocess.run([node, "--version"], capture_output=True, text=True, check=True).stdout
+    return int(said.removeprefix("v").split(".")[0])
 
 
 def install(npm: str) -> None:

@@ -2,7 +2,7 @@
 
 import ast
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from sqlalchemy import create_engine, text
 from tests.examples.conftest import Ground, running_ground
 from tests.examples.consumers import EXAMPLES
 from tests.processes import Fleet, Program
-from tests.servers import Postgres
+from tests.servers import Postgres, reserved_port, wait_until
 
 A_PHONE = {"width": 390, "height": 844}
 SOON = 20_000
@@ -51,13 +51,16 @@ def shop(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 def running_shop(ground: Ground, own_database: str) -> Iterator[Shop]:
     fleet, url = ground.fleet, ground.url
     own = {"APP_URL": url, "APP_DATABASE_URL": own_database, "BREEZESYNC_URL": fleet.web_url}
-    port = url.rsplit(":", 1)[1]
-    command = ("uvicorn", "--app-dir", str(EXAMPLES / "python"), "--factory", "app:build", "--port", port)
-    program = Program("application", command, {**fleet.environment, **own}, fleet.directory)
+    program = start_application({**fleet.environment, **own}, int(url.rsplit(":", 1)[1]), fleet.directory)
     fleet.programs.append(program)
     fleet.wait_until(lambda: answers(url), "the application answers")
     yield Shop(url, fleet, fleet.control.add_user("Ada", documents=4, email="ada@example.com"))
     program.stop()
+
+
+def start_application(environment: Mapping[str, str], port: int, directory: Path) -> Program:
+    command = ("uvicorn", "--app-dir", str(EXAMPLES / "python"), "--factory", "app:build", "--port", str(port))
+    return Program("application", command, environment, directory)
 
 
 @pytest.fixture
@@ -130,6 +133,19 @@ def test_the_page_keeps_up_without_a_script(shop: Shop, browser: Browser) -> Non
 def test_another_sites_page_asks_for_nothing(shop: Shop) -> None:
     answer = httpx.post(f"{shop.url}/sync", headers={"Sec-Fetch-Site": "cross-site"}, trust_env=False)
     assert answer.status_code == 403
+
+
+def test_asking_while_redis_is_away_is_answered_with_a_page(ground: Ground, tmp_path: Path) -> None:
+    own = {"REDIS_URL": "redis://127.0.0.1:1/0", "APP_DATABASE_URL": f"sqlite:///{tmp_path}/own.db"}
+    with reserved_port() as port:
+        program = start_application({**ground.fleet.environment, **own}, port, tmp_path)
+        url = f"http://127.0.0.1:{port}"
+        try:
+            wait_until(lambda: answers(url), "the application answers", 40)
+            page = httpx.post(f"{url}/sync", follow_redirects=True, trust_env=False)
+        finally:
+            program.stop()
+    assert (page.status_code, "That did not work. Please try again." in page.text) == (200, True)
 
 
 def test_an_event_that_was_overtaken_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,6 +81,7 @@ def build() -> Starlette:
     own = create_engine(env.get("APP_DATABASE_URL", "sqlite:///example.db"))
     breezesync = create_engine(env["DATABASE_URL"])
     commands: Any = redis.Redis.from_url(env["REDIS_URL"])
+    stream = env.get("COMMANDS_STREAM", "breezesync:commands")
     pages = Jinja2Templates(here)
     with own.begin() as db:
         db.execute(text(account_table))
@@ -107,7 +108,7 @@ def build() -> Starlette:
         now = int(time.time())
         claims = {"sub": user, "iat": now, "exp": now + 300, "jti": uuid.uuid4().hex, "return_to": f"{origin}/"}
         if again := request.query_params.get("connection"):
-            claims["connection_id"] = again
+            claims["connection_id"] = again  # of this user's: breezesync takes no other
         token = jwt.encode(claims, env["CONNECT_SECRET"], algorithm="HS256")
         link = f"{env['BREEZESYNC_URL']}/auth/breezedoc?{urlencode({'token': token})}"
         return RedirectResponse(link, 303, security_headers)
@@ -116,9 +117,11 @@ def build() -> Starlette:
         """Asks for news now instead of in a quarter of an hour. Asking twice does no harm."""
         if request.headers.get("sec-fetch-site", "same-origin") != "same-origin":
             return PlainTextResponse("Not from another site's page.", 403)
-        commands.xadd(
-            env.get("COMMANDS_STREAM", "breezesync:commands"), {"type": "sync", "user_id": user}, maxlen=10_000
-        )
+        try:
+            # Bounded, for commands wait in the stream for as long as breezesync is down.
+            commands.xadd(stream, {"type": "sync", "user_id": user}, maxlen=10_000)
+        except redis.RedisError:
+            return RedirectResponse("/?status=failed", 303)
         return RedirectResponse("/?asked=1", 303)
 
     @asynccontextmanager
