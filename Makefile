@@ -8,7 +8,7 @@ COMPOSE = $(shell if docker compose version >/dev/null 2>&1; then echo docker co
 UV = $(shell command -v uv || echo $(BIN)/uv)
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header $(LOCK_FLAGS) pyproject.toml
 
-.PHONY: help install run demo example test test-model check format up down demo-compose secrets lock clean docs lint-docs
+.PHONY: help install run demo example test test-model check format up down demo-compose secrets lock clean docs lint-docs soak
 
 help: ## Show what there is to type
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ check: $(STAMP) ## Run all that CI runs: format, lint, types, imports, tests
 	$(BIN)/lint-imports
 	@$(MAKE) --no-print-directory lint-docs
 	$(BIN)/python -m pytest
+
+soak: $(STAMP) ## Publish the events of 50,000 changes while processes are killed and Redis is emptied; some minutes
+	$(BIN)/python -m tests.soak $(ARGS)
 
 docs: $(STAMP) ## Write what the documents say of events, commands and jobs, read off the code
 	$(BIN)/python docs/generate.py
