@@ -1,10 +1,13 @@
 """Getting breezesync to run: its `.env`, its schema, all of its processes on one machine."""
 
+import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from config.embedded import read_env_file
 from config.init import write_env
@@ -70,6 +73,8 @@ def run(
 ) -> None:
     """Run all processes on this machine until Ctrl-C, with a built-in Redis and provider where none is set."""
     options = Options(port, sandbox_port, workers, state)
+    if sys.stdout.isatty() and not as_json:
+        say("Starting; this takes a few seconds.")
     try:
         run_all(options, _tell_json if as_json else _tell, _show if verbose else None)
     except RunFailed as trouble:
@@ -84,24 +89,49 @@ def run(
 
 
 def _tell(running: Running) -> None:
-    settings = running.settings
-    say_rich(f"[bold green]breezesync is running[/] on {running.web_url}. Ctrl-C stops it.\n")
-    say_rich("Connect a user, once and within 15 minutes (for another: breezesync connect-link USER):")
+    settings, name = running.settings, own_name()
+    say_rich("[bold green]breezesync is running.[/] Ctrl-C stops it.\n")
+    say_rich("Open this in a browser to connect an account, once and within 15 minutes:")
     say(make_link(settings, "demo"))
-    rows = [
-        ("Hear what happens", "breezesync events --follow"),
-        ("See what is there", "breezesync status; breezesync connections; breezesync explain CONNECTION"),
-        ("It works with", f"{show_url(settings.database_url)}, {show_redis_url(settings.redis_url)}"),
+    commands = [
+        (f"{name} events --follow", "hear what happens"),
+        (f"{name} connections", "what is connected; explain CONNECTION tells the story of one"),
+        (f"{name} status", "how the whole of it stands"),
+        (f"{name} doctor", "whether everything is as it should be"),
+        (f"{name} connect-link USER", "a link for another user"),
+        ("make example", "an application that hears and shows it all"),
+    ]
+    places = [
+        ("Web", f"{running.web_url}; it is up while /readyz says so"),
+        ("Works with", f"{show_url(settings.database_url)}, {show_redis_url(settings.redis_url)}"),
         ("Logs", "var/log"),
     ]
     if running.sandbox_url is not None:
-        provider = f"{running.sandbox_url}/_sandbox, a sandbox: no OAuth client is set"
-        rows.insert(0, ("The provider", provider))
-        if Path("docs/examples/start.py").exists():
-            rows.insert(1, ("An application", "make example, in another terminal"))
+        where = f"{running.sandbox_url}/_sandbox plays it, for want of an OAuth client: edit, sign, revoke there"
+        places.insert(0, ("Provider", where))
     if running.wrote_env:
-        rows.append(("Written", ".env with fresh keys: keep a copy, without it every connection is lost"))
-    say_rich("\n" + "\n".join(f"[bold]{name:<20}[/]{text}" for name, text in rows) + "\n")
+        places.append(("Written", ".env with fresh keys: keep a copy, without it every connection is lost"))
+    say_rich("\nIn another terminal:")
+    _list(commands)
+    say_rich("")
+    _list(places)
+    say_rich("")
+
+
+def own_name() -> str:
+    """How a person calls this program from the working directory."""
+    beside = Path(sys.executable).with_name("breezesync")
+    if shutil.which("breezesync") is not None:
+        return "breezesync"
+    if not beside.exists():
+        return "python -m worker"
+    return str(beside.relative_to(Path.cwd())) if beside.is_relative_to(Path.cwd()) else str(beside)
+
+
+def _list(rows: Sequence[tuple[str, str]]) -> None:
+    width = max(len(first) for first, _ in rows)
+    for first, second in rows:
+        say_rich(f"  [bold]{escape(first):<{width}}[/]  {escape(second)}")
 
 
 def _tell_json(running: Running) -> None:

@@ -97,7 +97,7 @@ def tabulate(head: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
     The first column is never cut, however narrow the terminal: it holds what an operator types into the next command.
     """
     texts = [[to_text(value) for value in row] for row in rows]
-    table = Table(*head, box=None, pad_edge=False, header_style="bold")
+    table = Table(*head, box=None, pad_edge=False, header_style="bold", show_header=bool(head))
     for texts_of_row in texts:
         table.add_row(*map(escape, texts_of_row))
     if table.columns:
