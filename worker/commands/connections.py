@@ -13,7 +13,7 @@ from config.wiring import now
 from models import messages
 from models.connection import Connection, Status
 from models.store import Store, Transaction
-from models.sync_run import SyncRun
+from models.sync_run import SyncRun, plan_readings
 from worker.commands.opening import opened_queues, opened_store, settings_for
 from worker.commands.speech import (
     AsJson,
@@ -29,7 +29,7 @@ from worker.commands.speech import (
     tabulate,
     to_text,
 )
-from worker.commands.story import mean, tell_evidence, tell_next, tell_state, tell_time
+from worker.commands.story import list_problems, mean, tell_evidence, tell_next, tell_run, tell_state, tell_time
 
 ConnectionId = Annotated[str | None, typer.Argument(metavar="CONNECTION", help="The connection's id.")]
 OfUser = Annotated[str | None, typer.Option(help="All connections of this user instead.")]
@@ -77,12 +77,14 @@ def explain(
     as_json: AsJson = False,
 ) -> None:
     """Tell what was decided about one connection and why, how it stands, and what happens next."""
-    with opened_store(settings_for()) as store, store.reading() as tx:
+    settings = settings_for()
+    with opened_store(settings) as store, store.reading() as tx:
         found = _get(tx, connection_id)
         decisions = tx.journal.decisions_of(connection_id)
         calls = tx.journal.calls_of(connection_id, limit=5)
         run = tx.runs.running(connection_id)
         client = tx.clients.get(found.provider, found.client_id)
+        totals = {} if run is None else tx.runs.totals_of(run.id)
         records, unread = tx.records.count(connection_id), tx.records.resource_problems(connection_id)
     moment = now()
     paused_until = None if client is None or client.rejected_at is None else client.paused_until
@@ -110,9 +112,11 @@ def explain(
     counted = ", ".join(f"{count} {name}" for name, count in sorted(records.items()))
     say_rich(f"\n[bold]Records[/] {escape(counted or 'none')}")
     for name, problem in unread.items():
-        say_rich(escape(f"  {name} can't be read: {problem}"))
-    if run is not None:
-        say_rich(f"[bold]Reading now[/] list {run.place + 1}, page {run.page}, since {to_text(run.started_at)}")
+        say_rich(escape(f"  {name}: {list_problems.get(problem, problem)}"))
+    profile = settings.provider(found.provider)
+    if run is not None and profile is not None:
+        keys = [reading.key for reading in plan_readings(profile, found.team_ids, run.depth)]
+        say_rich(f"[bold]Reading now[/] {escape(tell_run(run, keys, totals))}, since {to_text(run.started_at)}")
     say_rich("[bold]Next[/]")
     for line in coming:
         say(f"  {line}")

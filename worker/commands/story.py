@@ -1,6 +1,6 @@
 """A connection told to a person: what a decision meant, how it stands, and what happens next."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from models.connection import Connection, Status
@@ -26,6 +26,8 @@ meanings = {
     "revoked.rotation_lost": "ended: a new pair was issued and its answer lost",
     "access.refused": "the API refused the current access token; a refresh will tell why",
     "sync.failed": "a reading was given up",
+    "reading.unproven": "a list was read to its end without proof that anything is gone",
+    "deletion.held_back": "very much of a resource was gone at once: kept until the next reading says so too",
     "disconnected": "disconnected, tokens erased",
     "revoked.upstream": "the provider confirmed that the grant has ended",
     "revoked.upstream_unconfirmed": "the provider never confirmed that the grant has ended; it was asked for a day",
@@ -38,6 +40,16 @@ problems = {
     "provider_unavailable": "the provider does not refresh just now",
     "refresh_malformed": "the provider does not understand our refresh requests",
     "sync_failing": "the last reading was given up",
+}
+
+list_problems = {
+    "plan_required": "forbidden (403): the plan, or a team that the user is not in",
+    "not_found": "not there (404)",
+    "unreadable": "left out of the last reading: it failed again and again",
+    "list_shifting": "it changed during every reading; nothing of it counts as gone",
+    "nameless_records": "it holds records without an id; nothing of it counts as gone",
+    "list_too_long": "longer than is read; nothing of it counts as gone",
+    "many_gone": "very many of its records were gone at once; they are kept until the next reading",
 }
 
 reasons = {
@@ -65,6 +77,17 @@ def tell_state(connection: Connection) -> str:
             return f"revoked: {reasons.get(reason, reason)}"
         case Status.disconnected:
             return "disconnected by this side, tokens erased"
+
+
+def tell_run(run: SyncRun, keys: Sequence[str], totals: Mapping[str, int]) -> str:
+    """Where a reading stands: `keys` are the lists it reads, `totals` what each begun one is said to hold."""
+    if run.place >= len(keys):
+        return "all lists are read"
+    key = keys[run.place]
+    again = f", for the {run.reading + 1}. time" if run.reading else ""
+    page = f"page {run.page}" if run.page else "a look at what is newest"
+    size = f" of {totals[key]} records" if key in totals else ""
+    return f"{key} (list {run.place + 1} of {len(keys)}{size}), {page}{again}"
 
 
 def tell_next(connection: Connection, run: SyncRun | None, paused_until: datetime | None, now: datetime) -> list[str]:
