@@ -8,7 +8,7 @@ COMPOSE = $(shell if docker compose version >/dev/null 2>&1; then echo docker co
 UV = $(shell command -v uv || echo $(BIN)/uv)
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header $(LOCK_FLAGS) pyproject.toml
 
-.PHONY: help install run demo example test test-model bench-reading check format up down demo-compose secrets lock clean docs lint-docs soak
+.PHONY: help install run demo example test interop test-model bench-reading check format up down demo-compose secrets lock clean docs lint-docs soak
 
 help: ## Show what there is to type
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ test-model: $(STAMP) ## Read accounts that live while they are read; SEEDS=300 t
 
 bench-reading: $(STAMP) ## Print the figures of reading: the limit used, a large account, its neighbours (half an hour)
 	$(BIN)/python -m tests.bench.reading $(ARGS)
+
+interop: $(STAMP) ## Rotate 500 times at django-oauth-toolkit with everything breaking, twice, and print what came of it
+	INTEROP_ROTATIONS=500 $(BIN)/python -m pytest -q tests/interop
 
 check: $(STAMP) ## Run all that CI runs: format, lint, types, imports, tests
 	$(BIN)/ruff format --check .

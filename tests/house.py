@@ -231,7 +231,7 @@ def join_house(
 ) -> House:
     """One more process's worth of flows on a store that others use too."""
     client = OAuthClient(
-        provider="breezedoc",
+        provider=profile.name,
         client_id=provider.client_id,
         client_secret=Secret(provider.client_secret),
         redirect_uri=provider.redirect_uri,
@@ -257,7 +257,7 @@ def join_house(
         store=store,
         vault=vault,
         providers={profile.name: profile},
-        clients={"breezedoc": configured[0]} if configured else {},
+        clients={profile.name: configured[0]} if configured else {},
         connect_secrets=(link_secret,),
         return_origins=frozenset({"https://app.example"}),
         send=queue.send,

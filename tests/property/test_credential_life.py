@@ -81,8 +81,8 @@ class CredentialLife(RuleBasedStateMachine):
     reuse: ClassVar[RefreshReuse]
     ground: ClassVar[Ground]
 
-    @initialize()
-    def connect(self) -> None:
+    @initialize(ends=st.sampled_from([0, 0, 1]))
+    def connect(self, ends: int) -> None:
         self.clock = Clock()
         self.profile = Provider(
             name=f"p{uuid4().hex[:12]}",
@@ -116,6 +116,7 @@ class CredentialLife(RuleBasedStateMachine):
             )
         self.unknown: set[int] = set()
         self.generation = 1
+        self.ends = ends
 
     def _wire(self) -> None:
         ground, store, clock = self.ground, self.store, self.clock
@@ -140,14 +141,12 @@ class CredentialLife(RuleBasedStateMachine):
 
     # What happens
 
-    @rule()
-    def a_refresh_falls_due(self) -> None:
-        with self.ground.store.writing() as tx:
-            tx.connections.make_refresh_due(self.id, self.clock())
-
     @precondition(lambda self: len(self.jobs) < most_jobs)
-    @rule()
-    def a_worker_starts_a_refresh(self) -> None:
+    @rule(falls_due=st.sampled_from([True, True, False]))
+    def a_worker_starts_a_refresh(self, falls_due: bool) -> None:
+        if falls_due:
+            with self.ground.store.writing() as tx:
+                tx.connections.make_refresh_due(self.id, self.clock())
         self._start(lambda: self.refresh(self.id))
 
     @precondition(lambda self: len(self.jobs) < most_jobs)
@@ -179,7 +178,7 @@ class CredentialLife(RuleBasedStateMachine):
         self._start(lambda: self.exchange(authorization_id))
 
     @precondition(lambda self: self._standing("sending"))
-    @rule(pick=st.integers(0, 9), how=st.sampled_from(["sent", "sent", "sent", "refused", "503", "our client"]))
+    @rule(pick=st.integers(0, 9), how=st.sampled_from(["sent"] * 6 + ["refused", "503", "our client"]))
     def a_request_leaves(self, pick: int, how: str) -> None:
         answers: dict[str, NoAnswer | HttpAnswer | None] = {
             "sent": None,
@@ -195,17 +194,21 @@ class CredentialLife(RuleBasedStateMachine):
         self._act(self._pick("waiting", pick))
 
     @precondition(lambda self: self._standing("waiting"))
-    @rule(pick=st.integers(0, 9))
-    def the_answer_arrives(self, pick: int) -> None:
+    @rule(pick=st.integers(0, 9), database_is_away=st.sampled_from([False, False, True]))
+    def the_answer_arrives(self, pick: int, database_is_away: bool) -> None:
         job = self._pick("waiting", pick)
         self._act(job)
         answer = job.answer
+        self.store.is_away = database_is_away
         self._go_on(job, answer if answer is not None else NoAnswer(True, "ReadTimeout"))
+        self.store.is_away = False
 
     @precondition(lambda self: self._standing("waiting"))
-    @rule(pick=st.integers(0, 9), how=st.sampled_from(["timeout", "500", "cut"]))
-    def the_answer_is_lost(self, pick: int, how: str) -> None:
+    @rule(pick=st.integers(0, 9), how=st.sampled_from(["timeout", "500", "cut"]), acted=st.booleans())
+    def the_answer_is_lost(self, pick: int, how: str, acted: bool) -> None:
         job = self._pick("waiting", pick)
+        if acted:
+            self._act(job)
         lost = {"timeout": NoAnswer(True, "ReadTimeout"), "500": HttpAnswer(500, {}, b"")}
         self._note_unknown()
         self._go_on(job, lost.get(how, HttpAnswer(200, {}, b'{"access_', complete=False)))
@@ -216,30 +219,32 @@ class CredentialLife(RuleBasedStateMachine):
         self._go_on(self._pick("asking", pick), knows)
 
     @precondition(lambda self: any(not job.is_over for job in self.jobs))
-    @rule(pick=st.integers(0, 9))
-    def a_worker_is_killed(self, pick: int) -> None:
+    @rule(pick=st.integers(0, 9), acted=st.booleans())
+    def a_worker_is_killed(self, pick: int, acted: bool) -> None:
         alive = [job for job in self.jobs if not job.is_over]
+        job = alive[pick % len(alive)]
+        if acted:
+            self._act(job)
         self._note_unknown()
-        alive[pick % len(alive)].kill()
+        job.kill()
         self._bury()
 
+    @precondition(lambda self: self.ends > 0)
     @rule()
     def the_user_revokes(self) -> None:
+        self.ends -= 1
         self.model.end_by_user()
 
+    @precondition(lambda self: self.ends > 0)
     @rule()
     def the_application_disconnects(self) -> None:
+        self.ends -= 1
         self._start(lambda: self.disconnect(self.id))
 
     @rule(seconds=st.sampled_from([1, 5, 12, 31, 61, 130, 3700]))
     def time_passes(self, seconds: int) -> None:
         self._pass(timedelta(seconds=seconds))
 
-    @rule()
-    def the_database_goes_or_comes(self) -> None:
-        self.store.is_away = not self.store.is_away
-
-    @precondition(lambda self: not self.store.is_away)
     @rule()
     def parked_pairs_are_taken_in(self) -> None:
         self.take_in()
@@ -299,7 +304,6 @@ class CredentialLife(RuleBasedStateMachine):
                 self._note_unknown()
                 job.kill()
         self.jobs.clear()
-        self.store.is_away = False
         self.take_in()
         for _ in range(most_rounds):
             connection, credential = self._stored()
@@ -362,8 +366,9 @@ class CredentialLife(RuleBasedStateMachine):
         """Time goes on; what the provider has not acted on by then it never will."""
         end = self.clock.time + length
         for job in self.jobs:
-            if job.at == "waiting" and job.sent_at is not None and job.sent_at + works_on < end:
+            if job.at in ("sending", "waiting"):
                 self._note_unknown()
+            if job.sent_at is not None and job.sent_at + works_on < end:
                 job.act = None
         self.clock.time = end
 
