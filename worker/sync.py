@@ -10,31 +10,23 @@ import structlog
 
 from models import messages
 from models.budget import Wait
-from models.cadence import choose_depth, plan_next
-from models.connection import Connection, Status, limit_access, restore_access, revoke
-from models.credential import asks_for_refresh
-from models.events import SyncCompleted, SyncFailed
+from models.cadence import choose_depth
+from models.connection import Connection, Status
 from models.page import Failed, Forbidden, Missing, Page, Throttled, Unauthorized
-from models.refresh_policy import spread
 from models.secrets import Secret
 from models.store import Store, Transaction
 from models.store.journal import Request
 from models.store.transaction import StoreRefused
 from models.sync_run import (
-    Reading,
     SyncRun,
-    fail,
-    finish,
-    gives_up,
     on_its_way,
     plan_readings,
-    retry_delay,
     run_lease,
     slice_length,
 )
 from models.vault import Place, Vault
 from worker.provider_client import Called, ProviderClient
-from worker.reading import Step
+from worker.turns import Turns
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +50,10 @@ class Sync:
     now: Callable[[], datetime]
     interval: timedelta
     slice_length: timedelta = slice_length
+
+    @property
+    def turns(self) -> Turns:
+        return Turns(self.providers, self.now, self.interval)
 
     def __call__(self, connection_id: str, asked: bool = True) -> None:
         """Goes on with the connection's run, or begins one; `asked` for by somebody, or just because it is due."""
@@ -106,31 +102,31 @@ class Sync:
         provider = self.providers[own.connection.provider]
         readings = plan_readings(provider.provider, own.connection.team_ids, own.run.depth)
         if own.run.place >= len(readings):
-            return self._commit(own, None, self._complete)
+            return self._commit(own, None, self.turns.complete)
         reading, page = readings[own.run.place], own.run.page
         resource = reading.resource if page else replace(reading.resource, query=reading.resource.peek)
         account_id = own.connection.account_id
         called = provider.read_page(resource, reading.path, max(page, 1), own.access_token, account_id)
         if isinstance(called, Wait):
             room_in = timedelta(seconds=called.seconds)
-            return self._commit(own, None, lambda tx, c, r: self._park(tx, c, r, self.now() + room_in))
+            return self._commit(own, None, lambda tx, c, r: self.turns.park(tx, c, r, self.now() + room_in))
         match called.outcome:
             case Page() as read:
                 try:
-                    return self._commit(own, called, lambda tx, c, r: self._keep(tx, c, r, reading, read))
+                    return self._commit(own, called, lambda tx, c, r: self.turns.keep(tx, c, r, reading, read))
                 except StoreRefused as refused:
                     failed = Failed(str(refused))
-                    return self._commit(own, called, lambda tx, c, r: self._stumble(tx, c, r, reading, failed))
+                    return self._commit(own, called, lambda tx, c, r: self.turns.stumble(tx, c, r, reading, failed))
             case Unauthorized():
-                return self._commit(own, called, lambda tx, c, r: self._doubt(tx, c, r, own.generation))
+                return self._commit(own, called, lambda tx, c, r: self.turns.doubt(tx, c, r, own.generation))
             case Forbidden():
-                return self._commit(own, called, lambda tx, c, r: self._forbid(tx, c, r, reading))
+                return self._commit(own, called, lambda tx, c, r: self.turns.forbid(tx, c, r, reading))
             case Missing():
-                return self._commit(own, called, lambda tx, c, r: self._leave(tx, c, r, reading, "not_found"))
+                return self._commit(own, called, lambda tx, c, r: self.turns.leave(tx, c, r, reading, "not_found"))
             case Throttled(retry_after):
-                return self._commit(own, called, lambda tx, c, r: self._park(tx, c, r, self.now() + retry_after))
+                return self._commit(own, called, lambda tx, c, r: self.turns.park(tx, c, r, self.now() + retry_after))
             case Failed() as failed:
-                return self._commit(own, called, lambda tx, c, r: self._stumble(tx, c, r, reading, failed))
+                return self._commit(own, called, lambda tx, c, r: self.turns.stumble(tx, c, r, reading, failed))
             case _:
                 assert_never(called.outcome)
 
@@ -152,140 +148,16 @@ class Sync:
             following = step(tx, connection, run)
         return None if following is None else replace(own, run=following)
 
-    def _keep(self, tx: Transaction, connection: Connection, run: SyncRun, reading: Reading, page: Page) -> SyncRun:
-        """A page: whatever it changed. Where the account was limited, the first list that answers ends that."""
-        now = self.now()
-        if not self._is_account(connection, reading) or len(self._plan(connection, run)) == 1:
-            connection, facts = restore_access(connection)
-            tx.outbox.append(connection.about, facts, now)
-        tx.credentials.accept(connection.id)
-        return self._go_on(tx, connection, self._step(tx, connection).keep(replace(run, failures=0), reading, page))
-
-    def _leave(self, tx: Transaction, connection: Connection, run: SyncRun, reading: Reading, problem: str) -> SyncRun:
-        run = self._step(tx, connection).leave(replace(run, failures=0), reading, problem)
-        return self._go_on(tx, connection, run)
-
-    def _go_on(self, tx: Transaction, connection: Connection, run: SyncRun) -> SyncRun:
-        run = replace(run, lease_until=self.now() + run_lease)
-        tx.runs.save(run)
-        tx.connections.save(replace(connection, sync_due_at=run.lease_until), connection.generation)
-        return run
-
-    def _forbid(self, tx: Transaction, connection: Connection, run: SyncRun, reading: Reading) -> SyncRun | None:
-        """A 403: for a list, that list alone; for the account, the plan, and then nothing else is asked for."""
-        if not self._is_account(connection, reading):
-            return self._leave(tx, connection, run, reading, "plan_required")
-        tx.records.note_problem(connection.id, reading.key, "plan_required")
-        self._limit(tx, connection, run)
-        return None
-
-    def _limit(self, tx: Transaction, connection: Connection, run: SyncRun) -> None:
-        limited, facts = limit_access(connection)
-        tx.outbox.append(connection.about, facts, self.now())
-        self._fail(tx, limited, run, "plan_required", "the account's plan has no API access (403)", "plan_required")
-
-    def _doubt(self, tx: Transaction, connection: Connection, run: SyncRun, generation: int) -> None:
-        """A 401: with an old token, read on with the current one; with the current one, ask for one forced refresh.
-
-        Where there is no refresh token the answer stands: the user took the token back.
-        """
-        now = self.now()
-        credential = tx.credentials.get(connection.id)
-        if credential is None:
-            return
-        if generation != connection.generation:
-            self._park(tx, connection, run, now)
-        elif credential.refresh_token is None:
-            ended, facts = revoke(connection, "access_revoked", "api", now, f"/auth/{connection.provider}")
-            tx.connections.save(ended, connection.generation)
-            tx.credentials.put(replace(credential, access_token=None))
-            tx.runs.end(connection.id, "access_revoked")
-            tx.outbox.append(connection.about, facts, now)
-            tx.journal.decide(connection.id, now, "revoked.access_revoked", generation=generation, status=401)
-        elif asks_for_refresh(connection, credential, generation, now):
-            tx.credentials.refuse(connection.id, generation, now)
-            tx.journal.decide(connection.id, now, "access.refused", generation=generation, status=401)
-            wait = replace(connection, refresh_due_at=now)
-            self._park(tx, wait, run, now + retry_delay(3))
-        else:
-            waiting = replace(connection, problem="access_refused")
-            self._park(tx, waiting, run, now + retry_delay(4))
-        return
-
-    def _stumble(
-        self, tx: Transaction, connection: Connection, run: SyncRun, reading: Reading, failed: Failed
-    ) -> SyncRun | None:
-        """A failure is waited out a few times; then the list is left, and the run goes on and ends as failed.
-
-        Without an answer for the account itself there is no use in going on.
-        """
-        run = replace(run, failures=run.failures + 1)
-        if not gives_up(run):
-            self._park(tx, connection, run, self.now() + (failed.retry_after or retry_delay(run.failures)))
-            return None
-        if self._is_account(connection, reading):
-            self._fail(tx, connection, run, "provider_unavailable", failed.why, "sync_failing")
-            return None
-        description = run.description or f"{reading.key}: {failed.why}"
-        given_up = replace(run, reason="provider_unavailable", description=description)
-        return self._leave(tx, connection, given_up, reading, "unreadable")
-
-    def _complete(self, tx: Transaction, connection: Connection, run: SyncRun) -> None:
-        """The end of the plan. An account that answers while every list of it is forbidden is as limited as one that
-        does not; a run that had to leave a list has failed, whatever else it brought."""
-        now = self.now()
-        lists = [reading for reading in self._plan(connection, run) if not self._is_account(connection, reading)]
-        problems = tx.records.resource_problems(connection.id)
-        if lists and all(problems.get(reading.key) == "plan_required" for reading in lists):
-            self._limit(tx, connection, run)
-        elif run.reason is not None:
-            self._fail(tx, connection, run, run.reason, run.description or "", "sync_failing")
-        else:
-            duration_ms = round((now - run.started_at).total_seconds() * 1000)
-            tx.runs.save(finish(run, now))
-            tx.outbox.append(connection.about, [SyncCompleted(run.id, run.counts, duration_ms)], now)
-            problem = "plan_required" if connection.access_limited else None
-            planned = replace(self._plan_next(connection, run), last_synced_at=now, problem=problem)
-            tx.connections.save(planned, connection.generation)
-
-    def _fail(
-        self, tx: Transaction, connection: Connection, run: SyncRun, reason: str, description: str, problem: str
-    ) -> None:
-        now = self.now()
-        tx.runs.save(fail(run, reason, description, now))
-        tx.outbox.append(connection.about, [SyncFailed(run.id, reason, description)], now)
-        tx.journal.decide(connection.id, now, "sync.failed", reason=reason, description=description)
-        tx.connections.save(replace(self._plan_next(connection, run), problem=problem), connection.generation)
-
-    def _park(self, tx: Transaction, connection: Connection, run: SyncRun, until: datetime) -> None:
-        """Lets go of the run until then: it waits as a row, not in a thread."""
-        tx.runs.save(replace(run, lease_owner=None, lease_until=None, resume_at=until))
-        tx.connections.save(replace(connection, sync_due_at=until), connection.generation)
-
     def _hand_on(self, own: Slice) -> bool:
         """The slice is over: the run goes back to the queue, behind all that waits there."""
 
         def let_go(tx: Transaction, connection: Connection, run: SyncRun) -> SyncRun:
             now = self.now()
-            self._park(tx, connection, run, now)
+            self.turns.park(tx, connection, run, now)
             tx.connections.leave_sync_to_message(connection.id, now + on_its_way)
             return run
 
         return self._commit(own, None, let_go) is not None
-
-    def _plan_next(self, connection: Connection, run: SyncRun) -> Connection:
-        now = self.now()
-        position = spread(connection.id, int(now.timestamp()))
-        return plan_next(connection, run, self.providers[connection.provider].provider, self.interval, position, now)
-
-    def _step(self, tx: Transaction, connection: Connection) -> Step:
-        return Step(tx, self.providers[connection.provider].provider, connection, self.now())
-
-    def _plan(self, connection: Connection, run: SyncRun) -> tuple[Reading, ...]:
-        return plan_readings(self.providers[connection.provider].provider, connection.team_ids, run.depth)
-
-    def _is_account(self, connection: Connection, reading: Reading) -> bool:
-        return reading.path == self.providers[connection.provider].provider.account_path
 
 
 def _must_wait(run: SyncRun, connection: Connection, now: datetime) -> bool:
