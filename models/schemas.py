@@ -19,7 +19,7 @@ summaries: Mapping[str, str] = {
     "connection.disconnected": "The application let go of the account: its tokens are erased.",
     "connection.access_limited": "The account's plan has no API access (403); the tokens are good.",
     "connection.access_restored": "The API answers again after it was limited.",
-    "sync.completed": "The account was read whole.",
+    "sync.completed": "A reading has ended well; each resource with what of it was read.",
     "sync.failed": "A reading was given up; what it had read stays, the next one comes at its time.",
     "record.created": "Something of the user's was seen for the first time, or is back.",
     "record.updated": "Something of the user's changed.",
