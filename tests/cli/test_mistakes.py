@@ -10,6 +10,7 @@ COMMANDS = [
     ("run",),
     ("doctor",),
     ("connect-link",),
+    ("connect-token",),
     ("connections",),
     ("explain",),
     ("sync",),

@@ -13,6 +13,7 @@ meanings = {
     "refresh.handed_over": "a refresh came too late to count: another worker had taken over",
     "refresh.unknown": "no answer to a refresh was kept; whether the token was spent is found out next",
     "refresh.malformed": "the provider called the refresh malformed; nothing was spent",
+    "refresh.token_unreadable": "the refresh token can't be opened with the keys that are set; nothing left",
     "refresh.not_now": "the provider put the refresh off; nothing was spent",
     "refresh.scope_refused": "the provider refused the scope; the refresh goes on without it",
     "client.rejected": "the provider refused the OAuth client; its refreshes pause, nobody's grant is at fault",
@@ -38,6 +39,8 @@ problems = {
     "plan_required": "the account's plan has no API access (403); the token is good",
     "access_refused": "the API refuses a token that was only just issued",
     "provider_unavailable": "the provider does not refresh just now",
+    "client_unknown": "its OAuth client is not in the settings, and no secret of it is kept: put it back",
+    "token_unreadable": "its refresh token can't be opened with the keys that are set: breezesync doctor tells more",
     "refresh_malformed": "the provider does not understand our refresh requests",
     "sync_failing": "the last reading was given up",
 }
