@@ -60,6 +60,13 @@ def resolve(provider: Provider, credential: Credential, probe: ApiOutcome | None
             return Lost()
 
 
+def settle_for(provider: Provider, settle: timedelta) -> timedelta:
+    """How long the provider may work on after we gave up; where only a grace is left to us, two thirds of it."""
+    if provider.refresh_reuse == "grace":
+        return min(settle, timedelta(seconds=provider.grace_seconds) * 2 / 3)
+    return settle
+
+
 def _in_grace(provider: Provider, credential: Credential, now: datetime) -> bool:
     presented_at = credential.presented_at
     return presented_at is not None and now < presented_at + timedelta(seconds=provider.grace_seconds)

@@ -16,7 +16,7 @@ from models.pace import Purpose
 from models.page import ApiOutcome
 from models.provider import OAuthClient
 from models.refresh_policy import probe_again_at, retry_at
-from models.resolution import Lost, PresentAgain, Unspent, Wait, resolve
+from models.resolution import Lost, PresentAgain, Unspent, Wait, resolve, settle_for
 from models.secrets import Secret
 from models.store import Store, Transaction
 from models.token_pair import TokenPair
@@ -336,11 +336,7 @@ class Refresh:
         return wait is None
 
     def _settle(self, connection: Connection) -> timedelta:
-        """How long the provider may work on; where only a grace is left to us, most of that grace."""
-        profile = self.providers[connection.provider].provider
-        if profile.refresh_reuse == "grace":
-            return min(self.settle, timedelta(seconds=profile.grace_seconds) * 2 / 3)
-        return self.settle
+        return settle_for(self.providers[connection.provider].provider, self.settle)
 
     def _is_paused(self, tx: Transaction, connection: Connection, now: datetime) -> bool:
         """Whether the connection's client is refused at present; one job at a time gets through to try it again.

@@ -13,7 +13,9 @@ from config.wiring import now
 from models import messages
 from models.connection import Connection, Status
 from models.store import Store, Transaction
+from models.store.journal import Decision
 from models.sync_run import SyncRun, plan_readings
+from worker.commands.coming import Outlook, tell_next
 from worker.commands.opening import opened_queues, opened_store, settings_for
 from worker.commands.speech import (
     AsJson,
@@ -29,7 +31,7 @@ from worker.commands.speech import (
     tabulate,
     to_text,
 )
-from worker.commands.story import list_problems, mean, tell_evidence, tell_next, tell_run, tell_state, tell_time
+from worker.commands.story import list_problems, mean, tell_evidence, tell_run, tell_state, tell_time
 
 ConnectionId = Annotated[str | None, typer.Argument(metavar="CONNECTION", help="The connection's id.")]
 OfUser = Annotated[str | None, typer.Option(help="All connections of this user instead.")]
@@ -84,11 +86,12 @@ def explain(
         calls = tx.journal.calls_of(connection_id, limit=5)
         run = tx.runs.running(connection_id)
         client = tx.clients.get(found.provider, found.client_id)
+        credential, pace = tx.credentials.get(connection_id), tx.paces.get(found.provider)
         totals = {} if run is None else tx.runs.totals_of(run.id)
         records, unread = tx.records.count(connection_id), tx.records.resource_problems(connection_id)
     moment = now()
-    paused_until = None if client is None or client.rejected_at is None else client.paused_until
-    coming = tell_next(found, run, paused_until, moment)
+    profile = settings.provider(found.provider)
+    coming = tell_next(found, Outlook(credential, client, profile, pace, run), moment)
     if as_json:
         say_json(
             {
@@ -105,7 +108,7 @@ def explain(
         return
     about = escape(f"{found.user_id} at {found.provider}, account {found.account_id} {found.email or ''}".rstrip())
     say_rich(f"[bold]{about}[/]\n{escape(tell_state(found))}\n")
-    say_rich("[bold]Decided[/]", tabulate((), [(d.at, mean(d.verb), tell_evidence(d.evidence)) for d in decisions]))
+    say_rich("[bold]Decided[/]", tabulate((), [(d.at, _tell_decision(d)) for d in decisions]))
     if calls:
         rows = [(c.at, c.method, c.path, c.status or "no answer", f"{c.duration_ms} ms") for c in calls]
         say_rich("\n[bold]Last calls[/]", tabulate((), rows))
@@ -113,13 +116,17 @@ def explain(
     say_rich(f"\n[bold]Records[/] {escape(counted or 'none')}")
     for name, problem in unread.items():
         say_rich(escape(f"  {name}: {list_problems.get(problem, problem)}"))
-    profile = settings.provider(found.provider)
     if run is not None and profile is not None:
         keys = [reading.key for reading in plan_readings(profile, found.team_ids, run.depth)]
         say_rich(f"[bold]Reading now[/] {escape(tell_run(run, keys, totals))}, since {to_text(run.started_at)}")
     say_rich("[bold]Next[/]")
-    for line in coming:
-        say(f"  {line}")
+    say_rich(tabulate((), [("  -", line) for line in coming]))
+
+
+def _tell_decision(decision: Decision) -> str:
+    """What it meant, and below it what was seen: two short lines on any terminal."""
+    evidence = tell_evidence(decision.evidence)
+    return mean(decision.verb) + (f"\n  {evidence}" if evidence else "")
 
 
 @plainly
@@ -234,7 +241,7 @@ def _find_active(
     found = _find(tx, connection_id, user, provider)
     active = [each for each in found if each.status is Status.active]
     if not active:
-        lines = [f"{each.id} is {tell_state(each)}; {tell_next(each, None, None, now())[0]}" for each in found]
+        lines = [f"{each.id} is {tell_state(each)}; {tell_next(each, Outlook(), now())[0]}" for each in found]
         raise CommandFailed("\n".join(lines))
     return active
 

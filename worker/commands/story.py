@@ -93,29 +93,6 @@ def tell_run(run: SyncRun, keys: Sequence[str], totals: Mapping[str, int]) -> st
     return f"{key} (list {run.place + 1} of {len(keys)}{size}), {page}{again}"
 
 
-def tell_next(connection: Connection, run: SyncRun | None, paused_until: datetime | None, now: datetime) -> list[str]:
-    """What happens next, and when; `paused_until` is when its client may try again, where the provider refused it."""
-    if connection.status is not Status.active:
-        link = f"breezesync connect-link {connection.user_id} --provider {connection.provider}"
-        return [f"the user has to authorize again: {link} --connection {connection.id}"]
-    coming = []
-    if paused_until is not None:
-        coming.append(f"its OAuth client is refused by the provider; tried again {tell_time(paused_until, now)}")
-    if connection.refresh_due_at is None:
-        coming.append("no refresh is planned: the provider named no expiry, a 401 will tell")
-    else:
-        coming.append(f"refresh {tell_time(connection.refresh_due_at, now)}")
-    if run is not None and run.resume_at is not None:
-        coming.append(f"the reading under way goes on {tell_time(run.resume_at, now)}")
-    elif run is not None:
-        coming.append("the reading under way goes on at once")
-    elif connection.sync_due_at is not None:
-        coming.append(f"next reading {tell_time(connection.sync_due_at, now)}")
-    if connection.sync_requested:
-        coming.append("and one more right after it, because one was asked for meanwhile")
-    return coming
-
-
 def tell_time(at: datetime, now: datetime) -> str:
     """A time to come and how far off it is; what is past is due now."""
     if at <= now:
