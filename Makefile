@@ -8,7 +8,7 @@ COMPOSE = $(shell if docker compose version >/dev/null 2>&1; then echo docker co
 UV = $(shell command -v uv || echo $(BIN)/uv)
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header $(LOCK_FLAGS) pyproject.toml
 
-.PHONY: help install run demo example test interop test-model bench-reading check format up down demo-compose secrets lock clean docs lint-docs soak
+.PHONY: help install run demo example test interop test-model bench-reading chaos check format up down demo-compose secrets lock clean docs lint-docs soak
 
 help: ## Show what there is to type
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ bench-reading: $(STAMP) ## Print the figures of reading: the limit used, a large
 
 interop: $(STAMP) ## Rotate 500 times at django-oauth-toolkit with everything breaking, twice, and print what came of it
 	INTEROP_ROTATIONS=500 $(BIN)/python -m pytest -q tests/interop
+
+chaos: $(STAMP) ## Break a fleet at random and count the harm: SEED=7 FAULTS=2000 DATABASE=postgresql
+	$(BIN)/python -m tests.chaos --seed $(or $(SEED),1) --faults $(or $(FAULTS),200) --database $(or $(DATABASE),sqlite) $(ARGS)
 
 check: $(STAMP) ## Run all that CI runs: format, lint, types, imports, tests
 	$(BIN)/ruff format --check .
