@@ -88,7 +88,8 @@ class Exchange:
                 return hold_exchanged(tx, self.vault, self.clients, found, parked, now)
             if found.lease_until is not None and found.lease_until > now:
                 return None
-            leased = replace(found, lease_owner=uuid4().hex, lease_until=now + self.lease)
+            until = now + self.lease
+            leased = replace(found, lease_owner=uuid4().hex, lease_until=until, due_at=until)
             match found.step:
                 case Step.started if found.expires_at <= now:
                     self._fail(tx, found, "expired", "the user did not come back from the provider in time")

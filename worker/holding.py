@@ -1,7 +1,7 @@
 """A granted pair into its rows: beside its authorization first, then as a connection's new generation."""
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import uuid4
 
 from models.account import Account
@@ -14,6 +14,9 @@ from models.sync_run import on_its_way
 from models.token_pair import TokenPair, pack
 from models.vault import Place, Vault
 from worker.client_book import ClientBook
+
+time_to_connect = timedelta(seconds=5)
+"""Whoever keeps an exchange's tokens goes on with them at once; only where it died does the sweep send another."""
 
 
 def hold_rotation(
@@ -56,7 +59,7 @@ def hold_exchanged(
         code=None,
         verifier=None,
         tokens=vault.seal(pack(pair), place_of(found, "tokens")),
-        due_at=now,
+        due_at=now + time_to_connect,
         attempts=0,
         lease_until=None,
     )

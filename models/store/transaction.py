@@ -29,6 +29,8 @@ from models.store.runs import Runs
 from models.store.seals import Seals
 
 busy_timeout_ms = 20_000
+# Whoever stands still within a transaction holds up all that wait for its locks: after this time it is over.
+postgres_options = "-c timezone=UTC -c idle_in_transaction_session_timeout=10000"
 
 
 class StoreUnavailable(Transient):
@@ -136,7 +138,7 @@ def open_engine(database_url: Secret) -> Engine:
             pool_pre_ping=True,
             pool_size=16,
             max_overflow=16,
-            connect_args={"connect_timeout": 5, "options": "-c timezone=UTC"},
+            connect_args={"connect_timeout": 5, "options": postgres_options},
         )
     if url.database and url.database != ":memory:":
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)

@@ -54,7 +54,7 @@ class Connected:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """An authorization that came to nothing, by its account."""
+    """An authorization that came to nothing, by its account; `at` is when its code came."""
 
     id: str
     account: int
@@ -238,11 +238,8 @@ def _judge_reasons(evidence: Evidence, verdict: Verdict) -> None:
         generation = ends[event.connection_id].pop(0) if ends[event.connection_id] else None
         verdict.told[f"ended as {reason}"] = verdict.told.get(f"ended as {reason}", 0) + 1
         shown = [t for t in tokens[account] if any(p["at"] <= event.at for p in t["presentations"])]
-        if not shown:
-            verdict.harm["false revocations"].append(f"{event.connection_id}: {reason}, nothing was presented")
-            continue
-        last = max(shown, key=lambda t: max(p["at"] for p in t["presentations"] if p["at"] <= event.at))
-        outcomes = [p["outcome"] for p in last["presentations"] if p["at"] <= event.at]
+        last = max(shown, key=lambda t: max(p["at"] for p in t["presentations"] if p["at"] <= event.at), default=None)
+        outcomes = [p["outcome"] for p in last["presentations"] if p["at"] <= event.at] if last else []
         spent_by_us = any(outcome in ("burnt", "rotated", "rotated_again") for outcome in outcomes)
         begun = max((e.at for e in _authorizations_of(evidence, event)), default=0.0)
         revoked = any(who == account and begun - 5 <= at <= event.at for who, at in evidence.revocations)
@@ -259,7 +256,7 @@ def _judge_reasons(evidence: Evidence, verdict: Verdict) -> None:
                 verdict.harm["wrong reasons"].append(seen_by)
     for failure in evidence.failures:
         verdict.told[f"authorization: {failure.reason}"] = verdict.told.get(f"authorization: {failure.reason}", 0) + 1
-        revoked = any(who == failure.account and abs(at - failure.at) < 60 for who, at in evidence.revocations)
+        revoked = any(who == failure.account and at >= failure.at - 5 for who, at in evidence.revocations)
         if failure.reason not in ("answer_lost", "expired") and not revoked:
             verdict.harm["wrong reasons"].append(f"authorization {failure.id}: {failure.reason}")
 

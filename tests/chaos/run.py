@@ -109,7 +109,7 @@ class Run:
                 for subject in self.subjects:
                     self.drive(subject, rows.get(subject.user))
             if not self.outage and time.monotonic() > self.next_global:
-                self.next_global = time.monotonic() + self.dice.uniform(0.4, 1.6)
+                self.next_global = time.monotonic() + self.dice.uniform(0.8, 2.4)
                 self.break_something()
             time.sleep(0.1)
 
@@ -129,7 +129,7 @@ class Run:
                 self.put_off(taken.order["seconds"], lambda pid=taken.pid: send(pid, signal.SIGCONT))
         self.stage.workers = [each for each in self.stage.workers if each.runs]
         while len([each for each in self.stage.workers if not each.stopping]) < self.workers:
-            self.stage.start_worker(threads=self.dice.choice((4, 6, 8)))
+            self.stage.start_worker(threads=self.dice.choice((2, 3, 4)))
         self.stage.schedulers = [each for each in self.stage.schedulers if each.runs]
         while len(self.stage.schedulers) < 2:
             self.stage.start_scheduler()
@@ -182,7 +182,7 @@ class Run:
 
     def refresh(self, subject: Subject, row: Row) -> None:
         """Makes a refresh due, with or without trouble at the provider, asked for by one message or by many."""
-        if self.dice.random() < 0.9:
+        if self.dice.random() < 0.95:
             self.inject(subject, "refresh", "refresh_token")
         try:
             self.stage.change(
@@ -238,20 +238,24 @@ class Run:
             self.stage.control.remove_fault(fault["id"])
 
     def keep_armed(self) -> None:
-        """A few points are armed at any time; one that nobody came by gives way to another."""
+        """A few points are armed at any time; one that nobody came by gives way to another.
+
+        Who is stopped within a transaction holds its locks: shortly, or all the others would only wait for it.
+        """
         now = time.monotonic()
         for name, at in list(self.armed_at.items()):
             if not self.stage.armoury.is_armed(name):
                 del self.armed_at[name]
             elif now - at > 6:
                 (self.stage.armoury.directory / "armed" / name).unlink(missing_ok=True)
-        while len(self.armed_at) < 12:
+        while len(self.armed_at) < 8:
             match self.dice.choices(("kill", "stop", "raise"), (3, 3, 2))[0]:
                 case "kill":
                     name = self.stage.armoury.arm(self.dice.choice(kill_points), do="kill")
                 case "stop":
-                    seconds = self.dice.choice((0.3, 1.5, 3.0, 6.0))
-                    name = self.stage.armoury.arm(self.dice.choice(kill_points), do="stop", seconds=seconds)
+                    point = self.dice.choice(kill_points)
+                    seconds = self.dice.choice((0.3, 1.0) if point.endswith("uncommitted") else (0.3, 1.5, 3.0, 6.0))
+                    name = self.stage.armoury.arm(point, do="stop", seconds=seconds)
                 case _:
                     what = self.dice.choice(list(raised))
                     name = self.stage.armoury.arm(self.dice.choice(raise_points), do="raise", what=what)
@@ -489,8 +493,8 @@ def run_chaos(
         run = Run(stage, dice, faults, [Subject(f"user-{n}", n) for n in accounts], workers, stopping=stopping, say=say)
         try:
             run.play(minutes * 60)
-            at_rest = run.come_to_rest(60)
-            until = run.hear_all(60)
+            at_rest = run.come_to_rest(240)
+            until = run.hear_all(120)
             evidence = collect(stage, run.heard, run.revocations, frozenset(run.killed), at_rest, until)
         finally:
             run.close()
