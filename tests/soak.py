@@ -81,6 +81,7 @@ class Application:
         self.redis: Any = redis.Redis.from_url(redis_url, decode_responses=True, socket_timeout=10)
         self.store = Store(open_engine(Secret(database_url)))
         self.pause = pause
+        self.most = 50 if pause else 500
         self.consumer = f"{name}-{time.time_ns()}"
         self.file = open_state(state)
 
@@ -96,7 +97,7 @@ class Application:
                         self._handle(stream, taken[1])
                         claimed[stream] = taken[0] == "0-0"
                 found = self.redis.xreadgroup(
-                    self.name, self.consumer, dict.fromkeys(streams, ">"), count=500, block=300
+                    self.name, self.consumer, dict.fromkeys(streams, ">"), count=self.most, block=300
                 )
                 for stream, batches in found.items() if isinstance(found, dict) else found or ():
                     entries = batches[0] if batches and isinstance(batches[0], list) else batches
@@ -322,8 +323,9 @@ class Soak:
 
     def _start_consumer(self, name: str) -> None:
         self.lives += 1
+        open_state(self.directory / f"{name}.state").close()
         arguments = ["tests.soak", "listen", name, str(self.directory / f"{name}.state"), self.fleet.redis_url]
-        arguments += [self.fleet.database_url, "0.05" if name == "slow" else "0"]
+        arguments += [self.fleet.database_url, "0.1" if name == "slow" else "0"]
         environment = dict(self.fleet.environment)
         self.consumers[name] = Program(f"{name}-{self.lives}", arguments, environment, self.directory)
 
