@@ -8,6 +8,8 @@ import redis
 import structlog
 from dramatiq.brokers.redis import RedisBroker
 from dramatiq.middleware import AgeLimit, Callbacks, CurrentMessage, Middleware, Retries
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from config.redis_url import connect
 from config.settings import Settings
@@ -36,6 +38,12 @@ def open_store(settings: Settings) -> Store:
 def open_redis(url: Secret, decode: bool = True) -> redis.Redis:
     """A client that gives up on a silent server after a few seconds."""
     return connect(url, socket_timeout=10, socket_connect_timeout=5, health_check_interval=30, decode_responses=decode)
+
+
+def open_hasty_redis(url: Secret) -> redis.Redis:
+    """A client for those whom nothing may hold up: it gives up after two seconds, and tries once more."""
+    once_more = Retry(NoBackoff(), 1)
+    return connect(url, socket_timeout=2, socket_connect_timeout=2, retry=once_more, decode_responses=True)
 
 
 def stream_settings(settings: Settings) -> Mapping[Stream, StreamSettings]:

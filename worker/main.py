@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 from config.heartbeat import Heartbeat
 from config.logs import configure_logging
 from config.settings import Need, Settings, SettingsError, read_settings
-from config.wiring import MessageQueue, build_broker, now, open_redis, open_store, stream_settings
+from config.wiring import MessageQueue, build_broker, now, open_hasty_redis, open_redis, open_store, stream_settings
 from models.errors import SyncError
 from models.vault import Vault
 from worker.actors import Flows, declare_actors
@@ -83,7 +83,7 @@ def build_flows(settings: Settings, broker: dramatiq.Broker) -> Flows:
     send = MessageQueue(broker, client).send
     clients = ClientBook(store, vault, settings.clients)
     parking = Parking(vault, client, settings.spool)
-    budgets = Budgets(client)
+    budgets = Budgets(open_hasty_redis(settings.redis_url))
     providers = {provider.name: ProviderClient(provider, now, budgets) for provider in settings.providers}
     return Flows(
         exchange=Exchange(store, vault, clients, providers, parking, send, now),

@@ -1,5 +1,7 @@
 """An account's budget in a real Valkey: shared by everybody, taught by answers, never a reason to wait for a probe."""
 
+import socket
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
@@ -10,8 +12,10 @@ from redis import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from config.wiring import open_hasty_redis
 from models.budget import Wait
 from models.provider import Provider
+from models.secrets import Secret
 from tests.house import House
 from worker.budget import Budgets, Ticket
 
@@ -35,6 +39,16 @@ def test_twenty_workers_take_no_more_than_there_is(redis_url: str) -> None:
     assert isinstance(Budgets(clients[0]).take(breeze, "8"), Ticket), "another account has a budget of its own"
     for client in clients:
         client.close()
+
+
+def test_a_redis_that_never_answers_holds_nobody_up_for_long() -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        url = Secret(f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
+        started = time.monotonic()
+        Budgets(open_hasty_redis(url)).count(breeze, "7", None)
+        assert time.monotonic() - started < 20
 
 
 def test_a_pause_holds_for_everybody_and_outlives_its_key_s_usual_life(redis_url: str) -> None:
