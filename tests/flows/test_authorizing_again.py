@@ -1,0 +1,147 @@
+"""A user who authorizes again: the same connection goes on, with its data, its history and its counters."""
+
+import threading
+from dataclasses import replace
+from typing import Any
+
+from models.store.transaction import StoreConflict
+from tests.house import House
+
+
+def end_by_user(house: House, connection_id: str, account: int = 1) -> None:
+    house.control.revoke_user(account)
+    house.make_refresh_due(connection_id)
+    house.flows.refresh(connection_id)
+    house.work()
+
+
+def works(house: House, connection_id: str) -> bool:
+    """Whether the pair that is held is the live one: it refreshes."""
+    before = house.connection(connection_id).generation
+    house.make_refresh_due(connection_id)
+    house.sweep()
+    return house.connection(connection_id).generation == before + 1
+
+
+def test_a_revoked_connection_comes_back_with_all_it_had(house: House) -> None:
+    connection = house.connect("ada", 1, team_ids=(1, 2))
+    house.work()
+    end_by_user(house, connection.id)
+    ended = house.connection(connection.id)
+    assert ended.status == "revoked"
+    with house.store.reading() as tx:
+        records, events = tx.records.count(connection.id), len(house.told(connection_id=connection.id))
+    told_before = len(house.decisions(connection.id))
+    again = house.connect("ada", 1, connection_id=connection.id)
+    house.work()
+    assert (again.id, again.status, again.generation) == (connection.id, "active", ended.generation + 1)
+    assert (again.revoked_at, again.revoked_reason, again.problem) == (None, None, None)
+    assert again.created_at == connection.created_at
+    assert again.team_ids == (1, 2), "a link that names no teams keeps those that were named"
+    with house.store.reading() as tx:
+        assert tx.records.count(connection.id) == records
+    assert len(house.decisions(connection.id)) > told_before
+    own = house.told(connection_id=connection.id)
+    assert len(own) > events
+    sequences = [event["sequence"] for event in own if not event["type"].startswith("record.")]
+    assert sequences == list(range(1, len(sequences) + 1))
+    assert house.told("sync.completed")[-1]["resources"]["document"]["created"] == 0
+    assert [event["reauthorized"] for event in house.told("connection.authorized")] == [False, True]
+    assert works(house, connection.id)
+
+
+def test_a_disconnected_connection_comes_back_as_the_same_without_being_named(house: House) -> None:
+    connection = house.connect("ada", 1)
+    house.queue.held.clear()
+    house.flows.disconnect(connection.id)
+    again = house.connect("ada", 1)
+    assert (again.id, again.status, again.generation) == (connection.id, "active", 2)
+    assert works(house, connection.id)
+
+
+def test_teams_and_address_are_those_of_the_newest_authorization(house: House) -> None:
+    connection = house.connect("ada", 1, team_ids=(1, 2))
+    house.queue.held.clear()
+    body = '{"id": 1, "email": "ada@new.example"}'
+    house.control.inject("api", moment="after", kind="garbage", body=body, match={"path": "/api/me"})
+    again = house.connect("ada", 1, team_ids=(2, 3), connection_id=connection.id)
+    assert (again.team_ids, again.email) == ((2, 3), "ada@new.example")
+    assert house.told("connection.authorized")[-1]["email"] == "ada@new.example"
+
+
+def test_another_account_leaves_everything_as_it_was(house: House) -> None:
+    connection = house.connect("ada", 1)
+    house.work()
+    before = house.connection(connection.id), house.credential(connection.id)
+    authorization_id = house.consent("ada", 2, connection_id=connection.id)
+    house.work()
+    with house.store.reading() as tx:
+        found = tx.authorizations.get(authorization_id)
+    assert found is not None
+    assert (found.step, found.reason, found.tokens) == ("failed", "account_mismatch", None)
+    assert (house.connection(connection.id), house.credential(connection.id)) == before
+    assert [event["reason"] for event in house.told("connection.authorization_failed")] == ["account_mismatch"]
+    assert works(house, connection.id)
+
+
+def test_a_revoked_connection_is_not_revived_by_another_account(house: House) -> None:
+    connection = house.connect("ada", 1)
+    house.work()
+    end_by_user(house, connection.id)
+    house.consent("ada", 2, connection_id=connection.id)
+    house.work()
+    assert house.connection(connection.id).status == "revoked"
+
+
+def test_two_browsers_that_connect_one_account_at_the_same_moment_make_one_connection(house: House) -> None:
+    authorizations = [house.consent("ada", 1) for _ in range(2)]
+    house.queue.held.clear()
+    gate = threading.Barrier(2)
+
+    def exchange(authorization_id: str) -> None:
+        gate.wait(20)
+        for _ in range(5):
+            try:
+                return house.flows.exchange(authorization_id)
+            except StoreConflict:
+                continue
+        raise AssertionError("the one that lost never found what the other had made")
+
+    threads = [threading.Thread(target=exchange, args=(each,)) for each in authorizations]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    with house.store.reading() as tx:
+        found = [tx.authorizations.get(each) for each in authorizations]
+        [connection] = tx.connections.find(user_id="ada")
+    assert [each.connection_id for each in found if each is not None] == [connection.id] * 2
+    assert connection.generation == 2
+    assert [event["reauthorized"] for event in house.told("connection.authorized")] == [False, True]
+    assert works(house, connection.id)
+
+
+def test_a_refresh_that_is_saved_while_the_new_account_is_asked_for_is_history(house: House) -> None:
+    connection = house.connect("ada", 1)
+    house.work()
+    house.make_refresh_due(connection.id)
+    authorization_id = house.consent("ada", 1, connection_id=connection.id)
+    client = house.flows.exchange.providers["breezedoc"]
+
+    class Between:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(client, name)
+
+        def read_account(self, *asked: Any) -> Any:
+            called = client.read_account(*asked)
+            house.flows.refresh(connection.id)
+            house.work()
+            return called
+
+    house.queue.held.clear()
+    between: Any = {"breezedoc": Between()}
+    replace(house.flows.exchange, providers=between)(authorization_id)
+    assert house.connection(connection.id).generation == connection.generation + 2
+    types = [t for t in house.types() if t.startswith("connection.")]
+    assert types == ["connection.authorized", "connection.refreshed", "connection.authorized"]
+    assert works(house, connection.id)
