@@ -20,6 +20,7 @@ from worker.callback import Callback
 from worker.client_book import ClientBook
 from worker.disconnect import Disconnect
 from worker.exchange import Exchange
+from worker.gauges import build_registry
 from worker.outbox import PublishEvents
 from worker.parking import Parking
 from worker.provider_client import ProviderClient
@@ -118,4 +119,6 @@ def web() -> Starlette:
         with store.reading() as tx:
             tx.overview.time()
 
-    return build_app(callback, {"database": check_database, "schema": store.check, "redis": client.ping})
+    return build_app(
+        callback, {"database": check_database, "schema": store.check, "redis": client.ping}, build_registry(store, now)
+    )

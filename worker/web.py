@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import structlog
 from jinja2 import Environment, FileSystemLoader, select_autoescape
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -34,8 +34,13 @@ security_headers = {
 }
 
 
-def build_app(callback: Callback, parts: Mapping[str, Callable[[], object]]) -> Starlette:
-    """The web application; each of `parts`, asked in order by `/readyz`, raises where it can't be worked with."""
+def build_app(
+    callback: Callback, parts: Mapping[str, Callable[[], object]], gauges: CollectorRegistry | None = None
+) -> Starlette:
+    """The web application; each of `parts`, asked in order by `/readyz`, raises where it can't be worked with.
+
+    `gauges` are told by `/metrics` beside what this process counts.
+    """
     pages = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "pages"), autoescape=select_autoescape(default=True)
     )
@@ -96,7 +101,8 @@ def build_app(callback: Callback, parts: Mapping[str, Callable[[], object]]) -> 
         return PlainTextResponse("ok\n", headers=security_headers)
 
     def measure(request: Request) -> Response:
-        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+        read_now = b"" if gauges is None else generate_latest(gauges)
+        return Response(generate_latest() + read_now, media_type=CONTENT_TYPE_LATEST)
 
     app = Starlette(
         routes=[
