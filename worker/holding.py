@@ -81,7 +81,7 @@ def hold_authorized(
     now: datetime,
 ) -> Connection:
     """The tokens of an account that a user has just authorized, as the next generation of the connection that was
-    found, or as a new one; due for a sync at once, which the caller sends."""
+    found, or as a new one; due for a sync at once, which the caller sends. A reading of other teams' lists ends."""
     connection = found or Connection(
         id=uuid4().hex,
         user_id=user_id,
@@ -104,6 +104,8 @@ def hold_authorized(
         reauthorized=found is not None,
     )
     held = replace(held, sync_due_at=now)
+    if held.team_ids != connection.team_ids:
+        tx.runs.end(held.id, "teams_changed")
     tx.connections.save(held, connection.generation)
     tx.connections.leave_sync_to_message(held.id, now + on_its_way)
     tx.credentials.put(

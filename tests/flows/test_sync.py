@@ -318,6 +318,24 @@ def test_a_team_that_is_forbidden_or_gone_limits_its_own_list_alone(house: House
     assert len(stored(house, connection.id, f"team_document:{other}")) == 4
 
 
+def test_authorizing_for_other_teams_in_the_middle_begins_anew_and_mixes_no_lists_up(house: House) -> None:
+    account = house.control.add_user("Ida", documents=2, plan="agency")
+    teams = [house.control.add_team(account, documents=14, templates=1) for _ in range(3)]
+    connection = house.connect("ida", account, team_ids=tuple(teams))
+    before_page(
+        house,
+        f"/teams/{teams[2]}/templates",
+        1,
+        lambda: house.connect("ida", account, connection_id=connection.id, team_ids=(teams[1],)),
+    )
+    house.work()
+    house.sweep()
+    assert len(stored(house, connection.id, f"team_document:{teams[1]}")) == 14
+    assert changes_of(house, "team_document", "deleted") == []
+    [completed] = house.told("sync.completed", connection.id)
+    assert completed["resources"]["team_document"] == {"created": 0, "updated": 0, "deleted": 0, "unchanged": 14}
+
+
 def test_a_run_that_waits_for_room_is_brought_back_by_the_sweep_and_not_before(house: House) -> None:
     connection, _ = connect(house, 3)
     house.flows.sync.providers["breezedoc"].budgets.pause(house.profile, connection.account_id, 30)
