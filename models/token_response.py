@@ -2,7 +2,8 @@
 
 The reading goes by (grant, status, `error`), never by the status alone and never by a hint: Laravel Passport 12
 refuses a dead refresh token with 401 `invalid_request`, Passport 13 with 400 `invalid_grant`, and a 400
-`invalid_request` on a refresh is a malformed request of ours. Hints only refine a reason for people.
+`invalid_request` on a refresh is a malformed request of ours. Hints only refine a reason for people. A body counts
+where it is a whole JSON object, also when the connection broke behind it: a pair that can be read is not lost.
 """
 
 import json
@@ -112,7 +113,7 @@ def read_token_answer(grant: GrantType, answer: HttpAnswer | NoAnswer, now: date
     if isinstance(answer, NoAnswer):
         evidence = Evidence(description=answer.why)
         return OutcomeUnknown(evidence) if answer.sent else NotNow(evidence, None, throttled=False)
-    body = read_object(answer.body) if answer.complete else None
+    body = read_object(answer.body)
     evidence = _evidence(answer, body)
     retry_after = read_retry_after(answer.headers, now)
     match answer.status, evidence.error:
@@ -134,6 +135,10 @@ def read_token_answer(grant: GrantType, answer: HttpAnswer | NoAnswer, now: date
             return GrantRefused(evidence, _says_expired(evidence))
         case 400, "invalid_scope":
             return ScopeRefused(evidence)
+        case ((400 | 401 | 403), ("temporarily_unavailable" | "slow_down")):
+            return NotNow(evidence, retry_after, throttled=False)
+        case 400, "server_error":
+            return OutcomeUnknown(evidence)
         case 400, error if error:
             return RequestRefused(evidence)
         case _:
