@@ -20,6 +20,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=30.0, help="the most that faults are injected for")
     parser.add_argument("--users", type=int, default=100)
     parser.add_argument("--workers", type=int, default=8)
+    parser.add_argument("--reuse", choices=("harmless", "family_revoked", "grace"), default="harmless")
     parser.add_argument("--keep", type=Path, help="where logs and traces go, to be read when something was found")
     chosen = parser.parse_args()
     asked = threading.Event()
@@ -32,6 +33,7 @@ def main() -> int:
         minutes=chosen.minutes,
         subjects=chosen.users,
         workers=chosen.workers,
+        reuse=chosen.reuse,
         keep=chosen.keep,
         stopping=asked.is_set,
         say=lambda text: print(text, file=sys.stderr, flush=True),  # noqa: T201 - a run takes minutes

@@ -481,13 +481,14 @@ def run_chaos(
     minutes: float,
     subjects: int = 100,
     workers: int = 8,
+    reuse: str = "harmless",
     keep: Path | None = None,
     stopping: Callable[[], bool] = lambda: False,
     say: Callable[[str], None] = lambda _: None,
 ) -> Result:
     """One run from an empty database to the table; `keep` is where logs and traces go when it is over."""
     started = time.monotonic()
-    with set_stage(database, workers=workers, schedulers=2) as stage:
+    with set_stage(database, workers=workers, schedulers=2, reuse=reuse) as stage:
         dice = random.Random(seed)
         accounts = stage.control.add_users(subjects, "Chaos", documents=0)
         run = Run(stage, dice, faults, [Subject(f"user-{n}", n) for n in accounts], workers, stopping=stopping, say=say)
@@ -502,5 +503,6 @@ def run_chaos(
                 stage.keep(keep)
     verdict = judge(evidence)
     seconds = round(time.monotonic() - started)
-    title = f"chaos: seed {seed}, {database}, {run.count} faults in {seconds} s, {workers} workers, {subjects} users"
+    what = f"seed {seed}, {database}, {reuse}, {workers} workers, {subjects} users"
+    title = f"chaos: {run.count} faults in {seconds} s ({what})"
     return Result(verdict, run.counts, draw(verdict, run.counts, title))

@@ -10,9 +10,10 @@ from tests.chaos.stage import Database, Stage, set_stage
 from tests.servers import wait_until
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 def test_a_short_run_does_no_harm(database: Database) -> None:
-    result = run_chaos(database, seed=7, faults=40, minutes=0.15, subjects=12, workers=3)
+    result = run_chaos(database, seed=7, faults=40, minutes=0.12, subjects=12, workers=3)
     assert result.faults.total() > 0
     assert result.verdict.is_clean, result.table
 
