@@ -81,6 +81,7 @@ class Run:
     revocations: list[tuple[int, float]] = field(default_factory=list)
     killed: set[int] = field(default_factory=set)
     later: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
+    stopped: dict[int, float] = field(default_factory=dict)
     injected: dict[int, tuple[str, float]] = field(default_factory=dict)
     armed_at: dict[str, float] = field(default_factory=dict)
     outage: bool = False
@@ -126,7 +127,8 @@ class Run:
             if what == "kill":
                 self.killed.add(taken.pid)
             if what == "stop":
-                self.put_off(taken.order["seconds"], lambda pid=taken.pid: send(pid, signal.SIGCONT))
+                self.stopped[taken.pid] = max(self.stopped.get(taken.pid, 0.0), now + taken.order["seconds"])
+        self.wake()
         self.stage.workers = [each for each in self.stage.workers if each.runs]
         while len([each for each in self.stage.workers if not each.stopping]) < self.workers:
             self.stage.start_worker(threads=self.dice.choice((2, 3, 4)))
@@ -134,6 +136,15 @@ class Run:
         while len(self.stage.schedulers) < 2:
             self.stage.start_scheduler()
         self.listen()
+
+    def wake(self) -> None:
+        """Lets go on who has stood still for its time. Asked again and again: a process may stop long after it took
+        the order to."""
+        for pid in [pid for pid, until in self.stopped.items() if until <= time.monotonic()]:
+            if not Path(f"/proc/{pid}").exists():
+                del self.stopped[pid]
+            elif is_standing(pid):
+                send(pid, signal.SIGCONT)
 
     def put_off(self, seconds: float, act: Callable[[], None]) -> None:
         self.later.append((time.monotonic() + seconds, act))
@@ -389,7 +400,7 @@ class Run:
         """Ends every fault and lets each connection refresh once more: the ids of those that came through it."""
         self.stage.armoury.disarm()
         self.tick()
-        while self.later:
+        while self.later or any(until > time.monotonic() for until in self.stopped.values()):
             self.tick()
             time.sleep(0.05)
         self.stage.be_patient()
@@ -456,6 +467,14 @@ class Run:
 def send(pid: int, number: signal.Signals) -> None:
     with suppress(ProcessLookupError):
         os.kill(pid, number)
+
+
+def is_standing(pid: int) -> bool:
+    """Whether this process was stopped by a signal."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+    except OSError:
+        return False
 
 
 def is_past(at: Any, now: datetime) -> bool:
