@@ -1,5 +1,8 @@
 """`breezesync COMMAND`: the command line, every command under its name."""
 
+import sys
+from io import TextIOWrapper
+
 import typer
 
 from worker.commands import connections, dead_letters, doctor, events, keys, links, setup, status, tokens
@@ -44,7 +47,12 @@ def build_app() -> typer.Typer:
 
 
 def main() -> None:
-    """Runs one command and exits: 0 done, 1 failed, 2 wrong usage, 3 not found, 130 interrupted."""
+    """Runs one command and exits: 0 done, 1 failed, 2 wrong usage, 3 not found, 130 interrupted.
+
+    What standard output has no letters for, as half a character in somebody's message, is shown escaped.
+    """
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     build_app()(prog_name="breezesync")
 
 

@@ -143,7 +143,7 @@ def test_run_refuses_what_it_can_not_have(tmp_path: Path) -> None:
         code, _, complaints = finish(start(elsewhere, ["run", "--port", "1", "--sandbox-port", port]))
         assert code == 1
         assert "Traceback" not in complaints
-        for words in (["status", "--json"], ["doctor", "--json"], ["dead-letters", "--json"]):
+        for words in (["status", "--json"], ["doctor", "--json"]):
             code, output, complaints = finish(start(tmp_path, words))
             assert (code, complaints) == (0, ""), output
             assert json.loads(output) is not None

@@ -1,6 +1,8 @@
 """Messages that no worker can do anything with: a dead letter or a line in the log, and the worker works on."""
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -185,6 +187,35 @@ def test_options_that_ask_for_the_impossible_harm_nobody(web: Web, worker: Progr
         message = fields(kwargs={"connection_id": uuid4().hex})
         message["options"] |= options
         put(client, "sync", json.dumps(message), message["message_id"])
+    assert_works(web, worker, client)
+
+
+def type_command(web: Web, *words: str) -> Any:
+    """What a command prints with `--json`."""
+    done = subprocess.run(
+        [sys.executable, "-m", "worker", *words, "--json"],
+        cwd=web.fleet.directory,
+        env=dict(web.fleet.environment),
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return json.loads(done.stdout)
+
+
+def test_an_operator_sees_the_dead_letters_and_drops_them(web: Web, worker: Program, client: Any) -> None:
+    misfit, unreadable = fields(kwargs={"connection_id": 7}), "no message at all"
+    key = put(client, "sync", json.dumps(misfit), misfit["message_id"])
+    odd = put(client, "sync", unreadable)
+    wait_until(lambda: is_dead(client, "sync", key) and is_dead(client, "sync", odd), "both are dead letters", 30)
+    letters = {letter["id"]: letter for letter in type_command(web, "dead-letters")}
+    assert (letters[key]["actor"], letters[key]["kwargs"]) == ("sync_connection", {"connection_id": 7})
+    assert letters[odd]["error"] == "the message can't be read"
+    assert type_command(web, "dead-letters", "drop", odd) == {"dropped": [odd]}
+    assert type_command(web, "dead-letters", "retry", key) == {"sent": [key]}
+    assert not is_dead(client, "sync", key)
     assert_works(web, worker, client)
 
 
