@@ -167,8 +167,11 @@ class Exchange:
                 case TokensGranted():
                     return hold_exchanged(tx, self.vault, self.clients, found, TokenPair(outcome, now), now)
                 case GrantRefused(evidence) | ScopeRefused(evidence) | RequestRefused(evidence):
-                    lost = found.attempts > 1
-                    reason: FailureReason = "answer_lost" if lost else "code_rejected"
+                    reason: FailureReason = "code_rejected"
+                    if found.attempts > 1:
+                        reason = "answer_lost"
+                    elif isinstance(outcome, GrantRefused) and outcome.expired:
+                        reason = "expired"
                     self._fail(
                         tx, found, reason, evidence.hint or evidence.description or "the code was refused", evidence
                     )

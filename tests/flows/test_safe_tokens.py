@@ -103,6 +103,14 @@ def test_a_code_that_cannot_leave_does_not_count_as_presented(house: House) -> N
     assert house.types() == ["connection.authorized", "sync.completed"]
 
 
+def test_a_code_that_the_provider_calls_expired_is_told_as_that(house: House) -> None:
+    authorization_id = house.consent("ada", 1)
+    house.control.advance(601)
+    house.flows.exchange(authorization_id)
+    [failed] = house.told("connection.authorization_failed")
+    assert failed["reason"] == "expired"
+
+
 class Failing:
     """A store whose next commit raises, as anything might that goes wrong between an answer and its save."""
 
