@@ -81,8 +81,8 @@ class CredentialLife(RuleBasedStateMachine):
     reuse: ClassVar[RefreshReuse]
     ground: ClassVar[Ground]
 
-    @initialize(ends=st.sampled_from([0, 0, 1]))
-    def connect(self, ends: int) -> None:
+    @initialize(ends=st.sampled_from([0, 0, 1]), is_put_off=st.booleans())
+    def connect(self, ends: int, is_put_off: bool) -> None:
         self.clock = Clock()
         self.profile = Provider(
             name=f"p{uuid4().hex[:12]}",
@@ -117,6 +117,7 @@ class CredentialLife(RuleBasedStateMachine):
         self.unknown: set[int] = set()
         self.generation = 1
         self.ends = ends
+        self.is_put_off = is_put_off
 
     def _wire(self) -> None:
         ground, store, clock = self.ground, self.store, self.clock
@@ -296,7 +297,7 @@ class CredentialLife(RuleBasedStateMachine):
         assert live or token.family.ended_by_user, "active, nothing unknown, and not the live pair"
 
     def teardown(self) -> None:
-        """Calm comes back: whatever was unknown is resolved, and what is active works."""
+        """Calm comes back, perhaps after one more 503: whatever was unknown is resolved, and what is active works."""
         if not hasattr(self, "id"):
             return
         for job in self.jobs:
@@ -325,7 +326,9 @@ class CredentialLife(RuleBasedStateMachine):
             while not job.is_over:
                 match job.at:
                     case "sending":
-                        job.go_on(lambda: None)
+                        put_off = HttpAnswer(503, {}, b"") if self.is_put_off else None
+                        self.is_put_off = False
+                        job.go_on(lambda put_off=put_off: put_off)  # type: ignore[misc]
                     case "waiting":
                         self._act(job)
                         answer = job.answer
