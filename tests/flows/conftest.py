@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import sandbox
+from tests.described import assert_all_told
 from tests.house import House, build_house
 from tests.servers import Postgres
 
@@ -21,6 +22,13 @@ def provider(shared_provider: sandbox.Running) -> sandbox.Running:
     """A sandbox as new."""
     shared_provider.control.reset()
     return shared_provider
+
+
+@pytest.fixture
+def everything_is_told(house: House) -> Iterator[None]:
+    """Whatever a test did, in the end its rows and its events say the same."""
+    yield
+    assert_all_told(house.store.engine)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

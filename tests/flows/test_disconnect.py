@@ -17,6 +17,8 @@ from tests.house import House
 from worker.parking import Ticket
 from worker.refresh import Taken
 
+pytestmark = pytest.mark.usefixtures("everything_is_told")
+
 
 def with_endpoint(house: House) -> House:
     """The provider has a revocation endpoint, and the profile names it."""

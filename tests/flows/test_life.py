@@ -1,6 +1,10 @@
 """One user's life through the flows, nothing going wrong but what a user does."""
 
+import pytest
+
 from tests.house import House
+
+pytestmark = pytest.mark.usefixtures("everything_is_told")
 
 
 def test_connecting_stores_a_sealed_pair_and_says_so(house: House) -> None:
