@@ -27,6 +27,7 @@ from worker.provider_client import ProviderClient
 from worker.pulse import Pulse, WatchedBroker
 from worker.refresh import Refresh
 from worker.revoke import Revoke
+from worker.screening import KeepReason
 from worker.sync import Sync
 from worker.sync_user import SyncUser
 from worker.take_in import TakeIn, TakesIn
@@ -53,7 +54,7 @@ def boot() -> None:
     configure_logging()
     settings = read_or_exit("keys", "clients")
     pulse = Pulse(Heartbeat(settings.heartbeat_file).beat)
-    broker = build_broker(settings, [BindIds(), pulse], partial(WatchedBroker, pulse.came_round))
+    broker = build_broker(settings, [BindIds(), KeepReason(), pulse], partial(WatchedBroker, pulse.came_round))
     dramatiq.set_broker(broker)
     flows = build_flows(settings, broker)
     keep_secrets(flows.refresh.clients)

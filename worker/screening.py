@@ -1,12 +1,26 @@
-"""Messages looked at before any consumer works with them: one that nobody can work with is a dead letter at once."""
+"""Messages looked at before a consumer works with them, and what is written into those that die."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import structlog
+from dramatiq import Broker, MessageProxy
 from dramatiq.brokers.redis import RedisBroker
+from dramatiq.middleware import Middleware
 
 from models.messages import find_fault
+
+
+class KeepReason(Middleware):
+    """Writes into a message that dies at once why it did: Dramatiq notes that only where it tries again."""
+
+    def before_nack(self, broker: Broker, message: MessageProxy) -> None:
+        error = message._exception
+        if error is None or "traceback" in message.options or not isinstance(broker, RedisBroker):
+            return
+        message.options["traceback"] = f"{type(error).__name__}: {error}"
+        key = f"{broker.namespace}:{message.queue_name}.msgs"
+        broker.client.hset(key, message.options["redis_message_id"], message.encode())
 
 
 class ScreenedBroker(RedisBroker):

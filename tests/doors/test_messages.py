@@ -212,6 +212,7 @@ def test_an_operator_sees_the_dead_letters_and_drops_them(web: Web, worker: Prog
     wait_until(lambda: is_dead(client, "sync", key) and is_dead(client, "sync", odd), "both are dead letters", 30)
     letters = {letter["id"]: letter for letter in type_command(web, "dead-letters")}
     assert (letters[key]["actor"], letters[key]["kwargs"]) == ("sync_connection", {"connection_id": 7})
+    assert letters[key]["error"] == "MessageRefused: sync_connection: connection_id is of the wrong type"
     assert letters[odd]["error"] == "the message can't be read"
     assert type_command(web, "dead-letters", "drop", odd) == {"dropped": [odd]}
     assert type_command(web, "dead-letters", "retry", key) == {"sent": [key]}
