@@ -8,6 +8,9 @@ from typing import Any
 spending = frozenset({"burnt", "rotated", "rotated_again", "reused", "revoked", "expired"})
 """Outcomes of a presentation that reached the grant; after any other one the token was as it had been."""
 
+after_unknown = frozenset({"resolved.presentagain", "resolved.lost"})
+"""What is decided of a token whose answer nobody kept, and whose old access token is refused."""
+
 by_the_user = frozenset({"access_revoked", "refresh_rejected"})
 
 
@@ -223,7 +226,7 @@ def _judge_pairs(evidence: Evidence, verdict: Verdict) -> None:
 def _judge_reasons(evidence: Evidence, verdict: Verdict) -> None:
     """`rotation_lost` where the pair was truly lost, the user's doing where the user revoked, nothing elsewhere."""
     accounts = {each.id: each.account for each in evidence.connections}
-    unknown = {(d.subject, d.generation) for d in evidence.decisions if d.verb == "resolved.presentagain"}
+    unknown = {(d.subject, d.generation) for d in evidence.decisions if d.verb in after_unknown}
     ends: dict[str, list[int | None]] = defaultdict(list)
     for decision in evidence.decisions:
         if decision.verb.startswith("revoked."):

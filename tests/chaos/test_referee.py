@@ -66,6 +66,10 @@ harmless: dict[str, Evidence] = {
             Decided("c1", "revoked.rotation_lost", 2),
         ],
     ),
+    "revoked after an unknown answer, where reuse ends the family": replace(
+        end(clean, "rotation_lost", "not_reached", revoked=True),
+        decisions=[*clean.decisions, Decided("c1", "resolved.lost", 2), Decided("c1", "revoked.rotation_lost", 2)],
+    ),
     "presented once more": replace(
         clean,
         refresh_tokens=[token(1, "rotated", "reused")],
