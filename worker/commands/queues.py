@@ -106,19 +106,23 @@ class Queues:
 
 def _read_dead(queue: str, key: str, died_ms: float, text: str | None) -> DeadLetter:
     died_at = datetime.fromtimestamp(died_ms / 1000, UTC)
+    unreadable = DeadLetter(key, key, queue, "", {}, died_at, 0, "the message can't be read")
     try:
         message = dramatiq.Message.decode((text or "").encode())
     except dramatiq.DecodeError:
-        return DeadLetter(key, key, queue, "", {}, died_at, 0, "the message can't be read")
-    options = message.options
+        return unreadable
+    kwargs, options = message.kwargs, message.options
+    if not isinstance(kwargs, dict) or not isinstance(options, dict):
+        return unreadable
+    retries = options.get("retries", 0)
     return DeadLetter(
-        id=message.message_id,
+        id=str(message.message_id),
         key=key,
         queue=queue,
-        actor=message.actor_name,
-        kwargs=dict(message.kwargs),
+        actor=str(message.actor_name),
+        kwargs=dict(kwargs),
         died_at=died_at,
-        retries=int(options.get("retries", 0)),
+        retries=retries if isinstance(retries, int) else 0,
         error=_last_line(options.get("traceback")),
     )
 
