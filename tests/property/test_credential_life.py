@@ -246,6 +246,21 @@ class CredentialLife(RuleBasedStateMachine):
     def time_passes(self, seconds: int) -> None:
         self._pass(timedelta(seconds=seconds))
 
+    @precondition(lambda self: not self.jobs)
+    @rule(acted=st.sampled_from([True, True, False]))
+    def a_refresh_is_sent_and_never_heard_of(self, acted: bool) -> None:
+        self.a_worker_starts_a_refresh(falls_due=True)
+        for job in [each for each in self.jobs if each.at == "sending"]:
+            self._go_on(job, None)
+            self.the_answer_is_lost(pick=0, how="timeout", acted=acted)
+
+    @precondition(lambda self: not self.jobs)
+    @rule()
+    def a_calm_minute_passes(self) -> None:
+        self._pass(timedelta(seconds=61))
+        self._start(lambda: self.refresh(self.id))
+        self._play_out()
+
     @rule()
     def parked_pairs_are_taken_in(self) -> None:
         self.take_in()
@@ -411,7 +426,7 @@ def test_whatever_happens_no_token_is_lost_to_a_race_and_no_reason_is_untrue(
     run_state_machine_as_test(
         life,
         settings=settings(
-            max_examples=int(os.environ.get("PROPERTY_EXAMPLES", "12")),
+            max_examples=int(os.environ.get("PROPERTY_EXAMPLES", "60")),
             stateful_step_count=40,
             deadline=None,
             database=None,
