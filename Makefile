@@ -95,7 +95,7 @@ up: secrets ## Build and start a fleet in Docker: WORKERS=3, SCHEDULERS=2; again
 	  state=$$(docker inspect --format '{{.State.Health.Status}}' $$($(COMPOSE) ps -q web) 2>/dev/null); \
 	  if [ "$$state" = healthy ]; then break; fi; printf .; sleep 1; \
 	done; echo " $$state"; [ "$$state" = healthy ]
-	@echo "Up: http://127.0.0.1:8700/readyz; the operator page's token is in secrets/operator_token."
+	@echo "Up: http://127.0.0.1:8700/readyz"
 	@if [ -n "$(SANDBOX)" ]; then echo "The sandbox plays BreezeDoc, on http://127.0.0.1:8799. For the real one: your client's id" \
 	  "and secret into secrets/breezedoc_client_id and secrets/breezedoc_client_secret, and make up again."; fi
 

@@ -22,7 +22,7 @@ ENCRYPTION_KEYS={encryption_keys}
 # What signs connect links (HS256, 32 bytes or more); the application needs the same. Comma-separated during a change.
 CONNECT_SECRET={connect_secret}
 
-# The bearer token of the operator page; without it there is no such page.
+# The bearer token of an operator's page; there is no such page yet.
 OPERATOR_TOKEN={operator_token}
 
 # Origins that a link's return_to may name, comma-separated.

@@ -64,9 +64,7 @@ def examine(env_file: Path = Path(".env")) -> Iterator[Finding]:
 
 
 def _tell_settings(settings: Settings) -> str:
-    names = ", ".join(provider.name for provider in settings.providers)
-    page = "on" if settings.operator_token else "off, for want of an OPERATOR_TOKEN"
-    return f"complete; providers {names}; the operator page is {page}"
+    return f"complete; providers {', '.join(provider.name for provider in settings.providers)}"
 
 
 def _show(finding: Finding) -> None:
