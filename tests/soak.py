@@ -211,17 +211,19 @@ class Soak:
     def run(self) -> Figures:
         began = time.monotonic()
         ids = self._add_connections()
-        for name in ("slow", "crashing"):
-            self._start_consumer(name)
-        threads = [threading.Thread(target=self._write, args=(ids[n::writers], n)) for n in range(writers)]
-        for thread in threads:
-            thread.start()
-        self._break_things()
-        for thread in threads:
-            thread.join()
-        self._wait_for_all()
-        for consumer in self.consumers.values():
-            consumer.kill()
+        try:
+            for name in ("slow", "crashing"):
+                self._start_consumer(name)
+            threads = [threading.Thread(target=self._write, args=(ids[n::writers], n)) for n in range(writers)]
+            for thread in threads:
+                thread.start()
+            self._break_things()
+            for thread in threads:
+                thread.join()
+            self._wait_for_all()
+        finally:
+            for consumer in self.consumers.values():
+                consumer.kill()
         self._count()
         self.figures.seconds = time.monotonic() - began
         return self.figures
