@@ -34,8 +34,11 @@ from tests.servers import (
 
 ROOT = Path(__file__).parent.parent
 
+# A process that was started in the background of a script was told to ignore SIGINT; this one is to be ended by it.
 HOLD_SERVERS = """
+import signal
 import sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from tests.servers import running_postgres, running_valkey
 with running_valkey() as valkey, running_postgres({}) as postgres:
     print(valkey.process.log.parent, valkey.url, postgres.url.render_as_string(False), flush=True)
