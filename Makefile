@@ -6,6 +6,9 @@ STAMP := .venv/installed
 ASYNCAPI := node_modules/.asyncapi-parser-3.6.6
 COMPOSE = $(shell if docker compose version >/dev/null 2>&1; then echo docker compose; else echo docker-compose; fi)
 UV = $(shell command -v uv || echo $(BIN)/uv)
+# Two at a time: tests mostly wait. AT_ONCE= runs them one after another.
+AT_ONCE = -n 2 --dist loadfile
+PYTEST = $(BIN)/python -m pytest $(AT_ONCE)
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header $(LOCK_FLAGS) pyproject.toml
 
 .PHONY: help install run demo example test interop test-model bench-reading chaos check format up down demo-compose secrets lock clean docs lint-docs soak
@@ -45,7 +48,7 @@ example: $(STAMP) ## Run the example application beside make run, on port 8701; 
 	@exec $(BIN)/python docs/examples/start.py
 
 test: $(STAMP) ## Run the tests, against real PostgreSQL, Valkey and SQLite
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 test-model: $(STAMP) ## Read accounts that live while they are read; SEEDS=300 tries that many lives
 	MODEL_SEEDS=$(or $(SEEDS),100) $(BIN)/python -m pytest -q tests/flows/test_reading_model.py
@@ -65,7 +68,7 @@ check: $(STAMP) ## Run all that CI runs: format, lint, types, imports, tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	@$(MAKE) --no-print-directory lint-docs
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 soak: $(STAMP) ## Publish the events of 50,000 changes while processes are killed and Redis is emptied; some minutes
 	$(BIN)/python -m tests.soak $(ARGS)
