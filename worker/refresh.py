@@ -9,15 +9,10 @@ from uuid import uuid4
 import structlog
 
 from models import messages
-from models.connection import Connection, Status, may_hold, revoke
+from models.connection import Connection, Status, may_hold
 from models.credential import Credential, Leave, Present, Resolve, lease_length, plan_refresh, settle_time
-from models.events import Detector, RevokedReason
-from models.pace import Purpose
 from models.page import ApiOutcome
-from models.provider import OAuthClient
-from models.refresh_policy import probe_again_at, retry_at
-from models.resolution import Lost, PresentAgain, Unspent, Wait, resolve, settle_for
-from models.secrets import Secret
+from models.resolution import Lost, PresentAgain, Unspent, Wait, resolve
 from models.store import Store, Transaction
 from models.token_pair import TokenPair
 from models.token_response import (
@@ -32,35 +27,13 @@ from models.token_response import (
     TokensGranted,
 )
 from models.vault import Place, Vault, VaultError
-from worker.client_book import ClientBook, ClientUnknown
+from worker.client_book import ClientBook
 from worker.holding import hold_rotation
+from worker.intent import Intent, Taken
 from worker.letting_go import let_go
 from worker.parking import Parking, Ticket
 from worker.provider_client import ProviderClient
-
-
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """What this job leased, ready to leave: it alone may present the refresh token of `generation`, and only before
-    `send_before`. `before` is the credential without this presentation: what an answer that spent nothing brings back.
-    """
-
-    connection: Connection
-    before: Credential
-    owner: str
-    send_before: datetime
-    client: OAuthClient
-    refresh_token: Secret
-    scope: str
-    after_unknown: bool = False
-
-    @property
-    def generation(self) -> int:
-        return self.connection.generation
-
-    @property
-    def ticket(self) -> Ticket:
-        return Ticket("refresh", self.connection.id, self.generation)
+from worker.settling import Settling
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +54,14 @@ class Refresh:
     settle: timedelta = settle_time
     lease: timedelta = lease_length
 
+    @property
+    def settling(self) -> Settling:
+        return Settling(self.clients, self.providers, self.now, self.settle)
+
+    @property
+    def intent(self) -> Intent:
+        return Intent(self.vault, self.clients, self.providers, self.settling, self.now, self.lease)
+
     def __call__(self, connection_id: str) -> None:
         taken = self._take(connection_id)
         if taken is not None:
@@ -95,62 +76,19 @@ class Refresh:
             if connection is None:
                 structlog.get_logger("refresh").warning("connection.unknown")
                 return None
-            plan = plan_refresh(connection, credential, now, self._settle(connection))
+            plan = plan_refresh(connection, credential, now, self.settling.settle_for(connection))
             if isinstance(plan, Leave) or credential is None:
                 return None
             if isinstance(plan, Resolve) and now < plan.at:
-                self._wait(tx, connection, plan.at)
+                self.settling.wait(tx, connection, plan.at)
                 return None
             if self._is_paused(tx, connection, now):
                 return None
             if isinstance(plan, Present):
-                return self._intend(tx, connection, credential, owner)
+                return self.intent(tx, connection, credential, owner)
             credential = replace(credential, lease_owner=owner, lease_until=now + self.lease)
             tx.credentials.put(credential)
         return self._resolve(connection, credential, owner)
-
-    def _intend(
-        self,
-        tx: Transaction,
-        connection: Connection,
-        credential: Credential,
-        owner: str,
-        after_unknown: bool = False,
-    ) -> Taken | None:
-        """Lease and intent. All that can fail comes before them, so that what counts as presented was on its way."""
-        now = self.now()
-        if credential.refresh_token is None:
-            return None
-        sealed, credential = credential.refresh_token, replace(credential, lease_owner=None, lease_until=None)
-        tx.credentials.put(credential)
-        try:
-            client = self.clients.find_in(tx, connection.provider, connection.client_id)
-            token = self.vault.open(sealed, Place("credential", connection.id, "refresh_token"))
-        except ClientUnknown as unknown:
-            evidence = Evidence(error="client_unknown", description=str(unknown))
-            self._leave_client(tx, replace(connection, problem="client_unknown"), credential, evidence)
-            return None
-        except VaultError as error:
-            self._put_aside(tx, connection, credential, error)
-            return None
-        if not self._has_budget(tx, connection, "resolve" if after_unknown else "refresh", now):
-            return None
-        stored = tx.clients.get(connection.provider, connection.client_id)
-        provider = self.providers[connection.provider]
-        scope = "" if stored is not None and stored.omit_refresh_scope else provider.provider.refresh_scope
-        lease_until = now + self.lease
-        tx.credentials.present(credential, connection.generation, owner, now, lease_until)
-        send_before = lease_until - provider.token_deadline
-        if after_unknown and provider.provider.refresh_reuse == "grace" and credential.presented_at is not None:
-            grace = timedelta(seconds=provider.provider.grace_seconds)
-            send_before = min(send_before, credential.presented_at + grace)
-        return Taken(connection, credential, owner, send_before, client, token, scope, after_unknown)
-
-    def _put_aside(self, tx: Transaction, connection: Connection, credential: Credential, error: VaultError) -> None:
-        """Nothing can leave before an operator has put back what is missing; until then it is tried now and then."""
-        self._put_back(tx, connection, credential, None, problem="token_unreadable")
-        tx.journal.decide(connection.id, self.now(), "refresh.token_unreadable", generation=connection.generation)
-        structlog.get_logger("refresh").error("refresh.impossible", connection_id=connection.id, error=str(error))
 
     def _resolve(self, connection: Connection, credential: Credential, owner: str) -> Taken | None:
         """The token was presented and no answer was kept: look where a pair would be parked, probe with the old
@@ -175,15 +113,15 @@ class Refresh:
                     pass
                 case Wait(until):
                     tx.credentials.put(replace(current, lease_owner=None, lease_until=None))
-                    self._wait(tx, held, until)
+                    self.settling.wait(tx, held, until)
                     return None
                 case Lost():
-                    self._end(tx, held, current, "rotation_lost", "refresh", Evidence())
+                    self.settling.end(tx, held, current, "rotation_lost", "refresh", Evidence())
                 case Unspent():
                     unspent = replace(current, presented_at=None, presented_generation=None, presentations=0)
-                    return self._intend(tx, held, unspent, owner)
+                    return self.intent(tx, held, unspent, owner)
                 case PresentAgain():
-                    return self._intend(tx, held, current, owner, after_unknown=True)
+                    return self.intent(tx, held, current, owner, after_unknown=True)
                 case _:
                     assert_never(verdict)
         self.send(messages.publish_events())
@@ -214,7 +152,7 @@ class Refresh:
             raise
 
     def _save(self, taken: Taken, outcome: TokenOutcome) -> None:
-        now = self.now()
+        now, settling = self.now(), self.settling
         with self.store.writing() as tx:
             connection = tx.connections.lock(taken.connection.id)
             credential = tx.credentials.get(taken.connection.id)
@@ -235,25 +173,25 @@ class Refresh:
                     return
                 case GrantRefused(evidence, expired):
                     self.clients.accept(tx, connection.provider, connection.client_id, now)
-                    reason, detected_by = self._blame(taken, credential, expired)
-                    self._end(tx, connection, credential, reason, detected_by, evidence)
+                    reason, detected_by = taken.blame(credential, expired)
+                    settling.end(tx, connection, credential, reason, detected_by, evidence)
                 case OutcomeUnknown(evidence):
-                    tx.credentials.put(replace(credential, lease_owner=None, lease_until=None))
-                    self._wait(tx, connection, now + self._settle(connection))
-                    self._note(tx, connection, "refresh.unknown", evidence)
+                    settling.leave_unknown(tx, connection, credential, evidence)
                 case ScopeRefused(evidence):
-                    self._drop_scope(tx, connection, _unshown(credential, taken), taken.scope, evidence)
+                    settling.drop_scope(tx, connection, taken.take_back(credential), taken.scope, evidence)
                 case ClientRefused(evidence):
-                    self._leave_client(tx, connection, _unshown(credential, taken), evidence)
+                    settling.leave_client(tx, connection, taken.take_back(credential), evidence)
                 case RequestRefused(evidence):
-                    self._put_back(tx, connection, _unshown(credential, taken), None, problem="refresh_malformed")
-                    self._note(tx, connection, "refresh.malformed", evidence)
+                    settling.put_back(tx, connection, taken.take_back(credential), None, problem="refresh_malformed")
+                    settling.note(tx, connection, "refresh.malformed", evidence)
                 case NotNow(evidence, retry_after, throttled):
                     until = None if retry_after is None else now + retry_after
                     if throttled:
                         tx.paces.pause(connection.provider, until or now + timedelta(minutes=1))
-                    self._put_back(tx, connection, _unshown(credential, taken), until, problem="provider_unavailable")
-                    self._note(tx, connection, "refresh.not_now", evidence)
+                    settling.put_back(
+                        tx, connection, taken.take_back(credential), until, problem="provider_unavailable"
+                    )
+                    settling.note(tx, connection, "refresh.not_now", evidence)
                 case _:
                     assert_never(outcome)
         self.send(messages.publish_events())
@@ -261,82 +199,6 @@ class Refresh:
             self.send(messages.refresh_token(taken.connection.id))
         if isinstance(outcome, TokensGranted) and credential.refused_generation == taken.generation:
             self.send(messages.read_connection(taken.connection.id))
-
-    def _end(
-        self,
-        tx: Transaction,
-        connection: Connection,
-        credential: Credential,
-        reason: RevokedReason,
-        detected_by: Detector,
-        evidence: Evidence,
-    ) -> None:
-        now = self.now()
-        ended, facts = revoke(connection, reason, detected_by, now, f"/auth/{connection.provider}")
-        tx.connections.save(ended, connection.generation)
-        tx.credentials.put(
-            replace(credential, access_token=None, refresh_token=None, lease_owner=None, lease_until=None)
-        )
-        tx.runs.end(connection.id, reason)
-        tx.outbox.append(connection.about, facts, now)
-        self._note(tx, connection, f"revoked.{reason}", evidence)
-
-    def _blame(self, taken: Taken, credential: Credential, expired: bool) -> tuple[RevokedReason, Detector]:
-        """Why the grant is dead: by our own note of a lost answer first, then by what the API and the hint said."""
-        if taken.after_unknown:
-            return "rotation_lost", "refresh"
-        by_api = credential.refused_generation == taken.generation
-        if expired:
-            return "refresh_expired", "api" if by_api else "refresh"
-        return ("access_revoked", "api") if by_api else ("refresh_rejected", "refresh")
-
-    def _put_back(
-        self,
-        tx: Transaction,
-        connection: Connection,
-        credential: Credential,
-        until: datetime | None,
-        problem: str | None = None,
-    ) -> None:
-        """Nothing was spent: the refresh comes back later."""
-        failures = credential.failures + 1
-        tx.credentials.put(replace(credential, failures=failures))
-        due = until or retry_at(self.now(), failures, connection.expires_at)
-        self._wait(tx, replace(connection, problem=problem or connection.problem), due)
-
-    def _drop_scope(
-        self, tx: Transaction, connection: Connection, credential: Credential, sent: str, evidence: Evidence
-    ) -> None:
-        """Nothing was spent. Without `scope` the grant keeps the one it has (RFC 6749 §6); where even that is
-        refused, the client is at fault."""
-        if not sent:
-            self._leave_client(tx, connection, credential, evidence)
-            return
-        tx.clients.omit_refresh_scope(connection.provider, connection.client_id)
-        tx.credentials.put(credential)
-        tx.connections.put_off_refresh(connection.id, None)
-        self._note(tx, connection, "refresh.scope_refused", evidence)
-
-    def _leave_client(
-        self, tx: Transaction, connection: Connection, credential: Credential, evidence: Evidence
-    ) -> None:
-        """The client is refused, and nothing was spent: its refreshes pause, and this one goes behind the others."""
-        now, failures = self.now(), credential.failures + 1
-        self._note(tx, connection, "client.rejected", evidence)
-        paused_until = self.clients.reject(tx, connection.provider, connection.client_id, evidence, now)
-        due = probe_again_at(paused_until, now, failures, connection.expires_at)
-        self._put_back(tx, connection, credential, due)
-
-    def _has_budget(self, tx: Transaction, connection: Connection, purpose: Purpose, now: datetime) -> bool:
-        """Takes one request from the fleet's budget; without one the refresh stays due and is sent again in time."""
-        profile = self.providers[connection.provider].provider
-        wait = tx.paces.take(connection.provider, profile.token_requests_per_minute, purpose, now)
-        if wait is not None:
-            tx.connections.put_off_refresh(connection.id, wait)
-        return wait is None
-
-    def _settle(self, connection: Connection) -> timedelta:
-        return settle_for(self.providers[connection.provider].provider, self.settle)
 
     def _is_paused(self, tx: Transaction, connection: Connection, now: datetime) -> bool:
         """Whether the connection's client is refused at present; one job at a time gets through to try it again.
@@ -361,31 +223,3 @@ class Refresh:
         if held is None or credential is None or not unchanged or credential.lease_owner != owner:
             return None, None
         return held, credential
-
-    def _wait(self, tx: Transaction, connection: Connection, until: datetime) -> None:
-        tx.connections.save(replace(connection, refresh_due_at=until), connection.generation)
-
-    def _note(self, tx: Transaction, connection: Connection, verb: str, evidence: Evidence) -> None:
-        tx.journal.decide(
-            connection.id,
-            self.now(),
-            verb,
-            generation=connection.generation,
-            status=evidence.status,
-            error=evidence.error,
-            hint=evidence.hint,
-            description=evidence.description,
-        )
-
-
-def _unshown(credential: Credential, taken: Taken) -> Credential:
-    """Lease and intent of this presentation go; the note of an earlier one, still unresolved, comes back."""
-    before = taken.before
-    return replace(
-        credential,
-        lease_owner=None,
-        lease_until=None,
-        presented_at=before.presented_at,
-        presented_generation=before.presented_generation,
-        presentations=before.presentations,
-    )

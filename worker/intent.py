@@ -1,0 +1,129 @@
+"""The intent to present a refresh token: everything that must stand in the database before the token leaves."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+import structlog
+
+from models.connection import Connection
+from models.credential import Credential
+from models.events import Detector, RevokedReason
+from models.pace import Purpose
+from models.provider import OAuthClient
+from models.secrets import Secret
+from models.store import Transaction
+from models.token_response import Evidence
+from models.vault import Place, Vault, VaultError
+from worker.client_book import ClientBook, ClientUnknown
+from worker.parking import Ticket
+from worker.provider_client import ProviderClient
+from worker.settling import Settling
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What one job leased, ready to leave: it alone may present the refresh token of `generation`, and only before
+    `send_before`. `before` is the credential without this presentation: what an answer that spent nothing brings back.
+    """
+
+    connection: Connection
+    before: Credential
+    owner: str
+    send_before: datetime
+    client: OAuthClient
+    refresh_token: Secret
+    scope: str
+    after_unknown: bool = False
+
+    @property
+    def generation(self) -> int:
+        return self.connection.generation
+
+    @property
+    def ticket(self) -> Ticket:
+        return Ticket("refresh", self.connection.id, self.generation)
+
+    def blame(self, credential: Credential, expired: bool) -> tuple[RevokedReason, Detector]:
+        """Why the grant is dead: by our own note of a lost answer first, then by what the API and the hint said."""
+        if self.after_unknown:
+            return "rotation_lost", "refresh"
+        by_api = credential.refused_generation == self.generation
+        if expired:
+            return "refresh_expired", "api" if by_api else "refresh"
+        return ("access_revoked", "api") if by_api else ("refresh_rejected", "refresh")
+
+    def take_back(self, credential: Credential) -> Credential:
+        """Lease and intent of this presentation go; the note of an earlier one, still unresolved, comes back."""
+        return replace(
+            credential,
+            lease_owner=None,
+            lease_until=None,
+            presented_at=self.before.presented_at,
+            presented_generation=self.before.presented_generation,
+            presentations=self.before.presentations,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """All that can fail comes before lease and intent, so that what counts as presented was on its way."""
+
+    vault: Vault
+    clients: ClientBook
+    providers: Mapping[str, ProviderClient]
+    settling: Settling
+    now: Callable[[], datetime]
+    lease: timedelta
+
+    def __call__(
+        self,
+        tx: Transaction,
+        connection: Connection,
+        credential: Credential,
+        owner: str,
+        after_unknown: bool = False,
+    ) -> Taken | None:
+        """Both rows are locked, and nothing stands against presenting; None where something is missing or the fleet's
+        budget is used up: the refresh comes back by its due time."""
+        now = self.now()
+        if credential.refresh_token is None:
+            return None
+        sealed, credential = credential.refresh_token, replace(credential, lease_owner=None, lease_until=None)
+        tx.credentials.put(credential)
+        try:
+            client = self.clients.find_in(tx, connection.provider, connection.client_id)
+            token = self.vault.open(sealed, Place("credential", connection.id, "refresh_token"))
+        except ClientUnknown as unknown:
+            evidence = Evidence(error="client_unknown", description=str(unknown))
+            self.settling.leave_client(tx, replace(connection, problem="client_unknown"), credential, evidence)
+            return None
+        except VaultError as error:
+            self._put_aside(tx, connection, credential, error)
+            return None
+        if not self._has_budget(tx, connection, "resolve" if after_unknown else "refresh", now):
+            return None
+        stored = tx.clients.get(connection.provider, connection.client_id)
+        provider = self.providers[connection.provider]
+        scope = "" if stored is not None and stored.omit_refresh_scope else provider.provider.refresh_scope
+        lease_until = now + self.lease
+        tx.credentials.present(credential, connection.generation, owner, now, lease_until)
+        send_before = lease_until - provider.token_deadline
+        if after_unknown and provider.provider.refresh_reuse == "grace" and credential.presented_at is not None:
+            grace = timedelta(seconds=provider.provider.grace_seconds)
+            send_before = min(send_before, credential.presented_at + grace)
+        return Taken(connection, credential, owner, send_before, client, token, scope, after_unknown)
+
+    def _put_aside(self, tx: Transaction, connection: Connection, credential: Credential, error: VaultError) -> None:
+        """Nothing can leave before an operator has put back what is missing; until then it is tried now and then."""
+        self.settling.put_back(tx, connection, credential, None, problem="token_unreadable")
+        tx.journal.decide(connection.id, self.now(), "refresh.token_unreadable", generation=connection.generation)
+        structlog.get_logger("refresh").error("refresh.impossible", connection_id=connection.id, error=str(error))
+
+    def _has_budget(self, tx: Transaction, connection: Connection, purpose: Purpose, now: datetime) -> bool:
+        """Takes one request from the fleet's budget; without one the refresh stays due and is sent again in time."""
+        profile = self.providers[connection.provider].provider
+        wait = tx.paces.take(connection.provider, profile.token_requests_per_minute, purpose, now)
+        if wait is not None:
+            tx.connections.put_off_refresh(connection.id, wait)
+        return wait is None
