@@ -68,6 +68,15 @@ class Authorization:
         return About(self.provider, self.user_id, other_subject=f"authorization/{self.id}")
 
 
+def is_put_off(authorization: Authorization, now: datetime) -> bool:
+    """Whether it waits for its time: an answer that is still to come, or a provider that is busy.
+
+    A code that has just come is due at once, however the clocks of two machines differ.
+    """
+    due = authorization.due_at
+    return due is not None and due > now and due != authorization.code_received_at
+
+
 def hash_of(value: str) -> str:
     """SHA-256 in hex: what stands in the database for a state, a browser binding or a link's `jti`."""
     return hashlib.sha256(value.encode()).hexdigest()

@@ -71,6 +71,9 @@ class ListQueue:
     def send_all(self, batch: Any) -> None:
         self.held.extend(batch)
 
+    def count_waiting(self, queue: str) -> int:
+        return sum(message.queue == queue for message in self.held)
+
     def was_emptied(self) -> bool:
         emptied, self.emptied = self.emptied, False
         return emptied
@@ -250,7 +253,7 @@ def join_house(
         sync_user=SyncUser(store, queue.send),
         disconnect=Disconnect(store, vault, providers, parking, queue.send, clock),
         revoke=Revoke(store, vault, clients, providers, queue.send, clock),
-        take_in=TakeIn(store, vault, clients, parking, queue.send, clock),
+        take_in=TakeIn(store, vault, clients, providers, parking, queue.send, clock),
         publish=publish,  # type: ignore[arg-type]  # only tests of publishing bring one
     )
     callback = Callback(

@@ -26,12 +26,11 @@ from models.page import ApiOutcome, Forbidden, Page, Unauthorized
 from models.provider import OAuthClient, Provider
 from models.secrets import Secret
 from models.store import Store
-from models.store.journal import Request
 from models.store.seals import fields
 from models.store.transaction import StoreUnavailable
 from models.vault import Key, Place, Vault, VaultError
 from worker.budget import Budgets
-from worker.provider_client import Called, ProviderClient
+from worker.provider_client import ProviderClient
 
 patience = timedelta(seconds=10)
 most_tried = 5
@@ -168,9 +167,9 @@ class Checkup:
                 reader.close()
 
     def _ask(self, reader: ProviderClient, token: Secret, connection_id: str) -> ApiOutcome:
-        called: Called = reader.read_account(token)
+        called = reader.read_account(token)
         with self.store.writing() as tx:
-            tx.journal.log([Request(called.at, connection_id, "GET", called.path, called.status, called.duration_ms)])
+            tx.journal.log(called.log_for(connection_id))
         return called.outcome
 
     def _find_live_tokens(self, provider: Provider) -> Iterator[tuple[str, Secret]]:

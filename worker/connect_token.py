@@ -8,10 +8,9 @@ from models import messages
 from models.account import Account, read_account
 from models.connection import Connection
 from models.errors import Permanent, SyncError, Transient
-from models.page import Forbidden, Unauthorized
+from models.page import ApiOutcome, Forbidden, Unauthorized
 from models.secrets import Secret
 from models.store import Store
-from models.store.journal import Request
 from models.token_pair import TokenPair
 from models.token_response import TokensGranted
 from models.vault import Vault
@@ -54,7 +53,13 @@ class ConnectToken:
         return connection
 
     def _save(
-        self, provider: str, user_id: str, account: Account, token: Secret, team_ids: tuple[int, ...], called: Called
+        self,
+        provider: str,
+        user_id: str,
+        account: Account,
+        token: Secret,
+        team_ids: tuple[int, ...],
+        called: Called[ApiOutcome],
     ) -> Connection:
         now = self.now()
         pair = TokenPair(TokensGranted(access_token=token, refresh_token=None, expires_in=None, scope=None), now)
@@ -66,11 +71,11 @@ class ConnectToken:
                 tx, self.vault, found, user_id, account, pair, provider, personal_client, team_ids, now
             )
             tx.journal.decide(held.id, now, "authorized", generation=held.generation, by=personal_client)
-            tx.journal.log([Request(called.at, held.id, "GET", called.path, called.status, called.duration_ms)])
+            tx.journal.log(called.log_for(held.id))
         return held
 
 
-def _explain(name: str, called: Called) -> SyncError:
+def _explain(name: str, called: Called[ApiOutcome]) -> SyncError:
     match called.outcome:
         case Unauthorized():
             return TokenRefused(f"{name} does not know this token (401): copy it again, or make a new one")

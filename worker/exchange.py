@@ -10,16 +10,23 @@ import structlog
 
 from models import messages
 from models.account import Account, read_account
-from models.authorization import Authorization, Step, code_lifetime, exchange_lease, give_up_after, open_steps
+from models.authorization import (
+    Authorization,
+    Step,
+    code_lifetime,
+    exchange_lease,
+    give_up_after,
+    is_put_off,
+    open_steps,
+)
 from models.connection import Connection
 from models.credential import token_deadline
 from models.events import AuthorizationFailed, FailureReason
-from models.page import Forbidden, Throttled, Unauthorized
+from models.page import ApiOutcome, Forbidden, Throttled, Unauthorized
 from models.provider import OAuthClient
 from models.refresh_policy import retry_at
 from models.secrets import Secret
 from models.store import Store, Transaction
-from models.store.journal import Request
 from models.token_pair import TokenPair, unpack
 from models.token_response import (
     ClientRefused,
@@ -34,7 +41,7 @@ from models.token_response import (
 )
 from models.vault import Vault, VaultError
 from worker.client_book import ClientBook, ClientUnknown
-from worker.holding import hold_authorized, hold_exchanged, place_of
+from worker.holding import hold_authorized, hold_exchanged, place_of, time_to_connect
 from worker.letting_go import let_go, take_back
 from worker.parking import Parking, Ticket
 from worker.provider_client import Called, ProviderClient
@@ -85,8 +92,8 @@ class Exchange:
             if found is None or found.step not in open_steps:
                 return None
             if parked is not None and found.step is Step.received:
-                return hold_exchanged(tx, self.vault, self.clients, found, parked, now)
-            if found.lease_until is not None and found.lease_until > now:
+                return hold_exchanged(tx, self.vault, self.clients, found, parked, now, now + time_to_connect)
+            if (found.lease_until is not None and found.lease_until > now) or is_put_off(found, now):
                 return None
             until = now + self.lease
             leased = replace(found, lease_owner=uuid4().hex, lease_until=until, due_at=until)
@@ -139,25 +146,26 @@ class Exchange:
         tx.authorizations.save(meant)
         return Taken(meant, client, code, verifier, leased.lease_until - provider.token_deadline)
 
-    def _present(self, taken: Taken) -> TokenOutcome:
+    def _present(self, taken: Taken) -> Called[TokenOutcome]:
         found = taken.authorization
         provider = self.providers[found.provider]
         return provider.exchange_code(taken.client, taken.code, taken.verifier, found.redirect_uri, taken.send_before)
 
-    def _keep_surely(self, taken: Taken, outcome: TokenOutcome) -> Authorization | None:
+    def _keep_surely(self, taken: Taken, called: Called[TokenOutcome]) -> Authorization | None:
         """Whatever keeps the tokens from being written, they are parked before anything else happens."""
         answered_at = self.now()
         try:
-            return self._keep(taken.authorization, outcome)
+            return self._keep(taken.authorization, called)
         except BaseException:
-            if isinstance(outcome, TokensGranted):
-                self.parking.park(Ticket("exchange", taken.authorization.id), TokenPair(outcome, answered_at))
+            if isinstance(called.outcome, TokensGranted):
+                self.parking.park(Ticket("exchange", taken.authorization.id), TokenPair(called.outcome, answered_at))
             raise
 
-    def _keep(self, taken: Authorization, outcome: TokenOutcome) -> Authorization | None:
+    def _keep(self, taken: Authorization, called: Called[TokenOutcome]) -> Authorization | None:
         """Writes the outcome down before anything else is done with it; returns what can go on at once."""
-        now = self.now()
+        now, outcome = self.now(), called.outcome
         with self.store.writing() as tx:
+            tx.journal.log(called.log_for(taken.id))
             found = tx.authorizations.lock(taken.id)
             if found is None or found.step is not Step.received:
                 return None
@@ -165,7 +173,8 @@ class Exchange:
                 return None
             match outcome:
                 case TokensGranted():
-                    return hold_exchanged(tx, self.vault, self.clients, found, TokenPair(outcome, now), now)
+                    pair = TokenPair(outcome, now)
+                    return hold_exchanged(tx, self.vault, self.clients, found, pair, now, now + time_to_connect)
                 case GrantRefused(evidence) | ScopeRefused(evidence) | RequestRefused(evidence):
                     reason: FailureReason = "code_rejected"
                     if found.attempts > 1:
@@ -201,6 +210,7 @@ class Exchange:
         now = self.now()
         account = read_account(provider.provider, called.outcome)
         with self.store.writing() as tx:
+            tx.journal.log(called.log_for(granted.id))
             found = tx.authorizations.lock(granted.id)
             if found is None or found.step is not Step.granted:
                 return
@@ -213,8 +223,7 @@ class Exchange:
                 token = pair.granted.refresh_token or pair.granted.access_token
                 stray = let_go(tx, self.vault, provider.provider, granted.client_id, token, now)
             if connection is not None:
-                call = Request(called.at, connection.id, "GET", called.path, called.status, called.duration_ms)
-                tx.journal.log([call])
+                tx.journal.hand_over(granted.id, connection.id)
         self.parking.drop(Ticket("exchange", granted.id))
         if connection is not None:
             self.send(messages.sync_connection(connection.id))
@@ -252,7 +261,7 @@ class Exchange:
         tx.authorizations.save(replace(ended, connection_id=held.id))
         return held
 
-    def _put_off(self, tx: Transaction, found: Authorization, called: Called, now: datetime) -> None:
+    def _put_off(self, tx: Transaction, found: Authorization, called: Called[ApiOutcome], now: datetime) -> None:
         """No account yet. 401 and 403 will not change by waiting; anything else is tried again for a day."""
         name = self.providers[found.provider].provider.name
         match called.outcome:

@@ -50,16 +50,25 @@ def hold_rotation(
 
 
 def hold_exchanged(
-    tx: Transaction, vault: Vault, clients: ClientBook, found: Authorization, pair: TokenPair, now: datetime
+    tx: Transaction,
+    vault: Vault,
+    clients: ClientBook,
+    found: Authorization,
+    pair: TokenPair,
+    now: datetime,
+    due_at: datetime,
 ) -> Authorization:
-    """The tokens stand beside their authorization, which goes on from here however often it is interrupted."""
+    """The tokens stand beside their authorization, which goes on from here however often it is interrupted.
+
+    Nobody else is to go on with it before `due_at`.
+    """
     granted = replace(
         found,
         step=Step.granted,
         code=None,
         verifier=None,
         tokens=vault.seal(pack(pair), place_of(found, "tokens")),
-        due_at=now + time_to_connect,
+        due_at=due_at,
         attempts=0,
         lease_until=None,
     )

@@ -5,12 +5,13 @@ from uuid import uuid4
 
 import structlog
 
-from models.connection import Connection
+from models.connection import Connection, Status
 from models.events import ConnectionDisconnected
 from models.provider import Provider
 from models.revocation import Revocation
 from models.secrets import Sealed, Secret
 from models.store import Transaction
+from models.token_response import TokensGranted
 from models.vault import Place, Vault, VaultError
 
 
@@ -36,6 +37,23 @@ def let_go(
         Revocation(revocation_id, provider.name, client_id, sealed, now, now, connection_id=connection_id, tells=tells)
     )
     return revocation_id
+
+
+def let_go_late(
+    tx: Transaction,
+    vault: Vault,
+    provider: Provider | None,
+    connection: Connection,
+    granted: TokensGranted,
+    now: datetime,
+) -> None:
+    """A pair that was won when its connection was disconnected already: the provider is told to end it as well.
+
+    Anywhere else it is left alone: what stands there may live by the same grant.
+    """
+    if connection.status is Status.disconnected:
+        token = granted.refresh_token or granted.access_token
+        let_go(tx, vault, provider, connection.client_id, token, now, connection.id)
 
 
 def open_token(vault: Vault, connection_id: str, sealed: Sealed | None, field: str) -> Secret | None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import dramatiq
 import structlog
+from dramatiq.brokers.redis import RedisBroker
 from dramatiq.middleware import Middleware
 from starlette.applications import Starlette
 
@@ -78,7 +79,7 @@ def read_or_exit(*needs: Need) -> Settings:
         raise SystemExit(str(error)) from None
 
 
-def build_flows(settings: Settings, broker: dramatiq.Broker) -> Flows:
+def build_flows(settings: Settings, broker: RedisBroker) -> Flows:
     """The flows with what they depend on."""
     store, vault = open_store(settings), Vault(settings.encryption_keys)
     client = open_redis(settings.redis_url)
@@ -94,7 +95,7 @@ def build_flows(settings: Settings, broker: dramatiq.Broker) -> Flows:
         sync_user=SyncUser(store, send),
         disconnect=Disconnect(store, vault, providers, parking, send, now),
         revoke=Revoke(store, vault, clients, providers, send, now),
-        take_in=TakeIn(store, vault, clients, parking, send, now),
+        take_in=TakeIn(store, vault, clients, providers, parking, send, now),
         publish=PublishEvents(store, client, stream_settings(settings), now),
     )
 

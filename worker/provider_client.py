@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from time import monotonic
-from typing import Any
+from typing import Any, Generic, TypeVar
 from urllib.parse import parse_qsl, quote_plus
 
 import httpx
@@ -19,6 +19,7 @@ from models.credential import token_deadline
 from models.page import ApiOutcome, Throttled, read_api_answer, read_remaining
 from models.provider import OAuthClient, Provider, Resource
 from models.secrets import Secret
+from models.store.journal import Request
 from models.token_response import GrantType, HttpAnswer, NoAnswer, TokenOutcome, read_token_answer
 from worker.budget import Budgets
 
@@ -28,23 +29,41 @@ largest_page = 32 << 20
 user_agent = "breezesync/0.1"
 
 
+Outcome = TypeVar("Outcome")
+Other = TypeVar("Other")
+
+
 class SendingTooLate(Exception):
     """The moment to send has passed: somebody else may have taken over. Nothing was sent."""
 
 
 @dataclass(frozen=True, slots=True)
-class Called:
-    """An API call's outcome, with what the request log keeps of it; status 0 where no answer came.
+class Called(Generic[Outcome]):
+    """A call's outcome, with what the request log keeps of it; status 0 where no answer came.
 
-    `remaining` is how many more requests the provider says it takes.
+    `sent` is False where nothing left; `remaining` is how many more requests the provider says it takes.
     """
 
-    outcome: ApiOutcome
+    outcome: Outcome
     at: datetime
+    method: str
     path: str
     status: int
     duration_ms: int
+    sent: bool = True
     remaining: int | None = None
+
+    def read_as(self, outcome: Other, remaining: int | None = None) -> "Called[Other]":
+        """The same call, its answer understood."""
+        return Called(outcome, self.at, self.method, self.path, self.status, self.duration_ms, self.sent, remaining)
+
+    def log_for(self, subject: str) -> list[Request]:
+        """The request log's line, under a connection or, before there is one, its authorization."""
+        line = Request(self.at, subject, self.method, self.path, self.status, self.duration_ms)
+        return [line] if self.sent else []
+
+
+Answered = Called[HttpAnswer | NoAnswer]
 
 
 @dataclass(slots=True)
@@ -64,14 +83,16 @@ class ProviderClient:
 
     def exchange_code(
         self, client: OAuthClient, code: Secret, verifier: Secret | None, redirect_uri: str, send_before: datetime
-    ) -> TokenOutcome:
+    ) -> Called[TokenOutcome]:
         """RFC 6749 §4.1.3 with the same redirect URI as at authorize; the verifier goes where a challenge went."""
         fields = {"code": code.reveal(), "redirect_uri": redirect_uri}
         if verifier is not None:
             fields["code_verifier"] = verifier.reveal()
         return self._request_tokens("authorization_code", client, fields, send_before)
 
-    def refresh(self, client: OAuthClient, refresh_token: Secret, scope: str, send_before: datetime) -> TokenOutcome:
+    def refresh(
+        self, client: OAuthClient, refresh_token: Secret, scope: str, send_before: datetime
+    ) -> Called[TokenOutcome]:
         """RFC 6749 §6; an empty `scope` is not sent and means the one granted before."""
         fields = {"refresh_token": refresh_token.reveal()} | ({"scope": scope} if scope else {})
         return self._request_tokens("refresh_token", client, fields, send_before)
@@ -80,19 +101,19 @@ class ProviderClient:
         """A refresh without a token to refresh: it spends nothing, and its refusal tells whether the client is good."""
         body = {"grant_type": "refresh_token", "refresh_token": ""}
         request = self._post(self.provider.token_url, client, body, as_json=self.provider.token_body == "json")  # noqa: S105
-        return self._send_watched(request, send_before=None)
+        return self._send_watched(request, send_before=None).outcome
 
-    def revoke(self, client: OAuthClient, token: Secret) -> bool:
-        """RFC 7009 §2.1; False where the provider has no endpoint or did not confirm."""
+    def revoke(self, client: OAuthClient, token: Secret) -> Called[bool] | None:
+        """RFC 7009 §2.1: whether the provider confirmed; None where it has no endpoint."""
         if not self.provider.revoke_url:
-            return False
+            return None
         request = self._post(self.provider.revoke_url, client, {"token": token.reveal()}, as_json=False)
-        answer = self._send_watched(request, send_before=None)
-        return isinstance(answer, HttpAnswer) and answer.status == 200
+        called = self._send_watched(request, send_before=None)
+        return called.read_as(called.status == 200)
 
     def read_page(
         self, resource: Resource, path: str, page: int, access_token: Secret, account_id: str
-    ) -> Called | Wait:
+    ) -> Called[ApiOutcome] | Wait:
         """One page of a resource, if the account's budget has room for it; else how long it has none."""
         ticket = self.budgets.take(self.provider, account_id)
         if isinstance(ticket, Wait):
@@ -103,7 +124,7 @@ class ProviderClient:
             self.budgets.pause(self.provider, account_id, called.outcome.retry_after.total_seconds())
         return called
 
-    def read_account(self, access_token: Secret, account_id: str | None = None) -> Called:
+    def read_account(self, access_token: Secret, account_id: str | None = None) -> Called[ApiOutcome]:
         """The profile's account resource: who this token is, and a free probe of whether it lives.
 
         It is counted and never made to wait: a user, or a pair of tokens, waits for it. Without `account_id` it counts
@@ -117,7 +138,7 @@ class ProviderClient:
             self.budgets.count(self.provider, whose, called.remaining)
         return called
 
-    def _get(self, resource: Resource, path: str, page: int, access_token: Secret) -> Called:
+    def _get(self, resource: Resource, path: str, page: int, access_token: Secret) -> Called[ApiOutcome]:
         """A GET that follows no redirect and reads at most 32 MiB in at most 30 s."""
         params = dict(parse_qsl(resource.query)) | ({"page": str(page)} if resource.paging != "none" else {})
         request = httpx.Request(
@@ -127,19 +148,19 @@ class ProviderClient:
             headers=self._headers() | {"Authorization": f"Bearer {access_token.reveal()}"},
             extensions={"timeout": httpx.Timeout(15).as_dict()},
         )
-        at, started = self.now(), monotonic()
-        answer = self._send(self._client(), request, largest_page, started + api_deadline.total_seconds())
-        headers, status = (answer.headers, answer.status) if isinstance(answer, HttpAnswer) else ({}, 0)
-        duration_ms = round((monotonic() - started) * 1000)
-        outcome = read_api_answer(answer, resource.paging, page, self.now())
-        return Called(outcome, at, path, status, duration_ms, read_remaining(headers))
+        deadline = monotonic() + api_deadline.total_seconds()
+        called = self._measure("GET", path, lambda: self._send(self._client(), request, largest_page, deadline))
+        headers = called.outcome.headers if isinstance(called.outcome, HttpAnswer) else {}
+        outcome = read_api_answer(called.outcome, resource.paging, page, self.now())
+        return called.read_as(outcome, read_remaining(headers))
 
     def _request_tokens(
         self, grant: GrantType, client: OAuthClient, fields: Mapping[str, str], send_before: datetime
-    ) -> TokenOutcome:
+    ) -> Called[TokenOutcome]:
         body = {"grant_type": grant, **fields}
         request = self._post(self.provider.token_url, client, body, as_json=self.provider.token_body == "json")  # noqa: S105
-        return read_token_answer(grant, self._send_watched(request, send_before), self.now())
+        called = self._send_watched(request, send_before)
+        return called.read_as(read_token_answer(grant, called.outcome, self.now()))
 
     def _post(self, url: str, client: OAuthClient, fields: dict[str, str], as_json: bool) -> httpx.Request:
         """Client authentication in the body or as Basic (id and secret form-encoded first), never in the URI
@@ -156,7 +177,7 @@ class ProviderClient:
             return httpx.Request("POST", url, json=fields, headers=headers, extensions=extensions)
         return httpx.Request("POST", url, data=fields, headers=headers, extensions=extensions)
 
-    def _send_watched(self, request: httpx.Request, send_before: datetime | None) -> HttpAnswer | NoAnswer:
+    def _send_watched(self, request: httpx.Request, send_before: datetime | None) -> Answered:
         """Sends on a connection of its own, cut when the deadline passes, however slowly the bytes drip.
 
         Nothing leaves after `send_before`: the clock is read once more when the first byte is about to go.
@@ -164,10 +185,20 @@ class ProviderClient:
         wire = _Wire(self.now, send_before)
         request.extensions["trace"] = wire.trace
         deadline = monotonic() + self.token_deadline.total_seconds()
-        own = httpx.Client(verify=self.ssl_context, limits=httpx.Limits(max_keepalive_connections=0))
-        with own as client, wire.cut_after(self.token_deadline):
-            answer = self._send(client, request, largest_token_answer, deadline)
-        return NoAnswer(wire.sent, answer.why) if isinstance(answer, NoAnswer) else answer
+
+        def send() -> HttpAnswer | NoAnswer:
+            own = httpx.Client(verify=self.ssl_context, limits=httpx.Limits(max_keepalive_connections=0))
+            with own as client, wire.cut_after(self.token_deadline):
+                answer = self._send(client, request, largest_token_answer, deadline)
+            return NoAnswer(wire.sent, answer.why) if isinstance(answer, NoAnswer) else answer
+
+        return self._measure("POST", request.url.path, send)
+
+    def _measure(self, method: str, path: str, send: Callable[[], HttpAnswer | NoAnswer]) -> Answered:
+        at, started = self.now(), monotonic()
+        answer = send()
+        status, sent = (answer.status, True) if isinstance(answer, HttpAnswer) else (0, answer.sent)
+        return Called(answer, at, method, path, status, round((monotonic() - started) * 1000), sent)
 
     @staticmethod
     def _send(client: httpx.Client, request: httpx.Request, largest: int, deadline: float) -> HttpAnswer | NoAnswer:

@@ -30,9 +30,9 @@ from models.vault import Place, Vault, VaultError
 from worker.client_book import ClientBook
 from worker.holding import hold_rotation
 from worker.intent import Intent, Taken
-from worker.letting_go import let_go
+from worker.letting_go import let_go_late
 from worker.parking import Parking, Ticket
-from worker.provider_client import ProviderClient
+from worker.provider_client import Called, ProviderClient
 from worker.settling import Settling
 
 
@@ -95,9 +95,12 @@ class Refresh:
         access token, then do what is allowed."""
         provider = self.providers[connection.provider]
         parked = self.parking.find(Ticket("refresh", connection.id, connection.generation))
-        probe = None if parked else self._probe(connection, credential)
+        called = None if parked else self._probe(connection, credential)
+        probe = None if called is None else called.outcome
         with self.store.writing() as tx:
             now = self.now()
+            if called is not None:
+                tx.journal.log(called.log_for(connection.id))
             held, current = self._lock_own(tx, connection, owner)
             if held is None or current is None:
                 return None
@@ -127,7 +130,7 @@ class Refresh:
         self.send(messages.publish_events())
         return None
 
-    def _probe(self, connection: Connection, credential: Credential) -> ApiOutcome | None:
+    def _probe(self, connection: Connection, credential: Credential) -> Called[ApiOutcome] | None:
         """What the account resource says to the old access token; None where it has expired, or does not open."""
         if credential.access_token is None or (credential.expires_at or self.now()) < self.now():
             return None
@@ -135,35 +138,35 @@ class Refresh:
             token = self.vault.open(credential.access_token, Place("credential", connection.id, "access_token"))
         except VaultError:
             return None
-        return self.providers[connection.provider].read_account(token, connection.account_id).outcome
+        return self.providers[connection.provider].read_account(token, connection.account_id)
 
-    def _present(self, taken: Taken) -> TokenOutcome:
+    def _present(self, taken: Taken) -> Called[TokenOutcome]:
         provider = self.providers[taken.connection.provider]
         return provider.refresh(taken.client, taken.refresh_token, taken.scope, taken.send_before)
 
-    def _save_surely(self, taken: Taken, outcome: TokenOutcome) -> None:
+    def _save_surely(self, taken: Taken, called: Called[TokenOutcome]) -> None:
         """Whatever keeps the pair from being written, it is parked before anything else happens."""
         answered_at = self.now()
         try:
-            self._save(taken, outcome)
+            self._save(taken, called)
         except BaseException:
-            if isinstance(outcome, TokensGranted):
-                self.parking.park(taken.ticket, TokenPair(outcome, answered_at))
+            if isinstance(called.outcome, TokensGranted):
+                self.parking.park(taken.ticket, TokenPair(called.outcome, answered_at))
             raise
 
-    def _save(self, taken: Taken, outcome: TokenOutcome) -> None:
-        now, settling = self.now(), self.settling
+    def _save(self, taken: Taken, called: Called[TokenOutcome]) -> None:
+        now, settling, outcome = self.now(), self.settling, called.outcome
         with self.store.writing() as tx:
+            tx.journal.log(called.log_for(taken.connection.id))
             connection = tx.connections.lock(taken.connection.id)
             credential = tx.credentials.get(taken.connection.id)
             if connection is None or credential is None:
                 return
             if not may_hold(connection, taken.generation) or credential.presented_generation != taken.generation:
                 tx.journal.decide(connection.id, now, "refresh.superseded", generation=taken.generation)
-                if isinstance(outcome, TokensGranted) and connection.status is Status.disconnected:
+                if isinstance(outcome, TokensGranted):
                     provider = self.providers[connection.provider].provider
-                    token = outcome.refresh_token or outcome.access_token
-                    let_go(tx, self.vault, provider, connection.client_id, token, now, connection.id)
+                    let_go_late(tx, self.vault, provider, connection, outcome, now)
                 return
             match outcome:
                 case TokensGranted():

@@ -11,7 +11,7 @@ from models.store import Store, Transaction
 from models.vault import Vault, VaultError
 from worker.client_book import ClientBook, ClientUnknown
 from worker.letting_go import place_of_token
-from worker.provider_client import ProviderClient
+from worker.provider_client import Called, ProviderClient
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,22 +32,27 @@ class Revoke:
             if taken is None:
                 return
             tx.revocations.save(taken)
-        confirmed = self._ask(taken)
-        if not confirmed and not is_over(taken, self.now()):
-            return
+        asked = self._ask(taken)
+        confirmed = asked is not None and asked.outcome
+        is_done = confirmed or is_over(taken, self.now())
         with self.store.writing() as tx:
-            self._end(tx, taken, confirmed)
-        self.send(messages.publish_events())
+            if asked is not None:
+                tx.journal.log(asked.log_for(taken.connection_id or taken.id))
+            if is_done:
+                self._end(tx, taken, confirmed)
+        if is_done:
+            self.send(messages.publish_events())
 
-    def _ask(self, taken: Revocation) -> bool:
+    def _ask(self, taken: Revocation) -> Called[bool] | None:
+        """None where nobody could be asked."""
         provider = self.providers.get(taken.provider)
         if provider is None:
-            return False
+            return None
         try:
             client = self.clients.find(taken.provider, taken.client_id)
             token = self.vault.open(taken.token, place_of_token(taken.id))
         except (ClientUnknown, VaultError):
-            return False
+            return None
         return provider.revoke(client, token)
 
     def _end(self, tx: Transaction, taken: Revocation, confirmed: bool) -> None:

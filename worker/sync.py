@@ -12,10 +12,9 @@ from models import messages
 from models.budget import Wait
 from models.cadence import choose_depth
 from models.connection import Connection, Status
-from models.page import Failed, Forbidden, Missing, Page, Throttled, Unauthorized
+from models.page import ApiOutcome, Failed, Forbidden, Missing, Page, Throttled, Unauthorized
 from models.secrets import Secret
 from models.store import Store, Transaction
-from models.store.journal import Request
 from models.store.transaction import StoreRefused
 from models.sync_run import (
     SyncRun,
@@ -86,6 +85,8 @@ class Sync:
                 connection = replace(connection, sync_requested=True)
             if run is not None and _must_wait(run, connection, now):
                 return None
+            if run is None and not asked and not _is_due(connection, now):
+                return None
             if run is None:
                 depth = choose_depth(connection, asked or connection.sync_requested, now)
                 run = SyncRun(uuid4().hex, connection_id, "running", now, depth)
@@ -131,16 +132,17 @@ class Sync:
                 assert_never(called.outcome)
 
     def _commit(
-        self, own: Slice, called: Called | None, step: Callable[[Transaction, Connection, SyncRun], SyncRun | None]
+        self,
+        own: Slice,
+        called: Called[ApiOutcome] | None,
+        step: Callable[[Transaction, Connection, SyncRun], SyncRun | None],
     ) -> Slice | None:
         """One step of the run in one transaction, if this job still holds it and the connection still stands."""
         with self.store.writing() as tx:
             connection = tx.connections.lock(own.connection.id)
             run = tx.runs.running(own.connection.id)
             if called is not None:
-                tx.journal.log(
-                    [Request(called.at, own.connection.id, "GET", called.path, called.status, called.duration_ms)]
-                )
+                tx.journal.log(called.log_for(own.connection.id))
             if connection is None or connection.status is not Status.active or run is None:
                 return None
             if run.id != own.run.id or run.lease_owner != own.run.lease_owner:
@@ -158,6 +160,11 @@ class Sync:
             return run
 
         return self._commit(own, None, let_go) is not None
+
+
+def _is_due(connection: Connection, now: datetime) -> bool:
+    """A message may come late, when another one has done what it was for."""
+    return connection.sync_due_at is not None and connection.sync_due_at <= now
 
 
 def _must_wait(run: SyncRun, connection: Connection, now: datetime) -> bool:

@@ -1,7 +1,7 @@
 """Taking in what was parked while the database was away: beside all messages, for as long as a worker runs."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,18 +18,22 @@ from models.token_pair import TokenPair
 from models.vault import Vault
 from worker.client_book import ClientBook
 from worker.holding import hold_exchanged, hold_rotation
+from worker.letting_go import let_go_late
 from worker.parking import Parking, Ticket
+from worker.provider_client import ProviderClient
 
 interval = timedelta(seconds=5)
 
 
 @dataclass(frozen=True, slots=True)
 class TakeIn:
-    """Saves each parked pair that is still the newest truth and drops the others: disconnected, erased, superseded."""
+    """Saves each parked pair that is still the newest truth and drops the others: erased, superseded, or
+    disconnected, and then the provider is told to end them."""
 
     store: Store
     vault: Vault
     clients: ClientBook
+    providers: Mapping[str, ProviderClient]
     parking: Parking
     send: Callable[[messages.Message], None]
     now: Callable[[], datetime]
@@ -48,7 +52,12 @@ class TakeIn:
     def _hold_refreshed(self, ticket: Ticket, pair: TokenPair) -> bool:
         with self.store.writing() as tx:
             connection, credential = tx.connections.lock(ticket.id), tx.credentials.get(ticket.id)
-            if connection is None or credential is None or not may_hold(connection, ticket.generation):
+            if connection is None or credential is None:
+                return False
+            if not may_hold(connection, ticket.generation):
+                client = self.providers.get(connection.provider)
+                provider = None if client is None else client.provider
+                let_go_late(tx, self.vault, provider, connection, pair.granted, self.now())
                 return False
             hold_rotation(tx, self.vault, self.clients, connection, credential, pair)
         self.send(messages.publish_events())
@@ -60,7 +69,8 @@ class TakeIn:
             found = tx.authorizations.lock(ticket.id)
             if found is None or found.step is not Step.received:
                 return False
-            hold_exchanged(tx, self.vault, self.clients, found, pair, self.now())
+            now = self.now()
+            hold_exchanged(tx, self.vault, self.clients, found, pair, now, due_at=now)
         self.send(messages.exchange_code(ticket.id))
         return True
 

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection as SqlConnection
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, insert, select, update
 
 from models.store.rows import table_of
 from models.tables import DecisionRow, RequestLogRow
@@ -25,7 +25,10 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One call made for a user; status 0 where no answer came."""
+    """One call made for a user; status 0 where no answer came.
+
+    Before it is known whose connection it is for, a call stands under its authorization.
+    """
 
     at: datetime
     connection_id: str
@@ -57,6 +60,11 @@ class Journal:
     def log(self, calls: Sequence[Request]) -> None:
         if calls:
             self.sql.execute(insert(requests), [asdict(call) for call in calls])
+
+    def hand_over(self, authorization_id: str, connection_id: str) -> None:
+        """The calls of an authorization are its connection's from now on."""
+        of_it = requests.c.connection_id == authorization_id
+        self.sql.execute(update(requests).where(of_it).values(connection_id=connection_id))
 
     def calls_of(self, connection_id: str, limit: int = 20) -> Sequence[Request]:
         columns = [requests.c[name] for name in Request.__slots__]

@@ -37,7 +37,7 @@ def limit(workers: int, documents: int, minutes: int) -> None:
             running.connect(user, account)
         time.sleep(60 * (minutes + 1))
         counted = running.control.counters(tokens=False)
-        rows = running.rows("SELECT at FROM request_log ORDER BY at")
+        rows = running.rows("SELECT at FROM request_log WHERE method = 'GET' ORDER BY at")
         at = [row.at.timestamp() if hasattr(row.at, "timestamp") else 0.0 for row in rows]
         sliding = max(sum(start <= other < start + 60 for other in at) for start in at)
         steady = [moment for moment in at if at[0] + 61 <= moment < at[0] + 61 + 60 * minutes]

@@ -91,10 +91,10 @@ class WatchedProvider(Watched):
     def _request(self, send: Callable[..., Any], stage: str, *arguments: Any) -> Any:
         self.watch.reach(f"{self.watch.flow}.request")
         self.watch.go_off_later(f"{self.watch.flow}.sent", 0.2)
-        outcome = send(*arguments)
+        called = send(*arguments)
         self.watch.own.stage = stage
-        self.watch.at("answered", outcome=type(outcome).__name__)
-        return outcome
+        self.watch.at("answered", outcome=type(called.outcome).__name__)
+        return called
 
 
 class WatchedParking(Watched):

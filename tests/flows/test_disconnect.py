@@ -12,10 +12,11 @@ from models.connection import Connection
 from models.revocation import give_up_after
 from models.store import Store
 from models.token_pair import TokenPair
-from models.token_response import TokensGranted
+from models.token_response import TokenOutcome, TokensGranted
 from tests.house import House
+from worker.intent import Taken
 from worker.parking import Ticket
-from worker.refresh import Taken
+from worker.provider_client import Called
 
 pytestmark = pytest.mark.usefixtures("everything_is_told")
 
@@ -43,6 +44,13 @@ def waiting(store: Store) -> int:
         return int(tx.sql.execute(text("SELECT count(*) FROM revocation")).scalar_one())
 
 
+def confirmed(house: House, connection_id: str) -> int:
+    """How many tokens the provider was told to end, and said that it did."""
+    with house.store.reading() as tx:
+        calls = tx.journal.calls_of(connection_id)
+    return sum((call.path, call.status) == ("/oauth/revoke", 200) for call in calls)
+
+
 def told(house: House) -> list[bool]:
     return [event["revoked_upstream"] for event in house.told("connection.disconnected")]
 
@@ -53,7 +61,7 @@ def connected(house: House) -> Connection:
     return connection
 
 
-def refreshing(house: House) -> tuple[Connection, Taken, TokensGranted]:
+def refreshing(house: House) -> tuple[Connection, Taken, Called[TokenOutcome]]:
     """A connection whose refresh is under way: the provider has answered, nothing is saved yet."""
     connection = connected(house)
     house.make_refresh_due(connection.id)
@@ -61,9 +69,16 @@ def refreshing(house: House) -> tuple[Connection, Taken, TokensGranted]:
     house.make_refresh_due(connection.id)
     taken = house.flows.refresh._take(connection.id)
     assert taken is not None
-    outcome = house.flows.refresh._present(taken)
-    assert isinstance(outcome, TokensGranted)
-    return house.connection(connection.id), taken, outcome
+    called = house.flows.refresh._present(taken)
+    assert isinstance(called.outcome, TokensGranted)
+    return house.connection(connection.id), taken, called
+
+
+def won(house: House) -> tuple[Connection, Ticket, TokenPair]:
+    """A pair that the provider gave and nobody saved yet, with what it would be parked under."""
+    connection, taken, called = refreshing(house)
+    assert isinstance(called.outcome, TokensGranted)
+    return connection, taken.ticket, TokenPair(called.outcome, house.clock())
 
 
 def test_without_an_endpoint_the_tokens_go_and_it_is_told_at_once(house: House) -> None:
@@ -184,26 +199,37 @@ def test_authorizing_again_tells_the_disconnect_first_and_spares_the_new_grant(h
 
 
 def test_a_pair_won_while_its_connection_was_let_go_is_ended_at_the_provider_too(house: House) -> None:
-    connection, taken, outcome = refreshing(with_endpoint(house))
+    connection, taken, called = refreshing(with_endpoint(house))
     is_unheard(house)
     house.flows.disconnect(connection.id)
-    house.flows.refresh._save(taken, outcome)
+    house.flows.refresh._save(taken, called)
     house.control.set(revocation_endpoint=True)
     house.turn(minutes=2)
     house.sweep()
     assert (house.connection(connection.id).status, live(house), waiting(house.store)) == ("disconnected", 0, 0)
+    assert confirmed(house, connection.id) == 2
     assert told(house) == [True]
 
 
 def test_a_parked_pair_is_what_the_provider_is_told_to_end_and_is_parked_no_longer(house: House) -> None:
-    connection, _, outcome = refreshing(with_endpoint(house))
-    ticket = Ticket("refresh", connection.id, connection.generation)
+    connection, ticket, pair = won(with_endpoint(house))
     parking = house.flows.disconnect.parking
-    parking.park(ticket, TokenPair(outcome, house.clock()))
+    parking.park(ticket, pair)
     house.flows.disconnect(connection.id)
     house.work()
     assert parking.find(ticket) is None
     assert (live(house), told(house)) == (0, [True])
+
+
+def test_a_pair_that_was_parked_after_its_connection_was_let_go_is_ended_at_the_provider_too(house: House) -> None:
+    connection, ticket, pair = won(with_endpoint(house))
+    house.flows.disconnect(connection.id)
+    house.work()
+    house.flows.disconnect.parking.park(ticket, pair)
+    assert house.flows.take_in() == 0
+    house.sweep()
+    assert confirmed(house, connection.id) == 2
+    assert (live(house), waiting(house.store), told(house)) == (0, 0, [True])
 
 
 @pytest.mark.parametrize("status", ["revoked"])

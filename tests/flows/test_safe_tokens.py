@@ -142,9 +142,9 @@ def test_whatever_goes_wrong_between_answer_and_save_the_pair_is_parked(house: H
     flow = house.flows.refresh
     taken = flow._take(connection.id)
     assert taken is not None
-    outcome = flow._present(taken)
+    called = flow._present(taken)
     with pytest.raises(type(anything[case])):
-        replace(flow, store=Failing(house.store, anything[case]))._save_surely(taken, outcome)  # type: ignore[arg-type]
+        replace(flow, store=Failing(house.store, anything[case]))._save_surely(taken, called)  # type: ignore[arg-type]
     assert house.connection(connection.id).generation == 2
     assert house.flows.take_in() == 1
     assert house.connection(connection.id).generation == 3
@@ -156,9 +156,9 @@ def test_whatever_goes_wrong_after_an_exchange_its_tokens_are_parked(house: Hous
     flow = house.flows.exchange
     taken = flow._take(authorization_id)
     assert isinstance(taken, TakenCode)
-    outcome = flow._present(taken)
+    called = flow._present(taken)
     with pytest.raises(type(anything[case])):
-        replace(flow, store=Failing(house.store, anything[case]))._keep_surely(taken, outcome)  # type: ignore[arg-type]
+        replace(flow, store=Failing(house.store, anything[case]))._keep_surely(taken, called)  # type: ignore[arg-type]
     assert house.flows.take_in() == 1
     house.work()
     assert house.types() == ["connection.authorized", "sync.completed"]
@@ -170,9 +170,9 @@ def park_a_pair(house: House) -> Connection:
     flow = house.flows.refresh
     taken = flow._take(connection.id)
     assert taken is not None
-    outcome = flow._present(taken)
+    called = flow._present(taken)
     with pytest.raises(StoreUnavailable):
-        replace(flow, store=Failing(house.store, StoreUnavailable("away")))._save_surely(taken, outcome)  # type: ignore[arg-type]
+        replace(flow, store=Failing(house.store, StoreUnavailable("away")))._save_surely(taken, called)  # type: ignore[arg-type]
     return connection
 
 
@@ -198,12 +198,12 @@ def test_a_parked_pair_brings_a_connection_back_that_was_given_up_as_lost(house:
     flow = house.flows.refresh
     taken = flow._take(connection.id)
     assert taken is not None
-    outcome = flow._present(taken)
+    called = flow._present(taken)
     house.turn(seconds=SETTLE)
     house.sweep()
     assert house.connection(connection.id).revoked_reason == "rotation_lost"
     with pytest.raises(StoreUnavailable):
-        replace(flow, store=Failing(house.store, StoreUnavailable("away")))._save_surely(taken, outcome)  # type: ignore[arg-type]
+        replace(flow, store=Failing(house.store, StoreUnavailable("away")))._save_surely(taken, called)  # type: ignore[arg-type]
     house.flows.take_in()
     assert (house.connection(connection.id).status, house.connection(connection.id).generation) == ("active", 3)
 

@@ -189,8 +189,8 @@ def test_a_holder_that_wakes_after_its_lease_sends_nothing(house: House) -> None
     taken = house.flows.refresh._take(connection.id)
     assert taken is not None
     house.clock.turn(timedelta(seconds=SETTLE))
-    outcome = house.flows.refresh._present(taken)
-    house.flows.refresh._save(taken, outcome)
+    called = house.flows.refresh._present(taken)
+    house.flows.refresh._save(taken, called)
     assert house.presentations() == 0
 
 
@@ -201,8 +201,8 @@ def test_a_late_refusal_never_overwrites_a_success(house: House) -> None:
     house.turn(seconds=SETTLE)
     house.sweep()
     assert house.connection(connection.id).generation == connection.generation + 1
-    slow_outcome = house.flows.refresh._present(replace(slow, send_before=house.clock() + timedelta(minutes=1)))
-    house.flows.refresh._save(slow, slow_outcome)
+    slow_answer = house.flows.refresh._present(replace(slow, send_before=house.clock() + timedelta(minutes=1)))
+    house.flows.refresh._save(slow, slow_answer)
     assert house.connection(connection.id).status == "active"
 
 
@@ -305,7 +305,7 @@ def test_a_new_pair_waits_wherever_there_is_room_while_the_database_is_away(hous
     flow = house.flows.refresh
     taken = flow._take(connection.id)
     assert taken is not None
-    outcome = flow._present(taken)
+    called = flow._present(taken)
     away = Away(house.store)
     away.away = True
     parking = flow.parking
@@ -315,7 +315,7 @@ def test_a_new_pair_waits_wherever_there_is_room_while_the_database_is_away(hous
     if lives == "spool":
         parking = replace(parking, redis=broken_redis)
     with pytest.raises(StoreUnavailable):
-        replace(flow, store=away, parking=parking)._save_surely(taken, outcome)
+        replace(flow, store=away, parking=parking)._save_surely(taken, called)
     assert house.connection(connection.id).generation == connection.generation
     take_in = replace(house.flows.take_in, parking=parking)
     with pytest.raises(StoreUnavailable):
@@ -344,11 +344,11 @@ def test_an_exchanged_pair_that_could_not_be_written_is_not_lost(house: House) -
     taken = flow._take(authorization_id)
     assert taken is not None
     assert isinstance(taken, TakenCode)
-    outcome = flow._present(taken)
+    called = flow._present(taken)
     away = Away(house.store)
     away.away = True
     with pytest.raises(StoreUnavailable):
-        replace(flow, store=away)._keep_surely(taken, outcome)
+        replace(flow, store=away)._keep_surely(taken, called)
     house.flows.exchange(authorization_id)
     assert house.types() == ["connection.authorized"]
     assert house.control.counters()["max_code_presentations"] == 1

@@ -9,7 +9,7 @@ from typing import Any
 
 from models.credential import token_deadline
 from models.errors import SyncError
-from models.page import Failed, Page, Unauthorized
+from models.page import ApiOutcome, Failed, Page, Unauthorized
 from models.provider import Provider
 from models.store.transaction import StoreUnavailable
 from models.token_response import GrantType, HttpAnswer, NoAnswer, TokenOutcome, read_token_answer
@@ -98,37 +98,43 @@ class StandingClient:
     def provider(self) -> Provider:
         return self.model.profile
 
-    def refresh(self, client: Any, refresh_token: Any, scope: str, send_before: datetime) -> TokenOutcome:
+    def refresh(self, client: Any, refresh_token: Any, scope: str, send_before: datetime) -> Called[TokenOutcome]:
         return self._send("refresh_token", lambda: self.model.present(refresh_token.reveal()), send_before)
 
-    def exchange_code(self, client: Any, code: Any, verifier: Any, uri: str, send_before: datetime) -> TokenOutcome:
+    def exchange_code(
+        self, client: Any, code: Any, verifier: Any, uri: str, send_before: datetime
+    ) -> Called[TokenOutcome]:
         return self._send("authorization_code", lambda: self.model.exchange(code.reveal()), send_before)
 
-    def _send(self, grant: GrantType, act: Callable[[], HttpAnswer], send_before: datetime) -> TokenOutcome:
+    def _send(self, grant: GrantType, act: Callable[[], HttpAnswer], send_before: datetime) -> Called[TokenOutcome]:
         job = current()
         refused: NoAnswer | HttpAnswer | None = job.stand("sending")
         if refused is None and self.now() >= send_before:
             refused = NoAnswer(False, "too late to send")
         if refused is not None:
-            return read_token_answer(grant, refused, self.now())
+            return self._called(grant, refused, self.now())
         job.act, job.sent_at, job.answer = act, self.now(), None
         answer: HttpAnswer | NoAnswer = job.stand("waiting")
         job.act = None
-        return read_token_answer(grant, answer, self.now())
+        return self._called(grant, answer, job.sent_at)
 
-    def read_account(self, access_token: Any, account_id: str | None = None) -> Called:
+    def _called(self, grant: GrantType, answer: HttpAnswer | NoAnswer, at: datetime) -> Called[TokenOutcome]:
+        status, sent = (answer.status, True) if isinstance(answer, HttpAnswer) else (0, answer.sent)
+        return Called(read_token_answer(grant, answer, self.now()), at, "POST", "/token", status, 1, sent)
+
+    def read_account(self, access_token: Any, account_id: str | None = None) -> Called[ApiOutcome]:
         knows: bool = current().stand("asking")
         token = access_token.reveal()
         if not knows:
-            return Called(Failed("HTTP 500"), self.now(), "/me", 500, 1)
+            return Called(Failed("HTTP 500"), self.now(), "GET", "/me", 500, 1)
         outcome = Page(({"id": 1},), 1, 1, 1) if self.model.lets_in(token) else Unauthorized()
-        return Called(outcome, self.now(), "/me", 200 if isinstance(outcome, Page) else 401, 1)
+        return Called(outcome, self.now(), "GET", "/me", 200 if isinstance(outcome, Page) else 401, 1)
 
-    def read_page(self, resource: Any, path: str, page: int, access_token: Any, account_id: str) -> Called:
+    def read_page(self, resource: Any, path: str, page: int, access_token: Any, account_id: str) -> Called[ApiOutcome]:
         return self.read_account(access_token)
 
-    def revoke(self, client: Any, token: Any) -> bool:
-        return False
+    def revoke(self, client: Any, token: Any) -> None:
+        return None
 
 
 class Away:
