@@ -75,7 +75,7 @@ def build_broker(
 class MessageQueue:
     """Sends messages through the broker, and notices when the queue was emptied."""
 
-    def __init__(self, broker: dramatiq.Broker, client: redis.Redis) -> None:
+    def __init__(self, broker: RedisBroker, client: redis.Redis) -> None:
         self.broker = broker
         self.client = client
 
@@ -103,6 +103,13 @@ class MessageQueue:
         try:
             run_id = self.client.info("server")["run_id"]
             return bool(self.client.set(marker_key, run_id, get=True) != run_id)
+        except redis.RedisError as error:
+            raise QueueUnavailable("Redis does not answer") from error
+
+    def count_waiting(self, queue: str) -> int:
+        """How many messages of this queue no worker has taken yet. Raises `QueueUnavailable` while Redis is away."""
+        try:
+            return self.client.llen(f"{self.broker.namespace}:{queue}")
         except redis.RedisError as error:
             raise QueueUnavailable("Redis does not answer") from error
 

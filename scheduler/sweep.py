@@ -8,30 +8,39 @@ from typing import Protocol
 from models import messages
 from models.pace import count_free
 from models.store import Store, Transaction
-from models.store.due import disconnects, exchanges, revocations, syncs
+from models.store.due import disconnects, exchanges, refreshes, revocations, syncs
 
 claim_length = timedelta(seconds=120)
-most_per_sweep = 1000
+most_waiting = 1000
+"""A queue that holds so many messages gets no more. What is due stays a row: sent again and again while it waits its
+turn, it would make the queue longer, and the longer queue it be sent again."""
+most_expired = 1000
 kept = timedelta(days=30)
 most_per_prune = 5_000
 
 
 class Queue(Protocol):
-    """Where messages go. `was_emptied` is True once after the queue lost what it held."""
+    """Where messages go. `was_emptied` is True once after the queue lost what it held; `count_waiting` is how many
+    messages of one queue nobody has taken yet."""
 
     def send_all(self, batch: Sequence[messages.Message]) -> None: ...
     def was_emptied(self) -> bool: ...
+    def count_waiting(self, queue: str) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """One pass. A claim is only a courtesy among sweeps: sending twice is harmless, never sending is not."""
+    """One pass. A claim is only a courtesy among sweeps: sending twice is harmless, never sending is not.
+
+    A claim that ran out while its queue is short says that the message was lost: it is sent again.
+    """
 
     store: Store
     queue: Queue
     now: Callable[[], datetime]
     token_requests_per_minute: Mapping[str, int]
     claim_length: timedelta = claim_length
+    most_waiting: int = most_waiting
 
     def __call__(self) -> int:
         """Sends what is due and returns how much it was. Raises where database or queue are away: the next pass
@@ -40,24 +49,27 @@ class Sweep:
         if self.queue.was_emptied():
             with self.store.writing() as tx:
                 tx.due.void_claims()
+        room = {queue: self.most_waiting - self.queue.count_waiting(queue) for queue in set(messages.QUEUES.values())}
         with self.store.writing() as tx:
-            tx.due.expire_authorizations(now, most_per_sweep)
+            tx.due.expire_authorizations(now, most_expired)
             until = now + self.claim_length
-            due = [*tx.due.claim(disconnects, now, until, most_per_sweep)]
-            due += tx.due.claim(revocations, now, until, most_per_sweep)
-            due += tx.due.claim(exchanges, now, until, most_per_sweep)
+            due: list[messages.Message] = []
+            for kind in (disconnects, revocations, exchanges):
+                due += tx.due.claim(kind, now, until, room[kind.queue])
             for provider in self.token_requests_per_minute:
-                due += tx.due.claim_refreshes(provider, now, until, self._count_refreshes(tx, provider, now))
-            due += tx.due.claim(syncs, now, until, most_per_sweep)
-            if tx.outbox.is_waiting():
+                free = self._count_free(tx, provider, now, room[refreshes.queue])
+                due += tx.due.claim_refreshes(provider, now, until, free)
+            due += tx.due.claim(syncs, now, until, room[syncs.queue])
+            if room[messages.publish_events().queue] > 0 and tx.outbox.is_waiting():
                 due.append(messages.publish_events())
             self.queue.send_all(due)
         return len(due)
 
-    def _count_refreshes(self, tx: Transaction, provider: str, now: datetime) -> int:
-        """As many as the token endpoint's budget has room for now: the rest stays in line, by its due time."""
+    def _count_free(self, tx: Transaction, provider: str, now: datetime, room: int) -> int:
+        """As many refreshes as the token endpoint's budget, and the queue, have room for now: the rest stays in line,
+        by its due time."""
         per_minute = self.token_requests_per_minute[provider]
-        return count_free(tx.paces.get(provider), per_minute, "refresh", now, most_per_sweep)
+        return count_free(tx.paces.get(provider), per_minute, "refresh", now, max(room, 0))
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,10 @@ class Kind:
     claimed_until: ColumnElement[Any]
     message: Callable[[str], messages.Message]
 
+    @property
+    def queue(self) -> str:
+        return self.message("").queue
+
 
 exchanges = Kind(authorizations, authorizations.c.due_at, authorizations.c.claimed_until, messages.exchange_code)
 refreshes = Kind(connections, connections.c.refresh_due_at, connections.c.refresh_claimed_until, messages.refresh_token)
@@ -51,6 +55,8 @@ class Due:
         self, kind: Kind, now: datetime, until: datetime, limit: int, *only: ColumnElement[bool]
     ) -> Sequence[messages.Message]:
         """Takes what is due, the oldest first, and what was claimed so long ago that the claim ran out."""
+        if limit <= 0:
+            return []
         claimable = or_(kind.claimed_until.is_(None), kind.claimed_until <= now)
         due = (
             select(kind.table.c.id)

@@ -28,6 +28,7 @@ from scheduler.sweep import Sweep
 from worker.commands import keys
 
 claim_length = timedelta(seconds=3)
+most_waiting = 50
 
 
 def run_worker(threads: int) -> int:
@@ -42,7 +43,7 @@ def run_scheduler() -> int:
     queue = MessageQueue(build_broker(settings), open_redis(settings.redis_url))
     sweeper = BlockingScheduler(executors={"default": ThreadPoolExecutor(2)}, timezone="UTC")
     rates = {provider.name: provider.token_requests_per_minute for provider in settings.providers}
-    repeat(sweeper, Sweep(open_store(settings), queue, now, rates, claim_length), settings.sweep_interval)
+    repeat(sweeper, Sweep(open_store(settings), queue, now, rates, claim_length, most_waiting), settings.sweep_interval)
     signal.signal(signal.SIGTERM, lambda *_: sweeper.shutdown(wait=False))
     sweeper.start()
     return 0
