@@ -105,6 +105,7 @@ columns = (
     "false revocations",
     "wrong reasons",
     "generations skipped or used twice",
+    "codes left to run out",
     "events missing",
     "events doubled or out of order",
     "never came to rest",
@@ -260,7 +261,9 @@ def _judge_reasons(evidence: Evidence, verdict: Verdict) -> None:
     for failure in evidence.failures:
         verdict.told[f"authorization: {failure.reason}"] = verdict.told.get(f"authorization: {failure.reason}", 0) + 1
         revoked = any(who == failure.account and at >= failure.at - 5 for who, at in evidence.revocations)
-        if failure.reason not in ("answer_lost", "expired") and not revoked:
+        if failure.reason == "expired":
+            verdict.harm["codes left to run out"].append(f"authorization {failure.id} of account {failure.account}")
+        elif failure.reason != "answer_lost" and not revoked:
             verdict.harm["wrong reasons"].append(f"authorization {failure.id}: {failure.reason}")
 
 

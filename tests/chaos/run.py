@@ -22,6 +22,8 @@ from tests.chaos.referee import Verdict, draw, judge
 from tests.chaos.stage import Born, Database, Stage, set_stage, write_lock
 from tests.servers import children_of
 
+patience = 30.0
+"""How many seconds a user looks at the page that says "connecting" before starting again."""
 longest_latency_ms = 2_500
 """The provider may work on after we hung up, but not beyond the time that a probe waits for."""
 
@@ -48,12 +50,13 @@ provider_faults: tuple[tuple[str, dict[str, Any]], ...] = (
 
 @dataclass
 class Subject:
-    """One user with one account: connected, or on the way to it."""
+    """One user with one account: connected, or on the way to it, and then patient until that time."""
 
     user: str
     account: int
     consent: Future[str | None] | None = None
     next_at: float = 0.0
+    patient_until: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,7 @@ class Run:
     stopped: dict[int, float] = field(default_factory=dict)
     injected: dict[int, tuple[str, float]] = field(default_factory=dict)
     armed_at: dict[str, float] = field(default_factory=dict)
+    connecting: set[str] = field(default_factory=set)
     outage: bool = False
     next_global: float = 0.0
     stopping: Callable[[], bool] = lambda: False
@@ -156,10 +160,12 @@ class Run:
                 self.positions[key] = entries[-1][0]
 
     def look(self) -> dict[str, Row]:
-        """Every connection by its user; nothing where the database is away."""
+        """Every connection by its user; nothing where the database is away. Who waits to be connected is noted."""
         query = "SELECT id, user_id, status, refresh_due_at FROM connection"
+        waiting = """SELECT DISTINCT user_id FROM "authorization" WHERE step IN ('received', 'granted')"""
         try:
             now = datetime.now(UTC)
+            self.connecting = {row.user_id for row in self.stage.rows(waiting)}
             return {
                 row.user_id: Row(row.id, row.status, is_past(row.refresh_due_at, now)) for row in self.stage.rows(query)
             } or {"": Row("", "", False)}
@@ -175,10 +181,13 @@ class Run:
             if not subject.consent.done():
                 return
             given = subject.consent.result()
-            subject.consent, subject.next_at = None, now + (2.0 if given else 0.5)
+            subject.consent, subject.next_at = None, now + 0.5
+            subject.patient_until = now + (patience if given else 0)
             return
         subject.next_at = now + self.dice.uniform(0.1, 0.8)
         if row is None or row.status != "active":
+            if subject.user in self.connecting and now < subject.patient_until:
+                return
             self.authorize(subject)
         elif row.is_due:
             if self.dice.random() < 0.02:

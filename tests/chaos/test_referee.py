@@ -130,6 +130,10 @@ planted: dict[str, tuple[str, Callable[[], Evidence]]] = {
         "wrong reasons",
         lambda: replace(clean, failures=[Failed("a1", 1, "code_rejected", 5.0)]),
     ),
+    "a code that nobody came to exchange": (
+        "codes left to run out",
+        lambda: replace(clean, failures=[Failed("a1", 1, "expired", 5.0)]),
+    ),
     "a generation skipped": (
         "generations skipped or used twice",
         lambda: replace(clean, connections=[Connected("c1", 1, "active", 3, at_rest=True)]),
