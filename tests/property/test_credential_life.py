@@ -39,7 +39,7 @@ from models.store import Store, open_engine
 from models.token_response import HttpAnswer, NoAnswer
 from models.vault import Place, Vault, new_key
 from tests.property.jobs import Away, Job, StandingClient
-from tests.property.provider import ModelProvider, RefreshToken, refusal
+from tests.property.provider import Family, ModelProvider, RefreshToken, refusal
 from worker.client_book import ClientBook
 from worker.disconnect import Disconnect
 from worker.exchange import Exchange
@@ -115,6 +115,7 @@ class CredentialLife(RuleBasedStateMachine):
                 )
             )
         self.unknown: set[int] = set()
+        self.held: list[Family] = [self.model.families[0]]
         self.generation = 1
         self.ends = ends
         self.is_put_off = is_put_off
@@ -129,7 +130,7 @@ class CredentialLife(RuleBasedStateMachine):
         common: tuple[Any, ...] = (store, ground.vault, book, providers, ground.parking)
         self.refresh = Refresh(*common, lambda message: None, clock)
         self.exchange = Exchange(*common, lambda message: None, clock)
-        self.take_in = TakeIn(store, ground.vault, book, ground.parking, lambda message: None, clock)  # type: ignore[arg-type]
+        self.take_in = TakeIn(store, ground.vault, book, providers, ground.parking, lambda message: None, clock)  # type: ignore[arg-type]
         self.sync = Sync(store, ground.vault, providers, lambda message: None, clock, timedelta(minutes=15))  # type: ignore[arg-type]
         self.disconnect = Disconnect(
             store,  # type: ignore[arg-type]
@@ -242,7 +243,7 @@ class CredentialLife(RuleBasedStateMachine):
         self.ends -= 1
         self._start(lambda: self.disconnect(self.id))
 
-    @rule(seconds=st.sampled_from([1, 5, 12, 31, 61, 130, 3700]))
+    @rule(seconds=st.sampled_from([1, 5, 8, 12, 31, 61, 130, 3700]))
     def time_passes(self, seconds: int) -> None:
         self._pass(timedelta(seconds=seconds))
 
@@ -253,6 +254,30 @@ class CredentialLife(RuleBasedStateMachine):
         for job in [each for each in self.jobs if each.at == "sending"]:
             self._go_on(job, None)
             self.the_answer_is_lost(pick=0, how="timeout", acted=acted)
+
+    @precondition(lambda self: not self.jobs)
+    @rule()
+    def the_user_comes_back_while_an_answer_is_on_its_way(self) -> None:
+        self.a_worker_starts_a_refresh(falls_due=True)
+        for job in [each for each in self.jobs if each.at == "sending"]:
+            self._go_on(job, None)
+            self._act(job)
+        slow = list(self.jobs)
+        self.the_user_authorizes_again()
+        self._play_out([job for job in self.jobs if job not in slow])
+
+    @precondition(lambda self: not self.jobs and self.reuse == "grace")
+    @rule(seconds=st.sampled_from([3, 8]))
+    def a_second_try_leaves_as_the_grace_ends(self, seconds: int) -> None:
+        self.a_refresh_is_sent_and_never_heard_of(acted=True)
+        self._pass(timedelta(seconds=self.profile.grace_seconds - 6))
+        self.a_worker_starts_a_refresh(falls_due=False)
+        for job in [each for each in self.jobs if each.at == "asking"]:
+            self._go_on(job, True)
+        self._pass(timedelta(seconds=seconds))
+        for job in [each for each in self.jobs if each.at == "sending"]:
+            self._go_on(job, None)
+            self._act(job)
 
     @precondition(lambda self: not self.jobs)
     @rule()
@@ -305,11 +330,20 @@ class CredentialLife(RuleBasedStateMachine):
     def _check_tokens(self, connection: Connection, credential: Credential) -> None:
         if connection.status is Status.disconnected:
             assert (credential.access_token, credential.refresh_token) == (None, None)
+        if credential.refresh_token is not None:
+            self._check_grant(self._token(credential).family)
         if connection.status is not Status.active or credential.presented_at is not None:
             return
         token = self._token(credential)
         live = token.spent_at is None and token.family.is_alive
         assert live or token.family.ended_by_user, "active, nothing unknown, and not the live pair"
+
+    def _check_grant(self, family: Family) -> None:
+        """Once a new authorization stands, nothing brings the grant before it back."""
+        if family is self.held[-1]:
+            return
+        assert not any(family is each for each in self.held), "an older grant overwrote a newer one"
+        self.held.append(family)
 
     def teardown(self) -> None:
         """Calm comes back, perhaps after one more 503: whatever was unknown is resolved, and what is active works."""
@@ -336,8 +370,8 @@ class CredentialLife(RuleBasedStateMachine):
         assert connection.status is not Status.active or credential.presented_at is None, "never resolved"
         self.all_is_well()
 
-    def _play_out(self) -> None:
-        for job in list(self.jobs):
+    def _play_out(self, jobs: list[Job] | None = None) -> None:
+        for job in list(self.jobs if jobs is None else jobs):
             while not job.is_over:
                 match job.at:
                     case "sending":
