@@ -2,7 +2,7 @@
 
 import hashlib
 from base64 import urlsafe_b64encode
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -75,6 +75,20 @@ def is_put_off(authorization: Authorization, now: datetime) -> bool:
     """
     due = authorization.due_at
     return due is not None and due > now and due != authorization.code_received_at
+
+
+def end(authorization: Authorization, step: Step) -> Authorization:
+    """Over, one way or the other: no secret stays, and nothing is due."""
+    return replace(
+        authorization,
+        step=step,
+        code=None,
+        verifier=None,
+        tokens=None,
+        due_at=None,
+        lease_owner=None,
+        lease_until=None,
+    )
 
 
 def hash_of(value: str) -> str:
