@@ -179,6 +179,17 @@ class House:
             assert found is not None
             tx.connections.save(replace(found, refresh_due_at=self.clock()), found.generation)
 
+    def refreshable(self) -> Connection:
+        """A connection at generation 2 with its refresh due, nothing presented, and a client that has learned to leave
+        the scope out."""
+        connection = self.connect("ada", 1)
+        self.work()
+        self.make_refresh_due(connection.id)
+        self.sweep()
+        self.control.reset_counters()
+        self.make_refresh_due(connection.id)
+        return self.connection(connection.id)
+
     def told(self, type_: str | None = None, connection_id: str | None = None) -> list[dict[str, Any]]:
         """The data of every event in the outbox, oldest first, with its type and sequence."""
         with self.store.reading() as tx:

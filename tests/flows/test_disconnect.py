@@ -63,10 +63,7 @@ def connected(house: House) -> Connection:
 
 def refreshing(house: House) -> tuple[Connection, Taken, Called[TokenOutcome]]:
     """A connection whose refresh is under way: the provider has answered, nothing is saved yet."""
-    connection = connected(house)
-    house.make_refresh_due(connection.id)
-    house.sweep()
-    house.make_refresh_due(connection.id)
+    connection = house.refreshable()
     taken = house.flows.refresh._take(connection.id)
     assert taken is not None
     called = house.flows.refresh._present(taken)

@@ -53,11 +53,7 @@ def test_a_refresh_stands_there_whatever_came_of_it(house: House, fault: dict[st
 
 
 def test_the_probe_after_a_lost_answer_stands_there_too(house: House) -> None:
-    connection = house.connect("ada", 1)
-    house.work()
-    house.make_refresh_due(connection.id)
-    house.sweep()
-    house.make_refresh_due(connection.id)
+    connection = house.refreshable()
     house.control.inject("token", moment="after", kind="drop")
     house.flows.refresh(connection.id)
     before = len(calls(house, connection.id))

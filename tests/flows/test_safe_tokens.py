@@ -23,20 +23,9 @@ from worker.parking import ParkingUnavailable, Ticket
 SETTLE = 61
 
 
-def due(house: House) -> Connection:
-    """A connection at generation 2, with its refresh due and nothing presented."""
-    connection = house.connect("ada", 1)
-    house.work()
-    house.make_refresh_due(connection.id)
-    house.sweep()
-    house.control.reset_counters()
-    house.make_refresh_due(connection.id)
-    return house.connection(connection.id)
-
-
 def lose_an_answer(house: House) -> Connection:
-    """As `due`, but presented once: the provider rotated and its answer was lost."""
-    connection = due(house)
+    """A refreshable connection, presented once: the provider rotated and its answer was lost."""
+    connection = house.refreshable()
     house.control.inject("token", moment="after", kind="drop")
     house.flows.refresh(connection.id)
     return connection
@@ -62,7 +51,7 @@ unprepared: dict[str, tuple[Callable[[House], Any], str]] = {
 
 @pytest.mark.parametrize("case", unprepared)
 def test_a_token_that_cannot_leave_does_not_count_as_presented(house: House, case: str) -> None:
-    connection = due(house)
+    connection = house.refreshable()
     hide_secret(house)
     build, problem = unprepared[case]
     build(house)(connection.id)
@@ -84,7 +73,7 @@ def hide_secret(house: House) -> None:
 
 
 def test_a_broken_seal_is_the_operators_matter_and_revokes_nobody(house: House) -> None:
-    connection = due(house)
+    connection = house.refreshable()
     break_seal(house, connection.id)
     house.flows.refresh(connection.id)
     assert house.credential(connection.id).presentations == 0
@@ -138,7 +127,7 @@ anything: dict[str, BaseException] = {
 
 @pytest.mark.parametrize("case", anything)
 def test_whatever_goes_wrong_between_answer_and_save_the_pair_is_parked(house: House, case: str) -> None:
-    connection = due(house)
+    connection = house.refreshable()
     flow = house.flows.refresh
     taken = flow._take(connection.id)
     assert taken is not None
@@ -166,7 +155,7 @@ def test_whatever_goes_wrong_after_an_exchange_its_tokens_are_parked(house: Hous
 
 
 def park_a_pair(house: House) -> Connection:
-    connection = due(house)
+    connection = house.refreshable()
     flow = house.flows.refresh
     taken = flow._take(connection.id)
     assert taken is not None
@@ -194,7 +183,7 @@ def test_nothing_is_said_to_be_lost_while_redis_may_hold_it(house: House) -> Non
 
 
 def test_a_parked_pair_brings_a_connection_back_that_was_given_up_as_lost(house: House) -> None:
-    connection = due(house)
+    connection = house.refreshable()
     flow = house.flows.refresh
     taken = flow._take(connection.id)
     assert taken is not None
@@ -280,7 +269,7 @@ def test_one_more_presentation_waits_for_the_budget_too(house: House) -> None:
 
 
 def test_a_database_that_only_reads_is_noticed_before_a_token_is_spent(house: House) -> None:
-    connection = due(house)
+    connection = house.refreshable()
     with house.store.engine.connect() as sql:
         if sql.dialect.name == "sqlite":
             pytest.skip("SQLite has no such switch")
@@ -299,7 +288,7 @@ def test_workers_whose_clocks_differ_by_less_than_half_a_minute_present_once(
     house: House, ahead: int, reuse: str
 ) -> None:
     """The other worker looks at every second of its clock for as long as the first one may still be sending."""
-    connection = due(house)
+    connection = house.refreshable()
     client = house.flows.refresh.providers["breezedoc"]
     client.provider = replace(client.provider, refresh_reuse=reuse)  # type: ignore[arg-type]
     house.control.set(refresh_reuse=reuse)

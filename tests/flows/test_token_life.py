@@ -8,23 +8,11 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from models.connection import Connection
 from models.store.transaction import StoreUnavailable
 from tests.house import House
 from worker.exchange import Taken as TakenCode
 
 SETTLE = 61
-
-
-def ready(house: House) -> Connection:
-    """A connection whose client has learned to leave the scope out, with its refresh due."""
-    connection = house.connect("ada", 1)
-    house.work()
-    house.make_refresh_due(connection.id)
-    house.sweep()
-    house.control.reset_counters()
-    house.make_refresh_due(connection.id)
-    return house.connection(connection.id)
 
 
 def live_families(house: House) -> int:
@@ -45,7 +33,7 @@ not_proven_dead: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("fault", not_proven_dead)
 def test_trouble_before_the_grant_costs_nobody_anything(house: House, fault: str) -> None:
-    connection = ready(house)
+    connection = house.refreshable()
     house.control.inject("token", **not_proven_dead[fault])
     house.flows.refresh(connection.id)
     assert house.connection(connection.id).status == "active"
@@ -68,7 +56,7 @@ lost_pairs: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("fault", lost_pairs)
 def test_a_rotation_whose_pair_was_lost_ends_as_that_and_never_as_revoked_by_the_user(house: House, fault: str) -> None:
-    connection = ready(house)
+    connection = house.refreshable()
     house.control.inject("token", **lost_pairs[fault])
     house.flows.refresh(connection.id)
     assert house.connection(connection.id).status == "active"
@@ -84,7 +72,7 @@ def test_a_rotation_whose_pair_was_lost_ends_as_that_and_never_as_revoked_by_the
 
 
 def test_where_reuse_ends_the_family_a_spent_token_is_not_shown_again(house: House) -> None:
-    connection = ready(house)
+    connection = house.refreshable()
     reuse(house, "family_revoked")
     house.control.inject("token", moment="after", kind="drop")
     house.flows.refresh(connection.id)
@@ -95,7 +83,7 @@ def test_where_reuse_ends_the_family_a_spent_token_is_not_shown_again(house: Hou
 
 
 def test_where_reuse_ends_the_family_a_token_proven_unspent_is_shown_again(house: House) -> None:
-    connection = ready(house)
+    connection = house.refreshable()
     reuse(house, "family_revoked")
     house.control.inject("token", moment="before", kind="drop")
     house.flows.refresh(connection.id)
@@ -112,7 +100,7 @@ def reuse(house: House, mode: str) -> None:
 
 
 def test_a_probe_that_tells_nothing_is_repeated_and_decides_nothing(house: House) -> None:
-    connection = ready(house)
+    connection = house.refreshable()
     house.control.inject("token", moment="after", kind="drop")
     house.flows.refresh(connection.id)
     fault = house.control.inject("api", status=500, count=None)
@@ -143,7 +131,7 @@ def test_a_401_for_a_token_that_a_sibling_rotated_meanwhile_means_nothing(house:
 
 
 def test_an_api_that_refuses_every_token_revokes_nobody(house: House) -> None:
-    connection = ready(house)
+    connection = house.refreshable()
     house.sweep()
     house.control.inject("api", status=401, count=None)
     for _ in range(6):
@@ -174,7 +162,7 @@ def test_an_expired_pair_is_told_as_expired(house: House) -> None:
 
 
 def test_a_new_authorization_during_a_refresh_is_the_newest_truth(house: House) -> None:
-    connection = ready(house)
+    connection = house.refreshable()
     taken = house.flows.refresh._take(connection.id)
     assert taken is not None
     house.connect("ada", 1, connection_id=connection.id)
@@ -185,7 +173,7 @@ def test_a_new_authorization_during_a_refresh_is_the_newest_truth(house: House) 
 
 
 def test_a_holder_that_wakes_after_its_lease_sends_nothing(house: House) -> None:
-    connection = ready(house)
+    connection = house.refreshable()
     taken = house.flows.refresh._take(connection.id)
     assert taken is not None
     house.clock.turn(timedelta(seconds=SETTLE))
@@ -195,7 +183,7 @@ def test_a_holder_that_wakes_after_its_lease_sends_nothing(house: House) -> None
 
 
 def test_a_late_refusal_never_overwrites_a_success(house: House) -> None:
-    connection = ready(house)
+    connection = house.refreshable()
     slow = house.flows.refresh._take(connection.id)
     assert slow is not None
     house.turn(seconds=SETTLE)
@@ -207,7 +195,7 @@ def test_a_late_refusal_never_overwrites_a_success(house: House) -> None:
 
 
 def test_a_pair_that_arrives_after_the_connection_was_given_up_brings_it_back(house: House) -> None:
-    connection = ready(house)
+    connection = house.refreshable()
     taken = house.flows.refresh._take(connection.id)
     assert taken is not None
     late_pair = house.flows.refresh._present(taken)
@@ -221,7 +209,7 @@ def test_a_pair_that_arrives_after_the_connection_was_given_up_brings_it_back(ho
 
 
 def test_a_disconnect_during_a_refresh_stands(house: House) -> None:
-    connection = ready(house)
+    connection = house.refreshable()
     taken = house.flows.refresh._take(connection.id)
     assert taken is not None
     house.flows.disconnect(connection.id)
@@ -301,7 +289,7 @@ class Away:
 
 @pytest.mark.parametrize("lives", ["both", "redis", "spool"])
 def test_a_new_pair_waits_wherever_there_is_room_while_the_database_is_away(house: House, lives: str) -> None:
-    connection = ready(house)
+    connection = house.refreshable()
     flow = house.flows.refresh
     taken = flow._take(connection.id)
     assert taken is not None
@@ -330,7 +318,7 @@ def test_a_new_pair_waits_wherever_there_is_room_while_the_database_is_away(hous
 
 
 def test_a_store_that_cannot_be_written_is_noticed_before_the_token_is_spent(house: House) -> None:
-    connection = ready(house)
+    connection = house.refreshable()
     away = Away(house.store)
     away.away = True
     with pytest.raises(StoreUnavailable):
