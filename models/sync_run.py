@@ -10,7 +10,8 @@ from models.provider import Provider, Resource
 most_failures = 5
 most_failures_after_one = 2
 slice_length = timedelta(seconds=4)
-run_lease = timedelta(seconds=90)
+run_lease = timedelta(seconds=45)
+"""One page takes 30 seconds at most, and each of them renews it."""
 on_its_way = timedelta(seconds=10)
 """How long the sweep leaves a due sync to the message that was sent for it; one that was lost comes back then."""
 

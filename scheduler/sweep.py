@@ -6,11 +6,12 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from models import messages
+from models.errors import Transient
 from models.pace import count_free
 from models.store import Store, Transaction
 from models.store.due import disconnects, exchanges, refreshes, revocations, syncs
 
-claim_length = timedelta(seconds=120)
+claim_length = timedelta(seconds=60)
 most_waiting = 1000
 """A queue that holds so many messages gets no more. What is due stays a row: sent again and again while it waits its
 turn, it would make the queue longer, and the longer queue it be sent again."""
@@ -32,7 +33,8 @@ class Queue(Protocol):
 class Sweep:
     """One pass. A claim is only a courtesy among sweeps: sending twice is harmless, never sending is not.
 
-    A claim that ran out while its queue is short says that the message was lost: it is sent again.
+    A claim that ran out while its queue is short says that the message was lost: it is sent again. Messages leave after
+    the claims are committed: a token that is to be saved waits for no lock that is held while Redis is slow.
     """
 
     store: Store
@@ -44,26 +46,36 @@ class Sweep:
 
     def __call__(self) -> int:
         """Sends what is due and returns how much it was. Raises where database or queue are away: the next pass
-        finds the claims given back, or run out."""
+        finds the claims given back or, where even that was not possible, run out."""
         now = self.now()
         if self.queue.was_emptied():
             with self.store.writing() as tx:
                 tx.due.void_claims()
         room = {queue: self.most_waiting - self.queue.count_waiting(queue) for queue in set(messages.QUEUES.values())}
         with self.store.writing() as tx:
-            tx.due.expire_authorizations(now, most_expired)
-            until = now + self.claim_length
-            due: list[messages.Message] = []
-            for kind in (disconnects, revocations, exchanges):
-                due += tx.due.claim(kind, now, until, room[kind.queue])
-            for provider in self.token_requests_per_minute:
-                free = self._count_free(tx, provider, now, room[refreshes.queue])
-                due += tx.due.claim_refreshes(provider, now, until, free)
-            due += tx.due.claim(syncs, now, until, room[syncs.queue])
-            if room[messages.publish_events().queue] > 0 and tx.outbox.is_waiting():
-                due.append(messages.publish_events())
+            due = self._claim(tx, now, room)
+        try:
             self.queue.send_all(due)
+        except Transient:
+            with self.store.writing() as tx:
+                tx.due.give_back(due)
+            raise
         return len(due)
+
+    def _claim(self, tx: Transaction, now: datetime, room: Mapping[str, int]) -> Sequence[messages.Message]:
+        """What is due, in the order of who waits for it, and of each queue no more than it has room for."""
+        tx.due.expire_authorizations(now, most_expired)
+        until = now + self.claim_length
+        due: list[messages.Message] = []
+        for kind in (disconnects, revocations, exchanges):
+            due += tx.due.claim(kind, now, until, room[kind.queue])
+        for provider in self.token_requests_per_minute:
+            free = self._count_free(tx, provider, now, room[refreshes.queue])
+            due += tx.due.claim_refreshes(provider, now, until, free)
+        due += tx.due.claim(syncs, now, until, room[syncs.queue])
+        if room[messages.publish_events().queue] > 0 and tx.outbox.is_waiting():
+            due.append(messages.publish_events())
+        return due
 
     def _count_free(self, tx: Transaction, provider: str, now: datetime, room: int) -> int:
         """As many refreshes as the token endpoint's budget, and the queue, have room for now: the rest stays in line,

@@ -106,6 +106,14 @@ class Due:
             freed += self.sql.execute(statement.values({kind.claimed_until: None})).rowcount
         return freed
 
+    def give_back(self, unsent: Sequence[messages.Message]) -> None:
+        """Takes back the claims of messages that did not leave: they are due as they were."""
+        for kind in kinds:
+            actor = kind.message("").actor
+            ids = [id_ for message in unsent if message.actor == actor for id_ in message.kwargs.values()]
+            if ids:
+                self.sql.execute(update(kind.table).where(kind.table.c.id.in_(ids)).values({kind.claimed_until: None}))
+
     def expire_authorizations(self, now: datetime, limit: int) -> Sequence[str]:
         """Makes authorizations whose time ran out at the provider due, so that an actor ends them as expired."""
         late = (

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from config.wiring import QueueUnavailable
 from models import messages
 from models.connection import Connection, Status
 from scheduler.sweep import Sweep, claim_length
-from tests.house import House
+from tests.house import House, ListQueue
 
 
 def code_requests(house: House) -> int:
@@ -95,6 +96,44 @@ def test_what_is_due_is_sent_again_where_the_queue_lost_it(house: House) -> None
     assert sweep(house) == []
     house.turn(seconds=claim_length.total_seconds() + 1)
     assert sweep(house) == ["c0", "c1", "c2"]
+
+
+class Leaky(ListQueue):
+    """A queue that goes away after so many messages, and is back afterwards."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most = most
+
+    def send_all(self, batch: Any) -> None:
+        for number, message in enumerate(batch):
+            if self.most == number:
+                self.most = -1
+                raise QueueUnavailable("Redis went away")
+            self.held.append(message)
+
+
+def test_what_a_queue_did_not_take_is_sent_by_the_next_sweep(house: House) -> None:
+    seed(house, 3)
+    house.queue = Leaky(most=1)
+    with pytest.raises(QueueUnavailable):
+        sweep(house)
+    assert sweep(house) == ["c0", "c1", "c2"]
+
+
+def test_nobody_waits_for_a_lock_while_messages_leave(house: House) -> None:
+    seed(house, 3)
+    touched: list[str] = []
+
+    class Slow(ListQueue):
+        def send_all(self, batch: Any) -> None:
+            with house.store.writing() as tx:
+                touched.extend(id_ for message in batch for id_ in message.kwargs.values() if tx.connections.lock(id_))
+            super().send_all(batch)
+
+    house.queue = Slow()
+    sweep(house)
+    assert touched == ["c0", "c1", "c2"]
 
 
 def test_one_queue_in_a_jam_keeps_no_other_waiting(house: House) -> None:
