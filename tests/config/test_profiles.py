@@ -33,7 +33,7 @@ def test_breezedoc_speaks_its_dialect():
     assert (provider.revoke_url, provider.issuer) == ("", "")
     assert (provider.scope, provider.refresh_scope) == ("*", "*")
     assert (provider.token_body, provider.client_auth, provider.pkce) == ("json", "body", True)
-    assert (provider.refresh_reuse, provider.grace_seconds) == ("harmless", 0)
+    assert (provider.refresh_reuse, provider.grace_seconds) == ("harmless", 30)
     assert (provider.token_requests_per_minute, provider.api_requests_per_minute) == (60, 60)
     assert (provider.account_path, provider.account_id, provider.account_email) == ("/me", "id", "email")
 
@@ -122,7 +122,7 @@ def test_a_page_may_be_nothing_but_its_url():
         ("BREEZEDOC_CLIENT_AUTH", "basic", "client_auth", None),
         ("BREEZEDOC_PKCE", "false", "pkce", False),
         ("BREEZEDOC_REFRESH_REUSE", "family_revoked", "refresh_reuse", None),
-        ("BREEZEDOC_GRACE_SECONDS", "30", "grace_seconds", 30),
+        ("BREEZEDOC_GRACE_SECONDS", "10", "grace_seconds", 10),
         ("BREEZEDOC_TOKEN_REQUESTS_PER_MINUTE", "600", "token_requests_per_minute", 600),
         ("BREEZEDOC_API_REQUESTS_PER_MINUTE", "120", "api_requests_per_minute", 120),
         ("BREEZEDOC_ACCOUNT_PATH", "/users/me", "account_path", None),
