@@ -1,5 +1,6 @@
 """Builds the worker and the web application from the settings."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -19,6 +20,7 @@ from worker.actors import Flows, declare_actors
 from worker.budget import Budgets
 from worker.callback import Callback
 from worker.client_book import ClientBook
+from worker.commands.queues import Queues
 from worker.disconnect import Disconnect
 from worker.exchange import Exchange
 from worker.gauges import build_registry
@@ -105,7 +107,8 @@ def web() -> Starlette:
     configure_logging()
     settings = read_or_exit("keys", "clients", "links")
     store, client = open_store(settings), open_redis(settings.redis_url)
-    queue = MessageQueue(build_broker(settings), client)
+    broker = build_broker(settings)
+    queue = MessageQueue(broker, client)
     callback = Callback(
         store=store,
         vault=Vault(settings.encryption_keys),
@@ -121,6 +124,5 @@ def web() -> Starlette:
         with store.reading() as tx:
             tx.overview.time()
 
-    return build_app(
-        callback, {"database": check_database, "schema": store.check, "redis": client.ping}, build_registry(store, now)
-    )
+    parts: dict[str, Callable[[], object]] = {"database": check_database, "schema": store.check, "redis": client.ping}
+    return build_app(callback, parts, build_registry(store, now, Queues(broker, client).depths))

@@ -1,10 +1,13 @@
 """What `/metrics` says of events that wait."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from prometheus_client import generate_latest
+from redis.exceptions import RedisError
 
+from models.connection import Connection, Status
 from models.events import About, ConnectionRefreshed
 from models.migrations import migrate
 from models.secrets import Secret
@@ -26,6 +29,44 @@ def test_the_lag_is_the_age_of_the_event_that_waits_longest(tmp_path: Path) -> N
     assert "breezesync_event_lag_seconds 90.0" in told
     assert "breezesync_events_unpublished 2.0" in told
     store.close()
+
+
+class Told:
+    waiting, under_way, dead = 7, 2, 1
+
+
+def redis_is_away() -> dict[str, Told]:
+    raise RedisError
+
+
+def test_what_stands_what_is_due_and_what_waits_is_told(tmp_path: Path) -> None:
+    store = Store(open_engine(Secret(f"sqlite:///{tmp_path}/b.db")))
+    migrate(store.engine, [])
+    with store.writing() as tx:
+        for number, status in enumerate((Status.active, Status.active, Status.revoked)):
+            made = Connection(f"c{number}", "ada", "p", "client", str(number), status, noon)
+            tx.connections.add(replace(made, sync_due_at=noon - timedelta(minutes=number)))
+    told = generate_latest(build_registry(store, lambda: noon, lambda: {"sync": Told()})).decode().splitlines()
+    store.close()
+    expected = [
+        'breezesync_connections{status="active"} 2.0',
+        'breezesync_connections{status="revoked"} 1.0',
+        'breezesync_connections{status="disconnected"} 0.0',
+        'breezesync_due{kind="syncs"} 3.0',
+        "breezesync_oldest_due_age_seconds 120.0",
+        'breezesync_queue_messages{queue="sync",state="waiting"} 7.0',
+        'breezesync_queue_messages{queue="sync",state="under_way"} 2.0',
+        'breezesync_queue_messages{queue="sync",state="dead"} 1.0',
+    ]
+    assert [line for line in expected if line not in told] == []
+
+
+def test_without_redis_the_database_s_figures_are_told_all_the_same(tmp_path: Path) -> None:
+    store = Store(open_engine(Secret(f"sqlite:///{tmp_path}/b.db")))
+    migrate(store.engine, [])
+    told = generate_latest(build_registry(store, lambda: noon, redis_is_away)).decode()
+    store.close()
+    assert ("breezesync_connections" in told, "breezesync_queue_messages" in told) == (True, False)
 
 
 def test_without_a_database_nothing_is_said(tmp_path: Path) -> None:
