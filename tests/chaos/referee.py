@@ -88,9 +88,13 @@ class Evidence:
 
 @dataclass
 class Verdict:
-    """What came out: harm by column, each with what it was seen by; and what is told without being harm."""
+    """What came out: harm by column, each with what it was seen by; and what is told without being harm.
+
+    `runs` are jobs that came by a named point at all: one that found nothing to do comes by its end.
+    """
 
     harm: dict[str, list[str]]
+    runs: dict[str, int] = field(default_factory=dict)
     presentations: dict[str, int] = field(default_factory=dict)
     told: dict[str, int] = field(default_factory=dict)
 
@@ -114,6 +118,9 @@ columns = (
 
 def judge(evidence: Evidence) -> Verdict:
     verdict = Verdict({column: [] for column in columns})
+    calls = list(read_calls(evidence.traces))
+    verdict.runs = {f"{flow} jobs": n for flow, n in sorted(Counter(call.flow for call in calls).items())}
+    verdict.runs["of them about to send a code or token"] = sum(call.sent for call in calls)
     _judge_presentations(evidence, verdict)
     _judge_pairs(evidence, verdict)
     _judge_reasons(evidence, verdict)
@@ -168,6 +175,7 @@ class Call:
     pid: int
     flow: str
     subject: str
+    sent: bool = False
     granted: bool = False
     committed: bool = False
     parked: str = ""
@@ -179,6 +187,8 @@ def read_calls(traces: Sequence[Mapping[str, Any]]) -> Iterator[Call]:
         flow, *rest = line["point"].split(".")
         call = calls.setdefault(line["call"], Call(line["pid"], flow, line["subject"]))
         match rest:
+            case ["request"]:
+                call.sent = True
             case [("save" | "keep"), "answered"]:
                 call.granted = line["outcome"] == "TokensGranted"
             case [("save" | "keep"), "committed"]:
@@ -332,6 +342,8 @@ def draw(verdict: Verdict, faults: Mapping[str, int], title: str) -> str:
     """The table that a run prints."""
     lines = [title, "", f"{'faults injected':<58}{sum(faults.values()):>8}"]
     lines += [f"  {name:<56}{count:>8}" for name, count in sorted(faults.items())]
+    lines += ["", "runs"]
+    lines += [f"  {name:<56}{count:>8}" for name, count in verdict.runs.items()]
     lines += ["", "presentations of refresh tokens"]
     lines += [f"  {name:<56}{count:>8}" for name, count in verdict.presentations.items()]
     lines += ["", "what came of it"]

@@ -49,6 +49,12 @@ def end(evidence: Evidence, reason: str, *outcomes: str, revoked: bool = False) 
     )
 
 
+def test_runs_are_counted_by_flow() -> None:
+    other = [line("exchange.request", call="k2"), line("exchange.returned", call="k3")]
+    runs = judge(replace(clean, traces=[*clean.traces, *other])).runs
+    assert runs == {"exchange jobs": 2, "refresh jobs": 1, "of them about to send a code or token": 1}
+
+
 def test_a_run_without_harm_is_clean() -> None:
     assert judge(clean).harm == {column: [] for column in columns}
 
