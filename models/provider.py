@@ -64,7 +64,8 @@ class Provider:
 
     `title` is what people call it. `api_url` has no trailing slash. An empty `revoke_url` or `issuer` means that there
     is none, an empty `refresh_scope` that none is sent. `refresh_reuse` says what a refresh token presented again does:
-    nothing, the end of its family, or nothing within `grace_seconds` and the end of its family after.
+    nothing, the end of its family, or nothing within `grace_seconds` and the end of its family after. Where
+    `rotation_ends_access` is false an access token outlives the rotation of its pair, and says nothing of it.
     `api_url_alternatives` are other places where the same API is said to be: they are asked only on an operator's word.
     `account_path`, `account_id` and `account_email` say which answer, and which of its fields, name the account.
 
@@ -89,6 +90,7 @@ class Provider:
     pkce: bool = True
     refresh_reuse: RefreshReuse = "family_revoked"
     grace_seconds: int = 30
+    rotation_ends_access: bool = True
     token_requests_per_minute: int = 60
     api_requests_per_minute: int = 60
     account_path: str = "/me"

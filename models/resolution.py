@@ -37,7 +37,8 @@ Verdict = Unspent | PresentAgain | Lost | Wait
 
 
 def resolve(provider: Provider, credential: Credential, probe: ApiOutcome | None, now: datetime) -> Verdict:
-    """Decides by the probe with the old access token (None: it had expired), then by the profile's `refresh_reuse`.
+    """Decides by the probe with the old access token (None: there was nothing to ask with), then by the profile's
+    `refresh_reuse`.
 
     A rotation revokes the old access token at once, so a probe that is let in (403 is: the plan, not the token)
     proves that none happened; 401 proves that one at least began.

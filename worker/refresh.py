@@ -131,14 +131,18 @@ class Refresh:
         return None
 
     def _probe(self, connection: Connection, credential: Credential) -> Called[ApiOutcome] | None:
-        """What the account resource says to the old access token; None where it has expired, or does not open."""
+        """What the account resource says to the old access token; None where that tells nothing of the rotation, or
+        where the token has expired or does not open."""
+        provider = self.providers[connection.provider]
+        if not provider.provider.rotation_ends_access:
+            return None
         if credential.access_token is None or (credential.expires_at or self.now()) < self.now():
             return None
         try:
             token = self.vault.open(credential.access_token, Place("credential", connection.id, "access_token"))
         except VaultError:
             return None
-        return self.providers[connection.provider].read_account(token, connection.account_id)
+        return provider.read_account(token, connection.account_id)
 
     def _present(self, taken: Taken) -> Called[TokenOutcome]:
         provider = self.providers[taken.connection.provider]

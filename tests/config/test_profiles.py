@@ -123,6 +123,7 @@ def test_a_page_may_be_nothing_but_its_url():
         ("BREEZEDOC_PKCE", "false", "pkce", False),
         ("BREEZEDOC_REFRESH_REUSE", "family_revoked", "refresh_reuse", None),
         ("BREEZEDOC_GRACE_SECONDS", "10", "grace_seconds", 10),
+        ("BREEZEDOC_ROTATION_ENDS_ACCESS", "false", "rotation_ends_access", False),
         ("BREEZEDOC_TOKEN_REQUESTS_PER_MINUTE", "600", "token_requests_per_minute", 600),
         ("BREEZEDOC_API_REQUESTS_PER_MINUTE", "120", "api_requests_per_minute", 120),
         ("BREEZEDOC_ACCOUNT_PATH", "/users/me", "account_path", None),

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from models.connection import Connection
+from models.page import Page
 from tests.house import House
 
 settle = 61
@@ -70,6 +71,31 @@ def test_a_worker_that_sleeps_past_the_grace_sends_nothing_more(house: House) ->
     assert house.presentations() == 1, "the family stays alive"
     assert house.connection(connection.id).revoked_reason == "rotation_lost"
     assert house.control.counters()["live"]["1"]["families"] == 1
+
+
+def test_an_access_token_that_outlives_the_rotation_proves_nothing(house: House) -> None:
+    connection = with_a_lost_answer(house, "family_revoked")
+    client = house.flows.refresh.providers["breezedoc"]
+    client.provider = replace(client.provider, rotation_ends_access=False)
+    still_works: Any = Answering(client, Page(({"id": 1},), 1, 1, 1))
+    house.turn(seconds=settle)
+    replace(house.flows.refresh, providers={"breezedoc": still_works})(connection.id)
+    assert house.connection(connection.id).revoked_reason == "rotation_lost"
+    assert house.control.counters()["live"]["1"]["families"] == 1
+
+
+class Answering:
+    """A provider's client that hears this of every account that it asks for."""
+
+    def __init__(self, client: Any, outcome: Page) -> None:
+        self.client = client
+        self.outcome = outcome
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.client, name)
+
+    def read_account(self, *asked: Any) -> Any:
+        return self.client.read_account(*asked).read_as(self.outcome)
 
 
 class Meanwhile:
