@@ -10,7 +10,7 @@ import dramatiq
 from dramatiq import Consumer, MessageProxy, Worker
 from dramatiq.middleware import Middleware
 
-from worker.screening import ScreenedBroker
+from worker.reclaiming import ReclaimingBroker
 
 beat_seconds = 5.0
 silent_seconds = 45.0
@@ -104,11 +104,11 @@ class WatchedConsumer(Consumer):
         self.consumer.close()
 
 
-class WatchedBroker(ScreenedBroker):
-    """A screened broker whose consumers are watched; `came_round` hears the name of the queue."""
+class WatchedBroker(ReclaimingBroker):
+    """A reclaiming broker whose consumers are watched; `came_round` hears the name of the queue."""
 
     def __init__(self, came_round: Callable[[str], None], **parameters: Any) -> None:
-        super().__init__(**parameters)  # type: ignore[no-untyped-call]
+        super().__init__(**parameters)
         self.came_round = came_round
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> Consumer:

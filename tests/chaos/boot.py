@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -19,6 +19,7 @@ from config.wiring import build_broker
 from tests.chaos.points import Points
 from worker.actors import declare_actors
 from worker.main import BindIds, build_flows
+from worker.reclaiming import ReclaimingBroker
 from worker.take_in import TakesIn
 
 token_deadline = timedelta(seconds=1)
@@ -26,6 +27,7 @@ lease = timedelta(seconds=2)
 settle = timedelta(seconds=4)
 take_in_interval = timedelta(milliseconds=500)
 heartbeat_ms = 2_500
+reclaim_seconds = 1.0
 
 
 class Watch:
@@ -135,7 +137,7 @@ def watch_flow(flow: Any, name: str, points: Points, **changes: object) -> Calla
 def boot() -> None:
     configure_logging()
     settings = read_settings()
-    broker = build_broker(settings, [BindIds()])
+    broker = build_broker(settings, [BindIds()], partial(ReclaimingBroker, every=reclaim_seconds))
     broker.heartbeat_timeout = heartbeat_ms
     dramatiq.set_broker(broker)
     flows = build_flows(settings, broker)
