@@ -22,8 +22,10 @@ from tests.chaos.referee import Verdict, draw, judge
 from tests.chaos.stage import Born, Database, Stage, set_stage, write_lock
 from tests.servers import children_of
 
-patience = 30.0
+patience = 90.0
 """How many seconds a user looks at the page that says "connecting" before starting again."""
+most_armed = 6
+"""More points at once, and workers would die faster than they can be born: nothing would be seen but a jam."""
 longest_latency_ms = 2_500
 """The provider may work on after we hung up, but not beyond the time that a probe waits for."""
 
@@ -114,7 +116,7 @@ class Run:
                 for subject in self.subjects:
                     self.drive(subject, rows.get(subject.user))
             if not self.outage and time.monotonic() > self.next_global:
-                self.next_global = time.monotonic() + self.dice.uniform(0.8, 2.4)
+                self.next_global = time.monotonic() + self.dice.uniform(1.2, 3.6)
                 self.break_something()
             time.sleep(0.1)
 
@@ -268,7 +270,7 @@ class Run:
                 del self.armed_at[name]
             elif now - at > 6:
                 (self.stage.armoury.directory / "armed" / name).unlink(missing_ok=True)
-        while len(self.armed_at) < 8:
+        while len(self.armed_at) < most_armed:
             match self.dice.choices(("kill", "stop", "raise"), (3, 3, 2))[0]:
                 case "kill":
                     name = self.stage.armoury.arm(self.dice.choice(kill_points), do="kill")
