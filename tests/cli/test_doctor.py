@@ -55,7 +55,8 @@ def test_the_call_made_with_a_users_token_stands_in_the_request_log(desk: Desk) 
     connection = desk.house.connect("ada", 1)
     desk.read("doctor")
     with desk.house.store.reading() as tx:
-        assert [(call.path, call.status) for call in tx.journal.calls_of(connection.id)] == [("/me", 200), ("/me", 200)]
+        calls = [(call.path, call.status) for call in tx.journal.calls_of(connection.id)]
+    assert calls == [("/oauth/token", 200), ("/me", 200), ("/me", 200)]
 
 
 def test_no_token_is_ever_printed(desk: Desk) -> None:
