@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 from uuid import uuid4
@@ -91,6 +90,7 @@ class House:
     queue: ListQueue
     clock: Clock
     vault: Vault
+    spool: Path
     keys: tuple[Key, ...] = ()
 
     @property
@@ -211,7 +211,7 @@ class House:
 
 
 def build_house(
-    database_url: str, provider: sandbox.Running, publish: PublishEvents | None = None, **overrides: str
+    database_url: str, provider: sandbox.Running, spool: Path, publish: PublishEvents | None = None, **overrides: str
 ) -> House:
     """A house on an empty database; `overrides` are profile fields as the environment would name them."""
     profile = read_profile(
@@ -227,7 +227,7 @@ def build_house(
     engine = open_engine(Secret(database_url))
     migrate(engine, [profile])
     keys = (new_key("k1"),)
-    house = join_house(Store(engine), provider, profile, Vault(keys), Clock(), publish)
+    house = join_house(Store(engine), provider, profile, Vault(keys), Clock(), spool, publish)
     house.keys = keys
     return house
 
@@ -238,10 +238,10 @@ def join_house(
     profile: Provider,
     vault: Vault,
     clock: Clock,
+    spool: Path,
     publish: PublishEvents | None = None,
     configured: tuple[OAuthClient, ...] | None = None,
     redis: Redis | None = None,
-    spool: Path | None = None,
 ) -> House:
     """One more process's worth of flows on a store that others use too."""
     client = OAuthClient(
@@ -256,7 +256,7 @@ def join_house(
     redis = redis or fakeredis.FakeRedis(server=fakeredis.FakeServer())
     budgets = Budgets(redis, lambda: clock().timestamp())
     providers = {profile.name: ProviderClient(profile, clock, budgets)}
-    parking = Parking(vault, redis, spool or Path(mkdtemp()))
+    parking = Parking(vault, redis, spool)
     flows = Flows(
         exchange=Exchange(store, vault, clients, providers, parking, queue.send, clock),
         refresh=Refresh(store, vault, clients, providers, parking, queue.send, clock),
@@ -277,4 +277,4 @@ def join_house(
         send=queue.send,
         now=clock,
     )
-    return House(store, provider, profile, flows, callback, queue, clock, vault)
+    return House(store, provider, profile, flows, callback, queue, clock, vault, spool)

@@ -34,13 +34,13 @@ def everything_is_told(house: House) -> Iterator[None]:
 @pytest.fixture(params=["sqlite", "postgresql"])
 def house(request: pytest.FixtureRequest, provider: sandbox.Running, tmp_path: Path) -> Iterator[House]:
     if request.param == "sqlite":
-        built = build_house(f"sqlite:///{tmp_path}/breezesync.db", provider)
+        built = build_house(f"sqlite:///{tmp_path}/breezesync.db", provider, tmp_path / "spool")
         yield built
         built.close()
         return
     postgres: Postgres = request.getfixturevalue("postgres")
     url = postgres.create_database()
-    built = build_house(url, provider)
+    built = build_house(url, provider, tmp_path / "spool")
     yield built
     built.close()
     postgres.drop_database(url)

@@ -76,7 +76,9 @@ def rotated(house: House) -> Iterator[MakeHouse]:
             )
             for each in client_ids
         )
-        other = join_house(house.store, house.provider, house.profile, house.vault, house.clock, configured=configured)
+        other = join_house(
+            house.store, house.provider, house.profile, house.vault, house.clock, house.spool, configured=configured
+        )
         made.append(other)
         return other
 

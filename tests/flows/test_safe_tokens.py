@@ -292,7 +292,8 @@ def test_workers_whose_clocks_differ_by_less_than_half_a_minute_present_once(
     client = house.flows.refresh.providers["breezedoc"]
     client.provider = replace(client.provider, refresh_reuse=reuse)  # type: ignore[arg-type]
     house.control.set(refresh_reuse=reuse)
-    other = join_house(house.store, house.provider, client.provider, house.vault, Skewed(house, ahead))  # type: ignore[arg-type]
+    clock: Any = Skewed(house, ahead)
+    other = join_house(house.store, house.provider, client.provider, house.vault, clock, house.spool)
     taken = house.flows.refresh._take(connection.id)
     assert taken is not None
     sending, answering = 9, 20

@@ -118,9 +118,8 @@ def test_workers_whose_clocks_differ_by_a_second_keep_the_limit_together(house: 
     limit(house, 12)
     workers = [house]
     for by in (-0.5, 0.5):
-        other = join_house(
-            house.store, house.provider, house.profile, house.vault, SkewedClock(house.clock, timedelta(seconds=by))
-        )
+        clock = SkewedClock(house.clock, timedelta(seconds=by))
+        other = join_house(house.store, house.provider, house.profile, house.vault, clock, house.spool)
         workers.append(other)
     turn = 0
     while len(house.told("connection.refreshed")) < 60:

@@ -136,7 +136,7 @@ def build(directory: str, toolkit: Toolkit, profile: Provider) -> House:
     engine = open_engine(Secret(f"sqlite:///{directory}/breezesync.db"))
     migrate(engine, [profile])
     server: Any = toolkit
-    return join_house(Store(engine), server, profile, Vault((new_key("k1"),)), Clock())
+    return join_house(Store(engine), server, profile, Vault((new_key("k1"),)), Clock(), Path(directory) / "spool")
 
 
 @pytest.mark.timeout(3600)
