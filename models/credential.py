@@ -1,14 +1,11 @@
 """A connection's pair of tokens, sealed, with the lease and the intent that keep one from being spent twice."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from models.connection import Connection, Status
 from models.secrets import Sealed
 
-token_deadline = timedelta(seconds=20)
-lease_length = timedelta(seconds=30)
-settle_time = timedelta(seconds=60)
 pause_between_forced = timedelta(minutes=2)
 
 
@@ -17,7 +14,8 @@ class Credential:
     """The tokens of one generation and what is known about their use.
 
     `presented_at` is the intent: committed before the refresh token of `presented_generation` leaves, cleared when the
-    answer proves that it was not spent. `refused_generation` is the last one whose access token the API refused, so
+    answer proves that it was not spent; `answered_at` is when the endpoint said to it that it could not (503), which
+    is likely and no proof. `refused_generation` is the last one whose access token the API refused, so
     that a refresh was forced at `refused_at`.
     """
 
@@ -31,6 +29,7 @@ class Credential:
     presented_at: datetime | None = None
     presented_generation: int | None = None
     presentations: int = 0
+    answered_at: datetime | None = None
     refused_generation: int | None = None
     refused_at: datetime | None = None
     failures: int = 0
@@ -43,7 +42,7 @@ class Present:
 
 @dataclass(frozen=True, slots=True)
 class Resolve:
-    """It was presented before and no answer was kept: find out first. Not before `at`, the server may still work."""
+    """It was presented before and no pair came of it: find out first. Not before `at`, the server may still work."""
 
     at: datetime
 
@@ -62,7 +61,7 @@ RefreshPlan = Present | Resolve | Leave
 def plan_refresh(
     connection: Connection, credential: Credential | None, now: datetime, settle: timedelta
 ) -> RefreshPlan:
-    """What a refresh job may do with this credential now; `settle` is how long a server works on after we gave up."""
+    """What a refresh job may do with this credential now; `settle` after it was sent a request is over everywhere."""
     if connection.status is not Status.active:
         return Leave(f"connection is {connection.status}")
     if credential is None or credential.refresh_token is None:
@@ -72,8 +71,18 @@ def plan_refresh(
     if connection.refresh_due_at is None or connection.refresh_due_at > now:
         return Leave("not due", connection.refresh_due_at)
     if credential.presented_at is not None and credential.presented_generation == connection.generation:
-        return Resolve(credential.presented_at + settle)
+        return Resolve(credential.answered_at or credential.presented_at + settle)
     return Present()
+
+
+def forget_presentation(credential: Credential) -> Credential:
+    """The refresh token was not spent: it is as good as new."""
+    return replace(credential, presented_at=None, presented_generation=None, presentations=0, answered_at=None)
+
+
+def answer(credential: Credential, now: datetime) -> Credential:
+    """The endpoint could not (503): nobody works on the request any more, and its intent stays until that is sure."""
+    return replace(credential, lease_owner=None, lease_until=None, answered_at=now)
 
 
 def asks_for_refresh(connection: Connection, credential: Credential, refused_generation: int, now: datetime) -> bool:

@@ -11,6 +11,7 @@ longest_lead = timedelta(days=28)
 share_of_life = 0.2
 spread_of_lead = 0.5
 client_pauses = tuple(timedelta(seconds=s) for s in (30, 60, 300, 900))
+throttled_pause = timedelta(minutes=1)
 retry_delays = tuple(timedelta(seconds=s) for s in (5, 30, 120, 600, 1800, 3600))
 
 
@@ -37,6 +38,12 @@ def retry_at(now: datetime, failures: int, expires_at: datetime | None) -> datet
     if expires_at is not None and expires_at > now:
         delay = min(delay, max((expires_at - now) / 4, retry_delays[0]))
     return now + delay
+
+
+def asked_for(retry_after: timedelta | None) -> timedelta | None:
+    """How long the provider wants to be left alone, None where it does not say: no time at all is no answer, and
+    neither is a moment that is past."""
+    return max(retry_after, retry_delays[0]) if retry_after else None
 
 
 def client_pause(probes: int) -> timedelta:

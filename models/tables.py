@@ -195,6 +195,7 @@ class CredentialRow(Stored, table=True):
     presented_at: datetime | None = _time()
     presented_generation: int | None = None
     presentations: int = 0
+    answered_at: datetime | None = _time()
     refused_generation: int | None = None
     refused_at: datetime | None = _time()
     failures: int = 0

@@ -89,11 +89,15 @@ class RequestRefused:
 
 @dataclass(frozen=True, slots=True)
 class NotNow:
-    """The grant surely did not run: throttled, in maintenance, or never reached. Nothing was spent."""
+    """The grant did not run: throttled, in maintenance, or never reached. Nothing was spent.
+
+    Not so sure with a 503: a server on the way may say that for one behind it that could.
+    """
 
     evidence: Evidence
     retry_after: timedelta | None
     throttled: bool
+    sure: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +126,7 @@ def read_token_answer(grant: GrantType, answer: HttpAnswer | NoAnswer, now: date
         case 429, _:
             return NotNow(evidence, retry_after, throttled=True)
         case 503, _:
-            return NotNow(evidence, retry_after, throttled=False)
+            return NotNow(evidence, retry_after, throttled=False, sure=False)
         case ((404 | 405), _):
             return ClientRefused(evidence)
         case ((400 | 401 | 403), error) if error in client_errors:

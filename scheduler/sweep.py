@@ -71,7 +71,7 @@ class Sweep:
             due += tx.due.claim(kind, now, until, room[kind.queue])
         for provider in self.token_requests_per_minute:
             free = self._count_free(tx, provider, now, room[refreshes.queue])
-            due += tx.due.claim_refreshes(provider, now, until, free)
+            due += tx.due.claim_refreshes(provider, now, until, free, room[refreshes.queue])
         due += tx.due.claim(syncs, now, until, room[syncs.queue])
         if room[messages.publish_events().queue] > 0 and tx.outbox.is_waiting():
             due.append(messages.publish_events())

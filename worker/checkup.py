@@ -23,6 +23,7 @@ from models.connection import Status
 from models.errors import SyncError
 from models.migrations import newest_revision
 from models.page import ApiOutcome, Forbidden, Page, Unauthorized
+from models.patience import Patience
 from models.provider import OAuthClient, Provider
 from models.secrets import Secret
 from models.store import Store
@@ -137,9 +138,9 @@ class Checkup:
                 yield Finding("token endpoint", "warn", "the fleet may not ask just now", remedy)
                 return
         before = self.now()
-        answer = ProviderClient(profile, self.now, Budgets(self.client), token_deadline=patience).ask_for_nothing(
-            client
-        )
+        answer = ProviderClient(
+            profile, self.now, Budgets(self.client), usual_patience=Patience(deadline=patience)
+        ).ask_for_nothing(client)
         after = self.now()
         yield judge_token_endpoint(client, profile.token_url, answer, after)
         theirs = read_date(answer)

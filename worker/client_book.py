@@ -26,7 +26,7 @@ class ClientBook:
     configured: tuple[OAuthClient, ...]
 
     def find(self, provider: str, client_id: str) -> OAuthClient:
-        """The client by its id. Raises `ClientUnknown`, or `VaultError` where its secret does not open."""
+        """The client by its id. Raises `ClientUnknown`, also where its kept secret does not open."""
         with self.store.reading() as tx:
             return self.find_in(tx, provider, client_id)
 
@@ -41,7 +41,12 @@ class ClientBook:
             raise ClientUnknown(
                 f"no secret is known for client {client_id} of {provider}: put it back into the settings"
             )
-        secret = self.vault.open(stored.secret, place_of_secret(provider, client_id))
+        try:
+            secret = self.vault.open(stored.secret, place_of_secret(provider, client_id))
+        except VaultError as error:
+            raise ClientUnknown(
+                f"the kept secret of client {client_id} of {provider} can't be opened: {error}"
+            ) from error
         return replace(newest, client_id=client_id, client_secret=secret)
 
     def keep_secrets(self) -> None:

@@ -17,10 +17,9 @@ from models.authorization import (
     is_put_off,
     open_steps,
 )
-from models.credential import token_deadline
 from models.events import FailureReason
 from models.provider import OAuthClient
-from models.refresh_policy import retry_at
+from models.refresh_policy import asked_for, retry_at, throttled_pause
 from models.secrets import Secret
 from models.store import Store, Transaction
 from models.token_pair import TokenPair
@@ -148,7 +147,7 @@ class Exchange:
             return None
         meant = replace(leased, presented_at=now, attempts=leased.attempts + 1)
         tx.authorizations.save(meant)
-        return Taken(meant, client, code, verifier, leased.lease_until - provider.token_deadline)
+        return Taken(meant, client, code, verifier, leased.lease_until - provider.patience.deadline)
 
     def _present(self, taken: Taken) -> Called[TokenOutcome]:
         found = taken.authorization
@@ -157,13 +156,8 @@ class Exchange:
 
     def _keep_surely(self, taken: Taken, called: Called[TokenOutcome]) -> Authorization | None:
         """Whatever keeps the tokens from being written, they are parked before anything else happens."""
-        answered_at = self.now()
-        try:
+        with self.parking.shielding(Ticket("exchange", taken.authorization.id), called.outcome, self.now()):
             return self._keep(taken.authorization, called)
-        except BaseException:
-            if isinstance(called.outcome, TokensGranted):
-                self.parking.park(Ticket("exchange", taken.authorization.id), TokenPair(called.outcome, answered_at))
-            raise
 
     def _keep(self, taken: Authorization, called: Called[TokenOutcome]) -> Authorization | None:
         """Writes the outcome down before anything else is done with it; returns what can go on at once."""
@@ -194,13 +188,15 @@ class Exchange:
                     )
                     self.clients.reject(tx, found.provider, found.client_id, evidence, now)
                 case NotNow(evidence, retry_after, throttled):
-                    until = now + (retry_after or timedelta(seconds=3))
+                    pause = asked_for(retry_after) or (throttled_pause if throttled else timedelta(seconds=3))
                     if throttled:
-                        tx.paces.pause(found.provider, until)
-                    self.row.wait(tx, replace(found, presented_at=None, attempts=found.attempts - 1), until)
+                        tx.paces.pause(found.provider, now + pause)
+                    before = found.presented_at if found.attempts > 1 else None
+                    until = min(now + pause, _end_of_code(found))
+                    self.row.wait(tx, replace(found, presented_at=before, attempts=found.attempts - 1), until)
                     self.row.note(tx, found, "exchange.not_now", evidence)
                 case OutcomeUnknown(evidence):
-                    self.row.wait(tx, found, now + token_deadline)
+                    self.row.wait(tx, found, now + self.providers[found.provider].patience.deadline)
                     self.row.note(tx, found, "exchange.unknown", evidence)
                 case _:
                     assert_never(outcome)
@@ -208,4 +204,8 @@ class Exchange:
 
 
 def _code_is_over(found: Authorization, now: datetime) -> bool:
-    return now - (found.code_received_at or found.created_at) > code_lifetime
+    return now >= _end_of_code(found)
+
+
+def _end_of_code(found: Authorization) -> datetime:
+    return (found.code_received_at or found.created_at) + code_lifetime

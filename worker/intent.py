@@ -62,6 +62,7 @@ class Taken:
             presented_at=self.before.presented_at,
             presented_generation=self.before.presented_generation,
             presentations=self.before.presentations,
+            answered_at=self.before.answered_at,
         )
 
 
@@ -74,7 +75,6 @@ class Intent:
     providers: Mapping[str, ProviderClient]
     settling: Settling
     now: Callable[[], datetime]
-    lease: timedelta
 
     def __call__(
         self,
@@ -93,28 +93,31 @@ class Intent:
         tx.credentials.put(credential)
         try:
             client = self.clients.find_in(tx, connection.provider, connection.client_id)
-            token = self.vault.open(sealed, Place("credential", connection.id, "refresh_token"))
         except ClientUnknown as unknown:
             evidence = Evidence(error="client_unknown", description=str(unknown))
             self.settling.leave_client(tx, replace(connection, problem="client_unknown"), credential, evidence)
             return None
+        try:
+            token = self.vault.open(sealed, Place("credential", connection.id, "refresh_token"))
         except VaultError as error:
-            self._put_aside(tx, connection, credential, error)
+            self.put_aside(tx, connection, credential, error)
             return None
         if not self._has_budget(tx, connection, "resolve" if after_unknown else "refresh", now):
             return None
         stored = tx.clients.get(connection.provider, connection.client_id)
         provider = self.providers[connection.provider]
         scope = "" if stored is not None and stored.omit_refresh_scope else provider.provider.refresh_scope
-        lease_until = now + self.lease
+        patience = provider.patience
+        lease_until = now + patience.lease
         tx.credentials.present(credential, connection.generation, owner, now, lease_until)
-        send_before = lease_until - provider.token_deadline
+        tx.connections.await_answer(connection.id, now + patience.settle)
+        send_before = lease_until - patience.deadline
         if after_unknown and provider.provider.refresh_reuse == "grace" and credential.presented_at is not None:
             grace = timedelta(seconds=provider.provider.grace_seconds)
             send_before = min(send_before, credential.presented_at + grace)
         return Taken(connection, credential, owner, send_before, client, token, scope, after_unknown)
 
-    def _put_aside(self, tx: Transaction, connection: Connection, credential: Credential, error: VaultError) -> None:
+    def put_aside(self, tx: Transaction, connection: Connection, credential: Credential, error: VaultError) -> None:
         """Nothing can leave before an operator has put back what is missing; until then it is tried now and then."""
         self.settling.put_back(tx, connection, credential, None, problem="token_unreadable")
         tx.journal.decide(connection.id, self.now(), "refresh.token_unreadable", generation=connection.generation)

@@ -1,9 +1,12 @@
 """Where a new pair of tokens waits while the database can't take it: a local spool and Redis, both sealed."""
 
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
+from threading import Timer
 from typing import Literal
 
 import structlog
@@ -13,9 +16,11 @@ from redis.exceptions import RedisError
 from models.errors import Transient
 from models.secrets import Sealed
 from models.token_pair import TokenPair, pack, unpack
+from models.token_response import TokenOutcome, TokensGranted
 from models.vault import Place, Vault, VaultError
 
 parked_key = "breezesync:parked"
+longest_save = timedelta(seconds=3)
 Kind = Literal["refresh", "exchange"]
 
 
@@ -54,6 +59,28 @@ class Parking:
         log = structlog.get_logger("parking")
         (log.warning if any(kept.values()) else log.critical)("pair.parked", ticket=ticket.name, **kept)
         return any(kept.values())
+
+    @contextmanager
+    def shielding(self, ticket: Ticket, outcome: TokenOutcome, at: datetime) -> Iterator[None]:
+        """Parks a pair that was won `at` where the block that saves it fails, or takes so long that its process may
+        end first.
+
+        A pair that was saved after all stands parked until whoever takes it in finds a newer truth.
+        """
+        if not isinstance(outcome, TokensGranted):
+            yield
+            return
+        pair = TokenPair(outcome, at)
+        timer = Timer(longest_save.total_seconds(), self.park, (ticket, pair))
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        except BaseException:
+            self.park(ticket, pair)
+            raise
+        finally:
+            timer.cancel()
 
     def find(self, ticket: Ticket) -> TokenPair | None:
         """The pair parked under this ticket, if one is. Raises `ParkingUnavailable` where that can't be known."""

@@ -15,8 +15,8 @@ import httpx
 
 from models.account import read_account
 from models.budget import Wait
-from models.credential import token_deadline
 from models.page import ApiOutcome, Throttled, read_api_answer, read_remaining
+from models.patience import Patience, patience_with
 from models.provider import OAuthClient, Provider, Resource
 from models.secrets import Secret
 from models.store.journal import Request
@@ -77,9 +77,13 @@ class ProviderClient:
     now: Callable[[], datetime]
     budgets: Budgets
     ssl_context: ssl.SSLContext = field(default_factory=httpx.create_ssl_context)
-    token_deadline: timedelta = token_deadline
+    usual_patience: Patience = field(default_factory=Patience)
     _own: threading.local = field(default_factory=threading.local)
     _opened: list[httpx.Client] = field(default_factory=list)
+
+    @property
+    def patience(self) -> Patience:
+        return patience_with(self.provider, self.usual_patience)
 
     def exchange_code(
         self, client: OAuthClient, code: Secret, verifier: Secret | None, redirect_uri: str, send_before: datetime
@@ -171,7 +175,7 @@ class ProviderClient:
             headers["Authorization"] = "Basic " + b64encode(pair.encode()).decode()
         else:
             fields = fields | {"client_id": client.client_id, "client_secret": client.client_secret.reveal()}
-        seconds = self.token_deadline.total_seconds()
+        seconds = self.patience.deadline.total_seconds()
         extensions = {"timeout": httpx.Timeout(seconds, connect=min(seconds, 10)).as_dict()}
         if as_json:
             return httpx.Request("POST", url, json=fields, headers=headers, extensions=extensions)
@@ -180,15 +184,16 @@ class ProviderClient:
     def _send_watched(self, request: httpx.Request, send_before: datetime | None) -> Answered:
         """Sends on a connection of its own, cut when the deadline passes, however slowly the bytes drip.
 
-        Nothing leaves after `send_before`: the clock is read once more when the first byte is about to go.
+        Nothing leaves after `send_before`: the clock is read once more when the body is about to go.
         """
         wire = _Wire(self.now, send_before)
         request.extensions["trace"] = wire.trace
-        deadline = monotonic() + self.token_deadline.total_seconds()
+        length = self.patience.deadline
+        deadline = monotonic() + length.total_seconds()
 
         def send() -> HttpAnswer | NoAnswer:
             own = httpx.Client(verify=self.ssl_context, limits=httpx.Limits(max_keepalive_connections=0))
-            with own as client, wire.cut_after(self.token_deadline):
+            with own as client, wire.cut_after(length):
                 answer = self._send(client, request, largest_token_answer, deadline)
             return NoAnswer(wire.sent, answer.why) if isinstance(answer, NoAnswer) else answer
 
@@ -242,7 +247,8 @@ class ProviderClient:
 
 
 class _Wire:
-    """Watches one request on the wire: whether its first byte left, and the socket to cut when time is up."""
+    """Watches one request on the wire: whether its body, with all that is secret, left; and the socket to cut when
+    time is up."""
 
     def __init__(self, now: Callable[[], datetime], send_before: datetime | None) -> None:
         self.now = now
@@ -257,7 +263,7 @@ class _Wire:
             self.socket = info["return_value"].get_extra_info("socket")
             if self.cut:
                 self._shut()
-        elif name == "http11.send_request_headers.started":
+        elif name == "http11.send_request_body.started":
             if self.send_before is not None and self.now() >= self.send_before:
                 raise SendingTooLate
             self.sent = True

@@ -10,9 +10,10 @@ import structlog
 
 from models import messages
 from models.connection import Connection, Status, may_hold
-from models.credential import Credential, Leave, Present, Resolve, lease_length, plan_refresh, settle_time
+from models.credential import Credential, Leave, Present, Resolve, answer, forget_presentation, plan_refresh
 from models.page import ApiOutcome
-from models.resolution import Lost, PresentAgain, Unspent, Wait, resolve
+from models.refresh_policy import asked_for, throttled_pause
+from models.resolution import Lost, PresentAgain, Presumed, Unspent, Wait, resolve
 from models.store import Store, Transaction
 from models.token_pair import TokenPair
 from models.token_response import (
@@ -26,7 +27,7 @@ from models.token_response import (
     TokenOutcome,
     TokensGranted,
 )
-from models.vault import Place, Vault, VaultError
+from models.vault import KeyMissing, Place, SealBroken, Vault
 from worker.client_book import ClientBook
 from worker.holding import hold_rotation
 from worker.intent import Intent, Taken
@@ -38,11 +39,7 @@ from worker.settling import Settling
 
 @dataclass(frozen=True, slots=True)
 class Refresh:
-    """`settle` is how long a provider may work on after we gave up: no probe before that says anything.
-
-    `lease` covers the time to send and the request's whole deadline; `settle` is longer by what the clocks of two
-    machines may differ.
-    """
+    """Each step is safe to be the last one: whoever comes next finds in the rows what was done and what was not."""
 
     store: Store
     vault: Vault
@@ -51,16 +48,14 @@ class Refresh:
     parking: Parking
     send: Callable[[messages.Message], None]
     now: Callable[[], datetime]
-    settle: timedelta = settle_time
-    lease: timedelta = lease_length
 
     @property
     def settling(self) -> Settling:
-        return Settling(self.clients, self.providers, self.now, self.settle)
+        return Settling(self.clients, self.now)
 
     @property
     def intent(self) -> Intent:
-        return Intent(self.vault, self.clients, self.providers, self.settling, self.now, self.lease)
+        return Intent(self.vault, self.clients, self.providers, self.settling, self.now)
 
     def __call__(self, connection_id: str) -> None:
         taken = self._take(connection_id)
@@ -76,26 +71,31 @@ class Refresh:
             if connection is None:
                 structlog.get_logger("refresh").warning("connection.unknown")
                 return None
-            plan = plan_refresh(connection, credential, now, self.settling.settle_for(connection))
+            patience = self.providers[connection.provider].patience
+            plan = plan_refresh(connection, credential, now, patience.settle)
             if isinstance(plan, Leave) or credential is None:
                 return None
             if isinstance(plan, Resolve) and now < plan.at:
                 self.settling.wait(tx, connection, plan.at)
                 return None
-            if self._is_paused(tx, connection, now):
+            if self._is_paused(tx, connection, now, patience.lease):
                 return None
             if isinstance(plan, Present):
                 return self.intent(tx, connection, credential, owner)
-            credential = replace(credential, lease_owner=owner, lease_until=now + self.lease)
+            credential = replace(credential, lease_owner=owner, lease_until=now + patience.lease)
             tx.credentials.put(credential)
         return self._resolve(connection, credential, owner)
 
     def _resolve(self, connection: Connection, credential: Credential, owner: str) -> Taken | None:
-        """The token was presented and no answer was kept: look where a pair would be parked, probe with the old
-        access token, then do what is allowed."""
+        """The token was presented and no pair came of it: look where one would be parked, probe with the old access
+        token, then do what is allowed."""
         provider = self.providers[connection.provider]
         parked = self.parking.find(Ticket("refresh", connection.id, connection.generation))
-        called = None if parked else self._probe(connection, credential)
+        try:
+            called = None if parked else self._probe(connection, credential)
+        except KeyMissing as missing:
+            self._put_aside(connection, owner, missing)
+            return None
         probe = None if called is None else called.outcome
         with self.store.writing() as tx:
             now = self.now()
@@ -121,8 +121,9 @@ class Refresh:
                 case Lost():
                     self.settling.end(tx, held, current, "rotation_lost", "refresh", Evidence())
                 case Unspent():
-                    unspent = replace(current, presented_at=None, presented_generation=None, presentations=0)
-                    return self.intent(tx, held, unspent, owner)
+                    return self.intent(tx, held, forget_presentation(current), owner)
+                case Presumed():
+                    return self.intent(tx, held, forget_presentation(current), owner, after_unknown=True)
                 case PresentAgain():
                     return self.intent(tx, held, current, owner, after_unknown=True)
                 case _:
@@ -132,7 +133,7 @@ class Refresh:
 
     def _probe(self, connection: Connection, credential: Credential) -> Called[ApiOutcome] | None:
         """What the account resource says to the old access token; None where that tells nothing of the rotation, or
-        where the token has expired or does not open."""
+        where the token has expired or is broken. Raises `KeyMissing` where an operator can still put that right."""
         provider = self.providers[connection.provider]
         if not provider.provider.rotation_ends_access:
             return None
@@ -140,9 +141,16 @@ class Refresh:
             return None
         try:
             token = self.vault.open(credential.access_token, Place("credential", connection.id, "access_token"))
-        except VaultError:
+        except SealBroken:
             return None
         return provider.read_account(token, connection.account_id)
+
+    def _put_aside(self, connection: Connection, owner: str, missing: KeyMissing) -> None:
+        with self.store.writing() as tx:
+            held, current = self._lock_own(tx, connection, owner)
+            if held is not None and current is not None:
+                current = replace(current, lease_owner=None, lease_until=None)
+                self.intent.put_aside(tx, held, current, missing)
 
     def _present(self, taken: Taken) -> Called[TokenOutcome]:
         provider = self.providers[taken.connection.provider]
@@ -150,13 +158,8 @@ class Refresh:
 
     def _save_surely(self, taken: Taken, called: Called[TokenOutcome]) -> None:
         """Whatever keeps the pair from being written, it is parked before anything else happens."""
-        answered_at = self.now()
-        try:
+        with self.parking.shielding(taken.ticket, called.outcome, self.now()):
             self._save(taken, called)
-        except BaseException:
-            if isinstance(called.outcome, TokensGranted):
-                self.parking.park(taken.ticket, TokenPair(called.outcome, answered_at))
-            raise
 
     def _save(self, taken: Taken, called: Called[TokenOutcome]) -> None:
         now, settling, outcome = self.now(), self.settling, called.outcome
@@ -166,7 +169,8 @@ class Refresh:
             credential = tx.credentials.get(taken.connection.id)
             if connection is None or credential is None:
                 return
-            if not may_hold(connection, taken.generation) or credential.presented_generation != taken.generation:
+            is_settled = credential.presented_generation != taken.generation
+            if not may_hold(connection, taken.generation) or (is_settled and not isinstance(outcome, TokensGranted)):
                 tx.journal.decide(connection.id, now, "refresh.superseded", generation=taken.generation)
                 if isinstance(outcome, TokensGranted):
                     provider = self.providers[connection.provider].provider
@@ -191,14 +195,14 @@ class Refresh:
                 case RequestRefused(evidence):
                     settling.put_back(tx, connection, taken.take_back(credential), None, problem="refresh_malformed")
                     settling.note(tx, connection, "refresh.malformed", evidence)
-                case NotNow(evidence, retry_after, throttled):
-                    until = None if retry_after is None else now + retry_after
+                case NotNow(evidence, retry_after, throttled, sure):
+                    pause = asked_for(retry_after)
                     if throttled:
-                        tx.paces.pause(connection.provider, until or now + timedelta(minutes=1))
-                    settling.put_back(
-                        tx, connection, taken.take_back(credential), until, problem="provider_unavailable"
-                    )
-                    settling.note(tx, connection, "refresh.not_now", evidence)
+                        tx.paces.pause(connection.provider, now + (pause or throttled_pause))
+                    left = taken.take_back(credential) if sure or taken.after_unknown else answer(credential, now)
+                    until = None if pause is None else now + pause
+                    settling.put_back(tx, connection, left, until, problem="provider_unavailable")
+                    settling.note(tx, connection, "refresh.not_now" if sure else "refresh.unavailable", evidence)
                 case _:
                     assert_never(outcome)
         self.send(messages.publish_events())
@@ -207,7 +211,7 @@ class Refresh:
         if isinstance(outcome, TokensGranted) and credential.refused_generation == taken.generation:
             self.send(messages.read_connection(taken.connection.id))
 
-    def _is_paused(self, tx: Transaction, connection: Connection, now: datetime) -> bool:
+    def _is_paused(self, tx: Transaction, connection: Connection, now: datetime, lease: timedelta) -> bool:
         """Whether the connection's client is refused at present; one job at a time gets through to try it again.
 
         The refresh stays due as it was: the sweep leaves it in line for as long as the pause lasts.
@@ -215,7 +219,7 @@ class Refresh:
         client = tx.clients.get(connection.provider, connection.client_id)
         if client is None or not client.is_rejected:
             return False
-        if tx.clients.take_probe(connection.provider, connection.client_id, now, now + self.lease):
+        if tx.clients.take_probe(connection.provider, connection.client_id, now, now + lease):
             return False
         tx.connections.put_off_refresh(connection.id, None)
         return True

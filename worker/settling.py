@@ -1,29 +1,24 @@
 """What an answer does to the rows of a refresh, each time in the transaction that carries it out."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from models.connection import Connection, revoke
 from models.credential import Credential
 from models.events import Detector, RevokedReason
 from models.refresh_policy import probe_again_at, retry_at
-from models.resolution import settle_for
 from models.store import Transaction
 from models.token_response import Evidence
 from worker.client_book import ClientBook
-from worker.provider_client import ProviderClient
 
 
 @dataclass(frozen=True, slots=True)
 class Settling:
-    """Every method is given the rows as they stand, locked; `settle` is how long a provider may work on after we gave
-    up."""
+    """Every method is given the rows as they stand, locked."""
 
     clients: ClientBook
-    providers: Mapping[str, ProviderClient]
     now: Callable[[], datetime]
-    settle: timedelta
 
     def end(
         self,
@@ -48,9 +43,8 @@ class Settling:
     def leave_unknown(
         self, tx: Transaction, connection: Connection, credential: Credential, evidence: Evidence
     ) -> None:
-        """The intent stays: it is looked into when the provider must be done."""
+        """The intent stays, and so does the time at which it is looked into: when the provider must be done."""
         tx.credentials.put(replace(credential, lease_owner=None, lease_until=None))
-        self.wait(tx, connection, self.now() + self.settle_for(connection))
         self.note(tx, connection, "refresh.unknown", evidence)
 
     def put_back(
@@ -77,7 +71,7 @@ class Settling:
             return
         tx.clients.omit_refresh_scope(connection.provider, connection.client_id)
         tx.credentials.put(credential)
-        tx.connections.put_off_refresh(connection.id, None)
+        tx.connections.make_refresh_due(connection.id, self.now())
         self.note(tx, connection, "refresh.scope_refused", evidence)
 
     def leave_client(self, tx: Transaction, connection: Connection, credential: Credential, evidence: Evidence) -> None:
@@ -102,6 +96,3 @@ class Settling:
             hint=evidence.hint,
             description=evidence.description,
         )
-
-    def settle_for(self, connection: Connection) -> timedelta:
-        return settle_for(self.providers[connection.provider].provider, self.settle)

@@ -51,6 +51,11 @@ class Connections:
         """Keeps the sweep from sending the refresh before then, None: as soon as it may; it stays due as it was."""
         self.sql.execute(update(table).where(table.c.id == connection_id).values(refresh_claimed_until=until))
 
+    def await_answer(self, connection_id: str, until: datetime) -> None:
+        """The refresh is on its way to the provider: should nothing come of it, it is looked into then."""
+        statement = update(table).where(table.c.id == connection_id)
+        self.sql.execute(statement.values(refresh_due_at=until, refresh_claimed_until=None))
+
     def note_request(self, connection_id: str) -> None:
         """Remembers that a sync was asked for; when it is due stays as it was, and so do claims."""
         self.sql.execute(update(table).where(table.c.id == connection_id).values(sync_requested=True))

@@ -40,6 +40,7 @@ class Credentials:
             presented_at=now,
             presented_generation=generation,
             presentations=credential.presentations + 1,
+            answered_at=None,
         )
         self.put(presented)
         return presented

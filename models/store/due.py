@@ -12,9 +12,10 @@ from models import messages
 from models.store.clients import Clients
 from models.store.clients import table as clients
 from models.store.rows import table_of
-from models.tables import AuthorizationRow, ConnectionRow, RevocationRow
+from models.tables import AuthorizationRow, ConnectionRow, CredentialRow, RevocationRow
 
 connections = table_of(ConnectionRow)
+credentials = table_of(CredentialRow)
 authorizations = table_of(AuthorizationRow)
 
 
@@ -69,14 +70,24 @@ class Due:
         rows = self.sql.execute(statement.returning(kind.table.c.id, kind.due_at)).all()
         return [kind.message(row[0]) for row in sorted(rows, key=lambda row: row[1])]
 
-    def claim_refreshes(self, provider: str, now: datetime, until: datetime, most: int) -> Sequence[messages.Message]:
+    def claim_refreshes(
+        self, provider: str, now: datetime, until: datetime, most: int, room: int
+    ) -> Sequence[messages.Message]:
         """Refreshes of one provider, `most` on their way at a time: those of a rejected client stay in line.
 
-        Once a rejected client's pause is over, its oldest one goes to try it again.
+        Once a rejected client's pause is over, its oldest one goes to try it again. Before them all goes what was
+        presented already, as much as there is `room` for: it needs no budget to be looked into, and may have little
+        time.
         """
-        free = most - self._count_claimed(now, connections.c.provider == provider)
-        if free <= 0:
-            return []
+        of_provider = connections.c.provider == provider
+        unresolved = (
+            select(credentials.c.connection_id)
+            .where(
+                credentials.c.connection_id == connections.c.id,
+                credentials.c.presented_generation == connections.c.generation,
+            )
+            .exists()
+        )
         paused = (
             select(clients.c.client_id)
             .where(
@@ -86,12 +97,14 @@ class Due:
             )
             .exists()
         )
-        due = [*self.claim(refreshes, now, until, free, connections.c.provider == provider, ~paused)]
+        due = [*self.claim(refreshes, now, until, room, of_provider, ~paused, unresolved)]
+        free = min(most - self._count_claimed(now, of_provider & ~unresolved), room - len(due))
         for client_id in Clients(self.sql).probeable(provider, now):
-            of_client = (connections.c.provider == provider) & (connections.c.client_id == client_id)
-            if len(due) < free and self._count_claimed(now, of_client) == 0:
-                due += self.claim(refreshes, now, until, 1, of_client)
-        return due
+            of_client = of_provider & (connections.c.client_id == client_id)
+            if free > 0 and self._count_claimed(now, of_client) == 0:
+                tries = self.claim(refreshes, now, until, 1, of_client)
+                due, free = [*due, *tries], free - len(tries)
+        return [*due, *self.claim(refreshes, now, until, free, of_provider, ~paused, ~unresolved)]
 
     def _count_claimed(self, now: datetime, of: ColumnElement[bool]) -> int:
         """How many refreshes are on their way."""

@@ -138,7 +138,7 @@ def open_engine(database_url: Secret) -> Engine:
             pool_pre_ping=True,
             pool_size=16,
             max_overflow=16,
-            connect_args={"connect_timeout": 5, "options": postgres_options},
+            connect_args={"connect_timeout": 5, "tcp_user_timeout": 20_000, "options": postgres_options},
         )
     if url.database and url.database != ":memory:":
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)

@@ -16,15 +16,14 @@ import dramatiq
 from config.logs import configure_logging
 from config.settings import read_settings
 from config.wiring import build_broker
+from models.patience import Patience
 from tests.chaos.points import Points
 from worker.actors import declare_actors
 from worker.main import BindIds, build_flows
 from worker.reclaiming import ReclaimingBroker
 from worker.take_in import TakesIn
 
-token_deadline = timedelta(seconds=1)
-lease = timedelta(seconds=2)
-settle = timedelta(seconds=4)
+patience = Patience(deadline=timedelta(seconds=1), lease=timedelta(seconds=2), settle=timedelta(seconds=4))
 take_in_interval = timedelta(milliseconds=500)
 heartbeat_ms = 2_500
 reclaim_seconds = 1.0
@@ -143,11 +142,11 @@ def boot() -> None:
     flows = build_flows(settings, broker)
     points = Points(Path(os.environ["CHAOS_DIRECTORY"]))
     for provider in flows.refresh.providers.values():
-        provider.token_deadline = token_deadline
+        provider.usual_patience = patience
     flows = replace(
         flows,
-        exchange=watch_flow(flows.exchange, "exchange", points, lease=lease),  # type: ignore[arg-type]
-        refresh=watch_flow(flows.refresh, "refresh", points, lease=lease, settle=settle),  # type: ignore[arg-type]
+        exchange=watch_flow(flows.exchange, "exchange", points, lease=patience.lease),  # type: ignore[arg-type]
+        refresh=watch_flow(flows.refresh, "refresh", points),  # type: ignore[arg-type]
         disconnect=watch_flow(flows.disconnect, "disconnect", points),  # type: ignore[arg-type]
     )
     broker.add_middleware(TakesIn(flows.take_in, take_in_interval))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from itertools import pairwise
 from typing import Any
 
@@ -10,7 +11,7 @@ from sqlalchemy import text
 
 from models.connection import Connection
 from models.provider import OAuthClient
-from models.secrets import Secret
+from models.secrets import Sealed, Secret
 from models.store.clients import StoredClient
 from scheduler.sweep import Sweep
 from tests.house import House, join_house
@@ -238,6 +239,36 @@ def test_a_client_whose_secret_nobody_knows_spends_nothing_until_it_is_put_back(
         put_back.sweep()
     assert put_back.connection(connection.id).generation >= 2
     assert len(house.told("provider.client_recovered")) == 1
+
+
+def test_a_kept_secret_that_does_not_open_is_the_clients_trouble_and_no_users(house: House, rotated: MakeHouse) -> None:
+    [connection] = connect_many(house, 1)
+    with house.store.writing() as tx:
+        broken = Sealed("v1.k1.AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA")
+        tx.clients.put_secret("breezedoc", "sandbox-client", broken)
+    rotated("second-client").sweep()
+    assert house.connection(connection.id).problem == "client_unknown"
+    assert [event["error"] for event in house.told("provider.client_rejected")] == ["client_unknown"]
+    assert house.presentations() == 0
+
+
+def test_a_refused_client_is_tried_also_where_the_others_keep_the_budget_busy(house: House) -> None:
+    refused, *others = connect_many(house, 12)
+    with house.store.writing() as tx:
+        stored = tx.clients.lock("breezedoc", "other-client")
+        tx.clients.reject(stored, "invalid_client", house.clock(), house.clock() - timedelta(minutes=1))
+        found = tx.connections.lock(refused.id)
+        assert found is not None
+        tx.connections.save(replace(found, client_id="other-client", refresh_due_at=house.clock()), found.generation)
+        due = [
+            message.kwargs["connection_id"]
+            for message in tx.due.claim_refreshes(
+                "breezedoc", house.clock(), house.clock() + timedelta(minutes=1), 3, 100
+            )
+        ]
+    assert len(due) == 3
+    assert due[0] == refused.id
+    assert {*due[1:]} < {other.id for other in others}
 
 
 def test_siblings_on_their_way_when_the_client_breaks_do_not_lengthen_its_pause(house: House) -> None:

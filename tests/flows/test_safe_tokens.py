@@ -4,12 +4,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from threading import Thread
+from time import sleep
 from typing import Any
 
 import pytest
 from redis import Redis
 from sqlalchemy import text
 
+import worker.parking
 from models.connection import Connection
 from models.secrets import Sealed
 from models.store.seals import fields
@@ -171,6 +174,73 @@ def test_a_parked_pair_is_found_before_anything_is_said_to_be_lost(house: House)
     house.sweep()
     assert house.connection(connection.id).generation == 3
     assert house.presentations() == 1
+
+
+def test_a_pair_whose_save_hangs_is_parked_meanwhile_and_saved_once(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker.parking, "longest_save", timedelta(milliseconds=50))
+    connection = house.refreshable()
+    flow = house.flows.refresh
+    taken = flow._take(connection.id)
+    assert taken is not None
+    called = flow._present(taken)
+    with house.store.writing() as tx:
+        tx.connections.lock(connection.id)
+        saving = Thread(target=flow._save_surely, args=(taken, called))
+        saving.start()
+        wait_until(lambda: flow.parking.find(taken.ticket) is not None)
+        assert saving.is_alive(), "the lock is still held"
+    saving.join()
+    assert house.connection(connection.id).generation == 3
+    assert house.flows.take_in() == 0
+    assert flow.parking.tickets() == []
+    assert house.told("connection.refreshed")[-1]["generation"] == 3
+    assert live_families(house) == 1
+
+
+def test_a_code_whose_tokens_cannot_be_saved_for_long_has_them_parked(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker.parking, "longest_save", timedelta(milliseconds=50))
+    authorization_id = house.consent("ada", 1)
+    flow = house.flows.exchange
+    taken = flow._take(authorization_id)
+    assert isinstance(taken, TakenCode)
+    called = flow._present(taken)
+    with house.store.writing() as tx:
+        tx.authorizations.lock(authorization_id)
+        saving = Thread(target=flow._keep_surely, args=(taken, called))
+        saving.start()
+        wait_until(lambda: flow.parking.find(Ticket("exchange", authorization_id)) is not None)
+        assert saving.is_alive(), "the lock is still held"
+    saving.join()
+    assert house.flows.take_in() == 0
+    house.flows.exchange(authorization_id)
+    house.turn(seconds=SETTLE)
+    house.sweep()
+    assert len(house.told("connection.authorized")) == 1
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    """Returns as soon as it is so; the test's own time limit ends a wait in vain."""
+    while not is_so():
+        sleep(0.01)
+
+
+def live_families(house: House) -> int:
+    return sum(user["families"] for user in house.control.counters()["live"].values())
+
+
+def test_a_key_that_is_missing_when_an_outcome_is_looked_into_decides_nothing(house: House) -> None:
+    connection = lose_an_answer(house)
+    client = house.flows.refresh.providers["breezedoc"]
+    client.provider = replace(client.provider, refresh_reuse="family_revoked")
+    house.turn(seconds=SETTLE)
+    replace(house.flows.refresh, vault=Vault((new_key("k2"),)))(connection.id)
+    after = house.connection(connection.id)
+    assert (after.status, after.problem) == ("active", "token_unreadable")
+    assert house.credential(connection.id).presentations == 1
 
 
 def test_nothing_is_said_to_be_lost_while_redis_may_hold_it(house: House) -> None:

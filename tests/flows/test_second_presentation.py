@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from models.connection import Connection
 from models.page import Page
+from models.token_response import Evidence, OutcomeUnknown
 from tests.house import House
 
 settle = 61
@@ -18,6 +20,15 @@ answers_that_spend_nothing: dict[str, dict[str, Any]] = {
     "our client refused": {"kind": "garbage", "status": 401, "body": '{"error": "invalid_client"}'},
     "malformed": {"kind": "garbage", "status": 400, "body": '{"error": "invalid_request"}'},
 }
+
+
+def refreshable_with_a_grace(house: House) -> Connection:
+    """A connection that is due, at a provider with the grace that a profile has where it names none."""
+    connection = house.refreshable()
+    client = house.flows.refresh.providers["breezedoc"]
+    client.provider = replace(client.provider, refresh_reuse="grace")
+    house.control.set(refresh_reuse="grace", grace_seconds=client.provider.grace_seconds)
+    return connection
 
 
 def with_a_lost_answer(house: House, reuse: str, grace_seconds: int = 30) -> Connection:
@@ -57,6 +68,59 @@ def test_within_the_grace_the_same_pair_comes_once_more(house: House) -> None:
     after = house.connection(connection.id)
     assert (after.status, after.generation) == ("active", connection.generation + 1)
     assert house.presentations() == 2
+
+
+def test_a_worker_that_dies_with_the_answer_leaves_time_for_a_second_try(house: House) -> None:
+    connection = refreshable_with_a_grace(house)
+    taken = house.flows.refresh._take(connection.id)
+    assert taken is not None
+    house.flows.refresh._present(taken)
+    for _ in range(29):
+        house.turn(seconds=1)
+        house.sweep()
+    after = house.connection(connection.id)
+    assert (after.status, after.generation) == ("active", connection.generation + 1)
+    assert house.presentations() == 2
+
+
+def test_a_timeout_leaves_time_for_a_second_try(house: House) -> None:
+    connection = refreshable_with_a_grace(house)
+    taken = house.flows.refresh._take(connection.id)
+    assert taken is not None
+    called = house.flows.refresh._present(taken)
+    house.turn(seconds=house.flows.refresh.providers["breezedoc"].patience.deadline.total_seconds())
+    house.flows.refresh._save(taken, called.read_as(OutcomeUnknown(Evidence(description="ReadTimeout"))))
+    for _ in range(19):
+        house.turn(seconds=1)
+        house.sweep()
+    assert house.connection(connection.id).generation == connection.generation + 1
+
+
+def test_within_the_grace_no_proof_is_waited_for(house: House) -> None:
+    connection = with_a_lost_answer(house, "grace")
+    house.control.inject("api", status=500, count=None)
+    house.turn(seconds=21)
+    house.sweep()
+    assert house.connection(connection.id).generation == connection.generation + 1
+
+
+def test_what_was_presented_goes_before_all_that_only_waits_its_turn(house: House) -> None:
+    others = [house.connect(f"user {number}", 2) for number in range(30)]
+    house.turn(seconds=settle)
+    connection = with_a_lost_answer(house, "grace")
+    client = house.flows.refresh.providers["breezedoc"]
+    client.provider = house.profile = replace(client.provider, token_requests_per_minute=20)
+    for other in others:
+        with house.store.writing() as tx:
+            found = tx.connections.lock(other.id)
+            assert found is not None
+            tx.connections.save(replace(found, refresh_due_at=house.clock() - timedelta(days=1)), found.generation)
+    house.queue.held.clear()
+    for _ in range(25):
+        house.turn(seconds=1)
+        house.sweep()
+    assert house.connection(connection.id).generation == connection.generation + 1
+    assert house.told("connection.refreshed"), "the others went on meanwhile"
 
 
 def test_a_worker_that_sleeps_past_the_grace_sends_nothing_more(house: House) -> None:

@@ -22,6 +22,7 @@ from rich.table import Table
 from config.profiles import read_profile
 from models.connection import Connection
 from models.migrations import migrate
+from models.patience import Patience
 from models.provider import Provider, RefreshReuse
 from models.secrets import Secret
 from models.store import Store, open_engine
@@ -146,7 +147,7 @@ def test_no_family_is_ended_by_us_whatever_breaks_between_the_servers(
 ) -> None:
     with trial(reuse, grace_seconds) as tried:
         connections = [tried.consent(number) for number in range(users)]
-        tried.house.flows.refresh.providers["toolkit"].token_deadline = patience
+        tried.house.flows.refresh.providers["toolkit"].usual_patience = Patience(deadline=patience)
         turn = 0
         while tried.counted["rotations"] < rotations:
             place = turn % users

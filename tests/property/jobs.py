@@ -7,9 +7,9 @@ from datetime import datetime
 from queue import SimpleQueue
 from typing import Any
 
-from models.credential import token_deadline
 from models.errors import SyncError
 from models.page import ApiOutcome, Failed, Page, Unauthorized
+from models.patience import Patience
 from models.provider import Provider
 from models.store.transaction import StoreUnavailable
 from models.token_response import GrantType, HttpAnswer, NoAnswer, TokenOutcome, read_token_answer
@@ -92,7 +92,7 @@ class StandingClient:
     def __init__(self, model: ModelProvider, now: Callable[[], datetime]) -> None:
         self.model = model
         self.now = now
-        self.token_deadline = token_deadline
+        self.patience = Patience()
 
     @property
     def provider(self) -> Provider:

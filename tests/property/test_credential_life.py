@@ -188,6 +188,8 @@ class CredentialLife(RuleBasedStateMachine):
             "503": HttpAnswer(503, {}, b""),
             "our client": refusal("invalid_client"),
         }
+        if how == "503":
+            self._note_unknown()
         self._go_on(self._pick("sending", pick), answers[how])
 
     @precondition(lambda self: self._standing("waiting"))
@@ -206,12 +208,16 @@ class CredentialLife(RuleBasedStateMachine):
         self.store.is_away = False
 
     @precondition(lambda self: self._standing("waiting"))
-    @rule(pick=st.integers(0, 9), how=st.sampled_from(["timeout", "500", "cut"]), acted=st.booleans())
+    @rule(pick=st.integers(0, 9), how=st.sampled_from(["timeout", "500", "503", "cut"]), acted=st.booleans())
     def the_answer_is_lost(self, pick: int, how: str, acted: bool) -> None:
         job = self._pick("waiting", pick)
         if acted:
             self._act(job)
-        lost = {"timeout": NoAnswer(True, "ReadTimeout"), "500": HttpAnswer(500, {}, b"")}
+        lost = {
+            "timeout": NoAnswer(True, "ReadTimeout"),
+            "500": HttpAnswer(500, {}, b""),
+            "503": HttpAnswer(503, {}, b""),
+        }
         self._note_unknown()
         self._go_on(job, lost.get(how, HttpAnswer(200, {}, b'{"access_', complete=False)))
 
@@ -376,6 +382,8 @@ class CredentialLife(RuleBasedStateMachine):
                 match job.at:
                     case "sending":
                         put_off = HttpAnswer(503, {}, b"") if self.is_put_off else None
+                        if self.is_put_off:
+                            self._note_unknown()
                         self.is_put_off = False
                         job.go_on(lambda put_off=put_off: put_off)  # type: ignore[misc]
                     case "waiting":

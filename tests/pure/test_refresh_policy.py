@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.refresh_policy import refresh_due_at, retry_at, spread
+from models.refresh_policy import asked_for, refresh_due_at, retry_at, spread
 
 issued_at = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -71,3 +71,18 @@ retries = {
 def test_failures_are_tried_again_ever_later_but_sooner_near_the_end(case: str) -> None:
     failures, left, delay = retries[case]
     assert retry_at(issued_at, failures, None if left is None else issued_at + left) == issued_at + delay
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "expected"),
+    [
+        (None, None),
+        (timedelta(0), None),
+        (timedelta(seconds=1), timedelta(seconds=5)),
+        (timedelta(minutes=2), timedelta(minutes=2)),
+    ],
+)
+def test_no_time_at_all_is_no_time_to_come_back_after(
+    retry_after: timedelta | None, expected: timedelta | None
+) -> None:
+    assert asked_for(retry_after) == expected

@@ -8,7 +8,7 @@ import pytest
 from models.credential import Credential
 from models.page import ApiOutcome, Failed, Forbidden, Missing, Page, Throttled, Unauthorized
 from models.provider import Provider, RefreshReuse
-from models.resolution import Lost, PresentAgain, Unspent, Verdict, Wait, pause_between_probes, resolve
+from models.resolution import Lost, PresentAgain, Presumed, Unspent, Verdict, Wait, pause_between_probes, resolve
 from models.secrets import Sealed
 
 now = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -43,9 +43,36 @@ def test_an_old_access_token_that_is_let_in_proves_the_refresh_token_unspent(
 @pytest.mark.parametrize("reuse", reuses)
 @pytest.mark.parametrize("probe", telling_nothing)
 def test_a_probe_that_tells_nothing_decides_nothing(probe: str, reuse: RefreshReuse, presentations: int) -> None:
-    shown = replace(credential, presentations=presentations)
+    shown = replace(credential, presentations=presentations, presented_at=now - timedelta(days=1))
     verdict = resolve(replace(provider, refresh_reuse=reuse), shown, telling_nothing[probe], now)
     assert verdict == Wait(now + pause_between_probes)
+
+
+@pytest.mark.parametrize(("presentations", "expected"), [(1, PresentAgain()), (2, Wait(now + pause_between_probes))])
+@pytest.mark.parametrize("probe", telling_nothing)
+def test_a_grace_waits_for_no_proof(probe: str, presentations: int, expected: Verdict) -> None:
+    shown = replace(credential, presentations=presentations)
+    assert resolve(replace(provider, refresh_reuse="grace"), shown, telling_nothing[probe], now) == expected
+
+
+answered = replace(credential, answered_at=now - minute, presentations=1)
+refused_before = replace(answered, refused_generation=1, refused_at=now - 2 * minute)
+refused_since = replace(refused_before, refused_at=now)
+after_503: dict[str, tuple[Credential, ApiOutcome | None, Verdict]] = {
+    "let in": (answered, Forbidden(), Unspent()),
+    "nothing to ask with": (answered, None, Presumed()),
+    "nothing to ask with, shown twice": (replace(answered, presentations=2), None, Presumed()),
+    "refused before it was presented": (refused_before, Unauthorized(), Presumed()),
+    "dead now": (answered, Unauthorized(), Lost()),
+    "refused since": (refused_since, Unauthorized(), Lost()),
+    "nobody answers": (answered, Failed("timeout"), Wait(now + pause_between_probes)),
+}
+
+
+@pytest.mark.parametrize("case", after_503)
+def test_after_a_503_a_token_counts_as_spent_only_where_that_is_seen(case: str) -> None:
+    shown, probe, expected = after_503[case]
+    assert resolve(replace(provider, refresh_reuse="family_revoked"), shown, probe, now) == expected
 
 
 spent_or_not: dict[str, tuple[RefreshReuse, int, timedelta, Verdict]] = {

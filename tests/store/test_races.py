@@ -130,5 +130,5 @@ def test_claims_run_out_and_can_be_given_back(opened: Opened) -> None:
 def test_the_oldest_due_is_sent_first(opened: Opened) -> None:
     ids = [add_connection(opened.store, f"u{n}", refresh_due_at=noon - timedelta(minutes=n)).id for n in range(5)]
     with opened.store.writing() as tx:
-        sent = tx.due.claim_refreshes("breezedoc", noon, noon, 3)
+        sent = tx.due.claim_refreshes("breezedoc", noon, noon, 3, 100)
     assert [message.kwargs["connection_id"] for message in sent] == [ids[4], ids[3], ids[2]]

@@ -4,10 +4,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from models.connection import Connection, Status
-from models.credential import Credential, settle_time
+from models.credential import Credential
 from models.pace import Pace, WaitUntil, step
+from models.patience import Patience, patience_with
 from models.provider import Provider
-from models.resolution import settle_for
 from models.store.clients import StoredClient
 from models.sync_run import SyncRun
 from worker.commands.story import tell_time
@@ -58,14 +58,16 @@ def _tell_resolution(due: datetime, credential: Credential, provider: Provider, 
     """The token was presented and its answer not kept: when it is looked into, and what may come of it."""
     if credential.presented_at is None:
         return []
-    at = max(due, credential.presented_at + settle_for(provider, settle_time))
+    done = credential.answered_at or credential.presented_at + patience_with(provider, Patience()).settle
+    came = "no answer was kept" if credential.answered_at is None else "the provider said that it could not (503)"
+    at = max(due, done)
     then = {
         "harmless": "if it was, it is presented once more, which does no harm at this provider",
         "grace": f"if it was, it is presented once more, within {provider.grace_seconds} s of the first time",
         "family_revoked": "if it was, the new pair is lost: the user has to authorize again",
     }
     return [
-        f"its refresh token was presented {tell_past(credential.presented_at, now)} and no answer was kept",
+        f"its refresh token was presented {tell_past(credential.presented_at, now)} and {came}",
         f"next the API is asked, with the old access token, whether it was spent: {tell_time(at, now)}",
         then[provider.refresh_reuse],
     ]
