@@ -10,10 +10,19 @@ from models import messages
 from models.connection import Connection, Status, disconnect
 from models.secrets import Secret
 from models.store import Store, Transaction
+from models.token_pair import TokenPair
 from models.vault import Vault
 from worker.letting_go import let_go, open_token
 from worker.parking import Parking, ParkingUnavailable, Ticket
 from worker.provider_client import ProviderClient
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """A pair that was found parked, and under what."""
+
+    ticket: Ticket
+    pair: TokenPair
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +41,7 @@ class Disconnect:
     now: Callable[[], datetime]
 
     def __call__(self, connection_id: str, erase: bool = False) -> None:
+        parked = self._find_parked(connection_id)
         with self.store.writing() as tx:
             connection = tx.connections.lock(connection_id)
             if connection is None:
@@ -39,21 +49,39 @@ class Disconnect:
                 return
             wants_erasure = tx.connections.take_disconnect(connection_id) or erase
             revocation_id = None
-            if connection.status is not Status.disconnected:
-                revocation_id = self._end(tx, connection)
+            is_over = connection.status is Status.disconnected
+            if is_over or (parked is not None and parked.ticket != _ticket(connection)):
+                parked = None
+            if not is_over:
+                revocation_id = self._end(tx, connection, parked)
             if wants_erasure:
                 erased = tx.records.erase(connection_id)
                 tx.journal.decide(connection_id, self.now(), "records.erased", records=erased)
-        self.parking.drop(_ticket(connection))
+        if parked is not None:
+            self.parking.drop(parked.ticket)
         if revocation_id is not None:
             self.send(messages.revoke_grant(revocation_id))
         self.send(messages.publish_events())
 
-    def _end(self, tx: Transaction, connection: Connection) -> str | None:
+    def _find_parked(self, connection_id: str) -> Parked | None:
+        """A pair that waits to be saved, looked for before any lock is held: Redis may be slow. One that comes later
+        is taken in, and ended then."""
+        with self.store.reading() as tx:
+            connection = tx.connections.get(connection_id)
+        if connection is None or connection.status is Status.disconnected:
+            return None
+        ticket = _ticket(connection)
+        try:
+            pair = self.parking.find(ticket)
+        except ParkingUnavailable:
+            return None
+        return None if pair is None else Parked(ticket, pair)
+
+    def _end(self, tx: Transaction, connection: Connection, parked: Parked | None) -> str | None:
         now = self.now()
         client = self.providers.get(connection.provider)
         provider = None if client is None else client.provider
-        token = self._newest_token(tx, connection)
+        token = self._newest_token(tx, connection, parked)
         revocation_id = let_go(tx, self.vault, provider, connection.client_id, token, now, connection.id, tells=True)
         ended, facts = disconnect(connection, now, told_later=revocation_id is not None)
         tx.connections.save(ended, connection.generation)
@@ -65,14 +93,10 @@ class Disconnect:
         tx.journal.decide(connection.id, now, "disconnected", provider_to_be_told=revocation_id is not None)
         return revocation_id
 
-    def _newest_token(self, tx: Transaction, connection: Connection) -> Secret | None:
+    def _newest_token(self, tx: Transaction, connection: Connection, parked: Parked | None) -> Secret | None:
         """Of a pair that waits to be saved, or of the one that stands; the refresh token ends the most (§2.1)."""
-        try:
-            parked = self.parking.find(_ticket(connection))
-        except ParkingUnavailable:
-            parked = None
-        if parked is not None and parked.granted.refresh_token is not None:
-            return parked.granted.refresh_token
+        if parked is not None and parked.pair.granted.refresh_token is not None:
+            return parked.pair.granted.refresh_token
         credential = tx.credentials.get(connection.id)
         if credential is None:
             return None

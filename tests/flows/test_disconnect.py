@@ -1,6 +1,8 @@
 """Old dies: tokens gone in one transaction, the grant ended at the provider however often that takes, and told once."""
 
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -10,12 +12,12 @@ from sqlalchemy import text
 from models import messages
 from models.connection import Connection
 from models.revocation import give_up_after
-from models.store import Store
+from models.store import Store, Transaction
 from models.token_pair import TokenPair
 from models.token_response import TokenOutcome, TokensGranted
 from tests.house import House
 from worker.intent import Taken
-from worker.parking import Ticket
+from worker.parking import Parking, Ticket
 from worker.provider_client import Called
 
 pytestmark = pytest.mark.usefixtures("everything_is_told")
@@ -76,6 +78,46 @@ def won(house: House) -> tuple[Connection, Ticket, TokenPair]:
     connection, taken, called = refreshing(house)
     assert isinstance(called.outcome, TokensGranted)
     return connection, taken.ticket, TokenPair(called.outcome, house.clock())
+
+
+@dataclass
+class CountingStore:
+    """The store, and how many transactions are open on it."""
+
+    store: Store
+    open: int = 0
+
+    @contextmanager
+    def writing(self) -> Iterator[Transaction]:
+        with self.store.writing() as tx, self._counted():
+            yield tx
+
+    @contextmanager
+    def reading(self) -> Iterator[Transaction]:
+        with self.store.reading() as tx, self._counted():
+            yield tx
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        self.open += 1
+        yield
+        self.open -= 1
+
+
+@dataclass
+class WatchedParking:
+    """Parking that notes how many transactions were open whenever it was asked."""
+
+    parking: Parking
+    store: CountingStore
+    open_when_asked: list[int] = field(default_factory=list)
+
+    def find(self, ticket: Ticket) -> TokenPair | None:
+        self.open_when_asked.append(self.store.open)
+        return self.parking.find(ticket)
+
+    def drop(self, ticket: Ticket) -> None:
+        self.parking.drop(ticket)
 
 
 def test_without_an_endpoint_the_tokens_go_and_it_is_told_at_once(house: House) -> None:
@@ -206,6 +248,38 @@ def test_a_pair_won_while_its_connection_was_let_go_is_ended_at_the_provider_too
     assert (house.connection(connection.id).status, live(house), waiting(house.store)) == ("disconnected", 0, 0)
     assert confirmed(house, connection.id) == 2
     assert told(house) == [True]
+
+
+def test_no_transaction_is_open_while_it_is_asked_what_is_parked(house: House) -> None:
+    connection, ticket, pair = won(with_endpoint(house))
+    house.flows.disconnect.parking.park(ticket, pair)
+    counting = CountingStore(house.store)
+    parking = WatchedParking(house.flows.disconnect.parking, counting)
+    replace(house.flows.disconnect, store=counting, parking=parking)(connection.id)  # type: ignore[arg-type]
+    house.work()
+    assert parking.open_when_asked == [0]
+    assert (live(house), told(house)) == (0, [True])
+
+
+def test_a_pair_parked_since_it_was_looked_for_is_left_to_be_taken_in(house: House) -> None:
+    connection, ticket, pair = won(with_endpoint(house))
+    parking = house.flows.disconnect.parking
+
+    class ParkedJustAfterwards:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(parking, name)
+
+        def find(self, ticket: Ticket) -> TokenPair | None:
+            found = parking.find(ticket)
+            parking.park(ticket, pair)
+            return found
+
+    replace(house.flows.disconnect, parking=ParkedJustAfterwards())(connection.id)  # type: ignore[arg-type]
+    house.flows.take_in()
+    house.sweep()
+    assert parking.find(ticket) is None
+    assert confirmed(house, connection.id) == 2
+    assert (live(house), told(house)) == (0, [True])
 
 
 def test_a_parked_pair_is_what_the_provider_is_told_to_end_and_is_parked_no_longer(house: House) -> None:
