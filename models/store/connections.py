@@ -38,6 +38,16 @@ class Connections:
         row = self.sql.execute(query).mappings().first()
         return to_connection(row) if row else None
 
+    def is_lived_by(self, provider: str, client_id: str, account_id: str) -> bool:
+        """Whether an active connection, whoever's it is, lives by a grant of this account to this client."""
+        query = select(table.c.id).where(
+            table.c.provider == provider,
+            table.c.client_id == client_id,
+            table.c.account_id == account_id,
+            table.c.status == Status.active.value,
+        )
+        return self.sql.execute(query.limit(1)).first() is not None
+
     def add(self, connection: Connection) -> None:
         self.sql.execute(insert(table).values(**from_connection(connection)))
 

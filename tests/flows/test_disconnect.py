@@ -1,6 +1,6 @@
 """Old dies: tokens gone in one transaction, the grant ended at the provider however often that takes, and told once."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -235,6 +235,44 @@ def test_authorizing_again_tells_the_disconnect_first_and_spares_the_new_grant(h
     assert house.connection(connection.id).status == "active"
     assert waiting(house.store) == 0
     assert live(house) >= 1
+
+
+def is_revoked(house: House, connection: Connection) -> None:
+    house.control.revoke_user(int(connection.account_id))
+    house.make_refresh_due(connection.id)
+    house.flows.refresh(connection.id)
+
+
+def is_of_another_client(house: House, connection: Connection) -> None:
+    with house.store.writing() as tx:
+        tx.connections.save(replace(connection, client_id="another"), connection.generation)
+
+
+other_connections: dict[str, tuple[Callable[[House, Connection], None], bool]] = {
+    "active": (lambda house, connection: None, True),
+    "disconnected": (lambda house, connection: house.flows.disconnect(connection.id), False),
+    "revoked": (is_revoked, False),
+    "of another client": (is_of_another_client, False),
+}
+
+
+@pytest.mark.parametrize("other", other_connections)
+def test_a_stray_grant_is_ended_unless_another_connection_lives_by_the_same(house: House, other: str) -> None:
+    change, is_spared = other_connections[other]
+    connection = connected(with_endpoint(house))
+    grace = house.connect("grace", 2)
+    house.work()
+    grace = house.connection(grace.id)
+    change(house, grace)
+    house.work()
+    before = live(house, 2)
+    authorization_id = house.consent("ada", 2, connection_id=connection.id)
+    house.work()
+    [event] = house.told("connection.authorization_failed")
+    assert event["reason"] == "account_mismatch"
+    assert (live(house, 2) == before + 1, waiting(house.store)) == (is_spared, 0)
+    verbs = [decision.verb for decision in house.decisions(authorization_id)]
+    assert ("exchange.grant_spared" in verbs) == is_spared
 
 
 def test_a_pair_won_while_its_connection_was_let_go_is_ended_at_the_provider_too(house: House) -> None:
