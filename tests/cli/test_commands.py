@@ -187,6 +187,21 @@ def test_dead_letters_are_listed_retried_and_dropped(desk: Desk) -> None:
     assert desk.type("dead-letters", "retry", first).exit_code == 3
 
 
+def test_a_dead_letter_that_is_retried_keeps_its_id_and_the_time_when_it_was_sent(desk: Desk) -> None:
+    buried = bury(desk, actor="disconnect", queue="control", connection_id="c1")
+    [key] = desk.redis.zrange("dramatiq:control.XQ", 0, -1)
+    text_of_it = json.loads(desk.redis.hget("dramatiq:control.XQ.msgs", key))
+    long_ago = text_of_it["message_timestamp"] - 3_600_000
+    dead = text_of_it | {"message_timestamp": long_ago, "options": text_of_it["options"] | {"retries": 4}}
+    desk.redis.hset("dramatiq:control.XQ.msgs", key, json.dumps(dead))
+    desk.read("dead-letters", "retry", "--all")
+    [new_key] = desk.redis.lrange("dramatiq:control", 0, -1)
+    sent = json.loads(desk.redis.hget("dramatiq:control.msgs", new_key))
+    assert (sent["message_id"], sent["message_timestamp"]) == (buried, long_ago)
+    assert (sent["kwargs"], sent["options"]) == ({"connection_id": "c1"}, {"redis_message_id": new_key})
+    assert desk.read("dead-letters") == []
+
+
 def test_all_dead_letters_but_those_that_no_actor_takes_are_retried(desk: Desk) -> None:
     good, unknown = bury(desk, connection_id="c1"), bury(desk, actor="make_coffee")
     result = desk.type("dead-letters", "retry", "--all")
