@@ -14,6 +14,7 @@ QUEUES: Final[dict[str, str]] = {
     "sync_user": "sync",
     "read_connection": "reading",
     "disconnect": "control",
+    "carry_out_disconnect": "control",
     "revoke_grant": "control",
     "publish_events": "events",
 }
@@ -55,7 +56,9 @@ def sync_user(user_id: str, provider: str | None = None) -> Message:
 
 
 def disconnect(connection_id: str) -> Message:
-    return Message("disconnect", {"connection_id": connection_id})
+    """A disconnect that is due in the connection's row, and done once however many messages travel for it. The actor
+    `disconnect` is for applications: their message alone is the request."""
+    return Message("carry_out_disconnect", {"connection_id": connection_id})
 
 
 def revoke_grant(revocation_id: str) -> Message:

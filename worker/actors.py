@@ -57,6 +57,9 @@ def declare_actors(broker: dramatiq.Broker, flows: Flows) -> None:
     def disconnect(connection_id: str, erase: bool = False) -> None:
         flows.disconnect(connection_id, erase)
 
+    def carry_out_disconnect(connection_id: str) -> None:
+        flows.disconnect(connection_id, asked=False)
+
     def revoke_grant(revocation_id: str) -> None:
         flows.revoke(revocation_id)
 
@@ -70,6 +73,7 @@ def declare_actors(broker: dramatiq.Broker, flows: Flows) -> None:
         read_connection,
         sync_user,
         disconnect,
+        carry_out_disconnect,
         revoke_grant,
         publish_events,
     )

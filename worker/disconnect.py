@@ -40,12 +40,15 @@ class Disconnect:
     send: Callable[[messages.Message], None]
     now: Callable[[], datetime]
 
-    def __call__(self, connection_id: str, erase: bool = False) -> None:
+    def __call__(self, connection_id: str, erase: bool = False, asked: bool = True) -> None:
+        """With `asked` False only what is due in the row is done."""
         parked = self._find_parked(connection_id)
         with self.store.writing() as tx:
             connection = tx.connections.lock(connection_id)
             if connection is None:
                 structlog.get_logger("disconnect").warning("connection.unknown")
+                return
+            if not asked and tx.connections.disconnect_due_at(connection_id) is None:
                 return
             wants_erasure = tx.connections.take_disconnect(connection_id) or erase
             revocation_id = None

@@ -83,11 +83,11 @@ class Connections:
             asked["erase_requested"] = True
         return self.sql.execute(update(table).where(table.c.id == connection_id).values(**asked)).rowcount == 1
 
-    def is_disconnect_due(self, connection_id: str) -> bool:
-        """Whether a request is still to be carried out."""
-        return (
-            self.sql.execute(select(table.c.disconnect_due_at).where(table.c.id == connection_id)).scalar() is not None
-        )
+    def disconnect_due_at(self, connection_id: str) -> datetime | None:
+        """When a disconnect that is still to be carried out was asked for."""
+        query = select(table.c.disconnect_due_at).where(table.c.id == connection_id)
+        due_at: datetime | None = self.sql.execute(query).scalar()
+        return due_at
 
     def take_disconnect(self, connection_id: str) -> bool:
         """The request counts as carried out by this transaction; returns whether it asked for the records as well."""

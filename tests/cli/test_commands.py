@@ -122,7 +122,7 @@ def test_a_connection_explains_itself(either_desk: Desk) -> None:
     [
         ("sync", "sync", "sync_connection"),
         ("refresh", "refresh", "refresh_token"),
-        ("disconnect", "control", "disconnect"),
+        ("disconnect", "control", "carry_out_disconnect"),
     ],
 )
 def test_a_command_about_a_connection_becomes_a_message(desk: Desk, command: str, queue: str, actor: str) -> None:

@@ -237,6 +237,16 @@ def test_authorizing_again_tells_the_disconnect_first_and_spares_the_new_grant(h
     assert live(house) >= 1
 
 
+def test_messages_that_are_still_under_way_for_a_request_that_was_carried_out_do_nothing(house: House) -> None:
+    connection = connected(house)
+    with house.store.writing() as tx:
+        tx.connections.request_disconnect(connection.id, house.clock(), erase=False)
+    house.perform(messages.disconnect(connection.id))
+    again = connected(house)
+    house.perform(messages.disconnect(connection.id))
+    assert (again.id, house.connection(connection.id).status) == (connection.id, "active")
+
+
 def is_revoked(house: House, connection: Connection) -> None:
     house.control.revoke_user(int(connection.account_id))
     house.make_refresh_due(connection.id)

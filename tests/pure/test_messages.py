@@ -12,7 +12,12 @@ each = {
     "read_connection": (messages.read_connection("c1"), "reading", {"connection_id": "c1"}),
     "sync_user": (messages.sync_user("ada"), "sync", {"user_id": "ada"}),
     "sync_user at one provider": (messages.sync_user("ada", "p"), "sync", {"user_id": "ada", "provider": "p"}),
-    "disconnect": (messages.disconnect("c1"), "control", {"connection_id": "c1"}),
+    "disconnect, as an application sends it": (
+        Message("disconnect", {"connection_id": "c1"}),
+        "control",
+        {"connection_id": "c1"},
+    ),
+    "carry_out_disconnect": (messages.disconnect("c1"), "control", {"connection_id": "c1"}),
     "revoke_grant": (messages.revoke_grant("r1"), "control", {"revocation_id": "r1"}),
     "publish_events": (messages.publish_events(), "events", {}),
 }
@@ -21,7 +26,7 @@ each = {
 @pytest.mark.parametrize("case", each)
 def test_a_message_names_its_actor_and_carries_its_ids(case: str) -> None:
     message, queue, kwargs = each[case]
-    assert (message.actor, message.queue, message.kwargs) == (case.split(maxsplit=1)[0], queue, kwargs)
+    assert (message.actor, message.queue, message.kwargs) == (case.replace(",", "").split(maxsplit=1)[0], queue, kwargs)
 
 
 def test_every_actor_has_a_message_and_every_message_an_actor() -> None:

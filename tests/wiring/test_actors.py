@@ -67,7 +67,8 @@ every_message = {
     "sync": messages.sync_connection("c1"),
     "sync that is due": messages.read_connection("c1"),
     "sync_user": messages.sync_user("ada", "breezedoc"),
-    "disconnect": messages.disconnect("c1"),
+    "disconnect": Message("disconnect", {"connection_id": "c1"}),
+    "disconnect that is due": messages.disconnect("c1"),
     "revoke": messages.revoke_grant("r1"),
     "publish": messages.publish_events(),
 }
@@ -93,6 +94,12 @@ def test_a_message_reaches_its_flow_with_its_ids(house: House, case: str) -> Non
     ids = [value for value in (*asked.pop("args"), *asked.values()) if isinstance(value, str)]
     assert sorted(ids) == sorted(message.kwargs.values())
     assert [name for name, recorded in house.flows.items() if recorded.asked] == [flow]
+
+
+def test_a_disconnect_that_is_due_is_asked_for_by_its_row_alone(house: House) -> None:
+    house.send(messages.disconnect("c1"))
+    house.finish("control")
+    assert house.flows["disconnect"].asked == [{"args": ("c1",), "asked": False}]
 
 
 def test_a_permanent_error_is_a_dead_letter_at_once(house: House) -> None:
