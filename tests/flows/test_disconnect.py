@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import text
@@ -12,10 +13,13 @@ from sqlalchemy import text
 from models import messages
 from models.connection import Connection
 from models.revocation import give_up_after
+from models.secrets import Secret
 from models.store import Store, Transaction
 from models.token_pair import TokenPair
 from models.token_response import TokenOutcome, TokensGranted
+from scheduler.sweep import Prune
 from tests.house import House
+from worker.connect_token import ConnectToken
 from worker.intent import Taken
 from worker.parking import Parking, Ticket
 from worker.provider_client import Called
@@ -71,6 +75,11 @@ def refreshing(house: House) -> tuple[Connection, Taken, Called[TokenOutcome]]:
     called = house.flows.refresh._present(taken)
     assert isinstance(called.outcome, TokensGranted)
     return house.connection(connection.id), taken, called
+
+
+def sent(house: House) -> messages.Sent:
+    """What is known of a message that an application sends just now."""
+    return messages.Sent(uuid4().hex, house.clock())
 
 
 def won(house: House) -> tuple[Connection, Ticket, TokenPair]:
@@ -194,10 +203,12 @@ def test_a_worker_that_dies_between_the_request_and_the_row_leaves_it_to_the_nex
 def test_a_disconnect_sent_again_changes_nothing(house: House) -> None:
     connection = connected(with_endpoint(house))
     for _ in range(3):
-        house.flows.disconnect(connection.id)
+        house.flows.disconnect(connection.id, sent=sent(house))
         house.queue.send(messages.disconnect(connection.id))
     house.work()
     assert (told(house), live(house)) == ([True], 0)
+    verbs = [decision.verb for decision in house.decisions(connection.id)]
+    assert verbs == ["authorized", "disconnected", "disconnect.repeated", "disconnect.repeated", "revoked.upstream"]
 
 
 def test_a_request_is_due_until_it_is_carried_out_even_if_its_message_is_lost(house: House) -> None:
@@ -237,6 +248,64 @@ def test_authorizing_again_tells_the_disconnect_first_and_spares_the_new_grant(h
     assert live(house) >= 1
 
 
+def stands(house: House, connection: Connection) -> bool:
+    """Whether it is active and has its tokens, and nothing was told of an end."""
+    after, credential = house.connection(connection.id), house.credential(connection.id)
+    return after.status == "active" and credential.access_token is not None and told(house) == []
+
+
+def test_a_disconnect_that_comes_after_the_user_authorized_again_is_not_carried_out(house: House) -> None:
+    connection = connected(with_endpoint(house))
+    late = sent(house)
+    house.turn(seconds=31)
+    connected(house)
+    for _ in range(2):
+        house.flows.disconnect(connection.id, erase=True, sent=late)
+    assert (stands(house, connection), waiting(house.store)) == (True, 0)
+    with house.store.reading() as tx:
+        assert tx.records.count(connection.id) != {}
+    decisions = [each for each in house.decisions(connection.id) if each.verb == "disconnect.superseded"]
+    assert [each.evidence["message_id"] for each in decisions] == [late.id]
+
+
+def test_a_disconnect_that_came_late_after_weeks_is_not_carried_out_either(house: House) -> None:
+    connection = connected(house)
+    late = sent(house)
+    house.turn(minutes=1)
+    connected(house)
+    house.turn(days=40)
+    Prune(house.store, house.clock)()
+    house.flows.disconnect(connection.id, sent=late)
+    assert stands(house, connection)
+
+
+def test_a_disconnect_from_a_clock_that_is_slow_is_carried_out(house: House) -> None:
+    connection = connected(house)
+    slow = replace(sent(house), at=house.clock() - timedelta(seconds=25))
+    house.flows.disconnect(connection.id, sent=slow)
+    assert (house.connection(connection.id).status, told(house)) == ("disconnected", [False])
+
+
+def test_a_disconnect_that_waited_for_long_is_carried_out_where_nobody_authorized_since(house: House) -> None:
+    connection = connected(house)
+    house.turn(minutes=1)
+    waited = sent(house)
+    house.turn(hours=30)
+    house.flows.disconnect(connection.id, sent=waited)
+    assert (house.connection(connection.id).status, told(house)) == ("disconnected", [False])
+
+
+def test_a_message_that_was_carried_out_does_nothing_when_it_is_delivered_again(house: House) -> None:
+    connection = connected(house)
+    first, second = sent(house), sent(house)
+    for message in (first, second):
+        house.flows.disconnect(connection.id, sent=message)
+    connected(house)
+    for message in (first, second):
+        house.flows.disconnect(connection.id, sent=message)
+    assert (house.connection(connection.id).status, told(house)) == ("active", [False])
+
+
 def test_messages_that_are_still_under_way_for_a_request_that_was_carried_out_do_nothing(house: House) -> None:
     connection = connected(house)
     with house.store.writing() as tx:
@@ -245,6 +314,31 @@ def test_messages_that_are_still_under_way_for_a_request_that_was_carried_out_do
     again = connected(house)
     house.perform(messages.disconnect(connection.id))
     assert (again.id, house.connection(connection.id).status) == (connection.id, "active")
+
+
+def test_a_request_that_was_due_before_the_user_authorized_again_is_due_no_more(house: House) -> None:
+    connection = connected(house)
+    with house.store.writing() as tx:
+        tx.connections.request_disconnect(connection.id, house.clock(), erase=True)
+    house.turn(minutes=10)
+    connected(house)
+    house.sweep()
+    house.turn(minutes=2)
+    house.sweep()
+    assert stands(house, connection)
+    with house.store.reading() as tx:
+        assert tx.records.count(connection.id) != {}
+    assert [each.verb for each in house.decisions(connection.id)].count("disconnect.superseded") == 1
+
+
+def test_a_token_that_was_pasted_after_a_disconnect_was_asked_for_stands(house: House) -> None:
+    connection = connected(house)
+    late = sent(house)
+    house.turn(minutes=1)
+    flow = ConnectToken(house.store, house.vault, house.flows.sync.providers, house.queue.send, house.clock)
+    flow("breezedoc", "ada", Secret(house.control.personal_token(1)))
+    house.flows.disconnect(connection.id, sent=late)
+    assert stands(house, connection)
 
 
 def is_revoked(house: House, connection: Connection) -> None:
