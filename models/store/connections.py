@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy import Connection as SqlConnection
-from sqlalchemy import insert, select, update
+from sqlalchemy import case, insert, select, update
 
 from models.connection import Connection, Status
 from models.store.rows import from_connection, names_of, table_of, to_connection
@@ -76,9 +76,12 @@ class Connections:
         statement = update(table).where(table.c.id == connection_id, is_active, table.c.id.in_(can_refresh))
         return self.sql.execute(statement.values(refresh_due_at=now, refresh_claimed_until=None)).rowcount == 1
 
-    def request_disconnect(self, connection_id: str, now: datetime, erase: bool) -> bool:
-        """Makes a disconnect due; its records go with it where any request says so. False: no such connection."""
-        asked: dict[str, object] = {"disconnect_due_at": now, "disconnect_claimed_until": None}
+    def request_disconnect(self, connection_id: str, asked_at: datetime, erase: bool) -> bool:
+        """Makes a disconnect due from when it was asked for, of several requests the newest; its records go with it
+        where any of them says so. False: no such connection."""
+        due_at = table.c.disconnect_due_at
+        newest = case((due_at > asked_at, due_at), else_=asked_at)
+        asked: dict[str, object] = {"disconnect_due_at": newest, "disconnect_claimed_until": None}
         if erase:
             asked["erase_requested"] = True
         return self.sql.execute(update(table).where(table.c.id == connection_id).values(**asked)).rowcount == 1

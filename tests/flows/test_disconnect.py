@@ -331,6 +331,20 @@ def test_a_request_that_was_due_before_the_user_authorized_again_is_due_no_more(
     assert [each.verb for each in house.decisions(connection.id)].count("disconnect.superseded") == 1
 
 
+def test_of_two_requests_the_newest_counts_in_whatever_order_they_are_read(house: House) -> None:
+    connection = connected(house)
+    older = house.clock()
+    house.turn(minutes=10)
+    connected(house)
+    house.turn(minutes=10)
+    newer = house.clock()
+    for asked_at in (newer, older):
+        with house.store.writing() as tx:
+            tx.connections.request_disconnect(connection.id, asked_at, erase=False)
+    house.sweep()
+    assert house.connection(connection.id).status == "disconnected"
+
+
 def test_a_token_that_was_pasted_after_a_disconnect_was_asked_for_stands(house: House) -> None:
     connection = connected(house)
     late = sent(house)
