@@ -79,6 +79,7 @@ jobs = {
     "read_connection": "Goes on with a reading, or begins one that is due. Sent by breezesync itself.",
     "sync_user": "Reads all active connections of a user now.",
     "disconnect": "Lets go of an account: tokens erased at once, the provider told where it has an endpoint.",
+    "carry_out_disconnect": "Does a disconnect that is due, once. Sent by breezesync itself.",
     "revoke_grant": "Tells the provider that a grant has ended. Sent by breezesync itself.",
     "publish_events": "Sends what waits in the outbox to the streams. Sent by breezesync itself.",
 }

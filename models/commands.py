@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Literal, get_args
 
 Verb = Literal["sync", "refresh", "disconnect"]
@@ -41,6 +42,14 @@ def read_command(fields: Mapping[bytes, bytes]) -> Command:
     if truths[erase] and verb != "disconnect":
         raise CommandRefused("erase goes with disconnect")
     return Command(verb, connection_id, user_id, provider, truths[erase])  # type: ignore[arg-type]  # one of verbs
+
+
+def asked_at(entry_id: bytes, now: datetime) -> datetime:
+    """When an entry was written, by the clock of Redis that its id begins with; never later than now."""
+    written_ms = int(entry_id.split(b"-")[0])
+    if written_ms >= now.timestamp() * 1000:
+        return now
+    return datetime.fromtimestamp(written_ms / 1000, UTC)
 
 
 _known = (b"type", b"connection_id", b"user_id", b"provider", b"erase")

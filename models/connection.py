@@ -18,6 +18,9 @@ from models.events import (
 )
 from models.refresh_policy import refresh_due_at, spread
 
+clocks_differ = timedelta(seconds=30)
+"""As much as the clocks of two machines, an application's among them, may differ."""
+
 
 class Status(StrEnum):
     """Whether a connection can be used: revoked is ended by the provider's side, disconnected by ours."""
@@ -147,6 +150,14 @@ def disconnect(connection: Connection, at: datetime, told_later: bool) -> Transi
         return connection, ()
     ended = replace(_stop(connection), status=Status.disconnected, problem=None, revoked_at=at, revoked_reason=None)
     return ended, () if told_later else (ConnectionDisconnected(revoked_upstream=False),)
+
+
+def is_superseded(asked_at: datetime, authorized_at: datetime | None) -> bool:
+    """Whether a disconnect was asked for before the user authorized last: it was meant for what stood then.
+
+    Within what clocks may differ it counts as the newer of the two: no application's disconnect is ignored for that.
+    """
+    return authorized_at is not None and asked_at < authorized_at - clocks_differ
 
 
 def limit_access(connection: Connection) -> Transition:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final
 
 from models.errors import Permanent
@@ -14,6 +15,7 @@ QUEUES: Final[dict[str, str]] = {
     "sync_user": "sync",
     "read_connection": "reading",
     "disconnect": "control",
+    "carry_out_disconnect": "control",
     "revoke_grant": "control",
     "publish_events": "events",
 }
@@ -31,6 +33,15 @@ class Message:
     @property
     def queue(self) -> str:
         return QUEUES[self.actor]
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """Which message asks for something, and when it was first sent, by its sender's clock. However often it is
+    delivered, retried, or brought back from the dead, both stay."""
+
+    id: str
+    at: datetime
 
 
 def exchange_code(authorization_id: str) -> Message:
@@ -55,7 +66,9 @@ def sync_user(user_id: str, provider: str | None = None) -> Message:
 
 
 def disconnect(connection_id: str) -> Message:
-    return Message("disconnect", {"connection_id": connection_id})
+    """A disconnect that is due in the connection's row, and done once however many messages travel for it. The actor
+    `disconnect` is for applications: their message alone is the request."""
+    return Message("carry_out_disconnect", {"connection_id": connection_id})
 
 
 def revoke_grant(revocation_id: str) -> Message:
@@ -68,6 +81,15 @@ def publish_events() -> Message:
 
 class MessageRefused(Permanent):
     """A message whose arguments are not what its actor takes."""
+
+
+def read_sent(message_id: str, timestamp_ms: float) -> Sent:
+    """What a message says of itself. Raises `MessageRefused` where it has no id, or names no time."""
+    check_ids({"message_id": message_id})
+    try:
+        return Sent(message_id, datetime.fromtimestamp(timestamp_ms / 1000, UTC))
+    except (OverflowError, ValueError, OSError):
+        raise MessageRefused("message_timestamp is no time: expected milliseconds since 1970") from None
 
 
 def find_fault(text: bytes, queue_name: str) -> str | None:

@@ -10,7 +10,7 @@ import structlog
 from redis import Redis
 from redis.exceptions import RedisError, ResponseError
 
-from models.commands import Command, CommandRefused, read_command
+from models.commands import Command, CommandRefused, asked_at, read_command
 from models.connection import Connection, Status
 from models.errors import Permanent, Transient
 from models.store import Store, Transaction
@@ -117,7 +117,7 @@ class Commands:
         try:
             command = read_command(fields)
             with self.store.writing() as tx:
-                found = self._make_due(tx, command)
+                found = self._make_due(tx, command, entry_id)
         except (CommandRefused, Permanent) as refused:
             log.warning("command.rejected", entry_id=entry_id.decode(), reason=str(refused))
             self._reject(entry, str(refused))
@@ -139,7 +139,7 @@ class Commands:
             pipeline.xdel(self.stream, entry_id)
             pipeline.execute()
 
-    def _make_due(self, tx: Transaction, command: Command) -> int:
+    def _make_due(self, tx: Transaction, command: Command, entry_id: bytes) -> int:
         """How many connections it reached. Raises `CommandRefused` where there is none for it."""
         now = self.now()
         targets = _find(tx, command)
@@ -150,7 +150,7 @@ class Commands:
                 case "refresh":
                     tx.connections.make_refresh_due(target.id, now)
                 case "disconnect":
-                    tx.connections.request_disconnect(target.id, now, command.erase)
+                    tx.connections.request_disconnect(target.id, asked_at(entry_id, now), command.erase)
                 case _:
                     assert_never(command.verb)
         return len(targets)

@@ -147,7 +147,7 @@ class House:
             "read_connection": lambda connection_id: self.flows.sync(connection_id, asked=False),
             "sync_user": lambda user_id, provider=None: self.flows.sync_user(user_id, provider),
             "revoke_grant": self.flows.revoke,
-            "disconnect": lambda connection_id, erase=False: self.flows.disconnect(connection_id, erase),
+            "carry_out_disconnect": lambda connection_id: self.flows.disconnect(connection_id, asked=False),
         }
         flows[message.actor](**message.kwargs)
 

@@ -7,9 +7,10 @@ from inspect import signature
 from typing import Any
 
 import dramatiq
+from dramatiq.middleware import CurrentMessage
 
 from models.errors import Permanent
-from models.messages import QUEUES, MessageRefused, check_ids
+from models.messages import QUEUES, MessageRefused, Sent, check_ids, read_sent
 from worker.disconnect import Disconnect
 from worker.exchange import Exchange
 from worker.outbox import PublishEvents
@@ -55,7 +56,10 @@ def declare_actors(broker: dramatiq.Broker, flows: Flows) -> None:
         flows.sync_user(user_id, provider)
 
     def disconnect(connection_id: str, erase: bool = False) -> None:
-        flows.disconnect(connection_id, erase)
+        flows.disconnect(connection_id, erase, _read_sent())
+
+    def carry_out_disconnect(connection_id: str) -> None:
+        flows.disconnect(connection_id, asked=False)
 
     def revoke_grant(revocation_id: str) -> None:
         flows.revoke(revocation_id)
@@ -70,6 +74,7 @@ def declare_actors(broker: dramatiq.Broker, flows: Flows) -> None:
         read_connection,
         sync_user,
         disconnect,
+        carry_out_disconnect,
         revoke_grant,
         publish_events,
     )
@@ -78,6 +83,14 @@ def declare_actors(broker: dramatiq.Broker, flows: Flows) -> None:
         after_others = {"priority": 10} if actor is read_connection else {}
         options = few_short_retries | after_others
         dramatiq.actor(broker=broker, actor_name=name, queue_name=QUEUES[name], **options)(_checking(actor))
+
+
+def _read_sent() -> Sent:
+    """Of the message that this thread works on."""
+    message = CurrentMessage.get_current_message()
+    if message is None:
+        raise AssertionError("the broker lacks CurrentMessage")
+    return read_sent(message.message_id, message.message_timestamp)
 
 
 def _checking(actor: Callable[..., None]) -> Callable[..., None]:

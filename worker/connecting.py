@@ -63,9 +63,8 @@ class Connecting:
             connection = self._save_connection(tx, found, account, pair, now)
             stray = None
             if connection is None:
-                token = pair.granted.refresh_token or pair.granted.access_token
-                stray = let_go(tx, self.vault, provider, granted.client_id, token, now)
-            if connection is not None:
+                stray = self._let_go_stray(tx, granted, account, pair, now)
+            else:
                 tx.journal.hand_over(granted.id, connection.id)
         self.parking.drop(Ticket("exchange", granted.id))
         if connection is not None:
@@ -103,6 +102,18 @@ class Connecting:
         ended = end(found, Step.connected)
         tx.authorizations.save(replace(ended, connection_id=held.id))
         return held
+
+    def _let_go_stray(
+        self, tx: Transaction, granted: Authorization, account: Account, pair: TokenPair, now: datetime
+    ) -> str | None:
+        """A grant that nobody asked for is ended, unless a connection may live by the same one: some providers keep one
+        for each user and client."""
+        if tx.connections.is_lived_by(granted.provider, granted.client_id, account.id):
+            tx.journal.decide(granted.id, now, "exchange.grant_spared", account_id=account.id)
+            return None
+        provider = self.providers[granted.provider].provider
+        token = pair.granted.refresh_token or pair.granted.access_token
+        return let_go(tx, self.vault, provider, granted.client_id, token, now)
 
     def _put_off(self, tx: Transaction, found: Authorization, called: Called[ApiOutcome], now: datetime) -> None:
         """No account yet. 401 and 403 will not change by waiting; anything else is tried again for a day."""

@@ -7,13 +7,22 @@ from datetime import datetime
 import structlog
 
 from models import messages
-from models.connection import Connection, Status, disconnect
+from models.connection import Connection, Status, clocks_differ, disconnect, is_superseded
 from models.secrets import Secret
 from models.store import Store, Transaction
+from models.token_pair import TokenPair
 from models.vault import Vault
 from worker.letting_go import let_go, open_token
 from worker.parking import Parking, ParkingUnavailable, Ticket
 from worker.provider_client import ProviderClient
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """A pair that was found parked, and under what."""
+
+    ticket: Ticket
+    pair: TokenPair
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,29 +40,95 @@ class Disconnect:
     send: Callable[[messages.Message], None]
     now: Callable[[], datetime]
 
-    def __call__(self, connection_id: str, erase: bool = False) -> None:
+    def __call__(
+        self, connection_id: str, erase: bool = False, sent: messages.Sent | None = None, asked: bool = True
+    ) -> None:
+        """`sent` is the message that asks, None where nothing can ask twice; with `asked` False only what is due in the
+        row is done."""
+        parked = self._find_parked(connection_id)
         with self.store.writing() as tx:
             connection = tx.connections.lock(connection_id)
             if connection is None:
                 structlog.get_logger("disconnect").warning("connection.unknown")
                 return
+            asked_at = self._when_asked(tx, connection_id, sent, asked)
+            if asked_at is None or self._is_superseded(tx, connection_id, asked_at, sent):
+                return
             wants_erasure = tx.connections.take_disconnect(connection_id) or erase
             revocation_id = None
-            if connection.status is not Status.disconnected:
-                revocation_id = self._end(tx, connection)
+            is_over = connection.status is Status.disconnected
+            if is_over or (parked is not None and parked.ticket != _ticket(connection)):
+                parked = None
+            if not is_over:
+                revocation_id = self._end(tx, connection, parked, sent)
+            elif sent is not None:
+                tx.journal.decide(connection_id, self.now(), "disconnect.repeated", message_id=sent.id)
             if wants_erasure:
                 erased = tx.records.erase(connection_id)
                 tx.journal.decide(connection_id, self.now(), "records.erased", records=erased)
-        self.parking.drop(_ticket(connection))
+        if parked is not None:
+            self.parking.drop(parked.ticket)
         if revocation_id is not None:
             self.send(messages.revoke_grant(revocation_id))
         self.send(messages.publish_events())
 
-    def _end(self, tx: Transaction, connection: Connection) -> str | None:
+    def _find_parked(self, connection_id: str) -> Parked | None:
+        """A pair that waits to be saved, looked for before any lock is held: Redis may be slow. One that comes later
+        is taken in, and ended then."""
+        with self.store.reading() as tx:
+            connection = tx.connections.get(connection_id)
+        if connection is None or connection.status is Status.disconnected:
+            return None
+        ticket = _ticket(connection)
+        try:
+            pair = self.parking.find(ticket)
+        except ParkingUnavailable:
+            return None
+        return None if pair is None else Parked(ticket, pair)
+
+    def _when_asked(
+        self, tx: Transaction, connection_id: str, sent: messages.Sent | None, asked: bool
+    ) -> datetime | None:
+        """When this was asked for; None where it is done with: by the same message, or by another for the same row."""
+        if not asked:
+            return tx.connections.disconnect_due_at(connection_id)
+        if sent is None:
+            return self.now()
+        return None if tx.journal.names_message(connection_id, sent.id) else sent.at
+
+    def _is_superseded(
+        self, tx: Transaction, connection_id: str, asked_at: datetime, sent: messages.Sent | None
+    ) -> bool:
+        """Whether the user has authorized since it was asked for; then it is noted, and due no more."""
+        now = self.now()
+        if now - asked_at <= clocks_differ:
+            return False  # and no look at the authorizations, which no index finds by their connection
+        authorized_at = self._authorized_at(tx, connection_id)
+        if authorized_at is None or not is_superseded(asked_at, authorized_at):
+            return False
+        if sent is None:
+            tx.connections.take_disconnect(connection_id)
+        evidence = {"asked_at": asked_at.isoformat(), "authorized_at": authorized_at.isoformat()}
+        message_id = None if sent is None else sent.id
+        tx.journal.decide(connection_id, now, "disconnect.superseded", **evidence, message_id=message_id)
+        structlog.get_logger("disconnect").warning("disconnect.superseded", **evidence)
+        return True
+
+    def _authorized_at(self, tx: Transaction, connection_id: str) -> datetime | None:
+        """When the user last said yes, or the newest token came that nothing refreshes."""
+        times = [tx.authorizations.authorized_at(connection_id)]
+        credential = tx.credentials.get(connection_id)
+        if credential is not None and credential.access_token is not None and credential.refresh_token is None:
+            times.append(credential.issued_at)
+        return max((at for at in times if at is not None), default=None)
+
+    def _end(
+        self, tx: Transaction, connection: Connection, parked: Parked | None, sent: messages.Sent | None
+    ) -> str | None:
         now = self.now()
         client = self.providers.get(connection.provider)
         provider = None if client is None else client.provider
-        token = self._newest_token(tx, connection)
+        token = self._newest_token(tx, connection, parked)
         revocation_id = let_go(tx, self.vault, provider, connection.client_id, token, now, connection.id, tells=True)
         ended, facts = disconnect(connection, now, told_later=revocation_id is not None)
         tx.connections.save(ended, connection.generation)
@@ -62,17 +137,14 @@ class Disconnect:
             tx.credentials.put(replace(credential, access_token=None, refresh_token=None))
         tx.runs.end(connection.id, "disconnected")
         tx.outbox.append(connection.about, facts, now)
-        tx.journal.decide(connection.id, now, "disconnected", provider_to_be_told=revocation_id is not None)
+        evidence = {"provider_to_be_told": revocation_id is not None, "message_id": None if sent is None else sent.id}
+        tx.journal.decide(connection.id, now, "disconnected", **evidence)
         return revocation_id
 
-    def _newest_token(self, tx: Transaction, connection: Connection) -> Secret | None:
+    def _newest_token(self, tx: Transaction, connection: Connection, parked: Parked | None) -> Secret | None:
         """Of a pair that waits to be saved, or of the one that stands; the refresh token ends the most (§2.1)."""
-        try:
-            parked = self.parking.find(_ticket(connection))
-        except ParkingUnavailable:
-            parked = None
-        if parked is not None and parked.granted.refresh_token is not None:
-            return parked.granted.refresh_token
+        if parked is not None and parked.pair.granted.refresh_token is not None:
+            return parked.pair.granted.refresh_token
         credential = tx.credentials.get(connection.id)
         if credential is None:
             return None

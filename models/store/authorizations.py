@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from sqlalchemy import Connection as SqlConnection
-from sqlalchemy import insert, select, update
+from sqlalchemy import func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from models.authorization import Authorization, Step
@@ -47,6 +47,14 @@ class Authorizations:
             table.c.expires_at > now,
         )
         return self._one(query.order_by(table.c.created_at.desc()).limit(1))
+
+    def authorized_at(self, connection_id: str) -> datetime | None:
+        """When a user last said yes to what became this connection."""
+        query = select(func.max(table.c.code_received_at)).where(
+            table.c.connection_id == connection_id, table.c.step == Step.connected.value
+        )
+        said_yes_at: datetime | None = self.sql.execute(query).scalar()
+        return said_yes_at
 
     def take_code(self, authorization: Authorization, code: Sealed, now: datetime) -> bool:
         """Uses the state up and keeps the code, in one statement; False where somebody was first or it is too late."""

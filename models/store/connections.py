@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy import Connection as SqlConnection
-from sqlalchemy import insert, select, update
+from sqlalchemy import case, insert, select, update
 
 from models.connection import Connection, Status
 from models.store.rows import from_connection, names_of, table_of, to_connection
@@ -37,6 +37,16 @@ class Connections:
         )
         row = self.sql.execute(query).mappings().first()
         return to_connection(row) if row else None
+
+    def is_lived_by(self, provider: str, client_id: str, account_id: str) -> bool:
+        """Whether an active connection, whoever's it is, lives by a grant of this account to this client."""
+        query = select(table.c.id).where(
+            table.c.provider == provider,
+            table.c.client_id == client_id,
+            table.c.account_id == account_id,
+            table.c.status == Status.active.value,
+        )
+        return self.sql.execute(query.limit(1)).first() is not None
 
     def add(self, connection: Connection) -> None:
         self.sql.execute(insert(table).values(**from_connection(connection)))
@@ -71,18 +81,21 @@ class Connections:
         statement = update(table).where(table.c.id == connection_id, is_active, table.c.id.in_(can_refresh))
         return self.sql.execute(statement.values(refresh_due_at=now, refresh_claimed_until=None)).rowcount == 1
 
-    def request_disconnect(self, connection_id: str, now: datetime, erase: bool) -> bool:
-        """Makes a disconnect due; its records go with it where any request says so. False: no such connection."""
-        asked: dict[str, object] = {"disconnect_due_at": now, "disconnect_claimed_until": None}
+    def request_disconnect(self, connection_id: str, asked_at: datetime, erase: bool) -> bool:
+        """Makes a disconnect due from when it was asked for, of several requests the newest; its records go with it
+        where any of them says so. False: no such connection."""
+        due_at = table.c.disconnect_due_at
+        newest = case((due_at > asked_at, due_at), else_=asked_at)
+        asked: dict[str, object] = {"disconnect_due_at": newest, "disconnect_claimed_until": None}
         if erase:
             asked["erase_requested"] = True
         return self.sql.execute(update(table).where(table.c.id == connection_id).values(**asked)).rowcount == 1
 
-    def is_disconnect_due(self, connection_id: str) -> bool:
-        """Whether a request is still to be carried out."""
-        return (
-            self.sql.execute(select(table.c.disconnect_due_at).where(table.c.id == connection_id)).scalar() is not None
-        )
+    def disconnect_due_at(self, connection_id: str) -> datetime | None:
+        """When a disconnect that is still to be carried out was asked for."""
+        query = select(table.c.disconnect_due_at).where(table.c.id == connection_id)
+        due_at: datetime | None = self.sql.execute(query).scalar()
+        return due_at
 
     def take_disconnect(self, connection_id: str) -> bool:
         """The request counts as carried out by this transaction; returns whether it asked for the records as well."""

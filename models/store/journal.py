@@ -57,6 +57,12 @@ class Journal:
         )
         return [Decision(*row) for row in reversed(self.sql.execute(query).all())]
 
+    def names_message(self, subject: str, message_id: str) -> bool:
+        """Whether something was decided about it because of this message."""
+        of_message = decisions.c.evidence["message_id"].as_string() == message_id
+        query = select(decisions.c.position).where(decisions.c.subject == subject, of_message)
+        return self.sql.execute(query.limit(1)).first() is not None
+
     def log(self, calls: Sequence[Request]) -> None:
         if calls:
             self.sql.execute(insert(requests), [asdict(call) for call in calls])

@@ -122,7 +122,7 @@ def test_a_connection_explains_itself(either_desk: Desk) -> None:
     [
         ("sync", "sync", "sync_connection"),
         ("refresh", "refresh", "refresh_token"),
-        ("disconnect", "control", "disconnect"),
+        ("disconnect", "control", "carry_out_disconnect"),
     ],
 )
 def test_a_command_about_a_connection_becomes_a_message(desk: Desk, command: str, queue: str, actor: str) -> None:
@@ -185,6 +185,21 @@ def test_dead_letters_are_listed_retried_and_dropped(desk: Desk) -> None:
     assert desk.read("dead-letters") == []
     assert desk.type("dead-letters").stdout == "There are none.\n"
     assert desk.type("dead-letters", "retry", first).exit_code == 3
+
+
+def test_a_dead_letter_that_is_retried_keeps_its_id_and_the_time_when_it_was_sent(desk: Desk) -> None:
+    buried = bury(desk, actor="disconnect", queue="control", connection_id="c1")
+    [key] = desk.redis.zrange("dramatiq:control.XQ", 0, -1)
+    text_of_it = json.loads(desk.redis.hget("dramatiq:control.XQ.msgs", key))
+    long_ago = text_of_it["message_timestamp"] - 3_600_000
+    dead = text_of_it | {"message_timestamp": long_ago, "options": text_of_it["options"] | {"retries": 4}}
+    desk.redis.hset("dramatiq:control.XQ.msgs", key, json.dumps(dead))
+    desk.read("dead-letters", "retry", "--all")
+    [new_key] = desk.redis.lrange("dramatiq:control", 0, -1)
+    sent = json.loads(desk.redis.hget("dramatiq:control.msgs", new_key))
+    assert (sent["message_id"], sent["message_timestamp"]) == (buried, long_ago)
+    assert (sent["kwargs"], sent["options"]) == ({"connection_id": "c1"}, {"redis_message_id": new_key})
+    assert desk.read("dead-letters") == []
 
 
 def test_all_dead_letters_but_those_that_no_actor_takes_are_retried(desk: Desk) -> None:

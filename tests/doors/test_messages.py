@@ -126,6 +126,12 @@ MISFITS: dict[str, dict[str, Any]] = {
     "a long text": {"kwargs": {"connection_id": "c" * 256}},
     "two in order": {"args": ["c1", "c2"]},
     "erase as a text": {"queue": "control", "actor": "disconnect", "kwargs": {"connection_id": "c1", "erase": "no"}},
+    "a disconnect of no time": {
+        "queue": "control",
+        "actor": "disconnect",
+        "kwargs": {"connection_id": "c1"},
+        "message_timestamp": 10**30,
+    },
     "a provider that is a number": {"actor": "sync_user", "kwargs": {"user_id": "ada", "provider": 1}},
     "events with an argument": {"queue": "events", "actor": "publish_events", "kwargs": {"now": True}},
 }

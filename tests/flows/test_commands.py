@@ -117,6 +117,23 @@ def test_a_disconnect_erases_tokens_and_records_where_it_says_so(
     assert {house.connection(each.id).status.value for each in (kept, erased)} == {"disconnected"}
 
 
+def test_a_disconnect_that_was_written_before_the_user_authorized_again_comes_too_late(
+    house: House, application: Any, raw: redis.Redis
+) -> None:
+    connection = house.connect("ada", 1)
+    house.work()
+    application.xadd(stream, {"type": "disconnect", "connection_id": connection.id, "erase": "true"})
+    house.turn(hours=1)
+    house.connect("ada", 1)
+    assert read_all(reader(house, raw)) == 1
+    house.work()
+    assert house.connection(connection.id).status == "active"
+    assert house.decisions(connection.id)[-1].verb == "disconnect.superseded"
+    with house.store.reading() as tx:
+        assert tx.records.count(connection.id) != {}
+        assert tx.connections.disconnect_due_at(connection.id) is None
+
+
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [

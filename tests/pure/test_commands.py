@@ -1,8 +1,10 @@
 """Commands as any language writes them: fields read into a command, or refused with what was expected."""
 
+from datetime import UTC, datetime
+
 import pytest
 
-from models.commands import Command, CommandRefused, read_command
+from models.commands import Command, CommandRefused, asked_at, read_command
 
 good: dict[str, tuple[dict[str, str], Command]] = {
     "one connection": ({"type": "sync", "connection_id": "c1"}, Command("sync", "c1")),
@@ -51,3 +53,18 @@ def test_what_can_not_be_read_is_refused_with_what_was_expected(case: str) -> No
     fields, expected = bad[case]
     with pytest.raises(CommandRefused, match=expected):
         read_command(fields)
+
+
+now = datetime(2027, 1, 15, 8, tzinfo=UTC)
+entries: dict[str, tuple[bytes, datetime]] = {
+    "before now": (b"1799999999250-3", datetime(2027, 1, 15, 7, 59, 59, 250_000, tzinfo=UTC)),
+    "now": (b"1800000000000-0", now),
+    "by a clock that is ahead": (b"1800000009000-0", now),
+    "under a number of the sender's own": (b"18446744073709551615-1", now),
+}
+
+
+@pytest.mark.parametrize("case", entries)
+def test_a_command_was_asked_for_when_it_was_written(case: str) -> None:
+    entry_id, expected = entries[case]
+    assert asked_at(entry_id, now) == expected

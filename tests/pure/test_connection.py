@@ -10,7 +10,9 @@ from models.connection import (
     NewPair,
     Status,
     authorize,
+    clocks_differ,
     disconnect,
+    is_superseded,
     limit_access,
     may_hold,
     refresh,
@@ -160,6 +162,22 @@ def test_a_disconnect_stops_all_work_and_is_told_once(before: Connection) -> Non
     assert facts == (ConnectionDisconnected(False),)
     assert disconnect(before, now + hour, told_later=True) == (once, ())
     assert disconnect(once, now + 2 * hour, told_later=False) == (once, ())
+
+
+requests: dict[str, tuple[datetime, datetime | None, bool]] = {
+    "nobody ever authorized": (now, None, False),
+    "long after it": (now + hour, now, False),
+    "at the same moment": (now, now, False),
+    "half a minute before it": (now - clocks_differ, now, False),
+    "a little longer before it": (now - clocks_differ - timedelta(milliseconds=1), now, True),
+    "weeks before it": (now - 500 * hour, now, True),
+}
+
+
+@pytest.mark.parametrize("case", requests)
+def test_a_disconnect_counts_unless_the_user_authorized_after_it_by_any_clock(case: str) -> None:
+    asked_at, authorized_at, expected = requests[case]
+    assert is_superseded(asked_at, authorized_at) is expected
 
 
 def test_a_missing_plan_is_told_once_and_so_is_its_return() -> None:

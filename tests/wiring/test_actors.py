@@ -8,7 +8,7 @@ import dramatiq
 import pytest
 from dramatiq import Worker
 from dramatiq.brokers.stub import StubBroker
-from dramatiq.middleware import Retries
+from dramatiq.middleware import CurrentMessage, Retries
 
 from models import messages
 from models.errors import Permanent, Transient
@@ -47,7 +47,7 @@ class House:
 
 @pytest.fixture
 def house() -> Iterator[House]:
-    broker = StubBroker(middleware=[Retries()])
+    broker = StubBroker(middleware=[CurrentMessage(), Retries()])
     broker.emit_after("process_boot")
     names = {"exchange", "refresh", "sync", "sync_user", "disconnect", "revoke", "publish"}
     flows = {name: Recorded() for name in names}
@@ -67,7 +67,8 @@ every_message = {
     "sync": messages.sync_connection("c1"),
     "sync that is due": messages.read_connection("c1"),
     "sync_user": messages.sync_user("ada", "breezedoc"),
-    "disconnect": messages.disconnect("c1"),
+    "disconnect": Message("disconnect", {"connection_id": "c1"}),
+    "disconnect that is due": messages.disconnect("c1"),
     "revoke": messages.revoke_grant("r1"),
     "publish": messages.publish_events(),
 }
@@ -93,6 +94,43 @@ def test_a_message_reaches_its_flow_with_its_ids(house: House, case: str) -> Non
     ids = [value for value in (*asked.pop("args"), *asked.values()) if isinstance(value, str)]
     assert sorted(ids) == sorted(message.kwargs.values())
     assert [name for name, recorded in house.flows.items() if recorded.asked] == [flow]
+
+
+def test_a_disconnect_says_which_message_asks_and_since_when_however_often_it_is_tried(house: House) -> None:
+    house.flows["disconnect"].raises = lambda: Transient("a passing trouble")
+    message = dramatiq.Message(
+        queue_name="control",
+        actor_name="disconnect",
+        args=(),
+        kwargs={"connection_id": "c1"},
+        options={},
+        message_timestamp=1_800_000_000_250,
+    )
+    house.broker.enqueue(message)
+    house.finish("control")
+    asked = [each["args"] for each in house.flows["disconnect"].asked]
+    assert asked == [("c1", False, messages.Sent(message.message_id, message.message_datetime))] * 4
+
+
+def test_a_disconnect_that_is_due_is_asked_for_by_its_row_alone(house: House) -> None:
+    house.send(messages.disconnect("c1"))
+    house.finish("control")
+    assert house.flows["disconnect"].asked == [{"args": ("c1",), "asked": False}]
+
+
+def test_a_disconnect_that_names_no_time_is_a_dead_letter_at_once(house: House) -> None:
+    house.broker.enqueue(
+        dramatiq.Message(
+            queue_name="control",
+            actor_name="disconnect",
+            args=(),
+            kwargs={"connection_id": "c1"},
+            options={},
+            message_timestamp=10**30,
+        )
+    )
+    house.finish("control")
+    assert (house.flows["disconnect"].asked, len(house.broker.dead_letters)) == ([], 1)
 
 
 def test_a_permanent_error_is_a_dead_letter_at_once(house: House) -> None:

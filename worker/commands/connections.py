@@ -310,7 +310,7 @@ def _wait_until_disconnected(store: Store, targets: Sequence[Connection]) -> lis
     deadline = now() + wait_for_disconnect
     while True:
         with store.reading() as tx:
-            late = [target.id for target in targets if tx.connections.is_disconnect_due(target.id)]
+            late = [target.id for target in targets if tx.connections.disconnect_due_at(target.id) is not None]
         if not late or now() >= deadline:
             return late
         time.sleep(0.1)

@@ -1,7 +1,7 @@
 """Dramatiq's queues as they lie in Redis: how deep they are, what died in them, and how a message is sent."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -56,13 +56,17 @@ class Queues:
         return sorted(letters, key=lambda letter: letter.died_at)
 
     def retry(self, letter: DeadLetter) -> bool:
-        """Sends it once more as if it were new, then buries the dead one; False where somebody was faster.
+        """Sends it once more, all its tries ahead of it, then buries the dead one; False where somebody was faster.
 
-        In this order a crash leaves the message twice, which is harmless, and never not at all.
+        Its id and the time when it was first sent stay: what it asks for may have been overtaken meanwhile. In this
+        order a crash leaves the message twice, which is harmless, and never not at all.
         """
-        if self.client.zscore(self._dead_key(letter.queue), letter.key) is None:
+        dead = self._dead_key(letter.queue)
+        text = self.client.hget(f"{dead}.msgs", letter.key)
+        if text is None or self.client.zscore(dead, letter.key) is None:
             return False
-        self._enqueue(letter.queue, letter.actor, letter.kwargs)
+        message = dramatiq.Message.decode(str(text).encode())
+        self.broker.enqueue(replace(message, queue_name=letter.queue, options={}))
         self.drop(letter)
         return True
 

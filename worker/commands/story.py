@@ -32,6 +32,8 @@ meanings = {
     "reading.unproven": "a list was read to its end without proof that anything is gone",
     "deletion.held_back": "very much of a resource was gone at once: kept until the next reading says so too",
     "disconnected": "disconnected, tokens erased",
+    "disconnect.repeated": "asked to disconnect once more: it was disconnected already",
+    "disconnect.superseded": "a disconnect came too late to count: the user authorized after it was asked for",
     "revoked.upstream": "the provider confirmed that the grant has ended",
     "revoked.upstream_unconfirmed": "the provider never confirmed that the grant has ended; it was asked for a day",
     "records.erased": "its records were erased",
