@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from models.page import ApiOutcome, Page
 from models.provider import Provider
+from models.texts import clean_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,6 @@ def read_account(provider: Provider, outcome: ApiOutcome) -> Account | None:
             identity, email = body.get(provider.account_id), body.get(provider.account_email)
             if isinstance(identity, bool) or not isinstance(identity, int | str) or identity == "":
                 return None
-            return Account(str(identity), email if isinstance(email, str) else None)
+            return Account(clean_text(str(identity)), clean_text(email) if isinstance(email, str) else None)
         case _:
             return None

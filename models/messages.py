@@ -8,6 +8,9 @@ from typing import Final
 
 from models.errors import Permanent
 
+earliest = datetime(2020, 1, 1, tzinfo=UTC)
+"""No message is older: a time before it was written in other units."""
+
 QUEUES: Final[dict[str, str]] = {
     "exchange_code": "exchange",
     "refresh_token": "refresh",
@@ -65,7 +68,7 @@ def sync_user(user_id: str, provider: str | None = None) -> Message:
     return Message("sync_user", {"user_id": user_id} | ({"provider": provider} if provider else {}))
 
 
-def disconnect(connection_id: str) -> Message:
+def carry_out_disconnect(connection_id: str) -> Message:
     """A disconnect that is due in the connection's row, and done once however many messages travel for it. The actor
     `disconnect` is for applications: their message alone is the request."""
     return Message("carry_out_disconnect", {"connection_id": connection_id})
@@ -84,12 +87,15 @@ class MessageRefused(Permanent):
 
 
 def read_sent(message_id: str, timestamp_ms: float) -> Sent:
-    """What a message says of itself. Raises `MessageRefused` where it has no id, or names no time."""
+    """What a message says of itself. Raises `MessageRefused` where it has no id, or names no time that can be meant."""
     check_ids({"message_id": message_id})
     try:
-        return Sent(message_id, datetime.fromtimestamp(timestamp_ms / 1000, UTC))
+        at = datetime.fromtimestamp(timestamp_ms / 1000, UTC)
     except (OverflowError, ValueError, OSError):
-        raise MessageRefused("message_timestamp is no time: expected milliseconds since 1970") from None
+        at = earliest
+    if at <= earliest:
+        raise MessageRefused("message_timestamp is no time: expected milliseconds since 1970")
+    return Sent(message_id, at)
 
 
 def find_fault(text: bytes, queue_name: str) -> str | None:

@@ -8,6 +8,7 @@ from math import isfinite
 from typing import Literal, cast
 
 from models.provider import unsign
+from models.texts import clean_text
 
 Json = dict[str, object]
 Change = Literal["created", "updated"]
@@ -51,7 +52,7 @@ def read_item(raw: object, id_field: str, volatile: Sequence[str], null_is_absen
     identity = raw.get(id_field)
     if isinstance(identity, bool) or not isinstance(identity, int | str):
         return None
-    external_id = _clean_text(str(identity))[:255]
+    external_id = clean_text(str(identity))[:255]
     if not external_id:
         return None
     data = cast(Json, without(_clean(raw), [path.split(".") for path in volatile]))
@@ -127,17 +128,13 @@ def _present(data: Json) -> Json:
 def _clean(value: object) -> object:
     """JSON as both databases can hold it: no NUL, no lone surrogates, no NaN; whole floats as integers."""
     if isinstance(value, str):
-        return _clean_text(value)
+        return clean_text(value)
     if isinstance(value, float):
         if not isfinite(value):
             return None
         return int(value) if value.is_integer() else value
     if isinstance(value, dict):
-        return {_clean_text(str(key)): _clean(inner) for key, inner in value.items()}
+        return {clean_text(str(key)): _clean(inner) for key, inner in value.items()}
     if isinstance(value, list):
         return [_clean(inner) for inner in value]
     return value
-
-
-def _clean_text(text: str) -> str:
-    return text.replace("\x00", "").encode("utf-8", "replace").decode()

@@ -7,13 +7,14 @@ where it is a whole JSON object, also when the connection broke behind it: a pai
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Literal
 
 from models.secrets import Secret
+from models.texts import clean_text, hide
 
 GrantType = Literal["authorization_code", "refresh_token"]
 
@@ -112,13 +113,16 @@ TokenOutcome = TokensGranted | GrantRefused | ClientRefused | ScopeRefused | Req
 client_errors = frozenset({"invalid_client", "unauthorized_client", "unsupported_grant_type"})
 
 
-def read_token_answer(grant: GrantType, answer: HttpAnswer | NoAnswer, now: datetime) -> TokenOutcome:
-    """Decides what the answer to a token request proves; `now` is for the date form of `Retry-After`."""
+def read_token_answer(
+    grant: GrantType, answer: HttpAnswer | NoAnswer, now: datetime, sent: Sequence[str] = ()
+) -> TokenOutcome:
+    """Decides what the answer to a token request proves; `now` is for the date form of `Retry-After`, and `sent` are
+    the secrets of the request: where a server echoes one, no evidence repeats it."""
     if isinstance(answer, NoAnswer):
         evidence = Evidence(description=answer.why)
         return OutcomeUnknown(evidence) if answer.sent else NotNow(evidence, None, throttled=False)
     body = read_object(answer.body)
-    evidence = _evidence(answer, body)
+    evidence = _evidence(answer, body, sent)
     retry_after = read_retry_after(answer.headers, now)
     match answer.status, evidence.error:
         case 200, _:
@@ -180,12 +184,20 @@ def _read_tokens(body: dict[str, object] | None) -> TokensGranted | None:
     kind = body.get("token_type", "Bearer")
     if not isinstance(access, str) or not access or not isinstance(kind, str) or kind.lower() != "bearer":
         return None
+    refresh = refresh if isinstance(refresh, str) else ""
+    if not (_can_be_sent(access) and _can_be_sent(refresh)):
+        return None
     return TokensGranted(
         access_token=Secret(access),
-        refresh_token=Secret(refresh) if isinstance(refresh, str) and refresh else None,
+        refresh_token=Secret(refresh) if refresh else None,
         expires_in=_read_seconds(body.get("expires_in")),
-        scope=scope if isinstance(scope, str) else None,
+        scope=clean_text(scope) if isinstance(scope, str) else None,
     )
+
+
+def _can_be_sent(token: str) -> bool:
+    """Tokens are printable ASCII (RFC 6749 appendix A.12 and A.17); nothing else can stand in a header."""
+    return token.isascii() and (token.isprintable() or not token)
 
 
 def _read_seconds(value: object) -> timedelta | None:
@@ -198,18 +210,19 @@ def _read_seconds(value: object) -> timedelta | None:
     return timedelta(seconds=min(seconds, 3.2e9)) if seconds > 0 else None
 
 
-def _evidence(answer: HttpAnswer, body: dict[str, object] | None) -> Evidence:
+def _evidence(answer: HttpAnswer, body: dict[str, object] | None, sent: Sequence[str]) -> Evidence:
+    def read(name: str) -> str:
+        value = (body or {}).get(name)
+        if not isinstance(value, str):
+            return ""
+        return "".join(c for c in hide(value, sent) if c.isprintable())[:longest_description]
+
     return Evidence(
         status=answer.status,
-        error=_text(body, "error"),
-        hint=_text(body, "hint"),
-        description=_text(body, "error_description") or _text(body, "message"),
+        error=read("error"),
+        hint=read("hint"),
+        description=read("error_description") or read("message"),
     )
-
-
-def _text(body: dict[str, object] | None, name: str) -> str:
-    value = (body or {}).get(name)
-    return "".join(c for c in value if c.isprintable())[:longest_description] if isinstance(value, str) else ""
 
 
 def _says_expired(evidence: Evidence) -> bool:

@@ -17,7 +17,7 @@ from models.errors import Transient
 from models.secrets import Sealed
 from models.token_pair import TokenPair, pack, unpack
 from models.token_response import TokenOutcome, TokensGranted
-from models.vault import Place, Vault, VaultError
+from models.vault import KeyMissing, Place, Vault, VaultError
 
 parked_key = "breezesync:parked"
 longest_save = timedelta(seconds=3)
@@ -25,7 +25,7 @@ Kind = Literal["refresh", "exchange"]
 
 
 class ParkingUnavailable(Transient):
-    """Redis does not answer: nobody can say that nothing is parked there."""
+    """Redis does not answer, or the key of a parked pair is missing: nobody can say that nothing is parked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class Parking:
 
     def find(self, ticket: Ticket) -> TokenPair | None:
         """The pair parked under this ticket, if one is. Raises `ParkingUnavailable` where that can't be known."""
-        sealed = self._read_spool(ticket)
+        sealed = _read(self._path(ticket))
         if sealed is None:
             try:
                 sealed = _text(self.redis.hget(parked_key, ticket.name))
@@ -94,6 +94,8 @@ class Parking:
             return None
         try:
             return unpack(self.vault.open(Sealed(sealed), _place(ticket)))
+        except KeyMissing as missing:
+            raise ParkingUnavailable(f"a pair is parked, and does not open: {missing}") from missing
         except VaultError as error:
             structlog.get_logger("parking").error("pair.unreadable", ticket=ticket.name, error=str(error))
             return None
@@ -112,6 +114,37 @@ class Parking:
             names |= {text for field in self.redis.hkeys(parked_key) if (text := _text(field)) is not None}
         return [ticket for name in sorted(names) if (ticket := _read_ticket(name)) is not None]
 
+    def seals(self) -> list[tuple[Ticket, Sealed]]:
+        """Every parked pair as it is sealed, in Redis and on this machine. Raises `ParkingUnavailable`."""
+        try:
+            in_redis = self.redis.hgetall(parked_key)
+        except RedisError as error:
+            raise ParkingUnavailable("Redis, where pairs may be parked, does not answer") from error
+        found = [(_text(name), _text(sealed)) for name, sealed in in_redis.items()]
+        found += [(path.stem, _read(path)) for path in self.spool.glob("*.pair")]
+        named = [(_read_ticket(name or ""), sealed) for name, sealed in found]
+        return [(ticket, Sealed(sealed)) for ticket, sealed in named if ticket is not None and sealed is not None]
+
+    def reseal(self, ticket: Ticket) -> None:
+        """Seals a parked pair anew with the first key, wherever it still stands. Raises `VaultError` where it does not
+        open, `ParkingUnavailable` where Redis is away.
+
+        One that is dropped meanwhile and comes back so is found superseded by whoever takes it in.
+        """
+
+        def anew(sealed: str) -> str:
+            return self.vault.seal(self.vault.open(Sealed(sealed), _place(ticket)), _place(ticket)).text
+
+        in_spool = _read(self._path(ticket))
+        if in_spool is not None and not self._park_in_spool(ticket, anew(in_spool)):
+            raise ParkingUnavailable(f"{self._path(ticket)} can't be written")
+        try:
+            in_redis = _text(self.redis.hget(parked_key, ticket.name))
+            if in_redis is not None:
+                self.redis.hset(parked_key, ticket.name, anew(in_redis))
+        except RedisError as error:
+            raise ParkingUnavailable("Redis, where pairs may be parked, does not answer") from error
+
     def _park_in_redis(self, ticket: Ticket, sealed: str) -> bool:
         try:
             self.redis.hset(parked_key, ticket.name, sealed)
@@ -129,15 +162,10 @@ class Parking:
                 file.flush()
                 os.fsync(file.fileno())
             beside.rename(self._path(ticket))
+            _force_to_disk(self.spool)
         except OSError:
             return False
         return True
-
-    def _read_spool(self, ticket: Ticket) -> str | None:
-        try:
-            return self._path(ticket).read_text()
-        except OSError:
-            return None
 
     def _path(self, ticket: Ticket) -> Path:
         return self.spool / f"{ticket.name}.pair"
@@ -153,11 +181,26 @@ def _read_ticket(name: str) -> Ticket | None:
             return None
 
 
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return None
+
+
+def _force_to_disk(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _place(ticket: Ticket) -> Place:
     return Place("parking", ticket.name, "pair")
 
 
 def _text(value: object) -> str | None:
     if isinstance(value, bytes):
-        return value.decode()
+        return value.decode(errors="replace")
     return value if isinstance(value, str) else None

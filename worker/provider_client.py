@@ -27,6 +27,7 @@ api_deadline = timedelta(seconds=30)
 largest_token_answer = 1 << 20
 largest_page = 32 << 20
 user_agent = "breezesync/0.1"
+secret_fields = ("code", "code_verifier", "refresh_token")
 
 
 Outcome = TypeVar("Outcome")
@@ -164,7 +165,8 @@ class ProviderClient:
         body = {"grant_type": grant, **fields}
         request = self._post(self.provider.token_url, client, body, as_json=self.provider.token_body == "json")  # noqa: S105
         called = self._send_watched(request, send_before)
-        return called.read_as(read_token_answer(grant, called.outcome, self.now()))
+        sent = [client.client_secret.reveal(), *(fields[name] for name in secret_fields if name in fields)]
+        return called.read_as(read_token_answer(grant, called.outcome, self.now(), sent))
 
     def _post(self, url: str, client: OAuthClient, fields: dict[str, str], as_json: bool) -> httpx.Request:
         """Client authentication in the body or as Basic (id and secret form-encoded first), never in the URI

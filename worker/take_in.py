@@ -12,8 +12,8 @@ from dramatiq.middleware import Middleware
 from models import messages
 from models.authorization import Step
 from models.connection import may_hold
-from models.errors import SyncError
 from models.store import Store
+from models.store.transaction import StoreUnavailable
 from models.token_pair import TokenPair
 from models.vault import Vault
 from worker.client_book import ClientBook
@@ -39,14 +39,28 @@ class TakeIn:
     now: Callable[[], datetime]
 
     def __call__(self) -> int:
-        """Returns how many pairs were saved. Raises where the database is still away: nothing is dropped then."""
+        """Returns how many pairs were saved. Raises where the database is still away: nothing is dropped then.
+
+        A pair that can't be saved, whatever the reason, keeps no other one waiting.
+        """
         saved = 0
         for ticket in self.parking.tickets():
-            pair = self.parking.find(ticket)
-            if pair is None:
-                continue
-            saved += self._hold_refreshed(ticket, pair) if ticket.kind == "refresh" else self._hold_code(ticket, pair)
-            self.parking.drop(ticket)
+            try:
+                saved += self._take_in(ticket)
+            except StoreUnavailable:
+                raise
+            except Exception as error:
+                structlog.get_logger("parking").warning(
+                    "pair.still_parked", ticket=ticket.name, error=type(error).__name__
+                )
+        return saved
+
+    def _take_in(self, ticket: Ticket) -> bool:
+        pair = self.parking.find(ticket)
+        if pair is None:
+            return False
+        saved = self._hold_refreshed(ticket, pair) if ticket.kind == "refresh" else self._hold_code(ticket, pair)
+        self.parking.drop(ticket)
         return saved
 
     def _hold_refreshed(self, ticket: Ticket, pair: TokenPair) -> bool:
@@ -95,5 +109,5 @@ class TakesIn(Middleware):
         while not self.stopping.wait(self.every.total_seconds()):
             try:
                 self.take_in()
-            except SyncError as error:
-                structlog.get_logger("parking").warning("pairs.still_parked", error=str(error))
+            except Exception as error:
+                structlog.get_logger("parking").warning("pairs.still_parked", error=type(error).__name__)

@@ -37,7 +37,7 @@ exchanges = Kind(authorizations, authorizations.c.due_at, authorizations.c.claim
 refreshes = Kind(connections, connections.c.refresh_due_at, connections.c.refresh_claimed_until, messages.refresh_token)
 syncs = Kind(connections, connections.c.sync_due_at, connections.c.sync_claimed_until, messages.read_connection)
 disconnects = Kind(
-    connections, connections.c.disconnect_due_at, connections.c.disconnect_claimed_until, messages.disconnect
+    connections, connections.c.disconnect_due_at, connections.c.disconnect_claimed_until, messages.carry_out_disconnect
 )
 revocations = Kind(
     table_of(RevocationRow),

@@ -1,6 +1,7 @@
 """What each command does to real parts, and what it says with `--json`."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import dramatiq
@@ -11,9 +12,13 @@ from config.settings import read_settings
 from config.wiring import build_broker
 from models.connect_link import read_link
 from models.messages import QUEUES
-from models.vault import new_key
+from models.secrets import Secret
+from models.token_pair import TokenPair
+from models.token_response import TokensGranted
+from models.vault import Vault, new_key
 from tests.cli.conftest import Desk
 from tests.house import link_secret
+from worker.parking import Ticket
 
 
 def queued(desk: Desk, queue: str) -> list[tuple[str, dict[str, str]]]:
@@ -235,6 +240,32 @@ def test_keys_tell_what_they_seal_and_rotate_seals_it_anew(either_desk: Desk) ->
     after = desk.read("keys", "status")
     assert after["idle"] == ["k1"]
     assert after["sealed"] == {name: {"k2": by_key["k1"]} for name, by_key in before["sealed"].items()}
+
+
+def test_parked_pairs_count_among_what_a_key_seals_and_are_sealed_anew(desk: Desk) -> None:
+    pair = TokenPair(TokensGranted(Secret("a"), Secret("r"), None, None), datetime.now(UTC))
+    parking = desk.house.flows.refresh.parking
+    parking = replace(parking, redis=desk.redis)
+    desk.set(SPOOL_DIRECTORY=str(parking.spool))
+    ticket = Ticket("refresh", "c1", 7)
+    parking.park(ticket, pair)
+    k2 = new_key("k2")
+    desk.set(ENCRYPTION_KEYS=f"{k2.line().reveal()},{desk.environment['ENCRYPTION_KEYS']}")
+    before = desk.read("keys", "status")
+    assert (before["sealed"]["parking.pair"], before["idle"]) == ({"k1": 2}, [])
+    desk.read("keys", "rotate")
+    after = desk.read("keys", "status")
+    assert (after["sealed"]["parking.pair"], after["idle"]) == ({"k2": 2}, ["k1"])
+    assert replace(parking, vault=Vault((k2,))).find(ticket) == pair
+
+
+def test_no_key_is_called_free_while_redis_cannot_be_asked(desk: Desk) -> None:
+    desk.set(
+        ENCRYPTION_KEYS=f"{new_key('k2').line().reveal()},{desk.environment['ENCRYPTION_KEYS']}",
+        REDIS_URL="redis://127.0.0.1:1/0",
+    )
+    assert desk.read("keys", "status")["idle"] == []
+    assert "no key is said to be free" in desk.type("keys", "status").stdout
 
 
 def test_keys_that_are_missing_are_named(desk: Desk) -> None:

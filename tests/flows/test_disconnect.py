@@ -204,7 +204,7 @@ def test_a_disconnect_sent_again_changes_nothing(house: House) -> None:
     connection = connected(with_endpoint(house))
     for _ in range(3):
         house.flows.disconnect(connection.id, sent=sent(house))
-        house.queue.send(messages.disconnect(connection.id))
+        house.queue.send(messages.carry_out_disconnect(connection.id))
     house.work()
     assert (told(house), live(house)) == ([True], 0)
     verbs = [decision.verb for decision in house.decisions(connection.id)]
@@ -310,9 +310,9 @@ def test_messages_that_are_still_under_way_for_a_request_that_was_carried_out_do
     connection = connected(house)
     with house.store.writing() as tx:
         tx.connections.request_disconnect(connection.id, house.clock(), erase=False)
-    house.perform(messages.disconnect(connection.id))
+    house.perform(messages.carry_out_disconnect(connection.id))
     again = connected(house)
-    house.perform(messages.disconnect(connection.id))
+    house.perform(messages.carry_out_disconnect(connection.id))
     assert (again.id, house.connection(connection.id).status) == (connection.id, "active")
 
 

@@ -1,5 +1,6 @@
 """What stands between a token and its loss: nothing presented for nothing, nothing won and then dropped."""
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,7 +18,7 @@ from models.connection import Connection
 from models.secrets import Sealed
 from models.store.seals import fields
 from models.store.transaction import StoreUnavailable
-from models.vault import Vault, new_key
+from models.vault import Place, Vault, new_key
 from tests.house import House, join_house
 from worker.commands.keys import reseal
 from worker.exchange import Taken as TakenCode
@@ -241,6 +242,42 @@ def test_a_key_that_is_missing_when_an_outcome_is_looked_into_decides_nothing(ho
     after = house.connection(connection.id)
     assert (after.status, after.problem) == ("active", "token_unreadable")
     assert house.credential(connection.id).presentations == 1
+
+
+def test_nothing_is_said_to_be_lost_while_a_parked_pair_lacks_its_key(house: House) -> None:
+    connection = park_a_pair(house)
+    house.turn(seconds=SETTLE)
+    parking = replace(house.flows.refresh.parking, vault=Vault((new_key("k2"),)))
+    with pytest.raises(ParkingUnavailable):
+        replace(house.flows.refresh, parking=parking)(connection.id)
+    assert replace(house.flows.take_in, parking=parking)() == 0
+    assert house.connection(connection.id).status == "active"
+    assert house.flows.take_in() == 1
+    assert house.presentations() == 1
+
+
+def test_one_pair_that_cannot_be_taken_in_keeps_no_other_waiting(house: House) -> None:
+    connection = park_a_pair(house)
+    parking = house.flows.refresh.parking
+    for name in (f"refresh-{connection.id}-0", "exchange-0-0", "refresh-0-1"):
+        (parking.spool / f"{name}.pair").write_bytes(b"\xff\xfe v1")
+    parking.redis.hset("breezesync:parked", "refresh-0-2", b"\xff")
+    assert house.flows.take_in() == 1
+    assert house.connection(connection.id).generation == 3
+
+
+def test_a_server_that_echoes_a_secret_is_not_repeated(house: House) -> None:
+    connection = house.refreshable()
+    sealed = house.credential(connection.id).refresh_token
+    assert sealed is not None
+    token = house.vault.open(sealed, Place("credential", connection.id, "refresh_token")).reveal()
+    body = {"error": "invalid_grant", "error_description": f"no such token: {token}", "hint": token}
+    house.control.inject("token", kind="garbage", status=400, body=json.dumps(body))
+    house.flows.refresh(connection.id)
+    assert house.connection(connection.id).revoked_reason == "refresh_rejected"
+    [decision] = [each for each in house.decisions(connection.id) if each.verb == "revoked.refresh_rejected"]
+    assert decision.evidence["hint"] == "[secret]"
+    assert token not in json.dumps(house.told()) + str(house.decisions(connection.id))
 
 
 def test_nothing_is_said_to_be_lost_while_redis_may_hold_it(house: House) -> None:

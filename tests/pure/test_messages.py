@@ -19,7 +19,7 @@ each = {
         "control",
         {"connection_id": "c1"},
     ),
-    "carry_out_disconnect": (messages.disconnect("c1"), "control", {"connection_id": "c1"}),
+    "carry_out_disconnect": (messages.carry_out_disconnect("c1"), "control", {"connection_id": "c1"}),
     "revoke_grant": (messages.revoke_grant("r1"), "control", {"revocation_id": "r1"}),
     "publish_events": (messages.publish_events(), "events", {}),
 }

@@ -163,3 +163,26 @@ def test_an_expired_token_is_told_apart_by_its_hint_for_people() -> None:
     outcome = read_token_answer("refresh_token", given, now)
     assert isinstance(outcome, GrantRefused)
     assert outcome.expired
+
+
+def test_a_scope_that_no_database_holds_is_cleaned() -> None:
+    body = {"access_token": "a", "refresh_token": "r", "scope": "read\x00 write\ud800", "token_type": "Bearer"}
+    outcome = read_token_answer("refresh_token", answer(200, body), now)
+    assert isinstance(outcome, TokensGranted)
+    assert outcome.scope == "read write?"
+
+
+@pytest.mark.parametrize("token", ["a\nb", "t\u00f6ken", "a\x00"])
+@pytest.mark.parametrize("name", ["access_token", "refresh_token"])
+def test_a_token_that_no_header_holds_is_no_answer(name: str, token: str) -> None:
+    body = {"access_token": "a", "refresh_token": "r", name: token}
+    assert isinstance(read_token_answer("refresh_token", answer(200, body), now), OutcomeUnknown)
+
+
+def test_no_secret_that_was_sent_stands_in_the_evidence() -> None:
+    secret = "abc+def/ghi="
+    said = f"{secret} is bad, and so is abc%2Bdef%2Fghi%3D; " + "x" * 280 + secret
+    outcome = read_token_answer("refresh_token", answer(400, refused("invalid_grant", said)), now, [secret])
+    assert isinstance(outcome, GrantRefused)
+    assert outcome.evidence.hint.startswith("[secret] is bad, and so is [secret]; x")
+    assert "abc" not in outcome.evidence.hint

@@ -68,7 +68,7 @@ every_message = {
     "sync that is due": messages.read_connection("c1"),
     "sync_user": messages.sync_user("ada", "breezedoc"),
     "disconnect": Message("disconnect", {"connection_id": "c1"}),
-    "disconnect that is due": messages.disconnect("c1"),
+    "disconnect that is due": messages.carry_out_disconnect("c1"),
     "revoke": messages.revoke_grant("r1"),
     "publish": messages.publish_events(),
 }
@@ -113,7 +113,7 @@ def test_a_disconnect_says_which_message_asks_and_since_when_however_often_it_is
 
 
 def test_a_disconnect_that_is_due_is_asked_for_by_its_row_alone(house: House) -> None:
-    house.send(messages.disconnect("c1"))
+    house.send(messages.carry_out_disconnect("c1"))
     house.finish("control")
     assert house.flows["disconnect"].asked == [{"args": ("c1",), "asked": False}]
 

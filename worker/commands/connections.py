@@ -193,7 +193,7 @@ def disconnect(
                 for target in targets:
                     tx.connections.request_disconnect(target.id, now(), erase)
             for target in targets:
-                queues.send(messages.disconnect(target.id))
+                queues.send(messages.carry_out_disconnect(target.id))
         if not erase:
             _say_sent("disconnect", targets, as_json)
             return

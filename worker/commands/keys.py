@@ -1,5 +1,6 @@
 """Encryption keys: which one seals what, and sealing everything anew with the first."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Annotated
 
@@ -10,10 +11,12 @@ from models.secrets import Sealed, Secret
 from models.store import Store
 from models.store.seals import Field, Found, fields
 from models.vault import Place, Vault, VaultError, key_id
-from worker.commands.opening import opened_store, settings_for
+from worker.commands.opening import opened_parking, opened_store, settings_for
 from worker.commands.speech import AsJson, CommandFailed, plainly, say, say_json, say_rich, screen, tabulate
+from worker.parking import Parking, ParkingUnavailable
 
 most_passes = 3
+parked_name = "parking.pair"
 
 
 @plainly
@@ -21,11 +24,13 @@ def status(as_json: AsJson = False) -> None:
     """Show which key seals how many secrets, and which keys are set."""
     settings = settings_for("keys")
     known = [key.id for key in settings.encryption_keys]
-    with opened_store(settings) as store:
+    with opened_store(settings) as store, opened_parking(settings) as parking:
         counts = count_seals(store)
+        parked = count_parked(parking)
+    counts |= parked or {}
     used = {each for by_key in counts.values() for each in by_key}
     unknown = sorted(used - set(known))
-    idle = [each for each in known[1:] if each not in used]
+    idle = [each for each in known[1:] if each not in used and parked is not None]
     if as_json:
         say_json({"sealing": known[0], "opening": known, "unknown": unknown, "idle": idle, "sealed": counts})
     else:
@@ -34,6 +39,8 @@ def status(as_json: AsJson = False) -> None:
         say(f"{known[0]} seals; {', '.join(known)} open.")
         if used & set(known[1:]):
             say("breezesync keys rotate seals everything with the first.")
+        if parked is None:
+            say("Redis does not answer: what is parked there is not counted, and no key is said to be free.")
         if idle:
             say(f"{', '.join(idle)} can go from ENCRYPTION_KEYS once no process runs that seals with it.")
     if unknown:
@@ -64,6 +71,9 @@ def rotate(
                     resealed += count
                     failures |= unopened
                     bars.advance(task, count)
+        with opened_parking(settings) as parking:
+            count, unopened = reseal_parked(parking, own)
+            resealed, failures = resealed + count, failures | unopened
     if as_json:
         say_json({"key": own, "resealed": resealed, "unopened": failures})
     else:
@@ -86,6 +96,31 @@ def count_seals(store: Store) -> dict[str, dict[str, int]]:
                 name = name_key(others[0].sealed)
                 by_key[name] = by_key.get(name, 0) + tx.seals.count(field, prefix)
     return counts
+
+
+def count_parked(parking: Parking) -> dict[str, dict[str, int]] | None:
+    """How many parked pairs each key seals, each place counted; None where Redis can't be asked."""
+    try:
+        by_key = Counter(name_key(sealed) for _, sealed in parking.seals())
+    except ParkingUnavailable:
+        return None
+    return {parked_name: dict(by_key)} if by_key else {}
+
+
+def reseal_parked(parking: Parking, own: str) -> tuple[int, dict[str, str]]:
+    """How many parked pairs were sealed anew, and which were not, with the reason."""
+    resealed, failures = 0, dict[str, str]()
+    try:
+        found = {ticket for ticket, sealed in parking.seals() if name_key(sealed) != own}
+    except ParkingUnavailable as away:
+        return 0, {parked_name: str(away)}
+    for ticket in sorted(found, key=lambda each: each.name):
+        try:
+            parking.reseal(ticket)
+            resealed += 1
+        except (VaultError, ParkingUnavailable) as error:
+            failures[f"{parked_name} of {ticket.name}"] = str(error)
+    return resealed, failures
 
 
 def reseal(store: Store, vault: Vault, field: Field, batch: int) -> Iterator[tuple[int, dict[str, str]]]:

@@ -14,8 +14,10 @@ from config.wiring import build_broker, open_redis, open_store
 from models.secrets import Secret
 from models.store import Store
 from models.store.transaction import StoreUnavailable
+from models.vault import Vault
 from worker.commands.queues import Queues
 from worker.commands.speech import CommandFailed
+from worker.parking import Parking
 
 
 def settings_for(*needs: Need) -> Settings:
@@ -59,6 +61,16 @@ def opened_queues(settings: Settings) -> Iterator[Queues]:
     finally:
         client.close()
         broker.client.close()
+
+
+@contextmanager
+def opened_parking(settings: Settings) -> Iterator[Parking]:
+    """Where pairs of tokens wait for the database: Redis, which may be away, and this machine's spool."""
+    client = open_redis(settings.redis_url)
+    try:
+        yield Parking(Vault(settings.encryption_keys), client, settings.spool)
+    finally:
+        client.close()
 
 
 def show_url(url: Secret) -> str:
