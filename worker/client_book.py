@@ -61,8 +61,13 @@ class ClientBook:
                     self._keep_secret(tx, client)
 
     def accept(self, tx: Transaction, provider: str, client_id: str, now: datetime) -> None:
-        """The token endpoint took the client: its secret is kept, and a pause ends and is said to have ended once."""
+        """The token endpoint took the client: its secret is kept, and a pause ends and is said to have ended once.
+
+        What it took before it refused, and what is only heard of now, tells nothing.
+        """
         stored = tx.clients.get(provider, client_id)
+        if stored is not None and stored.rejected_at is not None and now < stored.rejected_at:
+            return
         for client in self.configured:
             named = (client.provider, client.client_id) == (provider, client_id)
             if named and (stored is None or not self._is_kept(stored, client)):

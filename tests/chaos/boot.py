@@ -2,17 +2,19 @@
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial, wraps
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from uuid import uuid4
 
 import dramatiq
 
+import worker.parking
 from config.logs import configure_logging
 from config.settings import read_settings
 from config.wiring import build_broker
@@ -20,11 +22,13 @@ from models.patience import Patience
 from tests.chaos.points import Points
 from worker.actors import declare_actors
 from worker.main import BindIds, build_flows
+from worker.parking import Parking
 from worker.reclaiming import ReclaimingBroker
 from worker.take_in import TakesIn
 
 patience = Patience(deadline=timedelta(seconds=1), lease=timedelta(seconds=2), settle=timedelta(seconds=4))
 take_in_interval = timedelta(milliseconds=500)
+longest_save = timedelta(seconds=0.5)
 heartbeat_ms = 2_500
 reclaim_seconds = 1.0
 
@@ -99,7 +103,17 @@ class WatchedProvider(Watched):
 
 
 class WatchedParking(Watched):
+    """A pair may be parked on a thread beside the one that saves it: that thread stands where the other one does."""
+
+    stands: Mapping[str, Any] = MappingProxyType({})
+
+    def shielding(self, *arguments: Any) -> Any:
+        beside = WatchedParking(self.inner, self.watch)
+        beside.stands = dict(vars(self.watch.own))
+        return Parking.shielding(beside, *arguments)  # type: ignore[arg-type]
+
     def park(self, ticket: Any, pair: Any) -> bool:
+        vars(self.watch.own).update(self.stands)
         self.watch.at("parking", ticket=ticket.name)
         kept: bool = self.inner.park(ticket, pair)
         self.watch.at("parked", ticket=ticket.name, kept=kept)
@@ -141,6 +155,7 @@ def boot() -> None:
     dramatiq.set_broker(broker)
     flows = build_flows(settings, broker)
     points = Points(Path(os.environ["CHAOS_DIRECTORY"]))
+    worker.parking.longest_save = longest_save
     for provider in flows.refresh.providers.values():
         provider.usual_patience = patience
     flows = replace(

@@ -8,8 +8,11 @@ from typing import Any
 spending = frozenset({"burnt", "rotated", "rotated_again", "reused", "revoked", "expired"})
 """Outcomes of a presentation that reached the grant; after any other one the token was as it had been."""
 
-after_unknown = frozenset({"resolved.presentagain", "resolved.lost"})
-"""What is decided of a token whose answer nobody kept, and whose old access token is refused."""
+shown_again = frozenset({"resolved.presentagain", "resolved.presumed"})
+"""What is decided of a token that may be spent and is presented all the same."""
+
+after_unknown = frozenset({*shown_again, "resolved.lost"})
+"""What is decided of a token whose answer nobody kept, and which no old access token proves unspent."""
 
 by_the_user = frozenset({"access_revoked", "refresh_rejected"})
 
@@ -149,7 +152,7 @@ def _judge_presentations(evidence: Evidence, verdict: Verdict) -> None:
             again[token["user_id"]] += spent - 1
         if spent > 2:
             verdict.harm["presentations not allowed"].append(f"token {token['id']}: {outcomes}")
-    allowed = Counter(d.subject for d in evidence.decisions if d.verb == "resolved.presentagain")
+    allowed = Counter(d.subject for d in evidence.decisions if d.verb in shown_again)
     for account, connections in _by_account(evidence).items():
         if again[account] > sum(allowed[each.id] for each in connections):
             verdict.harm["presentations not allowed"].append(f"account {account}: {again[account]} more than decided")

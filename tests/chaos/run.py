@@ -43,6 +43,7 @@ provider_faults: tuple[tuple[str, dict[str, Any]], ...] = (
     ("middle: reset", {"moment": "middle", "kind": "drop"}),
     ("middle: late", {"moment": "middle", "kind": "late"}),
     ("after: 500", {"moment": "after", "status": 500}),
+    ("after: 503", {"moment": "after", "status": 503}),
     ("after: reset", {"moment": "after", "kind": "drop"}),
     ("after: cut", {"moment": "after", "kind": "cut"}),
     ("after: garbage", {"moment": "after", "kind": "garbage"}),
