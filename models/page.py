@@ -9,6 +9,7 @@ from models.token_response import HttpAnswer, NoAnswer, read_object, read_retry_
 
 Paging = Literal["laravel", "laravel_resource", "none"]
 deepest = 100
+longest_page = 1000
 largest_number = 10**9
 
 
@@ -105,6 +106,8 @@ def _read_page(body: dict[str, object] | None, paging: Paging, page: int) -> Pag
     if not isinstance(numbers, dict) or not isinstance(elements, list):
         return Failed("the body is no page")
     current, last, total = (numbers.get(name) for name in ("current_page", "last_page", "total"))
+    if len(elements) > longest_page:
+        return Failed(f"the page has more than {longest_page} elements")
     if not all(_is_count(number) for number in (current, last, total)):
         return Failed("the page's numbers are missing or senseless")
     if current != page:

@@ -95,6 +95,13 @@ class AuthorizationRow(Stored, table=True):
             sqlite_where=text("due_at IS NOT NULL"),
         ),
         Index("authorization_browser", "browser_hash"),
+        Index(
+            "authorization_open",
+            "expires_at",
+            postgresql_where=text("step = 'started' AND due_at IS NULL"),
+            sqlite_where=text("step = 'started' AND due_at IS NULL"),
+        ),
+        Index("authorization_created", "created_at"),
     )
     id: str = Field(primary_key=True)
     provider: str
@@ -259,6 +266,7 @@ class SyncRunRow(Stored, table=True):
             sqlite_where=text("status = 'running'"),
         ),
         Index("sync_run_connection", "connection_id", "started_at"),
+        Index("sync_run_finished", "finished_at"),
     )
     id: str = Field(primary_key=True)
     connection_id: str = Field(foreign_key="connection.id", ondelete="CASCADE")
@@ -353,7 +361,7 @@ class DecisionRow(Stored, table=True):
     """What was decided about a connection or authorization, on what evidence: never a token."""
 
     __tablename__ = "decision"
-    __table_args__ = (Index("decision_subject", "subject", "position"),)
+    __table_args__ = (Index("decision_subject", "subject", "position"), Index("decision_at", "at"))
     position: int | None = Field(default=None, primary_key=True, sa_type=big_id)
     subject: str
     at: datetime = Field(sa_type=UtcTime)

@@ -169,7 +169,7 @@ def read_retry_after(headers: Mapping[str, str], now: datetime) -> timedelta | N
         return min(timedelta(seconds=int(value[:9])), timedelta(days=1))
     try:
         at = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError, TypeError, IndexError):
         return None
     if at.tzinfo is None:
         return None

@@ -3,6 +3,8 @@
 from models.provider import Column, Provider, View
 
 Dialect = str
+time_of_day = r"^.{10}[T ]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d+)?)?(Z|[+-]([01]\d):?([0-5]\d)?)?$"
+"""What follows the day in a time, as PostgreSQL casts it without an error."""
 
 
 def view_statements(provider: Provider, view: View, dialect: Dialect) -> tuple[str, str]:
@@ -40,11 +42,17 @@ def _express(column: Column, dialect: Dialect) -> str:
         case "boolean":
             return _typed(parts, "boolean", f"({value})::boolean")
         case "time":
-            return f"CASE WHEN {value} ~ '^\\d{{4}}-\\d\\d-\\d\\d[T ]\\d\\d:\\d\\d' THEN ({value})::timestamptz END"
+            return f"CASE WHEN {value} ~ {_text(time_of_day)} AND {_is_date(value)} THEN ({value})::timestamptz END"
         case "date":
-            return f"CASE WHEN {value} ~ '^\\d{{4}}-\\d\\d-\\d\\d' THEN left({value}, 10)::date END"
+            return f"CASE WHEN {_is_date(value)} THEN left({value}, 10)::date END"
         case _:
             return value
+
+
+def _is_date(value: str) -> str:
+    """Whether a text begins with a day that there is: PostgreSQL's cast fails on 0000-00-00 and on 02-31."""
+    is_day = f"jsonb_path_query_first(to_jsonb(left({value}, 10)), '$.datetime()', '{{}}', true) IS NOT NULL"
+    return f"({value} ~ '^\\d{{4}}-\\d\\d-\\d\\d' AND {value} !~ '^0000' AND {is_day})"
 
 
 def _typed(parts: list[str], kind: str, cast: str) -> str:
@@ -56,8 +64,10 @@ def _typed(parts: list[str], kind: str, cast: str) -> str:
 def _count(parts: list[str], where: str | None, dialect: Dialect) -> str:
     if dialect == "sqlite":
         path = _text("$." + ".".join(parts))
-        condition = f" WHERE json_extract(e.value, {_text('$.' + where)}) IS NOT NULL" if where else ""
-        return f"(SELECT count(*) FROM json_each(r.data, {path}) e{condition})"  # noqa: S608
+        inner = f"CASE WHEN e.type = 'object' THEN json_extract(e.value, {_text('$.' + where)}) END" if where else ""
+        condition = f" WHERE {inner} IS NOT NULL" if where else ""
+        counted = f"SELECT count(*) FROM json_each(r.data, {path}) e{condition}"  # noqa: S608
+        return f"CASE WHEN json_type(r.data, {path}) = 'array' THEN ({counted}) ELSE 0 END"
     path = _text("{" + ",".join(parts) + "}")
     elements = f"CASE WHEN jsonb_typeof(r.data #> {path}) = 'array' THEN r.data #> {path} ELSE '[]'::jsonb END"
     condition = f" WHERE e.value ->> {_text(where)} IS NOT NULL" if where else ""

@@ -86,7 +86,8 @@ class Sweep:
 
 @dataclass(frozen=True, slots=True)
 class Prune:
-    """Forgets what is older than its time: requests, decisions, events that have left.
+    """Forgets what is older than its time: requests, decisions, events that have left, readings but the newest of each
+    connection, authorizations that came to nothing.
 
     Events stay as long as the requests that explain them: an application that was down for a holiday replays them.
     """
@@ -96,9 +97,14 @@ class Prune:
 
     def __call__(self) -> None:
         before = self.now() - kept
-        with self.store.writing() as tx:
-            tx.journal.prune(before)
-        pruned = most_per_prune
-        while pruned == most_per_prune:
-            with self.store.writing() as tx:
-                pruned = tx.outbox.prune(before, most_per_prune)
+        kinds: tuple[Callable[[Transaction], int], ...] = (
+            lambda tx: tx.journal.prune(before, most_per_prune),
+            lambda tx: tx.outbox.prune(before, most_per_prune),
+            lambda tx: tx.runs.prune(before, most_per_prune),
+            lambda tx: tx.authorizations.prune(before, most_per_prune),
+        )
+        for prune in kinds:
+            pruned = most_per_prune
+            while pruned == most_per_prune:
+                with self.store.writing() as tx:
+                    pruned = prune(tx)

@@ -2,6 +2,7 @@
 
 import ssl
 import threading
+import zlib
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -25,7 +26,7 @@ from worker.budget import Budgets
 
 api_deadline = timedelta(seconds=30)
 largest_token_answer = 1 << 20
-largest_page = 32 << 20
+largest_page = 4 << 20
 user_agent = "breezesync/0.1"
 secret_fields = ("code", "code_verifier", "refresh_token")
 
@@ -141,10 +142,12 @@ class ProviderClient:
         whose = account_id or (account.id if account is not None else None)
         if whose is not None:
             self.budgets.count(self.provider, whose, called.remaining)
+            if isinstance(called.outcome, Throttled):
+                self.budgets.pause(self.provider, whose, called.outcome.retry_after.total_seconds())
         return called
 
     def _get(self, resource: Resource, path: str, page: int, access_token: Secret) -> Called[ApiOutcome]:
-        """A GET that follows no redirect and reads at most 32 MiB in at most 30 s."""
+        """A GET that follows no redirect and reads at most 4 MiB in at most 30 s, however slowly it drips."""
         params = dict(parse_qsl(resource.query)) | ({"page": str(page)} if resource.paging != "none" else {})
         request = httpx.Request(
             "GET",
@@ -154,7 +157,16 @@ class ProviderClient:
             extensions={"timeout": httpx.Timeout(15).as_dict()},
         )
         deadline = monotonic() + api_deadline.total_seconds()
-        called = self._measure("GET", path, lambda: self._send(self._client(), request, largest_page, deadline))
+        wire = _Wire(self.now, None, getattr(self._own, "socket", None))
+        request.extensions["trace"] = wire.trace
+
+        def send() -> HttpAnswer | NoAnswer:
+            with wire.cut_after(api_deadline):
+                answer = self._send(self._client(), request, largest_page, deadline)
+            self._own.socket = wire.socket
+            return answer
+
+        called = self._measure("GET", path, send)
         headers = called.outcome.headers if isinstance(called.outcome, HttpAnswer) else {}
         outcome = read_api_answer(called.outcome, resource.paging, page, self.now())
         return called.read_as(outcome, read_remaining(headers))
@@ -217,7 +229,7 @@ class ProviderClient:
             return NoAnswer(True, type(error).__name__)
         chunks, size, complete = [], 0, False
         try:
-            for chunk in response.iter_bytes():
+            for chunk in response.iter_raw():
                 chunks.append(chunk)
                 size += len(chunk)
                 if size > largest or monotonic() > deadline:
@@ -229,7 +241,8 @@ class ProviderClient:
         finally:
             response.close()
         headers = {name.lower(): value for name, value in response.headers.items()}
-        return HttpAnswer(response.status_code, headers, b"".join(chunks), complete)
+        body = unpack_body(b"".join(chunks), headers.get("content-encoding", ""), largest)
+        return HttpAnswer(response.status_code, headers, body or b"", complete and body is not None)
 
     def _client(self) -> httpx.Client:
         client: httpx.Client | None = getattr(self._own, "client", None)
@@ -248,16 +261,34 @@ class ProviderClient:
         return {"Accept": "application/json", "User-Agent": user_agent}
 
 
+def unpack_body(raw: bytes, encoding: str, largest: int) -> bytes | None:
+    """The body as it was before a server packed it, which nobody had asked it to; None where it is packed in a way that
+    can't be undone within `largest` bytes."""
+    match encoding.strip().lower():
+        case "" | "identity":
+            return raw
+        case "gzip" | "x-gzip" | "deflate":
+            unpacking = zlib.decompressobj(zlib.MAX_WBITS | 32)
+            try:
+                body = unpacking.decompress(raw, largest)
+            except zlib.error:
+                return None
+            return None if unpacking.unconsumed_tail else body
+        case _:
+            return None
+
+
 class _Wire:
     """Watches one request on the wire: whether its body, with all that is secret, left; and the socket to cut when
     time is up."""
 
-    def __init__(self, now: Callable[[], datetime], send_before: datetime | None) -> None:
+    def __init__(self, now: Callable[[], datetime], send_before: datetime | None, kept_open: Any = None) -> None:
+        """`kept_open` is the socket of the thread's last request, which this one may use again."""
         self.now = now
         self.send_before = send_before
         self.sent = False
         self.cut = False
-        self.socket: Any = None
+        self.socket: Any = kept_open
 
     def trace(self, name: str, info: Mapping[str, Any]) -> None:
         """httpcore's trace hook: called at each step of a request, on the thread that makes it."""

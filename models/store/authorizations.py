@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from sqlalchemy import Connection as SqlConnection
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from models.authorization import Authorization, Step
@@ -47,6 +47,13 @@ class Authorizations:
             table.c.expires_at > now,
         )
         return self._one(query.order_by(table.c.created_at.desc()).limit(1))
+
+    def prune(self, before: datetime, limit: int) -> int:
+        """Forgets up to `limit` tries from before then that came to nothing; a connection's own stay with it."""
+        steps = [Step.denied.value, Step.failed.value]
+        old = select(table.c.id).where(table.c.created_at < before, table.c.step.in_(steps))
+        chosen = old.order_by(table.c.created_at).limit(limit)
+        return self.sql.execute(delete(table).where(table.c.id.in_(chosen))).rowcount
 
     def authorized_at(self, connection_id: str) -> datetime | None:
         """When a user last said yes to what became this connection."""

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection as SqlConnection
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import Table, delete, insert, select, update
 
 from models.store.rows import table_of
 from models.tables import DecisionRow, RequestLogRow
@@ -78,6 +78,10 @@ class Journal:
         rows = self.sql.execute(query.order_by(requests.c.position.desc()).limit(limit)).all()
         return [Request(*row) for row in reversed(rows)]
 
-    def prune(self, before: datetime) -> None:
-        self.sql.execute(delete(requests).where(requests.c.at < before))
-        self.sql.execute(delete(decisions).where(decisions.c.at < before))
+    def prune(self, before: datetime, limit: int) -> int:
+        """Forgets up to `limit` requests and as many decisions from before then; how many of what there was most of."""
+        return max(self._prune(table, before, limit) for table in (requests, decisions))
+
+    def _prune(self, table: Table, before: datetime, limit: int) -> int:
+        old = select(table.c.position).where(table.c.at < before).order_by(table.c.at).limit(limit)
+        return self.sql.execute(delete(table).where(table.c.position.in_(old))).rowcount

@@ -1,6 +1,7 @@
 """Sync runs and the ids that their pages held."""
 
 from dataclasses import replace
+from datetime import datetime
 
 from sqlalchemy import ColumnElement, delete, func, insert, select, update
 from sqlalchemy import Connection as SqlConnection
@@ -30,6 +31,14 @@ class Runs:
         query = select(*columns).where(table.c.connection_id == connection_id).order_by(table.c.started_at.desc())
         row = self.sql.execute(query.limit(1)).mappings().first()
         return SyncRun(**row) if row else None
+
+    def prune(self, before: datetime, limit: int) -> int:
+        """Forgets up to `limit` runs that ended before then; the newest of each connection stays."""
+        newer = table.alias()
+        is_followed = (newer.c.connection_id == table.c.connection_id) & (newer.c.started_at > table.c.started_at)
+        old = select(table.c.id).where(table.c.finished_at < before, select(newer.c.id).where(is_followed).exists())
+        chosen = old.order_by(table.c.finished_at).limit(limit)
+        return self.sql.execute(delete(table).where(table.c.id.in_(chosen))).rowcount
 
     def add(self, run: SyncRun) -> None:
         self.sql.execute(insert(table).values(**{name: getattr(run, name) for name in names_of(SyncRun)}))

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import redis
+from sqlalchemy import text
 
 from models.events import About, ConnectionRefreshed, Fact, RecordChanged, StreamSettings, SyncFailed
 from scheduler.sweep import Prune
@@ -193,6 +194,22 @@ def test_events_that_have_left_are_forgotten_after_their_time_and_sequences_go_o
     with house.store.reading() as tx:
         kept = [event.sequence for _, event in tx.outbox.read()]
     assert kept == [4, 5, 6]
+
+
+def test_readings_and_vain_tries_are_forgotten_after_their_time_but_the_newest_reading(house: House) -> None:
+    connection = house.connect("ada", 1)
+    house.work()
+    for _ in range(3):
+        house.turn(minutes=1)
+        house.flows.sync(connection.id)
+    house.consent("ada", 1, allow=False)
+    house.turn(days=31)
+    Prune(house.store, house.clock)()
+    counts = {"sync_run": 1, "decision": 0, "request_log": 0, "authorization": 1}
+    with house.store.reading() as tx:
+        found = {name: tx.sql.execute(text(f'SELECT count(*) FROM "{name}"')).scalar_one() for name in counts}
+        assert tx.runs.newest(connection.id) is not None
+    assert found == counts
 
 
 def test_an_entry_says_what_its_document_says(house: House, application: Any) -> None:

@@ -76,6 +76,10 @@ strange: dict[str, tuple[dict[str, Any], tuple[str, str | None]]] = {
         {"kind": "garbage", "body": page_with('{"id":1001}', last="1000000")},
         failed,
     ),
+    "a page of two thousand": (
+        {"kind": "garbage", "body": page_with(*('{"id":1}' for _ in range(2000)), total="2000")},
+        failed,
+    ),
     "an id that is null": ({"kind": "garbage", "body": page_with('{"id":null}')}, ("completed", "nameless_records")),
     "texts for records": ({"kind": "garbage", "body": page_with('"a"', "7", "[]")}, ("completed", "nameless_records")),
     "fewer than it says": ({"kind": "garbage", "body": page_with('{"id":1001}')}, ("completed", "list_shifting")),

@@ -15,6 +15,7 @@ from models.token_response import (
     RequestRefused,
     ScopeRefused,
     TokensGranted,
+    read_retry_after,
     read_token_answer,
 )
 
@@ -186,3 +187,18 @@ def test_no_secret_that_was_sent_stands_in_the_evidence() -> None:
     assert isinstance(outcome, GrantRefused)
     assert outcome.evidence.hint.startswith("[secret] is bad, and so is [secret]; x")
     assert "abc" not in outcome.evidence.hint
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "Mon, 01 Jan 99999999999 00:00:00 GMT",
+        "Mon, 01 Jan 2026 00:00:00 +999999999999999",
+        "Mon, 99 Foo 2026",
+        "0001-01-01",
+        ",,,,",
+        "\x00",
+    ],
+)
+def test_a_time_that_no_clock_knows_is_no_time(value: str) -> None:
+    assert read_retry_after({"retry-after": value}, now) is None

@@ -65,13 +65,21 @@ def test_the_views_read_records_whose_types_wobble(opened: Opened) -> None:
         "created_at": "2026-03-01T12:00:00.000000Z",
         "recipients": [{"id": 1, "completed_at": "2026-03-01T12:00:00Z"}, {"id": 2, "completed_at": None}],
     }
+    senseless = {
+        "id": 9,
+        "created_at": "0000-00-00 00:00:00",
+        "updated_at": "2024-02-31T12:00:00Z",
+        "completed_at": "2024-13-45T99:99:99Z",
+        "recipients": ["abc", 7, None],
+    }
+    late = {"id": 9, "created_at": "2026-03-01 24:61", "completed_at": "2026-03-01T12:00 nonsense", "recipients": "abc"}
     with opened.store.writing() as tx:
-        for external_id, data in (("7", odd), ("8", even)):
+        for external_id, data in (("7", odd), ("8", even), ("9", senseless), ("91", late)):
             change = _created(external_id, data)
             tx.records.write(connection.id, "document", "document", [change], {}, connection.created_at)
     with opened.store.reading() as tx:
         rows = tx.sql.execute(text("SELECT * FROM breezedoc_document ORDER BY external_id")).mappings().all()
-    assert [(row["external_id"], row["user_id"]) for row in rows] == [("7", "ada"), ("8", "ada")]
+    assert [(row["external_id"], row["user_id"]) for row in rows] == [(each, "ada") for each in ("7", "8", "9", "91")]
     assert rows[1]["title"] == "A lease"
     for view in opened.profile.views:
         with opened.store.reading() as tx:

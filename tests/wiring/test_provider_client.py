@@ -1,0 +1,170 @@
+"""What a server may do on the wire, and that no request outlives its deadline or grows beyond its bounds."""
+
+import gzip
+import json
+import socket
+import threading
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+
+import fakeredis
+import pytest
+
+import worker.provider_client
+from models.page import Failed, Page, Throttled
+from models.patience import Patience
+from models.provider import OAuthClient, Provider, Resource
+from models.secrets import Secret
+from models.token_response import OutcomeUnknown, TokensGranted
+from worker.budget import Budgets
+from worker.provider_client import ProviderClient, largest_page, unpack_body
+
+Speak = Callable[[socket.socket], None]
+page = json.dumps({"data": [{"id": 1}], "current_page": 1, "last_page": 1, "total": 1}).encode()
+pair = json.dumps({"access_token": "a", "refresh_token": "r", "token_type": "Bearer", "expires_in": 60}).encode()
+
+
+@contextmanager
+def serving(speak: Speak) -> Iterator[str]:
+    """A server that answers each connection's requests so, until the block ends."""
+    ended = threading.Event()
+    opened: list[socket.socket] = []
+
+    def answer(connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            while not ended.is_set() and connection.recv(65536):
+                speak(connection)
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = server.accept()
+                opened.append(connection)
+                threading.Thread(target=answer, args=(connection,), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=accept, daemon=True).start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        ended.set()
+        for connection in opened:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        server.shutdown(socket.SHUT_RDWR)
+
+
+def client_of(url: str) -> ProviderClient:
+    profile = Provider(name="p", authorize_url=f"{url}/authorize", token_url=f"{url}/token", api_url=url)
+    budgets = Budgets(fakeredis.FakeRedis(server=fakeredis.FakeServer()), lambda: datetime.now(UTC).timestamp())
+    return ProviderClient(profile, lambda: datetime.now(UTC), budgets)
+
+
+def read(client: ProviderClient) -> object:
+    called = client.read_page(Resource(name="document", path="/documents"), "/documents", 1, Secret("t"), "1")
+    return called.outcome  # type: ignore[union-attr]  # there is room in a new budget
+
+
+def answer_with(body: bytes, **headers: str) -> Speak:
+    named = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
+    head = f"HTTP/1.1 200 OK\r\n{named}Content-Length: {len(body)}\r\n\r\n".encode()
+    return lambda connection: connection.sendall(head + body)
+
+
+def in_turn(*speaks: Speak) -> Speak:
+    """The first request is answered by the first of them, and so on."""
+    left = list(speaks)
+
+    def speak(connection: socket.socket) -> None:
+        left.pop(0)(connection)
+
+    return speak
+
+
+def drip(connection: socket.socket) -> None:
+    connection.sendall(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+    while True:
+        connection.sendall(b"a")
+        threading.Event().wait(0.01)
+
+
+def hint_for_ever(connection: socket.socket) -> None:
+    while True:
+        connection.sendall(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+        threading.Event().wait(0.01)
+
+
+@pytest.mark.parametrize("speak", [drip, hint_for_ever])
+@pytest.mark.parametrize("kept_open", [False, True])
+def test_headers_that_never_end_are_cut_off(monkeypatch: pytest.MonkeyPatch, speak: Speak, kept_open: bool) -> None:
+    monkeypatch.setattr(worker.provider_client, "api_deadline", timedelta(seconds=0.3))
+    with serving(in_turn(*([answer_with(page)] if kept_open else []), speak)) as url:
+        client = client_of(url)
+        if kept_open:
+            assert isinstance(read(client), Page)
+        assert isinstance(read(client), Failed)
+        client.close()
+
+
+def test_a_thread_goes_on_after_its_connection_was_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker.provider_client, "api_deadline", timedelta(seconds=0.3))
+    with serving(in_turn(drip, answer_with(page))) as url:
+        client = client_of(url)
+        assert isinstance(read(client), Failed)
+        assert isinstance(read(client), Page)
+        client.close()
+
+
+packed: dict[str, tuple[bytes, str, type]] = {
+    "gzip": (gzip.compress(page), "gzip", Page),
+    "zlib": (zlib.compress(page), "deflate", Page),
+    "plain": (page, "identity", Page),
+    "a bomb": (gzip.compress(b" " * (200 << 20)), "gzip", Failed),
+    "packed twice": (gzip.compress(gzip.compress(page)), "gzip, gzip", Failed),
+    "no gzip at all": (page, "gzip", Failed),
+    "something else": (page, "br", Failed),
+}
+
+
+@pytest.mark.parametrize("case", packed)
+def test_a_body_is_unpacked_within_bounds(case: str) -> None:
+    body, encoding, expected = packed[case]
+    with serving(answer_with(body, content_encoding=encoding)) as url:
+        client = client_of(url)
+        assert isinstance(read(client), expected)
+        client.close()
+
+
+def test_a_bomb_is_not_unpacked_beyond_its_bound() -> None:
+    assert unpack_body(gzip.compress(b"x" * (largest_page + 1)), "gzip", largest_page) is None
+    assert unpack_body(gzip.compress(b"x" * largest_page), "gzip", largest_page) == b"x" * largest_page
+
+
+def refresh(url: str) -> object:
+    client = client_of(url)
+    client.usual_patience = Patience(deadline=timedelta(seconds=0.3))
+    who = OAuthClient(provider="p", client_id="c", client_secret=Secret("s"), redirect_uri="https://a/b")
+    return client.refresh(who, Secret("r"), "", datetime.now(UTC) + timedelta(minutes=1)).outcome
+
+
+def test_a_pair_is_taken_whatever_else_the_answer_says() -> None:
+    no_time = "Mon, 01 Jan 99999999999 00:00:00 GMT"
+    with serving(answer_with(gzip.compress(pair), content_encoding="gzip", retry_after=no_time)) as url:
+        assert isinstance(refresh(url), TokensGranted)
+
+
+def test_a_token_answer_that_drips_is_cut_off_and_unknown() -> None:
+    with serving(drip) as url:
+        assert isinstance(refresh(url), OutcomeUnknown)
+
+
+def test_a_429_for_the_account_pauses_it_for_everybody() -> None:
+    def throttle(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 60\r\nContent-Length: 0\r\n\r\n")
+
+    with serving(throttle) as url:
+        client = client_of(url)
+        assert isinstance(client.read_account(Secret("t"), "1").outcome, Throttled)
+        waits = client.read_page(Resource(name="document", path="/documents"), "/documents", 1, Secret("t"), "1")
+        assert not hasattr(waits, "outcome"), "nothing was sent"
+        client.close()
