@@ -83,6 +83,18 @@ def test_a_worker_that_dies_with_the_answer_leaves_time_for_a_second_try(house: 
     assert house.presentations() == 2
 
 
+def test_whoever_comes_too_early_leaves_time_for_a_second_try(house: House) -> None:
+    connection = refreshable_with_a_grace(house)
+    taken = house.flows.refresh._take(connection.id)
+    assert taken is not None
+    house.flows.refresh._present(taken)
+    house.make_refresh_due(connection.id)
+    for _ in range(29):
+        house.turn(seconds=1)
+        house.sweep()
+    assert house.connection(connection.id).generation == connection.generation + 1
+
+
 def test_a_timeout_leaves_time_for_a_second_try(house: House) -> None:
     connection = refreshable_with_a_grace(house)
     taken = house.flows.refresh._take(connection.id)
