@@ -18,6 +18,9 @@ from models.events import (
 )
 from models.refresh_policy import refresh_due_at, spread
 
+personal_client = "personal-access-token"
+"""In a connection's `client_id`: no OAuth client stands behind it, nothing refreshes it, its 401 is final."""
+
 clocks_differ = timedelta(seconds=30)
 """As much as the clocks of two machines, an application's among them, may differ."""
 

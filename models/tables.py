@@ -102,6 +102,7 @@ class AuthorizationRow(Stored, table=True):
             sqlite_where=text("step = 'started' AND due_at IS NULL"),
         ),
         Index("authorization_created", "created_at"),
+        Index("authorization_connection", "connection_id"),
     )
     id: str = Field(primary_key=True)
     provider: str

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from models import messages
 from models.account import Account, read_account
-from models.connection import Connection
+from models.connection import Connection, personal_client
 from models.errors import Permanent, SyncError, Transient
 from models.page import ApiOutcome, Forbidden, Unauthorized
 from models.secrets import Secret
@@ -17,9 +17,6 @@ from models.vault import Vault
 from worker.holding import hold_authorized
 from worker.letting_go import take_back
 from worker.provider_client import Called, ProviderClient
-
-personal_client = "personal-access-token"
-"""In a connection's `client_id`: no OAuth client stands behind it, nothing refreshes it, its 401 is final."""
 
 
 class TokenRefused(Permanent):

@@ -102,7 +102,7 @@ class Disconnect:
         """Whether the user has authorized since it was asked for; then it is noted, and due no more."""
         now = self.now()
         if now - asked_at <= clocks_differ:
-            return False  # and no look at the authorizations, which no index finds by their connection
+            return False
         authorized_at = self._authorized_at(tx, connection_id)
         if authorized_at is None or not is_superseded(asked_at, authorized_at):
             return False

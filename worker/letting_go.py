@@ -5,7 +5,7 @@ from uuid import uuid4
 
 import structlog
 
-from models.connection import Connection, Status
+from models.connection import Connection, Status, personal_client
 from models.events import ConnectionDisconnected
 from models.provider import Provider
 from models.revocation import Revocation
@@ -29,7 +29,7 @@ def let_go(
 
     The row's key, not its place in the settings, says which client the token belongs to.
     """
-    if provider is None or not provider.revoke_url or token is None:
+    if provider is None or not provider.revoke_url or token is None or client_id == personal_client:
         return None
     revocation_id = uuid4().hex
     sealed = vault.seal(token, place_of_token(revocation_id))

@@ -31,6 +31,17 @@ def test_its_account_is_read_like_any_other_and_no_refresh_is_ever_due(house: Ho
     assert house.control.counters()["token_requests"] == {}
 
 
+def test_a_disconnect_is_told_at_once_for_no_client_could_revoke_it(house: House) -> None:
+    client = house.flows.sync.providers["breezedoc"]
+    client.provider = replace(client.provider, revoke_url=f"{house.provider.url}/oauth/revoke")
+    connection = connect_token(house, 1)
+    house.work()
+    house.flows.disconnect(connection.id)
+    [told] = house.told("connection.disconnected")
+    assert told["revoked_upstream"] is False
+    assert house.credential(connection.id).access_token is None
+
+
 def test_its_token_is_sealed(house: House) -> None:
     token = house.control.personal_token(1)
     connection = connect_token(house, 1, token=token)

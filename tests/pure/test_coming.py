@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from models.connection import Connection, Status
+from models.connection import Connection, Status, personal_client
 from models.credential import Credential
 from models.pace import Pace
 from models.provider import Provider
@@ -141,6 +141,11 @@ futures: dict[str, tuple[Connection, Outlook, list[str]]] = {
         f"revoked: {reason}": (replace(due, status=Status.revoked, revoked_reason=reason), Outlook(held), [again])
         for reason in ("access_revoked", "refresh_rejected", "refresh_expired")
     },
+    "revoked: a personal token": (
+        replace(due, status=Status.revoked, revoked_reason="access_revoked", client_id=personal_client),
+        Outlook(held),
+        ["a new personal access token is needed: breezesync connect-token ada --provider breezedoc"],
+    ),
     "revoked: rotation_lost": (
         replace(due, status=Status.revoked, revoked_reason="rotation_lost"),
         Outlook(held),

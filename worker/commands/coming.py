@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from models.connection import Connection, Status
+from models.connection import Connection, Status, personal_client
 from models.credential import Credential
 from models.pace import Pace, WaitUntil, step
 from models.patience import Patience, patience_with
@@ -27,6 +27,9 @@ class Outlook:
 def tell_next(connection: Connection, outlook: Outlook, now: datetime) -> list[str]:
     """What happens next, the tokens first, then the reading."""
     if connection.status is not Status.active:
+        if connection.client_id == personal_client:
+            command = f"breezesync connect-token {connection.user_id} --provider {connection.provider}"
+            return [f"a new personal access token is needed: {command}"]
         link = f"breezesync connect-link {connection.user_id} --provider {connection.provider}"
         lost = connection.revoked_reason == "rotation_lost"
         return [

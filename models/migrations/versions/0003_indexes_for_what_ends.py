@@ -16,5 +16,6 @@ def upgrade() -> None:
         "authorization_open", "authorization", ["expires_at"], postgresql_where=open_ones, sqlite_where=open_ones
     )
     op.create_index("authorization_created", "authorization", ["created_at"])
+    op.create_index("authorization_connection", "authorization", ["connection_id"])
     op.create_index("decision_at", "decision", ["at"])
     op.create_index("sync_run_finished", "sync_run", ["finished_at"])
