@@ -26,5 +26,5 @@ def patience_with(provider: Provider, usual: Patience) -> Patience:
         return usual
     third = timedelta(seconds=provider.grace_seconds) / 3
     deadline = min(usual.deadline, max(third, shortest_deadline))
-    lease = min(usual.lease, deadline * 1.5)
+    lease = deadline + min(usual.lease - usual.deadline, deadline)
     return Patience(deadline, lease, min(usual.settle, max(third * 2, lease)))

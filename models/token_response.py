@@ -33,10 +33,12 @@ class HttpAnswer:
 
 @dataclass(frozen=True, slots=True)
 class NoAnswer:
-    """No answer came; `sent` is False only where the request surely never reached the server."""
+    """No answer came; `sent` is False only where the request surely never reached the server; where that was our own
+    doing, `retry_after` says how soon it may be tried again."""
 
     sent: bool
     why: str
+    retry_after: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +122,7 @@ def read_token_answer(
     the secrets of the request: where a server echoes one, no evidence repeats it."""
     if isinstance(answer, NoAnswer):
         evidence = Evidence(description=answer.why)
-        return OutcomeUnknown(evidence) if answer.sent else NotNow(evidence, None, throttled=False)
+        return OutcomeUnknown(evidence) if answer.sent else NotNow(evidence, answer.retry_after, throttled=False)
     body = read_object(answer.body)
     evidence = _evidence(answer, body, sent)
     retry_after = read_retry_after(answer.headers, now)

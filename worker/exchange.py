@@ -46,13 +46,15 @@ most_presentations = 2
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A code leased and ready to leave, but only before `send_before`."""
+    """A code leased and ready to leave, but only before `send_before`; `after_unknown` where it has left before, and it
+    is not known what became of it."""
 
     authorization: Authorization
     client: OAuthClient
     code: Secret
     verifier: Secret | None
     send_before: datetime
+    after_unknown: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +108,7 @@ class Exchange:
                 case Step.granted:
                     tx.authorizations.save(leased)
                     return leased
-                case Step.received if found.presented_at is not None and (
-                    found.attempts >= most_presentations or _code_is_over(found, now)
-                ):
+                case Step.received if found.attempts >= (1 if _code_is_over(found, now) else most_presentations):
                     self.row.fail(tx, found, "answer_lost", "the provider's answer to the code exchange was lost")
                 case Step.received if _code_is_over(found, now):
                     self.row.fail(tx, found, "expired", "the code could not be exchanged in time")
@@ -147,7 +147,8 @@ class Exchange:
             return None
         meant = replace(leased, presented_at=now, attempts=leased.attempts + 1)
         tx.authorizations.save(meant)
-        return Taken(meant, client, code, verifier, leased.lease_until - provider.patience.deadline)
+        send_before = leased.lease_until - provider.patience.deadline
+        return Taken(meant, client, code, verifier, send_before, after_unknown=leased.presented_at is not None)
 
     def _present(self, taken: Taken) -> Called[TokenOutcome]:
         found = taken.authorization
@@ -157,17 +158,17 @@ class Exchange:
     def _keep_surely(self, taken: Taken, called: Called[TokenOutcome]) -> Authorization | None:
         """Whatever keeps the tokens from being written, they are parked before anything else happens."""
         with self.parking.shielding(Ticket("exchange", taken.authorization.id), called.outcome, self.now()):
-            return self._keep(taken.authorization, called)
+            return self._keep(taken, called)
 
-    def _keep(self, taken: Authorization, called: Called[TokenOutcome]) -> Authorization | None:
+    def _keep(self, taken: Taken, called: Called[TokenOutcome]) -> Authorization | None:
         """Writes the outcome down before anything else is done with it; returns what can go on at once."""
-        now, outcome = self.now(), called.outcome
+        now, outcome, own = self.now(), called.outcome, taken.authorization
         with self.store.writing() as tx:
-            tx.journal.log(called.log_for(taken.id))
-            found = tx.authorizations.lock(taken.id)
+            tx.journal.log(called.log_for(own.id))
+            found = tx.authorizations.lock(own.id)
             if found is None or found.step is not Step.received:
                 return None
-            if found.lease_owner != taken.lease_owner and not isinstance(outcome, TokensGranted):
+            if found.lease_owner != own.lease_owner and not isinstance(outcome, TokensGranted):
                 return None
             match outcome:
                 case TokensGranted():
@@ -175,7 +176,7 @@ class Exchange:
                     return hold_exchanged(tx, self.vault, self.clients, found, pair, now, now + time_to_connect)
                 case GrantRefused(evidence) | ScopeRefused(evidence) | RequestRefused(evidence):
                     reason: FailureReason = "code_rejected"
-                    if found.attempts > 1:
+                    if taken.after_unknown:
                         reason = "answer_lost"
                     elif isinstance(outcome, GrantRefused) and outcome.expired:
                         reason = "expired"
@@ -187,11 +188,11 @@ class Exchange:
                         tx, found, "client_rejected", evidence.description or "our client was refused", evidence
                     )
                     self.clients.reject(tx, found.provider, found.client_id, evidence, now)
-                case NotNow(evidence, retry_after, throttled):
+                case NotNow(evidence, retry_after, throttled, sure):
                     pause = asked_for(retry_after) or (throttled_pause if throttled else timedelta(seconds=3))
                     if throttled:
                         tx.paces.pause(found.provider, now + pause)
-                    before = found.presented_at if found.attempts > 1 else None
+                    before = None if sure and not taken.after_unknown else found.presented_at
                     until = min(now + pause, _end_of_code(found))
                     self.row.wait(tx, replace(found, presented_at=before, attempts=found.attempts - 1), until)
                     self.row.note(tx, found, "exchange.not_now", evidence)

@@ -6,7 +6,7 @@ import zlib
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from time import monotonic
 from typing import Any, Generic, TypeVar
@@ -24,6 +24,7 @@ from models.store.journal import Request
 from models.token_response import GrantType, HttpAnswer, NoAnswer, TokenOutcome, read_token_answer
 from worker.budget import Budgets
 
+try_sending_again = timedelta(seconds=5)
 api_deadline = timedelta(seconds=30)
 largest_token_answer = 1 << 20
 largest_page = 4 << 20
@@ -209,7 +210,7 @@ class ProviderClient:
             own = httpx.Client(verify=self.ssl_context, limits=httpx.Limits(max_keepalive_connections=0))
             with own as client, wire.cut_after(length):
                 answer = self._send(client, request, largest_token_answer, deadline)
-            return NoAnswer(wire.sent, answer.why) if isinstance(answer, NoAnswer) else answer
+            return replace(answer, sent=wire.sent) if isinstance(answer, NoAnswer) else answer
 
         return self._measure("POST", request.url.path, send)
 
@@ -224,7 +225,7 @@ class ProviderClient:
         try:
             response = client.send(request, stream=True, follow_redirects=False)
         except SendingTooLate:
-            return NoAnswer(False, "the lease ran out before the request was sent")
+            return NoAnswer(False, "the lease ran out before the request was sent", retry_after=try_sending_again)
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
             return NoAnswer(True, type(error).__name__)
         chunks, size, complete = [], 0, False

@@ -182,6 +182,21 @@ def test_a_holder_that_wakes_after_its_lease_sends_nothing(house: House) -> None
     assert house.presentations() == 0
 
 
+def test_what_we_were_too_slow_to_send_is_sent_a_few_seconds_later_however_often(house: House) -> None:
+    connection = house.refreshable()
+    for _ in range(5):
+        taken = house.flows.refresh._take(connection.id)
+        assert taken is not None
+        house.turn(seconds=SETTLE)
+        house.flows.refresh._save(taken, house.flows.refresh._present(taken))
+        due = house.connection(connection.id).refresh_due_at
+        assert due is not None
+        assert due - house.clock() <= timedelta(seconds=5)
+        house.turn(seconds=6)
+    house.sweep()
+    assert house.connection(connection.id).generation == connection.generation + 1
+
+
 def test_a_late_refusal_never_overwrites_a_success(house: House) -> None:
     connection = house.refreshable()
     slow = house.flows.refresh._take(connection.id)
@@ -225,6 +240,7 @@ exchange_faults: dict[str, tuple[dict[str, Any], str]] = {
     "500 before the grant": ({"moment": "before", "status": 500}, "connected"),
     "answer lost after the commit": ({"moment": "after", "kind": "drop"}, "failed"),
     "cut after the commit": ({"moment": "after", "kind": "cut"}, "failed"),
+    "503 after the commit": ({"moment": "after", "status": 503}, "failed"),
 }
 
 
