@@ -21,11 +21,12 @@ from models.vault import KeyMissing, Place, Vault, VaultError
 
 parked_key = "breezesync:parked"
 longest_save = timedelta(seconds=3)
+redis_away = "Redis, where pairs may be parked, does not answer"
 Kind = Literal["refresh", "exchange"]
 
 
 class ParkingUnavailable(Transient):
-    """Redis does not answer, or the key of a parked pair is missing: nobody can say that nothing is parked."""
+    """A place does not answer, or the key of a parked pair is missing: nobody can say that nothing is parked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,18 +84,31 @@ class Parking:
             timer.cancel()
 
     def find(self, ticket: Ticket) -> TokenPair | None:
-        """The pair parked under this ticket, if one is. Raises `ParkingUnavailable` where that can't be known."""
-        sealed = _read(self._path(ticket))
-        if sealed is None:
+        """The pair parked under this ticket, if one is. Raises `ParkingUnavailable` where that can't be known.
+
+        What stands in the spool is as good as what stands in Redis: the first that opens counts.
+        """
+        unknown: ParkingUnavailable | None = None
+        for read in (self._read_spool, self._read_redis):
             try:
-                sealed = _text(self.redis.hget(parked_key, ticket.name))
-            except RedisError as error:
-                raise ParkingUnavailable("Redis, where a pair may be parked, does not answer") from error
+                pair = self._open(ticket, read(ticket))
+            except ParkingUnavailable as error:
+                unknown = unknown or error
+                continue
+            if pair is not None:
+                return pair
+        if unknown is not None:
+            raise unknown
+        return None
+
+    def _open(self, ticket: Ticket, sealed: str | None) -> TokenPair | None:
+        """None, and a line for the operator, where it is damaged: no key opens it any more."""
         if sealed is None:
             return None
         try:
             return unpack(self.vault.open(Sealed(sealed), _place(ticket)))
         except KeyMissing as missing:
+            structlog.get_logger("parking").error("pair.locked", ticket=ticket.name, error=str(missing))
             raise ParkingUnavailable(f"a pair is parked, and does not open: {missing}") from missing
         except VaultError as error:
             structlog.get_logger("parking").error("pair.unreadable", ticket=ticket.name, error=str(error))
@@ -144,6 +158,21 @@ class Parking:
                 self.redis.hset(parked_key, ticket.name, anew(in_redis))
         except RedisError as error:
             raise ParkingUnavailable("Redis, where pairs may be parked, does not answer") from error
+
+    def _read_spool(self, ticket: Ticket) -> str | None:
+        path = self._path(ticket)
+        try:
+            return path.read_text(errors="replace")
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise ParkingUnavailable(f"{path} can't be read ({type(error).__name__})") from error
+
+    def _read_redis(self, ticket: Ticket) -> str | None:
+        try:
+            return _text(self.redis.hget(parked_key, ticket.name))
+        except RedisError as error:
+            raise ParkingUnavailable(redis_away) from error
 
     def _park_in_redis(self, ticket: Ticket, sealed: str) -> bool:
         try:
