@@ -1,8 +1,11 @@
 """What is parked is found in either place, and what can't be known is never taken for nothing."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import fakeredis
 import pytest
@@ -12,8 +15,8 @@ from structlog.testing import capture_logs
 from models.secrets import Secret
 from models.token_pair import TokenPair
 from models.token_response import TokensGranted
-from models.vault import Vault, new_key
-from worker.parking import Parking, ParkingUnavailable, Ticket, parked_key
+from models.vault import Vault, key_id, new_key
+from worker.parking import Parking, ParkingUnavailable, Ticket, Where, parked_key, places
 
 ticket = Ticket("refresh", "c1", 7)
 k1, k2 = new_key("k1"), new_key("k2")
@@ -75,3 +78,77 @@ def test_a_spool_that_can_not_be_read_is_not_nothing(parking: Parking) -> None:
         parking.find(ticket)
     parking.park(ticket, pair_of("first"))
     assert parking.find(ticket) == pair_of("first")
+
+
+def rotating(parking: Parking) -> Parking:
+    return replace(parking, vault=Vault((k2, k1)))
+
+
+@pytest.mark.parametrize("where", places)
+def test_a_parked_pair_is_sealed_anew_in_its_place(parking: Parking, where: Where) -> None:
+    parking.park(ticket, pair_of("first"))
+    [found] = parking.seals(where)
+    assert rotating(parking).reseal(found)
+    keys = {place: [key_id(each.sealed) for each in parking.seals(place)] for place in places}
+    assert keys == {place: ["k2" if place == where else "k1"] for place in places}
+    assert rotating(parking).find(ticket) == pair_of("first")
+    assert list(parking.spool.iterdir()) == [spooled(parking)]
+
+
+@pytest.mark.parametrize("where", places)
+def test_a_pair_that_was_taken_in_meanwhile_does_not_come_back(parking: Parking, where: Where) -> None:
+    parking.park(ticket, pair_of("first"))
+    [found] = parking.seals(where)
+    parking.drop(ticket)
+    assert not rotating(parking).reseal(found)
+    assert (parking.tickets(), list(parking.spool.iterdir())) == ([], [])
+
+
+@pytest.mark.parametrize("where", places)
+def test_a_pair_that_was_parked_anew_meanwhile_is_left_as_it_is(parking: Parking, where: Where) -> None:
+    parking.park(ticket, pair_of("first"))
+    [found] = parking.seals(where)
+    parking.park(ticket, pair_of("second"))
+    assert not rotating(parking).reseal(found)
+    assert parking.find(ticket) == pair_of("second")
+
+
+def test_a_pair_that_is_taken_in_in_the_midst_of_it_does_not_come_back_either(parking: Parking) -> None:
+    """Whoever drops it comes between the look and the write: Redis notices."""
+    parking.park(ticket, pair_of("first"))
+    [found] = parking.seals("redis")
+
+    class Interrupted(fakeredis.FakeRedis):
+        def transaction(self, step: Any, *watches: Any, **options: Any) -> Any:
+            def interrupted(pipe: Any) -> Any:
+                answer = step(pipe)
+                parking.drop(ticket)
+                return answer
+
+            return super().transaction(interrupted, *watches, **options)
+
+    server = parking.redis.connection_pool.connection_kwargs["server"]
+    assert not replace(rotating(parking), redis=Interrupted(server=server)).reseal(found)
+    assert parking.seals("redis") == []
+
+
+def test_a_place_that_is_away_says_so_and_the_other_one_is_read(parking: Parking) -> None:
+    parking.park(ticket, pair_of("first"))
+    without = replace(parking, redis=away)
+    assert [each.ticket for each in without.seals("spool")] == without.tickets() == [ticket]
+    with pytest.raises(ParkingUnavailable):
+        without.seals("redis")
+
+
+def test_two_that_park_at_once_do_not_get_in_each_others_way(parking: Parking) -> None:
+    """The one that took too long, and the one that failed: both park the same pair."""
+    gate = threading.Barrier(8)
+
+    def park() -> bool:
+        gate.wait()
+        return replace(parking, redis=away).park(ticket, pair_of("first"))
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(each.result() for each in [pool.submit(park) for _ in range(8)])
+    assert replace(parking, redis=away).find(ticket) == pair_of("first")
+    assert list(parking.spool.iterdir()) == [spooled(parking)]
