@@ -56,7 +56,10 @@ class ParkedSeal:
 
 @dataclass(frozen=True, slots=True)
 class Parking:
-    """A pair is parked in both places, so that either may be lost."""
+    """A pair is parked in both places, so that either may be lost.
+
+    `redis` gives bytes: a client that decodes would fail on all that is parked where one text is no UTF-8.
+    """
 
     vault: Vault
     redis: Redis
