@@ -197,7 +197,7 @@ def _read_tokens(body: dict[str, object] | None) -> TokensGranted | None:
 
 def _can_be_sent(token: str) -> bool:
     """Tokens are printable ASCII (RFC 6749 appendix A.12 and A.17); nothing else can stand in a header."""
-    return token.isascii() and (token.isprintable() or not token)
+    return token.isascii() and token.isprintable()
 
 
 def _read_seconds(value: object) -> timedelta | None:

@@ -173,7 +173,7 @@ def test_a_scope_that_no_database_holds_is_cleaned() -> None:
     assert outcome.scope == "read write?"
 
 
-@pytest.mark.parametrize("token", ["a\nb", "t\u00f6ken", "a\x00"])
+@pytest.mark.parametrize("token", ["a\nb", "t\u00f6ken", "a\x00", "a\x7f", "\ud800"])
 @pytest.mark.parametrize("name", ["access_token", "refresh_token"])
 def test_a_token_that_no_header_holds_is_no_answer(name: str, token: str) -> None:
     body = {"access_token": "a", "refresh_token": "r", name: token}
