@@ -6,6 +6,9 @@ from models.page import ApiOutcome, Page
 from models.provider import Provider
 from models.texts import clean_text
 
+longest_id = 255
+"""What is longer is no id: cut off it might be another account's, and PostgreSQL keeps no such index entry."""
+
 
 @dataclass(frozen=True, slots=True)
 class Account:
@@ -20,8 +23,11 @@ def read_account(provider: Provider, outcome: ApiOutcome) -> Account | None:
     match outcome:
         case Page(elements=(dict() as body, *_)):
             identity, email = body.get(provider.account_id), body.get(provider.account_email)
-            if isinstance(identity, bool) or not isinstance(identity, int | str) or identity == "":
+            if isinstance(identity, bool) or not isinstance(identity, int | str):
                 return None
-            return Account(clean_text(str(identity)), clean_text(email) if isinstance(email, str) else None)
+            cleaned = clean_text(str(identity))
+            if not 0 < len(cleaned) <= longest_id:
+                return None
+            return Account(cleaned, clean_text(email) if isinstance(email, str) else None)
         case _:
             return None

@@ -115,7 +115,7 @@ def judge_token_endpoint(client: OAuthClient, url: str, answer: HttpAnswer | NoA
     authenticated the client before."""
     prefix = client.provider.upper()
     who = f"{url} takes client {client.client_id}"
-    outcome = read_token_answer("refresh_token", answer, now)
+    outcome = read_token_answer("refresh_token", answer, now, [client.client_secret.reveal()])
     if isinstance(answer, NoAnswer):
         remedy = f"Is the network there, and {prefix}_TOKEN_URL right?"
         return _token_endpoint("failed", f"{url} does not answer ({answer.why})", remedy)

@@ -113,6 +113,14 @@ class OutcomeUnknown:
 TokenOutcome = TokensGranted | GrantRefused | ClientRefused | ScopeRefused | RequestRefused | NotNow | OutcomeUnknown
 
 client_errors = frozenset({"invalid_client", "unauthorized_client", "unsupported_grant_type"})
+protocol_errors = client_errors | {
+    "invalid_grant",
+    "invalid_request",
+    "invalid_scope",
+    "server_error",
+    "slow_down",
+    "temporarily_unavailable",
+}
 
 
 def read_token_answer(
@@ -199,7 +207,7 @@ def _read_tokens(body: dict[str, object] | None) -> TokensGranted | None:
 
 def _can_be_sent(token: str) -> bool:
     """Tokens are printable ASCII (RFC 6749 appendix A.12 and A.17); nothing else can stand in a header."""
-    return token.isascii() and (token.isprintable() or not token)
+    return token.isascii() and token.isprintable()
 
 
 def _read_seconds(value: object) -> timedelta | None:
@@ -213,18 +221,28 @@ def _read_seconds(value: object) -> timedelta | None:
 
 
 def _evidence(answer: HttpAnswer, body: dict[str, object] | None, sent: Sequence[str]) -> Evidence:
-    def read(name: str) -> str:
-        value = (body or {}).get(name)
-        if not isinstance(value, str):
-            return ""
-        return "".join(c for c in hide(value, sent) if c.isprintable())[:longest_description]
-
+    """Without the secrets that were sent. An error of the protocol stays as it is: it decides what the answer means."""
+    error = _text(body, "error")
     return Evidence(
         status=answer.status,
-        error=read("error"),
-        hint=read("hint"),
-        description=read("error_description") or read("message"),
+        error=error if error in protocol_errors else _hide(error, sent),
+        hint=_hide(_text(body, "hint"), sent),
+        description=_hide(_text(body, "error_description") or _text(body, "message"), sent),
     )
+
+
+def _text(body: dict[str, object] | None, name: str) -> str:
+    value = (body or {}).get(name)
+    return value if isinstance(value, str) else ""
+
+
+def _hide(text: str, sent: Sequence[str]) -> str:
+    """Hidden in what people would see, and before it is shortened: half a secret would not be known for one."""
+    return hide(_printable(text), [_printable(secret) for secret in sent])[:longest_description]
+
+
+def _printable(text: str) -> str:
+    return "".join(character for character in text if character.isprintable())
 
 
 def _says_expired(evidence: Evidence) -> bool:

@@ -164,6 +164,7 @@ def test_two_schedulers_are_usual_and_no_service_waits_for_one_that_never_starts
 
 def test_new_tokens_that_wait_for_the_database_outlive_their_container() -> None:
     [mount] = SERVICES["worker"]["volumes"]
+    assert SERVICES["cli"]["volumes"] == [mount], "what waits there is sealed with a key that keys rotate takes out"
     volume, path = mount.split(":")
     assert volume in COMPOSE["volumes"]
     assert f"SPOOL_DIRECTORY={path}" in DOCKERFILE

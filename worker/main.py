@@ -87,7 +87,7 @@ def build_flows(settings: Settings, broker: RedisBroker) -> Flows:
     client = open_redis(settings.redis_url)
     send = MessageQueue(broker, client).send
     clients = ClientBook(store, vault, settings.clients)
-    parking = Parking(vault, client, settings.spool)
+    parking = Parking(vault, open_redis(settings.redis_url, decode=False), settings.spool)
     budgets = Budgets(open_hasty_redis(settings.redis_url))
     providers = {provider.name: ProviderClient(provider, now, budgets) for provider in settings.providers}
     return Flows(

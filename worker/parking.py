@@ -6,8 +6,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from tempfile import mkstemp
 from threading import Timer
-from typing import Literal
+from typing import Any, Literal, cast
 
 import structlog
 from redis import Redis
@@ -21,11 +22,14 @@ from models.vault import KeyMissing, Place, Vault, VaultError
 
 parked_key = "breezesync:parked"
 longest_save = timedelta(seconds=3)
+redis_away = "Redis, where pairs may be parked, does not answer"
 Kind = Literal["refresh", "exchange"]
+Where = Literal["spool", "redis"]
+places: tuple[Where, ...] = ("spool", "redis")
 
 
 class ParkingUnavailable(Transient):
-    """Redis does not answer, or the key of a parked pair is missing: nobody can say that nothing is parked."""
+    """A place does not answer, or the key of a parked pair is missing: nobody can say that nothing is parked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +46,20 @@ class Ticket:
 
 
 @dataclass(frozen=True, slots=True)
+class ParkedSeal:
+    """A pair as it stands in one of the two places."""
+
+    ticket: Ticket
+    where: Where
+    sealed: Sealed
+
+
+@dataclass(frozen=True, slots=True)
 class Parking:
-    """A pair is parked in both places, so that either may be lost."""
+    """A pair is parked in both places, so that either may be lost.
+
+    `redis` gives bytes: a client that decodes would fail on all that is parked where one text is no UTF-8.
+    """
 
     vault: Vault
     redis: Redis
@@ -83,18 +99,31 @@ class Parking:
             timer.cancel()
 
     def find(self, ticket: Ticket) -> TokenPair | None:
-        """The pair parked under this ticket, if one is. Raises `ParkingUnavailable` where that can't be known."""
-        sealed = _read(self._path(ticket))
-        if sealed is None:
+        """The pair parked under this ticket, if one is. Raises `ParkingUnavailable` where that can't be known.
+
+        What stands in the spool is as good as what stands in Redis: the first that opens counts.
+        """
+        unknown: ParkingUnavailable | None = None
+        for where in places:
             try:
-                sealed = _text(self.redis.hget(parked_key, ticket.name))
-            except RedisError as error:
-                raise ParkingUnavailable("Redis, where a pair may be parked, does not answer") from error
+                pair = self._open(ticket, self._read(ticket, where))
+            except ParkingUnavailable as error:
+                unknown = unknown or error
+                continue
+            if pair is not None:
+                return pair
+        if unknown is not None:
+            raise unknown
+        return None
+
+    def _open(self, ticket: Ticket, sealed: str | None) -> TokenPair | None:
+        """None, and a line for the operator, where it is damaged: no key opens it any more."""
         if sealed is None:
             return None
         try:
             return unpack(self.vault.open(Sealed(sealed), _place(ticket)))
         except KeyMissing as missing:
+            structlog.get_logger("parking").error("pair.locked", ticket=ticket.name, error=str(missing))
             raise ParkingUnavailable(f"a pair is parked, and does not open: {missing}") from missing
         except VaultError as error:
             structlog.get_logger("parking").error("pair.unreadable", ticket=ticket.name, error=str(error))
@@ -108,42 +137,65 @@ class Parking:
             self.redis.hdel(parked_key, ticket.name)
 
     def tickets(self) -> list[Ticket]:
-        """Every ticket parked in Redis or on this machine; what stands in a Redis that is away comes later."""
-        names = {path.stem for path in self.spool.glob("*.pair")} if self.spool.is_dir() else set()
-        with suppress(RedisError):
-            names |= {text for field in self.redis.hkeys(parked_key) if (text := _text(field)) is not None}
+        """Every ticket parked in Redis or on this machine; what stands in a place that is away comes later."""
+        found: set[Ticket] = set()
+        for where in places:
+            with suppress(ParkingUnavailable):
+                found |= set(self._tickets_in(where))
+        return sorted(found, key=lambda ticket: ticket.name)
+
+    def seals(self, where: Where) -> list[ParkedSeal]:
+        """Every pair that is parked there, sealed as it is. Raises `ParkingUnavailable`."""
+        found = [(ticket, self._read(ticket, where)) for ticket in self._tickets_in(where)]
+        return [ParkedSeal(ticket, where, Sealed(sealed)) for ticket, sealed in found if sealed is not None]
+
+    def reseal(self, found: ParkedSeal) -> bool:
+        """Puts a seal of the first key where this one still stands; False where it was dropped, or parked anew, since.
+
+        Raises `VaultError` where it does not open, `ParkingUnavailable` where it can't be written. Files have no
+        lock: a pair dropped in the very instant of the renaming comes back, and whoever takes it in finds it
+        superseded.
+        """
+        place = _place(found.ticket)
+        sealed = self.vault.seal(self.vault.open(found.sealed, place), place)
+        replace = self._replace_in_spool if found.where == "spool" else self._replace_in_redis
+        return replace(found.ticket, found.sealed.text, sealed.text)
+
+    def _tickets_in(self, where: Where) -> list[Ticket]:
+        names = self._names_in_spool() if where == "spool" else self._names_in_redis()
         return [ticket for name in sorted(names) if (ticket := _read_ticket(name)) is not None]
 
-    def seals(self) -> list[tuple[Ticket, Sealed]]:
-        """Every parked pair as it is sealed, in Redis and on this machine. Raises `ParkingUnavailable`."""
+    def _names_in_spool(self) -> set[str]:
         try:
-            in_redis = self.redis.hgetall(parked_key)
-        except RedisError as error:
-            raise ParkingUnavailable("Redis, where pairs may be parked, does not answer") from error
-        found = [(_text(name), _text(sealed)) for name, sealed in in_redis.items()]
-        found += [(path.stem, _read(path)) for path in self.spool.glob("*.pair")]
-        named = [(_read_ticket(name or ""), sealed) for name, sealed in found]
-        return [(ticket, Sealed(sealed)) for ticket, sealed in named if ticket is not None and sealed is not None]
+            return {path.stem for path in self.spool.iterdir() if path.suffix == ".pair"}
+        except (FileNotFoundError, NotADirectoryError):
+            return set()
+        except OSError as error:
+            raise ParkingUnavailable(f"{self.spool} can't be read ({type(error).__name__})") from error
 
-    def reseal(self, ticket: Ticket) -> None:
-        """Seals a parked pair anew with the first key, wherever it still stands. Raises `VaultError` where it does not
-        open, `ParkingUnavailable` where Redis is away.
-
-        One that is dropped meanwhile and comes back so is found superseded by whoever takes it in.
-        """
-
-        def anew(sealed: str) -> str:
-            return self.vault.seal(self.vault.open(Sealed(sealed), _place(ticket)), _place(ticket)).text
-
-        in_spool = _read(self._path(ticket))
-        if in_spool is not None and not self._park_in_spool(ticket, anew(in_spool)):
-            raise ParkingUnavailable(f"{self._path(ticket)} can't be written")
+    def _names_in_redis(self) -> set[str]:
         try:
-            in_redis = _text(self.redis.hget(parked_key, ticket.name))
-            if in_redis is not None:
-                self.redis.hset(parked_key, ticket.name, anew(in_redis))
+            return {text for name in self.redis.hkeys(parked_key) if (text := _text(name)) is not None}
         except RedisError as error:
-            raise ParkingUnavailable("Redis, where pairs may be parked, does not answer") from error
+            raise ParkingUnavailable(redis_away) from error
+
+    def _read(self, ticket: Ticket, where: Where) -> str | None:
+        return self._read_spool(ticket) if where == "spool" else self._read_redis(ticket)
+
+    def _read_spool(self, ticket: Ticket) -> str | None:
+        path = self._path(ticket)
+        try:
+            return path.read_text(errors="replace")
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise ParkingUnavailable(f"{path} can't be read ({type(error).__name__})") from error
+
+    def _read_redis(self, ticket: Ticket) -> str | None:
+        try:
+            return _text(self.redis.hget(parked_key, ticket.name))
+        except RedisError as error:
+            raise ParkingUnavailable(redis_away) from error
 
     def _park_in_redis(self, ticket: Ticket, sealed: str) -> bool:
         try:
@@ -156,15 +208,36 @@ class Parking:
         """Whole or not at all: written beside its place, forced to the disk, then moved there."""
         try:
             self.spool.mkdir(mode=0o700, parents=True, exist_ok=True)
-            beside = self._path(ticket).with_suffix(".new")
-            with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-                file.write(sealed)
-                file.flush()
-                os.fsync(file.fileno())
-            beside.rename(self._path(ticket))
+            _write_beside(self._path(ticket), sealed).rename(self._path(ticket))
             _force_to_disk(self.spool)
         except OSError:
             return False
+        return True
+
+    def _replace_in_redis(self, ticket: Ticket, before: str, after: str) -> bool:
+        def step(pipe: Any) -> bool:
+            still_stands = _text(pipe.hget(parked_key, ticket.name)) == before
+            pipe.multi()
+            if still_stands:
+                pipe.hset(parked_key, ticket.name, after)
+            return still_stands
+
+        try:
+            return bool(self.redis.transaction(cast(Any, step), parked_key, value_from_callable=True))
+        except RedisError as error:
+            raise ParkingUnavailable(redis_away) from error
+
+    def _replace_in_spool(self, ticket: Ticket, before: str, after: str) -> bool:
+        path = self._path(ticket)
+        try:
+            beside = _write_beside(path, after)
+            if self._read_spool(ticket) != before:
+                beside.unlink()
+                return False
+            beside.rename(path)
+            _force_to_disk(self.spool)
+        except OSError as error:
+            raise ParkingUnavailable(f"{path} can't be written ({type(error).__name__})") from error
         return True
 
     def _path(self, ticket: Ticket) -> Path:
@@ -181,11 +254,19 @@ def _read_ticket(name: str) -> Ticket | None:
             return None
 
 
-def _read(path: Path) -> str | None:
+def _write_beside(path: Path, text: str) -> Path:
+    """A file of its own, forced to the disk, that only its owner reads; gone again where that fails."""
+    descriptor, name = mkstemp(dir=path.parent, prefix=f"{path.stem}-", suffix=".new")
+    beside = Path(name)
     try:
-        return path.read_text(errors="replace")
+        with open(descriptor, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
     except OSError:
-        return None
+        beside.unlink(missing_ok=True)
+        raise
+    return beside
 
 
 def _force_to_disk(directory: Path) -> None:

@@ -178,7 +178,8 @@ class ProviderClient:
         body = {"grant_type": grant, **fields}
         request = self._post(self.provider.token_url, client, body, as_json=self.provider.token_body == "json")  # noqa: S105
         called = self._send_watched(request, send_before)
-        sent = [client.client_secret.reveal(), *(fields[name] for name in secret_fields if name in fields)]
+        _, _, basic = request.headers.get("Authorization", "").rpartition(" ")
+        sent = [client.client_secret.reveal(), basic, *(fields[name] for name in secret_fields if name in fields)]
         return called.read_as(read_token_answer(grant, called.outcome, self.now(), sent))
 
     def _post(self, url: str, client: OAuthClient, fields: dict[str, str], as_json: bool) -> httpx.Request:

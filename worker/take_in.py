@@ -12,6 +12,7 @@ from dramatiq.middleware import Middleware
 from models import messages
 from models.authorization import Step
 from models.connection import may_hold
+from models.errors import SyncError
 from models.store import Store
 from models.store.transaction import StoreUnavailable
 from models.token_pair import TokenPair
@@ -50,9 +51,7 @@ class TakeIn:
             except StoreUnavailable:
                 raise
             except Exception as error:
-                structlog.get_logger("parking").warning(
-                    "pair.still_parked", ticket=ticket.name, error=type(error).__name__
-                )
+                structlog.get_logger("parking").warning("pair.still_parked", ticket=ticket.name, error=_tell(error))
         return saved
 
     def _take_in(self, ticket: Ticket) -> bool:
@@ -110,4 +109,9 @@ class TakesIn(Middleware):
             try:
                 self.take_in()
             except Exception as error:
-                structlog.get_logger("parking").warning("pairs.still_parked", error=type(error).__name__)
+                structlog.get_logger("parking").warning("pairs.still_parked", error=_tell(error))
+
+
+def _tell(error: Exception) -> str:
+    """Our own errors say what to do; what others say may hold what they worked on."""
+    return str(error) if isinstance(error, SyncError) else type(error).__name__

@@ -242,13 +242,15 @@ def test_keys_tell_what_they_seal_and_rotate_seals_it_anew(either_desk: Desk) ->
     assert after["sealed"] == {name: {"k2": by_key["k1"]} for name, by_key in before["sealed"].items()}
 
 
+parked_pair = TokenPair(TokensGranted(Secret("a"), Secret("r"), None, None), datetime(2026, 1, 2, tzinfo=UTC))
+
+
 def test_parked_pairs_count_among_what_a_key_seals_and_are_sealed_anew(desk: Desk) -> None:
-    pair = TokenPair(TokensGranted(Secret("a"), Secret("r"), None, None), datetime.now(UTC))
     parking = desk.house.flows.refresh.parking
     parking = replace(parking, redis=desk.redis)
     desk.set(SPOOL_DIRECTORY=str(parking.spool))
     ticket = Ticket("refresh", "c1", 7)
-    parking.park(ticket, pair)
+    parking.park(ticket, parked_pair)
     k2 = new_key("k2")
     desk.set(ENCRYPTION_KEYS=f"{k2.line().reveal()},{desk.environment['ENCRYPTION_KEYS']}")
     before = desk.read("keys", "status")
@@ -256,16 +258,38 @@ def test_parked_pairs_count_among_what_a_key_seals_and_are_sealed_anew(desk: Des
     desk.read("keys", "rotate")
     after = desk.read("keys", "status")
     assert (after["sealed"]["parking.pair"], after["idle"]) == ({"k2": 2}, ["k1"])
-    assert replace(parking, vault=Vault((k2,))).find(ticket) == pair
+    assert replace(parking, vault=Vault((k2,))).find(ticket) == parked_pair
 
 
 def test_no_key_is_called_free_while_redis_cannot_be_asked(desk: Desk) -> None:
+    parking = desk.house.flows.refresh.parking
+    parking.park(Ticket("refresh", "c1", 7), parked_pair)
     desk.set(
+        SPOOL_DIRECTORY=str(parking.spool),
         ENCRYPTION_KEYS=f"{new_key('k2').line().reveal()},{desk.environment['ENCRYPTION_KEYS']}",
         REDIS_URL="redis://127.0.0.1:1/0",
     )
-    assert desk.read("keys", "status")["idle"] == []
-    assert "no key is said to be free" in desk.type("keys", "status").stdout
+    told = desk.read("keys", "rotate", code=1)
+    assert (told["resealed"], list(told["unopened"])) == (1, ["parking.pair in redis"])
+    told = desk.read("keys", "status")
+    assert (told["idle"], len(told["uncounted"]), told["sealed"]["parking.pair"]) == ([], 1, {"k2": 1})
+    assert "No key is said to be free" in desk.type("keys", "status").stdout
+
+
+def test_a_parked_text_that_does_not_open_keeps_no_other_from_being_sealed_anew(desk: Desk) -> None:
+    parking = replace(desk.house.flows.refresh.parking, redis=desk.redis)
+    parking.park(Ticket("refresh", "c1", 7), parked_pair)
+    for name in ("refresh-a-1", b"\xff", "exchange-z-0"):
+        desk.redis.hset("breezesync:parked", name, b"\xff")
+    desk.set(
+        SPOOL_DIRECTORY=str(parking.spool),
+        ENCRYPTION_KEYS=f"{new_key('k2').line().reveal()},{desk.environment['ENCRYPTION_KEYS']}",
+    )
+    told = desk.read("keys", "rotate", code=1)
+    assert told["resealed"] == 2
+    assert sorted(told["unopened"]) == [f"parking.pair of {name} in redis" for name in ("exchange-z-0", "refresh-a-1")]
+    told = desk.read("keys", "status", code=1)
+    assert (told["sealed"]["parking.pair"], told["unknown"]) == ({"k2": 2, "?": 2}, ["?"])
 
 
 def test_keys_that_are_missing_are_named(desk: Desk) -> None:
@@ -276,7 +300,7 @@ def test_keys_that_are_missing_are_named(desk: Desk) -> None:
     assert "Sealed with keys that are not set: k1." in result.stderr
     rotated = desk.type("keys", "rotate")
     assert rotated.exit_code == 1
-    assert "can't be opened and stay as they are" in rotated.stderr
+    assert "can't be opened or reached and stay as they are" in rotated.stderr
     assert desk.read("keys", "status", code=1)["sealed"]["credential.refresh_token"] == {"k1": 1}
 
 

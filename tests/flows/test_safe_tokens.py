@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 from threading import Thread
@@ -15,9 +15,11 @@ from sqlalchemy import text
 
 import worker.parking
 from models.connection import Connection
-from models.secrets import Sealed
+from models.secrets import Sealed, Secret
 from models.store.seals import fields
-from models.store.transaction import StoreUnavailable
+from models.store.transaction import StoreConflict, StoreRefused, StoreUnavailable
+from models.token_pair import TokenPair
+from models.token_response import TokensGranted
 from models.vault import Place, Vault, new_key
 from tests.house import House, join_house
 from worker.commands.keys import reseal
@@ -264,6 +266,42 @@ def test_one_pair_that_cannot_be_taken_in_keeps_no_other_waiting(house: House) -
     parking.redis.hset("breezesync:parked", "refresh-0-2", b"\xff")
     assert house.flows.take_in() == 1
     assert house.connection(connection.id).generation == 3
+
+
+class Counting(Failing):
+    """A store whose every transaction that writes raises, and that counts them."""
+
+    tried = 0
+
+    @contextmanager
+    def writing(self) -> Iterator[Any]:
+        self.tried += 1
+        raise self.error
+        yield  # a generator, for the context manager
+
+
+ends_the_pass: dict[str, tuple[BaseException, int]] = {
+    "the database is away": (StoreUnavailable("away"), 1),
+    "a statement is refused": (StoreRefused("refused"), 3),
+    "somebody else was faster": (StoreConflict("faster"), 3),
+    "a defect of ours": (ValueError("a defect"), 3),
+    "a text that is no UTF-8": (UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates"), 3),
+}
+
+
+@pytest.mark.parametrize("case", ends_the_pass)
+def test_only_a_database_that_is_away_ends_a_pass(house: House, case: str) -> None:
+    error, tries = ends_the_pass[case]
+    pair = TokenPair(TokensGranted(Secret("a"), Secret("r"), None, None), house.clock())
+    for number in range(3):
+        house.flows.take_in.parking.park(Ticket("refresh", "nobody", number), pair)
+    store = Counting(house.store, error)
+    with suppress(StoreUnavailable):
+        assert replace(house.flows.take_in, store=store)() == 0  # type: ignore[arg-type]
+    assert store.tried == tries
+    assert len(house.flows.take_in.parking.tickets()) == 3
+    house.flows.take_in()
+    assert house.flows.take_in.parking.tickets() == []
 
 
 def test_a_server_that_echoes_a_secret_is_not_repeated(house: House) -> None:

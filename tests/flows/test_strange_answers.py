@@ -266,3 +266,51 @@ def test_what_is_read_again_is_changed_only_where_it_means_something_else(house:
         shown[0] = second
         read_to_the_end(house, connection)
     assert len(changes_of(house, kind="updated")) == changed
+
+
+odd = "a\x00b\ud800c"
+"""JSON can say it. PostgreSQL holds no NUL, and no driver sends half a surrogate pair."""
+
+
+def test_texts_that_no_database_holds_are_cleaned_before_they_reach_one(house: House) -> None:
+    tokens = {"token_type": "Bearer", "access_token": "first", "refresh_token": "second", "scope": f"read {odd}"}
+    house.control.inject("token", kind="garbage", status=200, body=json.dumps(tokens))
+    with answering(house, 1, {"/me": lambda _: as_json({"id": odd, "email": f"{odd}@example.com"})}):
+        connection = house.connect("ida", 1)
+    assert (connection.account_id, connection.email, connection.scope) == ("ab?c", "ab?c@example.com", "read ab?c")
+    [told] = house.told("connection.authorized")
+    assert (told["account_id"], told["email"], told["scope"]) == ("ab?c", "ab?c@example.com", "read ab?c")
+
+
+def test_a_scope_that_no_database_holds_costs_no_rotation(house: House) -> None:
+    connection = house.refreshable()
+    tokens = {"token_type": "Bearer", "access_token": "first", "refresh_token": "second", "scope": odd}
+    house.control.inject("token", kind="garbage", status=200, body=json.dumps(tokens))
+    house.flows.refresh(connection.id)
+    after = house.connection(connection.id)
+    assert (after.generation, after.scope) == (3, "ab?c")
+
+
+@pytest.mark.parametrize("identity", ["\x00", "1" * 256, None])
+def test_an_account_without_a_usable_id_connects_nobody_and_harms_nobody(house: House, identity: object) -> None:
+    with answering(house, 1, {"/me": lambda _: as_json({"id": identity, "email": "ida@example.com"})}):
+        authorization_id = house.consent("ida", 1)
+        house.flows.exchange(authorization_id)
+    with house.store.reading() as tx:
+        found = tx.authorizations.get(authorization_id)
+    assert found is not None
+    assert (found.step, found.connection_id) == ("granted", None)
+    house.turn(seconds=61)
+    house.sweep()
+    assert "connection.authorized" in house.types(), "the account names itself again, and nothing was lost"
+
+
+@pytest.mark.parametrize("token", ["a\nb", "\ud800"])
+@pytest.mark.parametrize("name", ["access_token", "refresh_token"])
+def test_a_token_that_can_not_be_used_leaves_the_outcome_open(house: House, name: str, token: str) -> None:
+    connection = house.refreshable()
+    tokens = {"token_type": "Bearer", "access_token": "first", "refresh_token": "second", name: token}
+    house.control.inject("token", kind="garbage", status=200, body=json.dumps(tokens))
+    house.flows.refresh(connection.id)
+    assert house.connection(connection.id).generation == 2
+    assert house.decisions(connection.id)[-1].verb == "refresh.unknown"

@@ -7,6 +7,7 @@ import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -20,6 +21,9 @@ from cryptography.x509.oid import NameOID
 
 from config.redis_url import connect, parse_redis_url
 from models.secrets import Secret
+from models.token_pair import TokenPair
+from models.token_response import TokensGranted
+from models.vault import Vault, new_key
 from tests.processes import Fleet, Listener, running_fleet
 from tests.servers import (
     ServerProcess,
@@ -30,6 +34,7 @@ from tests.servers import (
     temporary_directory,
     wait_until,
 )
+from worker.parking import Parking, Ticket
 
 operations = Path(__file__).parents[2] / "docs" / "redis.md"
 
@@ -55,6 +60,26 @@ def live_a_life(fleet: Fleet, listener: Listener, user: str) -> str:
         fleet.wait_until(lambda: bool(listener.about(connection, "connection.disconnected")), "connection.disconnected")
         fleet.wait_until(lambda: application.xlen("breezesync:commands:rejected") == 1, "the rejected command")
     return connection
+
+
+def test_a_user_with_the_least_rights_can_count_parked_pairs_and_seal_them_anew(
+    own_valkey: Valkey, tmp_path: Path
+) -> None:
+    pair = TokenPair(
+        TokensGranted(Secret("a"), Secret("r"), None, None), datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC)
+    )
+    ticket, k1, k2 = Ticket("refresh", "c1", 7), new_key("k1"), new_key("k2")
+    with redis.Redis.from_url(own_valkey.url) as admin:
+        password = uuid4().hex
+        admin.execute_command("ACL", "SETUSER", "breezesync", "on", f">{password}", *least_rights())
+    with redis.Redis.from_url(own_valkey.url.replace("redis://", f"redis://breezesync:{password}@")) as own:
+        Parking(Vault((k1,)), own, tmp_path / "spool").park(ticket, pair)
+        parking = Parking(Vault((k2, k1)), own, tmp_path / "nothing here")
+        [found] = parking.seals("redis")
+        assert parking.reseal(found)
+        assert replace(parking, vault=Vault((k2,))).find(ticket) == pair
+        parking.drop(ticket)
+        assert parking.tickets() == []
 
 
 def test_a_user_with_the_least_rights_can_do_all_that_is_done(own_valkey: Valkey, tmp_path: Path) -> None:

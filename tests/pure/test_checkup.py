@@ -120,6 +120,12 @@ def test_a_refusal_of_nothing_tells_whether_the_client_is_good(given, state, tol
     assert bool(finding.remedy) == (state != "ok")
 
 
+def test_a_client_secret_that_comes_back_is_not_shown():
+    given = answer(404, b'{"error": "no client with ' + client.client_secret.reveal().encode() + b'"}')
+    finding = judge_token_endpoint(client, "https://o.example/t", given, noon)
+    assert "(no client with [secret])" in finding.said
+
+
 def test_a_client_that_is_refused_is_remedied_by_its_own_variables():
     finding = judge_token_endpoint(client, "https://o.example/t", answer(401, b'{"error": "invalid_client"}'), noon)
     assert finding.remedy == "Check MAKER_CLIENT_ID and MAKER_CLIENT_SECRET."

@@ -173,7 +173,7 @@ def test_a_scope_that_no_database_holds_is_cleaned() -> None:
     assert outcome.scope == "read write?"
 
 
-@pytest.mark.parametrize("token", ["a\nb", "t\u00f6ken", "a\x00"])
+@pytest.mark.parametrize("token", ["a\nb", "t\u00f6ken", "a\x00", "a\x7f", "\ud800"])
 @pytest.mark.parametrize("name", ["access_token", "refresh_token"])
 def test_a_token_that_no_header_holds_is_no_answer(name: str, token: str) -> None:
     body = {"access_token": "a", "refresh_token": "r", name: token}
@@ -202,3 +202,23 @@ def test_no_secret_that_was_sent_stands_in_the_evidence() -> None:
 )
 def test_a_time_that_no_clock_knows_is_no_time(value: str) -> None:
     assert read_retry_after({"retry-after": value}, now) is None
+
+
+def test_a_secret_that_comes_back_in_lines_is_not_put_together_again() -> None:
+    secret = "abcdefghijkl"
+    outcome = read_token_answer(
+        "refresh_token", answer(400, refused("invalid_grant", "abcdef\r\nghijkl")), now, [secret]
+    )
+    assert isinstance(outcome, GrantRefused)
+    assert outcome.evidence.hint == "[secret]"
+
+
+def test_a_secret_that_reads_like_an_error_changes_no_meaning() -> None:
+    outcome = read_token_answer("refresh_token", answer(400, refused("invalid_grant", "")), now, ["invalid_grant"])
+    assert isinstance(outcome, GrantRefused)
+
+
+def test_a_secret_that_comes_back_as_an_error_is_hidden() -> None:
+    outcome = read_token_answer("refresh_token", answer(400, refused("my-secret", "")), now, ["my-secret"])
+    assert isinstance(outcome, RequestRefused)
+    assert outcome.evidence.error == "[secret]"

@@ -13,7 +13,7 @@ from models.store.seals import Field, Found, fields
 from models.vault import Place, Vault, VaultError, key_id
 from worker.commands.opening import opened_parking, opened_store, settings_for
 from worker.commands.speech import AsJson, CommandFailed, plainly, say, say_json, say_rich, screen, tabulate
-from worker.parking import Parking, ParkingUnavailable
+from worker.parking import Parking, ParkingUnavailable, places
 
 most_passes = 3
 parked_name = "parking.pair"
@@ -26,23 +26,25 @@ def status(as_json: AsJson = False) -> None:
     known = [key.id for key in settings.encryption_keys]
     with opened_store(settings) as store, opened_parking(settings) as parking:
         counts = count_seals(store)
-        parked = count_parked(parking)
-    counts |= parked or {}
+        parked, uncounted = count_parked(parking)
+    counts |= {parked_name: parked} if parked else {}
     used = {each for by_key in counts.values() for each in by_key}
     unknown = sorted(used - set(known))
-    idle = [each for each in known[1:] if each not in used and parked is not None]
+    idle = [each for each in known[1:] if each not in used and not uncounted]
     if as_json:
-        say_json({"sealing": known[0], "opening": known, "unknown": unknown, "idle": idle, "sealed": counts})
+        told = {"sealing": known[0], "opening": known, "unknown": unknown, "idle": idle, "sealed": counts}
+        say_json(told | {"uncounted": uncounted})
     else:
         rows = [(name, each, count) for name, by_key in counts.items() for each, count in by_key.items()]
         say_rich(tabulate(("sealed", "key", "secrets"), rows))
         say(f"{known[0]} seals; {', '.join(known)} open.")
         if used & set(known[1:]):
             say("breezesync keys rotate seals everything with the first.")
-        if parked is None:
-            say("Redis does not answer: what is parked there is not counted, and no key is said to be free.")
+        for why in uncounted:
+            say(f"Not counted: {why}. No key is said to be free.")
         if idle:
             say(f"{', '.join(idle)} can go from ENCRYPTION_KEYS once no process runs that seals with it.")
+            say("Pairs parked in the spool of another machine are counted there.")
     if unknown:
         missing = ", ".join(unknown)
         raise CommandFailed(f"Sealed with keys that are not set: {missing}. Put them back behind the first one.")
@@ -80,7 +82,7 @@ def rotate(
         say(f"{resealed} secrets sealed anew; {own} seals {'everything' if not failures else 'the rest'}.")
     if failures:
         lines = [f"  {where}: {why}" for where, why in failures.items()]
-        raise CommandFailed("\n".join([f"{len(failures)} can't be opened and stay as they are:", *lines]))
+        raise CommandFailed("\n".join([f"{len(failures)} can't be opened or reached and stay as they are:", *lines]))
 
 
 def count_seals(store: Store) -> dict[str, dict[str, int]]:
@@ -98,28 +100,31 @@ def count_seals(store: Store) -> dict[str, dict[str, int]]:
     return counts
 
 
-def count_parked(parking: Parking) -> dict[str, dict[str, int]] | None:
-    """How many parked pairs each key seals, each place counted; None where Redis can't be asked."""
-    try:
-        by_key = Counter(name_key(sealed) for _, sealed in parking.seals())
-    except ParkingUnavailable:
-        return None
-    return {parked_name: dict(by_key)} if by_key else {}
+def count_parked(parking: Parking) -> tuple[dict[str, int], list[str]]:
+    """How many parked pairs each key seals, in Redis and on this machine; and why a place could not be asked."""
+    by_key, uncounted = Counter[str](), list[str]()
+    for where in places:
+        try:
+            by_key.update(name_key(found.sealed) for found in parking.seals(where))
+        except ParkingUnavailable as away:
+            uncounted.append(str(away))
+    return dict(by_key), uncounted
 
 
 def reseal_parked(parking: Parking, own: str) -> tuple[int, dict[str, str]]:
     """How many parked pairs were sealed anew, and which were not, with the reason."""
     resealed, failures = 0, dict[str, str]()
-    try:
-        found = {ticket for ticket, sealed in parking.seals() if name_key(sealed) != own}
-    except ParkingUnavailable as away:
-        return 0, {parked_name: str(away)}
-    for ticket in sorted(found, key=lambda each: each.name):
+    for where in places:
         try:
-            parking.reseal(ticket)
-            resealed += 1
-        except (VaultError, ParkingUnavailable) as error:
-            failures[f"{parked_name} of {ticket.name}"] = str(error)
+            found = [each for each in parking.seals(where) if name_key(each.sealed) != own]
+        except ParkingUnavailable as away:
+            failures[f"{parked_name} in {where}"] = str(away)
+            continue
+        for each in found:
+            try:
+                resealed += parking.reseal(each)
+            except (VaultError, ParkingUnavailable) as error:
+                failures[f"{parked_name} of {each.ticket.name} in {where}"] = str(error)
     return resealed, failures
 
 

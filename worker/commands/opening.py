@@ -66,7 +66,7 @@ def opened_queues(settings: Settings) -> Iterator[Queues]:
 @contextmanager
 def opened_parking(settings: Settings) -> Iterator[Parking]:
     """Where pairs of tokens wait for the database: Redis, which may be away, and this machine's spool."""
-    client = open_redis(settings.redis_url)
+    client = open_redis(settings.redis_url, decode=False)
     try:
         yield Parking(Vault(settings.encryption_keys), client, settings.spool)
     finally:
