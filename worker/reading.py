@@ -57,7 +57,10 @@ class Step:
         seen = PageSeen(page.number, page.total, page.last, ids, len(read) - len(items))
         if run.page == 0:
             living = self.tx.records.count_living(connection_id, resource.name, reading.key)
-            return self._end_list(run) if is_quiet(seen, len(changes), living) else replace(run, page=1)
+            if not is_quiet(seen, len(changes), living):
+                return replace(run, page=1)
+            self.tx.records.note_read(connection_id, reading.key, self.now)
+            return self._end_list(run)
         self.tx.runs.note_page(run.id, reading.key, run.reading, seen)
         before = self.tx.runs.page_of(run.id, reading.key, run.reading, page.number - 1)
         if ends_list(seen, before, self.provider.longest_list):

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from models.connection import Connection
+from tests.flows.answering import Answer, answering, as_json, list_page
 from tests.flows.between import Between, before_page, between, changes_of, listed, stored
 from tests.house import House
 
@@ -76,12 +77,43 @@ def test_a_vanishing_is_held_back_for_a_second_run(house: House) -> None:
         assert tx.records.resource_problems(connection.id) == {}
 
 
+def problems(house: House, connection: Connection) -> dict[str, str]:
+    with house.store.reading() as tx:
+        return tx.records.resource_problems(connection.id)
+
+
+def test_what_a_quiet_look_shows_is_back_and_the_next_vanishing_is_held_back_as_well(house: House) -> None:
+    connection, _ = connect(house, 0)
+    shown = [120]
+
+    def documents(page: int) -> Answer:
+        ids = range(1, shown[0] + 1)[(page - 1) * 50 : page * 50]
+        last = -(-shown[0] // 50)
+        return as_json(list_page([{"id": i} for i in ids], page=page, last=last, total=shown[0]))
+
+    with answering(house, int(connection.account_id), {"/documents": documents}) as api:
+        read(house, connection)
+        shown[0] = 20
+        read(house, connection)
+        assert problems(house, connection) == {"document": "many_gone"}
+        shown[0] = 120
+        before = len(api.asked)
+        house.turn(minutes=25)
+        house.sweep()
+        assert sum("/documents" in target for target in api.asked[before:]) == 1, "a look, and it is quiet"
+        assert problems(house, connection) == {}
+        shown[0] = 20
+        read(house, connection)
+    assert changes_of(house, kind="deleted") == []
+    assert problems(house, connection) == {"document": "many_gone"}
+
+
 def test_a_few_of_a_small_account_are_not_a_vanishing(house: House) -> None:
     connection, account = connect(house, 8)
-    for document in listed(house, account):
+    for document in listed(house, account)[1:]:
         house.control.delete_document(account, document)
     read(house, connection)
-    assert stored(house, connection.id) == set()
+    assert len(stored(house, connection.id)) == 1
 
 
 def test_a_signature_shows_from_the_events_alone(house: House) -> None:
