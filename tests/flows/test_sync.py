@@ -1,5 +1,6 @@
 """Reading an account: what counts as gone, what a run survives, what is told of it, and how much it asks."""
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -114,6 +115,46 @@ def test_a_few_of_a_small_account_are_not_a_vanishing(house: House) -> None:
         house.control.delete_document(account, document)
     read(house, connection)
     assert len(stored(house, connection.id)) == 1
+
+
+def test_an_emptied_resource_is_held_back_however_small_it_was(house: House) -> None:
+    connection, account = connect(house, 1)
+    house.control.delete_document(account, listed(house, account)[0])
+    read(house, connection)
+    assert len(stored(house, connection.id)) == 1
+    read(house, connection)
+    assert stored(house, connection.id) == set()
+
+
+def test_a_vanishing_that_has_grown_since_it_was_held_back_is_held_back_again(house: House) -> None:
+    connection, account = connect(house, 20)
+    for gone in (11, 9):
+        for document in listed(house, account)[:gone]:
+            house.control.delete_document(account, document)
+        read(house, connection)
+        assert changes_of(house, kind="deleted") == []
+    read(house, connection)
+    assert len(changes_of(house, kind="deleted")) == 20
+
+
+def test_what_one_team_s_list_held_back_says_nothing_of_another_s(house: House) -> None:
+    connection = house.connect("ida", house.control.add_user("Ida", plan="agency"), team_ids=(7, 8))
+    shown = {7: 30, 8: 20}
+
+    def documents(team: int) -> Callable[[int], Answer]:
+        return lambda _: as_json(list_page([{"id": 100 * team + i} for i in range(shown[team])]))
+
+    answers = {f"/teams/{team}/documents": documents(team) for team in shown}
+    with answering(house, int(connection.account_id), answers):
+        read(house, connection)
+        shown[7] = 0
+        read(house, connection)
+        assert problems(house, connection) == {"team_document:7": "many_gone"}
+        shown[8] = 0
+        read(house, connection)
+        assert changes_of(house, "team_document", "deleted") == []
+        read(house, connection)
+    assert len(changes_of(house, "team_document", "deleted")) == 50
 
 
 def test_a_signature_shows_from_the_events_alone(house: House) -> None:

@@ -30,7 +30,7 @@ meanings = {
     "access.refused": "the API refused the current access token; a refresh will tell why",
     "sync.failed": "a reading was given up",
     "reading.unproven": "a list was read to its end without proof that anything is gone",
-    "deletion.held_back": "very much of a resource was gone at once: kept until the next reading says so too",
+    "deletion.held_back": "very much of a resource, or all of it, was gone: kept until the next reading says so too",
     "disconnected": "disconnected, tokens erased",
     "disconnect.repeated": "asked to disconnect once more: it was disconnected already",
     "disconnect.superseded": "a disconnect came too late to count: the user authorized after it was asked for",
@@ -56,7 +56,7 @@ list_problems = {
     "list_shifting": "it changed during every reading; nothing of it counts as gone",
     "nameless_records": "it holds records without an id; nothing of it counts as gone",
     "list_too_long": "longer than is read; nothing of it counts as gone",
-    "many_gone": "very many of its records were gone at once; they are kept until the next reading",
+    "many_gone": "very many of its records, or all, were gone at once; they are kept until the next reading",
 }
 
 reasons = {
