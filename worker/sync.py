@@ -119,7 +119,7 @@ class Sync:
                     failed = Failed(str(refused))
                     return self._commit(own, called, lambda tx, c, r: self.turns.stumble(tx, c, r, reading, failed))
             case Unauthorized():
-                return self._commit(own, called, lambda tx, c, r: self.turns.doubt(tx, c, r, own.generation))
+                return self._commit(own, called, lambda tx, c, r: self.turns.doubt(tx, c, r, reading, own.generation))
             case Forbidden():
                 return self._commit(own, called, lambda tx, c, r: self.turns.forbid(tx, c, r, reading))
             case Missing():

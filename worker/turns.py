@@ -46,15 +46,18 @@ class Turns:
         self._limit(tx, connection, run)
         return None
 
-    def doubt(self, tx: Transaction, connection: Connection, run: SyncRun, generation: int) -> None:
+    def doubt(
+        self, tx: Transaction, connection: Connection, run: SyncRun, reading: Reading, generation: int
+    ) -> SyncRun | None:
         """A 401: with an old token, read on with the current one; with the current one, ask for one forced refresh.
 
-        Where there is no refresh token the answer stands: the user took the token back.
+        Where there is no refresh token the answer stands: the user took the token back. Where the refresh was forced
+        only just now, and won a token that is refused again, it is the list that fails.
         """
         now = self.now()
         credential = tx.credentials.get(connection.id)
         if credential is None:
-            return
+            return None
         if generation != connection.generation:
             self.park(tx, connection, run, now)
         elif credential.refresh_token is None:
@@ -69,9 +72,13 @@ class Turns:
             tx.journal.decide(connection.id, now, "access.refused", generation=generation, status=401)
             wait = replace(connection, refresh_due_at=now)
             self.park(tx, wait, run, now + retry_delay(3))
-        else:
+        elif credential.refused_generation == generation:
             waiting = replace(connection, problem="access_refused")
             self.park(tx, waiting, run, now + retry_delay(4))
+        else:
+            refused = replace(connection, problem="access_refused")
+            return self.stumble(tx, refused, run, reading, Failed("HTTP 401 for a token that was only just issued"))
+        return None
 
     def stumble(
         self, tx: Transaction, connection: Connection, run: SyncRun, reading: Reading, failed: Failed

@@ -51,6 +51,6 @@ class Credentials:
         self.sql.execute(statement.values(refused_generation=generation, refused_at=now))
 
     def accept(self, connection_id: str) -> None:
-        """Notes that the API took the access token: an earlier refusal is history."""
-        statement = update(table).where(table.c.connection_id == connection_id, table.c.refused_at.is_not(None))
-        self.sql.execute(statement.values(refused_generation=None, refused_at=None))
+        """Notes that the API took the access token: an earlier refusal is history, but for when it was."""
+        its_row, refused = table.c.connection_id == connection_id, table.c.refused_generation.is_not(None)
+        self.sql.execute(update(table).where(its_row, refused).values(refused_generation=None))
