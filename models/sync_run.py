@@ -10,6 +10,7 @@ from models.provider import Provider, Resource
 most_failures = 5
 most_failures_after_one = 2
 slice_length = timedelta(seconds=4)
+longest_delay = timedelta(minutes=10)
 run_lease = timedelta(seconds=45)
 """One page takes 30 seconds at most, and each of them renews it."""
 on_its_way = timedelta(seconds=10)
@@ -96,9 +97,10 @@ def gives_up(run: SyncRun) -> bool:
     return run.failures >= (most_failures if run.reason is None else most_failures_after_one)
 
 
-def retry_delay(failures: int) -> timedelta:
-    """How long a run waits after its `failures`th failure in a row: 5 s, 20 s, 80 s …"""
-    return timedelta(seconds=min(5 * 4 ** (max(failures, 1) - 1), 600))
+def retry_delay(failures: int, retry_after: timedelta | None = None) -> timedelta:
+    """How long a run waits after its `failures`th failure in a row: 5 s, 20 s, 80 s …, or as long as it was told to,
+    and ten minutes at most: one list's trouble keeps no other from being read."""
+    return min(retry_after or timedelta(seconds=5 * 4 ** (min(max(failures, 1), 9) - 1)), longest_delay)
 
 
 def finish(run: SyncRun, now: datetime) -> SyncRun:

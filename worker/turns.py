@@ -89,7 +89,7 @@ class Turns:
         """
         run = replace(run, failures=run.failures + 1)
         if not gives_up(run):
-            self.park(tx, connection, run, self.now() + (failed.retry_after or retry_delay(run.failures)))
+            self.park(tx, connection, run, self.now() + retry_delay(run.failures, failed.retry_after))
             return None
         if self._is_account(connection, reading):
             self._fail(tx, connection, run, "provider_unavailable", failed.why, "sync_failing")

@@ -409,6 +409,15 @@ def test_authorizing_for_other_teams_in_the_middle_begins_anew_and_mixes_no_list
     assert completed["resources"]["team_document"] == {"created": 0, "updated": 0, "deleted": 0, "unchanged": 14}
 
 
+def test_a_list_s_long_retry_after_keeps_the_others_for_minutes_only(house: House) -> None:
+    connection, _ = connect(house, 3)
+    house.control.inject("api", status=503, retry_after=86_400, count=1, match={"path": "/api/documents"})
+    house.flows.sync(connection.id)
+    house.turn(minutes=10, seconds=1)
+    house.sweep()
+    assert len(house.told("sync.completed", connection.id)) == 2
+
+
 def test_a_run_that_waits_for_room_is_brought_back_by_the_sweep_and_not_before(house: House) -> None:
     connection, _ = connect(house, 3)
     house.flows.sync.providers["breezedoc"].budgets.pause(house.profile, connection.account_id, 30)
