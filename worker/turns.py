@@ -110,10 +110,11 @@ class Turns:
             self._fail(tx, connection, run, run.reason, run.description or "", "sync_failing")
         else:
             duration_ms = round((now - run.started_at).total_seconds() * 1000)
-            tx.runs.save(finish(run, now))
+            finished = finish(run, now)
+            tx.runs.save(finished)
             tx.outbox.append(connection.about, [SyncCompleted(run.id, run.counts, duration_ms)], now)
             problem = "plan_required" if connection.access_limited else None
-            planned = replace(self._plan_next(connection, run), last_synced_at=now, problem=problem)
+            planned = replace(self._plan_next(connection, finished), last_synced_at=now, problem=problem)
             tx.connections.save(planned, connection.generation)
 
     def park(self, tx: Transaction, connection: Connection, run: SyncRun, until: datetime) -> None:
@@ -130,10 +131,11 @@ class Turns:
         self, tx: Transaction, connection: Connection, run: SyncRun, reason: str, description: str, problem: str
     ) -> None:
         now = self.now()
-        tx.runs.save(fail(run, reason, description, now))
+        failed = fail(run, reason, description, now)
+        tx.runs.save(failed)
         tx.outbox.append(connection.about, [SyncFailed(run.id, reason, description)], now)
         tx.journal.decide(connection.id, now, "sync.failed", reason=reason, description=description)
-        tx.connections.save(replace(self._plan_next(connection, run), problem=problem), connection.generation)
+        tx.connections.save(replace(self._plan_next(connection, failed), problem=problem), connection.generation)
 
     def _go_on(self, tx: Transaction, connection: Connection, run: SyncRun) -> SyncRun:
         run = replace(run, lease_until=self.now() + run_lease)

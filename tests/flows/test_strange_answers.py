@@ -191,6 +191,20 @@ def test_an_account_that_says_nothing_of_itself_fails_the_run_and_nothing_else_i
     assert stored(house, connection.id) == set(listed(house, account))
 
 
+@one_database
+def test_a_full_reading_that_failed_is_made_up_for_at_the_next_turn(house: House) -> None:
+    connection, _ = connect(house)
+    house.control.inject("api", status=500, count=None, match={"path": "/api/documents"})
+    assert sweep_to_the_end(house, connection).status == "failed"
+    house.control.clear_faults()
+    house.turn(minutes=20)
+    house.sweep()
+    with house.store.reading() as tx:
+        run = tx.runs.newest(connection.id)
+    assert run is not None
+    assert (run.status, run.depth) == ("completed", "full")
+
+
 def gigabytes(of: int) -> Iterator[bytes]:
     """A page that never gets to its end."""
     yield b'{"current_page":1,"last_page":1,"total":1,"data":["'
