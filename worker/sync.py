@@ -23,7 +23,7 @@ from models.sync_run import (
     run_lease,
     slice_length,
 )
-from models.vault import Place, Vault
+from models.vault import Place, Vault, VaultError
 from worker.provider_client import Called, ProviderClient
 from worker.turns import Turns
 
@@ -92,10 +92,14 @@ class Sync:
                 run = SyncRun(uuid4().hex, connection_id, "running", now, depth)
                 tx.runs.add(run)
                 connection = replace(connection, sync_requested=False)
+            try:
+                token = self.vault.open(credential.access_token, Place("credential", connection_id, "access_token"))
+            except VaultError as error:
+                self.turns.put_aside(tx, connection, run, error)
+                return None
             run = replace(run, lease_owner=owner, lease_until=now + run_lease, resume_at=None)
             tx.runs.save(run)
             tx.connections.save(replace(connection, sync_due_at=now + run_lease), connection.generation)
-        token = self.vault.open(credential.access_token, Place("credential", connection_id, "access_token"))
         return Slice(run, connection, token, connection.generation)
 
     def _read_one(self, own: Slice) -> Slice | None:

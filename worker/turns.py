@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+import structlog
+
 from models.cadence import plan_next
 from models.connection import Connection, limit_access, restore_access, revoke
 from models.credential import asks_for_refresh
@@ -12,6 +14,7 @@ from models.page import Failed, Page
 from models.refresh_policy import spread
 from models.store import Transaction
 from models.sync_run import Reading, SyncRun, fail, finish, gives_up, plan_readings, retry_delay, run_lease
+from models.vault import VaultError
 from worker.provider_client import ProviderClient
 from worker.reading import Step
 
@@ -121,6 +124,15 @@ class Turns:
         """Lets go of the run until then: it waits as a row, not in a thread."""
         tx.runs.save(replace(run, lease_owner=None, lease_until=None, resume_at=until))
         tx.connections.save(replace(connection, sync_due_at=until), connection.generation)
+
+    def put_aside(self, tx: Transaction, connection: Connection, run: SyncRun, error: VaultError) -> None:
+        """Nothing can leave before an operator has put back what is missing; until then the run waits, and it is tried
+        at every interval."""
+        now = self.now()
+        self.park(tx, replace(connection, problem="token_unreadable"), run, now + self.interval)
+        if connection.problem != "token_unreadable":
+            tx.journal.decide(connection.id, now, "sync.token_unreadable", generation=connection.generation)
+        structlog.get_logger("sync").error("sync.impossible", connection_id=connection.id, error=str(error))
 
     def _limit(self, tx: Transaction, connection: Connection, run: SyncRun) -> None:
         limited, facts = limit_access(connection)

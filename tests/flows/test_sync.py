@@ -1,15 +1,19 @@
 """Reading an account: what counts as gone, what a run survives, what is told of it, and how much it asks."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from models.connection import Connection
+from models.vault import Vault, new_key
 from tests.flows.answering import Answer, answering, as_json, list_page
 from tests.flows.between import Between, before_page, between, changes_of, listed, stored
 from tests.house import House
+from worker.commands.story import problems as told_problems
+from worker.commands.story import tell_state
 
 
 def connect(house: House, documents: int, **fields: int) -> tuple[Connection, int]:
@@ -314,6 +318,38 @@ def test_a_worker_that_dies_costs_one_page_read_again_and_no_event_twice(house: 
     assert house.control.counters(tokens=False)["totals"]["/api/documents"] == {"200": 4}, (
         "three pages, one of them twice"
     )
+
+
+def put_in_the_wrong_place(house: House, connection: Connection) -> None:
+    with house.store.writing() as tx:
+        credential = tx.credentials.get(connection.id)
+        assert credential is not None
+        tx.credentials.put(replace(credential, access_token=credential.refresh_token))
+
+
+@pytest.mark.parametrize("trouble", ["a missing key", "a broken seal"])
+def test_a_token_that_does_not_open_makes_its_run_wait_and_is_tried_every_interval(house: House, trouble: str) -> None:
+    connection, _ = connect(house, 3)
+    before, sync = house.credential(connection.id), house.flows.sync
+    if trouble == "a missing key":
+        sync = replace(sync, vault=Vault((new_key("k2"),)))
+    else:
+        put_in_the_wrong_place(house, connection)
+    asked = len(requests(house, connection))
+    for is_asked in (True, False):
+        sync(connection.id, asked=is_asked)
+        after = house.connection(connection.id)
+        assert tell_state(after) == "active, but " + told_problems["token_unreadable"]
+        assert after.sync_due_at is not None
+        assert timedelta(minutes=14) < after.sync_due_at - house.clock() <= timedelta(minutes=15)
+        house.turn(minutes=16)
+    assert [d.verb for d in house.decisions(connection.id)].count("sync.token_unreadable") == 1
+    assert len(requests(house, connection)) == asked
+    with house.store.writing() as tx:
+        tx.credentials.put(before)
+    house.sweep()
+    assert len(house.told("sync.completed", connection.id)) == 2
+    assert house.connection(connection.id).problem is None
 
 
 def plan_events(house: House) -> list[str]:

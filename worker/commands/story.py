@@ -28,6 +28,7 @@ meanings = {
     "revoked.refresh_expired": "ended: the refresh token expired",
     "revoked.rotation_lost": "ended: a new pair was issued and its answer lost",
     "access.refused": "the API refused the current access token; a refresh will tell why",
+    "sync.token_unreadable": "the access token can't be opened with the keys that are set; nothing left",
     "sync.failed": "a reading was given up",
     "reading.unproven": "a list was read to its end without proof that anything is gone",
     "deletion.held_back": "very much of a resource, or all of it, was gone: kept until the next reading says so too",
@@ -44,7 +45,7 @@ problems = {
     "access_refused": "the API refuses a token that was only just issued",
     "provider_unavailable": "the provider does not refresh just now",
     "client_unknown": "its OAuth client is not in the settings, and no kept secret of it opens: put it back",
-    "token_unreadable": "its refresh token can't be opened with the keys that are set: breezesync doctor tells more",
+    "token_unreadable": "a token of it can't be opened with the keys that are set: breezesync doctor tells more",
     "refresh_malformed": "the provider does not understand our refresh requests",
     "sync_failing": "the last reading was given up",
 }
