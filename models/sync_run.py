@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Literal
+from uuid import NAMESPACE_OID, uuid5
 
 from models.provider import Provider, Resource
 
@@ -52,6 +53,11 @@ class SyncRun:
     failures: int = 0
     reason: str | None = None
     description: str | None = None
+
+
+def name_run(connection_id: str, message_id: str) -> str:
+    """The id of the run that a message begins for a connection: however often it is delivered, it begins this one."""
+    return uuid5(NAMESPACE_OID, f"{connection_id} {message_id}").hex
 
 
 def plan_readings(provider: Provider, team_ids: Sequence[int], depth: Depth = "full") -> tuple[Reading, ...]:

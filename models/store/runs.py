@@ -31,6 +31,10 @@ class Runs:
         row = self.sql.execute(query.limit(1)).mappings().first()
         return SyncRun(**row) if row else None
 
+    def has(self, run_id: str) -> bool:
+        """Whether this run was ever begun."""
+        return self.sql.execute(select(table.c.id).where(table.c.id == run_id)).first() is not None
+
     def add(self, run: SyncRun) -> None:
         self.sql.execute(insert(table).values(**{name: getattr(run, name) for name in names_of(SyncRun)}))
 

@@ -320,6 +320,41 @@ def test_a_worker_that_dies_costs_one_page_read_again_and_no_event_twice(house: 
     )
 
 
+def completed(house: House, connection: Connection) -> int:
+    return len(house.told("sync.completed", connection.id))
+
+
+def test_a_message_that_is_delivered_again_because_its_worker_died_costs_no_other_reading(house: House) -> None:
+    connection, _ = connect(house, 25)
+    house.flows.sync.providers["breezedoc"] = Dying(house.flows.sync.providers["breezedoc"], lambda *_: None)  # type: ignore[index]  # a dict in truth
+    with pytest.raises(Killed):
+        house.flows.sync(connection.id, message_id="m1")
+    between(house, lambda *_: None)
+    house.turn(seconds=91)
+    house.flows.sync(connection.id, message_id="m1")
+    house.sweep()
+    assert completed(house, connection) == 2
+    house.flows.sync(connection.id, message_id="m1")
+    house.sweep()
+    assert completed(house, connection) == 2, "nor does it once its run has ended"
+    house.turn(minutes=20)
+    house.flows.sync(connection.id, message_id="m1")
+    house.sweep()
+    assert completed(house, connection) == 3, "it stands for what is due, as any message does"
+
+
+def test_another_message_while_a_run_is_read_makes_one_more_as_does_the_same_one_for_another_connection(
+    house: House,
+) -> None:
+    (first, _), (second, _) = connect(house, 25), connect(house, 1)
+    before_page(house, "/documents", 2, lambda: house.flows.sync(first.id, message_id="m2"))
+    house.flows.sync(first.id, message_id="m1")
+    house.flows.sync(second.id, message_id="m1")
+    for _ in range(3):
+        house.sweep()
+    assert (completed(house, first), completed(house, second)) == (3, 2)
+
+
 def put_in_the_wrong_place(house: House, connection: Connection) -> None:
     with house.store.writing() as tx:
         credential = tx.credentials.get(connection.id)
