@@ -71,9 +71,10 @@ class Provider:
 
     How it is read: with `null_is_absent` a field that is null and one that is missing are the same. A list is peeked at
     where it holds more than `peek_above` records, read whole at least every `full_reading_minutes` unless that takes
-    too long, and never beyond `longest_list` pages. Records that vanish at once, more than `vanishing_records` and more
-    than that share of their resource, are held back for a second run. `fastest_cadence` and `slowest_cadence` bound how
-    far the time between two readings follows an account's life, as multiples of the interval.
+    too long, and never beyond `longest_list` pages. Records that vanish at once, all of their resource or more than
+    `vanishing_records` and more than that share of it, are held back for a second run. `fastest_cadence`
+    and `slowest_cadence` bound how far the time between two readings follows an account's life, as multiples of the
+    interval.
     """
 
     name: str

@@ -100,8 +100,13 @@ def judge(lists: Sequence[ListSeen], living: Mapping[str, Collection[str]], read
 
 
 def is_vanishing(gone: int, living: int, share: float, count: int) -> bool:
-    """Whether so much of a resource is gone at once that it may rather be a mistake of the provider's."""
-    return gone > count and gone > living * share
+    """Whether so much of a resource is gone at once, or all of it, that the provider may rather be mistaken."""
+    return 0 < gone == living or (gone > count and gone > living * share)
+
+
+def is_confirmed(gone: Mapping[str, int], held_back: Mapping[str, int]) -> bool:
+    """Whether no list lacks more records now than were held back of it by the run before."""
+    return all(count <= held_back.get(key, 0) for key, count in gone.items())
 
 
 def is_quiet(page: PageSeen, changes: int, living: int) -> bool:

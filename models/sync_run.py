@@ -4,12 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Literal
+from uuid import NAMESPACE_OID, uuid5
 
 from models.provider import Provider, Resource
 
 most_failures = 5
 most_failures_after_one = 2
 slice_length = timedelta(seconds=4)
+longest_delay = timedelta(minutes=10)
 run_lease = timedelta(seconds=45)
 """One page takes 30 seconds at most, and each of them renews it."""
 on_its_way = timedelta(seconds=10)
@@ -51,6 +53,11 @@ class SyncRun:
     failures: int = 0
     reason: str | None = None
     description: str | None = None
+
+
+def name_run(connection_id: str, message_id: str) -> str:
+    """The id of the run that a message begins for a connection: however often it is delivered, it begins this one."""
+    return uuid5(NAMESPACE_OID, f"{connection_id} {message_id}").hex
 
 
 def plan_readings(provider: Provider, team_ids: Sequence[int], depth: Depth = "full") -> tuple[Reading, ...]:
@@ -96,9 +103,10 @@ def gives_up(run: SyncRun) -> bool:
     return run.failures >= (most_failures if run.reason is None else most_failures_after_one)
 
 
-def retry_delay(failures: int) -> timedelta:
-    """How long a run waits after its `failures`th failure in a row: 5 s, 20 s, 80 s …"""
-    return timedelta(seconds=min(5 * 4 ** (max(failures, 1) - 1), 600))
+def retry_delay(failures: int, retry_after: timedelta | None = None) -> timedelta:
+    """How long a run waits after its `failures`th failure in a row: 5 s, 20 s, 80 s …, or as long as it was told to,
+    and ten minutes at most: one list's trouble keeps no other from being read."""
+    return min(retry_after or timedelta(seconds=5 * 4 ** (min(max(failures, 1), 9) - 1)), longest_delay)
 
 
 def finish(run: SyncRun, now: datetime) -> SyncRun:

@@ -47,7 +47,7 @@ def declare_actors(broker: dramatiq.Broker, flows: Flows) -> None:
         flows.refresh(connection_id)
 
     def sync_connection(connection_id: str) -> None:
-        flows.sync(connection_id)
+        flows.sync(connection_id, message_id=_current().message_id)
 
     def read_connection(connection_id: str) -> None:
         flows.sync(connection_id, asked=False)
@@ -86,11 +86,16 @@ def declare_actors(broker: dramatiq.Broker, flows: Flows) -> None:
 
 
 def _read_sent() -> Sent:
-    """Of the message that this thread works on."""
+    message = _current()
+    return read_sent(message.message_id, message.message_timestamp)
+
+
+def _current() -> dramatiq.Message[Any]:
+    """The message that this thread works on."""
     message = CurrentMessage.get_current_message()
     if message is None:
         raise AssertionError("the broker lacks CurrentMessage")
-    return read_sent(message.message_id, message.message_timestamp)
+    return message
 
 
 def _checking(actor: Callable[..., None]) -> Callable[..., None]:

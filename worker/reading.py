@@ -1,5 +1,6 @@
 """What one answer changes in a run: records and events of its page, the run's place, what a whole reading proves."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import assert_never
@@ -17,6 +18,7 @@ from models.reading import (
     Unproven,
     Whole,
     ends_list,
+    is_confirmed,
     is_quiet,
     is_vanishing,
     judge,
@@ -57,7 +59,10 @@ class Step:
         seen = PageSeen(page.number, page.total, page.last, ids, len(read) - len(items))
         if run.page == 0:
             living = self.tx.records.count_living(connection_id, resource.name, reading.key)
-            return self._end_list(run) if is_quiet(seen, len(changes), living) else replace(run, page=1)
+            if not is_quiet(seen, len(changes), living):
+                return replace(run, page=1)
+            self.tx.records.note_read(connection_id, reading.key, self.now)
+            return self._end_list(run)
         self.tx.runs.note_page(run.id, reading.key, run.reading, seen)
         before = self.tx.runs.page_of(run.id, reading.key, run.reading, page.number - 1)
         if ends_list(seen, before, self.provider.longest_list):
@@ -100,32 +105,42 @@ class Step:
             run = replace(run, counts=count_seen(run.counts, name, len(seen)))
         match verdict:
             case Whole(gone):
-                run = self._mark_gone(run, name, read, gone, sum(map(len, living.values())))
+                run = self._mark_gone(run, name, living, frozenset(gone))
             case Unproven(why):
-                self._note(read, "reading.unproven", why, resource=name)
+                for each in read:
+                    self.tx.records.note_read(self.connection.id, each.key, self.now, why)
+                self._note("reading.unproven", why, resource=name)
             case _:
                 assert_never(verdict)
         return self._open(replace(run, reading=0), places.stop)
 
-    def _mark_gone(self, run: SyncRun, name: str, read: list[ListSeen], gone: tuple[str, ...], living: int) -> SyncRun:
+    def _mark_gone(self, run: SyncRun, name: str, living: Mapping[str, set[str]], gone: frozenset[str]) -> SyncRun:
         """What is proven gone is told as deleted; where that is very much at once, only by the second run in a row."""
-        connection_id, provider = self.connection.id, self.provider
-        held = any(self.tx.records.held_back(connection_id, each.key) for each in read)
-        if not held and is_vanishing(len(gone), living, provider.vanishing_share, provider.vanishing_records):
-            self._note(read, "deletion.held_back", "many_gone", len(gone), resource=name, gone=len(gone), of=living)
+        records, connection_id = self.tx.records, self.connection.id
+        lost = {key: len(ids & gone) for key, ids in living.items()}
+        of = sum(map(len, living.values()))
+        if self._is_held_back(lost, of):
+            for key, count in lost.items():
+                records.note_read(connection_id, key, self.now, "many_gone" if count else None, count or None)
+            self._note("deletion.held_back", "many_gone", resource=name, gone=len(gone), of=of)
             return run
         if gone:
-            self.tx.records.mark_deleted(connection_id, name, gone, self.now)
-            facts = [RecordChanged("deleted", name, external_id, (), False) for external_id in gone]
+            ids = sorted(gone)
+            records.mark_deleted(connection_id, name, ids, self.now)
+            facts = [RecordChanged("deleted", name, external_id, (), False) for external_id in ids]
             self.tx.outbox.append(self.connection.about, facts, self.now)
-        for each in read:
-            self.tx.records.note_read(connection_id, each.key, self.now)
+        for key in living:
+            records.note_read(connection_id, key, self.now)
         return replace(run, counts=add_counts(run.counts, name, {"deleted": len(gone)}))
 
-    def _note(
-        self, read: list[ListSeen], verb: str, problem: str, held_back: int | None = None, **evidence: object
-    ) -> None:
-        for each in read:
-            self.tx.records.note_read(self.connection.id, each.key, self.now, problem, held_back)
+    def _is_held_back(self, lost: Mapping[str, int], living: int) -> bool:
+        """Whether so much is gone, counted by list, that it takes a second run, and this is not yet the one."""
+        count, share = self.provider.vanishing_records, self.provider.vanishing_share
+        if not is_vanishing(sum(lost.values()), living, share, count):
+            return False
+        held = {key: self.tx.records.held_back(self.connection.id, key) or 0 for key in lost}
+        return not is_confirmed(lost, held)
+
+    def _note(self, verb: str, problem: str, **evidence: object) -> None:
         self.tx.journal.decide(self.connection.id, self.now, verb, problem=problem, **evidence)
         structlog.get_logger("reading").warning(verb, problem=problem, **evidence)

@@ -18,12 +18,13 @@ from models.store import Store, Transaction
 from models.store.transaction import StoreRefused
 from models.sync_run import (
     SyncRun,
+    name_run,
     on_its_way,
     plan_readings,
     run_lease,
     slice_length,
 )
-from models.vault import Place, Vault
+from models.vault import Place, Vault, VaultError
 from worker.provider_client import Called, ProviderClient
 from worker.turns import Turns
 
@@ -54,9 +55,12 @@ class Sync:
     def turns(self) -> Turns:
         return Turns(self.providers, self.now, self.interval)
 
-    def __call__(self, connection_id: str, asked: bool = True) -> None:
-        """Goes on with the connection's run, or begins one; `asked` for by somebody, or just because it is due."""
-        own = self._take(connection_id, asked)
+    def __call__(self, connection_id: str, asked: bool = True, message_id: str | None = None) -> None:
+        """Goes on with the connection's run, or begins one; `asked` for by somebody, or just because it is due.
+
+        `message_id` is the message that asks, None where nothing can ask twice.
+        """
+        own = self._take(connection_id, asked, message_id)
         if own is None:
             return
         end = self.now() + self.slice_length
@@ -67,9 +71,11 @@ class Sync:
             self.send(messages.read_connection(connection_id))
         self.send(messages.publish_events())
 
-    def _take(self, connection_id: str, asked: bool = True) -> Slice | None:
-        """Leases the connection's run, or begins one. What is asked for while one is under way runs after it."""
+    def _take(self, connection_id: str, asked: bool = True, message_id: str | None = None) -> Slice | None:
+        """Leases the connection's run, or begins one. What is asked for while one is under way runs after it; a message
+        that has begun a run, and is delivered once more, asks for no other."""
         now, owner = self.now(), uuid4().hex
+        run_id = None if message_id is None else name_run(connection_id, message_id)
         with self.store.writing() as tx:
             connection = tx.connections.lock(connection_id)
             if connection is None:
@@ -80,6 +86,8 @@ class Sync:
             if credential is None or credential.access_token is None:
                 return None
             run = tx.runs.running(connection_id)
+            if run_id is not None and tx.runs.has(run_id):
+                asked, run_id = False, None
             if run is not None and asked:
                 tx.connections.note_request(connection_id)
                 connection = replace(connection, sync_requested=True)
@@ -89,13 +97,17 @@ class Sync:
                 return None
             if run is None:
                 depth = choose_depth(connection, asked or connection.sync_requested, now)
-                run = SyncRun(uuid4().hex, connection_id, "running", now, depth)
+                run = SyncRun(run_id or uuid4().hex, connection_id, "running", now, depth)
                 tx.runs.add(run)
                 connection = replace(connection, sync_requested=False)
+            try:
+                token = self.vault.open(credential.access_token, Place("credential", connection_id, "access_token"))
+            except VaultError as error:
+                self.turns.put_aside(tx, connection, run, error)
+                return None
             run = replace(run, lease_owner=owner, lease_until=now + run_lease, resume_at=None)
             tx.runs.save(run)
             tx.connections.save(replace(connection, sync_due_at=now + run_lease), connection.generation)
-        token = self.vault.open(credential.access_token, Place("credential", connection_id, "access_token"))
         return Slice(run, connection, token, connection.generation)
 
     def _read_one(self, own: Slice) -> Slice | None:
@@ -119,7 +131,7 @@ class Sync:
                     failed = Failed(str(refused))
                     return self._commit(own, called, lambda tx, c, r: self.turns.stumble(tx, c, r, reading, failed))
             case Unauthorized():
-                return self._commit(own, called, lambda tx, c, r: self.turns.doubt(tx, c, r, own.generation))
+                return self._commit(own, called, lambda tx, c, r: self.turns.doubt(tx, c, r, reading, own.generation))
             case Forbidden():
                 return self._commit(own, called, lambda tx, c, r: self.turns.forbid(tx, c, r, reading))
             case Missing():

@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+import structlog
+
 from models.cadence import plan_next
 from models.connection import Connection, limit_access, restore_access, revoke
 from models.credential import asks_for_refresh
@@ -12,6 +14,7 @@ from models.page import Failed, Page
 from models.refresh_policy import spread
 from models.store import Transaction
 from models.sync_run import Reading, SyncRun, fail, finish, gives_up, plan_readings, retry_delay, run_lease
+from models.vault import VaultError
 from worker.provider_client import ProviderClient
 from worker.reading import Step
 
@@ -46,15 +49,18 @@ class Turns:
         self._limit(tx, connection, run)
         return None
 
-    def doubt(self, tx: Transaction, connection: Connection, run: SyncRun, generation: int) -> None:
+    def doubt(
+        self, tx: Transaction, connection: Connection, run: SyncRun, reading: Reading, generation: int
+    ) -> SyncRun | None:
         """A 401: with an old token, read on with the current one; with the current one, ask for one forced refresh.
 
-        Where there is no refresh token the answer stands: the user took the token back.
+        Where there is no refresh token the answer stands: the user took the token back. Where the refresh was forced
+        only just now, and won a token that is refused again, it is the list that fails.
         """
         now = self.now()
         credential = tx.credentials.get(connection.id)
         if credential is None:
-            return
+            return None
         if generation != connection.generation:
             self.park(tx, connection, run, now)
         elif credential.refresh_token is None:
@@ -69,9 +75,13 @@ class Turns:
             tx.journal.decide(connection.id, now, "access.refused", generation=generation, status=401)
             wait = replace(connection, refresh_due_at=now)
             self.park(tx, wait, run, now + retry_delay(3))
-        else:
+        elif credential.refused_generation == generation:
             waiting = replace(connection, problem="access_refused")
             self.park(tx, waiting, run, now + retry_delay(4))
+        else:
+            refused = replace(connection, problem="access_refused")
+            return self.stumble(tx, refused, run, reading, Failed("HTTP 401 for a token that was only just issued"))
+        return None
 
     def stumble(
         self, tx: Transaction, connection: Connection, run: SyncRun, reading: Reading, failed: Failed
@@ -82,7 +92,7 @@ class Turns:
         """
         run = replace(run, failures=run.failures + 1)
         if not gives_up(run):
-            self.park(tx, connection, run, self.now() + (failed.retry_after or retry_delay(run.failures)))
+            self.park(tx, connection, run, self.now() + retry_delay(run.failures, failed.retry_after))
             return None
         if self._is_account(connection, reading):
             self._fail(tx, connection, run, "provider_unavailable", failed.why, "sync_failing")
@@ -103,16 +113,26 @@ class Turns:
             self._fail(tx, connection, run, run.reason, run.description or "", "sync_failing")
         else:
             duration_ms = round((now - run.started_at).total_seconds() * 1000)
-            tx.runs.save(finish(run, now))
+            finished = finish(run, now)
+            tx.runs.save(finished)
             tx.outbox.append(connection.about, [SyncCompleted(run.id, run.counts, duration_ms)], now)
             problem = "plan_required" if connection.access_limited else None
-            planned = replace(self._plan_next(connection, run), last_synced_at=now, problem=problem)
+            planned = replace(self._plan_next(connection, finished), last_synced_at=now, problem=problem)
             tx.connections.save(planned, connection.generation)
 
     def park(self, tx: Transaction, connection: Connection, run: SyncRun, until: datetime) -> None:
         """Lets go of the run until then: it waits as a row, not in a thread."""
         tx.runs.save(replace(run, lease_owner=None, lease_until=None, resume_at=until))
         tx.connections.save(replace(connection, sync_due_at=until), connection.generation)
+
+    def put_aside(self, tx: Transaction, connection: Connection, run: SyncRun, error: VaultError) -> None:
+        """Nothing can leave before an operator has put back what is missing; until then the run waits, and it is tried
+        at every interval."""
+        now = self.now()
+        self.park(tx, replace(connection, problem="token_unreadable"), run, now + self.interval)
+        if connection.problem != "token_unreadable":
+            tx.journal.decide(connection.id, now, "sync.token_unreadable", generation=connection.generation)
+        structlog.get_logger("sync").error("sync.impossible", connection_id=connection.id, error=str(error))
 
     def _limit(self, tx: Transaction, connection: Connection, run: SyncRun) -> None:
         limited, facts = limit_access(connection)
@@ -123,10 +143,11 @@ class Turns:
         self, tx: Transaction, connection: Connection, run: SyncRun, reason: str, description: str, problem: str
     ) -> None:
         now = self.now()
-        tx.runs.save(fail(run, reason, description, now))
+        failed = fail(run, reason, description, now)
+        tx.runs.save(failed)
         tx.outbox.append(connection.about, [SyncFailed(run.id, reason, description)], now)
         tx.journal.decide(connection.id, now, "sync.failed", reason=reason, description=description)
-        tx.connections.save(replace(self._plan_next(connection, run), problem=problem), connection.generation)
+        tx.connections.save(replace(self._plan_next(connection, failed), problem=problem), connection.generation)
 
     def _go_on(self, tx: Transaction, connection: Connection, run: SyncRun) -> SyncRun:
         run = replace(run, lease_until=self.now() + run_lease)

@@ -51,6 +51,6 @@ class Credentials:
         self.sql.execute(statement.values(refused_generation=generation, refused_at=now))
 
     def accept(self, connection_id: str) -> None:
-        """Notes that the API took the access token: an earlier refusal is history."""
+        """Notes that the API took the access token: an earlier refusal is history, and the next one is news."""
         statement = update(table).where(table.c.connection_id == connection_id, table.c.refused_at.is_not(None))
         self.sql.execute(statement.values(refused_generation=None, refused_at=None))

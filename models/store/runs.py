@@ -40,6 +40,10 @@ class Runs:
         chosen = old.order_by(table.c.finished_at).limit(limit)
         return self.sql.execute(delete(table).where(table.c.id.in_(chosen))).rowcount
 
+    def has(self, run_id: str) -> bool:
+        """Whether this run was ever begun."""
+        return self.sql.execute(select(table.c.id).where(table.c.id == run_id)).first() is not None
+
     def add(self, run: SyncRun) -> None:
         self.sql.execute(insert(table).values(**{name: getattr(run, name) for name in names_of(SyncRun)}))
 

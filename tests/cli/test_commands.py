@@ -1,6 +1,8 @@
 """What each command does to real parts, and what it says with `--json`."""
 
 import json
+import threading
+import time
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -136,6 +138,22 @@ def test_a_command_about_a_connection_becomes_a_message(desk: Desk, command: str
     assert queued(desk, queue) == [(actor, {"connection_id": connection.id})]
     assert desk.read(command, "--user", "ada", "--provider", "breezedoc") == desk.read(command, "--user", "ada")
     assert len(queued(desk, queue)) == 3
+
+
+def test_following_ends_where_the_connection_does_before_a_run_began(desk: Desk) -> None:
+    connection = desk.house.connect("ada")
+
+    def disconnect_once_it_is_sent() -> None:
+        while not queued(desk, "sync"):
+            time.sleep(0.01)
+        desk.house.flows.disconnect(connection.id)
+
+    ending = threading.Thread(target=disconnect_once_it_is_sent)
+    ending.start()
+    result = desk.type("sync", connection.id, "--follow")
+    ending.join()
+    assert result.exit_code == 1
+    assert result.stderr == f"{connection.id} is disconnected by this side, tokens erased; nothing was read\n"
 
 
 @pytest.mark.parametrize("command", ["sync", "refresh"])

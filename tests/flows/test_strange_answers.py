@@ -109,6 +109,77 @@ def test_a_strange_list_ends_bounded_and_deletes_nothing(house: House, case: str
     assert read_to_the_end(house, connection).status == "completed"
 
 
+def sweep_to_the_end(house: House, connection: Connection) -> SyncRun:
+    """One run that is asked for, with all its pauses and the refreshes that it forces; AssertionError where it does
+    not end within the hour."""
+    house.flows.sync(connection.id)
+    for _ in range(120):
+        house.sweep()
+        with house.store.reading() as tx:
+            run = tx.runs.newest(connection.id)
+        assert run is not None
+        if run.status != "running":
+            return run
+        house.turn(seconds=30)
+    raise AssertionError("the run does not end")
+
+
+def forced(house: House, connection: Connection) -> int:
+    """How many refreshes a 401 has forced so far."""
+    return sum(decision.verb == "access.refused" for decision in house.decisions(connection.id))
+
+
+refusals = {
+    "one list": (["/documents"], {"document"}),
+    "every list": (
+        ["/documents", "/templates", "/recipients", "/invoices"],
+        {"document", "template", "recipient", "invoice"},
+    ),
+}
+
+
+@one_database
+@pytest.mark.parametrize("case", refusals)
+def test_a_list_that_refuses_every_token_is_left_after_one_forced_refresh(house: House, case: str) -> None:
+    paths, unread = refusals[case]
+    connection, account = connect(house)
+    for path in paths:
+        house.control.inject("api", status=401, count=None, match={"path": f"/api{path}"})
+    run = sweep_to_the_end(house, connection)
+    assert (run.status, run.reason) == ("failed", "provider_unavailable")
+    assert run.description == "document: HTTP 401 for a token that was only just issued"
+    with house.store.reading() as tx:
+        assert tx.records.resource_problems(connection.id) == dict.fromkeys(unread, "unreadable")
+    seen = {name for name, counts in run.counts.items() if counts["unchanged"]}
+    assert seen == {"account", "document", "recipient", "invoice"} - unread, "whatever answers is read all the same"
+    assert (forced(house, connection), house.connection(connection.id).status) == (1, "active")
+    assert stored(house, connection.id) == set(listed(house, account))
+    house.control.clear_faults()
+    assert sweep_to_the_end(house, connection).status == "completed"
+    assert house.connection(connection.id).problem is None
+
+
+@one_database
+def test_an_account_that_refuses_every_token_fails_the_run_and_is_not_revoked(house: House) -> None:
+    connection, _ = connect(house)
+    house.control.inject("api", status=401, count=None, match={"path": "/api/me"})
+    run = sweep_to_the_end(house, connection)
+    assert (run.status, run.reason) == ("failed", "provider_unavailable")
+    assert (forced(house, connection), house.connection(connection.id).status) == (1, "active")
+
+
+@one_database
+def test_a_grant_that_dies_after_a_list_has_refused_its_token_is_still_found_dead(house: House) -> None:
+    connection, account = connect(house)
+    house.control.inject("api", status=401, count=None, match={"path": "/api/documents"})
+    sweep_to_the_end(house, connection)
+    house.control.revoke_user(account)
+    for _ in range(6):
+        house.turn(minutes=5)
+        house.sweep()
+    assert house.connection(connection.id).revoked_reason == "access_revoked"
+
+
 @one_database
 @pytest.mark.parametrize("fault", [{"status": 500}, {"kind": "html"}, {"kind": "garbage", "body": "[]"}])
 def test_an_account_that_says_nothing_of_itself_fails_the_run_and_nothing_else_is_asked(
@@ -122,6 +193,20 @@ def test_an_account_that_says_nothing_of_itself_fails_the_run_and_nothing_else_i
     assert asked(house, connection, "/documents") == before
     assert house.types()[-1] == "sync.failed"
     assert stored(house, connection.id) == set(listed(house, account))
+
+
+@one_database
+def test_a_full_reading_that_failed_is_made_up_for_at_the_next_turn(house: House) -> None:
+    connection, _ = connect(house)
+    house.control.inject("api", status=500, count=None, match={"path": "/api/documents"})
+    assert sweep_to_the_end(house, connection).status == "failed"
+    house.control.clear_faults()
+    house.turn(minutes=20)
+    house.sweep()
+    with house.store.reading() as tx:
+        run = tx.runs.newest(connection.id)
+    assert run is not None
+    assert (run.status, run.depth) == ("completed", "full")
 
 
 def gigabytes(of: int) -> Iterator[bytes]:

@@ -1,13 +1,19 @@
 """Reading an account: what counts as gone, what a run survives, what is told of it, and how much it asks."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from models.connection import Connection
+from models.vault import Vault, new_key
+from tests.flows.answering import Answer, answering, as_json, list_page
 from tests.flows.between import Between, before_page, between, changes_of, listed, stored
 from tests.house import House
+from worker.commands.story import problems as told_problems
+from worker.commands.story import tell_state
 
 
 def connect(house: House, documents: int, **fields: int) -> tuple[Connection, int]:
@@ -76,12 +82,83 @@ def test_a_vanishing_is_held_back_for_a_second_run(house: House) -> None:
         assert tx.records.resource_problems(connection.id) == {}
 
 
+def problems(house: House, connection: Connection) -> dict[str, str]:
+    with house.store.reading() as tx:
+        return tx.records.resource_problems(connection.id)
+
+
+def test_what_a_quiet_look_shows_is_back_and_the_next_vanishing_is_held_back_as_well(house: House) -> None:
+    connection, _ = connect(house, 0)
+    shown = [120]
+
+    def documents(page: int) -> Answer:
+        ids = range(1, shown[0] + 1)[(page - 1) * 50 : page * 50]
+        last = -(-shown[0] // 50)
+        return as_json(list_page([{"id": i} for i in ids], page=page, last=last, total=shown[0]))
+
+    with answering(house, int(connection.account_id), {"/documents": documents}) as api:
+        read(house, connection)
+        shown[0] = 20
+        read(house, connection)
+        assert problems(house, connection) == {"document": "many_gone"}
+        shown[0] = 120
+        before = len(api.asked)
+        house.turn(minutes=25)
+        house.sweep()
+        assert sum("/documents" in target for target in api.asked[before:]) == 1, "a look, and it is quiet"
+        assert problems(house, connection) == {}
+        shown[0] = 20
+        read(house, connection)
+    assert changes_of(house, kind="deleted") == []
+    assert problems(house, connection) == {"document": "many_gone"}
+
+
 def test_a_few_of_a_small_account_are_not_a_vanishing(house: House) -> None:
     connection, account = connect(house, 8)
-    for document in listed(house, account):
+    for document in listed(house, account)[1:]:
         house.control.delete_document(account, document)
     read(house, connection)
+    assert len(stored(house, connection.id)) == 1
+
+
+def test_an_emptied_resource_is_held_back_however_small_it_was(house: House) -> None:
+    connection, account = connect(house, 1)
+    house.control.delete_document(account, listed(house, account)[0])
+    read(house, connection)
+    assert len(stored(house, connection.id)) == 1
+    read(house, connection)
     assert stored(house, connection.id) == set()
+
+
+def test_a_vanishing_that_has_grown_since_it_was_held_back_is_held_back_again(house: House) -> None:
+    connection, account = connect(house, 20)
+    for gone in (11, 9):
+        for document in listed(house, account)[:gone]:
+            house.control.delete_document(account, document)
+        read(house, connection)
+        assert changes_of(house, kind="deleted") == []
+    read(house, connection)
+    assert len(changes_of(house, kind="deleted")) == 20
+
+
+def test_what_one_team_s_list_held_back_says_nothing_of_another_s(house: House) -> None:
+    connection = house.connect("ida", house.control.add_user("Ida", plan="agency"), team_ids=(7, 8))
+    shown = {7: 30, 8: 20}
+
+    def documents(team: int) -> Callable[[int], Answer]:
+        return lambda _: as_json(list_page([{"id": 100 * team + i} for i in range(shown[team])]))
+
+    answers = {f"/teams/{team}/documents": documents(team) for team in shown}
+    with answering(house, int(connection.account_id), answers):
+        read(house, connection)
+        shown[7] = 0
+        read(house, connection)
+        assert problems(house, connection) == {"team_document:7": "many_gone"}
+        shown[8] = 0
+        read(house, connection)
+        assert changes_of(house, "team_document", "deleted") == []
+        read(house, connection)
+    assert len(changes_of(house, "team_document", "deleted")) == 50
 
 
 def test_a_signature_shows_from_the_events_alone(house: House) -> None:
@@ -243,6 +320,73 @@ def test_a_worker_that_dies_costs_one_page_read_again_and_no_event_twice(house: 
     )
 
 
+def completed(house: House, connection: Connection) -> int:
+    return len(house.told("sync.completed", connection.id))
+
+
+def test_a_message_that_is_delivered_again_because_its_worker_died_costs_no_other_reading(house: House) -> None:
+    connection, _ = connect(house, 25)
+    house.flows.sync.providers["breezedoc"] = Dying(house.flows.sync.providers["breezedoc"], lambda *_: None)  # type: ignore[index]  # a dict in truth
+    with pytest.raises(Killed):
+        house.flows.sync(connection.id, message_id="m1")
+    between(house, lambda *_: None)
+    house.turn(seconds=91)
+    house.flows.sync(connection.id, message_id="m1")
+    house.sweep()
+    assert completed(house, connection) == 2
+    house.flows.sync(connection.id, message_id="m1")
+    house.sweep()
+    assert completed(house, connection) == 2, "nor does it once its run has ended"
+    house.turn(minutes=20)
+    house.flows.sync(connection.id, message_id="m1")
+    house.sweep()
+    assert completed(house, connection) == 3, "it stands for what is due, as any message does"
+
+
+def test_another_message_while_a_run_is_read_makes_one_more_as_does_the_same_one_for_another_connection(
+    house: House,
+) -> None:
+    (first, _), (second, _) = connect(house, 25), connect(house, 1)
+    before_page(house, "/documents", 2, lambda: house.flows.sync(first.id, message_id="m2"))
+    house.flows.sync(first.id, message_id="m1")
+    house.flows.sync(second.id, message_id="m1")
+    for _ in range(3):
+        house.sweep()
+    assert (completed(house, first), completed(house, second)) == (3, 2)
+
+
+def put_in_the_wrong_place(house: House, connection: Connection) -> None:
+    with house.store.writing() as tx:
+        credential = tx.credentials.get(connection.id)
+        assert credential is not None
+        tx.credentials.put(replace(credential, access_token=credential.refresh_token))
+
+
+@pytest.mark.parametrize("trouble", ["a missing key", "a broken seal"])
+def test_a_token_that_does_not_open_makes_its_run_wait_and_is_tried_every_interval(house: House, trouble: str) -> None:
+    connection, _ = connect(house, 3)
+    before, sync = house.credential(connection.id), house.flows.sync
+    if trouble == "a missing key":
+        sync = replace(sync, vault=Vault((new_key("k2"),)))
+    else:
+        put_in_the_wrong_place(house, connection)
+    asked = len(requests(house, connection))
+    for is_asked in (True, False):
+        sync(connection.id, asked=is_asked)
+        after = house.connection(connection.id)
+        assert tell_state(after) == "active, but " + told_problems["token_unreadable"]
+        assert after.sync_due_at is not None
+        assert timedelta(minutes=14) < after.sync_due_at - house.clock() <= timedelta(minutes=15)
+        house.turn(minutes=16)
+    assert [d.verb for d in house.decisions(connection.id)].count("sync.token_unreadable") == 1
+    assert len(requests(house, connection)) == asked
+    with house.store.writing() as tx:
+        tx.credentials.put(before)
+    house.sweep()
+    assert len(house.told("sync.completed", connection.id)) == 2
+    assert house.connection(connection.id).problem is None
+
+
 def plan_events(house: House) -> list[str]:
     return [type_ for type_ in house.types() if "access" in type_]
 
@@ -334,6 +478,15 @@ def test_authorizing_for_other_teams_in_the_middle_begins_anew_and_mixes_no_list
     assert changes_of(house, "team_document", "deleted") == []
     [completed] = house.told("sync.completed", connection.id)
     assert completed["resources"]["team_document"] == {"created": 0, "updated": 0, "deleted": 0, "unchanged": 14}
+
+
+def test_a_list_s_long_retry_after_keeps_the_others_for_minutes_only(house: House) -> None:
+    connection, _ = connect(house, 3)
+    house.control.inject("api", status=503, retry_after=86_400, count=1, match={"path": "/api/documents"})
+    house.flows.sync(connection.id)
+    house.turn(minutes=10, seconds=1)
+    house.sweep()
+    assert len(house.told("sync.completed", connection.id)) == 2
 
 
 def test_a_run_that_waits_for_room_is_brought_back_by_the_sweep_and_not_before(house: House) -> None:

@@ -20,9 +20,13 @@ changed: Counts = {"document": {"created": 0, "updated": 1, "deleted": 0, "uncha
 
 
 def plan(
-    run_depth: Depth = "usual", counts: Counts | None = None, took: timedelta = minute, **state: Any
+    run_depth: Depth = "usual",
+    counts: Counts | None = None,
+    took: timedelta = minute,
+    status: str = "completed",
+    **state: Any,
 ) -> Connection:
-    run = SyncRun("r", "c", "running", now - took, run_depth, counts=counts or {})
+    run = SyncRun("r", "c", status, now - took, run_depth, counts=counts or {})
     return plan_next(replace(connection, **state), run, provider, interval, position=0.5, now=now)
 
 
@@ -62,14 +66,24 @@ def test_one_more_run_that_was_asked_for_is_due_at_once() -> None:
     assert (planned.sync_due_at, planned.sync_requested) == (now, True)
 
 
-@pytest.mark.parametrize(("took", "rest"), [(minute, 60 * minute), (60 * minute, 480 * minute)])
+@pytest.mark.parametrize(
+    ("took", "rest"), [(minute, 60 * minute), (60 * minute, 480 * minute), (600 * minute, 24 * 60 * minute)]
+)
 def test_a_full_reading_rests_an_hour_and_eight_times_as_long_as_it_took(took: timedelta, rest: timedelta) -> None:
     assert plan("full", took=took).full_due_at == now + rest
     assert plan("usual", took=took, full_due_at=now).full_due_at == now
 
 
+@pytest.mark.parametrize(("took", "rest"), [(minute, minute), (17 * minute, 17 * minute), (600 * minute, 60 * minute)])
+def test_a_full_reading_that_failed_is_tried_again_after_as_long_as_it_took(took: timedelta, rest: timedelta) -> None:
+    planned = plan("full", took=took, status="failed")
+    assert planned.full_due_at == now + rest
+    assert planned.sync_due_at is not None
+    assert planned.sync_due_at >= now + interval, "not before the next usual turn"
+
+
 def test_jitter_spreads_by_a_tenth() -> None:
-    run = SyncRun("r", "c", "running", now)
+    run = SyncRun("r", "c", "completed", now)
     due = [plan_next(connection, run, provider, interval, position, now).sync_due_at for position in (0.0, 1.0)]
     assert due == [now + interval * 0.95, now + interval * 1.05]
 

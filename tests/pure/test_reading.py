@@ -14,6 +14,7 @@ from models.reading import (
     Verdict,
     Whole,
     ends_list,
+    is_confirmed,
     is_quiet,
     is_vanishing,
     is_whole,
@@ -168,12 +169,37 @@ def test_what_is_taken_for_gone_is_gone_however_the_list_shifts(size: int, seed:
         before = pages
 
 
-vanishings = [(10, 10, False), (11, 11, True), (11, 22, False), (12, 22, True), (0, 0, False), (400, 1000, False)]
+vanishings = [
+    (10, 11, False),
+    (11, 12, True),
+    (11, 22, False),
+    (12, 22, True),
+    (400, 1000, False),
+    (1, 1, True),
+    (1, 2, False),
+    (0, 0, False),
+    (0, 5, False),
+]
 
 
 @pytest.mark.parametrize(("gone", "living", "expected"), vanishings)
-def test_more_than_a_share_and_more_than_a_few_is_a_vanishing(gone: int, living: int, expected: bool) -> None:
+def test_all_or_more_than_a_share_and_more_than_a_few_is_a_vanishing(gone: int, living: int, expected: bool) -> None:
     assert is_vanishing(gone, living, share=0.5, count=10) is expected
+
+
+confirmations: dict[str, tuple[dict[str, int], dict[str, int], bool]] = {
+    "as many": ({"t:1": 11}, {"t:1": 11}, True),
+    "fewer": ({"t:1": 4, "t:2": 0}, {"t:1": 11, "t:2": 3}, True),
+    "more": ({"t:1": 20}, {"t:1": 11}, False),
+    "of another list": ({"t:1": 0, "t:2": 11}, {"t:1": 30, "t:2": 0}, False),
+    "nothing was held back": ({"t:1": 11}, {}, False),
+}
+
+
+@pytest.mark.parametrize("case", confirmations)
+def test_no_more_is_gone_by_the_second_run_than_the_first_held_back_of_each_list(case: str) -> None:
+    gone, held_back, expected = confirmations[case]
+    assert is_confirmed(gone, held_back) is expected
 
 
 @pytest.mark.parametrize(

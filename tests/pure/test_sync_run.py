@@ -87,6 +87,11 @@ def test_a_failing_run_waits_ever_longer_and_never_more_than_ten_minutes() -> No
     assert seconds == [5, 5, 20, 80, 320, 600, 600]
 
 
+def test_a_failing_run_waits_as_long_as_it_is_told_to_within_ten_minutes() -> None:
+    waits = [retry_delay(1, timedelta(seconds=told)).total_seconds() for told in (1, 60, 600, 86_400)]
+    assert waits == [1, 60, 600, 600]
+
+
 def test_a_run_that_ends_lets_go_of_everything_and_says_how_it_ended() -> None:
     run = SyncRun("r", "c", "running", now, resume_at=now, lease_owner="w", lease_until=now + timedelta(minutes=1))
     ended = SyncRun("r", "c", "completed", now, finished_at=now)

@@ -91,6 +91,7 @@ def test_a_message_reaches_its_flow_with_its_ids(house: House, case: str) -> Non
     house.send(message)
     house.finish(message.queue)
     [asked] = house.flows[flow].asked
+    asked.pop("message_id", None)
     ids = [value for value in (*asked.pop("args"), *asked.values()) if isinstance(value, str)]
     assert sorted(ids) == sorted(message.kwargs.values())
     assert [name for name, recorded in house.flows.items() if recorded.asked] == [flow]
@@ -110,6 +111,16 @@ def test_a_disconnect_says_which_message_asks_and_since_when_however_often_it_is
     house.finish("control")
     asked = [each["args"] for each in house.flows["disconnect"].asked]
     assert asked == [("c1", False, messages.Sent(message.message_id, message.message_datetime))] * 4
+
+
+def test_a_sync_says_which_message_asks_however_often_it_is_tried(house: House) -> None:
+    house.flows["sync"].raises = lambda: Transient("a passing trouble")
+    message = dramatiq.Message(
+        queue_name="sync", actor_name="sync_connection", args=(), kwargs={"connection_id": "c1"}, options={}
+    )
+    house.broker.enqueue(message)
+    house.finish("sync")
+    assert house.flows["sync"].asked == [{"args": ("c1",), "message_id": message.message_id}] * 4
 
 
 def test_a_disconnect_that_is_due_is_asked_for_by_its_row_alone(house: House) -> None:

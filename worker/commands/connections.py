@@ -151,12 +151,11 @@ def sync(
             return
         ended = [_follow(store, target, before[target.id], as_json) for target in targets]
     if as_json:
-        say_json([{"connection_id": run.connection_id, "run": run} for run in ended])
-    failures = [run for run in ended if run.status != "completed"]
+        runs = [each if isinstance(each, SyncRun) else None for each in ended]
+        say_json([{"connection_id": target.id, "run": run} for target, run in zip(targets, runs, strict=True)])
+    failures = [failure for each in ended if (failure := _tell_failure(each)) is not None]
     if failures:
-        raise CommandFailed(
-            "\n".join(f"{run.connection_id}: {run.status}, {run.description or run.reason}" for run in failures)
-        )
+        raise CommandFailed("\n".join(failures))
 
 
 @plainly
@@ -254,8 +253,9 @@ def _say_sent(verb: str, targets: Sequence[Connection], as_json: bool) -> None:
         say(f"{verb} sent for {target.id}: breezesync explain {target.id}")
 
 
-def _follow(store: Store, target: Connection, before: SyncRun | None, quiet: bool) -> SyncRun:
-    """Watches until the run that was asked for has ended; Ctrl-C ends the watching only."""
+def _follow(store: Store, target: Connection, before: SyncRun | None, quiet: bool) -> SyncRun | Connection:
+    """Watches until the run that was asked for has ended, or the connection before one began; Ctrl-C ends the watching
+    only."""
     look = TextColumn("{task.description:<18}"), BarColumn(30), TextColumn("{task.fields[counted]}")
     bars = Progress(*look, console=screen(), disable=quiet)
     title = bars.add_task(target.user_id, total=None, counted="waiting for a worker")
@@ -273,10 +273,21 @@ def _follow(store: Store, target: Connection, before: SyncRun | None, quiet: boo
                     _draw(bars, tasks, run, totals)
                     if ended and not (current is not None and current.sync_requested):
                         return run
+                elif current is None or current.status is not Status.active:
+                    return current or target
                 time.sleep(0.1)
     except KeyboardInterrupt:
         complain(f"The reading goes on without you: breezesync explain {target.id}")
         raise typer.Exit(0) from None
+
+
+def _tell_failure(ended: SyncRun | Connection) -> str | None:
+    """Why what was followed brought nothing, or not all; None where it did."""
+    if isinstance(ended, Connection):
+        return f"{ended.id} is {tell_state(ended)}; nothing was read"
+    if ended.status == "completed":
+        return None
+    return f"{ended.connection_id}: {ended.status}, {ended.description or ended.reason}"
 
 
 def _draw(bars: Progress, tasks: dict[str, TaskID], run: SyncRun, totals: Mapping[str, int]) -> None:

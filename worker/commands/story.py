@@ -28,9 +28,10 @@ meanings = {
     "revoked.refresh_expired": "ended: the refresh token expired",
     "revoked.rotation_lost": "ended: a new pair was issued and its answer lost",
     "access.refused": "the API refused the current access token; a refresh will tell why",
+    "sync.token_unreadable": "the access token can't be opened with the keys that are set; nothing left",
     "sync.failed": "a reading was given up",
     "reading.unproven": "a list was read to its end without proof that anything is gone",
-    "deletion.held_back": "very much of a resource was gone at once: kept until the next reading says so too",
+    "deletion.held_back": "very much of a resource, or all of it, was gone: kept until the next reading says so too",
     "disconnected": "disconnected, tokens erased",
     "disconnect.repeated": "asked to disconnect once more: it was disconnected already",
     "disconnect.superseded": "a disconnect came too late to count: the user authorized after it was asked for",
@@ -44,7 +45,7 @@ problems = {
     "access_refused": "the API refuses a token that was only just issued",
     "provider_unavailable": "the provider does not refresh just now",
     "client_unknown": "its OAuth client is not in the settings, and no kept secret of it opens: put it back",
-    "token_unreadable": "its refresh token can't be opened with the keys that are set: breezesync doctor tells more",
+    "token_unreadable": "a token of it can't be opened with the keys that are set: breezesync doctor tells more",
     "refresh_malformed": "the provider does not understand our refresh requests",
     "sync_failing": "the last reading was given up",
 }
@@ -56,7 +57,7 @@ list_problems = {
     "list_shifting": "it changed during every reading; nothing of it counts as gone",
     "nameless_records": "it holds records without an id; nothing of it counts as gone",
     "list_too_long": "longer than is read; nothing of it counts as gone",
-    "many_gone": "very many of its records were gone at once; they are kept until the next reading",
+    "many_gone": "very many of its records, or all, were gone at once; they are kept until the next reading",
 }
 
 reasons = {
