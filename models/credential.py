@@ -7,7 +7,7 @@ from models.connection import Connection, Status
 from models.secrets import Sealed
 
 pause_between_forced = timedelta(minutes=10)
-"""Longer than a run is patient with one list: a list that refuses every token is left before the next one is forced."""
+"""Longer than a run is patient with one list: what refuses every token is left before it forces the next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,8 +16,8 @@ class Credential:
 
     `presented_at` is the intent: committed before the refresh token of `presented_generation` leaves, cleared when the
     answer proves that it was not spent; `answered_at` is when the endpoint said to it that it could not (503), which
-    is likely and no proof. `refused_generation` is the last one whose access token the API refused, and took nowhere
-    since; `refused_at` is when a refresh was last forced by that.
+    is likely and no proof. `refused_generation` is the last one whose access token the API refused, so that a refresh
+    was forced at `refused_at`; both are gone when it takes one.
     """
 
     connection_id: str

@@ -41,7 +41,7 @@ class Runs:
         return self.sql.execute(delete(table).where(table.c.id.in_(chosen))).rowcount
 
     def has(self, run_id: str) -> bool:
-        """Whether this run was ever begun."""
+        """Whether this run was begun, and is not forgotten."""
         return self.sql.execute(select(table.c.id).where(table.c.id == run_id)).first() is not None
 
     def add(self, run: SyncRun) -> None:
