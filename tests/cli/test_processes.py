@@ -172,7 +172,8 @@ def test_keys_rotate_while_tokens_are_refreshed_and_after_a_kill(either_desk: De
     old, new = desk.environment["ENCRYPTION_KEYS"], new_key("k2").line().reveal()
     ring = {**desk.environment, "ENCRYPTION_KEYS": f"{new},{old}"}
     desk.set(ENCRYPTION_KEYS=ring["ENCRYPTION_KEYS"])
-    refresh = replace(desk.house.flows.refresh, vault=Vault(read_settings().encryption_keys))
+    vault, refresh = Vault(read_settings().encryption_keys), desk.house.flows.refresh
+    refresh = replace(refresh, vault=vault, clients=replace(refresh.clients, vault=vault))
     stop = Event()
 
     def refresh_on_and_on() -> None:
