@@ -13,8 +13,9 @@ from models.store import Store, Transaction
 from models.token_pair import TokenPair
 from models.vault import Vault
 from worker.letting_go import let_go, open_token
-from worker.parking import Parking, ParkingUnavailable, Ticket
+from worker.parking import Parking, Ticket
 from worker.provider_client import ProviderClient
+from worker.shelves import ParkingUnavailable
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,14 +2,12 @@
 
 import ssl
 import threading
-import zlib
 from base64 import b64encode
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from time import monotonic
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 from urllib.parse import parse_qsl, quote_plus
 
 import httpx
@@ -23,8 +21,8 @@ from models.secrets import Secret
 from models.store.journal import Request
 from models.token_response import GrantType, HttpAnswer, NoAnswer, TokenOutcome, read_token_answer
 from worker.budget import Budgets
+from worker.wire import Wire
 
-try_sending_again = timedelta(seconds=5)
 api_deadline = timedelta(seconds=30)
 largest_token_answer = 1 << 20
 largest_page = 4 << 20
@@ -34,10 +32,6 @@ secret_fields = ("code", "code_verifier", "refresh_token")
 
 Outcome = TypeVar("Outcome")
 Other = TypeVar("Other")
-
-
-class SendingTooLate(Exception):
-    """The moment to send has passed: somebody else may have taken over. Nothing was sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,17 +151,9 @@ class ProviderClient:
             headers=self._headers() | {"Authorization": f"Bearer {access_token.reveal()}"},
             extensions={"timeout": httpx.Timeout(15).as_dict()},
         )
-        deadline = monotonic() + api_deadline.total_seconds()
-        wire = _Wire(self.now, None, getattr(self._own, "socket", None))
-        request.extensions["trace"] = wire.trace
-
-        def send() -> HttpAnswer | NoAnswer:
-            with wire.cut_after(api_deadline):
-                answer = self._send(self._client(), request, largest_page, deadline)
-            self._own.socket = wire.socket
-            return answer
-
-        called = self._measure("GET", path, send)
+        wire = Wire(self.now, kept_open=getattr(self._own, "socket", None))
+        called = self._measure("GET", path, lambda: wire.send(self._client(), request, largest_page, api_deadline))
+        self._own.socket = wire.socket
         headers = called.outcome.headers if isinstance(called.outcome, HttpAnswer) else {}
         outcome = read_api_answer(called.outcome, resource.paging, page, self.now())
         return called.read_as(outcome, read_remaining(headers))
@@ -198,19 +184,13 @@ class ProviderClient:
         return httpx.Request("POST", url, data=fields, headers=headers, extensions=extensions)
 
     def _send_watched(self, request: httpx.Request, send_before: datetime | None) -> Answered:
-        """Sends on a connection of its own, cut when the deadline passes, however slowly the bytes drip.
-
-        Nothing leaves after `send_before`: the clock is read once more when the body is about to go.
-        """
-        wire = _Wire(self.now, send_before)
-        request.extensions["trace"] = wire.trace
-        length = self.patience.deadline
-        deadline = monotonic() + length.total_seconds()
+        """Sends on a connection of its own, and knows of a request that was not answered whether it left."""
+        wire = Wire(self.now, send_before)
 
         def send() -> HttpAnswer | NoAnswer:
             own = httpx.Client(verify=self.ssl_context, limits=httpx.Limits(max_keepalive_connections=0))
-            with own as client, wire.cut_after(length):
-                answer = self._send(client, request, largest_token_answer, deadline)
+            with own as client:
+                answer = wire.send(client, request, largest_token_answer, self.patience.deadline)
             return replace(answer, sent=wire.sent) if isinstance(answer, NoAnswer) else answer
 
         return self._measure("POST", request.url.path, send)
@@ -220,31 +200,6 @@ class ProviderClient:
         answer = send()
         status, sent = (answer.status, True) if isinstance(answer, HttpAnswer) else (0, answer.sent)
         return Called(answer, at, method, path, status, round((monotonic() - started) * 1000), sent)
-
-    @staticmethod
-    def _send(client: httpx.Client, request: httpx.Request, largest: int, deadline: float) -> HttpAnswer | NoAnswer:
-        try:
-            response = client.send(request, stream=True, follow_redirects=False)
-        except SendingTooLate:
-            return NoAnswer(False, "the lease ran out before the request was sent", retry_after=try_sending_again)
-        except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
-            return NoAnswer(True, type(error).__name__)
-        chunks, size, complete = [], 0, False
-        try:
-            for chunk in response.iter_raw():
-                chunks.append(chunk)
-                size += len(chunk)
-                if size > largest or monotonic() > deadline:
-                    break
-            else:
-                complete = True
-        except (httpx.HTTPError, OSError, ValueError):
-            complete = False
-        finally:
-            response.close()
-        headers = {name.lower(): value for name, value in response.headers.items()}
-        body = unpack_body(b"".join(chunks), headers.get("content-encoding", ""), largest)
-        return HttpAnswer(response.status_code, headers, body or b"", complete and body is not None)
 
     def _client(self) -> httpx.Client:
         client: httpx.Client | None = getattr(self._own, "client", None)
@@ -261,62 +216,3 @@ class ProviderClient:
     @staticmethod
     def _headers() -> dict[str, str]:
         return {"Accept": "application/json", "User-Agent": user_agent}
-
-
-def unpack_body(raw: bytes, encoding: str, largest: int) -> bytes | None:
-    """The body as it was before a server packed it, which nobody had asked it to; None where it is packed in a way that
-    can't be undone within `largest` bytes."""
-    match encoding.strip().lower():
-        case "" | "identity":
-            return raw
-        case "gzip" | "x-gzip" | "deflate":
-            unpacking = zlib.decompressobj(zlib.MAX_WBITS | 32)
-            try:
-                body = unpacking.decompress(raw, largest)
-            except zlib.error:
-                return None
-            return None if unpacking.unconsumed_tail else body
-        case _:
-            return None
-
-
-class _Wire:
-    """Watches one request on the wire: whether its body, with all that is secret, left; and the socket to cut when
-    time is up."""
-
-    def __init__(self, now: Callable[[], datetime], send_before: datetime | None, kept_open: Any = None) -> None:
-        """`kept_open` is the socket of the thread's last request, which this one may use again."""
-        self.now = now
-        self.send_before = send_before
-        self.sent = False
-        self.cut = False
-        self.socket: Any = kept_open
-
-    def trace(self, name: str, info: Mapping[str, Any]) -> None:
-        """httpcore's trace hook: called at each step of a request, on the thread that makes it."""
-        if name in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
-            self.socket = info["return_value"].get_extra_info("socket")
-            if self.cut:
-                self._shut()
-        elif name == "http11.send_request_body.started":
-            if self.send_before is not None and self.now() >= self.send_before:
-                raise SendingTooLate
-            self.sent = True
-
-    @contextmanager
-    def cut_after(self, length: timedelta) -> Iterator[None]:
-        timer = threading.Timer(length.total_seconds(), self._shut)
-        timer.daemon = True
-        timer.start()
-        try:
-            yield
-        finally:
-            timer.cancel()
-
-    def _shut(self) -> None:
-        self.cut = True
-        if self.socket is not None:
-            try:
-                self.socket.shutdown(2)
-            except OSError:
-                return

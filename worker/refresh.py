@@ -73,9 +73,9 @@ class Refresh:
                 return None
             patience = self.providers[connection.provider].patience
             plan = plan_refresh(connection, credential, now, patience.settle)
+            if isinstance(plan, Leave) and plan.until is not None:
+                tx.connections.put_off_refresh(connection.id, plan.until)
             if isinstance(plan, Leave) or credential is None:
-                if isinstance(plan, Leave) and plan.until is not None:
-                    tx.connections.put_off_refresh(connection.id, plan.until)
                 return None
             if isinstance(plan, Resolve) and now < plan.at:
                 self.settling.wait(tx, connection, plan.at)

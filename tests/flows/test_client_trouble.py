@@ -13,6 +13,7 @@ from models.connection import Connection
 from models.provider import OAuthClient
 from models.secrets import Sealed, Secret
 from models.store.clients import StoredClient
+from models.token_pair import TokenPair
 from scheduler.sweep import Sweep
 from tests.house import House, join_house
 
@@ -250,6 +251,24 @@ def test_a_kept_secret_that_does_not_open_is_the_clients_trouble_and_no_users(ho
     assert house.connection(connection.id).problem == "client_unknown"
     assert [event["error"] for event in house.told("provider.client_rejected")] == ["client_unknown"]
     assert house.presentations() == 0
+
+
+def test_a_pair_won_before_the_refusal_and_heard_of_after_it_ends_no_pause(house: House) -> None:
+    early, late = connect_many(house, 2)
+    won = house.flows.refresh._take(early.id)
+    assert won is not None
+    called = house.flows.refresh._present(won)
+    house.flows.take_in.parking.park(won.ticket, TokenPair(called.outcome, house.clock()))  # type: ignore[arg-type]
+    house.turn(seconds=1)
+    house.control.inject("token", kind="garbage", status=401, body='{"error": "invalid_client"}')
+    house.flows.refresh(late.id)
+    house.turn(seconds=1)
+    assert house.flows.take_in() == 1
+    with house.store.reading() as tx:
+        stored = tx.clients.get("breezedoc", "sandbox-client")
+    assert stored is not None
+    assert stored.is_rejected
+    assert house.told("provider.client_recovered") == []
 
 
 def test_a_refused_client_is_tried_also_where_the_others_keep_the_budget_busy(house: House) -> None:

@@ -24,7 +24,8 @@ from models.vault import Place, Vault, new_key
 from tests.house import House, join_house
 from worker.commands.keys import reseal
 from worker.exchange import Taken as TakenCode
-from worker.parking import ParkingUnavailable, Ticket
+from worker.parking import Ticket
+from worker.shelves import ParkingUnavailable
 
 SETTLE = 61
 

@@ -9,8 +9,10 @@ import pytest
 
 from models.connection import Connection
 from models.page import Page
-from models.token_response import Evidence, OutcomeUnknown
+from models.token_response import Evidence, OutcomeUnknown, TokenOutcome
 from tests.house import House
+from worker.intent import Taken
+from worker.provider_client import Called
 
 settle = 61
 
@@ -70,14 +72,23 @@ def test_within_the_grace_the_same_pair_comes_once_more(house: House) -> None:
     assert house.presentations() == 2
 
 
-def test_a_worker_that_dies_with_the_answer_leaves_time_for_a_second_try(house: House) -> None:
-    connection = refreshable_with_a_grace(house)
+def present(house: House, connection: Connection) -> tuple[Taken, Called[TokenOutcome]]:
+    """One presentation, its pair given and not yet saved."""
     taken = house.flows.refresh._take(connection.id)
     assert taken is not None
-    house.flows.refresh._present(taken)
-    for _ in range(29):
+    return taken, house.flows.refresh._present(taken)
+
+
+def sweep_each_second(house: House, seconds: int) -> None:
+    for _ in range(seconds):
         house.turn(seconds=1)
         house.sweep()
+
+
+def test_a_worker_that_dies_with_the_answer_leaves_time_for_a_second_try(house: House) -> None:
+    connection = refreshable_with_a_grace(house)
+    present(house, connection)
+    sweep_each_second(house, 29)
     after = house.connection(connection.id)
     assert (after.status, after.generation) == ("active", connection.generation + 1)
     assert house.presentations() == 2
@@ -85,26 +96,18 @@ def test_a_worker_that_dies_with_the_answer_leaves_time_for_a_second_try(house: 
 
 def test_whoever_comes_too_early_leaves_time_for_a_second_try(house: House) -> None:
     connection = refreshable_with_a_grace(house)
-    taken = house.flows.refresh._take(connection.id)
-    assert taken is not None
-    house.flows.refresh._present(taken)
+    present(house, connection)
     house.make_refresh_due(connection.id)
-    for _ in range(29):
-        house.turn(seconds=1)
-        house.sweep()
+    sweep_each_second(house, 29)
     assert house.connection(connection.id).generation == connection.generation + 1
 
 
 def test_a_timeout_leaves_time_for_a_second_try(house: House) -> None:
     connection = refreshable_with_a_grace(house)
-    taken = house.flows.refresh._take(connection.id)
-    assert taken is not None
-    called = house.flows.refresh._present(taken)
+    taken, called = present(house, connection)
     house.turn(seconds=house.flows.refresh.providers["breezedoc"].patience.deadline.total_seconds())
     house.flows.refresh._save(taken, called.read_as(OutcomeUnknown(Evidence(description="ReadTimeout"))))
-    for _ in range(19):
-        house.turn(seconds=1)
-        house.sweep()
+    sweep_each_second(house, 19)
     assert house.connection(connection.id).generation == connection.generation + 1
 
 
@@ -128,9 +131,7 @@ def test_what_was_presented_goes_before_all_that_only_waits_its_turn(house: Hous
             assert found is not None
             tx.connections.save(replace(found, refresh_due_at=house.clock() - timedelta(days=1)), found.generation)
     house.queue.held.clear()
-    for _ in range(25):
-        house.turn(seconds=1)
-        house.sweep()
+    sweep_each_second(house, 25)
     assert house.connection(connection.id).generation == connection.generation + 1
     assert house.told("connection.refreshed"), "the others went on meanwhile"
 

@@ -16,7 +16,8 @@ from models.secrets import Secret
 from models.token_pair import TokenPair
 from models.token_response import TokensGranted
 from models.vault import Vault, key_id, new_key
-from worker.parking import Parking, ParkingUnavailable, Ticket, Where, parked_key, places
+from worker.parking import Parking, Ticket, Where, parked_key, places
+from worker.shelves import ParkingUnavailable
 
 ticket = Ticket("refresh", "c1", 7)
 k1, k2 = new_key("k1"), new_key("k2")

@@ -19,7 +19,8 @@ from models.provider import OAuthClient, Provider, Resource
 from models.secrets import Secret
 from models.token_response import OutcomeUnknown, TokensGranted
 from worker.budget import Budgets
-from worker.provider_client import ProviderClient, largest_page, unpack_body
+from worker.provider_client import ProviderClient, largest_page
+from worker.wire import unpack_body
 
 Speak = Callable[[socket.socket], None]
 page = json.dumps({"data": [{"id": 1}], "current_page": 1, "last_page": 1, "total": 1}).encode()

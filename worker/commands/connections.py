@@ -1,13 +1,12 @@
 """Connections: listed, explained, and asked to sync, refresh or let go."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Annotated
 
 import typer
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from config.wiring import now
 from models import messages
@@ -16,6 +15,7 @@ from models.store import Store, Transaction
 from models.store.journal import Decision
 from models.sync_run import SyncRun, plan_readings
 from worker.commands.coming import Outlook, tell_next
+from worker.commands.following import follow_run, tell_failure
 from worker.commands.opening import opened_queues, opened_store, settings_for
 from worker.commands.speech import (
     AsJson,
@@ -27,11 +27,10 @@ from worker.commands.speech import (
     say,
     say_json,
     say_rich,
-    screen,
     tabulate,
     to_text,
 )
-from worker.commands.story import list_problems, mean, tell_evidence, tell_run, tell_state, tell_time
+from worker.commands.story import list_problems, mean, tell_evidence, tell_run, tell_state
 
 ConnectionId = Annotated[str | None, typer.Argument(metavar="CONNECTION", help="The connection's id.")]
 OfUser = Annotated[str | None, typer.Option(help="All connections of this user instead.")]
@@ -149,11 +148,11 @@ def sync(
         if not follow:
             _say_sent("sync", targets, as_json)
             return
-        ended = [_follow(store, target, before[target.id], as_json) for target in targets]
+        ended = [follow_run(store, target, before[target.id], as_json) for target in targets]
     if as_json:
         runs = [each if isinstance(each, SyncRun) else None for each in ended]
         say_json([{"connection_id": target.id, "run": run} for target, run in zip(targets, runs, strict=True)])
-    failures = [failure for each in ended if (failure := _tell_failure(each)) is not None]
+    failures = [failure for each in ended if (failure := tell_failure(each)) is not None]
     if failures:
         raise CommandFailed("\n".join(failures))
 
@@ -251,69 +250,6 @@ def _say_sent(verb: str, targets: Sequence[Connection], as_json: bool) -> None:
         return
     for target in targets:
         say(f"{verb} sent for {target.id}: breezesync explain {target.id}")
-
-
-def _follow(store: Store, target: Connection, before: SyncRun | None, quiet: bool) -> SyncRun | Connection:
-    """Watches until the run that was asked for has ended, or the connection before one began; Ctrl-C ends the watching
-    only."""
-    look = TextColumn("{task.description:<18}"), BarColumn(30), TextColumn("{task.fields[counted]}")
-    bars = Progress(*look, console=screen(), disable=quiet)
-    title = bars.add_task(target.user_id, total=None, counted="waiting for a worker")
-    tasks: dict[str, TaskID] = {}
-    try:
-        with bars:
-            while True:
-                with store.reading() as tx:
-                    run, current = tx.runs.newest(target.id), tx.connections.get(target.id)
-                    totals = {} if run is None else tx.runs.totals_of(run.id)
-                if run is not None and (run.status == "running" or before is None or run.id != before.id):
-                    before = None
-                    ended = run.status != "running"
-                    bars.update(title, total=1 if ended else None, completed=1, counted=_tell_run(run))
-                    _draw(bars, tasks, run, totals)
-                    if ended and not (current is not None and current.sync_requested):
-                        return run
-                elif current is None or current.status is not Status.active:
-                    return current or target
-                time.sleep(0.1)
-    except KeyboardInterrupt:
-        complain(f"The reading goes on without you: breezesync explain {target.id}")
-        raise typer.Exit(0) from None
-
-
-def _tell_failure(ended: SyncRun | Connection) -> str | None:
-    """Why what was followed brought nothing, or not all; None where it did."""
-    if isinstance(ended, Connection):
-        return f"{ended.id} is {tell_state(ended)}; nothing was read"
-    if ended.status == "completed":
-        return None
-    return f"{ended.connection_id}: {ended.status}, {ended.description or ended.reason}"
-
-
-def _draw(bars: Progress, tasks: dict[str, TaskID], run: SyncRun, totals: Mapping[str, int]) -> None:
-    """One bar a resource, a team's lists together; `totals` is how much the provider says each begun list holds."""
-    for name, counts in run.counts.items():
-        if name not in tasks:
-            tasks[name] = bars.add_task(f"  {name}", counted="")
-        read = sum(count for kind, count in counts.items() if kind != "deleted")
-        expected = sum(total for source, total in totals.items() if source.split(":")[0] == name)
-        total = max(read, expected, 1) if run.status == "running" else max(read, 1)
-        bars.update(tasks[name], total=total, completed=read or (total if run.status != "running" else 0))
-        bars.update(tasks[name], counted=_tell_counts(counts))
-
-
-def _tell_counts(counts: Mapping[str, int]) -> str:
-    words = {"created": "new", "updated": "changed", "deleted": "gone", "unchanged": "as they were"}
-    return ", ".join(f"{counts[kind]} {word}" for kind, word in words.items() if counts.get(kind)) or "none"
-
-
-def _tell_run(run: SyncRun) -> str:
-    if run.status != "running":
-        return run.status
-    moment = now()
-    if run.resume_at is not None and run.resume_at > moment:
-        return f"waits, goes on {tell_time(run.resume_at, moment)}"
-    return f"reading page {run.page}"
 
 
 def _wait_until_disconnected(store: Store, targets: Sequence[Connection]) -> list[str]:

@@ -13,7 +13,8 @@ from models.store.seals import Field, Found, fields
 from models.vault import Place, Vault, VaultError, key_id
 from worker.commands.opening import opened_parking, opened_store, settings_for
 from worker.commands.speech import AsJson, CommandFailed, plainly, say, say_json, say_rich, screen, tabulate
-from worker.parking import Parking, ParkingUnavailable, places
+from worker.parking import Parking, places
+from worker.shelves import ParkingUnavailable
 
 most_passes = 3
 parked_name = "parking.pair"

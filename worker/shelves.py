@@ -1,0 +1,167 @@
+"""Two shelves on which sealed texts wait, files on this machine and a hash in Redis: neither knows what it keeps."""
+
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import mkstemp
+from typing import Any, Protocol, cast
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from models.errors import Transient
+
+
+class ParkingUnavailable(Transient):
+    """A shelf does not answer, or the key of a parked pair is missing: nobody can say that nothing is parked."""
+
+
+class Shelf(Protocol):
+    """Texts by name. Asking and replacing raise `ParkingUnavailable` where it is away, keeping and dropping never."""
+
+    def names(self) -> set[str]:
+        """Of all that stands there."""
+
+    def read(self, name: str) -> str | None:
+        """None where nothing of that name stands there."""
+
+    def keep(self, name: str, text: str) -> bool:
+        """Whether it stands there now."""
+
+    def replace(self, name: str, before: str, after: str) -> bool:
+        """Puts a text where another one still stands; False where that is gone, or another, by now."""
+
+    def drop(self, name: str) -> None:
+        """What can't be dropped stays."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spool:
+    """A file each, whole or not at all: written beside its place, forced to the disk, then moved there.
+
+    Files have no lock: one that is dropped in the very instant of a replacement comes back.
+    """
+
+    directory: Path
+
+    def names(self) -> set[str]:
+        try:
+            return {path.stem for path in self.directory.iterdir() if path.suffix == ".pair"}
+        except (FileNotFoundError, NotADirectoryError):
+            return set()
+        except OSError as error:
+            raise ParkingUnavailable(f"{self.directory} can't be read ({type(error).__name__})") from error
+
+    def read(self, name: str) -> str | None:
+        path = self._path(name)
+        try:
+            return path.read_text(errors="replace")
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise ParkingUnavailable(f"{path} can't be read ({type(error).__name__})") from error
+
+    def keep(self, name: str, text: str) -> bool:
+        try:
+            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._move(_write_beside(self._path(name), text), name)
+        except OSError:
+            return False
+        return True
+
+    def replace(self, name: str, before: str, after: str) -> bool:
+        path = self._path(name)
+        try:
+            beside = _write_beside(path, after)
+            if self.read(name) != before:
+                beside.unlink()
+                return False
+            self._move(beside, name)
+        except OSError as error:
+            raise ParkingUnavailable(f"{path} can't be written ({type(error).__name__})") from error
+        return True
+
+    def drop(self, name: str) -> None:
+        with suppress(OSError):
+            self._path(name).unlink()
+
+    def _move(self, beside: Path, name: str) -> None:
+        beside.rename(self._path(name))
+        descriptor = os.open(self.directory, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _path(self, name: str) -> Path:
+        return self.directory / f"{name}.pair"
+
+
+@dataclass(frozen=True, slots=True)
+class RedisHash:
+    """A field each. The client gives bytes: one that decodes would fail on all where one text is no UTF-8."""
+
+    client: Redis
+    key: str
+
+    def names(self) -> set[str]:
+        try:
+            return {text for name in self.client.hkeys(self.key) if (text := _text(name)) is not None}
+        except RedisError as error:
+            raise _away() from error
+
+    def read(self, name: str) -> str | None:
+        try:
+            return _text(self.client.hget(self.key, name))
+        except RedisError as error:
+            raise _away() from error
+
+    def keep(self, name: str, text: str) -> bool:
+        try:
+            self.client.hset(self.key, name, text)
+        except RedisError:
+            return False
+        return True
+
+    def replace(self, name: str, before: str, after: str) -> bool:
+        def step(pipe: Any) -> bool:
+            still_stands = _text(pipe.hget(self.key, name)) == before
+            pipe.multi()
+            if still_stands:
+                pipe.hset(self.key, name, after)
+            return still_stands
+
+        try:
+            return bool(self.client.transaction(cast(Any, step), self.key, value_from_callable=True))
+        except RedisError as error:
+            raise _away() from error
+
+    def drop(self, name: str) -> None:
+        with suppress(RedisError):
+            self.client.hdel(self.key, name)
+
+
+def _away() -> ParkingUnavailable:
+    return ParkingUnavailable("Redis, where pairs may be parked, does not answer")
+
+
+def _write_beside(path: Path, text: str) -> Path:
+    """A file of its own, forced to the disk, that only its owner reads; gone again where that fails."""
+    descriptor, name = mkstemp(dir=path.parent, prefix=f"{path.stem}-", suffix=".new")
+    beside = Path(name)
+    try:
+        with open(descriptor, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        beside.unlink(missing_ok=True)
+        raise
+    return beside
+
+
+def _text(value: object) -> str | None:
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    return value if isinstance(value, str) else None
