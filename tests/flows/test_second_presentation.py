@@ -10,6 +10,7 @@ import pytest
 from models.connection import Connection
 from models.page import Page
 from models.token_response import Evidence, OutcomeUnknown, TokenOutcome
+from scheduler.sweep import claim_length
 from tests.house import House
 from worker.intent import Taken
 from worker.provider_client import Called
@@ -73,7 +74,9 @@ def test_within_the_grace_the_same_pair_comes_once_more(house: House) -> None:
 
 
 def present(house: House, connection: Connection) -> tuple[Taken, Called[TokenOutcome]]:
-    """One presentation, its pair given and not yet saved."""
+    """One presentation, its pair given and not yet saved; the sweep that sent its message holds the claim."""
+    with house.store.writing() as tx:
+        tx.connections.put_off_refresh(connection.id, house.clock() + claim_length)
     taken = house.flows.refresh._take(connection.id)
     assert taken is not None
     return taken, house.flows.refresh._present(taken)
