@@ -17,7 +17,8 @@ class Credential:
     `presented_at` is the intent: committed before the refresh token of `presented_generation` leaves, cleared when the
     answer proves that it was not spent; `answered_at` is when the endpoint said to it that it could not (503), which
     is likely and no proof. `refused_generation` is the last one whose access token the API refused, so that a refresh
-    was forced at `refused_at`; both are gone when it takes one.
+    was forced at `refused_at`; both are gone when it takes one. Where a refresh was under way already, `refused_at` is
+    set by the next one to be presented: what left before a refusal is no answer to it.
     """
 
     connection_id: str
@@ -71,9 +72,14 @@ def plan_refresh(
         return Leave("another worker holds the lease", credential.lease_until)
     if connection.refresh_due_at is None or connection.refresh_due_at > now:
         return Leave("not due", connection.refresh_due_at)
-    if credential.presented_at is not None and credential.presented_generation == connection.generation:
+    if is_presented(credential, connection.generation) and credential.presented_at is not None:
         return Resolve(credential.answered_at or credential.presented_at + settle)
     return Present()
+
+
+def is_presented(credential: Credential, generation: int) -> bool:
+    """Whether the refresh token of this generation is on its way, or what came of it is unknown."""
+    return credential.presented_at is not None and credential.presented_generation == generation
 
 
 def forget_presentation(credential: Credential) -> Credential:

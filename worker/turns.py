@@ -8,7 +8,7 @@ import structlog
 
 from models.cadence import plan_next
 from models.connection import Connection, limit_access, restore_access, revoke
-from models.credential import asks_for_refresh
+from models.credential import asks_for_refresh, is_presented
 from models.events import SyncCompleted, SyncFailed
 from models.page import Failed, Page
 from models.refresh_policy import spread
@@ -71,7 +71,7 @@ class Turns:
             tx.outbox.append(connection.about, facts, now)
             tx.journal.decide(connection.id, now, "revoked.access_revoked", generation=generation, status=401)
         elif asks_for_refresh(connection, credential, generation, now):
-            tx.credentials.refuse(connection.id, generation, now)
+            tx.credentials.refuse(connection.id, generation, None if is_presented(credential, generation) else now)
             tx.journal.decide(connection.id, now, "access.refused", generation=generation, status=401)
             wait = replace(connection, refresh_due_at=now)
             self.park(tx, wait, run, now + retry_delay(3))

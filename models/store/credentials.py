@@ -33,6 +33,7 @@ class Credentials:
         self, credential: Credential, generation: int, owner: str, now: datetime, until: datetime
     ) -> Credential:
         """Writes lease and intent: from its commit on, the refresh token of `generation` counts as presented."""
+        refused_at = credential.refused_at
         presented = replace(
             credential,
             lease_owner=owner,
@@ -41,16 +42,18 @@ class Credentials:
             presented_generation=generation,
             presentations=credential.presentations + 1,
             answered_at=None,
+            refused_at=refused_at or now if credential.refused_generation == generation else refused_at,
         )
         self.put(presented)
         return presented
 
-    def refuse(self, connection_id: str, generation: int, now: datetime) -> None:
-        """Notes that the API refused the access token of this generation."""
+    def refuse(self, connection_id: str, generation: int, forced_at: datetime | None) -> None:
+        """Notes that the API refused the access token of this generation; `forced_at` is None where a refresh was under
+        way already."""
         statement = update(table).where(table.c.connection_id == connection_id)
-        self.sql.execute(statement.values(refused_generation=generation, refused_at=now))
+        self.sql.execute(statement.values(refused_generation=generation, refused_at=forced_at))
 
     def accept(self, connection_id: str) -> None:
         """Notes that the API took the access token: an earlier refusal is history, and the next one is news."""
-        statement = update(table).where(table.c.connection_id == connection_id, table.c.refused_at.is_not(None))
+        statement = update(table).where(table.c.connection_id == connection_id, table.c.refused_generation.is_not(None))
         self.sql.execute(statement.values(refused_generation=None, refused_at=None))

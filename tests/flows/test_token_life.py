@@ -8,9 +8,12 @@ from typing import Any
 import pytest
 from redis import Redis
 
+from models.connection import Connection
 from models.store.transaction import StoreUnavailable
 from tests.house import House
 from worker.exchange import Taken as TakenCode
+from worker.intent import Taken
+from worker.sync import Slice
 
 SETTLE = 61
 
@@ -128,6 +131,46 @@ def test_a_401_for_a_token_that_a_sibling_rotated_meanwhile_means_nothing(house:
     house.sweep()
     assert house.connection(connection.id).generation == 2, "no refresh was forced"
     assert house.types().count("sync.completed") == 1
+
+
+def refresh_under_way(house: House) -> tuple[Connection, Slice, Taken]:
+    """A connection whose refresh is about to leave while a run is about to read, with the token of before."""
+    connection = house.refreshable()
+    house.queue.held.clear()
+    taken = house.flows.refresh._take(connection.id)
+    reading = house.flows.sync._take(connection.id)
+    assert taken is not None
+    assert reading is not None
+    return connection, reading, taken
+
+
+@pytest.mark.parametrize(("answer", "reason"), [("arrives", "access_revoked"), ("is lost", "rotation_lost")])
+def test_a_grant_that_dies_while_a_refresh_is_under_way_is_noticed_soon(house: House, answer: str, reason: str) -> None:
+    connection, reading, taken = refresh_under_way(house)
+    if answer == "is lost":
+        house.control.inject("token", moment="after", kind="drop")
+    pair = house.flows.refresh._present(taken)
+    house.control.revoke_user(1)
+    assert house.flows.sync._read_one(reading) is None, "the old token is refused before the new pair is saved"
+    house.flows.refresh._save(taken, pair)
+    house.sweep()
+    house.turn(seconds=SETTLE)
+    house.sweep()
+    assert house.connection(connection.id).revoked_reason == reason
+
+
+def test_a_list_that_is_refused_while_a_refresh_is_under_way_forces_one_more_and_no_other(house: House) -> None:
+    connection, reading, taken = refresh_under_way(house)
+    house.control.inject("api", status=401, count=None, match={"path": "/api/documents"})
+    account_read = house.flows.sync._read_one(reading)
+    assert account_read is not None
+    assert house.flows.sync._read_one(account_read) is None, "refused"
+    house.flows.refresh._save(taken, house.flows.refresh._present(taken))
+    for _ in range(10):
+        house.sweep()
+        house.turn(seconds=30)
+    after = house.connection(connection.id)
+    assert (after.status, after.generation) == ("active", connection.generation + 2)
 
 
 def test_an_api_that_refuses_every_token_revokes_nobody(house: House) -> None:

@@ -74,6 +74,7 @@ refusals: dict[str, tuple[Credential, int, bool]] = {
         3,
         False,
     ),
+    "the pair of a refresh that was under way at the refusal": (replace(idle, refused_generation=2), 3, True),
     "the pair of a refresh forced long ago": (
         replace(idle, refused_generation=2, refused_at=now - pause_between_forced),
         3,
