@@ -21,6 +21,8 @@ import pytest
 import redis
 from playwright.sync_api import Browser, sync_playwright
 from psycopg import sql
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from sqlalchemy.engine import URL, make_url
 
 PATIENCE = 20.0
@@ -246,6 +248,11 @@ def running_valkey(*, persistent: bool = False) -> Iterator[Valkey]:
         finally:
             if valkey.running:
                 valkey.stop()
+
+
+def absent_redis() -> redis.Redis:
+    """A Redis that is away, and says so at once."""
+    return redis.Redis(host="127.0.0.1", port=1, retry=Retry(NoBackoff(), 0))
 
 
 @contextmanager

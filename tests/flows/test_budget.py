@@ -9,22 +9,16 @@ from typing import Any
 import httpx
 import pytest
 from redis import Redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from config.wiring import open_hasty_redis
 from models.budget import Wait
 from models.provider import Provider
 from models.secrets import Secret
 from tests.house import House
+from tests.servers import absent_redis
 from worker.budget import Budgets, Ticket
 
 breeze = Provider(name="breeze", authorize_url="", token_url="", api_url="", api_requests_per_minute=30)
-
-
-def nowhere() -> Redis:
-    """A Redis that is away, and says so at once."""
-    return Redis(host="127.0.0.1", port=1, retry=Retry(NoBackoff(), 0))
 
 
 def test_twenty_workers_take_no_more_than_there_is(redis_url: str) -> None:
@@ -63,7 +57,7 @@ def test_a_pause_holds_for_everybody_and_outlives_its_key_s_usual_life(redis_url
 
 
 def test_while_redis_is_away_there_is_no_room_and_a_probe_is_not_held_up() -> None:
-    away = Budgets(nowhere())
+    away = Budgets(absent_redis())
     assert isinstance(away.take(breeze, "7"), Wait)
     away.count(breeze, "7", 5)
     away.pause(breeze, "7", 5)
@@ -135,7 +129,7 @@ def test_without_redis_nothing_is_read_and_the_run_waits_as_a_row(house: House) 
     connection = house.connect("ada", 1)
     client = house.flows.sync.providers["breezedoc"]
     shared, before = client.budgets, asked(house, 1)
-    client.budgets = Budgets(nowhere())
+    client.budgets = Budgets(absent_redis())
     house.work()
     assert asked(house, 1) == before
     with house.store.reading() as tx:

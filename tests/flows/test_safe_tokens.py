@@ -10,7 +10,6 @@ from time import sleep
 from typing import Any
 
 import pytest
-from redis import Redis
 from sqlalchemy import text
 
 import worker.parking
@@ -22,6 +21,7 @@ from models.token_pair import TokenPair
 from models.token_response import TokensGranted
 from models.vault import Place, Vault, new_key
 from tests.house import House, join_house
+from tests.servers import absent_redis
 from worker.commands.keys import reseal
 from worker.exchange import Taken as TakenCode
 from worker.parking import Ticket
@@ -322,7 +322,7 @@ def test_a_server_that_echoes_a_secret_is_not_repeated(house: House) -> None:
 def test_nothing_is_said_to_be_lost_while_redis_may_hold_it(house: House) -> None:
     connection = lose_an_answer(house)
     house.turn(seconds=SETTLE)
-    away = replace(house.flows.refresh.parking, redis=Redis(host="127.0.0.1", port=1))
+    away = replace(house.flows.refresh.parking, redis=absent_redis())
     with pytest.raises(ParkingUnavailable):
         replace(house.flows.refresh, parking=away)(connection.id)
     assert house.connection(connection.id).status == "active"

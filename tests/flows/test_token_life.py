@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from redis import Redis
 
 from models.connection import Connection
 from models.store.transaction import StoreUnavailable
 from tests.house import House
+from tests.servers import absent_redis
 from worker.exchange import Taken as TakenCode
 from worker.intent import Taken
 from worker.sync import Slice
@@ -356,11 +356,10 @@ def test_a_new_pair_waits_wherever_there_is_room_while_the_database_is_away(hous
     away = Away(house.store)
     away.away = True
     parking = flow.parking
-    broken_redis = Redis(host="127.0.0.1", port=1)
     if lives == "redis":
         parking = replace(parking, spool=Path("/dev/null/nowhere"))
     if lives == "spool":
-        parking = replace(parking, redis=broken_redis)
+        parking = replace(parking, redis=absent_redis())
     with pytest.raises(StoreUnavailable):
         replace(flow, store=away, parking=parking)._save_surely(taken, called)
     assert house.connection(connection.id).generation == connection.generation

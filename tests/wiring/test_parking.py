@@ -9,19 +9,19 @@ from typing import Any
 
 import fakeredis
 import pytest
-from redis import Redis
 from structlog.testing import capture_logs
 
 from models.secrets import Secret
 from models.token_pair import TokenPair
 from models.token_response import TokensGranted
 from models.vault import Vault, key_id, new_key
+from tests.servers import absent_redis
 from worker.parking import Parking, Ticket, Where, parked_key, places
 from worker.shelves import ParkingUnavailable
 
 ticket = Ticket("refresh", "c1", 7)
 k1, k2 = new_key("k1"), new_key("k2")
-away = Redis(host="127.0.0.1", port=1)
+away = absent_redis()
 
 
 def pair_of(name: str) -> TokenPair:
