@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from models.connection import Connection
-from models.credential import Credential
+from models.credential import Credential, forget_presentation
 from models.events import Detector, RevokedReason
 from models.pace import Purpose
 from models.provider import OAuthClient
@@ -83,9 +83,13 @@ class Intent:
         credential: Credential,
         owner: str,
         after_unknown: bool = False,
+        presumed: bool = False,
     ) -> Taken | None:
         """Both rows are locked, and nothing stands against presenting; None where something is missing or the fleet's
-        budget is used up: the refresh comes back by its due time."""
+        budget is used up: the refresh comes back by its due time.
+
+        `presumed`: what is unknown of the presentation before counts as unspent, and its note stays until this one
+        leaves."""
         now = self.now()
         if credential.refresh_token is None:
             return None
@@ -109,12 +113,13 @@ class Intent:
         scope = "" if stored is not None and stored.omit_refresh_scope else provider.provider.refresh_scope
         patience = provider.patience
         lease_until = now + patience.lease
-        tx.credentials.present(credential, connection.generation, owner, now, lease_until)
+        presented = forget_presentation(credential) if presumed else credential
+        tx.credentials.present(presented, connection.generation, owner, now, lease_until)
         tx.connections.await_answer(connection.id, now + patience.settle)
         send_before = lease_until - patience.deadline
-        if after_unknown and provider.provider.refresh_reuse == "grace" and credential.presented_at is not None:
+        if after_unknown and provider.provider.refresh_reuse == "grace" and presented.presented_at is not None:
             grace = timedelta(seconds=provider.provider.grace_seconds)
-            send_before = min(send_before, credential.presented_at + grace)
+            send_before = min(send_before, presented.presented_at + grace)
         return Taken(connection, credential, owner, send_before, client, token, scope, after_unknown)
 
     def put_aside(self, tx: Transaction, connection: Connection, credential: Credential, error: VaultError) -> None:

@@ -125,7 +125,7 @@ class Refresh:
                 case Unspent():
                     return self.intent(tx, held, forget_presentation(current), owner)
                 case Presumed():
-                    return self.intent(tx, held, forget_presentation(current), owner, after_unknown=True)
+                    return self.intent(tx, held, current, owner, after_unknown=True, presumed=True)
                 case PresentAgain():
                     return self.intent(tx, held, current, owner, after_unknown=True)
                 case _:

@@ -75,6 +75,22 @@ def test_where_nothing_is_left_to_ask_with_a_refusal_after_it_is_the_loss_of_the
     assert house.connection(connection.id).revoked_reason == "rotation_lost"
 
 
+@pytest.mark.parametrize("between", ["503", "429", "no budget"])
+@pytest.mark.parametrize("reuse", ["harmless", "family_revoked", "grace"])
+def test_what_only_puts_the_next_try_off_does_not_make_the_refusal_after_it_the_users(
+    house: House, reuse: str, between: str
+) -> None:
+    connection = meet(house, reuse, "after")
+    with house.store.writing() as tx:
+        tx.credentials.put(replace(house.credential(connection.id), expires_at=house.clock() - timedelta(hours=1)))
+        if between == "no budget":
+            tx.paces.pause(connection.provider, house.clock() + timedelta(seconds=settle + 30))
+    if between != "no budget":
+        house.control.inject("token", moment="before", status=int(between))
+    pass_time(house, turns=20)
+    assert house.connection(connection.id).revoked_reason == "rotation_lost"
+
+
 def test_a_token_that_the_api_had_refused_before_says_nothing_of_the_refresh(house: House) -> None:
     connection = house.refreshable()
     client = house.flows.refresh.providers["breezedoc"]
