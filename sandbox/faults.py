@@ -41,7 +41,8 @@ class Fault:
 
     @property
     def label(self) -> str:
-        return f"{self.moment}:{self.kind}"
+        """What a presentation says struck it: `before:drop`, `after:503`."""
+        return f"{self.moment}:{self.status if self.kind == 'status' else self.kind}"
 
     def strikes(self, on: str, moment: str, facts: Mapping[str, str]) -> bool:
         """Whether this request is hit; throws the dice where there is a probability."""

@@ -14,8 +14,11 @@ def told(position: int, type_: str, sequence: int, **data: Any) -> Told:
 
 
 def token(number: int, *outcomes: str, at: float = 1.5) -> dict[str, Any]:
-    shown = [{"at": at, "outcome": outcome} for outcome in outcomes]
-    return {"id": number, "user_id": 1, "presentations": shown}
+    return {"id": number, "user_id": 1, "presentations": [presented(outcome, at=at) for outcome in outcomes]}
+
+
+def presented(outcome: str, fault: str | None = None, at: float = 1.5) -> dict[str, Any]:
+    return {"at": at, "outcome": outcome, "fault": fault}
 
 
 def line(point: str, call: str = "k1", pid: int = 7, subject: str = "c1", **facts: Any) -> dict[str, Any]:
@@ -80,6 +83,17 @@ harmless: dict[str, Evidence] = {
         clean,
         refresh_tokens=[token(1, "rotated", "reused")],
         decisions=[*clean.decisions, Decided("c1", "resolved.presentagain", 1)],
+    ),
+    "presented once more, after two that are said not to have been": replace(
+        clean,
+        refresh_tokens=[
+            {
+                "id": 1,
+                "user_id": 1,
+                "presentations": [presented("revoked", "after:503")] * 2 + [presented("revoked")] * 2,
+            }
+        ],
+        decisions=[*clean.decisions, *[Decided("c1", "resolved.presentagain", 1)] * 3],
     ),
     "presented again, unspent": replace(clean, refresh_tokens=[token(1, "not_reached", "not_reached", "rotated")]),
     "killed with a pair in hand": replace(clean, traces=[answered], killed=frozenset({7})),

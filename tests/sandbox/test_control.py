@@ -168,7 +168,7 @@ def test_counters_tell_each_presentation_and_its_outcome(app):
         (
             1,
             "spent",
-            [("not_reached", "before:status"), ("scope_rejected", None), ("rotated", None), ("reused", None)],
+            [("not_reached", "before:503"), ("scope_rejected", None), ("rotated", None), ("reused", None)],
         ),
         (2, "spent", [("rotated", "after:drop")]),
         (3, "live", []),
