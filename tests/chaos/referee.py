@@ -138,10 +138,7 @@ def judge(evidence: Evidence) -> Verdict:
 
 
 def _judge_presentations(evidence: Evidence, verdict: Verdict) -> None:
-    """A token may come a second time where it was surely unspent, or once after an answer that nobody kept.
-
-    That a grant was run of which 503 was said, no client can know: such a presentation does not count as that one.
-    """
+    """A token may come a second time where it was surely unspent, or once after an answer that nobody kept."""
     again: Counter[int] = Counter()
     tokens = [token for token in evidence.refresh_tokens if token["presentations"]]
     most, surely_unspent, once_more = 0, 0, 0
@@ -153,9 +150,9 @@ def _judge_presentations(evidence: Evidence, verdict: Verdict) -> None:
         if spent > 1:
             once_more += 1
             again[token["user_id"]] += spent - 1
-        denied = sum(one["outcome"] in spending and one["fault"] == "after:503" for one in token["presentations"])
-        if spent - denied > 2:
-            verdict.harm["presentations not allowed"].append(f"token {token['id']}: {outcomes}")
+        if spent > 2:
+            seen = [f"{one['outcome']} ({one['fault']})" for one in token["presentations"]]
+            verdict.harm["presentations not allowed"].append(f"token {token['id']}: {', '.join(seen)}")
     allowed = Counter(d.subject for d in evidence.decisions if d.verb in shown_again)
     for account, connections in _by_account(evidence).items():
         if again[account] > sum(allowed[each.id] for each in connections):

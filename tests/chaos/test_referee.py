@@ -84,17 +84,6 @@ harmless: dict[str, Evidence] = {
         refresh_tokens=[token(1, "rotated", "reused")],
         decisions=[*clean.decisions, Decided("c1", "resolved.presentagain", 1)],
     ),
-    "presented once more, after two that are said not to have been": replace(
-        clean,
-        refresh_tokens=[
-            {
-                "id": 1,
-                "user_id": 1,
-                "presentations": [presented("revoked", "after:503")] * 2 + [presented("revoked")] * 2,
-            }
-        ],
-        decisions=[*clean.decisions, *[Decided("c1", "resolved.presentagain", 1)] * 3],
-    ),
     "presented again, unspent": replace(clean, refresh_tokens=[token(1, "not_reached", "not_reached", "rotated")]),
     "killed with a pair in hand": replace(clean, traces=[answered], killed=frozenset({7})),
     "parked and taken in": replace(

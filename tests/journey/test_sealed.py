@@ -85,7 +85,7 @@ def test_no_secret_stands_in_clear_anywhere(fleet: Fleet, listener: Listener) ->
     fleet.control.revoke_user(account)
     fleet.ask("sync_connection", "sync", connection_id=connection)
     kind = "connection.reauthorization_required"
-    fleet.wait_until(lambda: bool(listener.about(connection, kind)), kind, 150)
+    fleet.wait_until(lambda: bool(listener.about(connection, kind)), kind)
 
     places = {
         "database": in_database(fleet.database_url),

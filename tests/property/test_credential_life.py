@@ -213,7 +213,7 @@ class CredentialLife(RuleBasedStateMachine):
     @rule(pick=st.integers(0, 9), how=st.sampled_from(["timeout", "500", "503", "cut"]), acted=st.booleans())
     def the_answer_is_lost(self, pick: int, how: str, acted: bool) -> None:
         job = self._pick("waiting", pick)
-        if acted and not (how == "503" and self._is_spent()):
+        if acted:
             self._act(job)
             self.lies += how == "503"
         lost = {
@@ -459,10 +459,6 @@ class CredentialLife(RuleBasedStateMachine):
         assert connection is not None
         assert credential is not None
         return connection, credential
-
-    def _is_spent(self) -> bool:
-        credential = self._stored()[1]
-        return credential.refresh_token is not None and self._token(credential).spent_at is not None
 
     def _token(self, credential: Credential) -> RefreshToken:
         assert credential.refresh_token is not None
