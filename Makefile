@@ -57,10 +57,10 @@ bench-reading: $(STAMP) ## Print the figures of reading: the limit used, a large
 	$(BIN)/python -m tests.bench.reading $(ARGS)
 
 interop: $(STAMP) ## Rotate 500 times at django-oauth-toolkit with everything breaking, twice, and print what came of it
-	INTEROP_ROTATIONS=500 $(BIN)/python -m pytest -q tests/interop
+	INTEROP_ROTATIONS=500 $(BIN)/python -m pytest -q tests/torture/interop
 
 chaos: $(STAMP) ## Break a fleet at random and count the harm: SEED=7 FAULTS=2000 DATABASE=postgresql
-	$(BIN)/python -m tests.chaos --seed $(or $(SEED),1) --faults $(or $(FAULTS),200) --database $(or $(DATABASE),sqlite) $(ARGS)
+	$(BIN)/python -m tests.torture.chaos --seed $(or $(SEED),1) --faults $(or $(FAULTS),200) --database $(or $(DATABASE),sqlite) $(ARGS)
 
 check: $(STAMP) ## Run all that CI runs: format, lint, types, imports, tests
 	$(BIN)/ruff format --check .
@@ -71,7 +71,7 @@ check: $(STAMP) ## Run all that CI runs: format, lint, types, imports, tests
 	$(PYTEST)
 
 soak: $(STAMP) ## Publish the events of 50,000 changes while processes are killed and Redis is emptied; some minutes
-	$(BIN)/python -m tests.soak $(ARGS)
+	$(BIN)/python -m tests.torture.soak $(ARGS)
 
 docs: $(STAMP) ## Write what the documents say of events, commands and jobs, read off the code
 	$(BIN)/python docs/generate.py

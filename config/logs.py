@@ -11,7 +11,7 @@ from uuid import UUID
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from models.secrets import Sealed, Secret
+from models.crypto.secrets import Sealed, Secret
 
 mask: Final = "***"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from models.connect_link import origin_of
+from models.oauth.connect_link import origin_of
 from models.provider import Column, Provider, Resource, View
 
 # A view is called provider_view: together they stay below PostgreSQL's 63 characters.

@@ -9,7 +9,7 @@ import redis
 from redis.connection import parse_url
 from redis.sentinel import Sentinel
 
-from models.secrets import Secret
+from models.crypto.secrets import Secret
 
 expected = (
     "expected redis://USER:PASSWORD@HOST:PORT/NUMBER, rediss://… for TLS, unix:///PATH, "

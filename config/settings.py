@@ -22,10 +22,10 @@ from config.profiles import (
     read_profile,
 )
 from config.redis_url import parse_redis_url
-from models.connect_link import origin_of
+from models.crypto.secrets import Secret
+from models.crypto.vault import Key, KeysRejected, parse_keys
+from models.oauth.connect_link import origin_of
 from models.provider import OAuthClient, Provider
-from models.secrets import Secret
-from models.vault import Key, KeysRejected, parse_keys
 
 T = TypeVar("T")
 Need = Literal["keys", "clients", "links"]

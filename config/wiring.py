@@ -13,10 +13,10 @@ from redis.retry import Retry
 
 from config.redis_url import connect
 from config.settings import Settings
+from models.crypto.secrets import Secret
 from models.errors import Transient
-from models.events import Stream, StreamSettings
-from models.messages import Message
-from models.secrets import Secret
+from models.messaging.events import Stream, StreamSettings
+from models.messaging.messages import Message
 from models.store import Store, open_engine
 
 heartbeat_timeout_ms = 15_000

@@ -18,8 +18,8 @@ import yaml
 from dramatiq.brokers.stub import StubBroker
 
 from config.settings import Settings
-from models.commands import longest_id, verbs
-from models.events import (
+from models.messaging.commands import longest_id, verbs
+from models.messaging.events import (
     About,
     AccessLimited,
     AccessRestored,
@@ -38,8 +38,8 @@ from models.events import (
     describe,
     stream_of,
 )
-from models.messages import QUEUES
-from models.schemas import schema_of, summaries
+from models.messaging.messages import QUEUES
+from models.messaging.schemas import schema_of, summaries
 from worker.actors import Flows, declare_actors
 
 here = Path(__file__).parent

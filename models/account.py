@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from models.page import ApiOutcome, Page
+from models.api_response import ApiOutcome, Page
+from models.crypto.redact import clean_text
 from models.provider import Provider
-from models.texts import clean_text
 
 longest_id = 255
 """What is longer is no id: cut off it might be another account's, and PostgreSQL keeps no such index entry."""

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from models.page import Paging
-from models.secrets import Secret
+from models.api_response import Paging
+from models.crypto.secrets import Secret
 
 TokenBody = Literal["json", "form"]
 ClientAuth = Literal["body", "basic"]

@@ -9,12 +9,12 @@ In a process of its own: `python -m sandbox [--port 8799] …`. Inside a test, o
         provider.control.advance(3600)                         # the sandbox's clock, not yours
         provider.control.counters()["max_presentations"]
 
-`running` takes any field of `sandbox.settings.Settings`. `sandbox.control.Control(url)` is the same control
+`running` takes any field of `sandbox.settings.Settings`. `sandbox.client.Control(url)` is the same control
 for a sandbox that runs elsewhere. Users 1 to 5 are Ada (12 documents), Grace (37; agency plan, teams 1 and 2),
 Linus (1,000), Edsger (none) and Barbara (free plan: the API answers 403).
 """
 
-from sandbox.control import Control, ControlError
+from sandbox.client import Control, ControlError
 from sandbox.server import Running, running
 from sandbox.settings import Settings
 

@@ -5,11 +5,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sandbox.accounts import Desk, Shelf, Team, User
-from sandbox.answers import Answer, Request, answer_json, answer_problem, redirect
 from sandbox.documents import Document, Invoice, Recipient, sign_urls
 from sandbox.grants import AccessToken
+from sandbox.http import Answer, Request, answer_json, answer_problem, redirect
 from sandbox.pages import Page, order_rows, read_page_number
-from sandbox.world import World
+from sandbox.state import World
 
 PREFIXES = ("/api/", "/v1/")
 

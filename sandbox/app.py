@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from sandbox import api, consent, passport
-from sandbox.answers import Answer, Request, answer_json, answer_problem, redirect
+from sandbox.control_api import answer_control
 from sandbox.faults import Fault
 from sandbox.grants import Presentation
-from sandbox.switchboard import answer_control
-from sandbox.world import World
+from sandbox.http import Answer, Request, answer_json, answer_problem, redirect
+from sandbox.state import World
 
 CONTROL_PATH = "/_sandbox"
 

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from html import escape
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from sandbox.answers import Answer, Request, answer_html, redirect
 from sandbox.grants import Client
-from sandbox.look import draw_error, draw_page
+from sandbox.html import draw_error, draw_page
+from sandbox.http import Answer, Request, answer_html, redirect
+from sandbox.oauth_errors import DENIED, RefusalError, refuse_scope
 from sandbox.passport import KNOWN_SCOPES
-from sandbox.refusals import DENIED, RefusalError, refuse_scope
-from sandbox.world import World
+from sandbox.state import World
 
 SESSION_COOKIE = "sandbox_session"
 LISTED_USERS = 50

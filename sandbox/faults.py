@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
-from sandbox.answers import Answer, Request, answer_html, answer_json, answer_problem, redirect
+from sandbox.http import Answer, Request, answer_html, answer_json, answer_problem, redirect
 
 Target = Literal["token", "api", "authorize"]
 Moment = Literal["before", "middle", "after"]

@@ -8,9 +8,9 @@ import re
 from collections.abc import Callable, Generator
 from typing import Any, Literal
 
-from sandbox.answers import Answer, Request, answer_json
 from sandbox.grants import Client, Code, Family, Grants, Presentation, RefreshToken
-from sandbox.refusals import (
+from sandbox.http import Answer, Request, answer_json
+from sandbox.oauth_errors import (
     RefusalError,
     refuse_client,
     refuse_code,

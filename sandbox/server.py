@@ -17,11 +17,11 @@ from urllib.parse import unquote
 import httptools
 import uvloop
 
-from sandbox.answers import Answer, Request, answer_json
 from sandbox.app import App
-from sandbox.control import Control
+from sandbox.client import Control
+from sandbox.http import Answer, Request, answer_json
 from sandbox.settings import Settings
-from sandbox.world import World
+from sandbox.state import World
 
 LARGEST_BODY = 1 << 20
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)

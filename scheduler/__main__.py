@@ -16,7 +16,7 @@ from config.logs import configure_logging
 from config.settings import SettingsError, read_settings
 from config.wiring import MessageQueue, build_broker, now, open_redis, open_store
 from models.errors import SyncError
-from scheduler.commands import Commands
+from scheduler.command_stream import Commands
 from scheduler.sweep import Prune, Sweep
 
 pause_after_failure = 1.0

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from models import messages
 from models.errors import Transient
-from models.pace import count_free
+from models.messaging import messages
+from models.oauth.token_rate_limit import count_free
 from models.store import Store, Transaction
-from models.store.due import disconnects, exchanges, refreshes, revocations, syncs
+from models.store.due_work import disconnects, exchanges, refreshes, revocations, syncs
 
 claim_length = timedelta(seconds=60)
 most_waiting = 1000

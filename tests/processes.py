@@ -22,12 +22,12 @@ from sqlalchemy.pool import NullPool
 
 import sandbox
 from config.profiles import profile_directories, read_profile
-from models.connect_link import ConnectLink, sign_link
+from models.crypto.secrets import Secret
+from models.crypto.vault import new_key
 from models.migrations import migrate
-from models.secrets import Secret
+from models.oauth.connect_link import ConnectLink, sign_link
 from models.store import open_engine
-from models.vault import new_key
-from tests.described import assert_all_described
+from tests.event_assertions import assert_all_described
 from tests.servers import plain_environment, reserved_port, wait_until
 
 CHECKOUT = Path(__file__).parents[1]

@@ -12,9 +12,9 @@ import yaml
 from cloudevents.core.formats.json import JSONFormat
 from jsonschema import Draft7Validator, ValidationError
 
-from models.messages import QUEUES
-from models.schemas import fact_types, schema_of, summaries
-from tests.described import assert_described
+from models.messaging.messages import QUEUES
+from models.messaging.schemas import fact_types, schema_of, summaries
+from tests.event_assertions import assert_described
 
 docs = Path(__file__).parents[1] / "docs"
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from config.settings import Settings, read_settings
-from models.vault import parse_keys
+from models.crypto.vault import parse_keys
 
 CHECKOUT = Path(__file__).parents[1]
 COMPOSE: dict[str, Any] = yaml.safe_load((CHECKOUT / "docker-compose.yml").read_text())

@@ -5,7 +5,7 @@ from io import TextIOWrapper
 
 import typer
 
-from worker.commands import connections, dead_letters, doctor, events, keys, links, setup, status, tokens
+from worker.cli import connections, dead_letters, doctor, events, keys, links, setup, status, tokens
 
 
 def build_app() -> typer.Typer:

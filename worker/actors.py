@@ -10,15 +10,15 @@ import dramatiq
 from dramatiq.middleware import CurrentMessage
 
 from models.errors import Permanent
-from models.messages import QUEUES, MessageRefused, Sent, check_ids, read_sent
-from worker.disconnect import Disconnect
-from worker.exchange import Exchange
-from worker.outbox import PublishEvents
-from worker.refresh import Refresh
-from worker.revoke import Revoke
-from worker.sync import Sync
-from worker.sync_user import SyncUser
-from worker.take_in import TakeIn
+from models.messaging.messages import QUEUES, MessageRefused, Sent, check_ids, read_sent
+from worker.oauth.disconnect import Disconnect
+from worker.oauth.exchange import Exchange
+from worker.oauth.recover_tokens import TakeIn
+from worker.oauth.refresh import Refresh
+from worker.oauth.revoke import Revoke
+from worker.queue.publish import PublishEvents
+from worker.sync.run import Sync
+from worker.sync.user import SyncUser
 
 few_short_retries: dict[str, Any] = {"max_retries": 3, "min_backoff": 500, "max_backoff": 5_000, "throws": Permanent}
 

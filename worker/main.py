@@ -14,27 +14,27 @@ from config.heartbeat import Heartbeat
 from config.logs import configure_logging
 from config.settings import Need, Settings, SettingsError, read_settings
 from config.wiring import MessageQueue, build_broker, now, open_hasty_redis, open_redis, open_store, stream_settings
+from models.crypto.vault import Vault
 from models.errors import SyncError
-from models.vault import Vault
+from models.queue import Queues
 from worker.actors import Flows, declare_actors
-from worker.budget import Budgets
-from worker.callback import Callback
-from worker.client_book import ClientBook
-from worker.commands.queues import Queues
-from worker.disconnect import Disconnect
-from worker.exchange import Exchange
-from worker.gauges import build_registry
-from worker.outbox import PublishEvents
-from worker.parking import Parking
-from worker.provider_client import ProviderClient
-from worker.pulse import Pulse, WatchedBroker
-from worker.refresh import Refresh
-from worker.revoke import Revoke
-from worker.screening import KeepReason
-from worker.sync import Sync
-from worker.sync_user import SyncUser
-from worker.take_in import TakeIn, TakesIn
-from worker.web import build_app
+from worker.oauth.disconnect import Disconnect
+from worker.oauth.exchange import Exchange
+from worker.oauth.recover_tokens import TakeIn, TakesIn
+from worker.oauth.refresh import Refresh
+from worker.oauth.revoke import Revoke
+from worker.provider.client import ProviderClient
+from worker.provider.rate_limit import Budgets
+from worker.queue.liveness import Pulse, WatchedBroker
+from worker.queue.publish import PublishEvents
+from worker.queue.screening import KeepReason
+from worker.sync.run import Sync
+from worker.sync.user import SyncUser
+from worker.tokens.oauth_clients import ClientBook
+from worker.tokens.spool import Parking
+from worker.web.app import build_app
+from worker.web.callback import Callback
+from worker.web.metrics import build_registry
 
 
 class BindIds(Middleware):

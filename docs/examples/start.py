@@ -4,8 +4,8 @@ import os
 import sys
 from pathlib import Path
 
-from config.embedded import running_state
 from config.settings import SettingsError, read_settings
+from worker.local.state import running_state
 
 here = Path(__file__).parent
 port = os.environ.get("APP_PORT", "8701")

@@ -12,7 +12,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, text
 
 from models.provider import Provider
-from models.views import view_statements
+from models.store.views import view_statements
 
 lock_number = zlib.crc32(b"breezesync.migrate")
 

@@ -6,10 +6,10 @@ from sqlalchemy import Connection as SqlConnection
 from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from models.authorization import Authorization, Step
-from models.secrets import Sealed
+from models.crypto.secrets import Sealed
+from models.oauth.authorization import Authorization, Step
 from models.store.rows import from_authorization, names_of, table_of, to_authorization
-from models.tables import AuthorizationRow
+from models.store.tables import AuthorizationRow
 
 table = table_of(AuthorizationRow)
 columns = [table.c[name] for name in names_of(Authorization)]

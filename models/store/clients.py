@@ -6,10 +6,10 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, or_, select, update
 from sqlalchemy import Connection as SqlConnection
 
-from models.secrets import Sealed
+from models.crypto.secrets import Sealed
 from models.store.dialect import insert_or_update
 from models.store.rows import table_of
-from models.tables import ClientRow
+from models.store.tables import ClientRow
 
 table = table_of(ClientRow)
 

@@ -6,9 +6,9 @@ from datetime import datetime
 from sqlalchemy import Connection as SqlConnection
 from sqlalchemy import case, insert, select, update
 
-from models.connection import Connection, Status
+from models.oauth.connection import Connection, Status
 from models.store.rows import from_connection, names_of, table_of, to_connection
-from models.tables import ConnectionRow, CredentialRow
+from models.store.tables import ConnectionRow, CredentialRow
 
 table = table_of(ConnectionRow)
 credentials = table_of(CredentialRow)

@@ -6,9 +6,9 @@ from datetime import datetime
 from sqlalchemy import Connection as SqlConnection
 from sqlalchemy import insert, select, update
 
-from models.credential import Credential
+from models.oauth.credential import Credential
 from models.store.rows import names_of, table_of, to_credential
-from models.tables import CredentialRow
+from models.store.tables import CredentialRow
 
 table = table_of(CredentialRow)
 columns = [table.c[name] for name in names_of(Credential)]

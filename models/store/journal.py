@@ -8,7 +8,7 @@ from sqlalchemy import Connection as SqlConnection
 from sqlalchemy import Table, delete, insert, select, update
 
 from models.store.rows import table_of
-from models.tables import DecisionRow, RequestLogRow
+from models.store.tables import DecisionRow, RequestLogRow
 
 decisions = table_of(DecisionRow)
 requests = table_of(RequestLogRow)

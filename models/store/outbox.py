@@ -7,10 +7,10 @@ from uuid import uuid4
 from sqlalchemy import ColumnElement, delete, func, insert, select, update
 from sqlalchemy import Connection as SqlConnection
 
-from models.events import About, Fact, StoredEvent, describe, stream_of
+from models.messaging.events import About, Fact, StoredEvent, describe, stream_of
 from models.store.dialect import insert_or_update
 from models.store.rows import table_of
-from models.tables import CounterRow, EventRow, LeaseRow
+from models.store.tables import CounterRow, EventRow, LeaseRow
 
 table = table_of(EventRow)
 counters = table_of(CounterRow)

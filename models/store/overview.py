@@ -6,7 +6,7 @@ from sqlalchemy import Connection as SqlConnection
 from sqlalchemy import func, inspect, select, text
 
 from models.store.rows import table_of
-from models.tables import AuthorizationRow, ClientRow, ConnectionRow
+from models.store.tables import AuthorizationRow, ClientRow, ConnectionRow
 
 connections = table_of(ConnectionRow)
 authorizations = table_of(AuthorizationRow)

@@ -7,10 +7,10 @@ from typing import Any
 from sqlalchemy import ColumnElement, bindparam, delete, func, insert, select, update
 from sqlalchemy import Connection as SqlConnection
 
-from models.records import Changed, Known
 from models.store.dialect import insert_or_update
 from models.store.rows import table_of
-from models.tables import RecordRow, ResourceRow
+from models.store.tables import RecordRow, ResourceRow
+from models.sync.records import Changed, Known
 
 table = table_of(RecordRow)
 resources = table_of(ResourceRow)

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from sqlalchemy import Connection as SqlConnection
 from sqlalchemy import delete, insert, select, update
 
-from models.revocation import Revocation
+from models.oauth.revocation import Revocation
 from models.store.rows import names_of, table_of
-from models.tables import RevocationRow
+from models.store.tables import RevocationRow
 
 table = table_of(RevocationRow)
 columns = [table.c[name] for name in names_of(Revocation)]

@@ -6,9 +6,9 @@ from typing import Any, cast
 from sqlalchemy import RowMapping, Table
 from sqlmodel import SQLModel
 
-from models.authorization import Authorization, Step
-from models.connection import Connection, Status
-from models.credential import Credential
+from models.oauth.authorization import Authorization, Step
+from models.oauth.connection import Connection, Status
+from models.oauth.credential import Credential
 
 
 def table_of(row: type[SQLModel]) -> Table:

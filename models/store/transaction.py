@@ -12,21 +12,21 @@ from sqlalchemy import Connection as SqlConnection
 from sqlalchemy import Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, SQLAlchemyError
 
+from models.crypto.secrets import Secret
 from models.errors import Permanent, Transient
-from models.secrets import Secret
 from models.store.authorizations import Authorizations
 from models.store.clients import Clients
 from models.store.connections import Connections
 from models.store.credentials import Credentials
-from models.store.due import Due
+from models.store.due_work import Due
 from models.store.journal import Journal
 from models.store.outbox import Outbox
 from models.store.overview import Overview
-from models.store.paces import Paces
 from models.store.records import Records
 from models.store.revocations import Revocations
-from models.store.runs import Runs
-from models.store.seals import Seals
+from models.store.sealed_fields import Seals
+from models.store.sync_runs import Runs
+from models.store.token_rate_limits import Paces
 
 busy_timeout_ms = 20_000
 # Whoever stands still within a transaction holds up all that wait for its locks: after this time it is over.

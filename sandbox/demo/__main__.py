@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.text import Text
 from sqlalchemy.exc import SQLAlchemyError
 
-from sandbox.control import ControlError
+from sandbox.client import ControlError
 from sandbox.demo.application import Application, NotSeenError
 from sandbox.demo.life import Life
 from sandbox.demo.picture import NoPictureError, check_picture, draw_terminal, photograph

@@ -16,7 +16,7 @@ import redis
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
-from sandbox.control import Control
+from sandbox.client import Control
 from sandbox.demo.stack import Stack
 
 T = TypeVar("T")

@@ -15,11 +15,11 @@ from typer.testing import CliRunner
 
 import sandbox
 from config.profiles import profile_directories, read_profile
+from models.crypto.secrets import Secret
+from models.crypto.vault import Vault, new_key
 from models.migrations import migrate
-from models.secrets import Secret
 from models.store import Store, open_engine
-from models.vault import Vault, new_key
-from tests.house import Clock, House, join_house, link_secret
+from tests.harness import Clock, House, join_house, link_secret
 from tests.servers import Postgres, plain_environment
 from worker.__main__ import build_app
 

@@ -12,15 +12,15 @@ from sqlalchemy import text
 
 from config.settings import read_settings
 from config.wiring import build_broker
-from models.connect_link import read_link
-from models.messages import QUEUES
-from models.secrets import Secret
-from models.token_pair import TokenPair
-from models.token_response import TokensGranted
-from models.vault import Vault, new_key
+from models.crypto.secrets import Secret
+from models.crypto.vault import Vault, new_key
+from models.messaging.messages import QUEUES
+from models.oauth.connect_link import read_link
+from models.oauth.token_pair import TokenPair
+from models.oauth.token_response import TokensGranted
 from tests.cli.conftest import Desk
-from tests.house import link_secret
-from worker.parking import Ticket
+from tests.harness import link_secret
+from worker.tokens.spool import Ticket
 
 
 def queued(desk: Desk, queue: str) -> list[tuple[str, dict[str, str]]]:

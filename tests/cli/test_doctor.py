@@ -7,7 +7,7 @@ import redis
 from sqlalchemy import text
 
 from config.profiles import profile_directories
-from models.vault import new_key
+from models.crypto.vault import new_key
 from tests.cli.conftest import Desk
 from tests.servers import running_valkey
 

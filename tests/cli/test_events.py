@@ -3,9 +3,9 @@
 import json
 from datetime import timedelta
 
-from models.events import StreamSettings
+from models.messaging.events import StreamSettings
 from tests.cli.conftest import Desk
-from worker.outbox import PublishEvents
+from worker.queue.publish import PublishEvents
 
 
 def publish(desk: Desk) -> None:

@@ -18,8 +18,8 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
 from config.settings import read_settings
-from models.store.seals import fields
-from models.vault import Place, Vault, new_key
+from models.crypto.vault import Place, Vault, new_key
+from models.store.sealed_fields import fields
 from tests.cli.conftest import Desk
 from tests.processes import CHECKOUT
 from tests.servers import Postgres, plain_environment, reserved_port, wait_until

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 import worker
-from worker.commands.story import meanings, problems
+from worker.cli.explain import meanings, problems
 
-SOURCES = sorted(Path(worker.__file__).parent.glob("*.py"))
+SOURCES = sorted(Path(worker.__file__).parent.rglob("*.py"))
 OF_AUTHORIZATIONS = re.compile(r"(exchange|failed)\..*")
 
 

@@ -1,7 +1,7 @@
 """What stands in for what nobody has set on one machine."""
 
-from config.embedded import find_lack, point_at_sandbox
 from config.settings import Settings
+from worker.local.state import find_lack, point_at_sandbox
 
 
 def origins(environment: dict[str, str], written: dict[str, str]) -> str | None:

@@ -4,7 +4,7 @@ import stat
 
 import pytest
 
-from config.init import write_env
+from config.env_template import write_env
 from config.settings import SettingsError, read_settings
 
 documented = [

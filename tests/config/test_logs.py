@@ -10,7 +10,7 @@ import pytest
 import structlog
 
 from config.logs import configure_logging, mask_text
-from models.secrets import Sealed, Secret
+from models.crypto.secrets import Sealed, Secret
 
 jwt = "eyJ0eXAiOiJKV1QiLCJhbGciOiJSUzI1NiJ9.eyJhdWQiOiIxIiwianRpIjoiYWJjIn0.c2lnbmF0dXJl-_x"
 secret = "hunter2"

@@ -2,7 +2,7 @@ import pytest
 
 from config.profiles import ProfileError, build_provider, override_variables, profile_directories, read_profile
 from models.provider import Column, Resource
-from models.records import read_item
+from models.sync.records import read_item
 
 resource = {"name": "document", "path": "/documents", "paging": "laravel"}
 view = {"name": "document", "resource": "document", "columns": [{"name": "id", "path": "id", "type": "integer"}]}

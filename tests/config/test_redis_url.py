@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from config.redis_url import connect, parse_redis_url, show_redis_url
-from models.secrets import Secret
+from models.crypto.secrets import Secret
 
 good = [
     "redis://127.0.0.1:6379/0",

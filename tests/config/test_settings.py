@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from config.settings import Settings, SettingsError, read_settings
+from models.crypto.secrets import Secret
+from models.crypto.vault import Vault
 from models.provider import OAuthClient
-from models.secrets import Secret
-from models.vault import Vault
 
 key = "k1:" + b64encode(b"k" * 32).decode()
 connect_secret = "connect-secret-" + "x" * 32

@@ -10,8 +10,8 @@ from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.pool import NullPool
 
 from config.profiles import profile_directories, read_profile
+from models.crypto.secrets import Secret
 from models.migrations import migrate
-from models.secrets import Secret
 from models.store import open_engine
 from tests.processes import CHECKOUT
 

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from tests.house import House
+from tests.harness import House
 
 Answer = tuple[int, Iterable[bytes]]
 

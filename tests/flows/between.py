@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tests.house import House
+from tests.harness import House
 
 
 @dataclass

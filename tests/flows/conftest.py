@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 import sandbox
-from tests.described import assert_all_told
-from tests.house import House, build_house
+from tests.event_assertions import assert_all_told
+from tests.harness import House, build_house
 from tests.servers import Postgres
 
 

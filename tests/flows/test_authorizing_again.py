@@ -4,7 +4,7 @@ import threading
 from dataclasses import replace
 from typing import Any
 
-from tests.house import House
+from tests.harness import House
 
 
 def end_by_user(house: House, connection_id: str, account: int = 1) -> None:

@@ -11,12 +11,12 @@ import pytest
 from redis import Redis
 
 from config.wiring import open_hasty_redis
-from models.budget import Wait
+from models.crypto.secrets import Secret
 from models.provider import Provider
-from models.secrets import Secret
-from tests.house import House
+from models.rate_limit import Wait
+from tests.harness import House
 from tests.servers import absent_redis
-from worker.budget import Budgets, Ticket
+from worker.provider.rate_limit import Budgets, Ticket
 
 breeze = Provider(name="breeze", authorize_url="", token_url="", api_url="", api_requests_per_minute=30)
 

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from models.connection import Connection
+from models.crypto.secrets import Sealed, Secret
+from models.oauth.connection import Connection
+from models.oauth.token_pair import TokenPair
 from models.provider import OAuthClient
-from models.secrets import Sealed, Secret
 from models.store.clients import StoredClient
-from models.token_pair import TokenPair
 from scheduler.sweep import Sweep
-from tests.house import House, join_house
+from tests.harness import House, join_house
 
 MakeHouse = Callable[..., House]
 

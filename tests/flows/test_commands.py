@@ -9,9 +9,9 @@ import pytest
 import redis
 
 from models.store.transaction import StoreUnavailable
-from scheduler.commands import Commands, CommandsUnavailable, group
+from scheduler.command_stream import Commands, CommandsUnavailable, group
 from scheduler.sweep import Sweep
-from tests.house import House
+from tests.harness import House
 from tests.servers import Valkey, wait_until
 
 stream = "breezesync:commands"

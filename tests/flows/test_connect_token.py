@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from models.connection import Connection
-from models.secrets import Secret
+from models.crypto.secrets import Secret
+from models.oauth.connection import Connection
 from tests.flows.between import listed, stored
-from tests.house import House
-from worker.connect_token import AccountUnknown, ConnectToken, TokenRefused
+from tests.harness import House
+from worker.oauth.personal_token import AccountUnknown, ConnectToken, TokenRefused
 
 
 def connect_token(house: House, account: int, user: str = "ada", token: str | None = None) -> Connection:

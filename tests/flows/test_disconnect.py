@@ -10,19 +10,19 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import text
 
-from models import messages
-from models.connection import Connection
-from models.revocation import give_up_after
-from models.secrets import Secret
+from models.crypto.secrets import Secret
+from models.messaging import messages
+from models.oauth.connection import Connection
+from models.oauth.revocation import give_up_after
+from models.oauth.token_pair import TokenPair
+from models.oauth.token_response import TokenOutcome, TokensGranted
 from models.store import Store, Transaction
-from models.token_pair import TokenPair
-from models.token_response import TokenOutcome, TokensGranted
 from scheduler.sweep import Prune
-from tests.house import House
-from worker.connect_token import ConnectToken
-from worker.intent import Taken
-from worker.parking import Parking, Ticket
-from worker.provider_client import Called
+from tests.harness import House
+from worker.oauth.intent import Taken
+from worker.oauth.personal_token import ConnectToken
+from worker.provider.client import Called
+from worker.tokens.spool import Parking, Ticket
 
 pytestmark = pytest.mark.usefixtures("everything_is_told")
 

@@ -8,10 +8,10 @@ import pytest
 from sqlalchemy import text
 
 from config.wiring import QueueUnavailable
-from models import messages
-from models.connection import Connection, Status
+from models.messaging import messages
+from models.oauth.connection import Connection, Status
 from scheduler.sweep import Sweep, claim_length
-from tests.house import House, ListQueue
+from tests.harness import House, ListQueue
 
 
 def code_requests(house: House) -> int:

@@ -13,8 +13,8 @@ from urllib.parse import parse_qsl, unquote_plus
 import pytest
 from structlog.testing import capture_logs
 
-from models.tables import metadata
-from tests.house import House
+from models.store.tables import metadata
+from tests.harness import House
 
 
 @dataclass

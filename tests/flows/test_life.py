@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.house import House
+from tests.harness import House
 
 pytestmark = pytest.mark.usefixtures("everything_is_told")
 

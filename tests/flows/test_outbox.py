@@ -10,11 +10,11 @@ import pytest
 import redis
 from sqlalchemy import text
 
-from models.events import About, ConnectionRefreshed, Fact, RecordChanged, StreamSettings, SyncFailed
+from models.messaging.events import About, ConnectionRefreshed, Fact, RecordChanged, StreamSettings, SyncFailed
 from scheduler.sweep import Prune
-from tests.house import House
+from tests.harness import House
 from tests.servers import Valkey
-from worker.outbox import PublishEvents, RedisUnavailable, publish_lease
+from worker.queue.publish import PublishEvents, RedisUnavailable, publish_lease
 
 streams: Any = {"events": StreamSettings("e", 1_000_000), "records": StreamSettings("r", 1_000_000)}
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from models.connection import Connection
+from models.oauth.connection import Connection
 from tests.flows.between import Between
-from tests.house import House
+from tests.harness import House
 
 few = 6
 seeds = range(int(os.environ.get("MODEL_SEEDS", few)))

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from models.store.journal import Request
-from tests.house import House
+from tests.harness import House
 
 
 def calls(house: House, subject: str) -> list[tuple[str, str, int]]:

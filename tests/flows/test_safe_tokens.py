@@ -12,20 +12,20 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-import worker.parking
-from models.connection import Connection
-from models.secrets import Sealed, Secret
-from models.store.seals import fields
+import worker.tokens.spool
+from models.crypto.secrets import Sealed, Secret
+from models.crypto.vault import Place, Vault, new_key
+from models.oauth.connection import Connection
+from models.oauth.token_pair import TokenPair
+from models.oauth.token_response import TokensGranted
+from models.store.sealed_fields import fields
 from models.store.transaction import StoreConflict, StoreRefused, StoreUnavailable
-from models.token_pair import TokenPair
-from models.token_response import TokensGranted
-from models.vault import Place, Vault, new_key
-from tests.house import House, join_house
+from tests.harness import House, join_house
 from tests.servers import absent_redis
-from worker.commands.keys import reseal
-from worker.exchange import Taken as TakenCode
-from worker.parking import Ticket
-from worker.shelves import ParkingUnavailable
+from worker.cli.keys import reseal
+from worker.oauth.exchange import Taken as TakenCode
+from worker.tokens.spool import Ticket
+from worker.tokens.spool_backends import ParkingUnavailable
 
 SETTLE = 61
 
@@ -183,7 +183,7 @@ def test_a_parked_pair_is_found_before_anything_is_said_to_be_lost(house: House)
 def test_a_pair_whose_save_hangs_is_parked_meanwhile_and_saved_once(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker.parking, "longest_save", timedelta(milliseconds=50))
+    monkeypatch.setattr(worker.tokens.spool, "longest_save", timedelta(milliseconds=50))
     connection = house.refreshable()
     flow = house.flows.refresh
     taken = flow._take(connection.id)
@@ -206,7 +206,7 @@ def test_a_pair_whose_save_hangs_is_parked_meanwhile_and_saved_once(
 def test_a_code_whose_tokens_cannot_be_saved_for_long_has_them_parked(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker.parking, "longest_save", timedelta(milliseconds=50))
+    monkeypatch.setattr(worker.tokens.spool, "longest_save", timedelta(milliseconds=50))
     authorization_id = house.consent("ada", 1)
     flow = house.flows.exchange
     taken = flow._take(authorization_id)

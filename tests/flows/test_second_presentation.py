@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from models.connection import Connection
-from models.page import Page
-from models.token_response import Evidence, OutcomeUnknown, TokenOutcome
+from models.api_response import Page
+from models.oauth.connection import Connection
+from models.oauth.token_response import Evidence, OutcomeUnknown, TokenOutcome
 from scheduler.sweep import claim_length
-from tests.house import House
-from worker.intent import Taken
-from worker.provider_client import Called
+from tests.harness import House
+from worker.oauth.intent import Taken
+from worker.provider.client import Called
 
 settle = 61
 

@@ -9,7 +9,7 @@ from dramatiq.brokers.redis import RedisBroker
 from sqlalchemy import update
 
 from models.store.rows import table_of
-from models.tables import ConnectionRow
+from models.store.tables import ConnectionRow
 from tests.processes import Fleet, running_fleet
 from tests.servers import Postgres
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from models.connection import Connection
-from models.sync_run import SyncRun
+from models.oauth.connection import Connection
+from models.sync.sync_run import SyncRun
 from tests.flows.answering import Answer, answering, as_json, list_page
 from tests.flows.between import changes_of, listed, stored
-from tests.house import House
+from tests.harness import House
 
 one_database = pytest.mark.parametrize("house", ["sqlite"], indirect=True)
 """Where the answer decides and nothing of it reaches the database."""

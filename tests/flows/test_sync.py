@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from models.connection import Connection
-from models.vault import Vault, new_key
+from models.crypto.vault import Vault, new_key
+from models.oauth.connection import Connection
 from tests.flows.answering import Answer, answering, as_json, list_page
 from tests.flows.between import Between, before_page, between, changes_of, listed, stored
-from tests.house import House
-from worker.commands.story import problems as told_problems
-from worker.commands.story import tell_state
+from tests.harness import House
+from worker.cli.explain import problems as told_problems
+from worker.cli.explain import tell_state
 
 
 def connect(house: House, documents: int, **fields: int) -> tuple[Connection, int]:

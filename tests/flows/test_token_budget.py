@@ -7,16 +7,16 @@ from datetime import datetime, timedelta
 import pytest
 from sqlalchemy import insert
 
-from models.connection import Connection, Status
-from models.credential import Credential
-from models.messages import Message
-from models.secrets import Secret
+from models.crypto.secrets import Secret
+from models.crypto.vault import Place
+from models.messaging.messages import Message
+from models.oauth.connection import Connection, Status
+from models.oauth.credential import Credential
 from models.store.connections import table as connection_table
 from models.store.credentials import table as credential_table
 from models.store.rows import from_connection, names_of
-from models.vault import Place
 from scheduler.sweep import Sweep
-from tests.house import Clock, House, join_house
+from tests.harness import Clock, House, join_house
 
 minute = timedelta(minutes=1)
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from models.connection import Connection
+from models.oauth.connection import Connection
 from models.store.transaction import StoreUnavailable
-from tests.house import House
+from tests.harness import House
 from tests.servers import absent_redis
-from worker.exchange import Taken as TakenCode
-from worker.intent import Taken
-from worker.sync import Slice
+from worker.oauth.exchange import Taken as TakenCode
+from worker.oauth.intent import Taken
+from worker.sync.run import Slice
 
 SETTLE = 61
 

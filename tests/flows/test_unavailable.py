@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from models.connection import Connection
-from tests.house import House
+from models.oauth.connection import Connection
+from tests.harness import House
 
 settle = 61
 

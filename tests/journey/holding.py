@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import update
 
 from models.store.rows import table_of
-from models.tables import ConnectionRow, SyncRunRow
+from models.store.tables import ConnectionRow, SyncRunRow
 from tests.processes import Fleet, Listener, Program
 
 FOR_GOOD_MS = 60_000

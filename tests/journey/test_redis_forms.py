@@ -20,10 +20,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from config.redis_url import connect, parse_redis_url
-from models.secrets import Secret
-from models.token_pair import TokenPair
-from models.token_response import TokensGranted
-from models.vault import Vault, new_key
+from models.crypto.secrets import Secret
+from models.crypto.vault import Vault, new_key
+from models.oauth.token_pair import TokenPair
+from models.oauth.token_response import TokensGranted
 from tests.processes import Fleet, Listener, running_fleet
 from tests.servers import (
     ServerProcess,
@@ -34,7 +34,7 @@ from tests.servers import (
     temporary_directory,
     wait_until,
 )
-from worker.parking import Parking, Ticket
+from worker.tokens.spool import Parking, Ticket
 
 operations = Path(__file__).parents[2] / "docs" / "redis.md"
 

@@ -12,8 +12,8 @@ import redis
 from sqlalchemy import create_engine, inspect, text
 from sqlalchemy.pool import NullPool
 
-from models.secrets import Sealed
-from models.vault import Place, Vault, parse_keys
+from models.crypto.secrets import Sealed
+from models.crypto.vault import Place, Vault, parse_keys
 from tests.processes import Fleet, Listener, running_fleet
 from tests.servers import running_valkey
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tests.servers import Valkey
-from tests.soak import soak
+from tests.torture.soak import soak
 
 
 def test_every_event_arrives_in_order_whatever_is_killed_paused_or_emptied(

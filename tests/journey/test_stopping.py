@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import update
 
 from models.store.rows import table_of
-from models.tables import ConnectionRow
+from models.store.tables import ConnectionRow
 from tests.journey.holding import (
     A_MOMENT_MS,
     FOR_GOOD_MS,

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from sandbox.__main__ import read_options
-from sandbox.control import Control
+from sandbox.client import Control
 
 
 @pytest.fixture

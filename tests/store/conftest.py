@@ -9,14 +9,14 @@ from uuid import uuid4
 import pytest
 
 from config.profiles import profile_directories, read_profile
-from models.authorization import Authorization, Step, hash_of
-from models.connection import Connection, Status
-from models.credential import Credential
+from models.crypto.secrets import Secret
 from models.migrations import migrate
+from models.oauth.authorization import Authorization, Step, hash_of
+from models.oauth.connection import Connection, Status
+from models.oauth.credential import Credential
 from models.provider import Provider
-from models.secrets import Secret
 from models.store import Store, open_engine
-from tests.described import assert_all_described
+from tests.event_assertions import assert_all_described
 from tests.servers import Postgres
 
 noon = datetime(2026, 3, 1, 12, tzinfo=UTC)

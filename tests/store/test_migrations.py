@@ -9,12 +9,12 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import text
 
+from models.crypto.secrets import Secret
 from models.errors import SyncError
 from models.migrations import migrate, newest_revision
-from models.records import Changed, Item, hash_content
-from models.secrets import Secret
 from models.store import Store, open_engine
-from models.tables import metadata
+from models.store.tables import metadata
+from models.sync.records import Changed, Item, hash_content
 from tests.servers import plain_environment
 from tests.store.conftest import Opened, add_connection
 

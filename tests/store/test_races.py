@@ -7,10 +7,10 @@ from datetime import timedelta
 from threading import Barrier
 from typing import TypeVar
 
-from models.events import ConnectionRefreshed
-from models.secrets import Sealed
+from models.crypto.secrets import Sealed
+from models.messaging.events import ConnectionRefreshed
 from models.store import Store
-from models.store.due import refreshes, syncs
+from models.store.due_work import refreshes, syncs
 from tests.store.conftest import Opened, add_connection, an_authorization, noon
 
 T = TypeVar("T")

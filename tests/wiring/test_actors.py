@@ -10,9 +10,9 @@ from dramatiq import Worker
 from dramatiq.brokers.stub import StubBroker
 from dramatiq.middleware import CurrentMessage, Retries
 
-from models import messages
 from models.errors import Permanent, Transient
-from models.messages import QUEUES, Message
+from models.messaging import messages
+from models.messaging.messages import QUEUES, Message
 from worker.actors import Flows, declare_actors
 
 

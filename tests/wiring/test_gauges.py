@@ -7,12 +7,12 @@ from pathlib import Path
 from prometheus_client import generate_latest
 from redis.exceptions import RedisError
 
-from models.connection import Connection, Status
-from models.events import About, ConnectionRefreshed
+from models.crypto.secrets import Secret
+from models.messaging.events import About, ConnectionRefreshed
 from models.migrations import migrate
-from models.secrets import Secret
+from models.oauth.connection import Connection, Status
 from models.store import Store, open_engine
-from worker.gauges import build_registry
+from worker.web.metrics import build_registry
 
 noon = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

@@ -11,13 +11,13 @@ import fakeredis
 import pytest
 from structlog.testing import capture_logs
 
-from models.secrets import Secret
-from models.token_pair import TokenPair
-from models.token_response import TokensGranted
-from models.vault import Vault, key_id, new_key
+from models.crypto.secrets import Secret
+from models.crypto.vault import Vault, key_id, new_key
+from models.oauth.token_pair import TokenPair
+from models.oauth.token_response import TokensGranted
 from tests.servers import absent_redis
-from worker.parking import Parking, Ticket, Where, parked_key, places
-from worker.shelves import ParkingUnavailable
+from worker.tokens.spool import Parking, Ticket, Where, parked_key, places
+from worker.tokens.spool_backends import ParkingUnavailable
 
 ticket = Ticket("refresh", "c1", 7)
 k1, k2 = new_key("k1"), new_key("k2")

@@ -12,15 +12,15 @@ from datetime import UTC, datetime, timedelta
 import fakeredis
 import pytest
 
-import worker.provider_client
-from models.page import Failed, Page, Throttled
-from models.patience import Patience
+import worker.provider.client
+from models.api_response import Failed, Page, Throttled
+from models.crypto.secrets import Secret
+from models.oauth.patience import Patience
+from models.oauth.token_response import OutcomeUnknown, TokensGranted
 from models.provider import OAuthClient, Provider, Resource
-from models.secrets import Secret
-from models.token_response import OutcomeUnknown, TokensGranted
-from worker.budget import Budgets
-from worker.provider_client import ProviderClient, largest_page
-from worker.wire import unpack_body
+from worker.provider.client import ProviderClient, largest_page
+from worker.provider.rate_limit import Budgets
+from worker.provider.transport import unpack_body
 
 Speak = Callable[[socket.socket], None]
 page = json.dumps({"data": [{"id": 1}], "current_page": 1, "last_page": 1, "total": 1}).encode()
@@ -98,7 +98,7 @@ def hint_for_ever(connection: socket.socket) -> None:
 @pytest.mark.parametrize("speak", [drip, hint_for_ever])
 @pytest.mark.parametrize("kept_open", [False, True])
 def test_headers_that_never_end_are_cut_off(monkeypatch: pytest.MonkeyPatch, speak: Speak, kept_open: bool) -> None:
-    monkeypatch.setattr(worker.provider_client, "api_deadline", timedelta(seconds=0.3))
+    monkeypatch.setattr(worker.provider.client, "api_deadline", timedelta(seconds=0.3))
     with serving(in_turn(*([answer_with(page)] if kept_open else []), speak)) as url:
         client = client_of(url)
         if kept_open:
@@ -108,7 +108,7 @@ def test_headers_that_never_end_are_cut_off(monkeypatch: pytest.MonkeyPatch, spe
 
 
 def test_a_thread_goes_on_after_its_connection_was_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker.provider_client, "api_deadline", timedelta(seconds=0.3))
+    monkeypatch.setattr(worker.provider.client, "api_deadline", timedelta(seconds=0.3))
     with serving(in_turn(drip, answer_with(page))) as url:
         client = client_of(url)
         assert isinstance(read(client), Failed)

@@ -13,7 +13,7 @@ from dramatiq import Worker
 from dramatiq.middleware import Retries
 
 from tests.servers import Valkey, wait_until
-from worker.pulse import Pulse, Signs, WatchedBroker, can_work, silent_seconds, stuck_seconds
+from worker.queue.liveness import Pulse, Signs, WatchedBroker, can_work, silent_seconds, stuck_seconds
 
 NOW = 10_000.0
 FRESH, SILENT = NOW - 1, NOW - silent_seconds - 1

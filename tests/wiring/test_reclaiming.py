@@ -13,8 +13,8 @@ from dramatiq.brokers.redis import RedisBroker
 from dramatiq.middleware import Retries
 
 from tests.servers import wait_until
-from worker.reclaiming import ReclaimingBroker
-from worker.screening import ScreenedBroker
+from worker.queue.broker import ReclaimingBroker
+from worker.queue.screening import ScreenedBroker
 
 often = 0.05
 

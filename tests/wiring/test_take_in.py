@@ -10,12 +10,12 @@ from dramatiq.brokers.stub import StubBroker
 
 from config.settings import read_settings
 from config.wiring import build_broker
+from models.crypto.vault import new_key
 from models.store.transaction import StoreUnavailable
-from models.vault import new_key
 from tests.servers import wait_until
 from worker.main import build_flows
-from worker.parking import Ticket, parked_key
-from worker.take_in import TakesIn
+from worker.oauth.recover_tokens import TakesIn
+from worker.tokens.spool import Ticket, parked_key
 
 
 def test_parked_pairs_are_taken_in_without_any_message_until_the_worker_stops() -> None:

@@ -1,0 +1,71 @@
+"""What a new `.env` holds: fresh keys, and every setting with its default to uncomment."""
+
+import os
+import secrets
+from pathlib import Path
+
+from models.crypto.vault import new_key
+
+_text = """\
+# Settings of breezesync, read from the working directory. The environment goes before this file.
+# For any NAME here, NAME_FILE may instead name a file that holds the value.
+
+# The OAuth client, from the provider's developer settings. The redirect URI is https, or http on localhost.
+# BREEZEDOC_CLIENT_ID=
+# BREEZEDOC_CLIENT_SECRET=
+# BREEZEDOC_REDIRECT_URI=http://localhost:8700/auth/breezedoc/callback
+
+# What seals tokens: id:base64(32 bytes), comma-separated; the first seals, all open.
+# Without it every connection is lost.
+ENCRYPTION_KEYS={encryption_keys}
+
+# What signs connect links (HS256, 32 bytes or more); the application needs the same. Comma-separated during a change.
+CONNECT_SECRET={connect_secret}
+
+# The bearer token of an operator's page; there is no such page yet.
+OPERATOR_TOKEN={operator_token}
+
+# Origins that a link's return_to may name, comma-separated.
+# RETURN_ORIGINS=https://app.example.com
+
+# DATABASE_URL=sqlite:///var/breezesync.db
+# DATABASE_URL=postgresql+psycopg://user:password@host/breezesync
+# REDIS_URL=redis://127.0.0.1:6379/0
+
+# Profiles in config/providers/; any value of one can be set here as NAME_FIELD, for example BREEZEDOC_API_URL.
+# PROVIDERS=breezedoc
+
+# How often a connection is read, and how often due work is claimed.
+# SYNC_INTERVAL=15m
+# SWEEP_INTERVAL=1s
+
+# Redis streams, and about how many entries each keeps.
+# EVENTS_STREAM=breezesync:events
+# RECORDS_STREAM=breezesync:records
+# COMMANDS_STREAM=breezesync:commands
+# EVENTS_MAXLEN=1000000
+# RECORDS_MAXLEN=1000000
+"""
+
+
+def write_env(path: Path) -> None:
+    """Write the file, readable by its owner alone from the first moment.
+
+    Raises FileExistsError where anything stands there already, a link to nowhere included; it is left as it was. A file
+    that could not be written whole is removed again.
+    """
+    content = _text.format(
+        encryption_keys=new_key("k1").line().reveal(),
+        connect_secret=secrets.token_urlsafe(48),
+        operator_token=secrets.token_urlsafe(32),
+    )
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            os.fchmod(file.fileno(), 0o600)
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise

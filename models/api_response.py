@@ -1,0 +1,128 @@
+"""What an API answer means, and what stands on a page in any of the provider's page formats."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal, cast
+
+from models.oauth.token_response import HttpAnswer, NoAnswer, read_object, read_retry_after
+
+Paging = Literal["laravel", "laravel_resource", "none"]
+deepest = 100
+longest_page = 1000
+largest_number = 10**9
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The elements of one page and where it stands; `total` is the provider's count over all pages."""
+
+    elements: tuple[object, ...]
+    number: int
+    last: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unauthorized:
+    """401: this access token is not (or no longer) good."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forbidden:
+    """403: the account's plan or rights, never its token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """404: the account has no such resource."""
+
+
+@dataclass(frozen=True, slots=True)
+class Throttled:
+    """429: the account's budget is used up."""
+
+    retry_after: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Anything else: no answer, a server error, HTML, a redirect, a cut or senseless body."""
+
+    why: str
+    retry_after: timedelta | None = None
+
+
+ApiOutcome = Page | Unauthorized | Forbidden | Missing | Throttled | Failed
+
+
+def read_api_answer(answer: HttpAnswer | NoAnswer, paging: Paging, page: int, now: datetime) -> ApiOutcome:
+    """Decides what the answer to a GET of page `page` proves."""
+    if isinstance(answer, NoAnswer):
+        return Failed(answer.why)
+    retry_after = read_retry_after(answer.headers, now)
+    match answer.status:
+        case 200 if not answer.complete:
+            return Failed("the body was cut off or too large")
+        case 200:
+            return _read_page(read_object(answer.body), paging, page)
+        case 401:
+            return Unauthorized()
+        case 403:
+            return Forbidden()
+        case 404:
+            return Missing()
+        case 429:
+            return Throttled(retry_after or _read_reset(answer.headers, now) or timedelta(seconds=60))
+        case status:
+            return Failed(f"HTTP {status}", retry_after)
+
+
+def read_remaining(headers: Mapping[str, str]) -> int | None:
+    """How many more requests the provider takes before its window closes (`X-RateLimit-Remaining`), if it says so."""
+    value = headers.get("x-ratelimit-remaining", "").strip()
+    return int(value) if value.isascii() and value.isdigit() and len(value) < 10 else None
+
+
+def _read_reset(headers: Mapping[str, str], now: datetime) -> timedelta | None:
+    """How long until the window closes (`X-RateLimit-Reset`, in seconds since 1970): for a 429 that names no length."""
+    value = headers.get("x-ratelimit-reset", "").strip()
+    if not (value.isascii() and value.isdigit() and len(value) < 12):
+        return None
+    length = timedelta(seconds=int(value)) - timedelta(seconds=now.timestamp())
+    return min(length, timedelta(days=1)) if length > timedelta(0) else None
+
+
+def _read_page(body: dict[str, object] | None, paging: Paging, page: int) -> Page | Failed:
+    if body is None:
+        return Failed("the body is no JSON object")
+    if _depth_exceeds(body, deepest):
+        return Failed("the body is nested too deeply")
+    if paging == "none":
+        inner = body.get("data")
+        return Page((inner if isinstance(inner, dict) else body,), 1, 1, 1)
+    numbers = body if paging == "laravel" else body.get("meta")
+    elements = body.get("data")
+    if not isinstance(numbers, dict) or not isinstance(elements, list):
+        return Failed("the body is no page")
+    current, last, total = (numbers.get(name) for name in ("current_page", "last_page", "total"))
+    if len(elements) > longest_page:
+        return Failed(f"the page has more than {longest_page} elements")
+    if not all(_is_count(number) for number in (current, last, total)):
+        return Failed("the page's numbers are missing or senseless")
+    if current != page:
+        return Failed(f"page {page} was asked for, page {current} came")
+    return Page(tuple(elements), page, max(cast(int, last), 1), cast(int, total))
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= largest_number
+
+
+def _depth_exceeds(value: object, most: int) -> bool:
+    """Whether lists and objects stand in each other more than `most` deep; what walks records recurses."""
+    level = [value]
+    for _ in range(most + 1):
+        insides = (v.values() if isinstance(v, dict) else v for v in level if isinstance(v, dict | list))
+        level = [inner for inside in insides for inner in inside]
+    return bool(level)

@@ -1,0 +1,179 @@
+"""What the answers of the parts say about their health: one finding each, with its remedy."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Literal, assert_never
+
+from models.api_response import ApiOutcome, Failed, Forbidden, Missing, Page, Throttled, Unauthorized
+from models.oauth.token_response import (
+    ClientRefused,
+    GrantRefused,
+    HttpAnswer,
+    NoAnswer,
+    NotNow,
+    OutcomeUnknown,
+    RequestRefused,
+    ScopeRefused,
+    TokensGranted,
+    read_token_answer,
+)
+from models.provider import OAuthClient
+
+State = Literal["ok", "warn", "failed"]
+oldest_redis = (6, 2)
+noticeable = timedelta(seconds=2)
+harmful = timedelta(seconds=20)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was looked at and how it stands; every failure has a remedy."""
+
+    check: str
+    state: State
+    said: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """One URL that the provider's API may answer at, and what it answered to the account's request."""
+
+    url: str
+    outcome: ApiOutcome
+
+
+def judge_clock(whose: str, theirs: datetime, ours: datetime, precision: timedelta = timedelta()) -> Finding:
+    """How far a clock is from ours. Leases and links are read by several clocks: seconds matter, fractions don't."""
+    distance = abs(theirs - ours)
+    said = f"{whose} and this machine are {distance.total_seconds():.1f} s apart"
+    if distance <= noticeable + precision:
+        return Finding("clock", "ok", said)
+    state: State = "warn" if distance <= harmful else "failed"
+    return Finding("clock", state, said, "Let every machine keep time by NTP; see timedatectl.")
+
+
+def read_date(answer: HttpAnswer | NoAnswer) -> datetime | None:
+    """The answer's `Date`, to the second (RFC 9110 §6.6.1)."""
+    try:
+        at = parsedate_to_datetime(answer.headers["date"]) if isinstance(answer, HttpAnswer) else None
+    except (KeyError, ValueError):
+        return None
+    return at if at is not None and at.tzinfo is not None else None
+
+
+def judge_redis(where: str, info: Mapping[str, object], snapshots: str | None) -> Iterator[Finding]:
+    """From INFO, and from the setting `save` where it may be read: version, role, persistence, eviction."""
+    version = str(info.get("redis_version", ""))
+    name = f"Valkey {info['valkey_version']}" if "valkey_version" in info else f"Redis {version}"
+    numbers = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
+    if numbers < oldest_redis:
+        yield Finding("redis", "failed", f"{where} is {name}", "Redis 6.2 or newer, or any Valkey, is needed.")
+    elif info.get("role", "master") != "master":
+        remedy = "Name the primary in REDIS_URL."
+        yield Finding("redis", "failed", f"{where} is a replica and takes no writes", remedy)
+    else:
+        yield Finding("redis", "ok", f"{where} is {name}")
+    if info.get("aof_enabled") in (1, "1"):
+        yield Finding("redis persistence", "ok", "an append-only file")
+    else:
+        kept = "snapshots only" if snapshots else "nothing is kept over a restart"
+        remedy = "Set appendonly yes. The database makes up for what is lost, after a moment."
+        yield Finding("redis persistence", "warn", kept, remedy)
+    policy = str(info.get("maxmemory_policy", "unknown"))
+    if policy == "noeviction":
+        yield Finding("redis memory", "ok", "maxmemory-policy noeviction")
+    else:
+        remedy = "Set maxmemory-policy noeviction: messages and events must not be thrown away."
+        yield Finding("redis memory", "warn", f"maxmemory-policy {policy}", remedy)
+
+
+def judge_schema(where: str, revision: str | None, newest: str) -> Finding:
+    if revision is None:
+        return Finding("database", "failed", f"{where} has no schema yet", "breezesync migrate")
+    if revision != newest:
+        said = f"{where} has schema {revision}, this version works with {newest}"
+        return Finding("database", "failed", said, "breezesync migrate; if a newer version made it, run that one.")
+    return Finding("database", "ok", f"{where}, schema {revision}")
+
+
+def judge_seals(sealing: str, opened: int, unopened: Mapping[str, str]) -> Finding:
+    """Whether every secret opens; `unopened` has those that don't, by their place, with the reason."""
+    if not unopened:
+        return Finding("keys", "ok", f"{sealing} seals, all {opened} secrets open")
+    place, why = next(iter(unopened.items()))
+    said = f"{len(unopened)} of {opened + len(unopened)} secrets don't open, the first one in {place}: {why}"
+    remedy = "Put the missing key back into ENCRYPTION_KEYS, behind the first; breezesync keys status tells which."
+    return Finding("keys", "failed", said, remedy)
+
+
+def judge_token_endpoint(client: OAuthClient, url: str, answer: HttpAnswer | NoAnswer, now: datetime) -> Finding:
+    """From the answer to a refresh that carries no refresh token. It can't succeed, and a server that says so has
+    authenticated the client before."""
+    prefix = client.provider.upper()
+    who = f"{url} takes client {client.client_id}"
+    outcome = read_token_answer("refresh_token", answer, now, [client.client_secret.reveal()])
+    if isinstance(answer, NoAnswer):
+        remedy = f"Is the network there, and {prefix}_TOKEN_URL right?"
+        return _token_endpoint("failed", f"{url} does not answer ({answer.why})", remedy)
+    match outcome:
+        case RequestRefused() | GrantRefused() | ScopeRefused():
+            return _token_endpoint("ok", who)
+        case ClientRefused(evidence) if evidence.error:
+            said = f"{url} refuses client {client.client_id} ({evidence.error})"
+            return _token_endpoint("failed", said, f"Check {prefix}_CLIENT_ID and {prefix}_CLIENT_SECRET.")
+        case NotNow(_, retry_after, throttled):
+            why = "is throttled" if throttled else "is in maintenance"
+            later = "later" if retry_after is None else f"in {retry_after.total_seconds():.0f} s"
+            return _token_endpoint("warn", f"{url} {why}", f"Ask again {later}.")
+        case ClientRefused() | OutcomeUnknown() | TokensGranted():
+            said = f"{url} answers HTTP {answer.status}, not as a token endpoint"
+            return _token_endpoint("failed", said, f"Check {prefix}_TOKEN_URL.")
+        case _:
+            assert_never(outcome)
+
+
+def judge_bases(provider: str, asked_with_token: bool, bases: Sequence[Base]) -> Finding:
+    """Which URL the API answers at, the configured one first. Without a live token, a 401 is how an API answers."""
+    answers = ", ".join(f"{base.url} {_tell(base.outcome)}" for base in bases)
+    good = [base.url for base in bases if _is_api(base.outcome, asked_with_token)]
+    variable = f"{provider.upper()}_API_URL"
+    if bases[0].url in good and asked_with_token:
+        return Finding("api", "ok", answers)
+    if bases[0].url in good:
+        remedy = "Connect a user, then ask again: breezesync connect-link USER"
+        return Finding("api", "warn", f"no connection has a live token; without one, {answers}", remedy)
+    if good:
+        return Finding("api", "failed", answers, f"Set {variable}={good[0]}")
+    if all(isinstance(base.outcome, Throttled) for base in bases):
+        return Finding("api", "warn", answers, "Ask again in a minute.")
+    return Finding("api", "failed", answers, f"Is the network there, and {variable} right?")
+
+
+def _token_endpoint(state: State, said: str, remedy: str = "") -> Finding:
+    return Finding("token endpoint", state, said, remedy)
+
+
+def _is_api(outcome: ApiOutcome, asked_with_token: bool) -> bool:
+    return isinstance(outcome, Page | Forbidden) if asked_with_token else isinstance(outcome, Unauthorized)
+
+
+def _tell(outcome: ApiOutcome) -> str:
+    match outcome:
+        case Page():
+            return "answers"
+        case Forbidden():
+            return "answers (403: the account's plan has no API access)"
+        case Unauthorized():
+            return "answers 401"
+        case Missing():
+            return "answers 404"
+        case Throttled():
+            return "is throttled (429)"
+        case Failed(why):
+            return f"does not answer ({why})"
+        case _:
+            assert_never(outcome)

@@ -1,0 +1,202 @@
+"""A connect link: the signed, short-lived word of an application that one of its users may connect an account."""
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+from urllib.parse import urlsplit
+
+import jwt
+from jwt.types import Options
+
+from models.crypto.secrets import Secret
+from models.errors import Permanent
+
+longest_life = timedelta(minutes=15)
+clock_leeway = timedelta(seconds=30)
+longest_token = 8192
+longest_url = 2048
+most_teams = 100
+
+Reason = Literal[
+    "unreadable",
+    "bad_signature",
+    "expired",
+    "lives_too_long",
+    "issued_in_future",
+    "not_yet_valid",
+    "bad_times",
+    "bad_user",
+    "bad_jti",
+    "bad_return_to",
+    "bad_team_ids",
+    "bad_connection_id",
+]
+
+_for_people = {
+    "expired": "This link has expired. Go back to the application and ask for a new one.",
+    "not_yet_valid": "This link is not valid yet. Go back to the application and try again in a moment.",
+    "issued_in_future": "This link is not valid yet. Go back to the application and try again in a moment.",
+}
+_for_people_otherwise = "This link is not valid. Go back to the application and start again from there."
+
+
+class LinkRefused(Permanent):
+    """A link that opens nothing. `reason` is for logs, the text for the person who followed the link."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(_for_people.get(reason, _for_people_otherwise))
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectLink:
+    """What a link says. Times are kept to the second; `connection_id` asks to authorize that connection again."""
+
+    user_id: str
+    issued_at: datetime
+    expires_at: datetime
+    jti: str
+    return_to: str | None = None
+    team_ids: tuple[int, ...] = ()
+    connection_id: str | None = None
+
+
+def sign_link(link: ConnectLink, secret: Secret) -> str:
+    """The link as a JWT (RFC 7519), signed with HS256."""
+    claims: dict[str, object] = {
+        "sub": link.user_id,
+        "iat": int(link.issued_at.timestamp()),
+        "exp": int(link.expires_at.timestamp()),
+        "jti": link.jti,
+    }
+    if link.return_to is not None:
+        claims["return_to"] = link.return_to
+    if link.team_ids:
+        claims["team_ids"] = list(link.team_ids)
+    if link.connection_id is not None:
+        claims["connection_id"] = link.connection_id
+    return jwt.encode(claims, secret.reveal(), algorithm="HS256")
+
+
+def read_link(token: str, secrets: Sequence[Secret], now: datetime, return_origins: Collection[str]) -> ConnectLink:
+    """Check signature, times and claims; any of the secrets may have signed. Raises `LinkRefused`.
+
+    An optional claim that is null counts as absent. Whether the link was used before is not known here.
+    """
+    claims = _verify(token, secrets)
+    issued_at, expires_at = _read_times(claims, now)
+    return ConnectLink(
+        user_id=_read_text(claims.get("sub"), 255, "bad_user"),
+        issued_at=issued_at,
+        expires_at=expires_at,
+        jti=_read_text(claims.get("jti"), 255, "bad_jti"),
+        return_to=_read_return_to(claims.get("return_to"), return_origins),
+        team_ids=_read_team_ids(claims.get("team_ids")),
+        connection_id=(
+            None
+            if claims.get("connection_id") is None
+            else _read_text(claims["connection_id"], 64, "bad_connection_id")
+        ),
+    )
+
+
+def origin_of(url: str) -> str | None:
+    """The origin (RFC 6454 §4) of an absolute http(s) URL: scheme, host and any port but the scheme's own.
+
+    None where a browser might understand the URL otherwise than we do: user information, backslashes, spaces,
+    control characters, anything not ASCII, a host of anything but letters, digits, dots, dashes, underscores.
+    """
+    if len(url) > longest_url or not re.fullmatch(r"https?://[!-~]+", url, re.IGNORECASE) or "\\" in url:
+        return None
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return None
+    if "@" in parts.netloc or host is None or parts.netloc.endswith(":"):
+        return None
+    bracketed = parts.netloc.startswith("[")
+    if not re.fullmatch(r"[0-9a-f:.]+" if bracketed else r"[a-z0-9._-]+", host):
+        return None
+    host = f"[{host}]" if bracketed else host
+    default = {"http": 80, "https": 443}[parts.scheme]
+    return f"{parts.scheme}://{host}" if port in (None, default) else f"{parts.scheme}://{host}:{port}"
+
+
+def _verify(token: str, secrets: Sequence[Secret]) -> Mapping[str, object]:
+    if len(token) > longest_token:
+        raise LinkRefused("unreadable")
+    for secret in secrets:
+        try:
+            return _decode(token, secret)
+        except jwt.InvalidSignatureError:
+            continue
+        except (jwt.PyJWTError, ValueError):
+            raise LinkRefused("unreadable") from None
+        except RecursionError:
+            # A header of nothing but brackets reaches the JSON parser before the signature is looked at.
+            raise LinkRefused("unreadable") from None
+    raise LinkRefused("bad_signature")
+
+
+def _decode(token: str, secret: Secret) -> Mapping[str, object]:
+    """Signature and algorithm only: times and claims are checked here, by a clock that is an argument."""
+    ignored: Options = {
+        "verify_exp": False,
+        "verify_nbf": False,
+        "verify_iat": False,
+        "verify_aud": False,
+        "verify_iss": False,
+        "verify_sub": False,
+        "verify_jti": False,
+    }
+    return jwt.decode(token, secret.reveal(), algorithms=["HS256"], options=ignored)
+
+
+def _read_times(claims: Mapping[str, object], now: datetime) -> tuple[datetime, datetime]:
+    issued_at, expires_at = _read_time(claims.get("iat")), _read_time(claims.get("exp"))
+    if issued_at > now + clock_leeway:
+        raise LinkRefused("issued_in_future")
+    if "nbf" in claims and _read_time(claims["nbf"]) > now + clock_leeway:
+        raise LinkRefused("not_yet_valid")
+    if expires_at - issued_at > longest_life:
+        raise LinkRefused("lives_too_long")
+    if expires_at <= now:
+        raise LinkRefused("expired")
+    return issued_at, expires_at
+
+
+def _read_time(value: object) -> datetime:
+    """A NumericDate (RFC 7519 §2); its fraction of a second goes. The bound is the year 5138."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 10**11:
+        raise LinkRefused("bad_times")
+    return datetime.fromtimestamp(int(value), UTC)
+
+
+def _read_text(value: object, longest: int, reason: Reason) -> str:
+    """A text that every database holds and every log shows: not blank, without control characters."""
+    if not isinstance(value, str) or not 1 <= len(value) <= longest:
+        raise LinkRefused(reason)
+    if not value.isprintable() or value.isspace():
+        raise LinkRefused(reason)
+    return value
+
+
+def _read_return_to(value: object, return_origins: Collection[str]) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str) or origin_of(value) not in return_origins:
+        raise LinkRefused("bad_return_to")
+    return value
+
+
+def _read_team_ids(value: object) -> tuple[int, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, list) or len(value) > most_teams:
+        raise LinkRefused("bad_team_ids")
+    if not all(isinstance(team, int) and not isinstance(team, bool) and 0 < team < 2**63 for team in value):
+        raise LinkRefused("bad_team_ids")
+    return tuple(dict.fromkeys(value))

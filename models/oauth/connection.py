@@ -1,0 +1,193 @@
+"""A connection and its transitions: the only place where a status changes; each returns the new state and its facts."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from models.messaging.events import (
+    About,
+    AccessLimited,
+    AccessRestored,
+    ConnectionAuthorized,
+    ConnectionDisconnected,
+    ConnectionRefreshed,
+    Detector,
+    Fact,
+    ReauthorizationRequired,
+    RevokedReason,
+)
+from models.oauth.refresh_policy import refresh_due_at, spread
+
+personal_client = "personal-access-token"
+"""In a connection's `client_id`: no OAuth client stands behind it, nothing refreshes it, its 401 is final."""
+
+clocks_differ = timedelta(seconds=30)
+"""As much as the clocks of two machines, an application's among them, may differ."""
+
+
+class Status(StrEnum):
+    """Whether a connection can be used: revoked is ended by the provider's side, disconnected by ours."""
+
+    active = "active"
+    revoked = "revoked"
+    disconnected = "disconnected"
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """One user's account at one provider. `generation` counts the pairs of tokens it has held, 1, 2, 3 …
+
+    `sync_due_at` is when it is next read at all, `lists_due_at` when more of it than the account, `full_due_at` when
+    all of it; `sync_pace` is the time between two readings of its lists, in intervals (see `cadence.py`).
+    """
+
+    id: str
+    user_id: str
+    provider: str
+    client_id: str
+    account_id: str
+    status: Status
+    created_at: datetime
+    email: str | None = None
+    problem: str | None = None
+    scope: str | None = None
+    team_ids: tuple[int, ...] = ()
+    generation: int = 0
+    expires_at: datetime | None = None
+    refresh_due_at: datetime | None = None
+    sync_due_at: datetime | None = None
+    sync_requested: bool = False
+    sync_pace: float = 1.0
+    lists_due_at: datetime | None = None
+    full_due_at: datetime | None = None
+    last_synced_at: datetime | None = None
+    revoked_at: datetime | None = None
+    revoked_reason: str | None = None
+    access_limited: bool = False
+
+    @property
+    def about(self) -> About:
+        return About(self.provider, self.user_id, self.id)
+
+
+@dataclass(frozen=True, slots=True)
+class NewPair:
+    """What of a new pair of tokens is no secret; without a refresh token beside it no refresh is ever due."""
+
+    issued_at: datetime
+    expires_in: timedelta | None
+    scope: str | None
+    refreshable: bool = True
+
+    @property
+    def expires_at(self) -> datetime | None:
+        return None if self.expires_in is None else self.issued_at + self.expires_in
+
+
+Transition = tuple[Connection, tuple[Fact, ...]]
+
+
+def authorize(
+    connection: Connection,
+    pair: NewPair,
+    client_id: str,
+    email: str | None,
+    team_ids: tuple[int, ...],
+    reauthorized: bool,
+) -> Transition:
+    """The user said yes, for the first time or again: a new generation, due for a sync at once."""
+    held = replace(
+        _hold(connection, pair),
+        status=Status.active,
+        client_id=client_id,
+        email=email or connection.email,
+        scope=pair.scope,
+        team_ids=team_ids or connection.team_ids,
+        sync_due_at=pair.issued_at,
+        full_due_at=None,
+        revoked_at=None,
+        revoked_reason=None,
+    )
+    fact = ConnectionAuthorized(
+        account_id=held.account_id,
+        email=held.email,
+        scope=held.scope,
+        expires_at=held.expires_at,
+        reauthorized=reauthorized,
+    )
+    return held, (fact,)
+
+
+def refresh(connection: Connection, pair: NewPair) -> Transition:
+    """A rotation: both tokens are new. A sync that waited for it goes on at once.
+
+    A pair that arrives for a connection given up as `rotation_lost` brings it back: the loss was that pair.
+    """
+    held = replace(_hold(connection, pair), scope=pair.scope or connection.scope)
+    if connection.status is Status.active:
+        return held, (ConnectionRefreshed(generation=held.generation, expires_at=held.expires_at),)
+    revived = replace(held, status=Status.active, revoked_at=None, revoked_reason=None, sync_due_at=pair.issued_at)
+    fact = ConnectionAuthorized(held.account_id, held.email, held.scope, held.expires_at, reauthorized=True)
+    return revived, (fact,)
+
+
+def may_hold(connection: Connection, generation: int) -> bool:
+    """Whether a pair won by presenting the token of `generation` is still the newest truth."""
+    lost = connection.status is Status.revoked and connection.revoked_reason == "rotation_lost"
+    return connection.generation == generation and (connection.status is Status.active or lost)
+
+
+def revoke(
+    connection: Connection, reason: RevokedReason, detected_by: Detector, at: datetime, connect_path: str
+) -> Transition:
+    """The grant is surely dead: the user has to authorize again. Once only; a second report changes nothing."""
+    if connection.status is not Status.active:
+        return connection, ()
+    ended = replace(_stop(connection), status=Status.revoked, problem=None, revoked_at=at, revoked_reason=reason)
+    return ended, (ReauthorizationRequired(reason, detected_by, connect_path),)
+
+
+def disconnect(connection: Connection, at: datetime, told_later: bool) -> Transition:
+    """The application let go of the account; where the provider has still to be told, the fact waits for its answer."""
+    if connection.status is Status.disconnected:
+        return connection, ()
+    ended = replace(_stop(connection), status=Status.disconnected, problem=None, revoked_at=at, revoked_reason=None)
+    return ended, () if told_later else (ConnectionDisconnected(revoked_upstream=False),)
+
+
+def is_superseded(asked_at: datetime, authorized_at: datetime | None) -> bool:
+    """Whether a disconnect was asked for before the user authorized last: it was meant for what stood then.
+
+    Within what clocks may differ it counts as the newer of the two: no application's disconnect is ignored for that.
+    """
+    return authorized_at is not None and asked_at < authorized_at - clocks_differ
+
+
+def limit_access(connection: Connection) -> Transition:
+    """A 403: the account's plan, not its token."""
+    if connection.access_limited:
+        return connection, ()
+    return replace(connection, access_limited=True, problem="plan_required"), (AccessLimited(),)
+
+
+def restore_access(connection: Connection) -> Transition:
+    """The API answers again after a 403."""
+    if not connection.access_limited:
+        return connection, ()
+    return replace(connection, access_limited=False, problem=None), (AccessRestored(),)
+
+
+def _hold(connection: Connection, pair: NewPair) -> Connection:
+    generation = connection.generation + 1
+    due = refresh_due_at(pair.issued_at, pair.expires_in, spread(connection.id, generation))
+    return replace(
+        connection,
+        generation=generation,
+        expires_at=pair.expires_at,
+        refresh_due_at=due if pair.refreshable else None,
+        problem="plan_required" if connection.access_limited else None,
+    )
+
+
+def _stop(connection: Connection) -> Connection:
+    return replace(connection, refresh_due_at=None, sync_due_at=None, sync_requested=False)

@@ -1,0 +1,136 @@
+"""Dramatiq's queues as they lie in Redis: how deep they are, what died in them, and how a message is sent."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import dramatiq
+import redis
+from dramatiq.brokers.redis import RedisBroker
+
+from models.messaging.messages import QUEUES, Message
+
+queue_names = tuple(sorted(set(QUEUES.values())))
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A message that failed for good; `id` is the message's own, `key` its place among the dead of its queue."""
+
+    id: str
+    key: str
+    queue: str
+    actor: str
+    kwargs: dict[str, Any]
+    died_at: datetime
+    retries: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """A queue's messages: waiting, under way or put off, and dead."""
+
+    waiting: int
+    under_way: int
+    dead: int
+
+
+@dataclass(frozen=True, slots=True)
+class Queues:
+    """`client` decodes its answers. Every method raises redis-py's errors."""
+
+    broker: RedisBroker
+    client: redis.Redis
+
+    def send(self, message: Message) -> None:
+        self._enqueue(message.queue, message.actor, dict(message.kwargs))
+
+    def depths(self) -> dict[str, Depth]:
+        return {name: self._depth(name) for name in queue_names}
+
+    def dead_letters(self) -> Sequence[DeadLetter]:
+        """All of them, the oldest first; one whose message is gone or unreadable has no actor."""
+        letters = (letter for queue in queue_names for letter in self._dead_of(queue))
+        return sorted(letters, key=lambda letter: letter.died_at)
+
+    def retry(self, letter: DeadLetter) -> bool:
+        """Sends it once more, all its tries ahead of it, then buries the dead one; False where somebody was faster.
+
+        Its id and the time when it was first sent stay: what it asks for may have been overtaken meanwhile. In this
+        order a crash leaves the message twice, which is harmless, and never not at all.
+        """
+        dead = self._dead_key(letter.queue)
+        text = self.client.hget(f"{dead}.msgs", letter.key)
+        if text is None or self.client.zscore(dead, letter.key) is None:
+            return False
+        message = dramatiq.Message.decode(str(text).encode())
+        self.broker.enqueue(replace(message, queue_name=letter.queue, options={}))
+        self.drop(letter)
+        return True
+
+    def drop(self, letter: DeadLetter) -> bool:
+        """Forgets it for good; False where it was gone already."""
+        dead = self._dead_key(letter.queue)
+        with self.client.pipeline(transaction=True) as pipeline:
+            pipeline.zrem(dead, letter.key)
+            pipeline.hdel(f"{dead}.msgs", letter.key)
+            removed, _ = pipeline.execute()
+        return bool(removed)
+
+    def _dead_of(self, queue: str) -> Iterator[DeadLetter]:
+        dead = self._dead_key(queue)
+        times: list[Any] = self.client.zrange(dead, 0, -1, withscores=True)
+        texts = self.client.hmget(f"{dead}.msgs", [key for key, _ in times]) if times else []
+        for (key, died_ms), text in zip(times, texts, strict=True):
+            yield _read_dead(queue, str(key), float(died_ms), None if text is None else str(text))
+
+    def _depth(self, queue: str) -> Depth:
+        keys = [self._key(queue), self._key(f"{queue}.DQ")]
+        with self.client.pipeline(transaction=False) as pipeline:
+            for key in keys:
+                pipeline.llen(key)
+            for key in keys:
+                pipeline.hlen(f"{key}.msgs")
+            pipeline.zcard(self._dead_key(queue))
+            *counts, dead = pipeline.execute()
+        waiting = sum(counts[: len(keys)])
+        return Depth(waiting, max(sum(counts[len(keys) :]) - waiting, 0), dead)
+
+    def _enqueue(self, queue: str, actor: str, kwargs: dict[str, Any]) -> None:
+        self.broker.enqueue(dramatiq.Message(queue_name=queue, actor_name=actor, args=(), kwargs=kwargs, options={}))
+
+    def _key(self, queue: str) -> str:
+        return f"{self.broker.namespace}:{queue}"
+
+    def _dead_key(self, queue: str) -> str:
+        return f"{self._key(queue)}.XQ"
+
+
+def _read_dead(queue: str, key: str, died_ms: float, text: str | None) -> DeadLetter:
+    died_at = datetime.fromtimestamp(died_ms / 1000, UTC)
+    unreadable = DeadLetter(key, key, queue, "", {}, died_at, 0, "the message can't be read")
+    try:
+        message = dramatiq.Message.decode((text or "").encode())
+    except dramatiq.DecodeError:
+        return unreadable
+    kwargs, options = message.kwargs, message.options
+    if not isinstance(kwargs, dict) or not isinstance(options, dict):
+        return unreadable
+    retries = options.get("retries", 0)
+    return DeadLetter(
+        id=str(message.message_id),
+        key=key,
+        queue=queue,
+        actor=str(message.actor_name),
+        kwargs=dict(kwargs),
+        died_at=died_at,
+        retries=retries if isinstance(retries, int) else 0,
+        error=_last_line(options.get("traceback")),
+    )
+
+
+def _last_line(traceback: object) -> str:
+    lines = str(traceback or "").strip().splitlines()
+    return lines[-1].strip()[:300] if lines else ""

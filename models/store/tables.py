@@ -1,0 +1,387 @@
+"""The schema: every table as a SQLModel class, for Alembic and for the store's statements."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, Dialect, Index, Integer, Text, UniqueConstraint, text
+from sqlalchemy import DateTime as SqlDateTime
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.types import TypeDecorator
+from sqlmodel import Field, SQLModel
+from sqlmodel._compat import SQLModelConfig
+
+from models.crypto.secrets import Sealed
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """An aware UTC time on every database; a naive one is refused before it is written."""
+
+    impl = SqlDateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a time without a zone was about to be stored")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class SealedText(TypeDecorator[Sealed]):
+    """A ciphertext: only what the vault sealed can be written, and what is read is sealed."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Sealed | None, dialect: Dialect) -> str | None:
+        if value is None:
+            return None
+        if not isinstance(value, Sealed):
+            raise TypeError("only a sealed value may be stored here")
+        return value.text
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Sealed | None:
+        return None if value is None else Sealed(value)
+
+
+class Stored(SQLModel):
+    """What the tables share: sealed values are a type of their own."""
+
+    model_config = SQLModelConfig(arbitrary_types_allowed=True)
+
+
+json_type = JSON().with_variant(JSONB(), "postgresql")
+big_id = BigInteger().with_variant(Integer, "sqlite")
+
+
+def _time(**options: Any) -> Any:
+    return Field(default=None, sa_type=UtcTime, **options)
+
+
+def _sealed() -> Any:
+    return Field(default=None, sa_type=SealedText)
+
+
+class ClientRow(Stored, table=True):
+    """An OAuth client we have or had at a provider; its trouble pauses its refreshes and nobody's connection."""
+
+    __tablename__ = "client"
+    provider: str = Field(primary_key=True)
+    client_id: str = Field(primary_key=True)
+    secret: Sealed | None = _sealed()
+    omit_refresh_scope: bool = False
+    rejected_at: datetime | None = _time()
+    rejected_error: str | None = None
+    probes: int = 0
+    paused_until: datetime | None = _time()
+    probing_until: datetime | None = _time()
+
+
+class AuthorizationRow(Stored, table=True):
+    """One try at connecting, from the opened link to its outcome."""
+
+    __tablename__ = "authorization"
+    __table_args__ = (
+        UniqueConstraint("link_hash", name="authorization_link"),
+        Index(
+            "authorization_due",
+            "due_at",
+            postgresql_where=text("due_at IS NOT NULL"),
+            sqlite_where=text("due_at IS NOT NULL"),
+        ),
+        Index("authorization_browser", "browser_hash"),
+        Index(
+            "authorization_open",
+            "expires_at",
+            postgresql_where=text("step = 'started' AND due_at IS NULL"),
+            sqlite_where=text("step = 'started' AND due_at IS NULL"),
+        ),
+        Index("authorization_created", "created_at"),
+        Index("authorization_connection", "connection_id"),
+    )
+    id: str = Field(primary_key=True)
+    provider: str
+    client_id: str
+    user_id: str
+    redirect_uri: str
+    step: str
+    state_hash: str = Field(unique=True)
+    browser_hash: str
+    link_hash: str
+    created_at: datetime = Field(sa_type=UtcTime)
+    expires_at: datetime = Field(sa_type=UtcTime)
+    verifier: Sealed | None = _sealed()
+    code: Sealed | None = _sealed()
+    tokens: Sealed | None = _sealed()
+    return_to: str | None = None
+    team_ids: list[int] = Field(sa_type=json_type)
+    target_connection_id: str | None = None
+    code_received_at: datetime | None = _time()
+    due_at: datetime | None = _time()
+    claimed_until: datetime | None = _time()
+    lease_owner: str | None = None
+    lease_until: datetime | None = _time()
+    presented_at: datetime | None = _time()
+    attempts: int = 0
+    reason: str | None = None
+    description: str | None = None
+    connection_id: str | None = None
+
+
+class ConnectionRow(Stored, table=True):
+    """One user's account at one provider."""
+
+    __tablename__ = "connection"
+    __table_args__ = (
+        UniqueConstraint("provider", "user_id", "account_id", name="connection_account"),
+        Index("connection_user", "user_id"),
+        Index(
+            "connection_refresh_due",
+            "refresh_due_at",
+            postgresql_where=text("refresh_due_at IS NOT NULL"),
+            sqlite_where=text("refresh_due_at IS NOT NULL"),
+        ),
+        Index(
+            "connection_sync_due",
+            "sync_due_at",
+            postgresql_where=text("sync_due_at IS NOT NULL"),
+            sqlite_where=text("sync_due_at IS NOT NULL"),
+        ),
+        Index(
+            "connection_disconnect_due",
+            "disconnect_due_at",
+            postgresql_where=text("disconnect_due_at IS NOT NULL"),
+            sqlite_where=text("disconnect_due_at IS NOT NULL"),
+        ),
+    )
+    id: str = Field(primary_key=True)
+    user_id: str
+    provider: str
+    client_id: str
+    account_id: str
+    email: str | None = None
+    status: str
+    problem: str | None = None
+    scope: str | None = None
+    team_ids: list[int] = Field(sa_type=json_type)
+    generation: int = 0
+    expires_at: datetime | None = _time()
+    refresh_due_at: datetime | None = _time()
+    refresh_claimed_until: datetime | None = _time()
+    sync_due_at: datetime | None = _time()
+    sync_claimed_until: datetime | None = _time()
+    sync_requested: bool = False
+    sync_pace: float = 1.0
+    lists_due_at: datetime | None = _time()
+    full_due_at: datetime | None = _time()
+    disconnect_due_at: datetime | None = _time()
+    disconnect_claimed_until: datetime | None = _time()
+    erase_requested: bool = False
+    last_synced_at: datetime | None = _time()
+    revoked_at: datetime | None = _time()
+    revoked_reason: str | None = None
+    access_limited: bool = False
+    created_at: datetime = Field(sa_type=UtcTime)
+
+
+class CredentialRow(Stored, table=True):
+    """A connection's tokens, apart from it: sealed, with lease and intent."""
+
+    __tablename__ = "credential"
+    connection_id: str = Field(primary_key=True, foreign_key="connection.id", ondelete="CASCADE")
+    access_token: Sealed | None = _sealed()
+    refresh_token: Sealed | None = _sealed()
+    issued_at: datetime | None = _time()
+    expires_at: datetime | None = _time()
+    lease_owner: str | None = None
+    lease_until: datetime | None = _time()
+    presented_at: datetime | None = _time()
+    presented_generation: int | None = None
+    presentations: int = 0
+    answered_at: datetime | None = _time()
+    refused_generation: int | None = None
+    refused_at: datetime | None = _time()
+    failures: int = 0
+
+
+class RevocationRow(Stored, table=True):
+    """A grant that the provider has still to be told about: its token, sealed, and when it is told next."""
+
+    __tablename__ = "revocation"
+    __table_args__ = (Index("revocation_due", "due_at"), Index("revocation_connection", "connection_id"))
+    id: str = Field(primary_key=True)
+    provider: str
+    client_id: str
+    connection_id: str | None = None
+    token: Sealed = Field(sa_type=SealedText)
+    created_at: datetime = Field(sa_type=UtcTime)
+    due_at: datetime = Field(sa_type=UtcTime)
+    claimed_until: datetime | None = _time()
+    attempts: int = 0
+    tells: bool = False
+
+
+class RecordRow(Stored, table=True):
+    """One thing of the user's at the provider, as last read, without what changes on every read."""
+
+    __tablename__ = "record"
+    connection_id: str = Field(primary_key=True, foreign_key="connection.id", ondelete="CASCADE")
+    resource: str = Field(primary_key=True)
+    external_id: str = Field(primary_key=True)
+    source: str
+    data: dict[str, Any] = Field(sa_type=json_type)
+    content_hash: str
+    first_seen_at: datetime = Field(sa_type=UtcTime)
+    changed_at: datetime = Field(sa_type=UtcTime)
+    deleted_at: datetime | None = _time()
+
+
+class ResourceRow(Stored, table=True):
+    """What is known of one list of a connection: when it was read to its end, why it can't be read, and how many of
+    its records are held back from being taken for gone."""
+
+    __tablename__ = "resource"
+    connection_id: str = Field(primary_key=True, foreign_key="connection.id", ondelete="CASCADE")
+    name: str = Field(primary_key=True)
+    first_read_at: datetime | None = _time()
+    last_read_at: datetime | None = _time()
+    problem: str | None = None
+    held_back: int | None = None
+
+
+class SyncRunRow(Stored, table=True):
+    """One reading of a connection: how far it came, and what it found."""
+
+    __tablename__ = "sync_run"
+    __table_args__ = (
+        Index(
+            "sync_run_one_running",
+            "connection_id",
+            unique=True,
+            postgresql_where=text("status = 'running'"),
+            sqlite_where=text("status = 'running'"),
+        ),
+        Index("sync_run_connection", "connection_id", "started_at"),
+        Index("sync_run_finished", "finished_at"),
+    )
+    id: str = Field(primary_key=True)
+    connection_id: str = Field(foreign_key="connection.id", ondelete="CASCADE")
+    status: str
+    depth: str
+    place: int = 0
+    page: int = 1
+    reading: int = 0
+    counts: dict[str, Any] = Field(sa_type=json_type)
+    started_at: datetime = Field(sa_type=UtcTime)
+    finished_at: datetime | None = _time()
+    resume_at: datetime | None = _time()
+    lease_owner: str | None = None
+    lease_until: datetime | None = _time()
+    failures: int = 0
+    reason: str | None = None
+    description: str | None = None
+
+
+class SyncPageRow(Stored, table=True):
+    """The ids that one page of a running sync held: what proves that a record is gone."""
+
+    __tablename__ = "sync_page"
+    run_id: str = Field(primary_key=True, foreign_key="sync_run.id", ondelete="CASCADE")
+    source: str = Field(primary_key=True)
+    reading: int = Field(primary_key=True)
+    page: int = Field(primary_key=True)
+    total: int
+    last_page: int
+    ids: list[str] = Field(sa_type=json_type)
+    nameless: int = 0
+
+
+class EventRow(Stored, table=True):
+    """The outbox: every event, in the order in which it is to leave."""
+
+    __tablename__ = "event"
+    __table_args__ = (
+        UniqueConstraint("subject", "stream", "sequence", name="event_sequence"),
+        Index(
+            "event_unpublished",
+            "position",
+            postgresql_where=text("published_at IS NULL"),
+            sqlite_where=text("published_at IS NULL"),
+        ),
+        Index("event_created", "created_at"),
+        {"sqlite_autoincrement": True},
+    )
+    position: int | None = Field(default=None, primary_key=True, sa_type=big_id)
+    id: str = Field(unique=True)
+    stream: str
+    type: str
+    provider: str
+    user_id: str
+    connection_id: str
+    subject: str
+    sequence: int
+    document: str = Field(sa_type=Text)
+    created_at: datetime = Field(sa_type=UtcTime)
+    waits_since: datetime = Field(sa_type=UtcTime)
+    published_at: datetime | None = _time()
+
+
+class CounterRow(Stored, table=True):
+    """The last sequence number given for a subject on a stream; its row lock orders a subject's events."""
+
+    __tablename__ = "counter"
+    subject: str = Field(primary_key=True)
+    stream: str = Field(primary_key=True)
+    value: int
+
+
+class LeaseRow(Stored, table=True):
+    """Who does what only one may do at a time, and until when."""
+
+    __tablename__ = "lease"
+    name: str = Field(primary_key=True)
+    owner: str
+    until: datetime = Field(sa_type=UtcTime)
+
+
+class PaceRow(Stored, table=True):
+    """When a provider's token endpoint was asked over the last minute, by the whole fleet."""
+
+    __tablename__ = "pace"
+    provider: str = Field(primary_key=True)
+    recent: list[str] = Field(sa_type=json_type)
+    paused_until: datetime | None = _time()
+
+
+class DecisionRow(Stored, table=True):
+    """What was decided about a connection or authorization, on what evidence: never a token."""
+
+    __tablename__ = "decision"
+    __table_args__ = (Index("decision_subject", "subject", "position"), Index("decision_at", "at"))
+    position: int | None = Field(default=None, primary_key=True, sa_type=big_id)
+    subject: str
+    at: datetime = Field(sa_type=UtcTime)
+    verb: str
+    evidence: dict[str, Any] = Field(sa_type=json_type)
+
+
+class RequestLogRow(Stored, table=True):
+    """Every call made for a user: never a token. Kept 30 days."""
+
+    __tablename__ = "request_log"
+    __table_args__ = (Index("request_log_at", "at"), Index("request_log_connection", "connection_id", "at"))
+    position: int | None = Field(default=None, primary_key=True, sa_type=big_id)
+    at: datetime = Field(sa_type=UtcTime)
+    connection_id: str
+    method: str
+    path: str
+    status: int
+    duration_ms: int
+
+
+metadata = SQLModel.metadata

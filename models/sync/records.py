@@ -1,0 +1,140 @@
+"""What of a page is new, changed or unchanged, and what of a resource is gone."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from typing import Literal, cast
+
+from models.crypto.redact import clean_text
+from models.provider import unsign
+
+Json = dict[str, object]
+Change = Literal["created", "updated"]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the database holds of one record; `source` is the list in which it was last seen."""
+
+    content_hash: str
+    data: Json
+    deleted: bool
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One record as the provider gave it, without its volatile fields, and the hash of just that."""
+
+    external_id: str
+    data: Json
+    content_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """A record to write: `fields` names the top-level fields that differ (all of them for a new record)."""
+
+    item: Item
+    kind: Change
+    fields: tuple[str, ...]
+
+
+def read_item(raw: object, id_field: str, volatile: Sequence[str], null_is_absent: bool = False) -> Item | None:
+    """A list's element as an item, or None where it is no object or names no id (a number or a text).
+
+    With `null_is_absent` a field that is null counts as one that is missing, at any depth; it is kept all the same.
+    """
+    if not isinstance(raw, dict):
+        return None
+    identity = raw.get(id_field)
+    if isinstance(identity, bool) or not isinstance(identity, int | str):
+        return None
+    external_id = clean_text(str(identity))[:255]
+    if not external_id:
+        return None
+    data = cast(Json, without(_clean(raw), [path.split(".") for path in volatile]))
+    return Item(external_id, data, hash_content(_present(data) if null_is_absent else data))
+
+
+def hash_content(data: object) -> str:
+    """SHA-256 of the canonical form: keys sorted, 1.0 and 1 the same number."""
+    canonical = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def without(value: object, paths: Sequence[Sequence[str]]) -> object:
+    """The value without what the paths name; a part `name[]` goes into every element of a list.
+
+    A path that ends in `*?` keeps the URLs below it and takes their queries (see `unsign`).
+    """
+    if ["*?"] in paths:
+        value = unsign(value)
+    if not paths or not isinstance(value, dict):
+        return value
+    kept: Json = {}
+    for key, inner in value.items():
+        if [key] in paths:
+            continue
+        below = [path[1:] for path in paths if path[0] == key and len(path) > 1]
+        below_each = [path[1:] for path in paths if path[0] == f"{key}[]"]
+        if below_each and isinstance(inner, list):
+            kept[key] = [without(element, below_each) for element in inner if [] not in below_each]
+        else:
+            kept[key] = without(inner, below)
+    return kept
+
+
+def compare(known: Mapping[str, Known], items: Iterable[Item], null_is_absent: bool = False) -> list[Changed]:
+    """The items that have to be written; of an id given twice in one page the later one counts."""
+    latest = {item.external_id: item for item in items}
+    compared = (_compare_one(known.get(item.external_id), item, null_is_absent) for item in latest.values())
+    return [changed for changed in compared if changed is not None]
+
+
+def _compare_one(before: Known | None, item: Item, null_is_absent: bool) -> Changed | None:
+    if before is None or before.deleted:
+        return Changed(item, "created", tuple(sorted(item.data)))
+    if before.content_hash == item.content_hash:
+        return None
+    absent = object()
+    old, new = (_present(data) if null_is_absent else data for data in (before.data, item.data))
+    differing = (
+        n
+        for n in old.keys() | new.keys()
+        if hash_of_field(old.get(n, absent), absent) != hash_of_field(new.get(n, absent), absent)
+    )
+    return Changed(item, "updated", tuple(sorted(differing)))
+
+
+def hash_of_field(value: object, absent: object) -> str | None:
+    """None for an absent field, so that it differs from a null."""
+    return None if value is absent else hash_content(_clean(value))
+
+
+def _present(data: Json) -> Json:
+    """The data without the fields that are null."""
+
+    def strip(value: object) -> object:
+        if isinstance(value, dict):
+            return {key: strip(inner) for key, inner in value.items() if inner is not None}
+        return [strip(inner) for inner in value] if isinstance(value, list) else value
+
+    return cast(Json, strip(data))
+
+
+def _clean(value: object) -> object:
+    """JSON as both databases can hold it: no NUL, no lone surrogates, no NaN; whole floats as integers."""
+    if isinstance(value, str):
+        return clean_text(value)
+    if isinstance(value, float):
+        if not isfinite(value):
+            return None
+        return int(value) if value.is_integer() else value
+    if isinstance(value, dict):
+        return {clean_text(str(key)): _clean(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_clean(inner) for inner in value]
+    return value

@@ -1,0 +1,301 @@
+"""The control API under /_sandbox: every switch, as JSON and as forms that work without script."""
+
+from collections.abc import Callable
+from typing import Any
+
+from sandbox.accounts import User
+from sandbox.consent import authorize_as
+from sandbox.control_page import draw_panel
+from sandbox.counters import summarize
+from sandbox.documents import Document
+from sandbox.forms import Inputs, MissingError
+from sandbox.grants import PERSONAL_CLIENT, Client
+from sandbox.http import Answer, Request, answer_html, answer_json, redirect
+from sandbox.settings import Settings
+from sandbox.state import World
+
+PLANS = ("free", "pro", "agency")
+STEPS = ("send", "open", "complete")
+
+
+def answer_control(world: World, request: Request) -> Answer:
+    """400 with `message` for what can't be read, 404 for what doesn't exist; a form goes back to the page."""
+    inputs = Inputs({**request.query, **request.fields})
+    method = inputs.text("_method", request.method) if request.method == "POST" else request.method
+    parts = [int(part) if part.isdecimal() else part for part in request.path.split("/")[2:]]
+    if request.method == "GET" and parts in ([], [""]):
+        return answer_html(200, draw_panel(world))
+    if request.method == "POST" and request.headers.get("sec-fetch-site") == "cross-site":
+        return answer_json(403, {"message": "controls aren't set from another site's page"})
+    try:
+        value = _control(world, method.upper(), parts, inputs)
+    except MissingError as problem:
+        return answer_json(404, {"message": str(problem)})
+    except ValueError as problem:
+        return answer_json(400, {"message": str(problem)})
+    return redirect("/_sandbox", 303) if request.is_form else answer_json(200, value)
+
+
+def _control(world: World, method: str, parts: list[int | str], inputs: Inputs) -> Any:
+    match method, *parts:
+        case "GET", "state":
+            return describe_state(world)
+        case "GET", "counters":
+            tokens = inputs.flag("tokens", True)
+            return summarize(world.counters, world.grants, world.clock.now(), tokens=tokens)
+        case "POST", "counters", "reset":
+            return _done(world.reset_counters)
+        case "POST", "reset":
+            return _done(world.reset)
+        case "POST", "clock":
+            world.clock.advance(inputs.number("advance"))
+            return {"now": world.clock.now()}
+        case (("POST" | "PATCH"), "settings"):
+            return _change_settings(world, inputs)
+        case "POST", "authorize":
+            allow = inputs.flag("allow", True)
+            user = _find_user(world, inputs.integer("user_id"))
+            return {"location": authorize_as(world, inputs.text("url"), user.id, allow=allow)}
+        case _, "faults", *rest:
+            return _control_faults(world, method, rest, inputs)
+        case _, "clients", *rest:
+            return _control_clients(world, method, rest, inputs)
+        case "POST", "expire":
+            return _expire(world, None, inputs)
+        case "POST", "users":
+            return _add_user(world, inputs)
+        case _, "users", int(user_id), *rest:
+            return _control_user(world, method, _find_user(world, user_id), rest, inputs)
+        case _:
+            raise MissingError(f"no control {method} /{'/'.join(map(str, parts))}")
+
+
+def describe_state(world: World) -> dict[str, Any]:
+    settings = {name: getattr(world.settings, name) for name in Settings.__slots__ if name != "client_secret"}
+    return {
+        "now": world.clock.now(),
+        "settings": settings,
+        "clients": [_describe_client(client) for client in world.grants.clients.values()],
+        "users": [user.describe() for user in world.directory.users.values()],
+        "teams": [
+            {"id": team.id, "name": team.name, "owner_id": team.owner_id, "documents": len(team.desk.documents)}
+            for team in world.directory.teams.values()
+        ],
+        "faults": [fault.describe() for fault in world.faults.list_all()],
+    }
+
+
+def _change_settings(world: World, inputs: Inputs) -> dict[str, Any]:
+    changes: dict[str, Any] = {}
+    for name in inputs.names():
+        if name not in Settings.__slots__ or name in ("client_id", "client_secret", "redirect_uris"):
+            raise ValueError(f"no setting is named {name}")
+        default = getattr(world.settings, name)
+        if isinstance(default, bool):
+            changes[name] = inputs.flag(name)
+        else:
+            changes[name] = inputs.integer(name) if isinstance(default, int) else inputs.text(name)
+    world.change_settings(**changes)
+    return {"settings": describe_state(world)["settings"]}
+
+
+def _control_faults(world: World, method: str, parts: list[int | str], inputs: Inputs) -> Any:
+    match method, *parts:
+        case ("GET",):
+            return {"faults": [fault.describe() for fault in world.faults.list_all()]}
+        case ("POST",):
+            wanted: dict[str, Any] = {
+                "on": inputs.text("on"),
+                "moment": inputs.text("moment", "before"),
+                "kind": inputs.text("kind", "status"),
+                "status": inputs.optional_integer("status"),
+                "retry_after": inputs.optional_integer("retry_after"),
+                "delay_ms": inputs.integer("delay_ms", 0),
+                "body": inputs.optional_text("body"),
+                "count": inputs.optional_integer("count"),
+                "match": inputs.mapping("match"),
+                "probability": inputs.number("probability", 1.0),
+                "seed": inputs.optional_integer("seed"),
+            }
+            return world.faults.add(**wanted).describe()
+        case ("DELETE",):
+            return {"removed": world.faults.remove(None)}
+        case "DELETE", int(fault_id):
+            if not world.faults.remove(fault_id):
+                raise MissingError(f"no fault {fault_id}")
+            return {"removed": 1}
+        case _:
+            raise MissingError("no such control of faults")
+
+
+def _control_clients(world: World, method: str, parts: list[int | str], inputs: Inputs) -> Any:
+    clients = world.grants.clients
+    if method == "POST" and not parts:
+        client_id = inputs.text("client_id")
+        uris = inputs.texts("redirect_uris") or world.settings.redirect_uris
+        client = Client(client_id, inputs.text("client_secret"), uris, inputs.text("name", client_id))
+        clients[client_id] = client
+        return _describe_client(client)
+    if method == "GET" and not parts:
+        return {"clients": [_describe_client(client) for client in clients.values()]}
+    client_id = str(parts[0]) if parts else ""
+    if client_id not in clients:
+        raise MissingError(f"no client {client_id}")
+    client = clients[client_id]
+    match method, *parts[1:]:
+        case ("PATCH",):
+            client.secret = inputs.text("client_secret", client.secret)
+            client.redirect_uris = inputs.texts("redirect_uris") or client.redirect_uris
+            return _describe_client(client)
+        case ("DELETE",):
+            world.grants.delete_client(client_id, world.clock.now())
+            return {"deleted": client_id}
+        case _:
+            raise MissingError("no such control of clients")
+
+
+def _control_user(world: World, method: str, user: User, parts: list[int | str], inputs: Inputs) -> Any:
+    grants, now = world.grants, world.clock.now()
+    match method, *parts:
+        case ("GET",):
+            return user.describe()
+        case ("PATCH",):
+            user.plan = inputs.choice("plan", PLANS)
+            return user.describe()
+        case "POST", "revoke":
+            return {"revoked": grants.revoke_user(user.id, inputs.optional_text("client_id"), now)}
+        case "POST", "expire":
+            return _expire(world, user.id, inputs)
+        case "POST", "personal-token":
+            family = grants.open_family(PERSONAL_CLIENT, user.id, ("*",))
+            return {"access_token": grants.issue_access(family, now, world.settings.access_ttl)[1]}
+        case "POST", "grant":
+            return _grant(world, user, inputs)
+        case "POST", "teams":
+            documents, templates = inputs.integer("documents", 10), inputs.integer("templates", 2)
+            team = world.directory.add_team(inputs.text("name", "Team"), user, documents, templates)
+            return {"id": team.id, "name": team.name}
+        case "PATCH", "invoices", int(number):
+            invoice = user.desk.invoices.find(number)
+            if invoice is None:
+                raise MissingError(f"user {user.id} has no invoice {number}")
+            invoice.status = inputs.choice("status", ("draft", "paid", "uncollectible", "void"))
+            invoice.updated_at = now
+            return invoice.to_json()
+        case _, "documents", *rest:
+            return _control_documents(world, method, user, rest, inputs)
+        case _:
+            raise MissingError("no such control of users")
+
+
+def _control_documents(world: World, method: str, user: User, parts: list[int | str], inputs: Inputs) -> Any:
+    shelf, now = user.desk.documents, world.clock.now()
+    if not parts:
+        parts = [number] if (number := inputs.optional_integer("document_id")) is not None else []
+    match method, *parts:
+        case ("GET",):
+            return {"documents": [_describe_document(document) for document in shelf.all()]}
+        case ("POST",):
+            ids = world.directory.add_documents(user.desk, inputs.integer("count", 1))
+            title = inputs.optional_text("title")
+            for document in shelf.pick(ids) if title is not None else ():
+                document.title = title or document.title
+                document.touch(now)
+            return {"ids": ids}
+        case "DELETE", int(number):
+            _find_document(user, number)
+            shelf.take_away(number)
+            return {"deleted": number}
+        case "PATCH", int(number):
+            document = _find_document(user, number)
+            document.title = inputs.text("title")
+            document.touch(now)
+            return _describe_document(document)
+        case "POST", int(number), str(step) if step in STEPS:
+            document = _find_document(user, number)
+            _advance_recipients(document, step, inputs.optional_integer("recipient_id"), now)
+            return _describe_document(document)
+        case _:
+            raise MissingError("no such control of documents")
+
+
+def _advance_recipients(document: Document, step: str, recipient_id: int | None, now: float) -> None:
+    """Sends to, opens for or completes for one recipient or all; the steps before are made up for."""
+    chosen = [one for one in document.recipients if recipient_id in (None, one.id)]
+    if not chosen:
+        raise MissingError(f"document {document.id} has no such recipient")
+    for recipient in chosen:
+        recipient.sent_at = recipient.sent_at or now
+        if step != "send":
+            recipient.opened_at = recipient.opened_at or now
+        if step == "complete":
+            recipient.completed_at = now
+        recipient.updated_at = now
+    document.touch(now)
+
+
+def _add_user(world: World, inputs: Inputs) -> dict[str, Any]:
+    users = [
+        world.directory.add_user(
+            inputs.text("name", "User"),
+            inputs.optional_text("email"),
+            inputs.choice("plan", PLANS, "pro"),
+            documents=inputs.integer("documents", 10),
+            templates=inputs.integer("templates", 0),
+            invoices=inputs.integer("invoices", 0),
+        )
+        for _ in range(inputs.integer("users", 1))
+    ]
+    return {**users[0].describe(), "ids": [user.id for user in users]} if users else {"ids": []}
+
+
+def _expire(world: World, user_id: int | None, inputs: Inputs) -> dict[str, int]:
+    at = world.clock.now() + inputs.number("in_seconds", 0)
+    access, refresh = inputs.flag("access", True), inputs.flag("refresh", False)
+    return {"expired": world.grants.expire(user_id, at, access=access, refresh=refresh)}
+
+
+def _grant(world: World, user: User, inputs: Inputs) -> dict[str, Any]:
+    """Tokens without the consent page."""
+    client_id = inputs.text("client_id", world.settings.client_id)
+    if client_id not in world.grants.clients:
+        raise MissingError(f"no client {client_id}")
+    settings = world.settings
+    family = world.grants.open_family(client_id, user.id, tuple(sorted(inputs.text("scope", "*").split())))
+    pair = world.grants.issue_pair(family, 1, world.clock.now(), settings.access_ttl, settings.refresh_ttl)
+    return {
+        "token_type": "Bearer",
+        "expires_in": settings.access_ttl,
+        "access_token": pair.access_value,
+        "refresh_token": pair.refresh_value,
+    }
+
+
+def _find_user(world: World, user_id: int) -> User:
+    if user_id not in world.directory.users:
+        raise MissingError(f"no user {user_id}")
+    return world.directory.users[user_id]
+
+
+def _find_document(user: User, number: int) -> Document:
+    document = user.desk.documents.find(number)
+    if document is None:
+        raise MissingError(f"user {user.id} has no document {number}")
+    return document
+
+
+def _describe_client(client: Client) -> dict[str, Any]:
+    return {"client_id": client.id, "name": client.name, "redirect_uris": list(client.redirect_uris)}
+
+
+def _describe_document(document: Document) -> dict[str, Any]:
+    return {
+        "id": document.id,
+        "title": document.title,
+        "recipients": [recipient.to_json() for recipient in document.recipients],
+    }
+
+
+def _done(act: Callable[[], None]) -> dict[str, bool]:
+    act()
+    return {"done": True}

@@ -1,0 +1,118 @@
+"""The control page: the sandbox's state at a glance and a form for each common switch."""
+
+from html import escape
+
+from sandbox.accounts import User
+from sandbox.faults import Fault
+from sandbox.html import draw_page
+from sandbox.state import World
+
+LISTED_USERS = 50
+
+
+def draw_panel(world: World) -> str:
+    """Works without script; every form posts to the control API and comes back here."""
+    clock = f"{world.clock.offset:,.0f} s ahead of yours" if world.clock.offset else "the same as yours"
+    head = (
+        '<div class="card"><h1>BreezeDoc sandbox</h1>'
+        f"<p class=soft>Passport {world.settings.passport}. Its clock is {clock}.</p>"
+        f"{_form('clock', _field('advance', '3600', 'seconds') + _button('Advance the clock'))}"
+        f'<div class="row">{_form("counters/reset", _button("Reset counters"))}'
+        f"{_form('reset', _button('Reset everything'))}</div></div>"
+    )
+    cards = _draw_settings(world) + _draw_faults(world) + _draw_clients(world) + _draw_new_user()
+    return draw_page("BreezeDoc sandbox", f'{head}{_draw_users(world)}<div class="grid">{cards}</div>', wide=True)
+
+
+def _draw_users(world: World) -> str:
+    rows = "".join(_draw_user(world, user) for user in list(world.directory.users.values())[:LISTED_USERS])
+    return _card("Users", rows)
+
+
+def _draw_user(world: World, user: User) -> str:
+    live = sum(family.is_live(world.clock.now()) for family in world.grants.families_of(user.id))
+    path = f"users/{user.id}"
+    plan = _select("plan", ("free", "pro", "agency"), user.plan) + _button("Set plan")
+    renaming = _field("document_id", "", "document id") + _field("title", "", "new title") + _button("Rename")
+    forms = (
+        _form(f"{path}/revoke", _button("Revoke all grants"))
+        + _form(path, plan, "PATCH")
+        + _form(f"{path}/documents", _field("title", "", "title") + _button("Add document"))
+        + _form(f"{path}/documents", renaming, "PATCH")
+    )
+    facts = f"{escape(user.email)} · {user.plan} · {len(user.desk.documents)} documents · {live} live grants"
+    return f"<details><summary><b>{user.id} {escape(user.name)}</b> <small>{facts}</small></summary>{forms}</details>"
+
+
+def _draw_settings(world: World) -> str:
+    settings = world.settings
+    numbers = ("access_ttl", "refresh_ttl", "rate_limit", "token_rate_limit", "latency_ms", "rotation_gap_ms")
+    fields = "".join(_field(name, str(getattr(settings, name)), name.replace("_", " ")) for name in numbers)
+    passport = _select("passport", ("12", "13"), str(settings.passport))
+    reuse = _select("refresh_reuse", ("harmless", "family_revoked", "grace"), settings.refresh_reuse)
+    revocation = _select("revocation_endpoint", ("false", "true"), str(settings.revocation_endpoint).lower())
+    return _card("Settings", _form("settings", passport + reuse + revocation + fields + _button("Save")))
+
+
+def _draw_faults(world: World) -> str:
+    rows = "".join(f"<p>{_draw_fault(fault)}</p>" for fault in world.faults.list_all())
+    form = _form(
+        "faults",
+        _select("on", ("token", "api", "authorize"), "token")
+        + _select("moment", ("before", "middle", "after"), "before")
+        + _select("kind", ("status", "drop", "cut", "late", "html", "redirect", "garbage"), "status")
+        + _field("status", "503", "status")
+        + _field("retry_after", "", "retry after")
+        + _field("delay_ms", "", "delay ms")
+        + _field("count", "1", "count (empty: always)")
+        + _field("match.user_id", "", "only user")
+        + _button("Add fault"),
+    )
+    return _card("Faults", rows + form)
+
+
+def _draw_fault(fault: Fault) -> str:
+    text = f"{fault.on}, {fault.moment}: {fault.kind} {fault.status or ''} · {fault.hits} of {fault.count or '∞'}"
+    return escape(text) + _form(f"faults/{fault.id}", _button("Remove"), "DELETE")
+
+
+def _draw_clients(world: World) -> str:
+    rows = "".join(
+        f"<p><b>{escape(client.id)}</b><br><small>{escape(', '.join(client.redirect_uris))}</small></p>"
+        + _form(f"clients/{client.id}", _field("client_secret", "", "new secret") + _button("Change"), "PATCH")
+        + _form(f"clients/{client.id}", _button("Delete"), "DELETE")
+        for client in world.grants.clients.values()
+    )
+    fields = _field("client_id", "", "client id") + _field("client_secret", "", "secret")
+    return _card(
+        "Clients", rows + _form("clients", fields + _field("redirect_uris", "", "redirect URIs") + _button("Add"))
+    )
+
+
+def _draw_new_user() -> str:
+    fields = _field("name", "", "name") + _field("documents", "10", "documents")
+    return _card("New user", _form("users", fields + _button("Add user")))
+
+
+def _card(title: str, body: str) -> str:
+    return f'<div class="card"><h2>{escape(title)}</h2>{body}</div>'
+
+
+def _form(path: str, body: str, method: str = "POST") -> str:
+    hidden = f'<input type="hidden" name="_method" value="{method}">' if method != "POST" else ""
+    return f'<form method="post" action="/_sandbox/{escape(path)}"><div class="row">{hidden}{body}</div></form>'
+
+
+def _field(name: str, value: str, label: str) -> str:
+    return f'<label>{escape(label)}<input name="{escape(name)}" value="{escape(value)}"></label>'
+
+
+def _select(name: str, options: tuple[str, ...], chosen: str) -> str:
+    choices = "".join(
+        f"<option{' selected' if option == chosen else ''}>{escape(option)}</option>" for option in options
+    )
+    return f'<label>{escape(name.replace("_", " "))}<select name="{escape(name)}">{choices}</select></label>'
+
+
+def _button(text: str) -> str:
+    return f"<button>{escape(text)}</button>"

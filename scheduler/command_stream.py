@@ -1,0 +1,183 @@
+"""Commands in: entries of the commands stream become due times, which the sweep sends like any other."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any, assert_never
+from uuid import uuid4
+
+import structlog
+from redis import Redis
+from redis.exceptions import RedisError, ResponseError
+
+from models.errors import Permanent, Transient
+from models.messaging.commands import Command, CommandRefused, asked_at, read_command
+from models.oauth.connection import Connection, Status
+from models.store import Store, Transaction
+
+group = "breezesync"
+batch_size = 100
+most_rejected = 10_000
+longest_kept_value = 1_000
+idle_before_taken_over = timedelta(seconds=30)
+
+Entry = tuple[bytes, Mapping[bytes, bytes]]
+
+
+class CommandsUnavailable(Transient):
+    """Redis does not answer; whatever was written to the stream is still there, or was never read."""
+
+
+class Commands:
+    """One reader of the group, on whose stream any number of schedulers read; `redis` does not decode its answers.
+
+    An entry is acknowledged once its due time is committed or its refusal is written down: a reader that dies before
+    leaves it to the others, and reading it twice makes the same thing due again.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        redis: Redis,
+        stream: str,
+        sweep: Callable[[], object],
+        now: Callable[[], datetime],
+        idle: timedelta = idle_before_taken_over,
+    ) -> None:
+        self.store = store
+        self.redis: Any = redis
+        self.stream = stream
+        self.rejected = f"{stream}:rejected"
+        self.sweep = sweep
+        self.now = now
+        self.idle_ms = round(idle.total_seconds() * 1000)
+        self.name = f"scheduler-{uuid4().hex[:12]}"
+
+    def __call__(self, wait: timedelta = timedelta(seconds=1)) -> int:
+        """Carries out what is there or comes within `wait`, and returns how many entries that were.
+
+        Raises where Redis or the database is away; nothing is acknowledged then that was not done.
+        """
+        try:
+            entries = self._read(wait)
+            for entry in entries:
+                self._carry_out(entry)
+        except RedisError as error:
+            raise CommandsUnavailable(f"commands wait: Redis does not answer ({type(error).__name__})") from error
+        if entries:
+            self.sweep()
+        return len(entries)
+
+    def leave(self) -> None:
+        """Takes this reader's name off the group, unless something is still pending under it: that is taken over."""
+        try:
+            if not self.redis.xpending_range(self.stream, group, "-", "+", 1, consumername=self.name):
+                self.redis.xgroup_delconsumer(self.stream, group, self.name)
+        except RedisError:
+            return
+
+    def _read(self, wait: timedelta) -> list[Entry]:
+        """What others left behind, what this reader began and could not end, and then what is new."""
+        try:
+            taken = self.redis.xautoclaim(self.stream, group, self.name, self.idle_ms, count=batch_size)
+            if taken[1]:
+                structlog.get_logger("commands").info("commands.taken_over", count=len(taken[1]))
+            begun = self._read_from("0", None)
+            return begun or self._read_from(">", wait)
+        except ResponseError as error:
+            if not str(error).startswith("NOGROUP"):
+                raise
+        self._create_group()
+        return []
+
+    def _read_from(self, start: str, wait: timedelta | None) -> list[Entry]:
+        block = None if wait is None else max(round(wait.total_seconds() * 1000), 1)
+        answer = self.redis.xreadgroup(group, self.name, {self.stream: start}, count=batch_size, block=block)
+        found = answer.values() if isinstance(answer, dict) else (entries for _, entries in answer or ())
+        entries: list[Entry] = []
+        for part in found:
+            entries.extend(part[0] if part and isinstance(part[0], list) else part)
+        return entries
+
+    def _create_group(self) -> None:
+        """From the stream's beginning: what was written before there was a reader counts."""
+        try:
+            self.redis.xgroup_create(self.stream, group, id="0", mkstream=True)
+        except ResponseError as error:
+            if not str(error).startswith("BUSYGROUP"):
+                raise
+
+    def _carry_out(self, entry: Entry) -> None:
+        entry_id, fields = entry
+        log = structlog.get_logger("commands")
+        if not fields:
+            log.warning("command.gone", entry_id=entry_id.decode())
+            self.redis.xack(self.stream, group, entry_id)
+            return
+        try:
+            command = read_command(fields)
+            with self.store.writing() as tx:
+                found = self._make_due(tx, command, entry_id)
+        except (CommandRefused, Permanent) as refused:
+            log.warning("command.rejected", entry_id=entry_id.decode(), reason=str(refused))
+            self._reject(entry, str(refused))
+            return
+        log.info("command.taken", entry_id=entry_id.decode(), verb=command.verb, connections=found)
+        with self.redis.pipeline(transaction=True) as pipeline:
+            pipeline.xack(self.stream, group, entry_id)
+            pipeline.xdel(self.stream, entry_id)
+            pipeline.execute()
+
+    def _reject(self, entry: Entry, reason: str) -> None:
+        """Moves the entry, values cut where they are long, beside the reason and the id it had."""
+        entry_id, fields = entry
+        kept = {name[:longest_kept_value]: value[:longest_kept_value] for name, value in fields.items()}
+        with self.redis.pipeline(transaction=True) as pipeline:
+            moved = kept | {b"reason": reason.encode(), b"entry_id": entry_id}
+            pipeline.xadd(self.rejected, moved, maxlen=most_rejected, approximate=True)
+            pipeline.xack(self.stream, group, entry_id)
+            pipeline.xdel(self.stream, entry_id)
+            pipeline.execute()
+
+    def _make_due(self, tx: Transaction, command: Command, entry_id: bytes) -> int:
+        """How many connections it reached. Raises `CommandRefused` where there is none for it."""
+        now = self.now()
+        targets = _find(tx, command)
+        for target in targets:
+            match command.verb:
+                case "sync":
+                    _request_sync(tx, target.id, now)
+                case "refresh":
+                    tx.connections.make_refresh_due(target.id, now)
+                case "disconnect":
+                    tx.connections.request_disconnect(target.id, asked_at(entry_id, now), command.erase)
+                case _:
+                    assert_never(command.verb)
+        return len(targets)
+
+
+def _find(tx: Transaction, command: Command) -> list[Connection]:
+    """The connections it is for; a disconnected one may be disconnected again, anything else needs an active one."""
+    if command.connection_id is not None:
+        one = tx.connections.get(command.connection_id)
+        found = [] if one is None else [one]
+    else:
+        found = list(tx.connections.find(user_id=command.user_id, provider=command.provider))
+    if not found:
+        raise CommandRefused("there is no such connection")
+    if command.verb == "disconnect":
+        return found
+    active = [each for each in found if each.status is Status.active]
+    if not active:
+        states = ", ".join(sorted({each.status.value for each in found}))
+        raise CommandRefused(f"the connection is {states}: the user has to authorize again")
+    return active
+
+
+def _request_sync(tx: Transaction, connection_id: str, now: datetime) -> None:
+    """Due now, and read whole; where a reading is under way, once more when it ends."""
+    connection = tx.connections.lock(connection_id)
+    if connection is None or connection.status is not Status.active:
+        return
+    due_at = now if tx.runs.running(connection_id) is None else connection.sync_due_at
+    tx.connections.save(replace(connection, sync_requested=True, sync_due_at=due_at), connection.generation)

@@ -1,0 +1,280 @@
+"""A whole breezesync in one process for tests: real store, real flows, the sandbox over a socket, a clock."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+from uuid import uuid4
+
+import fakeredis
+from redis import Redis
+
+import sandbox
+from config.profiles import profile_directories, read_profile
+from models.crypto.secrets import Secret
+from models.crypto.vault import Key, Vault, new_key
+from models.messaging.messages import Message
+from models.migrations import migrate
+from models.oauth.connect_link import ConnectLink, sign_link
+from models.oauth.connection import Connection
+from models.oauth.credential import Credential
+from models.provider import OAuthClient, Provider
+from models.store import Store, open_engine
+from models.store.journal import Decision
+from scheduler.sweep import Sweep
+from tests.event_assertions import assert_all_described
+from worker.actors import Flows
+from worker.oauth.disconnect import Disconnect
+from worker.oauth.exchange import Exchange
+from worker.oauth.recover_tokens import TakeIn
+from worker.oauth.refresh import Refresh
+from worker.oauth.revoke import Revoke
+from worker.provider.client import ProviderClient
+from worker.provider.rate_limit import Budgets
+from worker.queue.publish import PublishEvents
+from worker.sync.run import Sync
+from worker.sync.user import SyncUser
+from worker.tokens.oauth_clients import ClientBook
+from worker.tokens.spool import Parking
+from worker.web.callback import Callback
+
+link_secret = Secret("a connect secret of more than 32 bytes")
+
+
+class Clock:
+    """Real time, and as much of it ahead as a test turns it."""
+
+    def __init__(self) -> None:
+        self.ahead = timedelta()
+
+    def __call__(self) -> datetime:
+        return datetime.now(UTC) + self.ahead
+
+    def turn(self, length: timedelta) -> None:
+        self.ahead += length
+
+
+class ListQueue:
+    """A queue that holds messages until they are taken."""
+
+    def __init__(self) -> None:
+        self.held: list[Message] = []
+        self.emptied = False
+
+    def send(self, message: Message) -> None:
+        self.held.append(message)
+
+    def send_all(self, batch: Any) -> None:
+        self.held.extend(batch)
+
+    def count_waiting(self, queue: str) -> int:
+        return sum(message.queue == queue for message in self.held)
+
+    def was_emptied(self) -> bool:
+        emptied, self.emptied = self.emptied, False
+        return emptied
+
+
+@dataclass
+class House:
+    """Everything wired as in production, but for the queue, which `work` drains on the calling thread."""
+
+    store: Store
+    provider: sandbox.Running
+    profile: Provider
+    flows: Flows
+    callback: Callback
+    queue: ListQueue
+    clock: Clock
+    vault: Vault
+    spool: Path
+    keys: tuple[Key, ...] = ()
+
+    @property
+    def control(self) -> sandbox.Control:
+        return self.provider.control
+
+    def link(self, user: str = "ada", **claims: Any) -> str:
+        now = self.clock().replace(microsecond=0)
+        link = ConnectLink(
+            user_id=user, issued_at=now, expires_at=now + timedelta(minutes=15), jti=uuid4().hex, **claims
+        )
+        return sign_link(link, link_secret)
+
+    def close(self) -> None:
+        """Ends it; AssertionError where an event was emitted that its schema does not describe."""
+        for provider in self.flows.refresh.providers.values():
+            provider.close()
+        assert_all_described(self.store.engine)
+        self.store.close()
+
+    def consent(self, user: str = "ada", account: int = 1, allow: bool = True, **claims: Any) -> str:
+        """The browser's part, from the link to the callback: the authorization's id."""
+        url, browser = self.callback.begin("breezedoc", self.link(user, **claims), None)
+        back = self.control.authorize(url, account, allow=allow)
+        query = {name: values[0] for name, values in parse_qs(urlsplit(back).query).items()}
+        return self.callback.finish("breezedoc", query, browser).rsplit("/", 1)[1]
+
+    def connect(self, user: str = "ada", account: int = 1, **claims: Any) -> Connection:
+        """A connection, its code exchanged, nothing else done yet."""
+        authorization_id = self.consent(user, account, **claims)
+        self.flows.exchange(authorization_id)
+        with self.store.reading() as tx:
+            found = tx.authorizations.get(authorization_id)
+        assert found is not None
+        assert found.connection_id is not None, found
+        return self.connection(found.connection_id)
+
+    def work(self, most: int = 500) -> int:
+        """Does what is queued, and what that queues, until nothing is left; events excepted."""
+        done = 0
+        while self.queue.held:
+            message = self.queue.held.pop(0)
+            if message.actor != "publish_events":
+                self.perform(message)
+            done += 1
+            assert done < most, "the queue never empties"
+        return done
+
+    def perform(self, message: Message) -> None:
+        flows: Mapping[str, Callable[..., None]] = {
+            "exchange_code": self.flows.exchange,
+            "refresh_token": self.flows.refresh,
+            "sync_connection": self.flows.sync,
+            "read_connection": lambda connection_id: self.flows.sync(connection_id, asked=False),
+            "sync_user": lambda user_id, provider=None: self.flows.sync_user(user_id, provider),
+            "revoke_grant": self.flows.revoke,
+            "carry_out_disconnect": lambda connection_id: self.flows.disconnect(connection_id, asked=False),
+        }
+        flows[message.actor](**message.kwargs)
+
+    def sweep(self) -> int:
+        """One pass of the scheduler, and all the work that follows from it."""
+        Sweep(self.store, self.queue, self.clock, {"breezedoc": self.profile.token_requests_per_minute})()
+        return self.work()
+
+    def turn(self, **length: float) -> None:
+        """Turns our clock and the provider's."""
+        self.clock.turn(timedelta(**length))
+        self.control.advance(timedelta(**length).total_seconds())
+
+    def connection(self, connection_id: str) -> Connection:
+        with self.store.reading() as tx:
+            found = tx.connections.get(connection_id)
+        assert found is not None
+        return found
+
+    def credential(self, connection_id: str) -> Credential:
+        with self.store.reading() as tx:
+            found = tx.credentials.get(connection_id)
+        assert found is not None
+        return found
+
+    def make_refresh_due(self, connection_id: str) -> None:
+        with self.store.writing() as tx:
+            found = tx.connections.lock(connection_id)
+            assert found is not None
+            tx.connections.save(replace(found, refresh_due_at=self.clock()), found.generation)
+
+    def refreshable(self) -> Connection:
+        """A connection at generation 2 with its refresh due, nothing presented, and a client that has learned to leave
+        the scope out."""
+        connection = self.connect("ada", 1)
+        self.work()
+        self.make_refresh_due(connection.id)
+        self.sweep()
+        self.control.reset_counters()
+        self.make_refresh_due(connection.id)
+        return self.connection(connection.id)
+
+    def told(self, type_: str | None = None, connection_id: str | None = None) -> list[dict[str, Any]]:
+        """The data of every event in the outbox, oldest first, with its type and sequence."""
+        with self.store.reading() as tx:
+            events = tx.outbox.read(type_=type_, connection_id=connection_id, limit=100_000)
+        return [json.loads(e.document)["data"] | {"type": e.type, "sequence": e.sequence} for _, e in events]
+
+    def types(self) -> list[str]:
+        return [event["type"] for event in self.told() if not event["type"].startswith("record.")]
+
+    def decisions(self, subject: str) -> list[Decision]:
+        with self.store.reading() as tx:
+            return list(tx.journal.decisions_of(subject))
+
+    def presentations(self) -> int:
+        """The most times that any refresh token was presented; a refusal of the scope alone spends nothing."""
+        tokens = self.control.counters()["refresh_tokens"]
+        counts = [sum(p["outcome"] != "scope_rejected" for p in token["presentations"]) for token in tokens]
+        return max(counts, default=0)
+
+
+def build_house(
+    database_url: str, provider: sandbox.Running, spool: Path, publish: PublishEvents | None = None, **overrides: str
+) -> House:
+    """A house on an empty database; `overrides` are profile fields as the environment would name them."""
+    profile = read_profile(
+        "breezedoc",
+        {
+            "BREEZEDOC_AUTHORIZE_URL": f"{provider.url}/oauth/authorize",
+            "BREEZEDOC_TOKEN_URL": f"{provider.url}/oauth/token",
+            "BREEZEDOC_API_URL": f"{provider.url}/api",
+            **overrides,
+        },
+        profile_directories(),
+    )
+    engine = open_engine(Secret(database_url))
+    migrate(engine, [profile])
+    keys = (new_key("k1"),)
+    house = join_house(Store(engine), provider, profile, Vault(keys), Clock(), spool, publish)
+    house.keys = keys
+    return house
+
+
+def join_house(
+    store: Store,
+    provider: sandbox.Running,
+    profile: Provider,
+    vault: Vault,
+    clock: Clock,
+    spool: Path,
+    publish: PublishEvents | None = None,
+    configured: tuple[OAuthClient, ...] | None = None,
+    redis: Redis | None = None,
+) -> House:
+    """One more process's worth of flows on a store that others use too."""
+    client = OAuthClient(
+        provider=profile.name,
+        client_id=provider.client_id,
+        client_secret=Secret(provider.client_secret),
+        redirect_uri=provider.redirect_uri,
+    )
+    configured = (client,) if configured is None else configured
+    queue = ListQueue()
+    clients = ClientBook(store, vault, configured)
+    redis = redis or fakeredis.FakeRedis(server=fakeredis.FakeServer())
+    budgets = Budgets(redis, lambda: clock().timestamp())
+    providers = {profile.name: ProviderClient(profile, clock, budgets)}
+    parking = Parking(vault, redis, spool)
+    flows = Flows(
+        exchange=Exchange(store, vault, clients, providers, parking, queue.send, clock),
+        refresh=Refresh(store, vault, clients, providers, parking, queue.send, clock),
+        sync=Sync(store, vault, providers, queue.send, clock, timedelta(minutes=15)),
+        sync_user=SyncUser(store, queue.send),
+        disconnect=Disconnect(store, vault, providers, parking, queue.send, clock),
+        revoke=Revoke(store, vault, clients, providers, queue.send, clock),
+        take_in=TakeIn(store, vault, clients, providers, parking, queue.send, clock),
+        publish=publish,  # type: ignore[arg-type]  # only tests of publishing bring one
+    )
+    callback = Callback(
+        store=store,
+        vault=vault,
+        providers={profile.name: profile},
+        clients={profile.name: configured[0]} if configured else {},
+        connect_secrets=(link_secret,),
+        return_origins=frozenset({"https://app.example"}),
+        send=queue.send,
+        now=clock,
+    )
+    return House(store, provider, profile, flows, callback, queue, clock, vault, spool)

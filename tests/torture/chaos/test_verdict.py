@@ -1,0 +1,192 @@
+"""The referee finds each harm that is planted into a run without any."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.torture.chaos.verdict import Connected, Decided, Evidence, Failed, Told, columns, draw, judge
+
+
+def told(position: int, type_: str, sequence: int, **data: Any) -> Told:
+    return Told(position, f"e{position}", f"connection.{type_}", "c1", "c1", "events", sequence, data, float(position))
+
+
+def token(number: int, *outcomes: str, at: float = 1.5) -> dict[str, Any]:
+    return {"id": number, "user_id": 1, "presentations": [presented(outcome, at=at) for outcome in outcomes]}
+
+
+def presented(outcome: str, fault: str | None = None, at: float = 1.5) -> dict[str, Any]:
+    return {"at": at, "outcome": outcome, "fault": fault}
+
+
+def line(point: str, call: str = "k1", pid: int = 7, subject: str = "c1", **facts: Any) -> dict[str, Any]:
+    return {"point": point, "call": call, "pid": pid, "subject": subject, **facts}
+
+
+answered = line("refresh.save.answered", outcome="TokensGranted")
+events = [told(1, "authorized", 1), told(2, "refreshed", 2, generation=2)]
+
+# One connection, authorized, refreshed once.
+clean = Evidence(
+    connections=[Connected("c1", 1, "active", 2, at_rest=True)],
+    decisions=[Decided("c1", "authorized", 1), Decided("c1", "refresh.saved", 2)],
+    events=events,
+    heard=[("events", "c1", 1, "e1"), ("events", "c1", 2, "e2"), ("events", "c1", 2, "e2")],
+    refresh_tokens=[token(1, "rotated"), token(2)],
+    traces=[answered, line("refresh.save.committed")],
+)
+
+
+def end(evidence: Evidence, reason: str, *outcomes: str, revoked: bool = False) -> Evidence:
+    """The same connection with its end: why, and what the provider saw of its last token."""
+    ended = told(3, "reauthorization_required", 3, reason=reason)
+    return replace(
+        evidence,
+        connections=[Connected("c1", 1, "revoked", 2, at_rest=True)],
+        events=[*events, ended],
+        heard=[*evidence.heard, ("events", "c1", 3, "e3")],
+        refresh_tokens=[token(1, "rotated"), token(2, *outcomes, at=2.5)],
+        revocations=[(1, 2.2)] if revoked else [],
+    )
+
+
+def test_runs_are_counted_by_flow() -> None:
+    other = [line("exchange.request", call="k2"), line("exchange.returned", call="k3")]
+    runs = judge(replace(clean, traces=[*clean.traces, *other])).runs
+    assert runs == {"exchange jobs": 2, "refresh jobs": 1, "of them about to send a code or token": 1}
+
+
+def test_a_run_without_harm_is_clean() -> None:
+    assert judge(clean).harm == {column: [] for column in columns}
+
+
+harmless: dict[str, Evidence] = {
+    "lost in the middle": end(clean, "rotation_lost", "burnt"),
+    "lost, and revoked as well": end(clean, "rotation_lost", "rotated", revoked=True),
+    "revoked, seen by a refresh": end(clean, "refresh_rejected", "revoked", revoked=True),
+    "revoked, seen by the API": end(clean, "access_revoked", "revoked", revoked=True),
+    "revoked after an unknown answer": replace(
+        end(clean, "rotation_lost", "not_reached", "revoked", revoked=True),
+        decisions=[
+            *clean.decisions,
+            Decided("c1", "resolved.presentagain", 2),
+            Decided("c1", "revoked.rotation_lost", 2),
+        ],
+    ),
+    "revoked after an unknown answer, where reuse ends the family": replace(
+        end(clean, "rotation_lost", "not_reached", revoked=True),
+        decisions=[*clean.decisions, Decided("c1", "resolved.lost", 2), Decided("c1", "revoked.rotation_lost", 2)],
+    ),
+    "presented once more": replace(
+        clean,
+        refresh_tokens=[token(1, "rotated", "reused")],
+        decisions=[*clean.decisions, Decided("c1", "resolved.presentagain", 1)],
+    ),
+    "presented again, unspent": replace(clean, refresh_tokens=[token(1, "not_reached", "not_reached", "rotated")]),
+    "killed with a pair in hand": replace(clean, traces=[answered], killed=frozenset({7})),
+    "parked and taken in": replace(
+        clean, traces=[answered, line("refresh.save.parked", kept=True, ticket="refresh-c1-1")]
+    ),
+}
+
+
+@pytest.mark.parametrize("case", harmless)
+def test_what_is_allowed_is_no_harm(case: str) -> None:
+    assert judge(harmless[case]).is_clean, judge(harmless[case]).harm
+
+
+planted: dict[str, tuple[str, Callable[[], Evidence]]] = {
+    "a token spent twice and never decided so": (
+        "presentations not allowed",
+        lambda: replace(clean, refresh_tokens=[token(1, "rotated", "reused")]),
+    ),
+    "a token spent three times": (
+        "presentations not allowed",
+        lambda: replace(
+            clean,
+            refresh_tokens=[token(1, "rotated", "reused", "reused")],
+            decisions=[*clean.decisions, *[Decided("c1", "resolved.presentagain", 1)] * 2],
+        ),
+    ),
+    "a pair dropped by a living process": ("lost pairs", lambda: replace(clean, traces=[answered])),
+    "a pair that nobody would park": (
+        "lost pairs",
+        lambda: replace(clean, traces=[answered, line("refresh.save.parked", kept=False, ticket="refresh-c1-1")]),
+    ),
+    "a pair parked and forgotten": (
+        "lost pairs",
+        lambda: replace(clean, traces=[answered, line("refresh.save.parked", kept=True, ticket="refresh-c1-2")]),
+    ),
+    "a pair still parked": ("lost pairs", lambda: replace(clean, parked=1)),
+    "a pair written over": (
+        "lost pairs",
+        lambda: replace(
+            clean,
+            traces=[*clean.traces, answered | {"call": "k2"}, line("refresh.save.committed", call="k2")],
+        ),
+    ),
+    "a live grant given up": ("false revocations", lambda: end(clean, "rotation_lost", "not_reached")),
+    "a live grant said to be revoked": ("false revocations", lambda: end(clean, "refresh_rejected", "not_reached")),
+    "an end without a look": ("false revocations", lambda: replace(end(clean, "rotation_lost"), refresh_tokens=[])),
+    "the user blamed for our loss": ("wrong reasons", lambda: end(clean, "refresh_rejected", "burnt", "reused")),
+    "our loss said of the user's doing": (
+        "wrong reasons",
+        lambda: end(clean, "rotation_lost", "revoked", revoked=True),
+    ),
+    "a code blamed on the user": (
+        "wrong reasons",
+        lambda: replace(clean, failures=[Failed("a1", 1, "code_rejected", 5.0)]),
+    ),
+    "a code that nobody came to exchange": (
+        "codes left to run out",
+        lambda: replace(clean, failures=[Failed("a1", 1, "expired", 5.0)]),
+    ),
+    "a generation skipped": (
+        "generations skipped or used twice",
+        lambda: replace(clean, connections=[Connected("c1", 1, "active", 3, at_rest=True)]),
+    ),
+    "a generation used twice": (
+        "generations skipped or used twice",
+        lambda: replace(clean, decisions=[*clean.decisions, Decided("c1", "refresh.saved", 2)]),
+    ),
+    "an event that never left": ("events missing", lambda: replace(clean, heard=clean.heard[:1])),
+    "a gap in the outbox": (
+        "events missing",
+        lambda: replace(
+            clean, events=[events[0], replace(events[1], sequence=3)], heard=[*clean.heard, ("events", "c1", 3, "e2")]
+        ),
+    ),
+    "a connection revoked by hand": (
+        "events missing",
+        lambda: replace(clean, connections=[Connected("c1", 1, "revoked", 2, at_rest=True)]),
+    ),
+    "an event twice in the outbox": (
+        "events doubled or out of order",
+        lambda: replace(clean, events=[*events, replace(events[1], position=3, id="e3", sequence=3)]),
+    ),
+    "one number for two events": (
+        "events doubled or out of order",
+        lambda: replace(clean, heard=[*clean.heard, ("events", "c1", 2, "other")]),
+    ),
+    "events out of order": (
+        "events doubled or out of order",
+        lambda: replace(clean, heard=[clean.heard[1], clean.heard[0]]),
+    ),
+    "a connection that stands still": (
+        "never came to rest",
+        lambda: replace(clean, connections=[Connected("c1", 1, "active", 2, at_rest=False)]),
+    ),
+    "events left behind": ("never came to rest", lambda: replace(clean, unpublished=2)),
+}
+
+
+@pytest.mark.parametrize("case", planted)
+def test_a_planted_harm_is_found_in_its_column(case: str) -> None:
+    column, plant = planted[case]
+    found = judge(plant())
+    assert found.harm[column], found.harm
+    assert not found.is_clean
+    shown = draw(found, {"planted": 1}, "a run").splitlines()
+    assert f"  {column:<56}{len(found.harm[column]):>8}" in shown

@@ -1,0 +1,153 @@
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from models.api_response import Failed, Forbidden, Missing, Page, Throttled, Unauthorized
+from models.crypto.secrets import Secret
+from models.health import (
+    Base,
+    judge_bases,
+    judge_clock,
+    judge_redis,
+    judge_schema,
+    judge_seals,
+    judge_token_endpoint,
+    read_date,
+)
+from models.oauth.token_response import HttpAnswer, NoAnswer
+from models.provider import OAuthClient
+
+noon = datetime(2026, 5, 1, 12, tzinfo=UTC)
+client = OAuthClient(provider="maker", client_id="us", client_secret=Secret("s"), redirect_uri="https://o.example/cb")
+page = Page(({"id": 1},), 1, 1, 1)
+healthy = {"redis_version": "7.2.4", "role": "master", "aof_enabled": 1, "maxmemory_policy": "noeviction"}
+
+
+def answer(status, body=b"", **headers):
+    return HttpAnswer(status, headers, body)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "state"),
+    [(0, "ok"), (2, "ok"), (-2, "ok"), (2.1, "warn"), (-20, "warn"), (20.5, "failed"), (-3600, "failed")],
+)
+def test_clocks_may_differ_a_little(seconds, state):
+    finding = judge_clock("Redis", noon + timedelta(seconds=seconds), noon)
+    assert (finding.state, bool(finding.remedy)) == (state, state != "ok")
+
+
+def test_a_clock_that_is_only_read_to_the_second_is_given_that_second():
+    assert judge_clock("maker", noon + timedelta(seconds=2.9), noon, timedelta(seconds=1)).state == "ok"
+
+
+@pytest.mark.parametrize(
+    ("given", "at"),
+    [
+        (answer(400, date="Fri, 01 May 2026 12:00:00 GMT"), noon),
+        (answer(400, date="yesterday"), None),
+        (answer(400, date="Fri, 01 May 2026 12:00:00 -0000"), None),
+        (answer(400), None),
+        (NoAnswer(True, "ReadTimeout"), None),
+    ],
+)
+def test_a_date_is_read_or_there_is_none(given, at):
+    assert read_date(given) == at
+
+
+@pytest.mark.parametrize(
+    ("change", "snapshots", "states"),
+    [
+        ({}, None, ["ok", "ok", "ok"]),
+        ({"valkey_version": "9.1.0"}, None, ["ok", "ok", "ok"]),
+        ({"redis_version": "6.2.0"}, None, ["ok", "ok", "ok"]),
+        ({"redis_version": "6.0.16"}, None, ["failed", "ok", "ok"]),
+        ({"redis_version": ""}, None, ["failed", "ok", "ok"]),
+        ({"role": "slave"}, None, ["failed", "ok", "ok"]),
+        ({"aof_enabled": 0}, "3600 1", ["ok", "warn", "ok"]),
+        ({"aof_enabled": 0}, "", ["ok", "warn", "ok"]),
+        ({"maxmemory_policy": "allkeys-lru"}, None, ["ok", "ok", "warn"]),
+    ],
+)
+def test_redis_is_judged_by_what_it_says_of_itself(change, snapshots, states):
+    findings = list(judge_redis("redis://r", healthy | change, snapshots))
+    assert [finding.state for finding in findings] == states
+    assert all(finding.remedy for finding in findings if finding.state != "ok")
+
+
+def test_a_redis_without_an_append_only_file_is_told_by_what_it_keeps():
+    _, snapshots, _ = judge_redis("redis://r", healthy | {"aof_enabled": 0}, "3600 1")
+    _, nothing, _ = judge_redis("redis://r", healthy | {"aof_enabled": 0}, "")
+    assert (snapshots.said, nothing.said) == ("snapshots only", "nothing is kept over a restart")
+
+
+@pytest.mark.parametrize(("revision", "state"), [(None, "failed"), ("0000", "failed"), ("0001", "ok")])
+def test_the_schema_has_to_be_the_newest(revision, state):
+    finding = judge_schema("sqlite:///d", revision, "0001")
+    assert (finding.state, "migrate" in finding.remedy) == (state, state == "failed")
+
+
+def test_secrets_that_do_not_open_are_counted_and_the_first_is_named():
+    finding = judge_seals("k2", 8, {"credential.access_token of c1": "no such key", "client.secret of m/us": "altered"})
+    assert finding.state == "failed"
+    assert finding.said.startswith("2 of 10 secrets don't open, the first one in credential.access_token of c1: no")
+    assert judge_seals("k2", 8, {}).state == "ok"
+
+
+@pytest.mark.parametrize(
+    ("given", "state", "told"),
+    [
+        (answer(400, b'{"error": "invalid_request"}'), "ok", "takes client us"),
+        (answer(401, b'{"error": "invalid_request"}'), "ok", "takes client us"),
+        (answer(400, b'{"error": "invalid_grant"}'), "ok", "takes client us"),
+        (answer(400, b'{"error": "invalid_scope"}'), "ok", "takes client us"),
+        (answer(401, b'{"error": "invalid_client"}'), "failed", "refuses client us (invalid_client)"),
+        (answer(400, b'{"error": "unauthorized_client"}'), "failed", "refuses client us (unauthorized_client)"),
+        (answer(404, b"<html>"), "failed", "HTTP 404, not as a token endpoint"),
+        (answer(302, b"", location="/login"), "failed", "HTTP 302, not as a token endpoint"),
+        (answer(200, b"<html>"), "failed", "HTTP 200, not as a token endpoint"),
+        (answer(200, b'{"access_token": "t", "token_type": "Bearer"}'), "failed", "HTTP 200"),
+        (answer(500), "failed", "HTTP 500"),
+        (answer(429, **{"retry-after": "30"}), "warn", "throttled"),
+        (answer(503), "warn", "maintenance"),
+        (NoAnswer(False, "ConnectError"), "failed", "does not answer (ConnectError)"),
+        (NoAnswer(True, "ReadTimeout"), "failed", "does not answer (ReadTimeout)"),
+    ],
+)
+def test_a_refusal_of_nothing_tells_whether_the_client_is_good(given, state, told):
+    finding = judge_token_endpoint(client, "https://o.example/token", given, noon)
+    assert finding.state == state
+    assert told in finding.said
+    assert bool(finding.remedy) == (state != "ok")
+
+
+def test_a_client_secret_that_comes_back_is_not_shown():
+    given = answer(404, b'{"error": "no client with ' + client.client_secret.reveal().encode() + b'"}')
+    finding = judge_token_endpoint(client, "https://o.example/t", given, noon)
+    assert "(no client with [secret])" in finding.said
+
+
+def test_a_client_that_is_refused_is_remedied_by_its_own_variables():
+    finding = judge_token_endpoint(client, "https://o.example/t", answer(401, b'{"error": "invalid_client"}'), noon)
+    assert finding.remedy == "Check MAKER_CLIENT_ID and MAKER_CLIENT_SECRET."
+
+
+@pytest.mark.parametrize(
+    ("with_token", "outcomes", "state", "remedy"),
+    [
+        (True, [page], "ok", ""),
+        (True, [page, Missing()], "ok", ""),
+        (True, [Forbidden(), Missing()], "ok", ""),
+        (True, [Missing(), page], "failed", "Set MAKER_API_URL=https://b.example"),
+        (True, [Failed("HTTP 302"), page], "failed", "Set MAKER_API_URL=https://b.example"),
+        (True, [Missing(), Missing()], "failed", "Is the network there, and MAKER_API_URL right?"),
+        (True, [Throttled(timedelta(seconds=9))], "warn", "Ask again in a minute."),
+        (False, [Unauthorized(), Missing()], "warn", "Connect a user, then ask again: breezesync connect-link USER"),
+        (False, [Missing(), Unauthorized()], "failed", "Set MAKER_API_URL=https://b.example"),
+        (False, [Failed("ConnectError")], "failed", "Is the network there, and MAKER_API_URL right?"),
+    ],
+)
+def test_the_base_that_answers_is_found(with_token, outcomes, state, remedy):
+    urls = ("https://a.example", "https://b.example")
+    finding = judge_bases("maker", with_token, [Base(*pair) for pair in zip(urls, outcomes, strict=False)])
+    assert (finding.state, finding.remedy) == (state, remedy)
+    assert all(url in finding.said for url, _ in zip(urls, outcomes, strict=False))

@@ -1,0 +1,135 @@
+"""What an API answer means: both page formats, statuses, and pages that make no sense."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from models.api_response import (
+    ApiOutcome,
+    Failed,
+    Forbidden,
+    Missing,
+    Page,
+    Paging,
+    Throttled,
+    Unauthorized,
+    read_api_answer,
+)
+from models.oauth.token_response import HttpAnswer, NoAnswer
+
+now = datetime(2026, 11, 24, 12, tzinfo=UTC)
+elements = [{"id": 1}, {"id": 2}]
+flat = {"current_page": 2, "data": elements, "last_page": 3, "per_page": 2, "total": 6, "next_page_url": None}
+numbers = {"current_page": 2, "last_page": 3, "total": 6}
+nested = {"data": elements, "links": {"next": None}, "meta": numbers}
+
+
+def read(body: object, paging: Paging, page: int = 2, status: int = 200, **headers: str) -> ApiOutcome:
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return read_api_answer(HttpAnswer(status, named, raw), paging, page, now)
+
+
+def test_both_page_formats_read_the_same() -> None:
+    expected = Page(({"id": 1}, {"id": 2}), 2, 3, 6)
+    assert [read(flat, "laravel"), read(nested, "laravel_resource")] == [expected, expected]
+
+
+def test_neither_format_is_taken_for_the_other() -> None:
+    assert isinstance(read(flat, "laravel_resource"), Failed)
+    assert isinstance(read(nested, "laravel"), Failed)
+
+
+def test_what_comes_without_pages_is_one_element_wrapped_in_data_or_not() -> None:
+    expected = Page(({"id": 7},), 1, 1, 1)
+    assert [read({"id": 7}, "none", 1), read({"data": {"id": 7}}, "none", 1)] == [expected, expected]
+
+
+def test_a_field_that_is_called_data_and_is_no_object_belongs_to_the_element() -> None:
+    assert read({"id": 7, "data": "x"}, "none", 1) == Page(({"id": 7, "data": "x"},), 1, 1, 1)
+
+
+def test_an_empty_list_has_one_page() -> None:
+    empty = {"current_page": 1, "data": [], "last_page": 0, "total": 0}
+    assert read(empty, "laravel", 1) == Page((), 1, 1, 0)
+
+
+senseless: dict[str, dict[str, Any]] = {
+    "a number as a text": {"current_page": "2"},
+    "a number as a fraction": {"total": 6.5},
+    "a number as a truth": {"last_page": True},
+    "a negative total": {"total": -1},
+    "a null": {"last_page": None},
+    "another page than the one asked for": {"current_page": 1},
+    "elements keyed by number": {"data": {"0": {"id": 1}}},
+    "no elements": {"data": None},
+}
+
+
+@pytest.mark.parametrize("case", senseless)
+def test_a_page_that_makes_no_sense_proves_nothing(case: str) -> None:
+    inner = senseless[case]
+    assert isinstance(read(flat | inner, "laravel"), Failed)
+    resource = nested | {"meta": numbers | inner} | ({"data": inner["data"]} if "data" in inner else {})
+    assert isinstance(read(resource, "laravel_resource"), Failed)
+
+
+bodies: dict[str, bytes] = {
+    "HTML": b"<!doctype html><title>Be right back</title>",
+    "nothing": b"",
+    "a list": b"[]",
+    "half of it": json.dumps(flat).encode()[:40],
+    "not UTF-8": b"\xff\xfe{}",
+    "brackets without end": b"[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("paging", ["laravel", "laravel_resource", "none"])
+@pytest.mark.parametrize("case", bodies)
+def test_a_body_that_is_no_object_proves_nothing(case: str, paging: Paging) -> None:
+    assert isinstance(read(bodies[case], paging), Failed)
+
+
+def nested_lists(depth: int) -> object:
+    value: object = 1
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def test_a_body_nested_too_deeply_to_be_walked_proves_nothing() -> None:
+    assert isinstance(read(flat | {"data": [{"id": 1, "x": nested_lists(97)}]}, "laravel"), Page)
+    assert isinstance(read(flat | {"data": [{"id": 1, "x": nested_lists(98)}]}, "laravel"), Failed)
+    assert isinstance(read({"id": 1, "x": nested_lists(800)}, "none", 1), Failed)
+
+
+def test_a_body_that_was_cut_off_proves_nothing_even_where_it_can_be_read() -> None:
+    cut = HttpAnswer(200, {}, json.dumps(flat).encode(), complete=False)
+    assert isinstance(read_api_answer(cut, "laravel", 2, now), Failed)
+
+
+statuses: dict[str, tuple[int, dict[str, str], ApiOutcome]] = {
+    "unauthenticated": (401, {}, Unauthorized()),
+    "the plan": (403, {}, Forbidden()),
+    "not there": (404, {}, Missing()),
+    "throttled for so long": (429, {"retry_after": "7"}, Throttled(timedelta(seconds=7))),
+    "throttled": (429, {}, Throttled(timedelta(seconds=60))),
+    "throttled for a senseless time": (429, {"retry_after": "soon"}, Throttled(timedelta(seconds=60))),
+    "maintenance": (503, {"retry_after": "30"}, Failed("HTTP 503", timedelta(seconds=30))),
+    "broken": (500, {}, Failed("HTTP 500")),
+    "redirected to the login page": (302, {}, Failed("HTTP 302")),
+    "nothing in it": (204, {}, Failed("HTTP 204")),
+}
+
+
+@pytest.mark.parametrize("case", statuses)
+def test_a_status_means_what_it_means_whatever_the_body(case: str) -> None:
+    status, headers, expected = statuses[case]
+    assert read(b"<html>", "laravel", status=status, **headers) == expected
+    assert read(flat, "laravel", status=status, **headers) == expected
+
+
+def test_no_answer_proves_nothing() -> None:
+    assert read_api_answer(NoAnswer(True, "timeout"), "laravel", 1, now) == Failed("timeout")

@@ -1,0 +1,52 @@
+import copy
+import json
+import pickle
+from dataclasses import asdict, dataclass
+
+import pytest
+
+from models.crypto.secrets import Sealed, Secret
+
+
+@pytest.mark.parametrize("veiled", [Secret("hunter2"), Sealed("v1.k1.hunter2")], ids=["secret", "sealed"])
+@pytest.mark.parametrize("show", [str, repr, "{}".format, "{:>20}".format, "%s".__mod__, lambda v: f"{[v]}"])
+def test_a_veiled_text_never_shows_itself(veiled, show):
+    shown = show(veiled)
+    assert "***" in shown
+    assert "hunter2" not in shown
+
+
+@pytest.mark.parametrize("veiled", [Secret("hunter2"), Sealed("hunter2")], ids=["secret", "sealed"])
+@pytest.mark.parametrize("leave", [pickle.dumps, json.dumps, vars], ids=["pickle", "json", "vars"])
+def test_a_veiled_text_does_not_leave_the_process(veiled, leave):
+    with pytest.raises(TypeError):
+        leave(veiled)
+
+
+def test_a_secret_reveals_its_text_and_a_sealed_one_its_stored_form():
+    assert (Secret("a").reveal(), Sealed("b").text) == ("a", "b")
+
+
+def test_veiled_texts_are_equal_by_text_and_type():
+    assert Secret("a") == Secret("a")
+    assert Secret("a") != Secret("b")
+    assert Secret("a") != Sealed("a")
+    assert Secret("a") != "a"
+    assert {Secret("é\ud800"), Secret("é\ud800")} == {Secret("é\ud800")}
+
+
+def test_a_secret_is_frozen():
+    secret = Secret("a")
+    with pytest.raises(AttributeError):
+        secret._text = "b"
+    with pytest.raises(AttributeError):
+        del secret._text
+
+
+def test_a_copied_holder_still_holds_a_veiled_secret():
+    @dataclass
+    class Holder:
+        secret: Secret
+
+    assert asdict(Holder(Secret("hunter2"))) == {"secret": Secret("hunter2")}
+    assert "hunter2" not in repr(asdict(copy.deepcopy(Holder(Secret("hunter2")))))

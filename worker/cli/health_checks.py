@@ -1,0 +1,191 @@
+"""Looks at every part that breezesync works with, spends no token, and says how each part stands."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+import redis
+
+from models.api_response import ApiOutcome, Forbidden, Page, Unauthorized
+from models.crypto.secrets import Secret
+from models.crypto.vault import Key, Place, Vault, VaultError
+from models.errors import SyncError
+from models.health import (
+    Base,
+    Finding,
+    judge_bases,
+    judge_clock,
+    judge_redis,
+    judge_schema,
+    judge_seals,
+    judge_token_endpoint,
+    read_date,
+)
+from models.migrations import newest_revision
+from models.oauth.connection import Status
+from models.oauth.patience import Patience
+from models.provider import OAuthClient, Provider
+from models.store import Store
+from models.store.sealed_fields import fields
+from models.store.transaction import StoreUnavailable
+from worker.provider.client import ProviderClient
+from worker.provider.rate_limit import Budgets
+
+patience = timedelta(seconds=10)
+most_tried = 5
+batch = 500
+second = timedelta(seconds=1)
+no_token = Secret("none")
+
+
+@dataclass(frozen=True, slots=True)
+class Checkup:
+    """`database` and `queue` are how the database and Redis are shown; `keys` may be empty."""
+
+    store: Store
+    database: str
+    client: redis.Redis
+    queue: str
+    keys: tuple[Key, ...]
+    providers: tuple[Provider, ...]
+    clients: tuple[OAuthClient, ...]
+    now: Callable[[], datetime]
+
+    def __call__(self) -> Iterator[Finding]:
+        """The findings, each as soon as it is made."""
+        database = self._look_at_database()
+        yield database
+        usable = database.state == "ok"
+        if usable and self.keys:
+            yield self._look_at_keys(Vault(self.keys))
+        if usable:
+            yield self._look_at_clock("the database", self._ask_database_time)
+        queue = list(self._look_at_redis())
+        yield from queue
+        for client in self.clients:
+            yield from self._look_at_token_endpoint(client, usable)
+        for provider in self.providers:
+            yield self._look_at_api(provider, usable and queue[0].state == "ok")
+
+    def _look_at_database(self) -> Finding:
+        try:
+            with self.store.reading() as tx:
+                return judge_schema(self.database, tx.overview.revision(), newest_revision())
+        except StoreUnavailable:
+            return Finding("database", "failed", f"{self.database} does not answer", "Start it, or set DATABASE_URL.")
+        except SyncError as error:
+            return Finding("database", "failed", f"{self.database}: {error}", "Check DATABASE_URL, and who may read.")
+
+    def _look_at_keys(self, vault: Vault) -> Finding:
+        """Opens every secret there is; what it opens goes nowhere."""
+        opened, unopened = 0, dict[str, str]()
+        for field in fields:
+            after: tuple[str, ...] | None = None
+            while True:
+                with self.store.reading() as tx:
+                    found = tx.seals.others(field, [], after, batch)
+                if not found:
+                    break
+                for one in found:
+                    place = Place(field.table.name, "/".join(one.key), field.column.name)
+                    try:
+                        vault.open(one.sealed, place)
+                        opened += 1
+                    except VaultError as error:
+                        unopened[f"{field.name} of {place.row}"] = str(error)
+                after = found[-1].key
+        return judge_seals(self.keys[0].id, opened, unopened)
+
+    def _look_at_redis(self) -> Iterator[Finding]:
+        try:
+            info: Mapping[str, object] = cast(Any, self.client.info())
+        except redis.RedisError as away:
+            said = f"{self.queue} does not answer ({type(away).__name__})"
+            yield Finding("redis", "failed", said, "Start it, or set REDIS_URL.")
+            return
+        snapshots = None
+        with suppress(redis.RedisError):
+            snapshots = cast(Any, self.client.config_get("save")).get("save")
+        yield from judge_redis(self.queue, info, snapshots)
+        with suppress(redis.RedisError):
+            yield self._look_at_clock("Redis", self._ask_redis_time)
+
+    def _look_at_clock(self, whose: str, ask: Callable[[], datetime]) -> Finding:
+        before = self.now()
+        theirs = ask()
+        after = self.now()
+        return judge_clock(whose, theirs, before + (after - before) / 2, after - before)
+
+    def _ask_database_time(self) -> datetime:
+        with self.store.reading() as tx:
+            return tx.overview.time()
+
+    def _ask_redis_time(self) -> datetime:
+        seconds, micros = cast(Any, self.client.time())
+        return datetime.fromtimestamp(seconds, UTC) + timedelta(microseconds=micros)
+
+    def _look_at_token_endpoint(self, client: OAuthClient, has_budget: bool) -> Iterator[Finding]:
+        """One request, out of the fleet's budget like any other."""
+        profile = next(provider for provider in self.providers if provider.name == client.provider)
+        if has_budget:
+            with self.store.writing() as tx:
+                wait = tx.paces.take(profile.name, profile.token_requests_per_minute, "exchange", self.now())
+            if wait is not None:
+                seconds = max((wait - self.now()).total_seconds(), 1)
+                remedy = f"Ask again in {seconds:.0f} s."
+                yield Finding("token endpoint", "warn", "the fleet may not ask just now", remedy)
+                return
+        before = self.now()
+        answer = ProviderClient(
+            profile, self.now, Budgets(self.client), usual_patience=Patience(deadline=patience)
+        ).ask_for_nothing(client)
+        after = self.now()
+        yield judge_token_endpoint(client, profile.token_url, answer, after)
+        theirs = read_date(answer)
+        if theirs is not None:
+            middle = theirs + second / 2
+            yield judge_clock(profile.name, middle, before + (after - before) / 2, second / 2 + (after - before) / 2)
+
+    def _look_at_api(self, provider: Provider, is_up: bool) -> Finding:
+        """Asks every base for the account: with a connection's live token where log and budget can count the request,
+        else with none."""
+        urls = (provider.api_url, *provider.api_url_alternatives)
+        budgets = Budgets(self.client)
+        readers = {url: ProviderClient(replace(provider, api_url=url), self.now, budgets) for url in urls}
+        try:
+            for connection_id, token in self._find_live_tokens(provider) if is_up else ():
+                bases = [Base(url, self._ask(reader, token, connection_id)) for url, reader in readers.items()]
+                if any(isinstance(base.outcome, Page | Forbidden) for base in bases) or not any(
+                    isinstance(base.outcome, Unauthorized) for base in bases
+                ):
+                    return judge_bases(provider.name, True, bases)
+            bases = [Base(url, reader.read_account(no_token).outcome) for url, reader in readers.items()]
+            return judge_bases(provider.name, False, bases)
+        finally:
+            for reader in readers.values():
+                reader.close()
+
+    def _ask(self, reader: ProviderClient, token: Secret, connection_id: str) -> ApiOutcome:
+        called = reader.read_account(token)
+        with self.store.writing() as tx:
+            tx.journal.log(called.log_for(connection_id))
+        return called.outcome
+
+    def _find_live_tokens(self, provider: Provider) -> Iterator[tuple[str, Secret]]:
+        """Access tokens that should be good, of a few active connections; those that don't open are skipped."""
+        if not self.keys:
+            return
+        now, vault = self.now(), Vault(self.keys)
+        with self.store.reading() as tx:
+            found = tx.connections.find(provider=provider.name, status=Status.active.value, limit=most_tried)
+            credentials = [tx.credentials.get(connection.id) for connection in found]
+        for credential in credentials:
+            if credential is None or credential.access_token is None:
+                continue
+            if credential.expires_at is not None and credential.expires_at <= now:
+                continue
+            with suppress(VaultError):
+                place = Place("credential", credential.connection_id, "access_token")
+                yield credential.connection_id, vault.open(credential.access_token, place)

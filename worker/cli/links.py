@@ -1,0 +1,85 @@
+"""Connect links: what an operator may put into one, and where it leads."""
+
+from datetime import timedelta
+from typing import Annotated
+from uuid import uuid4
+
+import typer
+
+from config.settings import Settings
+from config.wiring import now
+from models.oauth.connect_link import ConnectLink, LinkRefused, longest_life, origin_of, read_link, sign_link
+from worker.cli.context import settings_for
+from worker.cli.output import AsJson, CommandFailed, NotThere, plainly, say, say_json
+
+longest_seconds = int(longest_life.total_seconds())
+
+
+@plainly
+def connect_link(
+    user: Annotated[str, typer.Argument(metavar="USER", help="The application's id of the user.")],
+    provider: Annotated[str | None, typer.Option(help="The provider; by default the first in PROVIDERS.")] = None,
+    return_to: Annotated[
+        str | None, typer.Option(help="Where the browser goes in the end; see RETURN_ORIGINS.")
+    ] = None,
+    ttl: Annotated[int, typer.Option(min=1, max=longest_seconds, help="Seconds it can be used.")] = longest_seconds,
+    connection: Annotated[str | None, typer.Option(help="A connection to authorize again.")] = None,
+    team: Annotated[list[int] | None, typer.Option(help="A team to read as well; may be given repeatedly.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print a signed link that lets one user connect an account, once."""
+    settings = settings_for("clients", "links")
+    life = timedelta(seconds=ttl)
+    url = make_link(settings, user, provider, return_to, life, connection, tuple(team or ()))
+    if as_json:
+        say_json({"url": url, "user_id": user, "expires_in": ttl})
+    else:
+        say(url)
+
+
+def make_link(
+    settings: Settings,
+    user: str,
+    provider: str | None = None,
+    return_to: str | None = None,
+    life: timedelta = longest_life,
+    connection_id: str | None = None,
+    team_ids: tuple[int, ...] = (),
+) -> str:
+    """The link's URL, below the origin of the client's redirect URI. Raises `CommandFailed` where it would not open."""
+    name = provider or settings.providers[0].name
+    client = settings.client_for(name)
+    if settings.provider(name) is None or client is None:
+        known = ", ".join(each.name for each in settings.providers)
+        raise NotThere(f"There is no provider {name!r} here; PROVIDERS names {known}.")
+    moment = now().replace(microsecond=0)
+    link = ConnectLink(
+        user_id=user,
+        issued_at=moment,
+        expires_at=moment + life,
+        jti=uuid4().hex,
+        return_to=return_to,
+        team_ids=team_ids,
+        connection_id=connection_id,
+    )
+    token = sign_link(link, settings.connect_secrets[0])
+    try:
+        read_link(token, settings.connect_secrets, moment, settings.return_origins)
+    except LinkRefused as refused:
+        raise CommandFailed(_explain(refused, return_to, settings)) from None
+    return f"{origin_of(client.redirect_uri)}/auth/{name}?token={token}"
+
+
+def _explain(refused: LinkRefused, return_to: str | None, settings: Settings) -> str:
+    match refused.reason:
+        case "bad_return_to":
+            allowed = ", ".join(sorted(settings.return_origins)) or "nothing"
+            return f"--return-to {return_to} is not allowed: RETURN_ORIGINS names {allowed}."
+        case "bad_user":
+            return "USER has to be 1 to 255 visible characters."
+        case "bad_team_ids":
+            return "--team has to be a number above 0, at most a hundred of them."
+        case "bad_connection_id":
+            return "--connection has to be a connection's id."
+        case _:
+            return str(refused)

@@ -1,0 +1,77 @@
+"""A reading watched until it ends: a bar for each resource, and what came of it."""
+
+import time
+from collections.abc import Mapping
+
+import typer
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from config.wiring import now
+from models.oauth.connection import Connection, Status
+from models.store import Store
+from models.sync.sync_run import SyncRun
+from worker.cli.explain import tell_state, tell_time
+from worker.cli.output import complain, screen
+
+
+def follow_run(store: Store, target: Connection, before: SyncRun | None, quiet: bool) -> SyncRun | Connection:
+    """Watches until the run that was asked for has ended, or the connection before one began; Ctrl-C ends the watching
+    only."""
+    look = TextColumn("{task.description:<18}"), BarColumn(30), TextColumn("{task.fields[counted]}")
+    bars = Progress(*look, console=screen(), disable=quiet)
+    title = bars.add_task(target.user_id, total=None, counted="waiting for a worker")
+    tasks: dict[str, TaskID] = {}
+    try:
+        with bars:
+            while True:
+                with store.reading() as tx:
+                    run, current = tx.runs.newest(target.id), tx.connections.get(target.id)
+                    totals = {} if run is None else tx.runs.totals_of(run.id)
+                if run is not None and (run.status == "running" or before is None or run.id != before.id):
+                    before = None
+                    ended = run.status != "running"
+                    bars.update(title, total=1 if ended else None, completed=1, counted=_tell_run(run))
+                    _draw(bars, tasks, run, totals)
+                    if ended and not (current is not None and current.sync_requested):
+                        return run
+                elif current is None or current.status is not Status.active:
+                    return current or target
+                time.sleep(0.1)
+    except KeyboardInterrupt:
+        complain(f"The reading goes on without you: breezesync explain {target.id}")
+        raise typer.Exit(0) from None
+
+
+def tell_failure(ended: SyncRun | Connection) -> str | None:
+    """Why what was followed brought nothing, or not all; None where it did."""
+    if isinstance(ended, Connection):
+        return f"{ended.id} is {tell_state(ended)}; nothing was read"
+    if ended.status == "completed":
+        return None
+    return f"{ended.connection_id}: {ended.status}, {ended.description or ended.reason}"
+
+
+def _draw(bars: Progress, tasks: dict[str, TaskID], run: SyncRun, totals: Mapping[str, int]) -> None:
+    """One bar a resource, a team's lists together; `totals` is how much the provider says each begun list holds."""
+    for name, counts in run.counts.items():
+        if name not in tasks:
+            tasks[name] = bars.add_task(f"  {name}", counted="")
+        read = sum(count for kind, count in counts.items() if kind != "deleted")
+        expected = sum(total for source, total in totals.items() if source.split(":")[0] == name)
+        total = max(read, expected, 1) if run.status == "running" else max(read, 1)
+        bars.update(tasks[name], total=total, completed=read or (total if run.status != "running" else 0))
+        bars.update(tasks[name], counted=_tell_counts(counts))
+
+
+def _tell_counts(counts: Mapping[str, int]) -> str:
+    words = {"created": "new", "updated": "changed", "deleted": "gone", "unchanged": "as they were"}
+    return ", ".join(f"{counts[kind]} {word}" for kind, word in words.items() if counts.get(kind)) or "none"
+
+
+def _tell_run(run: SyncRun) -> str:
+    if run.status != "running":
+        return run.status
+    moment = now()
+    if run.resume_at is not None and run.resume_at > moment:
+        return f"waits, goes on {tell_time(run.resume_at, moment)}"
+    return f"reading page {run.page}"

@@ -1,0 +1,1 @@
+"""The flows of a grant's life: exchange, refresh, disconnect, revoke."""

@@ -1,0 +1,1 @@
+"""HTTP to the provider, within its rate limit."""

@@ -1,0 +1,218 @@
+"""httpx out, values in: token requests with a hard deadline, API reads bounded in time and size."""
+
+import ssl
+import threading
+from base64 import b64encode
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from time import monotonic
+from typing import Generic, TypeVar
+from urllib.parse import parse_qsl, quote_plus
+
+import httpx
+
+from models.account import read_account
+from models.api_response import ApiOutcome, Throttled, read_api_answer, read_remaining
+from models.crypto.secrets import Secret
+from models.oauth.patience import Patience, patience_with
+from models.oauth.token_response import GrantType, HttpAnswer, NoAnswer, TokenOutcome, read_token_answer
+from models.provider import OAuthClient, Provider, Resource
+from models.rate_limit import Wait
+from models.store.journal import Request
+from worker.provider.rate_limit import Budgets
+from worker.provider.transport import Wire
+
+api_deadline = timedelta(seconds=30)
+largest_token_answer = 1 << 20
+largest_page = 4 << 20
+user_agent = "breezesync/0.1"
+secret_fields = ("code", "code_verifier", "refresh_token")
+
+
+Outcome = TypeVar("Outcome")
+Other = TypeVar("Other")
+
+
+@dataclass(frozen=True, slots=True)
+class Called(Generic[Outcome]):
+    """A call's outcome, with what the request log keeps of it; status 0 where no answer came.
+
+    `sent` is False where nothing left; `remaining` is how many more requests the provider says it takes.
+    """
+
+    outcome: Outcome
+    at: datetime
+    method: str
+    path: str
+    status: int
+    duration_ms: int
+    sent: bool = True
+    remaining: int | None = None
+
+    def read_as(self, outcome: Other, remaining: int | None = None) -> "Called[Other]":
+        """The same call, its answer understood."""
+        return Called(outcome, self.at, self.method, self.path, self.status, self.duration_ms, self.sent, remaining)
+
+    def log_for(self, subject: str) -> list[Request]:
+        """The request log's line, under a connection or, before there is one, its authorization."""
+        line = Request(self.at, subject, self.method, self.path, self.status, self.duration_ms)
+        return [line] if self.sent else []
+
+
+Answered = Called[HttpAnswer | NoAnswer]
+
+
+@dataclass(slots=True)
+class ProviderClient:
+    """Speaks to one provider. Each thread has an `httpx.Client` of its own; all share one SSL context.
+
+    No API call leaves that the account's budget does not know of.
+    """
+
+    provider: Provider
+    now: Callable[[], datetime]
+    budgets: Budgets
+    ssl_context: ssl.SSLContext = field(default_factory=httpx.create_ssl_context)
+    usual_patience: Patience = field(default_factory=Patience)
+    _own: threading.local = field(default_factory=threading.local)
+    _opened: list[httpx.Client] = field(default_factory=list)
+
+    @property
+    def patience(self) -> Patience:
+        return patience_with(self.provider, self.usual_patience)
+
+    def exchange_code(
+        self, client: OAuthClient, code: Secret, verifier: Secret | None, redirect_uri: str, send_before: datetime
+    ) -> Called[TokenOutcome]:
+        """RFC 6749 §4.1.3 with the same redirect URI as at authorize; the verifier goes where a challenge went."""
+        fields = {"code": code.reveal(), "redirect_uri": redirect_uri}
+        if verifier is not None:
+            fields["code_verifier"] = verifier.reveal()
+        return self._request_tokens("authorization_code", client, fields, send_before)
+
+    def refresh(
+        self, client: OAuthClient, refresh_token: Secret, scope: str, send_before: datetime
+    ) -> Called[TokenOutcome]:
+        """RFC 6749 §6; an empty `scope` is not sent and means the one granted before."""
+        fields = {"refresh_token": refresh_token.reveal()} | ({"scope": scope} if scope else {})
+        return self._request_tokens("refresh_token", client, fields, send_before)
+
+    def ask_for_nothing(self, client: OAuthClient) -> HttpAnswer | NoAnswer:
+        """A refresh without a token to refresh: it spends nothing, and its refusal tells whether the client is good."""
+        body = {"grant_type": "refresh_token", "refresh_token": ""}
+        request = self._post(self.provider.token_url, client, body, as_json=self.provider.token_body == "json")  # noqa: S105
+        return self._send_watched(request, send_before=None).outcome
+
+    def revoke(self, client: OAuthClient, token: Secret) -> Called[bool] | None:
+        """RFC 7009 §2.1: whether the provider confirmed; None where it has no endpoint."""
+        if not self.provider.revoke_url:
+            return None
+        request = self._post(self.provider.revoke_url, client, {"token": token.reveal()}, as_json=False)
+        called = self._send_watched(request, send_before=None)
+        return called.read_as(called.status == 200)
+
+    def read_page(
+        self, resource: Resource, path: str, page: int, access_token: Secret, account_id: str
+    ) -> Called[ApiOutcome] | Wait:
+        """One page of a resource, if the account's budget has room for it; else how long it has none."""
+        ticket = self.budgets.take(self.provider, account_id)
+        if isinstance(ticket, Wait):
+            return ticket
+        called = self._get(resource, path, page, access_token)
+        self.budgets.settle(ticket, called.remaining)
+        if isinstance(called.outcome, Throttled):
+            self.budgets.pause(self.provider, account_id, called.outcome.retry_after.total_seconds())
+        return called
+
+    def read_account(self, access_token: Secret, account_id: str | None = None) -> Called[ApiOutcome]:
+        """The profile's account resource: who this token is, and a free probe of whether it lives.
+
+        It is counted and never made to wait: a user, or a pair of tokens, waits for it. Without `account_id` it counts
+        for the account that answers.
+        """
+        path = self.provider.account_path
+        called = self._get(Resource(name="account", path=path), path, 1, access_token)
+        account = read_account(self.provider, called.outcome)
+        whose = account_id or (account.id if account is not None else None)
+        if whose is not None:
+            self.budgets.count(self.provider, whose, called.remaining)
+            if isinstance(called.outcome, Throttled):
+                self.budgets.pause(self.provider, whose, called.outcome.retry_after.total_seconds())
+        return called
+
+    def _get(self, resource: Resource, path: str, page: int, access_token: Secret) -> Called[ApiOutcome]:
+        """A GET that follows no redirect and reads at most 4 MiB in at most 30 s, however slowly it drips."""
+        params = dict(parse_qsl(resource.query)) | ({"page": str(page)} if resource.paging != "none" else {})
+        request = httpx.Request(
+            "GET",
+            self.provider.api_url + path,
+            params=params or None,
+            headers=self._headers() | {"Authorization": f"Bearer {access_token.reveal()}"},
+            extensions={"timeout": httpx.Timeout(15).as_dict()},
+        )
+        wire = Wire(self.now, kept_open=getattr(self._own, "socket", None))
+        called = self._measure("GET", path, lambda: wire.send(self._client(), request, largest_page, api_deadline))
+        self._own.socket = wire.socket
+        headers = called.outcome.headers if isinstance(called.outcome, HttpAnswer) else {}
+        outcome = read_api_answer(called.outcome, resource.paging, page, self.now())
+        return called.read_as(outcome, read_remaining(headers))
+
+    def _request_tokens(
+        self, grant: GrantType, client: OAuthClient, fields: Mapping[str, str], send_before: datetime
+    ) -> Called[TokenOutcome]:
+        body = {"grant_type": grant, **fields}
+        request = self._post(self.provider.token_url, client, body, as_json=self.provider.token_body == "json")  # noqa: S105
+        called = self._send_watched(request, send_before)
+        _, _, basic = request.headers.get("Authorization", "").rpartition(" ")
+        sent = [client.client_secret.reveal(), basic, *(fields[name] for name in secret_fields if name in fields)]
+        return called.read_as(read_token_answer(grant, called.outcome, self.now(), sent))
+
+    def _post(self, url: str, client: OAuthClient, fields: dict[str, str], as_json: bool) -> httpx.Request:
+        """Client authentication in the body or as Basic (id and secret form-encoded first), never in the URI
+        (RFC 6749 §2.3.1)."""
+        headers = self._headers()
+        if self.provider.client_auth == "basic":
+            pair = ":".join(quote_plus(text) for text in (client.client_id, client.client_secret.reveal()))
+            headers["Authorization"] = "Basic " + b64encode(pair.encode()).decode()
+        else:
+            fields = fields | {"client_id": client.client_id, "client_secret": client.client_secret.reveal()}
+        seconds = self.patience.deadline.total_seconds()
+        extensions = {"timeout": httpx.Timeout(seconds, connect=min(seconds, 10)).as_dict()}
+        if as_json:
+            return httpx.Request("POST", url, json=fields, headers=headers, extensions=extensions)
+        return httpx.Request("POST", url, data=fields, headers=headers, extensions=extensions)
+
+    def _send_watched(self, request: httpx.Request, send_before: datetime | None) -> Answered:
+        """Sends on a connection of its own, and knows of a request that was not answered whether it left."""
+        wire = Wire(self.now, send_before)
+
+        def send() -> HttpAnswer | NoAnswer:
+            own = httpx.Client(verify=self.ssl_context, limits=httpx.Limits(max_keepalive_connections=0))
+            with own as client:
+                answer = wire.send(client, request, largest_token_answer, self.patience.deadline)
+            return replace(answer, sent=wire.sent) if isinstance(answer, NoAnswer) else answer
+
+        return self._measure("POST", request.url.path, send)
+
+    def _measure(self, method: str, path: str, send: Callable[[], HttpAnswer | NoAnswer]) -> Answered:
+        at, started = self.now(), monotonic()
+        answer = send()
+        status, sent = (answer.status, True) if isinstance(answer, HttpAnswer) else (0, answer.sent)
+        return Called(answer, at, method, path, status, round((monotonic() - started) * 1000), sent)
+
+    def _client(self) -> httpx.Client:
+        client: httpx.Client | None = getattr(self._own, "client", None)
+        if client is None:
+            client = self._own.client = httpx.Client(verify=self.ssl_context)
+            self._opened.append(client)
+        return client
+
+    def close(self) -> None:
+        """Closes the connections of every thread; none may be reading any more."""
+        for client in self._opened:
+            client.close()
+
+    @staticmethod
+    def _headers() -> dict[str, str]:
+        return {"Accept": "application/json", "User-Agent": user_agent}

@@ -1,0 +1,110 @@
+"""One request on the wire: whether it left, cut when its time is up, and its answer's body within bounds."""
+
+import threading
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta
+from time import monotonic
+from typing import Any
+
+import httpx
+
+from models.oauth.token_response import HttpAnswer, NoAnswer
+
+try_sending_again = timedelta(seconds=5)
+
+
+class SendingTooLate(Exception):
+    """The moment to send has passed: somebody else may have taken over. Nothing was sent."""
+
+
+class Wire:
+    """Watches one request: whether its body, with all that is secret, left; and the socket to cut when time is up."""
+
+    def __init__(self, now: Callable[[], datetime], send_before: datetime | None = None, kept_open: Any = None) -> None:
+        """`kept_open` is the socket of the thread's last request, which this one may use again."""
+        self.now = now
+        self.send_before = send_before
+        self.sent = False
+        self.cut = False
+        self.socket: Any = kept_open
+
+    def send(
+        self, client: httpx.Client, request: httpx.Request, largest: int, length: timedelta
+    ) -> HttpAnswer | NoAnswer:
+        """The answer, redirects not followed: at most `largest` bytes of its body, within `length` however slowly it
+        drips. Nothing leaves after `send_before`: the clock is read once more when the body is about to go."""
+        request.extensions["trace"] = self._trace
+        deadline = monotonic() + length.total_seconds()
+        with self._cut_after(length):
+            try:
+                response = client.send(request, stream=True, follow_redirects=False)
+            except SendingTooLate:
+                return NoAnswer(False, "the lease ran out before the request was sent", retry_after=try_sending_again)
+            except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
+                return NoAnswer(True, type(error).__name__)
+            return _read(response, largest, deadline)
+
+    def _trace(self, name: str, info: Mapping[str, Any]) -> None:
+        """httpcore's trace hook: called at each step of a request, on the thread that makes it."""
+        if name in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
+            self.socket = info["return_value"].get_extra_info("socket")
+            if self.cut:
+                self._shut()
+        elif name == "http11.send_request_body.started":
+            if self.send_before is not None and self.now() >= self.send_before:
+                raise SendingTooLate
+            self.sent = True
+
+    @contextmanager
+    def _cut_after(self, length: timedelta) -> Iterator[None]:
+        timer = threading.Timer(length.total_seconds(), self._shut)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _shut(self) -> None:
+        self.cut = True
+        if self.socket is not None:
+            with suppress(OSError):
+                self.socket.shutdown(2)
+
+
+def _read(response: httpx.Response, largest: int, deadline: float) -> HttpAnswer:
+    chunks, size, complete = [], 0, False
+    try:
+        for chunk in response.iter_raw():
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > largest or monotonic() > deadline:
+                break
+        else:
+            complete = True
+    except (httpx.HTTPError, OSError, ValueError):
+        complete = False
+    finally:
+        response.close()
+    headers = {name.lower(): value for name, value in response.headers.items()}
+    body = unpack_body(b"".join(chunks), headers.get("content-encoding", ""), largest)
+    return HttpAnswer(response.status_code, headers, body or b"", complete and body is not None)
+
+
+def unpack_body(raw: bytes, encoding: str, largest: int) -> bytes | None:
+    """The body as it was before a server packed it, which nobody had asked it to; None where it is packed in a way that
+    can't be undone within `largest` bytes."""
+    match encoding.strip().lower():
+        case "" | "identity":
+            return raw
+        case "gzip" | "x-gzip" | "deflate":
+            unpacking = zlib.decompressobj(zlib.MAX_WBITS | 32)
+            try:
+                body = unpacking.decompress(raw, largest)
+            except zlib.error:
+                return None
+            return None if unpacking.unconsumed_tail else body
+        case _:
+            return None

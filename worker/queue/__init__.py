@@ -1,0 +1,1 @@
+"""The Dramatiq broker, the worker's liveness, and the publishing of events."""

@@ -1,0 +1,1 @@
+"""Reading an account page by page."""

@@ -1,0 +1,1 @@
+"""Where tokens are kept: saved, spooled while the database is away, queued for revocation."""

@@ -1,0 +1,1 @@
+"""The web process: connect links, the callback, the result page, health and metrics."""

@@ -1,0 +1,184 @@
+"""HTTP: which address does what, and what every answer has: its headers, its cookie, its page or JSON."""
+
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+import structlog
+from jinja2 import Environment, FileSystemLoader, select_autoescape
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from models.errors import SyncError, Transient
+from models.oauth.authorization import answer_for_page
+from models.provider import OAuthClient
+from worker.web.callback import Callback, Refused
+
+cookie_lifetime = timedelta(hours=1)
+retry_after = timedelta(seconds=30)
+security_headers = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+
+
+def build_app(
+    callback: Callback, parts: Mapping[str, Callable[[], object]], gauges: CollectorRegistry | None = None
+) -> Starlette:
+    """The web application; each of `parts`, asked in order by `/readyz`, raises where it can't be worked with.
+
+    `gauges` are told by `/metrics` beside what this process counts.
+    """
+    pages = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "pages"), autoescape=select_autoescape(default=True)
+    )
+    show = partial(_show, pages)
+
+    def begin(request: Request) -> Response:
+        name = request.path_params["provider"]
+        cookie = cookie_name(callback.clients.get(name))
+        url, browser = callback.begin(name, _read_query(request).get("token", ""), _cookie(request, cookie))
+        answer = RedirectResponse(url, status_code=302, headers=security_headers)
+        answer.set_cookie(
+            cookie,
+            browser,
+            max_age=round(cookie_lifetime.total_seconds()),
+            path="/",
+            secure=cookie.startswith("__Host-"),
+            httponly=True,
+            samesite="lax",
+        )
+        return answer
+
+    def finish(request: Request) -> Response:
+        name = request.path_params["provider"]
+        cookie = cookie_name(callback.clients.get(name))
+        path = callback.finish(name, _read_query(request), _cookie(request, cookie))
+        return RedirectResponse(path, status_code=303, headers=security_headers)
+
+    def done(request: Request) -> Response:
+        found = callback.outcome(request.path_params["provider"], request.path_params["authorization_id"])
+        answer = answer_for_page(found)
+        if _wants_json(request):
+            return JSONResponse(answer, headers=security_headers)
+        if found.return_to is not None and answer["status"] != "pending":
+            back = {"status": answer["status"], "connection_id": found.connection_id, "reason": found.reason}
+            location = add_to_query(found.return_to, {name: value for name, value in back.items() if value})
+            return RedirectResponse(location, status_code=303, headers=security_headers)
+        provider = callback.providers[found.provider].shown_name
+        return show(f"{answer['status']}.html", 200, security_headers, provider=provider, reason=found.reason)
+
+    def refuse(request: Request, error: Exception) -> Response:
+        refused = error if isinstance(error, Refused) else _refusal_of(error)
+        headers = {**security_headers, **_headers_of(error)}
+        if _wants_json(request):
+            body = {"error": refused.title, "advice": refused.advice}
+            return JSONResponse(body, status_code=refused.status, headers=headers)
+        return show("refused.html", refused.status, headers, title=refused.title, advice=refused.advice)
+
+    def ready(request: Request) -> Response:
+        for name, check in parts.items():
+            try:
+                check()
+            except Exception as error:
+                structlog.get_logger("web").warning("readiness.failed", part=name, error=type(error).__name__)
+                return PlainTextResponse(f"not ready: {name}\n", status_code=503, headers=security_headers)
+        return PlainTextResponse("ready\n", headers=security_headers)
+
+    def live(request: Request) -> Response:
+        return PlainTextResponse("ok\n", headers=security_headers)
+
+    def measure(request: Request) -> Response:
+        read_now = b"" if gauges is None else generate_latest(gauges)
+        return Response(generate_latest() + read_now, media_type=CONTENT_TYPE_LATEST)
+
+    app = Starlette(
+        routes=[
+            _only_get("/auth/{provider}", begin),
+            _only_get("/auth/{provider}/callback", finish),
+            Route("/auth/{provider}/done/{authorization_id}", done),
+            Route("/healthz", live),
+            Route("/readyz", ready),
+            Route("/metrics", measure),
+        ],
+        exception_handlers={Refused: refuse, SyncError: refuse, HTTPException: refuse, Exception: refuse},
+    )
+    app.router.redirect_slashes = False
+    return app
+
+
+def cookie_name(client: OAuthClient | None) -> str:
+    """The browser-binding cookie: host-bound where we are served over https, so that no other host can plant one."""
+    secure = client is not None and client.redirect_uri.startswith("https://")
+    return "__Host-breezesync" if secure else "breezesync"
+
+
+def add_to_query(url: str, more: Mapping[str, str]) -> str:
+    """The URL with parameters added to (and replacing) those it has."""
+    parts = urlsplit(url)
+    kept = [pair for pair in parse_qsl(parts.query, keep_blank_values=True) if pair[0] not in more]
+    return urlunsplit(parts._replace(query=urlencode([*kept, *more.items()])))
+
+
+def _only_get(path: str, endpoint: Callable[[Request], Response]) -> Route:
+    """A route without the HEAD that comes with GET: whoever only looks at a link must not use it up."""
+    route = Route(path, endpoint)
+    route.methods = {"GET"}
+    return route
+
+
+def _read_query(request: Request) -> dict[str, str]:
+    """The parameters; none may come twice (RFC 6749 §3.1). Raises `Refused`."""
+    pairs = request.query_params.multi_items()
+    if len(dict(pairs)) < len(pairs):
+        raise Refused(400, "This address can't be read", "Go back to the application and start again from there.")
+    return dict(pairs)
+
+
+def _cookie(request: Request, name: str) -> str | None:
+    value = request.cookies.get(name, "")
+    return value if 20 <= len(value) <= 100 and value.isascii() else None
+
+
+def _wants_json(request: Request) -> bool:
+    return "application/json" in request.headers.get("accept", "")
+
+
+def _refusal_of(error: Exception) -> Refused:
+    match error:
+        case HTTPException(status_code=405):
+            return Refused(405, "This page can't be used like that", "Go back to the application and start again.")
+        case HTTPException():
+            return Refused(error.status_code, "This page does not exist", "Go back to the application.")
+        case Transient():
+            return Refused(
+                503, "We can't do this just now", "Nothing is lost. Wait a minute, then load this page again."
+            )
+    structlog.get_logger("web").error("request.failed", exc_info=error)
+    return Refused(500, "Something went wrong here", "Go back to the application and start again from there.")
+
+
+def _headers_of(error: Exception) -> Mapping[str, str]:
+    match error:
+        case HTTPException():
+            return error.headers or {}
+        case Transient():
+            return {"Retry-After": f"{retry_after.total_seconds():.0f}"}
+        case _:
+            return {}
+
+
+def _show(pages: Environment, template: str, status: int, headers: Mapping[str, str], **values: Any) -> HTMLResponse:
+    return HTMLResponse(pages.get_template(template).render(**values), status_code=status, headers=headers)
