@@ -3,9 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
-import dramatiq
 import redis
-import structlog
 from dramatiq.brokers.redis import RedisBroker
 from dramatiq.middleware import AgeLimit, Callbacks, CurrentMessage, Middleware, Retries
 from redis.backoff import NoBackoff
@@ -14,17 +12,10 @@ from redis.retry import Retry
 from config.redis_url import connect
 from config.settings import Settings
 from models.crypto.secrets import Secret
-from models.errors import Transient
 from models.messaging.events import Stream, StreamSettings
-from models.messaging.messages import Message
 from models.store import Store, open_engine
 
 heartbeat_timeout_ms = 15_000
-marker_key = "breezesync:queue"
-
-
-class QueueUnavailable(Transient):
-    """Redis does not take messages just now."""
 
 
 def now() -> datetime:
@@ -70,52 +61,3 @@ def build_broker(
         maintenance_chance=1_000_000,
         heartbeat_timeout=heartbeat_timeout_ms,
     )
-
-
-class MessageQueue:
-    """Sends messages through the broker, and notices when the queue was emptied."""
-
-    def __init__(self, broker: RedisBroker, client: redis.Redis) -> None:
-        self.broker = broker
-        self.client = client
-
-    def send(self, message: Message) -> None:
-        """Sends it, or lets it be: whatever a message asks for is due in the database as well."""
-        try:
-            self._enqueue(message)
-        except redis.RedisError as error:
-            log = structlog.get_logger("queue")
-            log.warning("message.left_to_sweep", actor=message.actor, error=type(error).__name__)
-
-    def send_all(self, batch: Sequence[Message]) -> None:
-        """Sends all or raises `QueueUnavailable`."""
-        try:
-            for message in batch:
-                self._enqueue(message)
-        except redis.RedisError as error:
-            raise QueueUnavailable("Redis does not take messages") from error
-
-    def was_emptied(self) -> bool:
-        """True for one caller after Redis was started anew, emptied, or seen for the first time.
-
-        Raises `QueueUnavailable` while it is away.
-        """
-        try:
-            run_id = self.client.info("server")["run_id"]
-            return bool(self.client.set(marker_key, run_id, get=True) != run_id)
-        except redis.RedisError as error:
-            raise QueueUnavailable("Redis does not answer") from error
-
-    def count_waiting(self, queue: str) -> int:
-        """How many messages of this queue no worker has taken yet. Raises `QueueUnavailable` while Redis is away."""
-        try:
-            return self.client.llen(f"{self.broker.namespace}:{queue}")
-        except redis.RedisError as error:
-            raise QueueUnavailable("Redis does not answer") from error
-
-    def _enqueue(self, message: Message) -> None:
-        self.broker.enqueue(
-            dramatiq.Message(
-                queue_name=message.queue, actor_name=message.actor, args=(), kwargs=dict(message.kwargs), options={}
-            )
-        )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal, cast
 
-from models.oauth.token_response import HttpAnswer, NoAnswer, read_object, read_retry_after
+from models.http import HttpAnswer, NoAnswer, read_object, read_retry_after
 
 Paging = Literal["laravel", "laravel_resource", "none"]
 deepest = 100

@@ -8,11 +8,10 @@ from email.utils import parsedate_to_datetime
 from typing import Literal, assert_never
 
 from models.api_response import ApiOutcome, Failed, Forbidden, Missing, Page, Throttled, Unauthorized
+from models.http import HttpAnswer, NoAnswer
 from models.oauth.token_response import (
     ClientRefused,
     GrantRefused,
-    HttpAnswer,
-    NoAnswer,
     NotNow,
     OutcomeUnknown,
     RequestRefused,

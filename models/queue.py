@@ -7,11 +7,18 @@ from typing import Any
 
 import dramatiq
 import redis
+import structlog
 from dramatiq.brokers.redis import RedisBroker
 
+from models.errors import Transient
 from models.messaging.messages import QUEUES, Message
 
 queue_names = tuple(sorted(set(QUEUES.values())))
+marker_key = "breezesync:queue"
+
+
+class QueueUnavailable(Transient):
+    """Redis does not take messages just now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +52,7 @@ class Queues:
     client: redis.Redis
 
     def send(self, message: Message) -> None:
-        self._enqueue(message.queue, message.actor, dict(message.kwargs))
+        _enqueue(self.broker, message)
 
     def depths(self) -> dict[str, Depth]:
         return {name: self._depth(name) for name in queue_names}
@@ -98,14 +105,61 @@ class Queues:
         waiting = sum(counts[: len(keys)])
         return Depth(waiting, max(sum(counts[len(keys) :]) - waiting, 0), dead)
 
-    def _enqueue(self, queue: str, actor: str, kwargs: dict[str, Any]) -> None:
-        self.broker.enqueue(dramatiq.Message(queue_name=queue, actor_name=actor, args=(), kwargs=kwargs, options={}))
-
     def _key(self, queue: str) -> str:
         return f"{self.broker.namespace}:{queue}"
 
     def _dead_key(self, queue: str) -> str:
         return f"{self._key(queue)}.XQ"
+
+
+class MessageQueue:
+    """Sends messages through the broker, and notices when the queue was emptied."""
+
+    def __init__(self, broker: RedisBroker, client: redis.Redis) -> None:
+        self.broker = broker
+        self.client = client
+
+    def send(self, message: Message) -> None:
+        """Sends it, or lets it be: whatever a message asks for is due in the database as well."""
+        try:
+            _enqueue(self.broker, message)
+        except redis.RedisError as error:
+            log = structlog.get_logger("queue")
+            log.warning("message.left_to_sweep", actor=message.actor, error=type(error).__name__)
+
+    def send_all(self, batch: Sequence[Message]) -> None:
+        """Sends all or raises `QueueUnavailable`."""
+        try:
+            for message in batch:
+                _enqueue(self.broker, message)
+        except redis.RedisError as error:
+            raise QueueUnavailable("Redis does not take messages") from error
+
+    def was_emptied(self) -> bool:
+        """True for one caller after Redis was started anew, emptied, or seen for the first time.
+
+        Raises `QueueUnavailable` while it is away.
+        """
+        try:
+            run_id = self.client.info("server")["run_id"]
+            return bool(self.client.set(marker_key, run_id, get=True) != run_id)
+        except redis.RedisError as error:
+            raise QueueUnavailable("Redis does not answer") from error
+
+    def count_waiting(self, queue: str) -> int:
+        """How many messages of this queue no worker has taken yet. Raises `QueueUnavailable` while Redis is away."""
+        try:
+            return self.client.llen(f"{self.broker.namespace}:{queue}")
+        except redis.RedisError as error:
+            raise QueueUnavailable("Redis does not answer") from error
+
+
+def _enqueue(broker: RedisBroker, message: Message) -> None:
+    broker.enqueue(
+        dramatiq.Message(
+            queue_name=message.queue, actor_name=message.actor, args=(), kwargs=dict(message.kwargs), options={}
+        )
+    )
 
 
 def _read_dead(queue: str, key: str, died_ms: float, text: str | None) -> DeadLetter:

@@ -14,8 +14,9 @@ from apscheduler.schedulers.blocking import BlockingScheduler
 from config.heartbeat import Heartbeat
 from config.logs import configure_logging
 from config.settings import SettingsError, read_settings
-from config.wiring import MessageQueue, build_broker, now, open_redis, open_store
+from config.wiring import build_broker, now, open_redis, open_store
 from models.errors import SyncError
+from models.queue import MessageQueue
 from scheduler.command_stream import Commands
 from scheduler.sweep import Prune, Sweep
 

@@ -13,10 +13,10 @@ from starlette.applications import Starlette
 from config.heartbeat import Heartbeat
 from config.logs import configure_logging
 from config.settings import Need, Settings, SettingsError, read_settings
-from config.wiring import MessageQueue, build_broker, now, open_hasty_redis, open_redis, open_store, stream_settings
+from config.wiring import build_broker, now, open_hasty_redis, open_redis, open_store, stream_settings
 from models.crypto.vault import Vault
 from models.errors import SyncError
-from models.queue import Queues
+from models.queue import MessageQueue, Queues
 from worker.actors import Flows, declare_actors
 from worker.oauth.disconnect import Disconnect
 from worker.oauth.exchange import Exchange

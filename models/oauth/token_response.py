@@ -6,39 +6,18 @@ refuses a dead refresh token with 401 `invalid_request`, Passport 13 with 400 `i
 where it is a whole JSON object, also when the connection broke behind it: a pair that can be read is not lost.
 """
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from email.utils import parsedate_to_datetime
 from typing import Literal
 
 from models.crypto.redact import clean_text, hide
 from models.crypto.secrets import Secret
+from models.http import HttpAnswer, NoAnswer, read_object, read_retry_after
 
 GrantType = Literal["authorization_code", "refresh_token"]
 
 longest_description = 300
-
-
-@dataclass(frozen=True, slots=True)
-class HttpAnswer:
-    """An answer as it came: header names in lower case, the body whole (`complete` says whether it was)."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-    complete: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class NoAnswer:
-    """No answer came; `sent` is False only where the request surely never reached the server; where that was our own
-    doing, `retry_after` says how soon it may be tried again."""
-
-    sent: bool
-    why: str
-    retry_after: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,29 +140,6 @@ def read_token_answer(
             return RequestRefused(evidence)
         case _:
             return OutcomeUnknown(evidence)
-
-
-def read_object(body: bytes) -> dict[str, object] | None:
-    """The body as a JSON object, or None where it is anything else."""
-    try:
-        value = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def read_retry_after(headers: Mapping[str, str], now: datetime) -> timedelta | None:
-    """`Retry-After` in its seconds or date form (RFC 9110 §10.2.3); nonsense counts as absent, a day is the most."""
-    value = headers.get("retry-after", "").strip()
-    if value.isascii() and value.isdigit():
-        return min(timedelta(seconds=int(value[:9])), timedelta(days=1))
-    try:
-        at = parsedate_to_datetime(value)
-    except (ValueError, OverflowError, TypeError, IndexError):
-        return None
-    if at.tzinfo is None:
-        return None
-    return min(max(at - now, timedelta(0)), timedelta(days=1))
 
 
 def _read_tokens(body: dict[str, object] | None) -> TokensGranted | None:

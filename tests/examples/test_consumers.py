@@ -16,7 +16,7 @@ import pytest
 import redis
 from sqlalchemy import Engine, create_engine, text
 
-from config.wiring import marker_key
+from models.queue import marker_key
 from tests.examples.conftest import Ground
 from tests.examples.consumers import EXAMPLES, Consumers, Language, drain, ids, printed, read_lines
 from tests.processes import Fleet, Listener, Program

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from config.wiring import QueueUnavailable
 from models.messaging import messages
 from models.oauth.connection import Connection, Status
+from models.queue import QueueUnavailable
 from scheduler.sweep import Sweep, claim_length
 from tests.harness import House, ListQueue
 

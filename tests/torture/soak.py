@@ -1,4 +1,4 @@
-"""Events under siege: `python -m tests.torture.soak` changes state by the thousands while everything around it is broken.
+"""Events under siege: `python -m tests.torture.soak` changes state by the thousands while all around it breaks.
 
 Writers change connections in real transactions. Workers that publish are killed and paused, schedulers killed, Redis is
 emptied twice and killed once. Two applications listen, one slowly, one that is killed again and again; each keeps its

@@ -14,7 +14,7 @@ from models.health import (
     judge_token_endpoint,
     read_date,
 )
-from models.oauth.token_response import HttpAnswer, NoAnswer
+from models.http import HttpAnswer, NoAnswer
 from models.provider import OAuthClient
 
 noon = datetime(2026, 5, 1, 12, tzinfo=UTC)

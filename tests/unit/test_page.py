@@ -17,7 +17,7 @@ from models.api_response import (
     Unauthorized,
     read_api_answer,
 )
-from models.oauth.token_response import HttpAnswer, NoAnswer
+from models.http import HttpAnswer, NoAnswer
 
 now = datetime(2026, 11, 24, 12, tzinfo=UTC)
 elements = [{"id": 1}, {"id": 2}]

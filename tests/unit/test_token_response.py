@@ -5,17 +5,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from models.http import HttpAnswer, NoAnswer, read_retry_after
 from models.oauth.token_response import (
     ClientRefused,
     GrantRefused,
-    HttpAnswer,
-    NoAnswer,
     NotNow,
     OutcomeUnknown,
     RequestRefused,
     ScopeRefused,
     TokensGranted,
-    read_retry_after,
     read_token_answer,
 )
 

@@ -7,10 +7,11 @@ from typing import Annotated
 import typer
 
 from config.settings import Settings
-from config.wiring import MessageQueue, build_broker, now, open_redis
+from config.wiring import build_broker, now, open_redis
 from models.crypto.secrets import Secret
 from models.crypto.vault import Vault
 from models.oauth.connection import Connection
+from models.queue import MessageQueue
 from worker.cli.context import opened_store, settings_for
 from worker.cli.output import AsJson, NotThere, WrongUsage, plainly, say, say_json
 from worker.oauth.personal_token import ConnectToken

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from models.oauth.token_response import HttpAnswer, NoAnswer
+from models.http import HttpAnswer, NoAnswer
 
 try_sending_again = timedelta(seconds=5)
 

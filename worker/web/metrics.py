@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
@@ -11,21 +10,11 @@ from redis.exceptions import RedisError
 
 from models.errors import SyncError
 from models.oauth.connection import Status
+from models.queue import Depth
 from models.store import Store
 
 Figures = Mapping[tuple[str, ...], float]
 """A figure for each combination of labels."""
-
-
-class Depth(Protocol):
-    """A queue's messages: not taken yet, under way, dead."""
-
-    @property
-    def waiting(self) -> int: ...
-    @property
-    def under_way(self) -> int: ...
-    @property
-    def dead(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What `dramatiq tests.torture.chaos.boot:boot` calls: the shipped worker, its flows' dependencies watched, its times short."""
+"""What `dramatiq tests.torture.chaos.boot:boot` calls: the shipped worker, watched, with short times."""
 
 import os
 import threading

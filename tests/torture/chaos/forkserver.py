@@ -22,7 +22,8 @@ import tests.torture.chaos.boot  # noqa: F401 - a worker that is born finds it h
 import worker.main  # noqa: F401 - and the web process this
 from config.logs import configure_logging
 from config.settings import read_settings
-from config.wiring import MessageQueue, build_broker, now, open_redis, open_store
+from config.wiring import build_broker, now, open_redis, open_store
+from models.queue import MessageQueue
 from scheduler.__main__ import repeat
 from scheduler.sweep import Sweep
 from worker.cli import keys

@@ -9,8 +9,9 @@ from typing import Any
 
 from models.api_response import ApiOutcome, Failed, Page, Unauthorized
 from models.errors import SyncError
+from models.http import HttpAnswer, NoAnswer
 from models.oauth.patience import Patience
-from models.oauth.token_response import GrantType, HttpAnswer, NoAnswer, TokenOutcome, read_token_answer
+from models.oauth.token_response import GrantType, TokenOutcome, read_token_answer
 from models.provider import Provider
 from models.store.transaction import StoreUnavailable
 from tests.torture.credential_life.provider import ModelProvider

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import count
 
-from models.oauth.token_response import HttpAnswer
+from models.http import HttpAnswer
 from models.provider import Provider
 
 access_life = timedelta(hours=1)

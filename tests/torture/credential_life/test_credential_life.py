@@ -30,12 +30,12 @@ from sqlalchemy import event
 
 from models.crypto.secrets import Secret
 from models.crypto.vault import Place, Vault, new_key
+from models.http import HttpAnswer, NoAnswer
 from models.messaging.events import StoredEvent
 from models.migrations import migrate
 from models.oauth.authorization import Authorization, Step
 from models.oauth.connection import Connection, NewPair, Status, authorize
 from models.oauth.credential import Credential
-from models.oauth.token_response import HttpAnswer, NoAnswer
 from models.provider import OAuthClient, Provider, RefreshReuse, Resource
 from models.store import Store, open_engine
 from tests.torture.credential_life.jobs import Away, Job, StandingClient

@@ -1,0 +1,50 @@
+"""An HTTP exchange as values: the answer that came, or that none did, and what its headers and body say."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from email.utils import parsedate_to_datetime
+
+
+@dataclass(frozen=True, slots=True)
+class HttpAnswer:
+    """An answer as it came: header names in lower case, the body whole (`complete` says whether it was)."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    complete: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class NoAnswer:
+    """No answer came; `sent` is False only where the request surely never reached the server; where that was our own
+    doing, `retry_after` says how soon it may be tried again."""
+
+    sent: bool
+    why: str
+    retry_after: timedelta | None = None
+
+
+def read_object(body: bytes) -> dict[str, object] | None:
+    """The body as a JSON object, or None where it is anything else."""
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def read_retry_after(headers: Mapping[str, str], now: datetime) -> timedelta | None:
+    """`Retry-After` in its seconds or date form (RFC 9110 §10.2.3); nonsense counts as absent, a day is the most."""
+    value = headers.get("retry-after", "").strip()
+    if value.isascii() and value.isdigit():
+        return min(timedelta(seconds=int(value[:9])), timedelta(days=1))
+    try:
+        at = parsedate_to_datetime(value)
+    except (ValueError, OverflowError, TypeError, IndexError):
+        return None
+    if at.tzinfo is None:
+        return None
+    return min(max(at - now, timedelta(0)), timedelta(days=1))
