@@ -1,4 +1,4 @@
-"""`python -m tests.torture.chaos`: a chaos run that prints its table, and ends with 1 where any column of harm is not 0.
+"""`python -m tests.torture.chaos`: a chaos run that prints its table, and ends with 1 if any violation was counted.
 
 Ctrl-C ends the faults early; what went off until then is judged all the same.
 """
