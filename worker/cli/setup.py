@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from config.env_file import read_env_file
 from config.env_template import write_env
 from config.redis_url import show_redis_url
 from config.wiring import open_store
@@ -20,7 +21,6 @@ from worker.cli.output import AsJson, CommandFailed, complain, plainly, say, say
 from worker.local.processes import ChildDied
 from worker.local.run import Options, RunFailed, Running
 from worker.local.run import run as run_all
-from worker.local.state import read_env_file
 
 
 @plainly

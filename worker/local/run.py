@@ -15,6 +15,7 @@ from pathlib import Path
 
 import redis
 
+from config.env_file import read_env_file
 from config.env_template import write_env
 from config.settings import Settings, read_settings
 from config.wiring import open_redis, open_store
@@ -25,7 +26,6 @@ from worker.local.state import (
     claim_directory,
     find_lack,
     point_at_sandbox,
-    read_env_file,
     write_state,
 )
 
@@ -126,8 +126,9 @@ def run(
 
 def _start(options: Options, family: Family, stopping: Stopping) -> tuple[Running, Mapping[str, str]]:
     """Everything up and answering, in the order in which one needs the other."""
+    settings = read_settings(needs=frozenset())
     written = read_env_file(env_file)
-    lack = find_lack(os.environ, written, read_settings(needs=frozenset()), env_file.exists())
+    lack = find_lack(os.environ, written, settings, env_file.exists())
     if lack.keys:
         write_env(env_file)
         written = read_env_file(env_file)

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic_settings import BaseSettings, DotEnvSettingsSource
-
 from config.settings import Settings
 
 state_path = Path("var/run.json")
@@ -63,12 +61,6 @@ def point_at_sandbox(lack: Lack, provider: str, sandbox_url: str, web_url: str) 
 
 def callback_url(provider: str, web_url: str) -> str:
     return f"{web_url}/auth/{provider}/callback"
-
-
-def read_env_file(path: Path) -> dict[str, str]:
-    """What the file sets, empty where there is none; read the way the settings read it."""
-    source = DotEnvSettingsSource(BaseSettings, env_file=path, case_sensitive=True)
-    return {name: value for name, value in source.env_vars.items() if value is not None}
 
 
 @contextmanager
