@@ -10,15 +10,11 @@ import redis
 import structlog
 from dramatiq.brokers.redis import RedisBroker
 
-from models.errors import Transient
+from models.errors import RedisUnavailable
 from models.messaging.messages import QUEUES, Message
 
 queue_names = tuple(sorted(set(QUEUES.values())))
 marker_key = "breezesync:queue"
-
-
-class QueueUnavailable(Transient):
-    """Redis does not take messages just now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,30 +124,30 @@ class MessageQueue:
             log.warning("message.left_to_sweep", actor=message.actor, error=type(error).__name__)
 
     def send_all(self, batch: Sequence[Message]) -> None:
-        """Sends all or raises `QueueUnavailable`."""
+        """Sends all or raises `RedisUnavailable`."""
         try:
             for message in batch:
                 _enqueue(self.broker, message)
         except redis.RedisError as error:
-            raise QueueUnavailable("Redis does not take messages") from error
+            raise RedisUnavailable("Redis does not take messages") from error
 
     def was_emptied(self) -> bool:
         """True for one caller after Redis was started anew, emptied, or seen for the first time.
 
-        Raises `QueueUnavailable` while it is away.
+        Raises `RedisUnavailable` while it is away.
         """
         try:
             run_id = self.client.info("server")["run_id"]
             return bool(self.client.set(marker_key, run_id, get=True) != run_id)
         except redis.RedisError as error:
-            raise QueueUnavailable("Redis does not answer") from error
+            raise RedisUnavailable("Redis does not answer") from error
 
     def count_waiting(self, queue: str) -> int:
-        """How many messages of this queue no worker has taken yet. Raises `QueueUnavailable` while Redis is away."""
+        """How many messages of this queue no worker has taken yet. Raises `RedisUnavailable` while Redis is away."""
         try:
             return self.client.llen(f"{self.broker.namespace}:{queue}")
         except redis.RedisError as error:
-            raise QueueUnavailable("Redis does not answer") from error
+            raise RedisUnavailable("Redis does not answer") from error
 
 
 def _enqueue(broker: RedisBroker, message: Message) -> None:

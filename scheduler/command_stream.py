@@ -10,7 +10,7 @@ import structlog
 from redis import Redis
 from redis.exceptions import RedisError, ResponseError
 
-from models.errors import Permanent, Transient
+from models.errors import Permanent, RedisUnavailable
 from models.messaging.commands import Command, CommandRefused, asked_at, read_command
 from models.oauth.connection import Connection, Status
 from models.store import Store, Transaction
@@ -22,10 +22,6 @@ longest_kept_value = 1_000
 idle_before_taken_over = timedelta(seconds=30)
 
 Entry = tuple[bytes, Mapping[bytes, bytes]]
-
-
-class CommandsUnavailable(Transient):
-    """Redis does not answer; whatever was written to the stream is still there, or was never read."""
 
 
 class Commands:
@@ -63,7 +59,7 @@ class Commands:
             for entry in entries:
                 self._carry_out(entry)
         except RedisError as error:
-            raise CommandsUnavailable(f"commands wait: Redis does not answer ({type(error).__name__})") from error
+            raise RedisUnavailable(f"commands wait: Redis does not answer ({type(error).__name__})") from error
         if entries:
             self.sweep()
         return len(entries)

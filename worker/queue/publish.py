@@ -14,16 +14,12 @@ from uuid import uuid4
 from redis import Redis
 from redis.exceptions import RedisError
 
-from models.errors import Transient
+from models.errors import RedisUnavailable
 from models.messaging.events import StoredEvent, Stream, StreamSettings
 from models.store import Store
 
 batch_size = 500
 publish_lease = timedelta(seconds=5)
-
-
-class RedisUnavailable(Transient):
-    """Redis does not answer; events stay in the outbox."""
 
 
 @dataclass(frozen=True, slots=True)
