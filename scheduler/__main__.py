@@ -14,11 +14,11 @@ from apscheduler.schedulers.blocking import BlockingScheduler
 from config.heartbeat import Heartbeat
 from config.logs import configure_logging
 from config.settings import SettingsError, read_settings
-from config.wiring import build_broker, now, open_redis, open_store
+from config.wiring import now, open_redis, open_services
 from models.errors import SyncError
-from models.queue import MessageQueue
 from scheduler.command_stream import Commands
-from scheduler.sweep import Prune, Sweep
+from scheduler.prune import Prune
+from scheduler.sweep import Sweep
 
 pause_after_failure = 1.0
 
@@ -31,11 +31,14 @@ def main() -> int:
     except SettingsError as error:
         print(error, file=sys.stderr)  # noqa: T201 - an operator reads this
         return 1
-    store = open_store(settings)
-    queue = MessageQueue(build_broker(settings), open_redis(settings.redis_url))
+    services = open_services(settings)
+    store = services.store
     scheduler = BlockingScheduler(executors={"default": ThreadPoolExecutor(2)}, timezone="UTC")
     sweep = Sweep(
-        store, queue, now, {provider.name: provider.token_requests_per_minute for provider in settings.providers}
+        store,
+        services.queue,
+        now,
+        {provider.name: provider.token_requests_per_minute for provider in settings.providers},
     )
     commands = Commands(store, open_redis(settings.redis_url, decode=False), settings.commands_stream, sweep, now)
     heartbeat = Heartbeat(settings.heartbeat_file)
@@ -45,7 +48,7 @@ def main() -> int:
         signal.signal(number, lambda *_: scheduler.shutdown(wait=False))
     with listening(commands):
         scheduler.start()
-    store.close()
+    services.close()
     return 0
 
 

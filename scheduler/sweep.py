@@ -16,8 +16,6 @@ most_waiting = 1000
 """A queue that holds so many messages gets no more. What is due stays a row: sent again and again while it waits its
 turn, it would make the queue longer, and the longer queue it be sent again."""
 most_expired = 1000
-kept = timedelta(days=30)
-most_per_prune = 5_000
 
 
 class Queue(Protocol):
@@ -82,29 +80,3 @@ class Sweep:
         by its due time."""
         per_minute = self.token_requests_per_minute[provider]
         return count_free(tx.paces.get(provider), per_minute, "refresh", now, max(room, 0))
-
-
-@dataclass(frozen=True, slots=True)
-class Prune:
-    """Forgets what is older than its time: requests, decisions, events that have left, readings but the newest of each
-    connection, authorizations that came to nothing.
-
-    Events stay as long as the requests that explain them: an application that was down for a holiday replays them.
-    """
-
-    store: Store
-    now: Callable[[], datetime]
-
-    def __call__(self) -> None:
-        before = self.now() - kept
-        kinds: tuple[Callable[[Transaction], int], ...] = (
-            lambda tx: tx.journal.prune(before, most_per_prune),
-            lambda tx: tx.outbox.prune(before, most_per_prune),
-            lambda tx: tx.runs.prune(before, most_per_prune),
-            lambda tx: tx.authorizations.prune(before, most_per_prune),
-        )
-        for prune in kinds:
-            pruned = most_per_prune
-            while pruned == most_per_prune:
-                with self.store.writing() as tx:
-                    pruned = prune(tx)
