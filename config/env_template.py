@@ -55,8 +55,8 @@ OPERATOR_TOKEN={operator_token}
 def write_env(path: Path) -> None:
     """Write the file, readable by its owner alone from the first moment.
 
-    Raises FileExistsError where anything stands there already, a link to nowhere included; it is left as it was. A file
-    that could not be written whole is removed again.
+    Raises FileExistsError, and changes nothing, if anything is there already, a link to nowhere included. A file that
+    could not be written whole is removed.
     """
     content = _text.format(
         encryption_keys=new_key("k1").line().reveal(),

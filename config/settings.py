@@ -45,11 +45,11 @@ class SettingsError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Everything a process is told from outside.
+    """The settings of one process.
 
     Of several clients of one provider the first serves new authorizations. The URLs are secrets: they hold passwords.
-    `spool` is where new tokens wait while the database is away; `heartbeat_file` is what a watcher of this process
-    looks at.
+    `spool` is where new tokens wait while the database is away; `heartbeat_file` is the file
+    whose age a health check reads.
     """
 
     database_url: Secret = field(default_factory=lambda: Secret("sqlite:///var/breezesync.db"))
@@ -216,7 +216,7 @@ def parse_duration(text: str) -> timedelta:
 
 
 def parse_token(text: str) -> Secret:
-    """A text that can stand in an Authorization header (RFC 6750 §2.1)."""
+    """A text that an Authorization header can hold (RFC 6750 §2.1)."""
     if not re.fullmatch(r"[!-~]+", text):
         raise ValueError("expected letters, digits and signs without spaces")
     return Secret(text)
@@ -372,7 +372,7 @@ def _gather(environ: Mapping[str, str], env_file: Path | None) -> dict[str, str]
 
 
 def _read_file(path: Path) -> str:
-    """What a secret's file holds, without the blanks around it. Raises OSError, or ValueError where it is unfit."""
+    """What a secret's file holds, without the blanks around it. Raises OSError, or ValueError if it is unfit."""
     with path.open("rb") as file:
         content = file.read(largest_file + 1)
     if len(content) > largest_file:

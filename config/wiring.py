@@ -34,7 +34,7 @@ def open_redis(url: Secret, decode: bool = True) -> redis.Redis:
 
 
 def open_hasty_redis(url: Secret) -> redis.Redis:
-    """A client for those whom nothing may hold up: it gives up after two seconds, and tries once more."""
+    """A client for callers that must not wait: it gives up after two seconds and retries once."""
     once_more = Retry(NoBackoff(), 1)
     return connect(url, socket_timeout=2, socket_connect_timeout=2, retry=once_more, decode_responses=True)
 

@@ -1,4 +1,4 @@
-"""Dramatiq's queues as they lie in Redis: how deep they are, what died in them, and how a message is sent."""
+"""Dramatiq's queues in Redis: their depth, their dead letters, and how a message is sent."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ marker_key = "breezesync:queue"
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A message that failed for good; `id` is the message's own, `key` its place among the dead of its queue."""
+    """A message that failed for good; `id` is the message's own, `key` its key among the dead letters of its queue."""
 
     id: str
     key: str
@@ -33,7 +33,7 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """A queue's messages: waiting, under way or put off, and dead."""
+    """A queue's messages: waiting, in work or delayed, and dead."""
 
     waiting: int
     under_way: int
@@ -59,7 +59,7 @@ class Queues:
         return sorted(letters, key=lambda letter: letter.died_at)
 
     def retry(self, letter: DeadLetter) -> bool:
-        """Sends it once more, all its tries ahead of it, then buries the dead one; False where somebody was faster.
+        """Send it again with all its retries, then drop the dead letter; return False if someone else did so first.
 
         Its id and the time when it was first sent stay: what it asks for may have been overtaken meanwhile. In this
         order a crash leaves the message twice, which is harmless, and never not at all.
@@ -74,7 +74,7 @@ class Queues:
         return True
 
     def drop(self, letter: DeadLetter) -> bool:
-        """Forgets it for good; False where it was gone already."""
+        """Delete it; return False if it was gone already."""
         dead = self._dead_key(letter.queue)
         with self.client.pipeline(transaction=True) as pipeline:
             pipeline.zrem(dead, letter.key)
@@ -116,7 +116,7 @@ class MessageQueue:
         self.client = client
 
     def send(self, message: Message) -> None:
-        """Sends it, or lets it be: whatever a message asks for is due in the database as well."""
+        """Send it if Redis answers; otherwise the sweep does, for its due time is in the database."""
         try:
             _enqueue(self.broker, message)
         except redis.RedisError as error:
@@ -132,7 +132,7 @@ class MessageQueue:
             raise RedisUnavailable("Redis does not take messages") from error
 
     def was_emptied(self) -> bool:
-        """True for one caller after Redis was started anew, emptied, or seen for the first time.
+        """True for one caller after Redis was restarted, emptied, or seen for the first time.
 
         Raises `RedisUnavailable` while it is away.
         """

@@ -65,7 +65,7 @@ def listening(commands: Commands) -> Iterator[None]:
             except SyncError as error:
                 log.warning("commands.failed", error=str(error))
                 stopping.wait(pause_after_failure)
-            except Exception:  # whatever it is, the next command is still to be heard
+            except Exception:  # whatever it is, the next command must still be read
                 log.exception("commands.broken")
                 stopping.wait(pause_after_failure)
         commands.leave()
@@ -87,8 +87,8 @@ def repeat(
 ) -> None:
     """Runs the job at the interval, one at a time; a pass that fails is logged, and the next one tries again.
 
-    `ended` is called after every pass, also where database or Redis were away: the process is well, it has nothing to
-    do. It is not called while a pass hangs, nor after one that failed as no pass should.
+    `ended` is called after every pass, also if the database or Redis was away: the process is
+    healthy, and has nothing to do. It is not called while a pass hangs, nor after an unexpected error.
     """
     log = structlog.get_logger("scheduler")
     name = type(job).__name__.lower()

@@ -19,8 +19,8 @@ most_expired = 1000
 
 
 class Queue(Protocol):
-    """Where messages go. `was_emptied` is True once after the queue lost what it held; `count_waiting` is how many
-    messages of one queue nobody has taken yet."""
+    """The queues. `was_emptied` is True once after they lost their messages; `count_waiting` is how many messages of
+    one queue no worker has taken yet."""
 
     def send_all(self, batch: Sequence[messages.Message]) -> None: ...
     def was_emptied(self) -> bool: ...
@@ -32,7 +32,7 @@ class Sweep:
     """One pass. A claim is only a courtesy among sweeps: sending twice is harmless, never sending is not.
 
     A claim that ran out while its queue is short says that the message was lost: it is sent again. Messages leave after
-    the claims are committed: a token that is to be saved waits for no lock that is held while Redis is slow.
+    the claims are committed: a token that is to be saved waits for no lock while Redis is slow.
     """
 
     store: Store
@@ -43,8 +43,8 @@ class Sweep:
     most_waiting: int = most_waiting
 
     def __call__(self) -> int:
-        """Sends what is due and returns how much it was. Raises where database or queue are away: the next pass
-        finds the claims given back or, where even that was not possible, run out."""
+        """Send what is due and return how much it was. Raises if the database or Redis is away: the next pass finds the
+        claims given back or, if that was not possible, expired."""
         now = self.now()
         if self.queue.was_emptied():
             with self.store.writing() as tx:

@@ -68,7 +68,7 @@ def boot() -> None:
 
 
 def keep_secrets(clients: ClientBook) -> None:
-    """What the settings know of their clients outlives them; where the database is away, the next answer keeps it."""
+    """Store the secrets of the clients in the settings; if the database is away, the next answer stores them."""
     try:
         clients.keep_secrets()
     except SyncError as error:
@@ -76,7 +76,7 @@ def keep_secrets(clients: ClientBook) -> None:
 
 
 def read_or_exit(*needs: Need) -> Settings:
-    """The settings; where they can't be used, a process that starts ends with 1 and says what is wrong with them."""
+    """Return the settings, or end the process with 1 and every problem with them."""
     try:
         return read_settings(needs=needs)
     except SettingsError as error:
