@@ -12,7 +12,7 @@ _text = """\
 #
 # One NAME=value a line; comments are lines of their own. A value is taken literally: $, #, = and \\ mean nothing.
 # Blanks around it don't count, unless it is in quotes: NAME='value' or NAME="value". Only the outer pair of quotes is
-# removed, so NAME='it's' is it's. Put a value that begins with a quote in quotes.
+# removed; quotes inside are part of the value. Put a value that begins with a quote in quotes.
 
 # The OAuth client, from the provider's developer settings. The redirect URI is https, or http on localhost.
 # BREEZEDOC_CLIENT_ID=
