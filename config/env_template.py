@@ -9,6 +9,10 @@ from models.crypto.vault import new_key
 _text = """\
 # Settings of breezesync, read from the working directory. The environment goes before this file.
 # For any NAME here, NAME_FILE may instead name a file that holds the value.
+#
+# One NAME=value a line; comments are lines of their own. A value is taken literally: $, #, = and \\ mean nothing.
+# Blanks around it don't count, unless it is in quotes: NAME='value' or NAME="value". Only the outer pair of quotes is
+# removed; quotes inside are part of the value. Put a value that begins with a quote in quotes.
 
 # The OAuth client, from the provider's developer settings. The redirect URI is https, or http on localhost.
 # BREEZEDOC_CLIENT_ID=
@@ -51,8 +55,8 @@ OPERATOR_TOKEN={operator_token}
 def write_env(path: Path) -> None:
     """Write the file, readable by its owner alone from the first moment.
 
-    Raises FileExistsError where anything stands there already, a link to nowhere included; it is left as it was. A file
-    that could not be written whole is removed again.
+    Raises FileExistsError, and changes nothing, if anything is there already, a link to nowhere included. A file that
+    could not be written whole is removed.
     """
     content = _text.format(
         encryption_keys=new_key("k1").line().reveal(),

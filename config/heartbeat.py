@@ -10,7 +10,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """Without a path nobody watches."""
+    """Without a path there is no file to touch."""
 
     path: Path | None
 

@@ -40,7 +40,7 @@ _patterns: Final = tuple(
 def configure_logging(stream: TextIO | None = None, readable: bool | None = None) -> None:
     """Send everything, structlog's and the standard library's, through one handler to the stream (standard output).
 
-    Readable by default where the stream is a terminal. Loggers that brought handlers of their own lose them.
+    Readable by default if the stream is a terminal. Loggers that brought handlers of their own lose them.
     """
     stream = sys.stdout if stream is None else stream
     for_people = stream.isatty() if readable is None else readable

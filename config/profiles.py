@@ -92,7 +92,7 @@ def build_provider(provider: str, source: str, written: Mapping[str, object], ov
 def _validate(
     provider: str, written: Mapping[str, object], overridden: Mapping[str, str]
 ) -> tuple[Provider | None, list[tuple[str, str]]]:
-    """The profile, None where the file itself is of no use, and its faults: those of types, and what else is wrong
+    """The profile, None if the file itself is unusable, and its faults: those of types, and what else is wrong
     with the rest."""
     try:
         built = TypeAdapter(Provider).validate_python({**written, **overridden, "name": provider})
@@ -115,7 +115,7 @@ def _find_alternatives(api_url: str, written: Mapping[str, object], built: Provi
 
 
 def find_faults(provider: Provider) -> Iterator[tuple[str, str]]:
-    """What types can't tell is wrong with a profile: where, and what is expected there."""
+    """Yield what is wrong with a profile beyond its types: the place, and what is expected there."""
     yield from _find_endpoint_faults(provider)
     yield from _find_repeated("resources", (resource.name for resource in provider.resources))
     for position, resource in enumerate(provider.resources):
@@ -169,7 +169,7 @@ def _find_resource_faults(resource: Resource) -> Iterator[tuple[str, str]]:
         if not re.fullmatch(r"[!-~]*", query) or set(query) & set("#?"):
             yield field, "expected an encoded query without its question mark"
     if resource.peek and resource.paging == "none":
-        yield "peek", "expected none where there are no pages"
+        yield "peek", "expected none if there are no pages"
     for entry in resource.volatile:
         if not re.fullmatch(_volatile, entry):
             yield "volatile", f"expected paths like files[].url or files[].*?, not {entry!r}"
@@ -196,7 +196,7 @@ def _find_view_faults(view: View, provider: Provider) -> Iterator[tuple[str, str
 
 
 def _find_repeated(where: str, names: Iterable[str]) -> Iterator[tuple[str, str]]:
-    yield from ((where, f"{name!r} stands there {times} times") for name, times in Counter(names).items() if times > 1)
+    yield from ((where, f"{name!r} appears {times} times") for name, times in Counter(names).items() if times > 1)
 
 
 def _find_unknown(table: object, kind: type[Provider | Resource | View | Column], where: str) -> Iterator[str]:

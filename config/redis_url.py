@@ -83,7 +83,7 @@ def _read(text: str) -> tuple[dict[str, Any], list[tuple[str, int]], str]:
 
 
 def _read_address(text: str) -> tuple[str, int]:
-    """One sentinel's host and port; an IPv6 address stands in brackets."""
+    """One sentinel's host and port; an IPv6 address is in brackets."""
     url = urlsplit(f"//{text}")
     if not url.hostname or url.port == 0:
         raise ValueError(expected)

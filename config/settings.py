@@ -6,13 +6,16 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic_settings import BaseSettings, DotEnvSettingsSource
+from pydantic import Field, PlainValidator, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from config.env_file import EnvFileError, read_env_file
 from config.profiles import (
     ProfileError,
     means_off,
@@ -27,7 +30,6 @@ from models.crypto.vault import Key, KeysRejected, parse_keys
 from models.oauth.connect_link import origin_of
 from models.provider import OAuthClient, Provider
 
-T = TypeVar("T")
 Need = Literal["keys", "clients", "links"]
 everything: frozenset[Need] = frozenset({"keys", "clients", "links"})
 largest_file = 65_536
@@ -43,11 +45,11 @@ class SettingsError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Everything a process is told from outside.
+    """The settings of one process.
 
     Of several clients of one provider the first serves new authorizations. The URLs are secrets: they hold passwords.
-    `spool` is where new tokens wait while the database is away; `heartbeat_file` is what a watcher of this process
-    looks at.
+    `spool` is where new tokens wait while the database is away; `heartbeat_file` is the file
+    whose age a health check reads.
     """
 
     database_url: Secret = field(default_factory=lambda: Secret("sqlite:///var/breezesync.db"))
@@ -88,27 +90,12 @@ def read_settings(
     it is needed; `needs` says what must be set: encryption keys, a client per provider, the secret of connect links.
     """
     found = _Found(_gather(os.environ if environ is None else environ, env_file))
-    default = Settings()
-    usual: tuple[str, ...] = ("breezedoc",)
-    names = found.read("PROVIDERS", parse_provider_names, usual)
+    fixed = _read_group(_Variables, found)
+    names = fixed.pop("providers", ("breezedoc",))
     settings = Settings(
-        database_url=found.read("DATABASE_URL", parse_database_url, default.database_url),
-        redis_url=found.read("REDIS_URL", parse_redis_url, default.redis_url),
-        encryption_keys=found.read("ENCRYPTION_KEYS", _parse_keys, ()),
-        connect_secrets=found.read("CONNECT_SECRET", parse_connect_secrets, ()),
-        return_origins=found.read("RETURN_ORIGINS", parse_origins, default.return_origins),
+        **fixed,
         providers=tuple(provider for name in names for provider in _read_provider(name, found)),
         clients=tuple(client for name in names for client in _read_client(name, found, "clients" in needs)),
-        events_stream=found.read("EVENTS_STREAM", parse_stream, default.events_stream),
-        records_stream=found.read("RECORDS_STREAM", parse_stream, default.records_stream),
-        commands_stream=found.read("COMMANDS_STREAM", parse_stream, default.commands_stream),
-        events_maxlen=found.read("EVENTS_MAXLEN", parse_count, default.events_maxlen),
-        records_maxlen=found.read("RECORDS_MAXLEN", parse_count, default.records_maxlen),
-        sync_interval=found.read("SYNC_INTERVAL", parse_duration, default.sync_interval),
-        sweep_interval=found.read("SWEEP_INTERVAL", parse_duration, default.sweep_interval),
-        operator_token=found.read("OPERATOR_TOKEN", parse_token, None),
-        spool=found.read("SPOOL_DIRECTORY", parse_path, default.spool),
-        heartbeat_file=found.read("HEARTBEAT_FILE", parse_path, None),
     )
     if "keys" in needs:
         found.require("ENCRYPTION_KEYS", "keys as id:base64(32 bytes), comma-separated; `breezesync init` makes one")
@@ -130,29 +117,18 @@ class _Found:
     problems: list[str] = field(default_factory=list)
 
     def text(self, name: str) -> str | None:
-        """The value of the variable or of the file that `NAME_FILE` names; None where neither is set or fit."""
-        value, path = self.texts.get(name, "").strip(), self.texts.get(f"{name}_FILE", "").strip()
-        if value and path:
+        """Return the value of `NAME`, or of the file that `NAME_FILE` names; None if neither is set and usable."""
+        value, path = self.texts.get(name, ""), self.texts.get(f"{name}_FILE", "").strip()
+        if value.strip() and path:
             self.problems.append(f"{name}: set twice, here and by {name}_FILE: expected one of them")
-        if value or not path:
-            return value or None
+        if value.strip() or not path:
+            return value if value.strip() else None
         try:
             return _read_file(Path(path))
         except (OSError, ValueError) as trouble:
             reason = trouble.strerror if isinstance(trouble, OSError) else trouble
             self.problems.append(f"{name}_FILE: cannot read {path}: {reason}")
             return None
-
-    def read(self, name: str, parse: Callable[[str], T], default: T) -> T:
-        """The parsed value, or the default where there is none; a parser's ValueError says what it expected."""
-        text = self.text(name)
-        if text is None:
-            return default
-        try:
-            return parse(text)
-        except ValueError as trouble:
-            self.problems.extend(f"{name}: {line}" for line in str(trouble).splitlines())
-            return default
 
     def require(self, name: str, expected: str) -> None:
         """Note that the variable is missing, unless it is there or already among the problems."""
@@ -240,7 +216,7 @@ def parse_duration(text: str) -> timedelta:
 
 
 def parse_token(text: str) -> Secret:
-    """A text that can stand in an Authorization header (RFC 6750 §2.1)."""
+    """A text that an Authorization header can hold (RFC 6750 §2.1)."""
     if not re.fullmatch(r"[!-~]+", text):
         raise ValueError("expected letters, digits and signs without spaces")
     return Secret(text)
@@ -261,7 +237,8 @@ def parse_client_id(text: str) -> str:
 
 
 def parse_client_secret(text: str) -> Secret:
-    """A client secret (RFC 6749 §A.2)."""
+    """A client secret (RFC 6749 §A.2), of which nothing but line ends is cut."""
+    text = text.strip("\r\n")
     if not re.fullmatch(r"[ -~]+", text):
         raise ValueError("expected letters, digits and signs")
     return Secret(text)
@@ -274,8 +251,97 @@ def _parse_keys(text: str) -> tuple[Key, ...]:
         raise ValueError("\n".join(rejected.problems)) from None
 
 
+def _parsed(parse: Callable[[str], object]) -> PlainValidator:
+    """Return a validator that parses a text without the blanks around it."""
+    return PlainValidator(lambda text: parse(text.strip()))
+
+
+class _FoundSource(PydanticBaseSettingsSource):
+    """What was found for the fields of one group, by `NAME` or `NAME_FILE`."""
+
+    def __init__(self, settings_cls: type[BaseSettings], found: _Found, prefix: str, without: Collection[str]) -> None:
+        super().__init__(settings_cls)
+        self.found, self.prefix, self.without = found, prefix, without
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[str | None, str, bool]:
+        key = field.alias or field_name
+        return (None if key in self.without else self.found.text((self.prefix + key).upper())), key, False
+
+    def __call__(self) -> dict[str, Any]:
+        values = (self.get_field_value(field, name) for name, field in self.settings_cls.model_fields.items())
+        return {key: text for text, key, _ in values if text is not None}
+
+
+class _Group(BaseSettings):
+    """Variables that are read together, from what was found and from nothing else."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, arbitrary_types_allowed=True, validate_default=False, hide_input_in_errors=True
+    )
+
+    def __init__(self, found: _Found, prefix: str, without: Collection[str] = ()) -> None:
+        origin: dict[str, Any] = {"found": found, "prefix": prefix, "without": without}
+        super().__init__(**origin)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        assert isinstance(init_settings, InitSettingsSource)  # noqa: S101 - pydantic-settings always passes one
+        return (_FoundSource(settings_cls, **init_settings.init_kwargs),)
+
+
+class _Variables(_Group):
+    """The variables whose names are fixed; each field is the one of `Settings` that it sets."""
+
+    database_url: Annotated[Secret | None, _parsed(parse_database_url)] = None
+    redis_url: Annotated[Secret | None, _parsed(parse_redis_url)] = None
+    encryption_keys: Annotated[tuple[Key, ...], _parsed(_parse_keys)] = ()
+    connect_secrets: Annotated[tuple[Secret, ...], _parsed(parse_connect_secrets)] = Field((), alias="CONNECT_SECRET")
+    return_origins: Annotated[frozenset[str], _parsed(parse_origins)] = frozenset()
+    providers: Annotated[tuple[str, ...], _parsed(parse_provider_names)] = ()
+    events_stream: Annotated[str, _parsed(parse_stream)] = ""
+    records_stream: Annotated[str, _parsed(parse_stream)] = ""
+    commands_stream: Annotated[str, _parsed(parse_stream)] = ""
+    events_maxlen: Annotated[int, _parsed(parse_count)] = 0
+    records_maxlen: Annotated[int, _parsed(parse_count)] = 0
+    sync_interval: Annotated[timedelta | None, _parsed(parse_duration)] = None
+    sweep_interval: Annotated[timedelta | None, _parsed(parse_duration)] = None
+    operator_token: Annotated[Secret | None, _parsed(parse_token)] = None
+    spool: Annotated[Path | None, _parsed(parse_path)] = Field(None, alias="SPOOL_DIRECTORY")
+    heartbeat_file: Annotated[Path | None, _parsed(parse_path)] = None
+
+
+class _ClientVariables(_Group):
+    """One provider's OAuth client. Its secret keeps the blanks that quotes in a `.env` have kept."""
+
+    client_id: Annotated[str | None, _parsed(parse_client_id)] = None
+    client_secret: Annotated[Secret | None, PlainValidator(parse_client_secret)] = None
+    redirect_uri: Annotated[str | None, _parsed(parse_redirect_uri)] = None
+
+
+def _read_group(group: type[_Group], found: _Found, prefix: str = "") -> dict[str, Any]:
+    """Return what is set and right, by field, and note every problem with the rest."""
+    try:
+        read = group(found, prefix)
+    except ValidationError as error:
+        wrong = {str(each["loc"][0]): str(each["ctx"]["error"]) for each in error.errors()}
+        found.problems.extend(
+            f"{(prefix + key).upper()}: {line}" for key, problem in wrong.items() for line in problem.splitlines()
+        )
+        again = _Found(found.texts)
+        read = group(again, prefix, wrong)
+    return {name: getattr(read, name) for name in read.model_fields_set}
+
+
 def _read_provider(name: str, found: _Found) -> Iterable[Provider]:
-    overrides = {variable: text for variable in override_variables(name) if (text := found.text(variable)) is not None}
+    texts = {variable: found.text(variable) for variable in override_variables(name)}
+    overrides = {variable: text.strip() for variable, text in texts.items() if text is not None}
     turned_off = {v: "" for v, text in found.texts.items() if not text.strip() and means_off(v, name)}
     try:
         return [read_profile(name, turned_off | overrides, profile_directories())]
@@ -285,33 +351,28 @@ def _read_provider(name: str, found: _Found) -> Iterable[Provider]:
 
 
 def _read_client(name: str, found: _Found, needed: bool) -> Iterable[OAuthClient]:
-    id_name, secret_name, uri_name = (
-        f"{name.upper()}_{part}" for part in ("CLIENT_ID", "CLIENT_SECRET", "REDIRECT_URI")
-    )
-    client_id = found.read(id_name, parse_client_id, None)
-    secret = found.read(secret_name, parse_client_secret, None)
-    redirect_uri = found.read(uri_name, parse_redirect_uri, None)
-    if client_id and secret and redirect_uri:
-        return [OAuthClient(provider=name, client_id=client_id, client_secret=secret, redirect_uri=redirect_uri)]
-    if needed or client_id or secret or redirect_uri:
-        found.require(id_name, "the id of the OAuth client")
-        found.require(secret_name, "the secret of the OAuth client")
-        found.require(uri_name, "where the provider sends users back to: https, or http on localhost")
+    prefix = f"{name.upper()}_"
+    given = _read_group(_ClientVariables, found, prefix)
+    if len(given) == len(_ClientVariables.model_fields):
+        return [OAuthClient(provider=name, **given)]
+    if needed or given:
+        found.require(f"{prefix}CLIENT_ID", "the id of the OAuth client")
+        found.require(f"{prefix}CLIENT_SECRET", "the secret of the OAuth client")
+        found.require(f"{prefix}REDIRECT_URI", "where the provider sends users back to: https, or http on localhost")
     return []
 
 
 def _gather(environ: Mapping[str, str], env_file: Path | None) -> dict[str, str]:
     """All variables, those of the environment before those of the file, those with a value before empty ones."""
     try:
-        source = DotEnvSettingsSource(BaseSettings, env_file=env_file, case_sensitive=True)
-    except (OSError, UnicodeDecodeError) as trouble:
+        written = read_env_file(env_file)
+    except (OSError, EnvFileError) as trouble:
         raise SettingsError([f"{env_file}: cannot read it: {trouble}"]) from None
-    written = {name: value for name, value in source.env_vars.items() if value is not None}
     return {**environ, **written, **{name: value for name, value in environ.items() if value.strip()}}
 
 
 def _read_file(path: Path) -> str:
-    """What a secret's file holds, without the blanks around it. Raises OSError, or ValueError where it is unfit."""
+    """What a secret's file holds, without the blanks around it. Raises OSError, or ValueError if it is unfit."""
     with path.open("rb") as file:
         content = file.read(largest_file + 1)
     if len(content) > largest_file:

@@ -1,6 +1,7 @@
-"""Settings to live objects: the store, Redis, the broker with its middleware, and the way messages are sent."""
+"""Opens what the settings name: the store, Redis, and the broker with its middleware."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import redis
@@ -13,6 +14,7 @@ from config.redis_url import connect
 from config.settings import Settings
 from models.crypto.secrets import Secret
 from models.messaging.events import Stream, StreamSettings
+from models.queue import MessageQueue, Queues
 from models.store import Store, open_engine
 
 heartbeat_timeout_ms = 15_000
@@ -32,7 +34,7 @@ def open_redis(url: Secret, decode: bool = True) -> redis.Redis:
 
 
 def open_hasty_redis(url: Secret) -> redis.Redis:
-    """A client for those whom nothing may hold up: it gives up after two seconds, and tries once more."""
+    """A client for callers that must not wait: it gives up after two seconds and retries once."""
     once_more = Retry(NoBackoff(), 1)
     return connect(url, socket_timeout=2, socket_connect_timeout=2, retry=once_more, decode_responses=True)
 
@@ -61,3 +63,35 @@ def build_broker(
         maintenance_chance=1_000_000,
         heartbeat_timeout=heartbeat_timeout_ms,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The database and Redis as one process uses them; neither is connected to before it is used.
+
+    `redis` decodes its answers.
+    """
+
+    store: Store
+    redis: redis.Redis
+    broker: RedisBroker
+
+    @property
+    def queue(self) -> MessageQueue:
+        return MessageQueue(self.broker, self.redis)
+
+    @property
+    def queues(self) -> Queues:
+        return Queues(self.broker, self.redis)
+
+    def close(self) -> None:
+        self.store.close()
+        self.broker.client.close()
+        self.redis.close()
+
+
+def open_services(
+    settings: Settings, more: Sequence[Middleware] = (), kind: Callable[..., RedisBroker] = RedisBroker
+) -> Services:
+    """Open what every process needs; the broker is of this kind, with more middleware than the usual."""
+    return Services(open_store(settings), open_redis(settings.redis_url), build_broker(settings, more, kind))

@@ -60,7 +60,7 @@ class View:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provider:
-    """Everything that tells one provider from another.
+    """Everything that is particular to one provider.
 
     `title` is what people call it. `api_url` has no trailing slash. An empty `revoke_url` or `issuer` means that there
     is none, an empty `refresh_scope` that none is sent. `refresh_reuse` says what a refresh token presented again does:
@@ -70,9 +70,9 @@ class Provider:
     `account_path`, `account_id` and `account_email` say which answer, and which of its fields, name the account.
 
     How it is read: with `null_is_absent` a field that is null and one that is missing are the same. A list is peeked at
-    where it holds more than `peek_above` records, read whole at least every `full_reading_minutes` unless that takes
+    if it holds more than `peek_above` records, read whole at least every `full_reading_minutes` unless that takes
     too long, and never beyond `longest_list` pages. Records that vanish at once, all of their resource or more than
-    `vanishing_records` and more than that share of it, are held back for a second run. `fastest_cadence`
+    `vanishing_records` and more than that share of it, wait for a second run. `fastest_cadence`
     and `slowest_cadence` bound how far the time between two readings follows an account's life, as multiples of the
     interval.
     """
@@ -123,7 +123,7 @@ class Provider:
         return f"{self.name}_{view.name}"
 
     def authorize_url_for(self, client_id: str, redirect_uri: str, state: str, challenge: str | None) -> str:
-        """Where to send the browser (RFC 6749 §4.1.1), with an S256 challenge where one is given (RFC 7636 §4.3).
+        """Where to send the browser (RFC 6749 §4.1.1), with an S256 challenge if one is given (RFC 7636 §4.3).
 
         A query that the profile's URL brings along stays, but for the parameters set here; a fragment goes.
         """

@@ -1,4 +1,4 @@
-"""Dramatiq's queues as they lie in Redis: how deep they are, what died in them, and how a message is sent."""
+"""Dramatiq's queues in Redis: their depth, their dead letters, and how a message is sent."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -10,20 +10,16 @@ import redis
 import structlog
 from dramatiq.brokers.redis import RedisBroker
 
-from models.errors import Transient
+from models.errors import RedisUnavailable
 from models.messaging.messages import QUEUES, Message
 
 queue_names = tuple(sorted(set(QUEUES.values())))
 marker_key = "breezesync:queue"
 
 
-class QueueUnavailable(Transient):
-    """Redis does not take messages just now."""
-
-
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A message that failed for good; `id` is the message's own, `key` its place among the dead of its queue."""
+    """A message that failed for good; `id` is the message's own, `key` its key among the dead letters of its queue."""
 
     id: str
     key: str
@@ -37,7 +33,7 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """A queue's messages: waiting, under way or put off, and dead."""
+    """A queue's messages: waiting, in work or delayed, and dead."""
 
     waiting: int
     under_way: int
@@ -63,7 +59,7 @@ class Queues:
         return sorted(letters, key=lambda letter: letter.died_at)
 
     def retry(self, letter: DeadLetter) -> bool:
-        """Sends it once more, all its tries ahead of it, then buries the dead one; False where somebody was faster.
+        """Send it again with all its retries, then drop the dead letter; return False if someone else did so first.
 
         Its id and the time when it was first sent stay: what it asks for may have been overtaken meanwhile. In this
         order a crash leaves the message twice, which is harmless, and never not at all.
@@ -78,7 +74,7 @@ class Queues:
         return True
 
     def drop(self, letter: DeadLetter) -> bool:
-        """Forgets it for good; False where it was gone already."""
+        """Delete it; return False if it was gone already."""
         dead = self._dead_key(letter.queue)
         with self.client.pipeline(transaction=True) as pipeline:
             pipeline.zrem(dead, letter.key)
@@ -120,7 +116,7 @@ class MessageQueue:
         self.client = client
 
     def send(self, message: Message) -> None:
-        """Sends it, or lets it be: whatever a message asks for is due in the database as well."""
+        """Send it if Redis answers; otherwise the sweep does, for its due time is in the database."""
         try:
             _enqueue(self.broker, message)
         except redis.RedisError as error:
@@ -128,30 +124,30 @@ class MessageQueue:
             log.warning("message.left_to_sweep", actor=message.actor, error=type(error).__name__)
 
     def send_all(self, batch: Sequence[Message]) -> None:
-        """Sends all or raises `QueueUnavailable`."""
+        """Sends all or raises `RedisUnavailable`."""
         try:
             for message in batch:
                 _enqueue(self.broker, message)
         except redis.RedisError as error:
-            raise QueueUnavailable("Redis does not take messages") from error
+            raise RedisUnavailable("Redis does not take messages") from error
 
     def was_emptied(self) -> bool:
-        """True for one caller after Redis was started anew, emptied, or seen for the first time.
+        """True for one caller after Redis was restarted, emptied, or seen for the first time.
 
-        Raises `QueueUnavailable` while it is away.
+        Raises `RedisUnavailable` while it is away.
         """
         try:
             run_id = self.client.info("server")["run_id"]
             return bool(self.client.set(marker_key, run_id, get=True) != run_id)
         except redis.RedisError as error:
-            raise QueueUnavailable("Redis does not answer") from error
+            raise RedisUnavailable("Redis does not answer") from error
 
     def count_waiting(self, queue: str) -> int:
-        """How many messages of this queue no worker has taken yet. Raises `QueueUnavailable` while Redis is away."""
+        """How many messages of this queue no worker has taken yet. Raises `RedisUnavailable` while Redis is away."""
         try:
             return self.client.llen(f"{self.broker.namespace}:{queue}")
         except redis.RedisError as error:
-            raise QueueUnavailable("Redis does not answer") from error
+            raise RedisUnavailable("Redis does not answer") from error
 
 
 def _enqueue(broker: RedisBroker, message: Message) -> None:

@@ -14,11 +14,11 @@ from apscheduler.schedulers.blocking import BlockingScheduler
 from config.heartbeat import Heartbeat
 from config.logs import configure_logging
 from config.settings import SettingsError, read_settings
-from config.wiring import build_broker, now, open_redis, open_store
+from config.wiring import now, open_redis, open_services
 from models.errors import SyncError
-from models.queue import MessageQueue
 from scheduler.command_stream import Commands
-from scheduler.sweep import Prune, Sweep
+from scheduler.prune import Prune
+from scheduler.sweep import Sweep
 
 pause_after_failure = 1.0
 
@@ -31,11 +31,14 @@ def main() -> int:
     except SettingsError as error:
         print(error, file=sys.stderr)  # noqa: T201 - an operator reads this
         return 1
-    store = open_store(settings)
-    queue = MessageQueue(build_broker(settings), open_redis(settings.redis_url))
+    services = open_services(settings)
+    store = services.store
     scheduler = BlockingScheduler(executors={"default": ThreadPoolExecutor(2)}, timezone="UTC")
     sweep = Sweep(
-        store, queue, now, {provider.name: provider.token_requests_per_minute for provider in settings.providers}
+        store,
+        services.queue,
+        now,
+        {provider.name: provider.token_requests_per_minute for provider in settings.providers},
     )
     commands = Commands(store, open_redis(settings.redis_url, decode=False), settings.commands_stream, sweep, now)
     heartbeat = Heartbeat(settings.heartbeat_file)
@@ -45,7 +48,7 @@ def main() -> int:
         signal.signal(number, lambda *_: scheduler.shutdown(wait=False))
     with listening(commands):
         scheduler.start()
-    store.close()
+    services.close()
     return 0
 
 
@@ -62,7 +65,7 @@ def listening(commands: Commands) -> Iterator[None]:
             except SyncError as error:
                 log.warning("commands.failed", error=str(error))
                 stopping.wait(pause_after_failure)
-            except Exception:  # whatever it is, the next command is still to be heard
+            except Exception:  # whatever it is, the next command must still be read
                 log.exception("commands.broken")
                 stopping.wait(pause_after_failure)
         commands.leave()
@@ -84,8 +87,8 @@ def repeat(
 ) -> None:
     """Runs the job at the interval, one at a time; a pass that fails is logged, and the next one tries again.
 
-    `ended` is called after every pass, also where database or Redis were away: the process is well, it has nothing to
-    do. It is not called while a pass hangs, nor after one that failed as no pass should.
+    `ended` is called after every pass, also if the database or Redis was away: the process is
+    healthy, and has nothing to do. It is not called while a pass hangs, nor after an unexpected error.
     """
     log = structlog.get_logger("scheduler")
     name = type(job).__name__.lower()

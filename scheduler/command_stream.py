@@ -10,7 +10,7 @@ import structlog
 from redis import Redis
 from redis.exceptions import RedisError, ResponseError
 
-from models.errors import Permanent, Transient
+from models.errors import Permanent, RedisUnavailable
 from models.messaging.commands import Command, CommandRefused, asked_at, read_command
 from models.oauth.connection import Connection, Status
 from models.store import Store, Transaction
@@ -22,10 +22,6 @@ longest_kept_value = 1_000
 idle_before_taken_over = timedelta(seconds=30)
 
 Entry = tuple[bytes, Mapping[bytes, bytes]]
-
-
-class CommandsUnavailable(Transient):
-    """Redis does not answer; whatever was written to the stream is still there, or was never read."""
 
 
 class Commands:
@@ -56,14 +52,14 @@ class Commands:
     def __call__(self, wait: timedelta = timedelta(seconds=1)) -> int:
         """Carries out what is there or comes within `wait`, and returns how many entries that were.
 
-        Raises where Redis or the database is away; nothing is acknowledged then that was not done.
+        Raises if Redis or the database is away; then nothing is acknowledged that was not done.
         """
         try:
             entries = self._read(wait)
             for entry in entries:
                 self._carry_out(entry)
         except RedisError as error:
-            raise CommandsUnavailable(f"commands wait: Redis does not answer ({type(error).__name__})") from error
+            raise RedisUnavailable(f"commands wait: Redis does not answer ({type(error).__name__})") from error
         if entries:
             self.sweep()
         return len(entries)
@@ -129,7 +125,7 @@ class Commands:
             pipeline.execute()
 
     def _reject(self, entry: Entry, reason: str) -> None:
-        """Moves the entry, values cut where they are long, beside the reason and the id it had."""
+        """Move the entry, long values cut, to the rejected ones with the reason and its id."""
         entry_id, fields = entry
         kept = {name[:longest_kept_value]: value[:longest_kept_value] for name, value in fields.items()}
         with self.redis.pipeline(transaction=True) as pipeline:
@@ -140,7 +136,7 @@ class Commands:
             pipeline.execute()
 
     def _make_due(self, tx: Transaction, command: Command, entry_id: bytes) -> int:
-        """How many connections it reached. Raises `CommandRefused` where there is none for it."""
+        """Return how many connections it reached. Raises `CommandRefused` if there is none."""
         now = self.now()
         targets = _find(tx, command)
         for target in targets:
@@ -175,7 +171,7 @@ def _find(tx: Transaction, command: Command) -> list[Connection]:
 
 
 def _request_sync(tx: Transaction, connection_id: str, now: datetime) -> None:
-    """Due now, and read whole; where a reading is under way, once more when it ends."""
+    """Make a full read due now, or as soon as a running one ends."""
     connection = tx.connections.lock(connection_id)
     if connection is None or connection.status is not Status.active:
         return

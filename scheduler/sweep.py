@@ -16,13 +16,11 @@ most_waiting = 1000
 """A queue that holds so many messages gets no more. What is due stays a row: sent again and again while it waits its
 turn, it would make the queue longer, and the longer queue it be sent again."""
 most_expired = 1000
-kept = timedelta(days=30)
-most_per_prune = 5_000
 
 
 class Queue(Protocol):
-    """Where messages go. `was_emptied` is True once after the queue lost what it held; `count_waiting` is how many
-    messages of one queue nobody has taken yet."""
+    """The queues. `was_emptied` is True once after they lost their messages; `count_waiting` is how many messages of
+    one queue no worker has taken yet."""
 
     def send_all(self, batch: Sequence[messages.Message]) -> None: ...
     def was_emptied(self) -> bool: ...
@@ -34,7 +32,7 @@ class Sweep:
     """One pass. A claim is only a courtesy among sweeps: sending twice is harmless, never sending is not.
 
     A claim that ran out while its queue is short says that the message was lost: it is sent again. Messages leave after
-    the claims are committed: a token that is to be saved waits for no lock that is held while Redis is slow.
+    the claims are committed: a token that is to be saved waits for no lock while Redis is slow.
     """
 
     store: Store
@@ -45,8 +43,8 @@ class Sweep:
     most_waiting: int = most_waiting
 
     def __call__(self) -> int:
-        """Sends what is due and returns how much it was. Raises where database or queue are away: the next pass
-        finds the claims given back or, where even that was not possible, run out."""
+        """Send what is due and return how much it was. Raises if the database or Redis is away: the next pass finds the
+        claims given back or, if that was not possible, expired."""
         now = self.now()
         if self.queue.was_emptied():
             with self.store.writing() as tx:
@@ -82,29 +80,3 @@ class Sweep:
         by its due time."""
         per_minute = self.token_requests_per_minute[provider]
         return count_free(tx.paces.get(provider), per_minute, "refresh", now, max(room, 0))
-
-
-@dataclass(frozen=True, slots=True)
-class Prune:
-    """Forgets what is older than its time: requests, decisions, events that have left, readings but the newest of each
-    connection, authorizations that came to nothing.
-
-    Events stay as long as the requests that explain them: an application that was down for a holiday replays them.
-    """
-
-    store: Store
-    now: Callable[[], datetime]
-
-    def __call__(self) -> None:
-        before = self.now() - kept
-        kinds: tuple[Callable[[Transaction], int], ...] = (
-            lambda tx: tx.journal.prune(before, most_per_prune),
-            lambda tx: tx.outbox.prune(before, most_per_prune),
-            lambda tx: tx.runs.prune(before, most_per_prune),
-            lambda tx: tx.authorizations.prune(before, most_per_prune),
-        )
-        for prune in kinds:
-            pruned = most_per_prune
-            while pruned == most_per_prune:
-                with self.store.writing() as tx:
-                    pruned = prune(tx)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import wraps
+from functools import partial, wraps
 from inspect import signature
 from typing import Any
 
@@ -38,51 +38,52 @@ class Flows:
 
 
 def declare_actors(broker: dramatiq.Broker, flows: Flows) -> None:
-    """Binds each actor to its flow. Retries are few and short: what fails longer comes back through the sweep."""
+    """Bind each actor to its flow. Retries are few and short: what fails longer comes back through the sweep."""
+    declare = partial(_declare, broker)
 
+    @declare
     def exchange_code(authorization_id: str) -> None:
         flows.exchange(authorization_id)
 
+    @declare
     def refresh_token(connection_id: str) -> None:
         flows.refresh(connection_id)
 
+    @declare
     def sync_connection(connection_id: str) -> None:
         flows.sync(connection_id, message_id=_current().message_id)
 
+    @declare
     def read_connection(connection_id: str) -> None:
         flows.sync(connection_id, asked=False)
 
+    @declare
     def sync_user(user_id: str, provider: str | None = None) -> None:
         flows.sync_user(user_id, provider)
 
+    @declare
     def disconnect(connection_id: str, erase: bool = False) -> None:
         flows.disconnect(connection_id, erase, _read_sent())
 
+    @declare
     def carry_out_disconnect(connection_id: str) -> None:
         flows.disconnect(connection_id, asked=False)
 
+    @declare
     def revoke_grant(revocation_id: str) -> None:
         flows.revoke(revocation_id)
 
+    @declare
     def publish_events() -> None:
         flows.publish()
 
-    actors: tuple[Callable[..., Any], ...] = (
-        exchange_code,
-        refresh_token,
-        sync_connection,
-        read_connection,
-        sync_user,
-        disconnect,
-        carry_out_disconnect,
-        revoke_grant,
-        publish_events,
-    )
-    for actor in actors:
-        name = actor.__name__
-        after_others = {"priority": 10} if actor is read_connection else {}
-        options = few_short_retries | after_others
-        dramatiq.actor(broker=broker, actor_name=name, queue_name=QUEUES[name], **options)(_checking(actor))
+
+def _declare(broker: dramatiq.Broker, actor: Callable[..., None]) -> None:
+    """Declare the actor under the name of its function, on the queue of that name's messages."""
+    name = actor.__name__
+    after_others = {"priority": 10} if name == "read_connection" else {}
+    options = few_short_retries | after_others
+    dramatiq.actor(broker=broker, actor_name=name, queue_name=QUEUES[name], **options)(_checking(actor))
 
 
 def _read_sent() -> Sent:

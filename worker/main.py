@@ -1,22 +1,22 @@
 """Builds the worker and the web application from the settings."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import dramatiq
 import structlog
-from dramatiq.brokers.redis import RedisBroker
 from dramatiq.middleware import Middleware
 from starlette.applications import Starlette
 
 from config.heartbeat import Heartbeat
 from config.logs import configure_logging
 from config.settings import Need, Settings, SettingsError, read_settings
-from config.wiring import build_broker, now, open_hasty_redis, open_redis, open_store, stream_settings
+from config.wiring import Services, now, open_hasty_redis, open_redis, open_services, stream_settings
 from models.crypto.vault import Vault
 from models.errors import SyncError
-from models.queue import MessageQueue, Queues
+from models.messaging.messages import Message
 from worker.actors import Flows, declare_actors
 from worker.oauth.disconnect import Disconnect
 from worker.oauth.exchange import Exchange
@@ -25,9 +25,9 @@ from worker.oauth.refresh import Refresh
 from worker.oauth.revoke import Revoke
 from worker.provider.client import ProviderClient
 from worker.provider.rate_limit import Budgets
-from worker.queue.liveness import Pulse, WatchedBroker
+from worker.queue.broker import Broker, KeepReason
+from worker.queue.liveness import Pulse
 from worker.queue.publish import PublishEvents
-from worker.queue.screening import KeepReason
 from worker.sync.run import Sync
 from worker.sync.user import SyncUser
 from worker.tokens.oauth_clients import ClientBook
@@ -57,16 +57,18 @@ def boot() -> None:
     configure_logging()
     settings = read_or_exit("keys", "clients")
     pulse = Pulse(Heartbeat(settings.heartbeat_file).beat)
-    broker = build_broker(settings, [BindIds(), KeepReason(), pulse], partial(WatchedBroker, pulse.came_round))
+    middleware = [BindIds(), KeepReason(), pulse]
+    services = open_services(settings, middleware, partial(Broker, on_round=pulse.note_round))
+    broker = services.broker
     dramatiq.set_broker(broker)
-    flows = build_flows(settings, broker)
+    flows = build_flows(build_parts(settings, services))
     keep_secrets(flows.refresh.clients)
     broker.add_middleware(TakesIn(flows.take_in))
     declare_actors(broker, flows)
 
 
 def keep_secrets(clients: ClientBook) -> None:
-    """What the settings know of their clients outlives them; where the database is away, the next answer keeps it."""
+    """Store the secrets of the clients in the settings; if the database is away, the next answer stores them."""
     try:
         clients.keep_secrets()
     except SyncError as error:
@@ -74,22 +76,47 @@ def keep_secrets(clients: ClientBook) -> None:
 
 
 def read_or_exit(*needs: Need) -> Settings:
-    """The settings; where they can't be used, a process that starts ends with 1 and says what is wrong with them."""
+    """Return the settings, or end the process with 1 and every problem with them."""
     try:
         return read_settings(needs=needs)
     except SettingsError as error:
         raise SystemExit(str(error)) from None
 
 
-def build_flows(settings: Settings, broker: RedisBroker) -> Flows:
-    """The flows with what they depend on."""
-    store, vault = open_store(settings), Vault(settings.encryption_keys)
-    client = open_redis(settings.redis_url)
-    send = MessageQueue(broker, client).send
-    clients = ClientBook(store, vault, settings.clients)
-    parking = Parking(vault, open_redis(settings.redis_url, decode=False), settings.spool)
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the flows, the web application and the command line are built from, each of it once in a process."""
+
+    settings: Settings
+    services: Services
+    vault: Vault
+    clients: ClientBook
+    providers: Mapping[str, ProviderClient]
+    parking: Parking
+
+    @property
+    def send(self) -> Callable[[Message], None]:
+        return self.services.queue.send
+
+
+def build_parts(settings: Settings, services: Services) -> Parts:
+    """Build what depends on keys and providers; nothing is connected to yet."""
+    vault = Vault(settings.encryption_keys)
     budgets = Budgets(open_hasty_redis(settings.redis_url))
-    providers = {provider.name: ProviderClient(provider, now, budgets) for provider in settings.providers}
+    return Parts(
+        settings=settings,
+        services=services,
+        vault=vault,
+        clients=ClientBook(services.store, vault, settings.clients),
+        providers={provider.name: ProviderClient(provider, now, budgets) for provider in settings.providers},
+        parking=Parking(vault, open_redis(settings.redis_url, decode=False), settings.spool),
+    )
+
+
+def build_flows(parts: Parts) -> Flows:
+    """Return the flows with what they depend on."""
+    store, vault, clients, providers = parts.services.store, parts.vault, parts.clients, parts.providers
+    parking, send, settings = parts.parking, parts.send, parts.settings
     return Flows(
         exchange=Exchange(store, vault, clients, providers, parking, send, now),
         refresh=Refresh(store, vault, clients, providers, parking, send, now),
@@ -98,25 +125,22 @@ def build_flows(settings: Settings, broker: RedisBroker) -> Flows:
         disconnect=Disconnect(store, vault, providers, parking, send, now),
         revoke=Revoke(store, vault, clients, providers, send, now),
         take_in=TakeIn(store, vault, clients, providers, parking, send, now),
-        publish=PublishEvents(store, client, stream_settings(settings), now),
+        publish=PublishEvents(store, parts.services.redis, stream_settings(settings), now),
     )
 
 
-def web() -> Starlette:
-    """What `uvicorn --factory worker.main:web` calls."""
-    configure_logging()
-    settings = read_or_exit("keys", "clients", "links")
-    store, client = open_store(settings), open_redis(settings.redis_url)
-    broker = build_broker(settings)
-    queue = MessageQueue(broker, client)
+def build_web(parts: Parts) -> Starlette:
+    """Return the web application with what it depends on."""
+    settings, services = parts.settings, parts.services
+    store = services.store
     callback = Callback(
         store=store,
-        vault=Vault(settings.encryption_keys),
+        vault=parts.vault,
         providers={provider.name: provider for provider in settings.providers},
         clients={client.provider: client for client in reversed(settings.clients)},
         connect_secrets=settings.connect_secrets,
         return_origins=settings.return_origins,
-        send=queue.send,
+        send=parts.send,
         now=now,
     )
 
@@ -124,5 +148,16 @@ def web() -> Starlette:
         with store.reading() as tx:
             tx.overview.time()
 
-    parts: dict[str, Callable[[], object]] = {"database": check_database, "schema": store.check, "redis": client.ping}
-    return build_app(callback, parts, build_registry(store, now, Queues(broker, client).depths))
+    checks: dict[str, Callable[[], object]] = {
+        "database": check_database,
+        "schema": store.check,
+        "redis": services.redis.ping,
+    }
+    return build_app(callback, checks, build_registry(store, now, services.queues.depths))
+
+
+def web() -> Starlette:
+    """What `uvicorn --factory worker.main:web` calls."""
+    configure_logging()
+    settings = read_or_exit("keys", "clients", "links")
+    return build_web(build_parts(settings, open_services(settings)))

@@ -21,7 +21,7 @@ authorizations = table_of(AuthorizationRow)
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind of due work: where its time stands, where its claim stands, and the message that does it."""
+    """One kind of due work: the columns of its due time and its claim, and the message that does it."""
 
     table: Table
     due_at: ColumnElement[Any]
@@ -112,7 +112,7 @@ class Due:
         return self.sql.execute(query).scalar_one()
 
     def void_claims(self) -> int:
-        """Gives every claim back: the queue that held the messages is gone or was emptied."""
+        """Give every claim back, after the queue with the messages was lost or emptied."""
         freed = 0
         for kind in kinds:
             statement = update(kind.table).where(kind.claimed_until.is_not(None))

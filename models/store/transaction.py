@@ -13,7 +13,7 @@ from sqlalchemy import Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, SQLAlchemyError
 
 from models.crypto.secrets import Secret
-from models.errors import Permanent, Transient
+from models.errors import StoreConflict, StoreRefused, StoreUnavailable
 from models.store.authorizations import Authorizations
 from models.store.clients import Clients
 from models.store.connections import Connections
@@ -31,18 +31,6 @@ from models.store.token_rate_limits import Paces
 busy_timeout_ms = 20_000
 # Whoever stands still within a transaction holds up all that wait for its locks: after this time it is over.
 postgres_options = "-c timezone=UTC -c idle_in_transaction_session_timeout=10000"
-
-
-class StoreUnavailable(Transient):
-    """The database can't be reached, or is too busy, just now."""
-
-
-class StoreConflict(Transient):
-    """Two transactions made the same row; the one that lost finds it made when it tries again."""
-
-
-class StoreRefused(Permanent):
-    """The database refused what we asked: a defect of ours, or a schema that is too old."""
 
 
 class Transaction:

@@ -50,7 +50,7 @@ class OwnStack:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Stack:
-        """Returns once it is ready. Raises `StackError` with what it said where it gives up."""
+        """Return once it is ready. Raises `StackError` with its output if it gives up."""
         state = self.directory / "state.json"
         web_port, sandbox_port = find_free_ports(2)
         ports = ["--port", str(web_port), "--sandbox-port", str(sandbox_port)]
@@ -82,7 +82,7 @@ class OwnStack:
         )
 
     def stop(self) -> None:
-        """SIGINT, as Ctrl-C sends it. Raises `StackError` where it does not end by itself and well."""
+        """Send SIGINT, as Ctrl-C does. Raises `StackError` if it does not end by itself with success."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -128,7 +128,7 @@ def still_alive(pids: Sequence[int]) -> list[int]:
 
 
 def find_free_ports(count: int) -> list[int]:
-    """Different ports of 127.0.0.1 that nobody has at present."""
+    """Return different free ports of 127.0.0.1."""
     holders = [socket.socket() for _ in range(count)]
     try:
         for holder in holders:

@@ -180,10 +180,10 @@ def test_every_problem_is_told_at_once():
     )
     assert [line.partition(":")[0] for line in told] == [
         "DATABASE_URL",
+        "SYNC_INTERVAL",
         "BREEZEDOC_TOKEN_BODY",
         "BREEZEDOC_CLIENT_SECRET",
         "BREEZEDOC_REDIRECT_URI",
-        "SYNC_INTERVAL",
         "ENCRYPTION_KEYS",
         "CONNECT_SECRET",
     ]

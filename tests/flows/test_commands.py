@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import redis
 
-from models.store.transaction import StoreUnavailable
-from scheduler.command_stream import Commands, CommandsUnavailable, group
+from models.errors import StoreUnavailable
+from scheduler.command_stream import Commands, RedisUnavailable, group
 from scheduler.sweep import Sweep
 from tests.harness import House
 from tests.servers import Valkey, wait_until
@@ -245,7 +245,7 @@ def test_while_redis_is_away_a_reader_says_so_and_goes_on_afterwards(house: Hous
         read_all(commands)
         raw.xadd(stream, {"type": "sync", "connection_id": connection.id})
         own_valkey.stop()
-        with pytest.raises(CommandsUnavailable):
+        with pytest.raises(RedisUnavailable):
             commands(no_wait)
         own_valkey.start()
         assert read_all(commands) == 1

@@ -17,7 +17,7 @@ from models.oauth.revocation import give_up_after
 from models.oauth.token_pair import TokenPair
 from models.oauth.token_response import TokenOutcome, TokensGranted
 from models.store import Store, Transaction
-from scheduler.sweep import Prune
+from scheduler.prune import Prune
 from tests.harness import House
 from worker.oauth.intent import Taken
 from worker.oauth.personal_token import ConnectToken

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from models.errors import RedisUnavailable
 from models.messaging import messages
 from models.oauth.connection import Connection, Status
-from models.queue import QueueUnavailable
 from scheduler.sweep import Sweep, claim_length
 from tests.harness import House, ListQueue
 
@@ -109,14 +109,14 @@ class Leaky(ListQueue):
         for number, message in enumerate(batch):
             if self.most == number:
                 self.most = -1
-                raise QueueUnavailable("Redis went away")
+                raise RedisUnavailable("Redis went away")
             self.held.append(message)
 
 
 def test_what_a_queue_did_not_take_is_sent_by_the_next_sweep(house: House) -> None:
     seed(house, 3)
     house.queue = Leaky(most=1)
-    with pytest.raises(QueueUnavailable):
+    with pytest.raises(RedisUnavailable):
         sweep(house)
     assert sweep(house) == ["c0", "c1", "c2"]
 

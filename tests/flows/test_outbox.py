@@ -10,11 +10,12 @@ import pytest
 import redis
 from sqlalchemy import text
 
+from models.errors import RedisUnavailable
 from models.messaging.events import About, ConnectionRefreshed, Fact, RecordChanged, StreamSettings, SyncFailed
-from scheduler.sweep import Prune
+from scheduler.prune import Prune
 from tests.harness import House
 from tests.servers import Valkey
-from worker.queue.publish import PublishEvents, RedisUnavailable, publish_lease
+from worker.queue.publish import PublishEvents, publish_lease
 
 streams: Any = {"events": StreamSettings("e", 1_000_000), "records": StreamSettings("r", 1_000_000)}
 

@@ -15,11 +15,11 @@ from sqlalchemy import text
 import worker.tokens.spool
 from models.crypto.secrets import Sealed, Secret
 from models.crypto.vault import Place, Vault, new_key
+from models.errors import StoreConflict, StoreRefused, StoreUnavailable
 from models.oauth.connection import Connection
 from models.oauth.token_pair import TokenPair
 from models.oauth.token_response import TokensGranted
 from models.store.sealed_fields import fields
-from models.store.transaction import StoreConflict, StoreRefused, StoreUnavailable
 from tests.harness import House, join_house
 from tests.servers import absent_redis
 from worker.cli.keys import reseal

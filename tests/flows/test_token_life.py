@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from models.errors import StoreUnavailable
 from models.oauth.connection import Connection
-from models.store.transaction import StoreUnavailable
 from tests.harness import House
 from tests.servers import absent_redis
 from worker.oauth.exchange import Taken as TakenCode

@@ -7,12 +7,11 @@ from sqlalchemy import insert, select, update
 from sqlalchemy.exc import StatementError
 
 from models.crypto.secrets import Sealed
-from models.errors import SyncError
+from models.errors import StoreConflict, SyncError
 from models.oauth.credential import Credential
 from models.store import Store
 from models.store.rows import table_of
 from models.store.tables import ConnectionRow, CredentialRow
-from models.store.transaction import StoreConflict
 from tests.store.conftest import Opened, a_connection, add_connection, an_authorization, noon
 
 connections, credentials = table_of(ConnectionRow), table_of(CredentialRow)

@@ -13,7 +13,8 @@ from dramatiq import Worker
 from dramatiq.middleware import Retries
 
 from tests.servers import Valkey, wait_until
-from worker.queue.liveness import Pulse, Signs, WatchedBroker, can_work, silent_seconds, stuck_seconds
+from worker.queue.broker import Broker
+from worker.queue.liveness import Pulse, Signs, can_work, silent_seconds, stuck_seconds
 
 NOW = 10_000.0
 FRESH, SILENT = NOW - 1, NOW - silent_seconds - 1
@@ -44,7 +45,7 @@ class Watched:
     beats: int = 0
     ahead: float = 0
     rounds: Counter[str] = field(default_factory=Counter)
-    broker: WatchedBroker = field(init=False)
+    broker: Broker = field(init=False)
 
     def beat(self) -> None:
         self.beats += 1
@@ -70,16 +71,16 @@ def watched(url: str, hold: Callable[[], None] = lambda: None) -> Iterator[Watch
     seen = Watched()
     pulse = Pulse(seen.beat, clock=lambda: seen.ahead, every=0.01)
 
-    class Held(WatchedBroker):
+    class Held(Broker):
         def do_fetch(self, *args: object) -> object:
             hold()
-            return self._dispatch("fetch")(*args)  # type: ignore[no-untyped-call]
+            return super().do_fetch(*args)
 
-    def came_round(queue: str) -> None:
-        pulse.came_round(queue)
+    def note_round(queue: str) -> None:
+        pulse.note_round(queue)
         seen.rounds[queue] += 1
 
-    seen.broker = Held(came_round, url=url, middleware=[Retries(), pulse])
+    seen.broker = Held(on_round=note_round, url=url, middleware=[Retries(), pulse])
     seen.broker.emit_after("process_boot")
     worker = Worker(seen.broker, worker_timeout=20, worker_threads=2)
     worker.start()

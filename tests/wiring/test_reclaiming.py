@@ -13,13 +13,25 @@ from dramatiq.brokers.redis import RedisBroker
 from dramatiq.middleware import Retries
 
 from tests.servers import wait_until
-from worker.queue.broker import ReclaimingBroker
-from worker.queue.screening import ScreenedBroker
+from worker.queue.broker import Broker, InHand, find_lost
 
 often = 0.05
 
 
-class Forgetful(ReclaimingBroker):
+@pytest.mark.parametrize(
+    ("taken", "in_hand", "lost"),
+    [
+        pytest.param(set(), InHand(), set(), id="nothing taken"),
+        pytest.param({"a", "b"}, InHand({"a"}, {"b"}), set(), id="all in hand"),
+        pytest.param({"a", "b", "c"}, InHand({"a"}, {"b"}), {"c"}, id="one lost"),
+        pytest.param({"a"}, InHand(set(), {"a", "b"}), set(), id="one acknowledged meanwhile"),
+    ],
+)
+def test_lost_is_what_was_taken_and_is_not_in_hand(taken: set[str], in_hand: InHand, lost: set[str]) -> None:
+    assert find_lost(taken, in_hand) == lost
+
+
+class Forgetful(Broker):
     """Its first so many fetches take place, and their answers are lost; `breaks` is whether that is noticed."""
 
     losing = 0
@@ -27,7 +39,7 @@ class Forgetful(ReclaimingBroker):
 
     def do_fetch(self, queue_name: str, count: int) -> object:
         if self.losing > 0 and queue_name == "sync":
-            texts = ScreenedBroker.do_fetch(self, queue_name, count)
+            texts = self.fetch_readable(queue_name, count)
             if texts:
                 self.losing -= 1
                 if self.breaks:
@@ -55,7 +67,7 @@ def test_messages_whose_fetch_got_no_answer_are_worked_on_by_the_worker_that_los
     redis_url: str, breaks: bool
 ) -> None:
     done: Counter[str] = Counter()
-    broker = Forgetful(url=redis_url, middleware=[Retries()], every=often)
+    broker = Forgetful(url=redis_url, middleware=[Retries()], reclaim_every=often)
     broker.losing, broker.breaks = 2, breaks
     with working(broker, lambda name: done.update([name])) as send:
         for n in range(20):
@@ -69,7 +81,7 @@ def test_what_is_in_hand_is_not_worked_on_a_second_time(redis_url: str) -> None:
     free = threading.Event()
     looks: Counter[str] = Counter()
 
-    class Counting(ReclaimingBroker):
+    class Counting(Broker):
         def reclaim(self, queue_name: str) -> None:
             super().reclaim(queue_name)
             looks[queue_name] += 1
@@ -78,7 +90,7 @@ def test_what_is_in_hand_is_not_worked_on_a_second_time(redis_url: str) -> None:
         done.update([name])
         free.wait(30)
 
-    with working(Counting(url=redis_url, middleware=[Retries()], every=often), do) as send:
+    with working(Counting(url=redis_url, middleware=[Retries()], reclaim_every=often), do) as send:
         for n in range(5):
             send(args=(f"m{n}",))
         send(args=("later",), delay=600)
@@ -92,13 +104,13 @@ def test_what_is_in_hand_is_not_worked_on_a_second_time(redis_url: str) -> None:
 def test_a_retry_whose_consumer_forgot_it_comes_all_the_same(redis_url: str) -> None:
     tries: Counter[str] = Counter()
 
-    class Breaking(ReclaimingBroker):
+    class Breaking(Broker):
         """The connection of the consumer of delayed messages breaks once, while it holds one."""
 
         broken = False
 
         def do_fetch(self, queue_name: str, count: int) -> object:
-            if queue_name == "sync.DQ" and self.holdings[queue_name].handed and not self.broken:
+            if queue_name == "sync.DQ" and self.in_hand[queue_name].passed_on and not self.broken:
                 self.broken = True
                 raise redis.ConnectionError("broken off")
             return super().do_fetch(queue_name, count)
@@ -108,7 +120,7 @@ def test_a_retry_whose_consumer_forgot_it_comes_all_the_same(redis_url: str) -> 
         if tries[name] == 1:
             raise ValueError("the first try fails")
 
-    broker = Breaking(url=redis_url, middleware=[Retries()], every=often)
+    broker = Breaking(url=redis_url, middleware=[Retries()], reclaim_every=often)
     with working(broker, do) as send:
         send(args=("m",))
         wait_until(lambda: tries["m"] == 2, "it was tried again")

@@ -9,11 +9,11 @@ from dramatiq import Worker
 from dramatiq.brokers.stub import StubBroker
 
 from config.settings import read_settings
-from config.wiring import build_broker
+from config.wiring import open_services
 from models.crypto.vault import new_key
-from models.store.transaction import StoreUnavailable
+from models.errors import StoreUnavailable
 from tests.servers import wait_until
-from worker.main import build_flows
+from worker.main import build_flows, build_parts
 from worker.oauth.recover_tokens import TakesIn
 from worker.tokens.spool import Ticket, parked_key
 
@@ -56,9 +56,8 @@ def test_a_text_in_redis_that_is_no_utf_8_keeps_no_pair_from_being_looked_at(red
     with redis.Redis.from_url(redis_url) as client:
         for name in (b"\xff", "refresh-c1-7"):
             client.hset(parked_key, name, b"\xff")
-    broker = build_broker(settings)
-    flows = build_flows(settings, broker)
+    services = open_services(settings)
+    flows = build_flows(build_parts(settings, services))
     assert flows.take_in.parking.tickets() == [Ticket("refresh", "c1", 7)]
     assert flows.take_in() == 0
-    flows.take_in.store.close()
-    broker.close()
+    services.close()

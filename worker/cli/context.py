@@ -12,9 +12,9 @@ from config.settings import Need, Settings, read_settings
 from config.wiring import build_broker, open_redis, open_store
 from models.crypto.secrets import Secret
 from models.crypto.vault import Vault
+from models.errors import StoreUnavailable
 from models.queue import Queues
 from models.store import Store
-from models.store.transaction import StoreUnavailable
 from worker.cli.output import CommandFailed
 from worker.local.state import running_environment
 from worker.tokens.spool import Parking

@@ -7,7 +7,7 @@ from rich.markup import escape
 
 from config.redis_url import show_redis_url
 from config.settings import Settings, SettingsError
-from config.wiring import now, open_redis, open_store
+from config.wiring import now, open_services
 from models.health import Finding, State
 from worker.cli.context import settings_for, show_url
 from worker.cli.health_checks import Checkup
@@ -46,12 +46,12 @@ def examine(env_file: Path = Path(".env")) -> Iterator[Finding]:
     if env_file.exists() and env_file.stat().st_mode & 0o077:
         remedy = f"chmod 600 {env_file}"
         yield Finding("settings", "warn", f"{env_file} holds secrets and others on this machine may read it", remedy)
-    store, client = open_store(settings), open_redis(settings.redis_url)
+    services = open_services(settings)
     try:
         yield from Checkup(
-            store=store,
+            store=services.store,
             database=show_url(settings.database_url),
-            client=client,
+            client=services.redis,
             queue=show_redis_url(settings.redis_url),
             keys=settings.encryption_keys,
             providers=settings.providers,
@@ -59,8 +59,7 @@ def examine(env_file: Path = Path(".env")) -> Iterator[Finding]:
             now=now,
         )()
     finally:
-        store.close()
-        client.close()
+        services.close()
 
 
 def _tell_settings(settings: Settings) -> str:

@@ -11,7 +11,7 @@ import redis
 from models.api_response import ApiOutcome, Forbidden, Page, Unauthorized
 from models.crypto.secrets import Secret
 from models.crypto.vault import Key, Place, Vault, VaultError
-from models.errors import SyncError
+from models.errors import StoreUnavailable, SyncError
 from models.health import (
     Base,
     Finding,
@@ -29,7 +29,6 @@ from models.oauth.patience import Patience
 from models.provider import OAuthClient, Provider
 from models.store import Store
 from models.store.sealed_fields import fields
-from models.store.transaction import StoreUnavailable
 from worker.provider.client import ProviderClient
 from worker.provider.rate_limit import Budgets
 

@@ -9,18 +9,18 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from config.env_file import read_env_file
 from config.env_template import write_env
 from config.redis_url import show_redis_url
 from config.wiring import open_store
+from models.errors import StoreUnavailable
 from models.migrations import migrate as migrate_database
-from models.store.transaction import StoreUnavailable
 from worker.cli.context import settings_for, show_url
 from worker.cli.links import make_link
 from worker.cli.output import AsJson, CommandFailed, complain, plainly, say, say_json, say_rich
 from worker.local.processes import ChildDied
 from worker.local.run import Options, RunFailed, Running
 from worker.local.run import run as run_all
-from worker.local.state import read_env_file
 
 
 @plainly

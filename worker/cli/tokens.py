@@ -7,16 +7,13 @@ from typing import Annotated
 import typer
 
 from config.settings import Settings
-from config.wiring import build_broker, now, open_redis
+from config.wiring import now, open_services
 from models.crypto.secrets import Secret
-from models.crypto.vault import Vault
 from models.oauth.connection import Connection
-from models.queue import MessageQueue
 from worker.cli.context import opened_store, settings_for
 from worker.cli.output import AsJson, NotThere, WrongUsage, plainly, say, say_json
+from worker.main import build_parts
 from worker.oauth.personal_token import ConnectToken
-from worker.provider.client import ProviderClient
-from worker.provider.rate_limit import Budgets
 
 longest_token = 16_384
 
@@ -45,18 +42,15 @@ def connect_token(
 
 
 def _connect(settings: Settings, provider: str, user: str, token: Secret, team_ids: tuple[int, ...]) -> Connection:
-    client, broker = open_redis(settings.redis_url), build_broker(settings)
-    providers = {each.name: ProviderClient(each, now, Budgets(client)) for each in settings.providers}
+    parts = build_parts(settings, open_services(settings))
     try:
         with opened_store(settings) as store:
-            send = MessageQueue(broker, client).send
-            flow = ConnectToken(store, Vault(settings.encryption_keys), providers, send, now)
+            flow = ConnectToken(store, parts.vault, parts.providers, parts.send, now)
             return flow(provider, user, token, team_ids)
     finally:
-        for each in providers.values():
+        for each in parts.providers.values():
             each.close()
-        broker.client.close()
-        client.close()
+        parts.services.close()
 
 
 def _read_token() -> Secret:

@@ -1,4 +1,4 @@
-"""Child processes that live and die together: started with a log each, watched, asked to stop, ended by force."""
+"""Child processes: started with a log each, checked, asked to stop, and killed if they don't."""
 
 import os
 import signal
@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-# Learns the children's ids on its standard input; that it ends means that their parent is gone, SIGKILL included.
-keeper_script = """
+# Reads the children's ids from standard input; its end means that the parent is gone, by SIGKILL as well.
+WATCHDOG_SCRIPT = """
 while read -r pid; do all="$all $pid"; done
 kill -TERM $all
 for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25; do
@@ -23,7 +23,7 @@ for pid in $all; do kill -KILL -- "-$pid"; done
 
 
 class ChildDied(Exception):
-    """A child ended that nobody asked to; `tail` is the end of what it logged."""
+    """A child ended without being asked to; `tail` is the end of its log."""
 
     def __init__(self, name: str, code: int, tail: str) -> None:
         ended = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
@@ -33,7 +33,7 @@ class ChildDied(Exception):
 
 @dataclass(slots=True)
 class Child:
-    """One process, the leader of a group and session of its own: a terminal's Ctrl-C does not reach it."""
+    """A process that leads a group and session of its own, so that a terminal's Ctrl-C does not reach it."""
 
     name: str
     process: subprocess.Popen[bytes]
@@ -44,24 +44,24 @@ class Child:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
     def ask_to_stop(self) -> None:
-        """SIGTERM for the leader alone: it passes it on, and a second one would cut its children short."""
+        """Send SIGTERM to the leader alone: it passes it on, and a second one would end its children early."""
         with suppress(ProcessLookupError):
             self.process.terminate()
 
     def kill(self) -> None:
-        """SIGKILL for the whole group."""
+        """Send SIGKILL to the whole group."""
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
 
 @dataclass(slots=True)
-class Family:
-    """The children of this process; a keeper ends them where this process is killed."""
+class Processes:
+    """The children of this process; a watchdog ends them if this process is killed."""
 
     logs: Path
     children: dict[str, Child] = field(default_factory=dict)
-    keeper: subprocess.Popen[bytes] | None = None
+    watchdog: subprocess.Popen[bytes] | None = None
 
     def start(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
         self.logs.mkdir(parents=True, exist_ok=True)
@@ -76,23 +76,23 @@ class Family:
                 start_new_session=True,
             )
         self.children[name] = Child(name, process, log, log.open(errors="replace"))
-        self._tell_keeper(process.pid)
+        self._register(process.pid)
 
     def check(self) -> None:
-        """Raises `ChildDied` where one has ended."""
+        """Raise `ChildDied` if one has ended."""
         for child in self.children.values():
             code = child.process.poll()
             if code is not None:
                 raise ChildDied(child.name, code, child.tail())
 
     def new_lines(self) -> list[tuple[str, str]]:
-        """What the children logged since the last time, each line with its child's name."""
+        """Return what the children have logged since the last call, each line with its child's name."""
         return [(c.name, line.rstrip("\n")) for c in self.children.values() for line in c.reader.readlines()]
 
     def stop(self, name: str | Sequence[str], seconds: float, is_urgent: Callable[[], bool]) -> list[str]:
-        """Asks these to stop and waits, then ends by force what still runs, and returns the names of those.
+        """Ask these to stop, wait, kill what still runs, and return the names of those killed.
 
-        Urgency ends the wait.
+        The wait is over as soon as `is_urgent` says so.
         """
         names = [name] if isinstance(name, str) else name
         asked = [self.children.pop(each) for each in names if each in self.children]
@@ -109,20 +109,20 @@ class Family:
             child.reader.close()
         return late
 
-    def dismiss_keeper(self) -> None:
-        if self.keeper is not None:
-            self.keeper.kill()
-            self.keeper.communicate()
+    def stop_watchdog(self) -> None:
+        if self.watchdog is not None:
+            self.watchdog.kill()
+            self.watchdog.communicate()
 
-    def _tell_keeper(self, pid: int) -> None:
-        if self.keeper is None:
-            self.keeper = subprocess.Popen(  # noqa: S603 - our own script
-                ["/bin/sh", "-c", keeper_script],
+    def _register(self, pid: int) -> None:
+        if self.watchdog is None:
+            self.watchdog = subprocess.Popen(  # noqa: S603 - our own script
+                ["/bin/sh", "-c", WATCHDOG_SCRIPT],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
             )
-        if self.keeper.stdin is not None:
-            self.keeper.stdin.write(f"{pid}\n".encode())
-            self.keeper.stdin.flush()
+        if self.watchdog.stdin is not None:
+            self.watchdog.stdin.write(f"{pid}\n".encode())
+            self.watchdog.stdin.flush()

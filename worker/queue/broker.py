@@ -1,94 +1,154 @@
-"""Messages that left their queue and reached nobody: found by the worker they were meant for, and put back.
+"""The workers' Redis broker: it screens what it fetches, finds messages that were lost on their way, reports rounds.
 
-A worker takes messages out of a queue and into a set of its own, in one step at the server. Where the answer to that
-step is lost, the messages stand in the set, the worker does not know of them, and Dramatiq gives them to somebody else
-only after the worker's end. Delayed messages share that fate when their consumer loses its connection.
+A worker moves messages from a queue into a set of its own, in one step at the server. If the answer to that step is
+lost, the messages stay in the set, the worker does not know of them, and Dramatiq gives them to another worker only
+after this one ends. Delayed messages are lost the same way when their consumer loses its connection.
 """
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
 
 import structlog
+from dramatiq import Broker as DramatiqBroker
 from dramatiq import Consumer, MessageProxy
+from dramatiq.brokers.redis import RedisBroker
+from dramatiq.middleware import Middleware
 from redis.exceptions import RedisError
 
-from worker.queue.screening import ScreenedBroker
+from models.messaging.messages import find_fault
 
-every_seconds = 10.0
+RECLAIM_SECONDS = 10.0
 
 
 @dataclass(slots=True)
-class Holding:
-    """What a process has in hand of one queue, by the ids that the queue knows: fetched by its consumer, or handed on
-    to its threads or, where it is the queue of delayed messages, to their time."""
+class InHand:
+    """The messages of one queue that a process has, by the ids that the queue knows.
+
+    `fetched` wait in its consumer; `passed_on` are with its threads or, if delayed, wait for their time.
+    """
 
     fetched: set[str] = field(default_factory=set)
-    handed: set[str] = field(default_factory=set)
+    passed_on: set[str] = field(default_factory=set)
 
 
-class ReclaimingBroker(ScreenedBroker):
-    """A screened broker that looks every so many seconds for what its process should have in hand and has not."""
+def find_lost(taken: Collection[str], in_hand: InHand) -> set[str]:
+    """Return what the queue counts as taken by this process and the process does not have."""
+    return set(taken) - in_hand.fetched - in_hand.passed_on
 
-    def __init__(self, *, every: float = every_seconds, **parameters: Any) -> None:
+
+class KeepReason(Middleware):
+    """Write into a message that dies at once why it did: Dramatiq does that only for messages it tries again."""
+
+    def before_nack(self, broker: DramatiqBroker, message: MessageProxy) -> None:
+        error = message._exception
+        if error is None or "traceback" in message.options or not isinstance(broker, RedisBroker):
+            return
+        message.options["traceback"] = f"{type(error).__name__}: {error}"
+        key = f"{broker.namespace}:{message.queue_name}.msgs"
+        broker.client.hset(key, message.options["redis_message_id"], message.encode())
+
+
+class Broker(RedisBroker):
+    """A Redis broker that consumes nothing unreadable and loses nothing it has fetched.
+
+    Dramatiq's own consumer stops at the first text that it can't read and forgets the good messages fetched with it,
+    and a message that names another queue than its own ends a worker's thread. `on_round` is called with a queue's name
+    whenever its consumer has asked for messages; every `reclaim_every` seconds a consumer looks for lost messages.
+    """
+
+    def __init__(
+        self,
+        *,
+        on_round: Callable[[str], None] = lambda queue_name: None,
+        reclaim_every: float = RECLAIM_SECONDS,
+        **parameters: Any,
+    ) -> None:
         super().__init__(**parameters)  # type: ignore[no-untyped-call]
-        self.every = every
-        self.holdings: defaultdict[str, Holding] = defaultdict(Holding)
-
-    def do_fetch(self, queue_name: str, count: int) -> Sequence[bytes]:
-        """As the screened broker; what comes is in hand from now on."""
-        texts = super().do_fetch(queue_name, count)
-        self.holdings[queue_name].fetched |= {json.loads(text)["options"]["redis_message_id"] for text in texts}
-        return texts
+        self.on_round = on_round
+        self.reclaim_every = reclaim_every
+        self.in_hand: defaultdict[str, InHand] = defaultdict(InHand)
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> Consumer:
-        """A new consumer has fetched nothing yet, and one of delayed messages has forgotten those that it held."""
-        holding = self.holdings[queue_name]
-        holding.fetched.clear()
+        """Return a new consumer, also called when one restarts after an error: that is a round as well.
+
+        A new consumer has fetched nothing yet, and one of delayed messages has forgotten those that waited in it.
+        """
+        self.on_round(queue_name)
+        in_hand = self.in_hand[queue_name]
+        in_hand.fetched.clear()
         if queue_name.endswith(".DQ"):
-            holding.handed.clear()
+            in_hand.passed_on.clear()
         consumer = super().consume(queue_name, prefetch, timeout)
-        return ReclaimingConsumer(self, queue_name, consumer, holding, monotonic() + self.every)
+        return TrackingConsumer(self, queue_name, consumer, in_hand, monotonic() + self.reclaim_every)
+
+    def do_fetch(self, queue_name: str, count: int) -> Sequence[bytes]:
+        """Return up to `count` readable messages of the queue, which count as in hand from now on."""
+        texts = self.fetch_readable(queue_name, count)
+        self.in_hand[queue_name].fetched |= {json.loads(text)["options"]["redis_message_id"] for text in texts}
+        return texts
+
+    def fetch_readable(self, queue_name: str, count: int) -> Sequence[bytes]:
+        """Fetch up to `count` messages, and make dead letters of those that can't be read."""
+        fetched: Sequence[bytes | None] = self._dispatch("fetch")(queue_name, count)  # type: ignore[no-untyped-call]
+        readable = [text for text in fetched if text is not None and find_fault(text, queue_name) is None]
+        if len(readable) < len(fetched):
+            self._reject_unreadable(queue_name)
+        return readable
 
     def reclaim(self, queue_name: str) -> None:
-        """Puts back what stands as this process's and is not in hand. Only where nothing is being fetched just now.
+        """Put back what this process has taken and does not have. Call it only while nothing is being fetched.
 
         A message that is acknowledged meanwhile is gone from the set, and stays gone.
         """
         client: Any = self.client
         try:
-            key = f"{self.namespace}:__acks__.{self.broker_id}.{queue_name}"
-            holding = self.holdings[queue_name]
-            orphans = {id_.decode() for id_ in client.smembers(key)} - holding.fetched - holding.handed
-            if orphans:
-                self._dispatch("requeue")(queue_name, *orphans)  # type: ignore[no-untyped-call]
-                structlog.get_logger("queue").warning("messages.reclaimed", queue=queue_name, count=len(orphans))
+            taken = {id_.decode() for id_ in client.smembers(self._taken_key(queue_name))}
+            lost = find_lost(taken, self.in_hand[queue_name])
+            if lost:
+                self._dispatch("requeue")(queue_name, *lost)  # type: ignore[no-untyped-call]
+                structlog.get_logger("queue").warning("messages.reclaimed", queue=queue_name, count=len(lost))
         except RedisError:
             return
 
+    def _reject_unreadable(self, queue_name: str) -> None:
+        """Find the ids of the unreadable messages, which only the queue knows, and reject each."""
+        client: Any = self.client
+        ids = list(client.smembers(self._taken_key(queue_name)))
+        texts = client.hmget(f"{self.namespace}:{queue_name}.msgs", ids) if ids else []
+        for message_id, text in zip(ids, texts, strict=True):
+            fault = "its text is gone" if text is None else find_fault(text, queue_name)
+            if fault is not None:
+                self._dispatch("nack")(queue_name, message_id)  # type: ignore[no-untyped-call]
+                structlog.get_logger("queue").error("message.unreadable", queue=queue_name, fault=fault)
+
+    def _taken_key(self, queue_name: str) -> str:
+        return f"{self.namespace}:__acks__.{self.broker_id}.{queue_name}"
+
 
 @dataclass(slots=True)
-class ReclaimingConsumer(Consumer):
-    """A consumer that keeps account of what it has handed on, and otherwise does what the other one does."""
+class TrackingConsumer(Consumer):
+    """A consumer that records what it passes on, reports its rounds, and otherwise does what `consumer` does."""
 
-    broker: ReclaimingBroker
+    broker: Broker
     queue_name: str
     consumer: Any
-    holding: Holding
-    look_at: float
+    in_hand: InHand
+    reclaim_at: float
 
     def __next__(self) -> MessageProxy | None:
-        if monotonic() >= self.look_at:
+        if monotonic() >= self.reclaim_at:
             self.broker.reclaim(self.queue_name)
-            self.look_at = monotonic() + self.broker.every
+            self.reclaim_at = monotonic() + self.broker.reclaim_every
         message: MessageProxy | None = next(self.consumer)
         if message is not None:
             id_ = message.options["redis_message_id"]
-            self.holding.handed.add(id_)
-            self.holding.fetched.discard(id_)
+            self.in_hand.passed_on.add(id_)
+            self.in_hand.fetched.discard(id_)
+        self.broker.on_round(self.queue_name)
         return message
 
     def ack(self, message: MessageProxy) -> None:
@@ -109,4 +169,4 @@ class ReclaimingConsumer(Consumer):
 
     def _forget(self, messages: Iterable[MessageProxy]) -> None:
         for message in messages:
-            self.holding.handed.discard(message.options["redis_message_id"])
+            self.in_hand.passed_on.discard(message.options["redis_message_id"])

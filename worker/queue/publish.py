@@ -1,8 +1,8 @@
-"""Stored events to the Redis streams: in order per connection, at least once, whoever dies or stands still meanwhile.
+"""Stored events to the Redis streams: in order per connection, at least once, even if a publisher dies or stalls.
 
 One publisher at a time holds a short lease, so that events leave once in the usual case. The order needs no lease: a
 publisher takes the oldest events that have not left, by position, and per connection position, sequence and commit go
-the same way. So one that stood still past its lease adds only what another has added already, or what comes next.
+the same way. So one that stalled past its lease adds only what another has added already, or what comes next.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,7 +14,7 @@ from uuid import uuid4
 from redis import Redis
 from redis.exceptions import RedisError
 
-from models.errors import Transient
+from models.errors import RedisUnavailable
 from models.messaging.events import StoredEvent, Stream, StreamSettings
 from models.store import Store
 
@@ -22,13 +22,9 @@ batch_size = 500
 publish_lease = timedelta(seconds=5)
 
 
-class RedisUnavailable(Transient):
-    """Redis does not answer; events stay in the outbox."""
-
-
 @dataclass(frozen=True, slots=True)
 class PublishEvents:
-    """One publisher at a time empties the outbox; one that finds another at work leaves it the rest."""
+    """One publisher at a time empties the outbox; one that finds another at work leaves the rest to it."""
 
     store: Store
     redis: Redis
@@ -59,8 +55,8 @@ class PublishEvents:
         return len(batch)
 
     def _add(self, events: list[StoredEvent]) -> None:
-        """All of the batch or, where Redis is full or turns read-only in the middle, nothing: an event that is refused
-        alone would come after the next one of its connection."""
+        """Add all of the batch, or nothing if Redis is full or turns read-only in the middle: an event refused alone
+        would come after the next one of its connection."""
         pipeline = self.redis.pipeline(transaction=True)
         for event in events:
             stream = self.streams[event.stream]

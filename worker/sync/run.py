@@ -11,11 +11,11 @@ import structlog
 from models.api_response import ApiOutcome, Failed, Forbidden, Missing, Page, Throttled, Unauthorized
 from models.crypto.secrets import Secret
 from models.crypto.vault import Place, Vault, VaultError
+from models.errors import StoreRefused
 from models.messaging import messages
 from models.oauth.connection import Connection, Status
 from models.rate_limit import Wait
 from models.store import Store, Transaction
-from models.store.transaction import StoreRefused
 from models.sync.cadence import choose_depth
 from models.sync.sync_run import (
     SyncRun,

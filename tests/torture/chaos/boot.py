@@ -17,13 +17,13 @@ import dramatiq
 import worker.tokens.spool
 from config.logs import configure_logging
 from config.settings import read_settings
-from config.wiring import build_broker
+from config.wiring import open_services
 from models.oauth.patience import Patience
 from tests.torture.chaos.points import Points
 from worker.actors import declare_actors
-from worker.main import BindIds, build_flows
+from worker.main import BindIds, build_flows, build_parts
 from worker.oauth.recover_tokens import TakesIn
-from worker.queue.broker import ReclaimingBroker
+from worker.queue.broker import Broker
 from worker.tokens.spool import Parking
 
 patience = Patience(deadline=timedelta(seconds=1), lease=timedelta(seconds=2), settle=timedelta(seconds=4))
@@ -150,10 +150,11 @@ def watch_flow(flow: Any, name: str, points: Points, **changes: object) -> Calla
 def boot() -> None:
     configure_logging()
     settings = read_settings()
-    broker = build_broker(settings, [BindIds()], partial(ReclaimingBroker, every=reclaim_seconds))
+    services = open_services(settings, [BindIds()], partial(Broker, reclaim_every=reclaim_seconds))
+    broker = services.broker
     broker.heartbeat_timeout = heartbeat_ms
     dramatiq.set_broker(broker)
-    flows = build_flows(settings, broker)
+    flows = build_flows(build_parts(settings, services))
     points = Points(Path(os.environ["CHAOS_DIRECTORY"]))
     worker.tokens.spool.longest_save = longest_save
     for provider in flows.refresh.providers.values():

@@ -22,8 +22,7 @@ import tests.torture.chaos.boot  # noqa: F401 - a worker that is born finds it h
 import worker.main  # noqa: F401 - and the web process this
 from config.logs import configure_logging
 from config.settings import read_settings
-from config.wiring import build_broker, now, open_redis, open_store
-from models.queue import MessageQueue
+from config.wiring import now, open_services
 from scheduler.__main__ import repeat
 from scheduler.sweep import Sweep
 from worker.cli import keys
@@ -41,10 +40,11 @@ def run_scheduler() -> int:
     """The shipped sweep; what it claimed and nobody did is sent again after seconds instead of minutes."""
     configure_logging()
     settings = read_settings(needs=frozenset())
-    queue = MessageQueue(build_broker(settings), open_redis(settings.redis_url))
+    services = open_services(settings)
     sweeper = BlockingScheduler(executors={"default": ThreadPoolExecutor(2)}, timezone="UTC")
     rates = {provider.name: provider.token_requests_per_minute for provider in settings.providers}
-    repeat(sweeper, Sweep(open_store(settings), queue, now, rates, claim_length, most_waiting), settings.sweep_interval)
+    sweep = Sweep(services.store, services.queue, now, rates, claim_length, most_waiting)
+    repeat(sweeper, sweep, settings.sweep_interval)
     signal.signal(signal.SIGTERM, lambda *_: sweeper.shutdown(wait=False))
     sweeper.start()
     return 0

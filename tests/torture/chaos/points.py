@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from models.store.transaction import StoreUnavailable
+from models.errors import StoreUnavailable
 
 kill_points = (
     "exchange.take.begin",

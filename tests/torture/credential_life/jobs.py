@@ -8,12 +8,11 @@ from queue import SimpleQueue
 from typing import Any
 
 from models.api_response import ApiOutcome, Failed, Page, Unauthorized
-from models.errors import SyncError
+from models.errors import StoreUnavailable, SyncError
 from models.http import HttpAnswer, NoAnswer
 from models.oauth.patience import Patience
 from models.oauth.token_response import GrantType, TokenOutcome, read_token_answer
 from models.provider import Provider
-from models.store.transaction import StoreUnavailable
 from tests.torture.credential_life.provider import ModelProvider
 from worker.provider.client import Called
 

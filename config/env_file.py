@@ -1,0 +1,56 @@
+"""How the `.env` is read: every value arrives byte for byte, with no escapes and no interpolation."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic_settings import BaseSettings, DotEnvSettingsSource
+
+_assignment = re.compile(r"(?:export[ \t]+)?(?P<name>[A-Za-z_][A-Za-z0-9_]*)[ \t]*=[ \t]*(?P<value>.*)", re.DOTALL)
+
+
+class EnvFileError(Exception):
+    """A `.env` that can't be read; the message names the lines and shows nothing of them."""
+
+
+class EnvFileSource(DotEnvSettingsSource):
+    """Read `.env` files as `parse_env` does, in place of python-dotenv, which interpolates and cuts values."""
+
+    def __init__(self, env_file: Path | None) -> None:
+        super().__init__(BaseSettings, env_file=env_file, env_file_encoding="utf-8-sig", case_sensitive=True)
+
+    def _read_env_file(self, file_path: Path) -> Mapping[str, str | None]:
+        try:
+            return parse_env(file_path.read_bytes().decode(self.env_file_encoding or "utf-8"))
+        except UnicodeDecodeError:
+            raise EnvFileError("it is not UTF-8") from None
+
+
+def read_env_file(path: Path | None) -> dict[str, str]:
+    """Return what the file sets, or nothing if there is no file. Raises OSError and `EnvFileError`."""
+    return {name: value for name, value in EnvFileSource(path).env_vars.items() if value is not None}
+
+
+def parse_env(text: str) -> dict[str, str]:
+    """Return the variables in the text, one `NAME=value` a line; a later line replaces an earlier one.
+
+    Blanks around a value don't count. One pair of quotes around it, single or double, is removed; everything inside is
+    literal, further quotes included. Comments are lines of their own. Raises `EnvFileError` with every unfit line.
+    """
+    found: dict[str, str] = {}
+    faults: list[str] = []
+    for number, line in enumerate(re.split(r"\r\n|\n|\r", text), start=1):
+        written = line.strip(" \t")
+        if not written or written.startswith("#"):
+            continue
+        match = _assignment.fullmatch(written)
+        value = match["value"] if match else ""
+        if match is None:
+            faults.append(f"line {number}: expected NAME=value")
+        elif value[:1] in ("'", '"') and (len(value) == 1 or value[-1] != value[0]):
+            faults.append(f"line {number}: expected the closing quote at the end of the line")
+        else:
+            found[match["name"]] = value[1:-1] if value[:1] in ("'", '"') else value
+    if faults:
+        raise EnvFileError("; ".join(faults))
+    return found

@@ -1,0 +1,36 @@
+"""Deletes what has been kept long enough, in small transactions."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from models.store import Store, Transaction
+
+KEPT = timedelta(days=30)
+MOST_PER_TRANSACTION = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class Prune:
+    """Delete requests, decisions, published events, sync runs and ended authorizations older than `KEPT`.
+
+    The newest run of each connection stays. Events stay as long as the requests that explain them, so that an
+    application that was down for weeks can replay them.
+    """
+
+    store: Store
+    now: Callable[[], datetime]
+
+    def __call__(self) -> None:
+        before = self.now() - KEPT
+        kinds: tuple[Callable[[Transaction], int], ...] = (
+            lambda tx: tx.journal.prune(before, MOST_PER_TRANSACTION),
+            lambda tx: tx.outbox.prune(before, MOST_PER_TRANSACTION),
+            lambda tx: tx.runs.prune(before, MOST_PER_TRANSACTION),
+            lambda tx: tx.authorizations.prune(before, MOST_PER_TRANSACTION),
+        )
+        for prune in kinds:
+            pruned = MOST_PER_TRANSACTION
+            while pruned == MOST_PER_TRANSACTION:
+                with self.store.writing() as tx:
+                    pruned = prune(tx)
