@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Literal
 from uuid import NAMESPACE_OID, uuid5
 
@@ -22,6 +23,15 @@ Depth = Literal["pulse", "usual", "full"]
 """`pulse` asks for the account alone, `usual` peeks at long lists and reads the others, `full` reads all of all."""
 
 
+class RunStatus(StrEnum):
+    """How a run ended: `failed` had to leave a list or could not read the account, `ended` lost its connection."""
+
+    running = "running"
+    completed = "completed"
+    failed = "failed"
+    ended = "ended"
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
     """One list to read: a resource, for one team where it is a team's; `key` names it among a connection's lists."""
@@ -39,7 +49,7 @@ class SyncRun:
 
     id: str
     connection_id: str
-    status: str
+    status: RunStatus
     started_at: datetime
     depth: Depth = "full"
     place: int = 0
@@ -110,8 +120,19 @@ def retry_delay(failures: int, retry_after: timedelta | None = None) -> timedelt
 
 
 def finish(run: SyncRun, now: datetime) -> SyncRun:
-    return replace(run, status="completed", finished_at=now, resume_at=None, lease_owner=None, lease_until=None)
+    """Return the run as completed; nothing leases or resumes it any more."""
+    return replace(_release(run), status=RunStatus.completed, finished_at=now)
 
 
 def fail(run: SyncRun, reason: str, description: str, now: datetime) -> SyncRun:
-    return replace(finish(run, now), status="failed", reason=reason, description=description)
+    """Return the run as failed, with the problem's code and its description."""
+    return replace(finish(run, now), status=RunStatus.failed, reason=reason, description=description)
+
+
+def end(run: SyncRun, reason: str) -> SyncRun:
+    """Return the run of a connection that ended; what it committed is kept, and it never finished."""
+    return replace(_release(run), status=RunStatus.ended, reason=reason)
+
+
+def _release(run: SyncRun) -> SyncRun:
+    return replace(run, resume_at=None, lease_owner=None, lease_until=None)

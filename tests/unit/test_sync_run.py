@@ -8,9 +8,11 @@ import pytest
 from models.provider import Provider, Resource
 from models.sync.sync_run import (
     Counts,
+    RunStatus,
     SyncRun,
     add_counts,
     count_seen,
+    end,
     fail,
     finish,
     gives_up,
@@ -76,7 +78,7 @@ def test_what_stayed_the_same_is_no_change(kind: str, changed: bool) -> None:
 
 
 def test_a_run_is_patient_five_times_and_after_one_list_that_failed_only_twice() -> None:
-    run = SyncRun("r", "c", "running", now)
+    run = SyncRun("r", "c", RunStatus.running, now)
     assert [gives_up(replace(run, failures=failures)) for failures in (1, 4, 5)] == [False, False, True]
     failed = replace(run, reason="provider_unavailable")
     assert [gives_up(replace(failed, failures=failures)) for failures in (1, 2)] == [False, True]
@@ -93,8 +95,20 @@ def test_a_failing_run_waits_as_long_as_it_is_told_to_within_ten_minutes() -> No
 
 
 def test_a_run_that_ends_lets_go_of_everything_and_says_how_it_ended() -> None:
-    run = SyncRun("r", "c", "running", now, resume_at=now, lease_owner="w", lease_until=now + timedelta(minutes=1))
-    ended = SyncRun("r", "c", "completed", now, finished_at=now)
+    run = SyncRun(
+        "r", "c", RunStatus.running, now, resume_at=now, lease_owner="w", lease_until=now + timedelta(minutes=1)
+    )
+    ended = SyncRun("r", "c", RunStatus.completed, now, finished_at=now)
     assert finish(run, now) == ended
-    failed = SyncRun("r", "c", "failed", now, finished_at=now, reason="provider_unavailable", description="HTTP 500")
+    failed = SyncRun(
+        "r", "c", RunStatus.failed, now, finished_at=now, reason="provider_unavailable", description="HTTP 500"
+    )
     assert fail(run, "provider_unavailable", "HTTP 500", now) == failed
+
+
+def test_a_run_whose_connection_ended_keeps_its_place_and_lets_go_of_its_lease() -> None:
+    leased = SyncRun(
+        "r", "c", RunStatus.running, now, place=2, page=3, resume_at=now, lease_owner="w", lease_until=now, failures=1
+    )
+    expected = SyncRun("r", "c", RunStatus.ended, now, place=2, page=3, failures=1, reason="disconnected")
+    assert end(leased, "disconnected") == expected

@@ -18,6 +18,7 @@ from models.store import Store, Transaction
 from models.store.transaction import StoreRefused
 from models.sync.cadence import choose_depth
 from models.sync.sync_run import (
+    RunStatus,
     SyncRun,
     name_run,
     on_its_way,
@@ -97,7 +98,7 @@ class Sync:
                 return None
             if run is None:
                 depth = choose_depth(connection, asked or connection.sync_requested, now)
-                run = SyncRun(run_id or uuid4().hex, connection_id, "running", now, depth)
+                run = SyncRun(run_id or uuid4().hex, connection_id, RunStatus.running, now, depth)
                 tx.runs.add(run)
                 connection = replace(connection, sync_requested=False)
             try:
