@@ -33,7 +33,7 @@ class RunStatus(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class SyncList:
     """One list to read: a resource, for one team where it is a team's; `key` names it among a connection's lists."""
 
     resource: Resource
@@ -70,22 +70,22 @@ def name_run(connection_id: str, message_id: str) -> str:
     return uuid5(NAMESPACE_OID, f"{connection_id} {message_id}").hex
 
 
-def plan_readings(provider: Provider, team_ids: Sequence[int], depth: Depth = "full") -> tuple[Reading, ...]:
+def plan_lists(provider: Provider, team_ids: Sequence[int], depth: Depth = "full") -> tuple[SyncList, ...]:
     """What a run reads, in order; a team's lists once for each team that the application named."""
-    readings: list[Reading] = []
+    readings: list[SyncList] = []
     for resource in provider.resources:
         if resource.per_team:
             readings += [
-                Reading(resource, resource.path.replace("{team}", str(team)), f"{resource.name}:{team}")
+                SyncList(resource, resource.path.replace("{team}", str(team)), f"{resource.name}:{team}")
                 for team in team_ids
             ]
         else:
-            readings.append(Reading(resource, resource.path, resource.name))
+            readings.append(SyncList(resource, resource.path, resource.name))
     account = tuple(reading for reading in readings if reading.path == provider.account_path)
     return account if depth == "pulse" and account else tuple(readings)
 
 
-def places_of(readings: Sequence[Reading], place: int) -> range:
+def places_of(readings: Sequence[SyncList], place: int) -> range:
     """The places of all lists of the resource at `place`: its teams', or just this one."""
     name = readings[place].resource.name
     same = [i for i, reading in enumerate(readings) if reading.resource.name == name]

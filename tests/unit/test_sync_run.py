@@ -18,7 +18,7 @@ from models.sync.sync_run import (
     gives_up,
     has_changes,
     places_of,
-    plan_readings,
+    plan_lists,
     retry_delay,
 )
 
@@ -31,20 +31,20 @@ provider = Provider(
 
 
 def test_a_run_reads_in_the_profile_s_order_and_a_team_s_lists_once_for_each_team() -> None:
-    readings = plan_readings(provider, (4, 2))
+    readings = plan_lists(provider, (4, 2))
     assert [reading.path for reading in readings] == ["/me", "/teams/4/x", "/teams/2/x", "/documents"]
     assert [reading.key for reading in readings] == ["account", "t:4", "t:2", "document"]
-    assert [reading.key for reading in plan_readings(provider, ())] == ["account", "document"]
+    assert [each.key for each in plan_lists(provider, ())] == ["account", "document"]
 
 
 def test_a_pulse_asks_for_the_account_alone_and_for_everything_where_no_list_is_the_account_s() -> None:
-    assert [reading.key for reading in plan_readings(provider, (4,), "pulse")] == ["account"]
+    assert [each.key for each in plan_lists(provider, (4,), "pulse")] == ["account"]
     bare = replace(provider, resources=(documents,))
-    assert [reading.key for reading in plan_readings(bare, (), "pulse")] == ["document"]
+    assert [each.key for each in plan_lists(bare, (), "pulse")] == ["document"]
 
 
 def test_the_lists_of_all_teams_stand_together() -> None:
-    readings = plan_readings(provider, (4, 2))
+    readings = plan_lists(provider, (4, 2))
     assert [places_of(readings, place) for place in range(4)] == [range(1), range(1, 3), range(1, 3), range(3, 4)]
 
 

@@ -25,7 +25,7 @@ from models.sync.absence import (
     judge,
 )
 from models.sync.records import compare, read_item
-from models.sync.sync_run import Reading, SyncRun, add_counts, count_seen, places_of, plan_readings
+from models.sync.sync_run import SyncList, SyncRun, add_counts, count_seen, places_of, plan_lists
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +37,10 @@ class Step:
     connection: Connection
     now: datetime
 
-    def plan(self, run: SyncRun) -> tuple[Reading, ...]:
-        return plan_readings(self.provider, self.connection.team_ids, run.depth)
+    def plan(self, run: SyncRun) -> tuple[SyncList, ...]:
+        return plan_lists(self.provider, self.connection.team_ids, run.depth)
 
-    def keep(self, run: SyncRun, reading: Reading, page: Page) -> SyncRun:
+    def keep(self, run: SyncRun, reading: SyncList, page: Page) -> SyncRun:
         """Writes what the page changed and tells of it; then the next page, list or resource."""
         connection_id, resource = self.connection.id, reading.resource
         strict = self.provider.null_is_absent
@@ -69,7 +69,7 @@ class Step:
             return self._end_list(run)
         return replace(run, page=run.page + 1)
 
-    def leave(self, run: SyncRun, reading: Reading, problem: str) -> SyncRun:
+    def leave(self, run: SyncRun, reading: SyncList, problem: str) -> SyncRun:
         """This list can't be read: nothing of it counts as gone, and the run goes on with the next."""
         self.tx.records.note_problem(self.connection.id, reading.key, problem)
         self.tx.runs.drop_pages(run.id, reading.key)

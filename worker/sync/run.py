@@ -22,7 +22,7 @@ from models.sync.sync_run import (
     SyncRun,
     name_run,
     on_its_way,
-    plan_readings,
+    plan_lists,
     run_lease,
     slice_length,
 )
@@ -113,7 +113,7 @@ class Sync:
     def _read_one(self, own: Slice) -> Slice | None:
         """Reads one page and commits it; None where this job is done with the run."""
         provider = self.providers[own.connection.provider]
-        readings = plan_readings(provider.provider, own.connection.team_ids, own.run.depth)
+        readings = plan_lists(provider.provider, own.connection.team_ids, own.run.depth)
         if own.run.place >= len(readings):
             return self._commit(own, None, Turns.complete)
         reading, page = readings[own.run.place], own.run.page

@@ -14,7 +14,7 @@ from models.oauth.credential import asks_for_refresh, is_presented
 from models.oauth.refresh_policy import spread
 from models.store import Transaction
 from models.sync.cadence import plan_next
-from models.sync.sync_run import Reading, SyncRun, fail, finish, gives_up, plan_readings, retry_delay, run_lease
+from models.sync.sync_run import SyncList, SyncRun, fail, finish, gives_up, plan_lists, retry_delay, run_lease
 from worker.provider.client import ProviderClient
 from worker.sync.page import Step
 
@@ -28,7 +28,7 @@ class Turns:
     now: datetime
     interval: timedelta
 
-    def keep(self, tx: Transaction, connection: Connection, run: SyncRun, reading: Reading, page: Page) -> SyncRun:
+    def keep(self, tx: Transaction, connection: Connection, run: SyncRun, reading: SyncList, page: Page) -> SyncRun:
         """A page: whatever it changed. Where the account was limited, the first list that answers ends that."""
         if not self._is_account(connection, reading) or len(self._plan(connection, run)) == 1:
             connection, facts = restore_access(connection)
@@ -36,11 +36,11 @@ class Turns:
         tx.credentials.accept(connection.id)
         return self._go_on(tx, connection, self._step(tx, connection).keep(replace(run, failures=0), reading, page))
 
-    def leave(self, tx: Transaction, connection: Connection, run: SyncRun, reading: Reading, problem: str) -> SyncRun:
+    def leave(self, tx: Transaction, connection: Connection, run: SyncRun, reading: SyncList, problem: str) -> SyncRun:
         run = self._step(tx, connection).leave(replace(run, failures=0), reading, problem)
         return self._go_on(tx, connection, run)
 
-    def forbid(self, tx: Transaction, connection: Connection, run: SyncRun, reading: Reading) -> SyncRun | None:
+    def forbid(self, tx: Transaction, connection: Connection, run: SyncRun, reading: SyncList) -> SyncRun | None:
         """A 403: for a list, that list alone; for the account, the plan, and then nothing else is asked for."""
         if not self._is_account(connection, reading):
             return self.leave(tx, connection, run, reading, "plan_required")
@@ -49,7 +49,7 @@ class Turns:
         return None
 
     def doubt(
-        self, tx: Transaction, connection: Connection, run: SyncRun, reading: Reading, generation: int
+        self, tx: Transaction, connection: Connection, run: SyncRun, reading: SyncList, generation: int
     ) -> SyncRun | None:
         """A 401: with an old token, read on with the current one; with the current one, ask for one forced refresh.
 
@@ -82,7 +82,7 @@ class Turns:
         return None
 
     def stumble(
-        self, tx: Transaction, connection: Connection, run: SyncRun, reading: Reading, failed: Failed
+        self, tx: Transaction, connection: Connection, run: SyncRun, reading: SyncList, failed: Failed
     ) -> SyncRun | None:
         """A failure is waited out a few times; then the list is left, and the run goes on and ends as failed.
 
@@ -159,8 +159,8 @@ class Turns:
     def _step(self, tx: Transaction, connection: Connection) -> Step:
         return Step(tx, self.providers[connection.provider].provider, connection, self.now)
 
-    def _plan(self, connection: Connection, run: SyncRun) -> tuple[Reading, ...]:
-        return plan_readings(self.providers[connection.provider].provider, connection.team_ids, run.depth)
+    def _plan(self, connection: Connection, run: SyncRun) -> tuple[SyncList, ...]:
+        return plan_lists(self.providers[connection.provider].provider, connection.team_ids, run.depth)
 
-    def _is_account(self, connection: Connection, reading: Reading) -> bool:
+    def _is_account(self, connection: Connection, reading: SyncList) -> bool:
         return reading.path == self.providers[connection.provider].provider.account_path
