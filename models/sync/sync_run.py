@@ -1,4 +1,4 @@
-"""One reading of a connection: what it reads in which order, how far it came, what it counted, how it ends."""
+"""One run over a connection: what it reads in which order, how far it came, what it counted, how it ends."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -72,23 +72,23 @@ def name_run(connection_id: str, message_id: str) -> str:
 
 def plan_lists(provider: Provider, team_ids: Sequence[int], depth: Depth = "full") -> tuple[SyncList, ...]:
     """What a run reads, in order; a team's lists once for each team that the application named."""
-    readings: list[SyncList] = []
+    lists: list[SyncList] = []
     for resource in provider.resources:
         if resource.per_team:
-            readings += [
+            lists += [
                 SyncList(resource, resource.path.replace("{team}", str(team)), f"{resource.name}:{team}")
                 for team in team_ids
             ]
         else:
-            readings.append(SyncList(resource, resource.path, resource.name))
-    account = tuple(reading for reading in readings if reading.path == provider.account_path)
-    return account if depth == "pulse" and account else tuple(readings)
+            lists.append(SyncList(resource, resource.path, resource.name))
+    account = tuple(sync_list for sync_list in lists if sync_list.path == provider.account_path)
+    return account if depth == "pulse" and account else tuple(lists)
 
 
-def places_of(readings: Sequence[SyncList], place: int) -> range:
+def places_of(lists: Sequence[SyncList], place: int) -> range:
     """The places of all lists of the resource at `place`: its teams', or just this one."""
-    name = readings[place].resource.name
-    same = [i for i, reading in enumerate(readings) if reading.resource.name == name]
+    name = lists[place].resource.name
+    same = [i for i, sync_list in enumerate(lists) if sync_list.resource.name == name]
     return range(same[0], same[-1] + 1)
 
 

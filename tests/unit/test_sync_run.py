@@ -31,9 +31,9 @@ provider = Provider(
 
 
 def test_a_run_reads_in_the_profile_s_order_and_a_team_s_lists_once_for_each_team() -> None:
-    readings = plan_lists(provider, (4, 2))
-    assert [reading.path for reading in readings] == ["/me", "/teams/4/x", "/teams/2/x", "/documents"]
-    assert [reading.key for reading in readings] == ["account", "t:4", "t:2", "document"]
+    lists = plan_lists(provider, (4, 2))
+    assert [sync_list.path for sync_list in lists] == ["/me", "/teams/4/x", "/teams/2/x", "/documents"]
+    assert [sync_list.key for sync_list in lists] == ["account", "t:4", "t:2", "document"]
     assert [each.key for each in plan_lists(provider, ())] == ["account", "document"]
 
 
@@ -44,8 +44,8 @@ def test_a_pulse_asks_for_the_account_alone_and_for_everything_where_no_list_is_
 
 
 def test_the_lists_of_all_teams_stand_together() -> None:
-    readings = plan_lists(provider, (4, 2))
-    assert [places_of(readings, place) for place in range(4)] == [range(1), range(1, 3), range(1, 3), range(3, 4)]
+    lists = plan_lists(provider, (4, 2))
+    assert [places_of(lists, place) for place in range(4)] == [range(1), range(1, 3), range(1, 3), range(3, 4)]
 
 
 def test_counts_add_up_by_resource_and_leave_their_source_alone() -> None:

@@ -113,33 +113,33 @@ class Sync:
     def _read_one(self, own: Slice) -> Slice | None:
         """Reads one page and commits it; None where this job is done with the run."""
         provider = self.providers[own.connection.provider]
-        readings = plan_lists(provider.provider, own.connection.team_ids, own.run.depth)
-        if own.run.place >= len(readings):
+        planned = plan_lists(provider.provider, own.connection.team_ids, own.run.depth)
+        if own.run.place >= len(planned):
             return self._commit(own, None, Turns.complete)
-        reading, page = readings[own.run.place], own.run.page
-        resource = reading.resource if page else replace(reading.resource, query=reading.resource.peek)
+        sync_list, page = planned[own.run.place], own.run.page
+        resource = sync_list.resource if page else replace(sync_list.resource, query=sync_list.resource.peek)
         account_id = own.connection.account_id
-        called = provider.read_page(resource, reading.path, max(page, 1), own.access_token, account_id)
+        called = provider.read_page(resource, sync_list.path, max(page, 1), own.access_token, account_id)
         if isinstance(called, Wait):
             room_in = timedelta(seconds=called.seconds)
             return self._commit(own, None, lambda t, tx, c, r: t.park(tx, c, r, t.now + room_in))
         match called.outcome:
             case Page() as read:
                 try:
-                    return self._commit(own, called, lambda t, tx, c, r: t.keep(tx, c, r, reading, read))
+                    return self._commit(own, called, lambda t, tx, c, r: t.keep(tx, c, r, sync_list, read))
                 except StoreRefused as refused:
                     failed = Failed(str(refused))
-                    return self._commit(own, called, lambda t, tx, c, r: t.stumble(tx, c, r, reading, failed))
+                    return self._commit(own, called, lambda t, tx, c, r: t.stumble(tx, c, r, sync_list, failed))
             case Unauthorized():
-                return self._commit(own, called, lambda t, tx, c, r: t.doubt(tx, c, r, reading, own.generation))
+                return self._commit(own, called, lambda t, tx, c, r: t.doubt(tx, c, r, sync_list, own.generation))
             case Forbidden():
-                return self._commit(own, called, lambda t, tx, c, r: t.forbid(tx, c, r, reading))
+                return self._commit(own, called, lambda t, tx, c, r: t.forbid(tx, c, r, sync_list))
             case Missing():
-                return self._commit(own, called, lambda t, tx, c, r: t.leave(tx, c, r, reading, "not_found"))
+                return self._commit(own, called, lambda t, tx, c, r: t.leave(tx, c, r, sync_list, "not_found"))
             case Throttled(retry_after):
                 return self._commit(own, called, lambda t, tx, c, r: t.park(tx, c, r, t.now + retry_after))
             case Failed() as failed:
-                return self._commit(own, called, lambda t, tx, c, r: t.stumble(tx, c, r, reading, failed))
+                return self._commit(own, called, lambda t, tx, c, r: t.stumble(tx, c, r, sync_list, failed))
             case _:
                 assert_never(called.outcome)
 

@@ -28,28 +28,30 @@ class Turns:
     now: datetime
     interval: timedelta
 
-    def keep(self, tx: Transaction, connection: Connection, run: SyncRun, reading: SyncList, page: Page) -> SyncRun:
+    def keep(self, tx: Transaction, connection: Connection, run: SyncRun, sync_list: SyncList, page: Page) -> SyncRun:
         """A page: whatever it changed. Where the account was limited, the first list that answers ends that."""
-        if not self._is_account(connection, reading) or len(self._plan(connection, run)) == 1:
+        if not self._is_account(connection, sync_list) or len(self._plan(connection, run)) == 1:
             connection, facts = restore_access(connection)
             tx.outbox.append(connection.about, facts, self.now)
         tx.credentials.accept(connection.id)
-        return self._go_on(tx, connection, self._step(tx, connection).keep(replace(run, failures=0), reading, page))
+        return self._go_on(tx, connection, self._step(tx, connection).keep(replace(run, failures=0), sync_list, page))
 
-    def leave(self, tx: Transaction, connection: Connection, run: SyncRun, reading: SyncList, problem: str) -> SyncRun:
-        run = self._step(tx, connection).leave(replace(run, failures=0), reading, problem)
+    def leave(
+        self, tx: Transaction, connection: Connection, run: SyncRun, sync_list: SyncList, problem: str
+    ) -> SyncRun:
+        run = self._step(tx, connection).leave(replace(run, failures=0), sync_list, problem)
         return self._go_on(tx, connection, run)
 
-    def forbid(self, tx: Transaction, connection: Connection, run: SyncRun, reading: SyncList) -> SyncRun | None:
+    def forbid(self, tx: Transaction, connection: Connection, run: SyncRun, sync_list: SyncList) -> SyncRun | None:
         """A 403: for a list, that list alone; for the account, the plan, and then nothing else is asked for."""
-        if not self._is_account(connection, reading):
-            return self.leave(tx, connection, run, reading, "plan_required")
-        tx.records.note_problem(connection.id, reading.key, "plan_required")
+        if not self._is_account(connection, sync_list):
+            return self.leave(tx, connection, run, sync_list, "plan_required")
+        tx.records.note_problem(connection.id, sync_list.key, "plan_required")
         self._limit(tx, connection, run)
         return None
 
     def doubt(
-        self, tx: Transaction, connection: Connection, run: SyncRun, reading: SyncList, generation: int
+        self, tx: Transaction, connection: Connection, run: SyncRun, sync_list: SyncList, generation: int
     ) -> SyncRun | None:
         """A 401: with an old token, read on with the current one; with the current one, ask for one forced refresh.
 
@@ -78,11 +80,11 @@ class Turns:
             self.park(tx, waiting, run, self.now + retry_delay(4))
         else:
             refused = replace(connection, problem="access_refused")
-            return self.stumble(tx, refused, run, reading, Failed("HTTP 401 for a token that was only just issued"))
+            return self.stumble(tx, refused, run, sync_list, Failed("HTTP 401 for a token that was only just issued"))
         return None
 
     def stumble(
-        self, tx: Transaction, connection: Connection, run: SyncRun, reading: SyncList, failed: Failed
+        self, tx: Transaction, connection: Connection, run: SyncRun, sync_list: SyncList, failed: Failed
     ) -> SyncRun | None:
         """A failure is waited out a few times; then the list is left, and the run goes on and ends as failed.
 
@@ -92,19 +94,19 @@ class Turns:
         if not gives_up(run):
             self.park(tx, connection, run, self.now + retry_delay(run.failures, failed.retry_after))
             return None
-        if self._is_account(connection, reading):
+        if self._is_account(connection, sync_list):
             self._fail(tx, connection, run, "provider_unavailable", failed.why, "sync_failing")
             return None
-        description = run.description or f"{reading.key}: {failed.why}"
+        description = run.description or f"{sync_list.key}: {failed.why}"
         given_up = replace(run, reason="provider_unavailable", description=description)
-        return self.leave(tx, connection, given_up, reading, "unreadable")
+        return self.leave(tx, connection, given_up, sync_list, "unreadable")
 
     def complete(self, tx: Transaction, connection: Connection, run: SyncRun) -> None:
         """The end of the plan. An account that answers while every list of it is forbidden is as limited as one that
         does not; a run that had to leave a list has failed, whatever else it brought."""
-        lists = [reading for reading in self._plan(connection, run) if not self._is_account(connection, reading)]
+        lists = [sync_list for sync_list in self._plan(connection, run) if not self._is_account(connection, sync_list)]
         problems = tx.records.resource_problems(connection.id)
-        if lists and all(problems.get(reading.key) == "plan_required" for reading in lists):
+        if lists and all(problems.get(sync_list.key) == "plan_required" for sync_list in lists):
             self._limit(tx, connection, run)
         elif run.reason is not None:
             self._fail(tx, connection, run, run.reason, run.description or "", "sync_failing")
@@ -162,5 +164,5 @@ class Turns:
     def _plan(self, connection: Connection, run: SyncRun) -> tuple[SyncList, ...]:
         return plan_lists(self.providers[connection.provider].provider, connection.team_ids, run.depth)
 
-    def _is_account(self, connection: Connection, reading: SyncList) -> bool:
-        return reading.path == self.providers[connection.provider].provider.account_path
+    def _is_account(self, connection: Connection, sync_list: SyncList) -> bool:
+        return sync_list.path == self.providers[connection.provider].provider.account_path
