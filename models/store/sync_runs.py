@@ -1,16 +1,15 @@
 """Sync runs and the ids that their pages held."""
 
-from dataclasses import replace
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, RowMapping, delete, func, insert, select, update
 from sqlalchemy import Connection as SqlConnection
 
 from models.store.dialect import insert_or_update
 from models.store.rows import names_of, table_of
 from models.store.tables import SyncPageRow, SyncRunRow
 from models.sync.absence import PageSeen
-from models.sync.sync_run import SyncRun
+from models.sync.sync_run import RunStatus, SyncRun, end
 
 table = table_of(SyncRunRow)
 pages = table_of(SyncPageRow)
@@ -23,14 +22,16 @@ class Runs:
 
     def running(self, connection_id: str) -> SyncRun | None:
         """The connection's run that has not ended: one at most. The caller holds the connection's row lock."""
-        query = select(*columns).where(table.c.connection_id == connection_id, table.c.status == "running")
+        query = select(*columns).where(
+            table.c.connection_id == connection_id, table.c.status == RunStatus.running.value
+        )
         row = self.sql.execute(query).mappings().first()
-        return SyncRun(**row) if row else None
+        return _to_run(row) if row else None
 
     def newest(self, connection_id: str) -> SyncRun | None:
         query = select(*columns).where(table.c.connection_id == connection_id).order_by(table.c.started_at.desc())
         row = self.sql.execute(query.limit(1)).mappings().first()
-        return SyncRun(**row) if row else None
+        return _to_run(row) if row else None
 
     def prune(self, before: datetime, limit: int) -> int:
         """Forgets up to `limit` runs that ended before then; the newest of each connection stays."""
@@ -45,19 +46,18 @@ class Runs:
         return self.sql.execute(select(table.c.id).where(table.c.id == run_id)).first() is not None
 
     def add(self, run: SyncRun) -> None:
-        self.sql.execute(insert(table).values(**{name: getattr(run, name) for name in names_of(SyncRun)}))
+        self.sql.execute(insert(table).values(**_from_run(run)))
 
     def save(self, run: SyncRun) -> None:
-        values = {name: getattr(run, name) for name in names_of(SyncRun)}
-        self.sql.execute(update(table).where(table.c.id == run.id).values(**values))
-        if run.status != "running":
+        self.sql.execute(update(table).where(table.c.id == run.id).values(**_from_run(run)))
+        if run.status is not RunStatus.running:
             self.sql.execute(delete(pages).where(pages.c.run_id == run.id))
 
     def end(self, connection_id: str, reason: str) -> None:
         """Ends the run of a connection that ended, keeping what it committed."""
         run = self.running(connection_id)
         if run is not None:
-            self.save(replace(run, status="ended", reason=reason, lease_owner=None, lease_until=None, resume_at=None))
+            self.save(end(run, reason))
 
     def note_page(self, run_id: str, source: str, reading: int, page: PageSeen) -> None:
         values = {
@@ -92,3 +92,11 @@ class Runs:
             .order_by(pages.c.page)
         )
         return tuple(PageSeen(row[0], row[1], row[2], tuple(row[3]), row[4]) for row in self.sql.execute(query))
+
+
+def _to_run(row: RowMapping) -> SyncRun:
+    return SyncRun(**dict(row) | {"status": RunStatus(row["status"])})
+
+
+def _from_run(run: SyncRun) -> dict[str, object]:
+    return {name: getattr(run, name) for name in names_of(SyncRun)} | {"status": run.status.value}

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from models.oauth.connection import Connection
 from models.provider import Provider
-from models.sync.sync_run import Depth, SyncRun, has_changes
+from models.sync.sync_run import Depth, RunStatus, SyncRun, has_changes
 
 rest_after_full = 8
 """A full reading is followed by so many times its own length without one: at most a ninth of the time goes to them."""
@@ -50,6 +50,6 @@ def plan_next(
 def _rest(run: SyncRun, provider: Provider, now: datetime) -> timedelta:
     """How long after a full reading the next one is due."""
     took, usual = now - run.started_at, timedelta(minutes=provider.full_reading_minutes)
-    if run.status != "completed":
+    if run.status is not RunStatus.completed:
         return min(took, usual)
     return min(max(usual, took * rest_after_full), longest_rest)

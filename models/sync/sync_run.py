@@ -1,8 +1,9 @@
-"""One reading of a connection: what it reads in which order, how far it came, what it counted, how it ends."""
+"""One run over a connection: what it reads in which order, how far it came, what it counted, how it ends."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Literal
 from uuid import NAMESPACE_OID, uuid5
 
@@ -22,8 +23,17 @@ Depth = Literal["pulse", "usual", "full"]
 """`pulse` asks for the account alone, `usual` peeks at long lists and reads the others, `full` reads all of all."""
 
 
+class RunStatus(StrEnum):
+    """How a run ended: `failed` had to leave a list or could not read the account, `ended` lost its connection."""
+
+    running = "running"
+    completed = "completed"
+    failed = "failed"
+    ended = "ended"
+
+
 @dataclass(frozen=True, slots=True)
-class Reading:
+class SyncList:
     """One list to read: a resource, for one team where it is a team's; `key` names it among a connection's lists."""
 
     resource: Resource
@@ -39,7 +49,7 @@ class SyncRun:
 
     id: str
     connection_id: str
-    status: str
+    status: RunStatus
     started_at: datetime
     depth: Depth = "full"
     place: int = 0
@@ -60,25 +70,25 @@ def name_run(connection_id: str, message_id: str) -> str:
     return uuid5(NAMESPACE_OID, f"{connection_id} {message_id}").hex
 
 
-def plan_readings(provider: Provider, team_ids: Sequence[int], depth: Depth = "full") -> tuple[Reading, ...]:
+def plan_lists(provider: Provider, team_ids: Sequence[int], depth: Depth = "full") -> tuple[SyncList, ...]:
     """What a run reads, in order; a team's lists once for each team that the application named."""
-    readings: list[Reading] = []
+    lists: list[SyncList] = []
     for resource in provider.resources:
         if resource.per_team:
-            readings += [
-                Reading(resource, resource.path.replace("{team}", str(team)), f"{resource.name}:{team}")
+            lists += [
+                SyncList(resource, resource.path.replace("{team}", str(team)), f"{resource.name}:{team}")
                 for team in team_ids
             ]
         else:
-            readings.append(Reading(resource, resource.path, resource.name))
-    account = tuple(reading for reading in readings if reading.path == provider.account_path)
-    return account if depth == "pulse" and account else tuple(readings)
+            lists.append(SyncList(resource, resource.path, resource.name))
+    account = tuple(sync_list for sync_list in lists if sync_list.path == provider.account_path)
+    return account if depth == "pulse" and account else tuple(lists)
 
 
-def places_of(readings: Sequence[Reading], place: int) -> range:
+def places_of(lists: Sequence[SyncList], place: int) -> range:
     """The places of all lists of the resource at `place`: its teams', or just this one."""
-    name = readings[place].resource.name
-    same = [i for i, reading in enumerate(readings) if reading.resource.name == name]
+    name = lists[place].resource.name
+    same = [i for i, sync_list in enumerate(lists) if sync_list.resource.name == name]
     return range(same[0], same[-1] + 1)
 
 
@@ -110,8 +120,19 @@ def retry_delay(failures: int, retry_after: timedelta | None = None) -> timedelt
 
 
 def finish(run: SyncRun, now: datetime) -> SyncRun:
-    return replace(run, status="completed", finished_at=now, resume_at=None, lease_owner=None, lease_until=None)
+    """Return the run as completed; nothing leases or resumes it any more."""
+    return replace(_release(run), status=RunStatus.completed, finished_at=now)
 
 
 def fail(run: SyncRun, reason: str, description: str, now: datetime) -> SyncRun:
-    return replace(finish(run, now), status="failed", reason=reason, description=description)
+    """Return the run as failed, with the problem's code and its description."""
+    return replace(finish(run, now), status=RunStatus.failed, reason=reason, description=description)
+
+
+def end(run: SyncRun, reason: str) -> SyncRun:
+    """Return the run of a connection that ended; what it committed is kept, and it never finished."""
+    return replace(_release(run), status=RunStatus.ended, reason=reason)
+
+
+def _release(run: SyncRun) -> SyncRun:
+    return replace(run, resume_at=None, lease_owner=None, lease_until=None)

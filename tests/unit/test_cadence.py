@@ -9,7 +9,7 @@ import pytest
 from models.oauth.connection import Connection, Status
 from models.provider import Provider
 from models.sync.cadence import choose_depth, plan_next
-from models.sync.sync_run import Counts, Depth, SyncRun
+from models.sync.sync_run import Counts, Depth, RunStatus, SyncRun
 
 now = datetime(2026, 11, 24, 12, tzinfo=UTC)
 minute = timedelta(minutes=1)
@@ -23,7 +23,7 @@ def plan(
     run_depth: Depth = "usual",
     counts: Counts | None = None,
     took: timedelta = minute,
-    status: str = "completed",
+    status: RunStatus = RunStatus.completed,
     **state: Any,
 ) -> Connection:
     run = SyncRun("r", "c", status, now - took, run_depth, counts=counts or {})
@@ -76,14 +76,14 @@ def test_a_full_reading_rests_an_hour_and_eight_times_as_long_as_it_took(took: t
 
 @pytest.mark.parametrize(("took", "rest"), [(minute, minute), (17 * minute, 17 * minute), (600 * minute, 60 * minute)])
 def test_a_full_reading_that_failed_is_tried_again_after_as_long_as_it_took(took: timedelta, rest: timedelta) -> None:
-    planned = plan("full", took=took, status="failed")
+    planned = plan("full", took=took, status=RunStatus.failed)
     assert planned.full_due_at == now + rest
     assert planned.sync_due_at is not None
     assert planned.sync_due_at >= now + interval, "not before the next usual turn"
 
 
 def test_jitter_spreads_by_a_tenth() -> None:
-    run = SyncRun("r", "c", "completed", now)
+    run = SyncRun("r", "c", RunStatus.completed, now)
     due = [plan_next(connection, run, provider, interval, position, now).sync_due_at for position in (0.0, 1.0)]
     assert due == [now + interval * 0.95, now + interval * 1.05]
 

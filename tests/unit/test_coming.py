@@ -11,7 +11,7 @@ from models.oauth.credential import Credential
 from models.oauth.token_rate_limit import Pace
 from models.provider import Provider
 from models.store.clients import StoredClient
-from models.sync.sync_run import SyncRun
+from models.sync.sync_run import RunStatus, SyncRun
 from worker.cli.outlook import Outlook, tell_next
 
 now = datetime(2026, 11, 26, 12, tzinfo=UTC)
@@ -36,7 +36,7 @@ harmless, grace = replace(profile, refresh_reuse="harmless"), replace(profile, r
 refused = StoredClient(
     "breezedoc", "client-1", rejected_at=now, rejected_error="invalid_client", paused_until=now + 30 * second
 )
-run = SyncRun("r1", "c1", "running", now)
+run = SyncRun("r1", "c1", RunStatus.running, now)
 again = "the user has to authorize again: breezesync connect-link ada --provider breezedoc --connection c1"
 whose = "its OAuth client client-1 is refused by the provider (invalid_client)"
 presented = "its refresh token was presented at 2026-11-26 11:59:40 UTC, 20 s ago and no answer was kept"

@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from models.sync.sync_run import SyncRun
+from models.sync.sync_run import RunStatus, SyncRun
 from worker.cli.explain import tell_run
 
-run = SyncRun("r", "c", "running", datetime(2026, 11, 24, 12, tzinfo=UTC))
+run = SyncRun("r", "c", RunStatus.running, datetime(2026, 11, 24, 12, tzinfo=UTC))
 keys = ["account", "document", "team_document:4"]
 stands: dict[str, tuple[SyncRun, str]] = {
     "at the start": (run, "account (list 1 of 3), page 1"),

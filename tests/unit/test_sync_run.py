@@ -8,15 +8,17 @@ import pytest
 from models.provider import Provider, Resource
 from models.sync.sync_run import (
     Counts,
+    RunStatus,
     SyncRun,
     add_counts,
     count_seen,
+    end,
     fail,
     finish,
     gives_up,
     has_changes,
     places_of,
-    plan_readings,
+    plan_lists,
     retry_delay,
 )
 
@@ -29,21 +31,21 @@ provider = Provider(
 
 
 def test_a_run_reads_in_the_profile_s_order_and_a_team_s_lists_once_for_each_team() -> None:
-    readings = plan_readings(provider, (4, 2))
-    assert [reading.path for reading in readings] == ["/me", "/teams/4/x", "/teams/2/x", "/documents"]
-    assert [reading.key for reading in readings] == ["account", "t:4", "t:2", "document"]
-    assert [reading.key for reading in plan_readings(provider, ())] == ["account", "document"]
+    lists = plan_lists(provider, (4, 2))
+    assert [sync_list.path for sync_list in lists] == ["/me", "/teams/4/x", "/teams/2/x", "/documents"]
+    assert [sync_list.key for sync_list in lists] == ["account", "t:4", "t:2", "document"]
+    assert [each.key for each in plan_lists(provider, ())] == ["account", "document"]
 
 
 def test_a_pulse_asks_for_the_account_alone_and_for_everything_where_no_list_is_the_account_s() -> None:
-    assert [reading.key for reading in plan_readings(provider, (4,), "pulse")] == ["account"]
+    assert [each.key for each in plan_lists(provider, (4,), "pulse")] == ["account"]
     bare = replace(provider, resources=(documents,))
-    assert [reading.key for reading in plan_readings(bare, (), "pulse")] == ["document"]
+    assert [each.key for each in plan_lists(bare, (), "pulse")] == ["document"]
 
 
 def test_the_lists_of_all_teams_stand_together() -> None:
-    readings = plan_readings(provider, (4, 2))
-    assert [places_of(readings, place) for place in range(4)] == [range(1), range(1, 3), range(1, 3), range(3, 4)]
+    lists = plan_lists(provider, (4, 2))
+    assert [places_of(lists, place) for place in range(4)] == [range(1), range(1, 3), range(1, 3), range(3, 4)]
 
 
 def test_counts_add_up_by_resource_and_leave_their_source_alone() -> None:
@@ -76,7 +78,7 @@ def test_what_stayed_the_same_is_no_change(kind: str, changed: bool) -> None:
 
 
 def test_a_run_is_patient_five_times_and_after_one_list_that_failed_only_twice() -> None:
-    run = SyncRun("r", "c", "running", now)
+    run = SyncRun("r", "c", RunStatus.running, now)
     assert [gives_up(replace(run, failures=failures)) for failures in (1, 4, 5)] == [False, False, True]
     failed = replace(run, reason="provider_unavailable")
     assert [gives_up(replace(failed, failures=failures)) for failures in (1, 2)] == [False, True]
@@ -93,8 +95,20 @@ def test_a_failing_run_waits_as_long_as_it_is_told_to_within_ten_minutes() -> No
 
 
 def test_a_run_that_ends_lets_go_of_everything_and_says_how_it_ended() -> None:
-    run = SyncRun("r", "c", "running", now, resume_at=now, lease_owner="w", lease_until=now + timedelta(minutes=1))
-    ended = SyncRun("r", "c", "completed", now, finished_at=now)
+    run = SyncRun(
+        "r", "c", RunStatus.running, now, resume_at=now, lease_owner="w", lease_until=now + timedelta(minutes=1)
+    )
+    ended = SyncRun("r", "c", RunStatus.completed, now, finished_at=now)
     assert finish(run, now) == ended
-    failed = SyncRun("r", "c", "failed", now, finished_at=now, reason="provider_unavailable", description="HTTP 500")
+    failed = SyncRun(
+        "r", "c", RunStatus.failed, now, finished_at=now, reason="provider_unavailable", description="HTTP 500"
+    )
     assert fail(run, "provider_unavailable", "HTTP 500", now) == failed
+
+
+def test_a_run_whose_connection_ended_keeps_its_place_and_lets_go_of_its_lease() -> None:
+    leased = SyncRun(
+        "r", "c", RunStatus.running, now, place=2, page=3, resume_at=now, lease_owner="w", lease_until=now, failures=1
+    )
+    expected = SyncRun("r", "c", RunStatus.ended, now, place=2, page=3, failures=1, reason="disconnected")
+    assert end(leased, "disconnected") == expected

@@ -13,7 +13,7 @@ from models.messaging import messages
 from models.oauth.connection import Connection, Status
 from models.store import Store, Transaction
 from models.store.journal import Decision
-from models.sync.sync_run import SyncRun, plan_readings
+from models.sync.sync_run import SyncRun, plan_lists
 from worker.cli.context import opened_queues, opened_store, settings_for
 from worker.cli.explain import list_problems, mean, tell_evidence, tell_run, tell_state
 from worker.cli.outlook import Outlook, tell_next
@@ -116,7 +116,7 @@ def explain(
     for name, problem in unread.items():
         say_rich(escape(f"  {name}: {list_problems.get(problem, problem)}"))
     if run is not None and profile is not None:
-        keys = [reading.key for reading in plan_readings(profile, found.team_ids, run.depth)]
+        keys = [each.key for each in plan_lists(profile, found.team_ids, run.depth)]
         say_rich(f"[bold]Reading now[/] {escape(tell_run(run, keys, totals))}, since {to_text(run.started_at)}")
     say_rich("[bold]Next[/]")
     say_rich(tabulate((), [("  -", line) for line in coming]))

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from config.wiring import now
 from models.oauth.connection import Connection, Status
 from models.store import Store
-from models.sync.sync_run import SyncRun
+from models.sync.sync_run import RunStatus, SyncRun
 from worker.cli.explain import tell_state, tell_time
 from worker.cli.output import complain, screen
 
@@ -27,9 +27,9 @@ def follow_run(store: Store, target: Connection, before: SyncRun | None, quiet: 
                 with store.reading() as tx:
                     run, current = tx.runs.newest(target.id), tx.connections.get(target.id)
                     totals = {} if run is None else tx.runs.totals_of(run.id)
-                if run is not None and (run.status == "running" or before is None or run.id != before.id):
+                if run is not None and (run.status is RunStatus.running or before is None or run.id != before.id):
                     before = None
-                    ended = run.status != "running"
+                    ended = run.status is not RunStatus.running
                     bars.update(title, total=1 if ended else None, completed=1, counted=_tell_run(run))
                     _draw(bars, tasks, run, totals)
                     if ended and not (current is not None and current.sync_requested):
@@ -46,7 +46,7 @@ def tell_failure(ended: SyncRun | Connection) -> str | None:
     """Why what was followed brought nothing, or not all; None where it did."""
     if isinstance(ended, Connection):
         return f"{ended.id} is {tell_state(ended)}; nothing was read"
-    if ended.status == "completed":
+    if ended.status is RunStatus.completed:
         return None
     return f"{ended.connection_id}: {ended.status}, {ended.description or ended.reason}"
 
@@ -58,8 +58,8 @@ def _draw(bars: Progress, tasks: dict[str, TaskID], run: SyncRun, totals: Mappin
             tasks[name] = bars.add_task(f"  {name}", counted="")
         read = sum(count for kind, count in counts.items() if kind != "deleted")
         expected = sum(total for source, total in totals.items() if source.split(":")[0] == name)
-        total = max(read, expected, 1) if run.status == "running" else max(read, 1)
-        bars.update(tasks[name], total=total, completed=read or (total if run.status != "running" else 0))
+        total = max(read, expected, 1) if run.status is RunStatus.running else max(read, 1)
+        bars.update(tasks[name], total=total, completed=read or (total if run.status is not RunStatus.running else 0))
         bars.update(tasks[name], counted=_tell_counts(counts))
 
 
@@ -69,7 +69,7 @@ def _tell_counts(counts: Mapping[str, int]) -> str:
 
 
 def _tell_run(run: SyncRun) -> str:
-    if run.status != "running":
+    if run.status is not RunStatus.running:
         return run.status
     moment = now()
     if run.resume_at is not None and run.resume_at > moment:

@@ -25,7 +25,7 @@ from models.sync.absence import (
     judge,
 )
 from models.sync.records import compare, read_item
-from models.sync.sync_run import Reading, SyncRun, add_counts, count_seen, places_of, plan_readings
+from models.sync.sync_run import SyncList, SyncRun, add_counts, count_seen, places_of, plan_lists
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,19 +37,19 @@ class Step:
     connection: Connection
     now: datetime
 
-    def plan(self, run: SyncRun) -> tuple[Reading, ...]:
-        return plan_readings(self.provider, self.connection.team_ids, run.depth)
+    def plan(self, run: SyncRun) -> tuple[SyncList, ...]:
+        return plan_lists(self.provider, self.connection.team_ids, run.depth)
 
-    def keep(self, run: SyncRun, reading: Reading, page: Page) -> SyncRun:
+    def keep(self, run: SyncRun, sync_list: SyncList, page: Page) -> SyncRun:
         """Writes what the page changed and tells of it; then the next page, list or resource."""
-        connection_id, resource = self.connection.id, reading.resource
+        connection_id, resource = self.connection.id, sync_list.resource
         strict = self.provider.null_is_absent
         read = [read_item(raw, resource.id, resource.volatile, strict) for raw in page.elements]
         items = [item for item in read if item is not None]
         known = self.tx.records.known(connection_id, resource.name, [item.external_id for item in items])
         changes = compare(known, items, strict)
-        initial = not self.tx.records.was_read_before(connection_id, reading.key)
-        self.tx.records.write(connection_id, resource.name, reading.key, changes, known, self.now)
+        initial = not self.tx.records.was_read_before(connection_id, sync_list.key)
+        self.tx.records.write(connection_id, resource.name, sync_list.key, changes, known, self.now)
         facts = [RecordChanged(c.kind, resource.name, c.item.external_id, c.fields, initial) for c in changes]
         self.tx.outbox.append(self.connection.about, facts, self.now)
         tally = {kind: sum(c.kind == kind for c in changes) for kind in ("created", "updated")}
@@ -58,21 +58,21 @@ class Step:
         ids = tuple(item.external_id for item in items)
         seen = PageSeen(page.number, page.total, page.last, ids, len(read) - len(items))
         if run.page == 0:
-            living = self.tx.records.count_living(connection_id, resource.name, reading.key)
+            living = self.tx.records.count_living(connection_id, resource.name, sync_list.key)
             if not is_quiet(seen, len(changes), living):
                 return replace(run, page=1)
-            self.tx.records.note_read(connection_id, reading.key, self.now)
+            self.tx.records.note_read(connection_id, sync_list.key, self.now)
             return self._end_list(run)
-        self.tx.runs.note_page(run.id, reading.key, run.reading, seen)
-        before = self.tx.runs.page_of(run.id, reading.key, run.reading, page.number - 1)
+        self.tx.runs.note_page(run.id, sync_list.key, run.reading, seen)
+        before = self.tx.runs.page_of(run.id, sync_list.key, run.reading, page.number - 1)
         if ends_list(seen, before, self.provider.longest_list):
             return self._end_list(run)
         return replace(run, page=run.page + 1)
 
-    def leave(self, run: SyncRun, reading: Reading, problem: str) -> SyncRun:
+    def leave(self, run: SyncRun, sync_list: SyncList, problem: str) -> SyncRun:
         """This list can't be read: nothing of it counts as gone, and the run goes on with the next."""
-        self.tx.records.note_problem(self.connection.id, reading.key, problem)
-        self.tx.runs.drop_pages(run.id, reading.key)
+        self.tx.records.note_problem(self.connection.id, sync_list.key, problem)
+        self.tx.runs.drop_pages(run.id, sync_list.key)
         return self._end_list(run)
 
     def _end_list(self, run: SyncRun) -> SyncRun:
@@ -81,19 +81,19 @@ class Step:
         return self._open(run, run.place + 1) if run.place + 1 in places else self._end_resource(run, places)
 
     def _open(self, run: SyncRun, place: int) -> SyncRun:
-        readings = self.plan(run)
+        planned = self.plan(run)
         peeks = False
-        if place < len(readings) and run.depth == "usual" and run.reading == 0 and readings[place].resource.peek:
-            name, key = readings[place].resource.name, readings[place].key
+        if place < len(planned) and run.depth == "usual" and run.reading == 0 and planned[place].resource.peek:
+            name, key = planned[place].resource.name, planned[place].key
             peeks = self.tx.records.count_living(self.connection.id, name, key) > self.provider.peek_above
         return replace(run, place=place, page=0 if peeks else 1)
 
     def _end_resource(self, run: SyncRun, places: range) -> SyncRun:
-        readings = [self.plan(run)[place] for place in places]
-        name, runs = readings[0].resource.name, self.tx.runs
+        planned = [self.plan(run)[place] for place in places]
+        name, runs = planned[0].resource.name, self.tx.runs
         lists = [
             ListSeen(r.key, runs.pages_of(run.id, r.key, run.reading), runs.pages_of(run.id, r.key, run.reading - 1))
-            for r in readings
+            for r in planned
         ]
         read = [each for each in lists if each.pages]
         living = {each.key: self.tx.records.living_ids(self.connection.id, name, each.key) for each in read}

@@ -18,10 +18,11 @@ from models.rate_limit import Wait
 from models.store import Store, Transaction
 from models.sync.cadence import choose_depth
 from models.sync.sync_run import (
+    RunStatus,
     SyncRun,
     name_run,
     on_its_way,
-    plan_readings,
+    plan_lists,
     run_lease,
     slice_length,
 )
@@ -51,9 +52,8 @@ class Sync:
     interval: timedelta
     slice_length: timedelta = slice_length
 
-    @property
-    def turns(self) -> Turns:
-        return Turns(self.providers, self.now, self.interval)
+    def _turns(self, now: datetime) -> Turns:
+        return Turns(self.providers, now, self.interval)
 
     def __call__(self, connection_id: str, asked: bool = True, message_id: str | None = None) -> None:
         """Goes on with the connection's run, or begins one; `asked` for by somebody, or just because it is due.
@@ -97,13 +97,13 @@ class Sync:
                 return None
             if run is None:
                 depth = choose_depth(connection, asked or connection.sync_requested, now)
-                run = SyncRun(run_id or uuid4().hex, connection_id, "running", now, depth)
+                run = SyncRun(run_id or uuid4().hex, connection_id, RunStatus.running, now, depth)
                 tx.runs.add(run)
                 connection = replace(connection, sync_requested=False)
             try:
                 token = self.vault.open(credential.access_token, Place("credential", connection_id, "access_token"))
             except VaultError as error:
-                self.turns.put_aside(tx, connection, run, error)
+                self._turns(now).put_aside(tx, connection, run, error)
                 return None
             run = replace(run, lease_owner=owner, lease_until=now + run_lease, resume_at=None)
             tx.runs.save(run)
@@ -113,33 +113,33 @@ class Sync:
     def _read_one(self, own: Slice) -> Slice | None:
         """Reads one page and commits it; None where this job is done with the run."""
         provider = self.providers[own.connection.provider]
-        readings = plan_readings(provider.provider, own.connection.team_ids, own.run.depth)
-        if own.run.place >= len(readings):
-            return self._commit(own, None, self.turns.complete)
-        reading, page = readings[own.run.place], own.run.page
-        resource = reading.resource if page else replace(reading.resource, query=reading.resource.peek)
+        planned = plan_lists(provider.provider, own.connection.team_ids, own.run.depth)
+        if own.run.place >= len(planned):
+            return self._commit(own, None, Turns.complete)
+        sync_list, page = planned[own.run.place], own.run.page
+        resource = sync_list.resource if page else replace(sync_list.resource, query=sync_list.resource.peek)
         account_id = own.connection.account_id
-        called = provider.read_page(resource, reading.path, max(page, 1), own.access_token, account_id)
+        called = provider.read_page(resource, sync_list.path, max(page, 1), own.access_token, account_id)
         if isinstance(called, Wait):
             room_in = timedelta(seconds=called.seconds)
-            return self._commit(own, None, lambda tx, c, r: self.turns.park(tx, c, r, self.now() + room_in))
+            return self._commit(own, None, lambda t, tx, c, r: t.park(tx, c, r, t.now + room_in))
         match called.outcome:
             case Page() as read:
                 try:
-                    return self._commit(own, called, lambda tx, c, r: self.turns.keep(tx, c, r, reading, read))
+                    return self._commit(own, called, lambda t, tx, c, r: t.keep(tx, c, r, sync_list, read))
                 except StoreRefused as refused:
                     failed = Failed(str(refused))
-                    return self._commit(own, called, lambda tx, c, r: self.turns.stumble(tx, c, r, reading, failed))
+                    return self._commit(own, called, lambda t, tx, c, r: t.stumble(tx, c, r, sync_list, failed))
             case Unauthorized():
-                return self._commit(own, called, lambda tx, c, r: self.turns.doubt(tx, c, r, reading, own.generation))
+                return self._commit(own, called, lambda t, tx, c, r: t.doubt(tx, c, r, sync_list, own.generation))
             case Forbidden():
-                return self._commit(own, called, lambda tx, c, r: self.turns.forbid(tx, c, r, reading))
+                return self._commit(own, called, lambda t, tx, c, r: t.forbid(tx, c, r, sync_list))
             case Missing():
-                return self._commit(own, called, lambda tx, c, r: self.turns.leave(tx, c, r, reading, "not_found"))
+                return self._commit(own, called, lambda t, tx, c, r: t.leave(tx, c, r, sync_list, "not_found"))
             case Throttled(retry_after):
-                return self._commit(own, called, lambda tx, c, r: self.turns.park(tx, c, r, self.now() + retry_after))
+                return self._commit(own, called, lambda t, tx, c, r: t.park(tx, c, r, t.now + retry_after))
             case Failed() as failed:
-                return self._commit(own, called, lambda tx, c, r: self.turns.stumble(tx, c, r, reading, failed))
+                return self._commit(own, called, lambda t, tx, c, r: t.stumble(tx, c, r, sync_list, failed))
             case _:
                 assert_never(called.outcome)
 
@@ -147,7 +147,7 @@ class Sync:
         self,
         own: Slice,
         called: Called[ApiOutcome] | None,
-        step: Callable[[Transaction, Connection, SyncRun], SyncRun | None],
+        step: Callable[[Turns, Transaction, Connection, SyncRun], SyncRun | None],
     ) -> Slice | None:
         """One step of the run in one transaction, if this job still holds it and the connection still stands."""
         with self.store.writing() as tx:
@@ -159,16 +159,15 @@ class Sync:
                 return None
             if run.id != own.run.id or run.lease_owner != own.run.lease_owner:
                 return None
-            following = step(tx, connection, run)
+            following = step(self._turns(self.now()), tx, connection, run)
         return None if following is None else replace(own, run=following)
 
     def _hand_on(self, own: Slice) -> bool:
         """The slice is over: the run goes back to the queue, behind all that waits there."""
 
-        def let_go(tx: Transaction, connection: Connection, run: SyncRun) -> SyncRun:
-            now = self.now()
-            self.turns.park(tx, connection, run, now)
-            tx.connections.leave_sync_to_message(connection.id, now + on_its_way)
+        def let_go(turns: Turns, tx: Transaction, connection: Connection, run: SyncRun) -> SyncRun:
+            turns.park(tx, connection, run, turns.now)
+            tx.connections.leave_sync_to_message(connection.id, turns.now + on_its_way)
             return run
 
         return self._commit(own, None, let_go) is not None
