@@ -36,6 +36,23 @@ def read_object(body: bytes) -> dict[str, object] | None:
     return value if isinstance(value, dict) else None
 
 
+def read_fields(answer: HttpAnswer) -> dict[str, object] | None:
+    """The fields of a body that is a JSON object, or None if it is anything else.
+
+    Generous, for an answer that can't be had again: a byte that is not UTF-8 becomes U+FFFD, and what comes after the
+    object is ignored.
+    """
+    fields = read_object(answer.body)
+    if fields is not None:
+        return fields
+    text = answer.body.decode("utf-8-sig", "replace").strip()
+    try:
+        value, _ = json.JSONDecoder(strict=False).raw_decode(text)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
 def read_retry_after(headers: Mapping[str, str], now: datetime) -> timedelta | None:
     """`Retry-After` in its seconds or date form (RFC 9110 §10.2.3); nonsense counts as absent, a day is the most."""
     value = headers.get("retry-after", "").strip()

@@ -8,6 +8,7 @@ import pytest
 from models.http import HttpAnswer, NoAnswer, read_retry_after
 from models.oauth.token_response import (
     ClientRefused,
+    Evidence,
     GrantRefused,
     NotNow,
     OutcomeUnknown,
@@ -66,10 +67,8 @@ refresh_table = {
     "cut in the middle": (answer(200, b'{"access_token": "a', complete=False), OutcomeUnknown),
     "cut behind a whole pair": (answer(200, {"access_token": "a"}, complete=False), TokensGranted),
     "a refusal cut in the middle": (answer(400, b'{"error": "invalid_gr', complete=False), OutcomeUnknown),
-    "200 with an error in it": (answer(200, {"error": "invalid_grant"}), OutcomeUnknown),
     "a 401 without a body": (answer(401, b""), OutcomeUnknown),
     "a dead grant inside a server error": (answer(500, refused("invalid_grant")), OutcomeUnknown),
-    "a dead grant inside a 403": (answer(403, refused("invalid_grant")), OutcomeUnknown),
     "an error nobody has heard of": (answer(400, refused("no_such_thing")), RequestRefused),
     "not just now, said as a 400": (answer(400, refused("temporarily_unavailable")), NotNow),
     "too fast, said as a 400": (answer(400, refused("slow_down")), NotNow),
@@ -109,6 +108,85 @@ code_table = {
 def test_an_exchange_answer_means_what_the_table_says(case: str) -> None:
     given, expected = code_table[case]
     assert type(read_token_answer("authorization_code", given, now)) is expected
+
+
+# Whatever the status, shape and encoding of the body: what each of these refuses at a refresh.
+refusals: dict[str, tuple[HttpAnswer, type]] = {
+    "a dead grant with 200": (answer(200, {"error": "invalid_grant"}), GrantRefused),
+    "a dead grant with 201": (answer(201, {"error": "invalid_grant"}), GrantRefused),
+    "a dead grant with 403": (answer(403, refused("invalid_grant")), GrantRefused),
+    "a dead grant with 404": (answer(404, refused("invalid_grant")), GrantRefused),
+    "a dead grant with 422": (answer(422, refused("invalid_grant")), GrantRefused),
+    "a dead grant with 429": (answer(429, refused("invalid_grant")), NotNow),
+    "a dead grant with 503": (answer(503, refused("invalid_grant")), NotNow),
+    "a dead grant with 302": (answer(302, refused("invalid_grant")), OutcomeUnknown),
+    "a malformed request with 200": (answer(200, refused("invalid_request")), RequestRefused),
+    "a malformed request with 422": (answer(422, refused("invalid_request")), RequestRefused),
+    "too wide a scope with 403": (answer(403, refused("invalid_scope")), ScopeRefused),
+    "too wide a scope with 200": (answer(200, refused("invalid_scope")), ScopeRefused),
+    "a wrong secret with 200": (answer(200, refused("invalid_client")), ClientRefused),
+    "a wrong secret with 422": (answer(422, refused("invalid_client")), ClientRefused),
+    "not just now, with 200": (answer(200, refused("temporarily_unavailable")), NotNow),
+    "too fast, with 420": (answer(420, refused("slow_down")), NotNow),
+    "a server error with 200": (answer(200, refused("server_error")), OutcomeUnknown),
+    "an unknown error with 200": (answer(200, refused("no_such_thing")), RequestRefused),
+    "an unknown error with 422": (answer(422, refused("no_such_thing")), RequestRefused),
+    "an unknown error with 401": (answer(401, {"error": "Unauthorized", "statusCode": 401}), OutcomeUnknown),
+    "an unknown error with 403": (answer(403, {"error": "Forbidden", "status": 403}), OutcomeUnknown),
+    "an unknown error with 404": (answer(404, {"error": "Not Found"}), ClientRefused),
+    "no error with 422": (answer(422, {"message": "invalid", "errors": {"scope": ["too long"]}}), OutcomeUnknown),
+    "a proxy's 407": (answer(407, b"<html>"), NotNow),
+    "a byte that is not UTF-8": (
+        answer(400, b'{"error": "invalid_grant", "error_description": "caf\xe9"}'),
+        GrantRefused,
+    ),
+    "a byte that is not UTF-8 with 401": (answer(401, b'{"error": "invalid_client", "hint": "\xff"}'), ClientRefused),
+    "a byte order mark": (answer(400, b'\xef\xbb\xbf{"error": "invalid_grant"}'), GrantRefused),
+    "a line break in a text": (answer(400, b'{"error": "invalid_grant", "hint": "a\nb"}'), GrantRefused),
+    "something after the object": (answer(400, b'{"error": "invalid_grant"}<!-- 12 ms -->'), GrantRefused),
+    "an object as error": (
+        answer(400, {"error": {"code": "invalid_grant", "message": "The token is dead"}}),
+        GrantRefused,
+    ),
+    "an object with a number as code": (
+        answer(400, {"error": {"code": 400, "type": "invalid_client", "message": "No"}}),
+        ClientRefused,
+    ),
+    "an object with an error nobody knows": (answer(400, {"error": {"code": "no_such_thing"}}), RequestRefused),
+    "a list of errors": (
+        answer(400, {"errors": [{"errorType": "invalid_grant", "message": "No"}], "success": False}),
+        GrantRefused,
+    ),
+    "a list of texts": (answer(400, {"error": ["invalid_grant"]}), GrantRefused),
+    "capitals": (answer(400, {"error": "INVALID_GRANT"}), GrantRefused),
+    "hyphens": (answer(400, {"error": "invalid-grant"}), GrantRefused),
+    "an error that is no text": (answer(400, {"error": True}), OutcomeUnknown),
+    "GitHub's dead token": (answer(200, {"error": "bad_refresh_token"}), GrantRefused),
+    "GitHub's wrong secret": (answer(200, {"error": "incorrect_client_credentials"}), ClientRefused),
+    "GitHub's dead code": (answer(200, {"error": "bad_verification_code"}), GrantRefused),
+    "HubSpot's dead token": (answer(400, {"status": "BAD_REFRESH_TOKEN", "message": "unknown"}), GrantRefused),
+    "Slack's dead token": (answer(200, {"ok": False, "error": "invalid_refresh_token"}), GrantRefused),
+}
+
+
+@pytest.mark.parametrize("case", refusals)
+def test_a_refusal_is_read_by_its_error_whatever_carries_it(case: str) -> None:
+    given, expected = refusals[case]
+    assert type(read_token_answer("refresh_token", given, now)) is expected
+
+
+def test_a_profile_s_own_aliases_say_what_an_error_means() -> None:
+    given = answer(400, {"error": "grant_gone", "error_description": "Gone since May"})
+    outcome = read_token_answer("refresh_token", given, now, aliases={"grant_gone": "invalid_grant"})
+    assert outcome == GrantRefused(Evidence(400, "grant_gone", "", "Gone since May"), expired=False)
+    without = read_token_answer("refresh_token", answer(200, {"error": "bad_refresh_token"}), now, aliases={})
+    assert isinstance(without, RequestRefused)
+
+
+def test_what_an_error_s_object_says_is_kept_for_people() -> None:
+    given = answer(400, {"error": {"code": "invalid_grant", "message": "It is dead", "hint": "Token has expired"}})
+    outcome = read_token_answer("refresh_token", given, now)
+    assert outcome == GrantRefused(Evidence(400, "invalid_grant", "Token has expired", "It is dead"), expired=True)
 
 
 @pytest.mark.parametrize(

@@ -167,7 +167,8 @@ class ProviderClient:
         called = self._send_watched(request, send_before)
         _, _, basic = request.headers.get("Authorization", "").rpartition(" ")
         sent = [client.client_secret.reveal(), basic, *(fields[name] for name in secret_fields if name in fields)]
-        return called.read_as(read_token_answer(grant, called.outcome, self.now(), sent))
+        aliases = self.provider.error_aliases
+        return called.read_as(read_token_answer(grant, called.outcome, self.now(), sent, aliases))
 
     def _post(self, url: str, client: OAuthClient, fields: dict[str, str], as_json: bool) -> httpx.Request:
         """Client authentication in the body or as Basic (id and secret form-encoded first), never in the URI
