@@ -1,6 +1,6 @@
 """What a token endpoint's answer means, as one of a few outcomes.
 
-The reading goes by (grant, status, `error`), never by the status
+Any 2xx with a usable access token is a grant. Anything else is read by (grant, status, `error`), never by the status
 alone: Laravel Passport 12 refuses a dead refresh token with 401 `invalid_request`, Passport 13 with 400
 `invalid_grant`, others with 403 or even 200, and a 400 `invalid_request` on a refresh is a malformed request of ours.
 Vendors' own names for the errors of RFC 6749 come as aliases from the profile. Hints only refine a
@@ -98,6 +98,10 @@ TokenOutcome = TokensGranted | GrantRefused | ClientRefused | ScopeRefused | Req
 client_errors = frozenset({"invalid_client", "unauthorized_client", "unsupported_grant_type"})
 not_now_errors = frozenset({"slow_down", "temporarily_unavailable"})
 protocol_errors = client_errors | not_now_errors | {"invalid_grant", "invalid_request", "invalid_scope", "server_error"}
+other_token_types = frozenset(
+    {"basic", "digest", "dpop", "gnap", "hawk", "hoba", "mac", "mutual", "n_a", "negotiate", "pop"}
+)
+"""Types of a token that can't be sent as a bearer token. A word that names no scheme at all says nothing."""
 error_names = ("error", "code", "error_code", "errorCode", "errorType", "error_type", "type", "name", "status")
 description_names = ("error_description", "description", "message", "detail", "title")
 
@@ -167,20 +171,37 @@ def _read_refusal(grant: GrantType, status: int, said: "_Said", evidence: Eviden
 
 
 def _read_tokens(fields: Mapping[str, object]) -> TokensGranted | None:
-    """RFC 6749 §5.1: unknown fields ignored; `expires_in` and `scope` may be missing; `expires_in` may be a string."""
-    access, refresh, scope = fields.get("access_token"), fields.get("refresh_token"), fields.get("scope")
-    kind = fields.get("token_type", "Bearer")
-    if not isinstance(access, str) or not access or not isinstance(kind, str) or kind.lower() != "bearer":
+    """The pair of RFC 6749 §5.1, read generously: it exists only here, and whoever is too strict loses it.
+
+    Unknown fields are ignored; `token_type`, `expires_in` and `scope` may be missing or of another type. A pair may be
+    wrapped in `data`.
+    """
+    inner = fields.get("data")
+    if "access_token" not in fields and isinstance(inner, dict):
+        fields = inner
+    access, refresh = (_read_token(fields.get(name)) for name in ("access_token", "refresh_token"))
+    kind = fields.get("token_type")
+    if not access or (isinstance(kind, str) and kind.strip().lower() in other_token_types):
         return None
-    refresh = refresh if isinstance(refresh, str) else ""
     if not (_can_be_sent(access) and _can_be_sent(refresh)):
         return None
     return TokensGranted(
         access_token=Secret(access),
         refresh_token=Secret(refresh) if refresh else None,
         expires_in=_read_seconds(fields.get("expires_in")),
-        scope=clean_text(scope) if isinstance(scope, str) else None,
+        scope=_read_scope(fields.get("scope")),
     )
+
+
+def _read_token(value: object) -> str:
+    return value.strip(" \t\r\n") if isinstance(value, str) else ""
+
+
+def _read_scope(value: object) -> str | None:
+    """A text, or a list of them (RFC 6749 §3.3 has blanks between scopes)."""
+    if isinstance(value, list):
+        return clean_text(" ".join(each for each in value if isinstance(each, str)))
+    return clean_text(value) if isinstance(value, str) else None
 
 
 def _can_be_sent(token: str) -> bool:

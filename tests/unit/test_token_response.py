@@ -189,6 +189,55 @@ def test_what_an_error_s_object_says_is_kept_for_people() -> None:
     assert outcome == GrantRefused(Evidence(400, "invalid_grant", "Token has expired", "It is dead"), expired=True)
 
 
+pair = {"access_token": "a", "refresh_token": "r", "token_type": "Bearer", "expires_in": 60}
+grants: dict[str, HttpAnswer] = {
+    "200": answer(200, pair),
+    "201": answer(201, pair),
+    "202": answer(202, pair),
+    "206": answer(206, pair),
+    "token_type null": answer(200, pair | {"token_type": None}),
+    "token_type empty": answer(200, pair | {"token_type": ""}),
+    "token_type with a blank": answer(200, pair | {"token_type": "bearer "}),
+    "token_type in capitals": answer(200, pair | {"token_type": "BEARER"}),
+    "token_type that is no scheme": answer(200, pair | {"token_type": "access_token"}),
+    "token_type as a list": answer(200, pair | {"token_type": ["Bearer"]}),
+    "token_type as a number": answer(200, pair | {"token_type": 1}),
+    "no token_type": answer(200, {"access_token": "a", "refresh_token": "r"}),
+    "tokens with a line break at their end": answer(200, {"access_token": "a\n", "refresh_token": " r"}),
+    "an error that is null": answer(200, pair | {"error": None}),
+    "an error beside the pair": answer(200, pair | {"error": "server_error"}),
+    "wrapped in data": answer(200, {"data": pair}),
+    "a byte that is not UTF-8": answer(200, b'{"access_token": "a", "refresh_token": "r", "user": "Ren\xe9"}'),
+    "something after the object": answer(200, json.dumps(pair).encode() + b"\n<!-- 12 ms -->"),
+}
+
+
+@pytest.mark.parametrize("case", grants)
+def test_a_pair_is_a_pair_however_it_comes(case: str) -> None:
+    outcome = read_token_answer("refresh_token", grants[case], now)
+    assert isinstance(outcome, TokensGranted)
+    assert outcome.refresh_token is not None
+    assert (outcome.access_token.reveal(), outcome.refresh_token.reveal()) == ("a", "r")
+
+
+no_grants: dict[str, HttpAnswer] = {
+    "another scheme": answer(200, pair | {"token_type": "MAC"}),
+    "a token bound to a key": answer(200, pair | {"token_type": "DPoP "}),
+    "no access token": answer(200, {"refresh_token": "r"}),
+    "an empty access token": answer(200, pair | {"access_token": ""}),
+    "an access token that is no text": answer(200, pair | {"access_token": 7}),
+    "204": answer(204, b""),
+    "a redirect with a pair": answer(302, pair),
+    "a server error with a pair": answer(500, pair),
+    "a text": answer(200, b"access_token = a"),
+}
+
+
+@pytest.mark.parametrize("case", no_grants)
+def test_what_may_be_no_pair_leaves_the_outcome_open(case: str) -> None:
+    assert isinstance(read_token_answer("refresh_token", no_grants[case], now), OutcomeUnknown)
+
+
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
