@@ -288,4 +288,6 @@ def _printable(text: str) -> str:
 
 
 def _says_expired(evidence: Evidence) -> bool:
-    return "expired" in f"{evidence.hint} {evidence.description}".lower()
+    """Only a hint says so: the standard description of `invalid_grant` lists "expired" among all that it may be."""
+    hint = evidence.hint.lower()
+    return "expired" in hint and "revoked" not in hint

@@ -284,11 +284,37 @@ def test_retry_after_is_read_in_both_forms(value: str, expected: timedelta | Non
     assert outcome.retry_after == expected
 
 
-def test_an_expired_token_is_told_apart_by_its_hint_for_people() -> None:
-    given = answer(401, refused("invalid_request", "Token has expired"))
-    outcome = read_token_answer("refresh_token", given, now)
+standard = (
+    "The provided authorization grant (e.g., authorization code, resource owner credentials) or refresh token is "
+    "invalid, expired, revoked, does not match the redirection URI used in the authorization request, or was issued to "
+    "another client."
+)
+deaths: dict[str, tuple[dict[str, str], bool]] = {
+    "expired, Passport 12": (refused("invalid_request", "Token has expired"), True),
+    "a code expired, Passport 13": (
+        {"error": "invalid_grant", "error_description": standard, "hint": "Authorization code has expired"},
+        True,
+    ),
+    "a code used twice, Passport 13": (
+        {"error": "invalid_grant", "error_description": standard, "hint": "Authorization code has been revoked"},
+        False,
+    ),
+    "Doorkeeper, without a hint": ({"error": "invalid_grant", "error_description": standard}, False),
+    "GitHub's sentence": (
+        {"error": "bad_refresh_token", "error_description": "The refresh token is incorrect or expired."},
+        False,
+    ),
+    "the standard sentence as a hint": ({"error": "invalid_grant", "hint": standard}, False),
+    "the standard sentence as a message": ({"error": "invalid_grant", "message": standard}, False),
+}
+
+
+@pytest.mark.parametrize("case", deaths)
+def test_only_a_hint_says_that_a_grant_has_expired(case: str) -> None:
+    body, expired = deaths[case]
+    outcome = read_token_answer("refresh_token", answer(401, body), now)
     assert isinstance(outcome, GrantRefused)
-    assert outcome.expired
+    assert outcome.expired is expired
 
 
 def test_a_scope_that_no_database_holds_is_cleaned() -> None:
