@@ -3,9 +3,9 @@
 Any 2xx with a usable access token is a grant. Anything else is read by (grant, status, `error`), never by the status
 alone: Laravel Passport 12 refuses a dead refresh token with 401 `invalid_request`, Passport 13 with 400
 `invalid_grant`, others with 403 or even 200, and a 400 `invalid_request` on a refresh is a malformed request of ours.
-Vendors' own names for the errors of RFC 6749 come as aliases from the profile. Hints only refine a
-reason for people. A body counts if it is a whole JSON object, even if the connection broke after it: a pair that can
-be read is not lost.
+Vendors' own names for the errors of RFC 6749 come as aliases from the profile. Hints and descriptions refine a reason
+for people, with one exception: `invalid_request` that names `client_id` or `client_secret` is about our client. A body
+counts if it is a whole JSON object, even if the connection broke after it: a pair that can be read is not lost.
 """
 
 import re
@@ -105,6 +105,13 @@ other_token_types = frozenset(
 error_names = ("error", "code", "error_code", "errorCode", "errorType", "error_type", "type", "name", "status")
 description_names = ("error_description", "description", "message", "detail", "title")
 
+_client = r"\W{0,2}client[_ ](id|secret)\b\W{0,2}"
+_without_client = (
+    rf"\b(check the|missing|empty|invalid|required)( parameters?| value)?( for)?\W{{0,3}}( the )?{_client}"
+    rf"|\b{_client}( parameter)?( is| was| must be)?( not)? ?(missing|empty|required|blank|provided|present)"
+)
+"""A complaint about a parameter, next to the name of one of the client's."""
+
 
 def read_token_answer(
     grant: GrantType,
@@ -151,6 +158,8 @@ def _read_refusal(grant: GrantType, status: int, said: "_Said", evidence: Eviden
     """What a 4xx, or a 2xx without tokens, refuses: decided by its `error`, and by the status if there is none."""
     match status, said.error:
         case _, error if error in client_errors:
+            return ClientRefused(evidence)
+        case _, "invalid_request" if _names_client(evidence):
             return ClientRefused(evidence)
         case (_, "invalid_grant") | (401, "invalid_request"):
             return GrantRefused(evidence, _says_expired(evidence))
@@ -291,3 +300,12 @@ def _says_expired(evidence: Evidence) -> bool:
     """Only a hint says so: the standard description of `invalid_grant` lists "expired" among all that it may be."""
     hint = evidence.hint.lower()
     return "expired" in hint and "revoked" not in hint
+
+
+def _names_client(evidence: Evidence) -> bool:
+    """Whether a malformed request is one without its client: a header lost on the way, or an empty secret.
+
+    league says "Check the `client_id` parameter", others "Missing parameter: client_secret" or "client_id is required".
+    """
+    said = (evidence.hint or evidence.description).lower()
+    return re.search(_without_client, said) is not None

@@ -106,6 +106,11 @@ def test_secrets_that_do_not_open_are_counted_and_the_first_is_named():
         (answer(302, b"", location="/login"), "failed", "HTTP 302, not as a token endpoint"),
         (answer(200, b"<html>"), "failed", "HTTP 200, not as a token endpoint"),
         (answer(200, b'{"access_token": "t", "token_type": "Bearer"}'), "failed", "HTTP 200"),
+        (
+            answer(400, b'{"error": "invalid_request", "hint": "Check the `client_id` parameter"}'),
+            "failed",
+            "refuses client us (invalid_request)",
+        ),
         (answer(200, b'{"error": "incorrect_client_credentials"}'), "failed", "(incorrect_client_credentials)"),
         (answer(200, b'{"error": "bad_refresh_token"}'), "ok", "takes client us"),
         (answer(407), "failed", "the proxy on the way"),

@@ -317,6 +317,34 @@ def test_only_a_hint_says_that_a_grant_has_expired(case: str) -> None:
     assert outcome.expired is expired
 
 
+client_hints: dict[str, tuple[dict[str, str], type]] = {
+    "league, without the header": (refused("invalid_request", "Check the `client_id` parameter"), ClientRefused),
+    "league, without a secret": (refused("invalid_request", "Check the `client_secret` parameter"), ClientRefused),
+    "oauthlib": ({"error": "invalid_request", "error_description": "Missing client_id parameter."}, ClientRefused),
+    "a description": (
+        {"error": "invalid_request", "error_description": "Missing parameter: client_secret"},
+        ClientRefused,
+    ),
+    "another description": ({"error": "invalid_request", "error_description": "client_id is required"}, ClientRefused),
+    "the refresh token": (refused("invalid_request", "Check the `refresh_token` parameter"), RequestRefused),
+    "the redirect URI": (refused("invalid_request", "Check the `redirect_uri` parameter"), RequestRefused),
+    "another client": (refused("invalid_request", "Token is not linked to client"), RequestRefused),
+    "an echo": (refused("invalid_request", 'bad: {"client_id": "us", "client_secret": "x"}'), RequestRefused),
+}
+
+
+@pytest.mark.parametrize("case", client_hints)
+@pytest.mark.parametrize("status", [400, 422, 200])
+def test_a_request_that_lost_its_client_is_no_user_s_fault(case: str, status: int) -> None:
+    body, expected = client_hints[case]
+    assert type(read_token_answer("refresh_token", answer(status, body), now)) is expected
+
+
+def test_a_code_that_was_sent_without_a_client_is_not_dead() -> None:
+    given = answer(400, refused("invalid_request", "Check the `client_secret` parameter"))
+    assert isinstance(read_token_answer("authorization_code", given, now), ClientRefused)
+
+
 def test_a_scope_that_no_database_holds_is_cleaned() -> None:
     body = {"access_token": "a", "refresh_token": "r", "scope": "read\x00 write\ud800", "token_type": "Bearer"}
     outcome = read_token_answer("refresh_token", answer(200, body), now)
