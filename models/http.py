@@ -1,10 +1,12 @@
 """An HTTP exchange as values: the answer that came, or that none did, and what its headers and body say."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
+from urllib.parse import parse_qsl
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +39,10 @@ def read_object(body: bytes) -> dict[str, object] | None:
 
 
 def read_fields(answer: HttpAnswer) -> dict[str, object] | None:
-    """The fields of a body that is a JSON object, or None if it is anything else.
+    """The fields of a body that is a JSON object or a form, or None if it is anything else.
 
     Generous, for an answer that can't be had again: a byte that is not UTF-8 becomes U+FFFD, and what comes after the
-    object is ignored.
+    object is ignored. A form counts only if it is whole, because nothing in it marks its end.
     """
     fields = read_object(answer.body)
     if fields is not None:
@@ -49,8 +51,20 @@ def read_fields(answer: HttpAnswer) -> dict[str, object] | None:
     try:
         value, _ = json.JSONDecoder(strict=False).raw_decode(text)
     except (ValueError, RecursionError):
-        return None
+        return _read_form(text, answer.headers.get("content-type", "")) if answer.complete else None
     return value if isinstance(value, dict) else None
+
+
+def _read_form(text: str, content_type: str) -> dict[str, object] | None:
+    """The fields of a form that says to be one, or that looks like one and has an answer's fields."""
+    named = content_type.partition(";")[0].strip().lower() == "application/x-www-form-urlencoded"
+    if not named and not re.fullmatch(r"[^\s<>\"{}=&]+=[^\s<>\"{}]*", text):
+        return None
+    try:
+        fields: dict[str, object] = dict(parse_qsl(text))
+    except ValueError:
+        return None
+    return fields if fields.keys() & {"access_token", "error"} else None
 
 
 def read_retry_after(headers: Mapping[str, str], now: datetime) -> timedelta | None:

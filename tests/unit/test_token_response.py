@@ -209,6 +209,13 @@ grants: dict[str, HttpAnswer] = {
     "wrapped in data": answer(200, {"data": pair}),
     "a byte that is not UTF-8": answer(200, b'{"access_token": "a", "refresh_token": "r", "user": "Ren\xe9"}'),
     "something after the object": answer(200, json.dumps(pair).encode() + b"\n<!-- 12 ms -->"),
+    "a form by its type": answer(
+        200, b"access_token=a&refresh_token=r", content_type="application/x-www-form-urlencoded; charset=utf-8"
+    ),
+    "a form without a type": answer(200, b"access_token=a&refresh_token=r&scope=&token_type=bearer"),
+    "a form that says to be JSON": answer(200, b"access_token=a&refresh_token=r", content_type="application/json"),
+    "a form that says to be HTML": answer(200, b"access_token=a&refresh_token=r\n", content_type="text/html"),
+    "a form with 201": answer(201, b"refresh_token=r&access_token=a"),
 }
 
 
@@ -229,6 +236,8 @@ no_grants: dict[str, HttpAnswer] = {
     "204": answer(204, b""),
     "a redirect with a pair": answer(302, pair),
     "a server error with a pair": answer(500, pair),
+    "a form that was cut off": answer(200, b"access_token=a&refresh_tok", complete=False),
+    "HTML with a form's words in it": answer(200, b"<a href='/?access_token=a&refresh_token=r'>"),
     "a text": answer(200, b"access_token = a"),
 }
 
@@ -236,6 +245,49 @@ no_grants: dict[str, HttpAnswer] = {
 @pytest.mark.parametrize("case", no_grants)
 def test_what_may_be_no_pair_leaves_the_outcome_open(case: str) -> None:
     assert isinstance(read_token_answer("refresh_token", no_grants[case], now), OutcomeUnknown)
+
+
+form_errors: dict[str, tuple[HttpAnswer, type]] = {
+    "GitHub's dead token": (
+        answer(
+            200,
+            b"error=bad_refresh_token&error_description=The+refresh+token+passed+is+incorrect+or+expired.",
+            content_type="application/x-www-form-urlencoded; charset=utf-8",
+        ),
+        GrantRefused,
+    ),
+    "a wrong secret": (answer(401, b"error=invalid_client"), ClientRefused),
+    "with blanks, by its type": (
+        answer(
+            400, b"error=invalid_scope&error_description=too wide", content_type="application/x-www-form-urlencoded"
+        ),
+        ScopeRefused,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", form_errors)
+def test_an_error_in_a_form_is_one(case: str) -> None:
+    given, expected = form_errors[case]
+    assert type(read_token_answer("refresh_token", given, now)) is expected
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("read write", "read write"),
+        (["read", "write"], "read write"),
+        (["read", 7, None, "write"], "read write"),
+        ([], ""),
+        ("", ""),
+        (None, None),
+        ({"read": True}, None),
+    ],
+)
+def test_a_scope_is_a_text_or_a_list(given: object, expected: str | None) -> None:
+    outcome = read_token_answer("refresh_token", answer(200, pair | {"scope": given}), now)
+    assert isinstance(outcome, TokensGranted)
+    assert outcome.scope == expected
 
 
 @pytest.mark.parametrize(
