@@ -8,6 +8,10 @@ from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from urllib.parse import parse_qsl
 
+longest_pause = timedelta(days=1)
+earliest_unix_time = 10**9
+"""Seconds; a larger `Retry-After` is a point in time, a smaller one a length."""
+
 
 @dataclass(frozen=True, slots=True)
 class HttpAnswer:
@@ -68,14 +72,24 @@ def _read_form(text: str, content_type: str) -> dict[str, object] | None:
 
 
 def read_retry_after(headers: Mapping[str, str], now: datetime) -> timedelta | None:
-    """`Retry-After` in its seconds or date form (RFC 9110 §10.2.3); nonsense counts as absent, a day is the most."""
+    """`Retry-After` as seconds or a date (RFC 9110 §10.2.3), or as the unix time that some send, in seconds or ms.
+
+    Nonsense counts as absent, and a unix time more than a day away is nonsense. A day is the longest pause.
+    """
     value = headers.get("retry-after", "").strip()
-    if value.isascii() and value.isdigit():
-        return min(timedelta(seconds=int(value[:9])), timedelta(days=1))
+    if re.fullmatch(r"[0-9]{1,30}(\.[0-9]{1,30})?", value):
+        return _read_pause(float(value), now)
     try:
         at = parsedate_to_datetime(value)
     except (ValueError, OverflowError, TypeError, IndexError):
         return None
     if at.tzinfo is None:
         return None
-    return min(max(at - now, timedelta(0)), timedelta(days=1))
+    return min(max(at - now, timedelta(0)), longest_pause)
+
+
+def _read_pause(number: float, now: datetime) -> timedelta | None:
+    if number < earliest_unix_time:
+        return min(timedelta(seconds=number), longest_pause)
+    left = (number / 1000 if number >= earliest_unix_time * 1000 else number) - now.timestamp()
+    return timedelta(seconds=max(left, 0)) if left <= longest_pause.total_seconds() else None

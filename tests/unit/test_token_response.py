@@ -324,13 +324,20 @@ def test_no_refresh_token_in_the_answer_means_that_the_old_one_stays() -> None:
         ("7", timedelta(seconds=7)),
         ("Tue, 24 Nov 2026 12:00:30 GMT", timedelta(seconds=30)),
         ("Tue, 24 Nov 2026 11:00:00 GMT", timedelta(0)),
+        ("7.5", timedelta(seconds=7.5)),
         ("99999999", timedelta(days=1)),
+        ("1795521630", timedelta(seconds=30)),
+        ("1795521630000", timedelta(seconds=30)),
+        ("1795521630.5", timedelta(seconds=30.5)),
+        ("1795521000", timedelta(0)),
+        ("1795770000", None),
+        ("9" * 40, None),
         ("soon", None),
         ("", None),
         ("-3", None),
     ],
 )
-def test_retry_after_is_read_in_both_forms(value: str, expected: timedelta | None) -> None:
+def test_retry_after_is_seconds_a_date_or_a_unix_time(value: str, expected: timedelta | None) -> None:
     outcome = read_token_answer("refresh_token", answer(429, {}, retry_after=value), now)
     assert isinstance(outcome, NotNow)
     assert outcome.retry_after == expected
