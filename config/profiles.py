@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from models.oauth.connect_link import origin_of
+from models.oauth.token_response import protocol_errors
 from models.provider import Column, Provider, Resource, View
 
 # A view is called provider_view: together they stay below PostgreSQL's 63 characters.
@@ -23,7 +24,9 @@ _scope = r"[!#-\[\]-~]+( [!#-\[\]-~]+)*"
 
 _tables = {"resources": Resource, "views": View, "columns": Column}
 _scalars = tuple(
-    field.name for field in fields(Provider) if field.name not in ("name", "api_url_alternatives", *_tables)
+    field.name
+    for field in fields(Provider)
+    if field.name not in ("name", "api_url_alternatives", "error_aliases", *_tables)
 )
 _urls = ("authorize_url", "token_url", "api_url", "revoke_url", "issuer")
 _scopes = ("scope", "refresh_scope")
@@ -150,6 +153,9 @@ def _find_endpoint_faults(provider: Provider) -> Iterator[tuple[str, str]]:
         yield "fastest_cadence", "expected fastest_cadence above 0 and up to 1, slowest_cadence from 1 to 1000"
     if not re.fullmatch(_path, provider.account_path) or "{team}" in provider.account_path:
         yield "account_path", "expected a path like /me"
+    for theirs, ours in provider.error_aliases.items():
+        if ours not in protocol_errors:
+            yield f"error_aliases.{theirs}", f"expected one of {', '.join(sorted(protocol_errors))}"
     for field in ("account_id", "account_email"):
         if not getattr(provider, field):
             yield field, "expected a field's name"

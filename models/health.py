@@ -19,7 +19,7 @@ from models.oauth.token_response import (
     TokensGranted,
     read_token_answer,
 )
-from models.provider import OAuthClient
+from models.provider import OAuthClient, usual_error_aliases
 
 State = Literal["ok", "warn", "failed"]
 oldest_redis = (6, 2)
@@ -109,12 +109,18 @@ def judge_seals(sealing: str, opened: int, unopened: Mapping[str, str]) -> Findi
     return Finding("keys", "failed", said, remedy)
 
 
-def judge_token_endpoint(client: OAuthClient, url: str, answer: HttpAnswer | NoAnswer, now: datetime) -> Finding:
+def judge_token_endpoint(
+    client: OAuthClient,
+    url: str,
+    answer: HttpAnswer | NoAnswer,
+    now: datetime,
+    aliases: Mapping[str, str] = usual_error_aliases,
+) -> Finding:
     """From the answer to a refresh that carries no refresh token. It can't succeed, and a server that says so has
     authenticated the client before."""
     prefix = client.provider.upper()
     who = f"{url} takes client {client.client_id}"
-    outcome = read_token_answer("refresh_token", answer, now, [client.client_secret.reveal()])
+    outcome = read_token_answer("refresh_token", answer, now, [client.client_secret.reveal()], aliases)
     if isinstance(answer, NoAnswer):
         remedy = f"Is the network there, and {prefix}_TOKEN_URL right?"
         return _token_endpoint("failed", f"{url} does not answer ({answer.why})", remedy)
@@ -124,6 +130,9 @@ def judge_token_endpoint(client: OAuthClient, url: str, answer: HttpAnswer | NoA
         case ClientRefused(evidence) if evidence.error:
             said = f"{url} refuses client {client.client_id} ({evidence.error})"
             return _token_endpoint("failed", said, f"Check {prefix}_CLIENT_ID and {prefix}_CLIENT_SECRET.")
+        case NotNow() if answer.status == 407:
+            said = f"the proxy on the way to {url} asks for credentials (HTTP 407)"
+            return _token_endpoint("failed", said, "Put its user and password into the proxy variable's URL.")
         case NotNow(_, retry_after, throttled):
             why = "is throttled" if throttled else "is in maintenance"
             later = "later" if retry_after is None else f"in {retry_after.total_seconds():.0f} s"

@@ -1,10 +1,16 @@
 """An HTTP exchange as values: the answer that came, or that none did, and what its headers and body say."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
+from urllib.parse import parse_qsl
+
+longest_pause = timedelta(days=1)
+earliest_unix_time = 10**9
+"""Seconds; a larger `Retry-After` is a point in time, a smaller one a length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +42,54 @@ def read_object(body: bytes) -> dict[str, object] | None:
     return value if isinstance(value, dict) else None
 
 
+def read_fields(answer: HttpAnswer) -> dict[str, object] | None:
+    """The fields of a body that is a JSON object or a form, or None if it is anything else.
+
+    Generous, for an answer that can't be had again: a byte that is not UTF-8 becomes U+FFFD, and what comes after the
+    object is ignored. A form counts only if it is whole, because nothing in it marks its end.
+    """
+    fields = read_object(answer.body)
+    if fields is not None:
+        return fields
+    text = answer.body.decode("utf-8-sig", "replace").strip()
+    try:
+        value, _ = json.JSONDecoder(strict=False).raw_decode(text)
+    except (ValueError, RecursionError):
+        return _read_form(text, answer.headers.get("content-type", "")) if answer.complete else None
+    return value if isinstance(value, dict) else None
+
+
+def _read_form(text: str, content_type: str) -> dict[str, object] | None:
+    """The fields of a form that says to be one, or that looks like one and has an answer's fields."""
+    named = content_type.partition(";")[0].strip().lower() == "application/x-www-form-urlencoded"
+    if not named and not re.fullmatch(r"[^\s<>\"{}=&]+=[^\s<>\"{}]*", text):
+        return None
+    try:
+        fields: dict[str, object] = dict(parse_qsl(text))
+    except ValueError:
+        return None
+    return fields if fields.keys() & {"access_token", "error"} else None
+
+
 def read_retry_after(headers: Mapping[str, str], now: datetime) -> timedelta | None:
-    """`Retry-After` in its seconds or date form (RFC 9110 §10.2.3); nonsense counts as absent, a day is the most."""
+    """`Retry-After` as seconds or a date (RFC 9110 §10.2.3), or as the unix time that some send, in seconds or ms.
+
+    Nonsense counts as absent, and a unix time more than a day away is nonsense. A day is the longest pause.
+    """
     value = headers.get("retry-after", "").strip()
-    if value.isascii() and value.isdigit():
-        return min(timedelta(seconds=int(value[:9])), timedelta(days=1))
+    if re.fullmatch(r"[0-9]{1,30}(\.[0-9]{1,30})?", value):
+        return _read_pause(float(value), now)
     try:
         at = parsedate_to_datetime(value)
     except (ValueError, OverflowError, TypeError, IndexError):
         return None
     if at.tzinfo is None:
         return None
-    return min(max(at - now, timedelta(0)), timedelta(days=1))
+    return min(max(at - now, timedelta(0)), longest_pause)
+
+
+def _read_pause(number: float, now: datetime) -> timedelta | None:
+    if number < earliest_unix_time:
+        return min(timedelta(seconds=number), longest_pause)
+    left = (number / 1000 if number >= earliest_unix_time * 1000 else number) - now.timestamp()
+    return timedelta(seconds=max(left, 0)) if left <= longest_pause.total_seconds() else None

@@ -1,7 +1,8 @@
 """A provider profile: its endpoints, its dialect of OAuth, what can be read from it and how that is shown."""
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -12,6 +13,25 @@ TokenBody = Literal["json", "form"]
 ClientAuth = Literal["body", "basic"]
 RefreshReuse = Literal["harmless", "family_revoked", "grace"]
 ColumnType = Literal["text", "integer", "number", "boolean", "time", "date", "count"]
+
+usual_error_aliases: Mapping[str, str] = {
+    "bad_refresh_token": "invalid_grant",
+    "invalid_refresh_token": "invalid_grant",
+    "bad_verification_code": "invalid_grant",
+    "invalid_code": "invalid_grant",
+    "code_already_used": "invalid_grant",
+    "bad_auth_code": "invalid_grant",
+    "redirect_uri_mismatch": "invalid_grant",
+    "incorrect_client_credentials": "invalid_client",
+    "invalid_client_credentials": "invalid_client",
+    "invalid_client_id": "invalid_client",
+    "invalid_client_secret": "invalid_client",
+    "bad_client_secret": "invalid_client",
+    "deleted_client": "invalid_client",
+    "ratelimited": "slow_down",
+    "rate_limit_exceeded": "slow_down",
+}
+"""What well-known servers say instead of the names of RFC 6749 §5.2, for a profile without aliases of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +88,7 @@ class Provider:
     `rotation_ends_access` is false an access token outlives the rotation of its pair, and says nothing of it.
     `api_url_alternatives` are other places where the same API is said to be: they are asked only on an operator's word.
     `account_path`, `account_id` and `account_email` say which answer, and which of its fields, name the account.
+    `error_aliases` maps its own names for the errors of its token endpoint to those of RFC 6749 §5.2.
 
     How it is read: with `null_is_absent` a field that is null and one that is missing are the same. A list is peeked at
     if it holds more than `peek_above` records, read whole at least every `full_reading_minutes` unless that takes
@@ -106,6 +127,7 @@ class Provider:
     vanishing_share: float = 0.5
     fastest_cadence: float = 0.25
     slowest_cadence: float = 2.0
+    error_aliases: Mapping[str, str] = field(default_factory=lambda: usual_error_aliases)
     resources: tuple[Resource, ...] = ()
     views: tuple[View, ...] = ()
 

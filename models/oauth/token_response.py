@@ -1,19 +1,23 @@
 """What a token endpoint's answer means, as one of a few outcomes.
 
-The reading goes by (grant, status, `error`), never by the status alone and never by a hint: Laravel Passport 12
-refuses a dead refresh token with 401 `invalid_request`, Passport 13 with 400 `invalid_grant`, and a 400
-`invalid_request` on a refresh is a malformed request of ours. Hints only refine a reason for people. A body counts
-where it is a whole JSON object, also when the connection broke behind it: a pair that can be read is not lost.
+Any 2xx with a usable access token is a grant. Anything else is read by (grant, status, `error`), never by the status
+alone: Laravel Passport 12 refuses a dead refresh token with 401 `invalid_request`, Passport 13 with 400
+`invalid_grant`, others with 403 or even 200, and a 400 `invalid_request` on a refresh is a malformed request of ours.
+Vendors' own names for the errors of RFC 6749 come as aliases from the profile. Hints and descriptions refine a reason
+for people, with one exception: `invalid_request` that names `client_id` or `client_secret` is about our client. A body
+counts if it is a whole JSON object, even if the connection broke after it: a pair that can be read is not lost.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
 from models.crypto.redact import clean_text, hide
 from models.crypto.secrets import Secret
-from models.http import HttpAnswer, NoAnswer, read_object, read_retry_after
+from models.http import HttpAnswer, NoAnswer, read_fields, read_retry_after
+from models.provider import usual_error_aliases
 
 GrantType = Literal["authorization_code", "refresh_token"]
 
@@ -42,7 +46,7 @@ class TokensGranted:
 
 @dataclass(frozen=True, slots=True)
 class GrantRefused:
-    """The code or refresh token is dead; `expired` where the provider says that its time had run out."""
+    """The code or refresh token is dead; `expired` if the provider's hint says that its time had run out."""
 
     evidence: Evidence
     expired: bool
@@ -92,73 +96,121 @@ class OutcomeUnknown:
 TokenOutcome = TokensGranted | GrantRefused | ClientRefused | ScopeRefused | RequestRefused | NotNow | OutcomeUnknown
 
 client_errors = frozenset({"invalid_client", "unauthorized_client", "unsupported_grant_type"})
-protocol_errors = client_errors | {
-    "invalid_grant",
-    "invalid_request",
-    "invalid_scope",
-    "server_error",
-    "slow_down",
-    "temporarily_unavailable",
-}
+not_now_errors = frozenset({"slow_down", "temporarily_unavailable"})
+protocol_errors = client_errors | not_now_errors | {"invalid_grant", "invalid_request", "invalid_scope", "server_error"}
+other_token_types = frozenset(
+    {"basic", "digest", "dpop", "gnap", "hawk", "hoba", "mac", "mutual", "n_a", "negotiate", "pop"}
+)
+"""Types of a token that can't be sent as a bearer token. A word that names no scheme at all says nothing."""
+error_names = ("error", "code", "error_code", "errorCode", "errorType", "error_type", "type", "name", "status")
+description_names = ("error_description", "description", "message", "detail", "title")
+
+_client = r"\W{0,2}client[_ ](id|secret)\b\W{0,2}"
+_without_client = (
+    rf"\b(check the|missing|empty|invalid|required)( parameters?| value)?( for)?\W{{0,3}}( the )?{_client}"
+    rf"|\b{_client}( parameter)?( is| was| must be)?( not)? ?(missing|empty|required|blank|provided|present)"
+)
+"""A complaint about a parameter, next to the name of one of the client's."""
 
 
 def read_token_answer(
-    grant: GrantType, answer: HttpAnswer | NoAnswer, now: datetime, sent: Sequence[str] = ()
+    grant: GrantType,
+    answer: HttpAnswer | NoAnswer,
+    now: datetime,
+    sent: Sequence[str] = (),
+    aliases: Mapping[str, str] = usual_error_aliases,
 ) -> TokenOutcome:
-    """Decides what the answer to a token request proves; `now` is for the date form of `Retry-After`, and `sent` are
-    the secrets of the request: where a server echoes one, no evidence repeats it."""
+    """Decide what the answer to a token request proves.
+
+    `now` is for `Retry-After`, which may be a date. `sent` are the secrets of the request: if a server echoes one, no
+    evidence repeats it. `aliases` maps the provider's own error names to those of RFC 6749 §5.2.
+    """
     if isinstance(answer, NoAnswer):
         evidence = Evidence(description=answer.why)
         return OutcomeUnknown(evidence) if answer.sent else NotNow(evidence, answer.retry_after, throttled=False)
-    body = read_object(answer.body)
-    evidence = _evidence(answer, body, sent)
+    fields = read_fields(answer)
+    granted = _read_tokens(fields) if fields is not None and _is_success(answer.status) else None
+    if granted is not None:
+        return granted
+    said = _find_error(fields or {}, aliases)
+    evidence = _evidence(answer.status, said, sent)
     retry_after = read_retry_after(answer.headers, now)
-    match answer.status, evidence.error:
-        case 200, _:
-            return _read_tokens(body) or OutcomeUnknown(evidence)
-        case 429, _:
+    match answer.status:
+        case 429:
             return NotNow(evidence, retry_after, throttled=True)
-        case 503, _:
+        case 503:
             return NotNow(evidence, retry_after, throttled=False, sure=False)
+        case 407:  # A proxy of ours wants to be paid in credentials: the provider never saw the request.
+            return NotNow(evidence, retry_after, throttled=False)
+        case status if _is_success(status) or 400 <= status < 500:
+            if said.error in not_now_errors:
+                return NotNow(evidence, retry_after, throttled=False)
+            return _read_refusal(grant, status, said, evidence)
+        case _:
+            return OutcomeUnknown(evidence)
+
+
+def _is_success(status: int) -> bool:
+    return 200 <= status < 300
+
+
+def _read_refusal(grant: GrantType, status: int, said: "_Said", evidence: Evidence) -> TokenOutcome:
+    """What a 4xx, or a 2xx without tokens, refuses: decided by its `error`, and by the status if there is none."""
+    match status, said.error:
+        case _, error if error in client_errors:
+            return ClientRefused(evidence)
+        case _, "invalid_request" if _names_client(evidence):
+            return ClientRefused(evidence)
+        case (_, "invalid_grant") | (401, "invalid_request"):
+            return GrantRefused(evidence, _says_expired(evidence))
+        case _, "invalid_request" if grant == "authorization_code":
+            return GrantRefused(evidence, _says_expired(evidence))
+        case _, "invalid_scope":
+            return ScopeRefused(evidence)
+        case _, "invalid_request":
+            return RequestRefused(evidence)
+        case _, "server_error":
+            return OutcomeUnknown(evidence)
         case ((404 | 405), _):
             return ClientRefused(evidence)
-        case ((400 | 401 | 403), error) if error in client_errors:
-            return ClientRefused(evidence)
-        case ((400 | 401), "invalid_grant"):
-            return GrantRefused(evidence, _says_expired(evidence))
-        case 401, "invalid_request":
-            return GrantRefused(evidence, _says_expired(evidence))
-        case 400, "invalid_request" if grant == "authorization_code":
-            return GrantRefused(evidence, _says_expired(evidence))
-        case 400, "invalid_scope":
-            return ScopeRefused(evidence)
-        case ((400 | 401 | 403), ("temporarily_unavailable" | "slow_down")):
-            return NotNow(evidence, retry_after, throttled=False)
-        case 400, "server_error":
-            return OutcomeUnknown(evidence)
-        case 400, error if error:
+        case status, error if error and (_is_success(status) or status in (400, 422)):
             return RequestRefused(evidence)
         case _:
             return OutcomeUnknown(evidence)
 
 
-def _read_tokens(body: dict[str, object] | None) -> TokensGranted | None:
-    """RFC 6749 §5.1: unknown fields ignored; `expires_in` and `scope` may be missing; `expires_in` may be a string."""
-    if body is None:
+def _read_tokens(fields: Mapping[str, object]) -> TokensGranted | None:
+    """The pair of RFC 6749 §5.1, read generously: it exists only here, and whoever is too strict loses it.
+
+    Unknown fields are ignored; `token_type`, `expires_in` and `scope` may be missing or of another type. A pair may be
+    wrapped in `data`.
+    """
+    inner = fields.get("data")
+    if "access_token" not in fields and isinstance(inner, dict):
+        fields = inner
+    access, refresh = (_read_token(fields.get(name)) for name in ("access_token", "refresh_token"))
+    kind = fields.get("token_type")
+    if not access or (isinstance(kind, str) and kind.strip().lower() in other_token_types):
         return None
-    access, refresh, scope = body.get("access_token"), body.get("refresh_token"), body.get("scope")
-    kind = body.get("token_type", "Bearer")
-    if not isinstance(access, str) or not access or not isinstance(kind, str) or kind.lower() != "bearer":
-        return None
-    refresh = refresh if isinstance(refresh, str) else ""
     if not (_can_be_sent(access) and _can_be_sent(refresh)):
         return None
     return TokensGranted(
         access_token=Secret(access),
         refresh_token=Secret(refresh) if refresh else None,
-        expires_in=_read_seconds(body.get("expires_in")),
-        scope=clean_text(scope) if isinstance(scope, str) else None,
+        expires_in=_read_seconds(fields.get("expires_in")),
+        scope=_read_scope(fields.get("scope")),
     )
+
+
+def _read_token(value: object) -> str:
+    return value.strip(" \t\r\n") if isinstance(value, str) else ""
+
+
+def _read_scope(value: object) -> str | None:
+    """A text, or a list of them (RFC 6749 §3.3 has blanks between scopes)."""
+    if isinstance(value, list):
+        return clean_text(" ".join(each for each in value if isinstance(each, str)))
+    return clean_text(value) if isinstance(value, str) else None
 
 
 def _can_be_sent(token: str) -> bool:
@@ -176,19 +228,62 @@ def _read_seconds(value: object) -> timedelta | None:
     return timedelta(seconds=min(seconds, 3.2e9)) if seconds > 0 else None
 
 
-def _evidence(answer: HttpAnswer, body: dict[str, object] | None, sent: Sequence[str]) -> Evidence:
-    """Without the secrets that were sent. An error of the protocol stays as it is: it decides what the answer means."""
-    error = _text(body, "error")
-    return Evidence(
-        status=answer.status,
-        error=error if error in protocol_errors else _hide(error, sent),
-        hint=_hide(_text(body, "hint"), sent),
-        description=_hide(_text(body, "error_description") or _text(body, "message"), sent),
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """An error as the answer names it: `error` is a name of the protocol if it is known for one, `name` is theirs."""
+
+    error: str
+    name: str
+    hint: str
+    description: str
+
+
+def _find_error(fields: Mapping[str, object], aliases: Mapping[str, str]) -> _Said:
+    """The error that these fields name: as RFC 6749 §5.2 says, or in an object or a list of objects."""
+    tables = list(_find_tables(fields))
+    named = [(table, text) for table in tables for name in error_names if (text := _text(table, name))]
+    known = ((table, text, _translate(text, aliases)) for table, text in named)
+    own = _text(fields, "error")
+    # Outside `error` and `errors` a word that is no known error is none: "status": "failed" says nothing.
+    other = next(((table, text, text) for table, text in named if table is not fields or text == own), (fields, "", ""))
+    table, name, error = next((each for each in known if each[2] in protocol_errors), other)
+    descriptions = (_text(each, name) for each in (table, fields) for name in description_names)
+    return _Said(
+        error=error,
+        name=name,
+        hint=_text(table, "hint") or _text(fields, "hint"),
+        description=next((text for text in descriptions if text), ""),
     )
 
 
-def _text(body: dict[str, object] | None, name: str) -> str:
-    value = (body or {}).get(name)
+def _find_tables(fields: Mapping[str, object]) -> Iterator[Mapping[str, object]]:
+    yield fields
+    for value in (fields.get("error"), fields.get("errors")):
+        for element in value if isinstance(value, list) else [value]:
+            if isinstance(element, dict):
+                yield element
+            elif isinstance(element, str):
+                yield {"error": element}
+
+
+def _translate(name: str, aliases: Mapping[str, str]) -> str:
+    """The RFC's name for a vendor's; `INVALID_GRANT` and `invalid-grant` are `invalid_grant`."""
+    plain = re.sub(r"[\s-]+", "_", name.strip().lower())
+    return aliases.get(name) or aliases.get(plain) or plain
+
+
+def _evidence(status: int, said: _Said, sent: Sequence[str]) -> Evidence:
+    """Hide the secrets that were sent, but not in the name of a known error."""
+    return Evidence(
+        status=status,
+        error=_printable(said.name) if said.error in protocol_errors else _hide(said.name, sent),
+        hint=_hide(said.hint, sent),
+        description=_hide(said.description, sent),
+    )
+
+
+def _text(fields: Mapping[str, object], name: str) -> str:
+    value = fields.get(name)
     return value if isinstance(value, str) else ""
 
 
@@ -202,4 +297,15 @@ def _printable(text: str) -> str:
 
 
 def _says_expired(evidence: Evidence) -> bool:
-    return "expired" in f"{evidence.hint} {evidence.description}".lower()
+    """Only a hint says so: the standard description of `invalid_grant` lists "expired" among all that it may be."""
+    hint = evidence.hint.lower()
+    return "expired" in hint and "revoked" not in hint
+
+
+def _names_client(evidence: Evidence) -> bool:
+    """Whether a malformed request is one without its client: a header lost on the way, or an empty secret.
+
+    league says "Check the `client_id` parameter", others "Missing parameter: client_secret" or "client_id is required".
+    """
+    said = (evidence.hint or evidence.description).lower()
+    return re.search(_without_client, said) is not None

@@ -56,6 +56,19 @@ def test_breezedocs_resources_are_read_where_they_are(name, path, paging, per_te
     assert (found.path, found.paging, found.id, found.per_team) == (path, paging, "id", per_team)
 
 
+def test_a_profile_names_errors_or_gets_the_usual_ones():
+    usual = build_provider("other", "other.toml", minimal, {})
+    assert usual.error_aliases["bad_refresh_token"] == "invalid_grant"
+    own = build_provider("other", "other.toml", minimal | {"error_aliases": {"gone": "invalid_grant"}}, {})
+    assert own.error_aliases == {"gone": "invalid_grant"}
+
+
+def test_an_alias_of_no_known_error_is_named():
+    [problem] = problems({"error_aliases": {"gone": "invalid_grand"}})
+    assert problem.startswith("other.toml: error_aliases.gone: expected one of invalid_client, invalid_grant")
+    assert "error_aliases" in problems({"error_aliases": "gone"})[0]
+
+
 def test_breezedoc_has_the_promised_views():
     provider = breezedoc()
     assert [provider.view_name(each) for each in provider.views] == [

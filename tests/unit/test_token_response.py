@@ -8,6 +8,7 @@ import pytest
 from models.http import HttpAnswer, NoAnswer, read_retry_after
 from models.oauth.token_response import (
     ClientRefused,
+    Evidence,
     GrantRefused,
     NotNow,
     OutcomeUnknown,
@@ -66,10 +67,8 @@ refresh_table = {
     "cut in the middle": (answer(200, b'{"access_token": "a', complete=False), OutcomeUnknown),
     "cut behind a whole pair": (answer(200, {"access_token": "a"}, complete=False), TokensGranted),
     "a refusal cut in the middle": (answer(400, b'{"error": "invalid_gr', complete=False), OutcomeUnknown),
-    "200 with an error in it": (answer(200, {"error": "invalid_grant"}), OutcomeUnknown),
     "a 401 without a body": (answer(401, b""), OutcomeUnknown),
     "a dead grant inside a server error": (answer(500, refused("invalid_grant")), OutcomeUnknown),
-    "a dead grant inside a 403": (answer(403, refused("invalid_grant")), OutcomeUnknown),
     "an error nobody has heard of": (answer(400, refused("no_such_thing")), RequestRefused),
     "not just now, said as a 400": (answer(400, refused("temporarily_unavailable")), NotNow),
     "too fast, said as a 400": (answer(400, refused("slow_down")), NotNow),
@@ -111,6 +110,186 @@ def test_an_exchange_answer_means_what_the_table_says(case: str) -> None:
     assert type(read_token_answer("authorization_code", given, now)) is expected
 
 
+# Whatever the status, shape and encoding of the body: what each of these refuses at a refresh.
+refusals: dict[str, tuple[HttpAnswer, type]] = {
+    "a dead grant with 200": (answer(200, {"error": "invalid_grant"}), GrantRefused),
+    "a dead grant with 201": (answer(201, {"error": "invalid_grant"}), GrantRefused),
+    "a dead grant with 403": (answer(403, refused("invalid_grant")), GrantRefused),
+    "a dead grant with 404": (answer(404, refused("invalid_grant")), GrantRefused),
+    "a dead grant with 422": (answer(422, refused("invalid_grant")), GrantRefused),
+    "a dead grant with 429": (answer(429, refused("invalid_grant")), NotNow),
+    "a dead grant with 503": (answer(503, refused("invalid_grant")), NotNow),
+    "a dead grant with 302": (answer(302, refused("invalid_grant")), OutcomeUnknown),
+    "a malformed request with 200": (answer(200, refused("invalid_request")), RequestRefused),
+    "a malformed request with 422": (answer(422, refused("invalid_request")), RequestRefused),
+    "too wide a scope with 403": (answer(403, refused("invalid_scope")), ScopeRefused),
+    "too wide a scope with 200": (answer(200, refused("invalid_scope")), ScopeRefused),
+    "a wrong secret with 200": (answer(200, refused("invalid_client")), ClientRefused),
+    "a wrong secret with 422": (answer(422, refused("invalid_client")), ClientRefused),
+    "not just now, with 200": (answer(200, refused("temporarily_unavailable")), NotNow),
+    "too fast, with 420": (answer(420, refused("slow_down")), NotNow),
+    "a server error with 200": (answer(200, refused("server_error")), OutcomeUnknown),
+    "an unknown error with 200": (answer(200, refused("no_such_thing")), RequestRefused),
+    "an unknown error with 422": (answer(422, refused("no_such_thing")), RequestRefused),
+    "an unknown error with 401": (answer(401, {"error": "Unauthorized", "statusCode": 401}), OutcomeUnknown),
+    "an unknown error with 403": (answer(403, {"error": "Forbidden", "status": 403}), OutcomeUnknown),
+    "an unknown error with 404": (answer(404, {"error": "Not Found"}), ClientRefused),
+    "no error with 422": (answer(422, {"message": "invalid", "errors": {"scope": ["too long"]}}), OutcomeUnknown),
+    "a proxy's 407": (answer(407, b"<html>"), NotNow),
+    "a byte that is not UTF-8": (
+        answer(400, b'{"error": "invalid_grant", "error_description": "caf\xe9"}'),
+        GrantRefused,
+    ),
+    "a byte that is not UTF-8 with 401": (answer(401, b'{"error": "invalid_client", "hint": "\xff"}'), ClientRefused),
+    "a byte order mark": (answer(400, b'\xef\xbb\xbf{"error": "invalid_grant"}'), GrantRefused),
+    "a line break in a text": (answer(400, b'{"error": "invalid_grant", "hint": "a\nb"}'), GrantRefused),
+    "something after the object": (answer(400, b'{"error": "invalid_grant"}<!-- 12 ms -->'), GrantRefused),
+    "an object as error": (
+        answer(400, {"error": {"code": "invalid_grant", "message": "The token is dead"}}),
+        GrantRefused,
+    ),
+    "an object with a number as code": (
+        answer(400, {"error": {"code": 400, "type": "invalid_client", "message": "No"}}),
+        ClientRefused,
+    ),
+    "an object with an error nobody knows": (answer(400, {"error": {"code": "no_such_thing"}}), RequestRefused),
+    "a list of errors": (
+        answer(400, {"errors": [{"errorType": "invalid_grant", "message": "No"}], "success": False}),
+        GrantRefused,
+    ),
+    "a list of texts": (answer(400, {"error": ["invalid_grant"]}), GrantRefused),
+    "capitals": (answer(400, {"error": "INVALID_GRANT"}), GrantRefused),
+    "hyphens": (answer(400, {"error": "invalid-grant"}), GrantRefused),
+    "an error that is no text": (answer(400, {"error": True}), OutcomeUnknown),
+    "GitHub's dead token": (answer(200, {"error": "bad_refresh_token"}), GrantRefused),
+    "GitHub's wrong secret": (answer(200, {"error": "incorrect_client_credentials"}), ClientRefused),
+    "GitHub's dead code": (answer(200, {"error": "bad_verification_code"}), GrantRefused),
+    "HubSpot's dead token": (answer(400, {"status": "BAD_REFRESH_TOKEN", "message": "unknown"}), GrantRefused),
+    "Slack's dead token": (answer(200, {"ok": False, "error": "invalid_refresh_token"}), GrantRefused),
+}
+
+
+@pytest.mark.parametrize("case", refusals)
+def test_a_refusal_is_read_by_its_error_whatever_carries_it(case: str) -> None:
+    given, expected = refusals[case]
+    assert type(read_token_answer("refresh_token", given, now)) is expected
+
+
+def test_a_profile_s_own_aliases_say_what_an_error_means() -> None:
+    given = answer(400, {"error": "grant_gone", "error_description": "Gone since May"})
+    outcome = read_token_answer("refresh_token", given, now, aliases={"grant_gone": "invalid_grant"})
+    assert outcome == GrantRefused(Evidence(400, "grant_gone", "", "Gone since May"), expired=False)
+    without = read_token_answer("refresh_token", answer(200, {"error": "bad_refresh_token"}), now, aliases={})
+    assert isinstance(without, RequestRefused)
+
+
+def test_what_an_error_s_object_says_is_kept_for_people() -> None:
+    given = answer(400, {"error": {"code": "invalid_grant", "message": "It is dead", "hint": "Token has expired"}})
+    outcome = read_token_answer("refresh_token", given, now)
+    assert outcome == GrantRefused(Evidence(400, "invalid_grant", "Token has expired", "It is dead"), expired=True)
+
+
+pair = {"access_token": "a", "refresh_token": "r", "token_type": "Bearer", "expires_in": 60}
+grants: dict[str, HttpAnswer] = {
+    "200": answer(200, pair),
+    "201": answer(201, pair),
+    "202": answer(202, pair),
+    "206": answer(206, pair),
+    "token_type null": answer(200, pair | {"token_type": None}),
+    "token_type empty": answer(200, pair | {"token_type": ""}),
+    "token_type with a blank": answer(200, pair | {"token_type": "bearer "}),
+    "token_type in capitals": answer(200, pair | {"token_type": "BEARER"}),
+    "token_type that is no scheme": answer(200, pair | {"token_type": "access_token"}),
+    "token_type as a list": answer(200, pair | {"token_type": ["Bearer"]}),
+    "token_type as a number": answer(200, pair | {"token_type": 1}),
+    "no token_type": answer(200, {"access_token": "a", "refresh_token": "r"}),
+    "tokens with a line break at their end": answer(200, {"access_token": "a\n", "refresh_token": " r"}),
+    "an error that is null": answer(200, pair | {"error": None}),
+    "an error beside the pair": answer(200, pair | {"error": "server_error"}),
+    "wrapped in data": answer(200, {"data": pair}),
+    "a byte that is not UTF-8": answer(200, b'{"access_token": "a", "refresh_token": "r", "user": "Ren\xe9"}'),
+    "something after the object": answer(200, json.dumps(pair).encode() + b"\n<!-- 12 ms -->"),
+    "a form by its type": answer(
+        200, b"access_token=a&refresh_token=r", content_type="application/x-www-form-urlencoded; charset=utf-8"
+    ),
+    "a form without a type": answer(200, b"access_token=a&refresh_token=r&scope=&token_type=bearer"),
+    "a form that says to be JSON": answer(200, b"access_token=a&refresh_token=r", content_type="application/json"),
+    "a form that says to be HTML": answer(200, b"access_token=a&refresh_token=r\n", content_type="text/html"),
+    "a form with 201": answer(201, b"refresh_token=r&access_token=a"),
+}
+
+
+@pytest.mark.parametrize("case", grants)
+def test_a_pair_is_a_pair_however_it_comes(case: str) -> None:
+    outcome = read_token_answer("refresh_token", grants[case], now)
+    assert isinstance(outcome, TokensGranted)
+    assert outcome.refresh_token is not None
+    assert (outcome.access_token.reveal(), outcome.refresh_token.reveal()) == ("a", "r")
+
+
+no_grants: dict[str, HttpAnswer] = {
+    "another scheme": answer(200, pair | {"token_type": "MAC"}),
+    "a token bound to a key": answer(200, pair | {"token_type": "DPoP "}),
+    "no access token": answer(200, {"refresh_token": "r"}),
+    "an empty access token": answer(200, pair | {"access_token": ""}),
+    "an access token that is no text": answer(200, pair | {"access_token": 7}),
+    "204": answer(204, b""),
+    "a redirect with a pair": answer(302, pair),
+    "a server error with a pair": answer(500, pair),
+    "a form that was cut off": answer(200, b"access_token=a&refresh_tok", complete=False),
+    "HTML with a form's words in it": answer(200, b"<a href='/?access_token=a&refresh_token=r'>"),
+    "a text": answer(200, b"access_token = a"),
+}
+
+
+@pytest.mark.parametrize("case", no_grants)
+def test_what_may_be_no_pair_leaves_the_outcome_open(case: str) -> None:
+    assert isinstance(read_token_answer("refresh_token", no_grants[case], now), OutcomeUnknown)
+
+
+form_errors: dict[str, tuple[HttpAnswer, type]] = {
+    "GitHub's dead token": (
+        answer(
+            200,
+            b"error=bad_refresh_token&error_description=The+refresh+token+passed+is+incorrect+or+expired.",
+            content_type="application/x-www-form-urlencoded; charset=utf-8",
+        ),
+        GrantRefused,
+    ),
+    "a wrong secret": (answer(401, b"error=invalid_client"), ClientRefused),
+    "with blanks, by its type": (
+        answer(
+            400, b"error=invalid_scope&error_description=too wide", content_type="application/x-www-form-urlencoded"
+        ),
+        ScopeRefused,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", form_errors)
+def test_an_error_in_a_form_is_one(case: str) -> None:
+    given, expected = form_errors[case]
+    assert type(read_token_answer("refresh_token", given, now)) is expected
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("read write", "read write"),
+        (["read", "write"], "read write"),
+        (["read", 7, None, "write"], "read write"),
+        ([], ""),
+        ("", ""),
+        (None, None),
+        ({"read": True}, None),
+    ],
+)
+def test_a_scope_is_a_text_or_a_list(given: object, expected: str | None) -> None:
+    outcome = read_token_answer("refresh_token", answer(200, pair | {"scope": given}), now)
+    assert isinstance(outcome, TokensGranted)
+    assert outcome.scope == expected
+
+
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
@@ -145,23 +324,84 @@ def test_no_refresh_token_in_the_answer_means_that_the_old_one_stays() -> None:
         ("7", timedelta(seconds=7)),
         ("Tue, 24 Nov 2026 12:00:30 GMT", timedelta(seconds=30)),
         ("Tue, 24 Nov 2026 11:00:00 GMT", timedelta(0)),
+        ("7.5", timedelta(seconds=7.5)),
         ("99999999", timedelta(days=1)),
+        ("1795521630", timedelta(seconds=30)),
+        ("1795521630000", timedelta(seconds=30)),
+        ("1795521630.5", timedelta(seconds=30.5)),
+        ("1795521000", timedelta(0)),
+        ("1795770000", None),
+        ("9" * 40, None),
         ("soon", None),
         ("", None),
         ("-3", None),
     ],
 )
-def test_retry_after_is_read_in_both_forms(value: str, expected: timedelta | None) -> None:
+def test_retry_after_is_seconds_a_date_or_a_unix_time(value: str, expected: timedelta | None) -> None:
     outcome = read_token_answer("refresh_token", answer(429, {}, retry_after=value), now)
     assert isinstance(outcome, NotNow)
     assert outcome.retry_after == expected
 
 
-def test_an_expired_token_is_told_apart_by_its_hint_for_people() -> None:
-    given = answer(401, refused("invalid_request", "Token has expired"))
-    outcome = read_token_answer("refresh_token", given, now)
+standard = (
+    "The provided authorization grant (e.g., authorization code, resource owner credentials) or refresh token is "
+    "invalid, expired, revoked, does not match the redirection URI used in the authorization request, or was issued to "
+    "another client."
+)
+deaths: dict[str, tuple[dict[str, str], bool]] = {
+    "expired, Passport 12": (refused("invalid_request", "Token has expired"), True),
+    "a code expired, Passport 13": (
+        {"error": "invalid_grant", "error_description": standard, "hint": "Authorization code has expired"},
+        True,
+    ),
+    "a code used twice, Passport 13": (
+        {"error": "invalid_grant", "error_description": standard, "hint": "Authorization code has been revoked"},
+        False,
+    ),
+    "Doorkeeper, without a hint": ({"error": "invalid_grant", "error_description": standard}, False),
+    "GitHub's sentence": (
+        {"error": "bad_refresh_token", "error_description": "The refresh token is incorrect or expired."},
+        False,
+    ),
+    "the standard sentence as a hint": ({"error": "invalid_grant", "hint": standard}, False),
+    "the standard sentence as a message": ({"error": "invalid_grant", "message": standard}, False),
+}
+
+
+@pytest.mark.parametrize("case", deaths)
+def test_only_a_hint_says_that_a_grant_has_expired(case: str) -> None:
+    body, expired = deaths[case]
+    outcome = read_token_answer("refresh_token", answer(401, body), now)
     assert isinstance(outcome, GrantRefused)
-    assert outcome.expired
+    assert outcome.expired is expired
+
+
+client_hints: dict[str, tuple[dict[str, str], type]] = {
+    "league, without the header": (refused("invalid_request", "Check the `client_id` parameter"), ClientRefused),
+    "league, without a secret": (refused("invalid_request", "Check the `client_secret` parameter"), ClientRefused),
+    "oauthlib": ({"error": "invalid_request", "error_description": "Missing client_id parameter."}, ClientRefused),
+    "a description": (
+        {"error": "invalid_request", "error_description": "Missing parameter: client_secret"},
+        ClientRefused,
+    ),
+    "another description": ({"error": "invalid_request", "error_description": "client_id is required"}, ClientRefused),
+    "the refresh token": (refused("invalid_request", "Check the `refresh_token` parameter"), RequestRefused),
+    "the redirect URI": (refused("invalid_request", "Check the `redirect_uri` parameter"), RequestRefused),
+    "another client": (refused("invalid_request", "Token is not linked to client"), RequestRefused),
+    "an echo": (refused("invalid_request", 'bad: {"client_id": "us", "client_secret": "x"}'), RequestRefused),
+}
+
+
+@pytest.mark.parametrize("case", client_hints)
+@pytest.mark.parametrize("status", [400, 422, 200])
+def test_a_request_that_lost_its_client_is_no_user_s_fault(case: str, status: int) -> None:
+    body, expected = client_hints[case]
+    assert type(read_token_answer("refresh_token", answer(status, body), now)) is expected
+
+
+def test_a_code_that_was_sent_without_a_client_is_not_dead() -> None:
+    given = answer(400, refused("invalid_request", "Check the `client_secret` parameter"))
+    assert isinstance(read_token_answer("authorization_code", given, now), ClientRefused)
 
 
 def test_a_scope_that_no_database_holds_is_cleaned() -> None:

@@ -7,6 +7,7 @@ import threading
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import fakeredis
@@ -24,6 +25,7 @@ from worker.provider.transport import unpack_body
 
 Speak = Callable[[socket.socket], None]
 page = json.dumps({"data": [{"id": 1}], "current_page": 1, "last_page": 1, "total": 1}).encode()
+who = OAuthClient(provider="p", client_id="c", client_secret=Secret("s"), redirect_uri="https://a/b")
 pair = json.dumps({"access_token": "a", "refresh_token": "r", "token_type": "Bearer", "expires_in": 60}).encode()
 
 
@@ -144,7 +146,6 @@ def test_a_bomb_is_not_unpacked_beyond_its_bound() -> None:
 def refresh(url: str) -> object:
     client = client_of(url)
     client.usual_patience = Patience(deadline=timedelta(seconds=0.3))
-    who = OAuthClient(provider="p", client_id="c", client_secret=Secret("s"), redirect_uri="https://a/b")
     return client.refresh(who, Secret("r"), "", datetime.now(UTC) + timedelta(minutes=1)).outcome
 
 
@@ -169,3 +170,22 @@ def test_a_429_for_the_account_pauses_it_for_everybody() -> None:
         waits = client.read_page(Resource(name="document", path="/documents"), "/documents", 1, Secret("t"), "1")
         assert not hasattr(waits, "outcome"), "nothing was sent"
         client.close()
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [({}, "read write"), ({"scope": None}, "read write"), ({"scope": "read"}, "read"), ({"scope": ["a", "b"]}, "a b")],
+)
+def test_a_code_exchange_without_a_scope_in_its_answer_grants_the_one_asked_for(
+    said: dict[str, object], expected: str
+) -> None:
+    with serving(answer_with(json.dumps(json.loads(pair) | said).encode())) as url:
+        client = client_of(url)
+        client.provider = replace(client.provider, scope="read write")
+        soon = datetime.now(UTC) + timedelta(minutes=1)
+        exchanged = client.exchange_code(who, Secret("c"), None, "https://a/b", soon).outcome
+        refreshed = client.refresh(who, Secret("r"), "", soon).outcome
+    assert isinstance(exchanged, TokensGranted)
+    assert exchanged.scope == expected
+    assert isinstance(refreshed, TokensGranted)
+    assert refreshed.scope == (None if expected == "read write" else expected)

@@ -141,7 +141,7 @@ class Checkup:
             profile, self.now, Budgets(self.client), usual_patience=Patience(deadline=patience)
         ).ask_for_nothing(client)
         after = self.now()
-        yield judge_token_endpoint(client, profile.token_url, answer, after)
+        yield judge_token_endpoint(client, profile.token_url, answer, after, profile.error_aliases)
         theirs = read_date(answer)
         if theirs is not None:
             middle = theirs + second / 2

@@ -17,7 +17,7 @@ from models.api_response import ApiOutcome, Throttled, read_api_answer, read_rem
 from models.crypto.secrets import Secret
 from models.http import HttpAnswer, NoAnswer
 from models.oauth.patience import Patience, patience_with
-from models.oauth.token_response import GrantType, TokenOutcome, read_token_answer
+from models.oauth.token_response import GrantType, TokenOutcome, TokensGranted, read_token_answer
 from models.provider import OAuthClient, Provider, Resource
 from models.rate_limit import Wait
 from models.store.journal import Request
@@ -86,11 +86,18 @@ class ProviderClient:
     def exchange_code(
         self, client: OAuthClient, code: Secret, verifier: Secret | None, redirect_uri: str, send_before: datetime
     ) -> Called[TokenOutcome]:
-        """RFC 6749 §4.1.3 with the same redirect URI as at authorize; the verifier goes where a challenge went."""
+        """RFC 6749 §4.1.3 with the same redirect URI as at authorize, and the verifier if a challenge was sent.
+
+        An answer without a scope grants the one that was asked for (§5.1).
+        """
         fields = {"code": code.reveal(), "redirect_uri": redirect_uri}
         if verifier is not None:
             fields["code_verifier"] = verifier.reveal()
-        return self._request_tokens("authorization_code", client, fields, send_before)
+        called = self._request_tokens("authorization_code", client, fields, send_before)
+        granted = called.outcome
+        if isinstance(granted, TokensGranted) and granted.scope is None:
+            return called.read_as(replace(granted, scope=self.provider.scope or None))
+        return called
 
     def refresh(
         self, client: OAuthClient, refresh_token: Secret, scope: str, send_before: datetime
@@ -167,7 +174,8 @@ class ProviderClient:
         called = self._send_watched(request, send_before)
         _, _, basic = request.headers.get("Authorization", "").rpartition(" ")
         sent = [client.client_secret.reveal(), basic, *(fields[name] for name in secret_fields if name in fields)]
-        return called.read_as(read_token_answer(grant, called.outcome, self.now(), sent))
+        aliases = self.provider.error_aliases
+        return called.read_as(read_token_answer(grant, called.outcome, self.now(), sent, aliases))
 
     def _post(self, url: str, client: OAuthClient, fields: dict[str, str], as_json: bool) -> httpx.Request:
         """Client authentication in the body or as Basic (id and secret form-encoded first), never in the URI
