@@ -15,7 +15,7 @@ import pytest
 import worker.provider.client
 from models.api_response import Failed, Page, Throttled
 from models.crypto.secrets import Secret
-from models.oauth.patience import Patience
+from models.oauth.refresh_policy import Patience
 from models.oauth.token_response import OutcomeUnknown, TokensGranted
 from models.provider import OAuthClient, Provider, Resource
 from worker.provider.client import ProviderClient, largest_page

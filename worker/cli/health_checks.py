@@ -25,7 +25,7 @@ from models.health import (
 )
 from models.migrations import newest_revision
 from models.oauth.connection import Status
-from models.oauth.patience import Patience
+from models.oauth.refresh_policy import Patience
 from models.provider import OAuthClient, Provider
 from models.store import Store
 from models.store.sealed_fields import fields

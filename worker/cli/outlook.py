@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from models.oauth.connection import Connection, Status, personal_client
 from models.oauth.credential import Credential
-from models.oauth.patience import Patience, patience_with
+from models.oauth.refresh_policy import Patience, patience_with
 from models.oauth.token_rate_limit import Pace, WaitUntil, step
 from models.provider import Provider
 from models.store.clients import StoredClient

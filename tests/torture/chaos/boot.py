@@ -18,7 +18,7 @@ import worker.tokens.spool
 from config.logs import configure_logging
 from config.settings import read_settings
 from config.wiring import build_broker
-from models.oauth.patience import Patience
+from models.oauth.refresh_policy import Patience
 from tests.torture.chaos.points import Points
 from worker.actors import declare_actors
 from worker.main import BindIds, build_flows
