@@ -19,8 +19,8 @@ from models.oauth.token_response import TokenOutcome, TokensGranted
 from models.store import Store, Transaction
 from scheduler.sweep import Prune
 from tests.harness import House
-from worker.oauth.intent import Taken
 from worker.oauth.personal_token import ConnectToken
+from worker.oauth.refresh import RefreshRequest
 from worker.provider.client import Called
 from worker.tokens.spool import Parking, Ticket
 
@@ -67,12 +67,12 @@ def connected(house: House) -> Connection:
     return connection
 
 
-def refreshing(house: House) -> tuple[Connection, Taken, Called[TokenOutcome]]:
+def refreshing(house: House) -> tuple[Connection, RefreshRequest, Called[TokenOutcome]]:
     """A connection whose refresh is under way: the provider has answered, nothing is saved yet."""
     connection = house.refreshable()
-    taken = house.flows.refresh._take(connection.id)
+    taken = house.flows.refresh.take(connection.id)
     assert taken is not None
-    called = house.flows.refresh._present(taken)
+    called = house.flows.refresh.ask(taken)
     assert isinstance(called.outcome, TokensGranted)
     return house.connection(connection.id), taken, called
 
@@ -397,7 +397,7 @@ def test_a_pair_won_while_its_connection_was_let_go_is_ended_at_the_provider_too
     connection, taken, called = refreshing(with_endpoint(house))
     is_unheard(house)
     house.flows.disconnect(connection.id)
-    house.flows.refresh._save(taken, called)
+    house.flows.refresh.save(taken, called)
     house.control.set(revocation_endpoint=True)
     house.turn(minutes=2)
     house.sweep()

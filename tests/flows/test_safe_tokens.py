@@ -76,7 +76,7 @@ def test_a_token_that_cannot_leave_does_not_count_as_presented(house: House, cas
 def hide_secret(house: House) -> None:
     """Takes the client's stored secret away: only the settings know it now."""
     with house.store.writing() as tx:
-        tx.clients.change("breezedoc", house.provider.client_id, secret=None)
+        tx.clients.save(replace(tx.clients.lock("breezedoc", house.provider.client_id), secret=None))
 
 
 def test_a_broken_seal_is_the_operators_matter_and_revokes_nobody(house: House) -> None:
@@ -136,11 +136,11 @@ anything: dict[str, BaseException] = {
 def test_whatever_goes_wrong_between_answer_and_save_the_pair_is_parked(house: House, case: str) -> None:
     connection = house.refreshable()
     flow = house.flows.refresh
-    taken = flow._take(connection.id)
+    taken = flow.take(connection.id)
     assert taken is not None
-    called = flow._present(taken)
+    called = flow.ask(taken)
     with pytest.raises(type(anything[case])):
-        replace(flow, store=Failing(house.store, anything[case]))._save_surely(taken, called)  # type: ignore[arg-type]
+        replace(flow, store=Failing(house.store, anything[case])).save_or_park(taken, called)  # type: ignore[arg-type]
     assert house.connection(connection.id).generation == 2
     assert house.flows.take_in() == 1
     assert house.connection(connection.id).generation == 3
@@ -164,11 +164,11 @@ def test_whatever_goes_wrong_after_an_exchange_its_tokens_are_parked(house: Hous
 def park_a_pair(house: House) -> Connection:
     connection = house.refreshable()
     flow = house.flows.refresh
-    taken = flow._take(connection.id)
+    taken = flow.take(connection.id)
     assert taken is not None
-    called = flow._present(taken)
+    called = flow.ask(taken)
     with pytest.raises(StoreUnavailable):
-        replace(flow, store=Failing(house.store, StoreUnavailable("away")))._save_surely(taken, called)  # type: ignore[arg-type]
+        replace(flow, store=Failing(house.store, StoreUnavailable("away"))).save_or_park(taken, called)  # type: ignore[arg-type]
     return connection
 
 
@@ -186,12 +186,12 @@ def test_a_pair_whose_save_hangs_is_parked_meanwhile_and_saved_once(
     monkeypatch.setattr(worker.tokens.spool, "longest_save", timedelta(milliseconds=50))
     connection = house.refreshable()
     flow = house.flows.refresh
-    taken = flow._take(connection.id)
+    taken = flow.take(connection.id)
     assert taken is not None
-    called = flow._present(taken)
+    called = flow.ask(taken)
     with house.store.writing() as tx:
         tx.connections.lock(connection.id)
-        saving = Thread(target=flow._save_surely, args=(taken, called))
+        saving = Thread(target=flow.save_or_park, args=(taken, called))
         saving.start()
         wait_until(lambda: flow.parking.find(taken.ticket) is not None)
         assert saving.is_alive(), "the lock is still held"
@@ -331,14 +331,14 @@ def test_nothing_is_said_to_be_lost_while_redis_may_hold_it(house: House) -> Non
 def test_a_parked_pair_brings_a_connection_back_that_was_given_up_as_lost(house: House) -> None:
     connection = house.refreshable()
     flow = house.flows.refresh
-    taken = flow._take(connection.id)
+    taken = flow.take(connection.id)
     assert taken is not None
-    called = flow._present(taken)
+    called = flow.ask(taken)
     house.turn(seconds=SETTLE)
     house.sweep()
     assert house.connection(connection.id).revoked_reason == "rotation_lost"
     with pytest.raises(StoreUnavailable):
-        replace(flow, store=Failing(house.store, StoreUnavailable("away")))._save_surely(taken, called)  # type: ignore[arg-type]
+        replace(flow, store=Failing(house.store, StoreUnavailable("away"))).save_or_park(taken, called)  # type: ignore[arg-type]
     house.flows.take_in()
     assert (house.connection(connection.id).status, house.connection(connection.id).generation) == ("active", 3)
 
@@ -440,15 +440,16 @@ def test_workers_whose_clocks_differ_by_less_than_half_a_minute_present_once(
     house.control.set(refresh_reuse=reuse)
     clock: Any = Skewed(house, ahead)
     other = join_house(house.store, house.provider, client.provider, house.vault, clock, house.spool)
-    taken = house.flows.refresh._take(connection.id)
+    taken = house.flows.refresh.take(connection.id)
     assert taken is not None
     sending, answering = 9, 20
     for _ in range(sending + answering):
         house.clock.turn(timedelta(seconds=1))
         other.flows.refresh(connection.id)
     assert house.presentations() == 0
-    still_sent = replace(taken, send_before=house.clock() + timedelta(seconds=1))
-    house.flows.refresh._save_surely(taken, house.flows.refresh._present(still_sent))
+    in_time = replace(taken.presentation, send_before=house.clock() + timedelta(seconds=1))
+    still_sent = replace(taken, presentation=in_time)
+    house.flows.refresh.save_or_park(taken, house.flows.refresh.ask(still_sent))
     other.flows.refresh(connection.id)
     assert (house.presentations(), house.connection(connection.id).generation) == (1, 3)
     other.close()

@@ -10,7 +10,7 @@ from models.api_response import Failed, Page
 from models.crypto.vault import VaultError
 from models.messaging.events import SyncCompleted, SyncFailed
 from models.oauth.connection import Connection, limit_access, restore_access, revoke
-from models.oauth.credential import asks_for_refresh, is_presented
+from models.oauth.credential import accept_access, asks_for_refresh, refuse_access
 from models.oauth.refresh_policy import spread
 from models.store import Transaction
 from models.sync.cadence import plan_next
@@ -34,7 +34,9 @@ class Turns:
         if not self._is_account(connection, reading) or len(self._plan(connection, run)) == 1:
             connection, facts = restore_access(connection)
             tx.outbox.append(connection.about, facts, now)
-        tx.credentials.accept(connection.id)
+        credential = tx.credentials.get(connection.id)
+        if credential is not None and credential.refused_generation is not None:
+            tx.credentials.put(accept_access(credential))
         return self._go_on(tx, connection, self._step(tx, connection).keep(replace(run, failures=0), reading, page))
 
     def leave(self, tx: Transaction, connection: Connection, run: SyncRun, reading: Reading, problem: str) -> SyncRun:
@@ -71,7 +73,7 @@ class Turns:
             tx.outbox.append(connection.about, facts, now)
             tx.journal.decide(connection.id, now, "revoked.access_revoked", generation=generation, status=401)
         elif asks_for_refresh(connection, credential, generation, now):
-            tx.credentials.refuse(connection.id, generation, None if is_presented(credential, generation) else now)
+            tx.credentials.put(refuse_access(credential, generation, now))
             tx.journal.decide(connection.id, now, "access.refused", generation=generation, status=401)
             wait = replace(connection, refresh_due_at=now)
             self.park(tx, wait, run, now + retry_delay(3))
