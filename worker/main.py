@@ -20,7 +20,7 @@ from models.queue import MessageQueue, Queues
 from worker.actors import Flows, declare_actors
 from worker.oauth.disconnect import Disconnect
 from worker.oauth.exchange import Exchange
-from worker.oauth.recover_tokens import TakeIn, TakesIn
+from worker.oauth.recover_tokens import RecoverTokens, RecoveryThread
 from worker.oauth.refresh import Refresh
 from worker.oauth.revoke import Revoke
 from worker.provider.client import ProviderClient
@@ -30,7 +30,7 @@ from worker.queue.publish import PublishEvents
 from worker.queue.screening import KeepReason
 from worker.sync.run import Sync
 from worker.sync.user import SyncUser
-from worker.tokens.oauth_clients import ClientBook
+from worker.tokens.oauth_clients import OAuthClients
 from worker.tokens.spool import Parking
 from worker.web.app import build_app
 from worker.web.callback import Callback
@@ -61,11 +61,11 @@ def boot() -> None:
     dramatiq.set_broker(broker)
     flows = build_flows(settings, broker)
     keep_secrets(flows.refresh.clients)
-    broker.add_middleware(TakesIn(flows.take_in))
+    broker.add_middleware(RecoveryThread(flows.recover_tokens))
     declare_actors(broker, flows)
 
 
-def keep_secrets(clients: ClientBook) -> None:
+def keep_secrets(clients: OAuthClients) -> None:
     """What the settings know of their clients outlives them; where the database is away, the next answer keeps it."""
     try:
         clients.keep_secrets()
@@ -86,7 +86,7 @@ def build_flows(settings: Settings, broker: RedisBroker) -> Flows:
     store, vault = open_store(settings), Vault(settings.encryption_keys)
     client = open_redis(settings.redis_url)
     send = MessageQueue(broker, client).send
-    clients = ClientBook(store, vault, settings.clients)
+    clients = OAuthClients(store, vault, settings.clients)
     parking = Parking(vault, open_redis(settings.redis_url, decode=False), settings.spool)
     budgets = Budgets(open_hasty_redis(settings.redis_url))
     providers = {provider.name: ProviderClient(provider, now, budgets) for provider in settings.providers}
@@ -97,7 +97,7 @@ def build_flows(settings: Settings, broker: RedisBroker) -> Flows:
         sync_user=SyncUser(store, send),
         disconnect=Disconnect(store, vault, providers, parking, send, now),
         revoke=Revoke(store, vault, clients, providers, send, now),
-        take_in=TakeIn(store, vault, clients, providers, parking, send, now),
+        recover_tokens=RecoverTokens(store, vault, clients, providers, parking, send, now),
         publish=PublishEvents(store, client, stream_settings(settings), now),
     )
 

@@ -1,13 +1,23 @@
-"""An OAuth client as the database knows it: when it is rejected, how long it pauses, and how it recovers."""
+"""Our OAuth clients: as a request uses one, and as the database knows it, when it is rejected and how it recovers."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from models.crypto.secrets import Sealed
+from models.crypto.secrets import Sealed, Secret
 from models.messaging.events import About, ClientRecovered, ClientRejected, Fact
 from models.oauth.refresh_policy import client_pause
 from models.oauth.token_response import Evidence
 from models.provider import Provider
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OAuthClient:
+    """Who we are to a provider (RFC 6749 §2.2), and the one address to which it redirects its users."""
+
+    provider: str
+    client_id: str
+    client_secret: Secret
+    redirect_uri: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,10 @@ import pytest
 from sqlalchemy import text
 
 from models.crypto.secrets import Sealed, Secret
-from models.oauth.client import StoredClient, reject_client
+from models.oauth.client import OAuthClient, StoredClient, reject_client
 from models.oauth.connection import Connection
 from models.oauth.token_pair import TokenPair
 from models.oauth.token_response import Evidence
-from models.provider import OAuthClient
 from scheduler.sweep import Sweep
 from tests.harness import House, join_house
 
@@ -259,12 +258,12 @@ def test_a_pair_won_before_the_refusal_and_heard_of_after_it_ends_no_pause(house
     won = house.flows.refresh.take(early.id)
     assert won is not None
     called = house.flows.refresh.ask(won)
-    house.flows.take_in.parking.park(won.ticket, TokenPair(called.outcome, house.clock()))  # type: ignore[arg-type]
+    house.flows.recover_tokens.parking.park(won.ticket, TokenPair(called.outcome, house.clock()))  # type: ignore[arg-type]
     house.turn(seconds=1)
     house.control.inject("token", kind="garbage", status=401, body='{"error": "invalid_client"}')
     house.flows.refresh(late.id)
     house.turn(seconds=1)
-    assert house.flows.take_in() == 1
+    assert house.flows.recover_tokens() == 1
     with house.store.reading() as tx:
         stored = tx.clients.get("breezedoc", "sandbox-client")
     assert stored is not None

@@ -431,7 +431,7 @@ def test_a_pair_parked_since_it_was_looked_for_is_left_to_be_taken_in(house: Hou
             return found
 
     replace(house.flows.disconnect, parking=ParkedJustAfterwards())(connection.id)  # type: ignore[arg-type]
-    house.flows.take_in()
+    house.flows.recover_tokens()
     house.sweep()
     assert parking.find(ticket) is None
     assert confirmed(house, connection.id) == 2
@@ -453,7 +453,7 @@ def test_a_pair_that_was_parked_after_its_connection_was_let_go_is_ended_at_the_
     house.flows.disconnect(connection.id)
     house.work()
     house.flows.disconnect.parking.park(ticket, pair)
-    assert house.flows.take_in() == 0
+    assert house.flows.recover_tokens() == 0
     house.sweep()
     assert confirmed(house, connection.id) == 2
     assert (live(house), waiting(house.store), told(house)) == (0, 0, [True])

@@ -364,7 +364,7 @@ def test_a_new_pair_waits_wherever_there_is_room_while_the_database_is_away(hous
     with pytest.raises(StoreUnavailable):
         replace(flow, store=away, parking=parking).save_or_park(taken, called)
     assert house.connection(connection.id).generation == connection.generation
-    take_in = replace(house.flows.take_in, parking=parking)
+    take_in = replace(house.flows.recover_tokens, parking=parking)
     with pytest.raises(StoreUnavailable):
         replace(take_in, store=away)()
     assert take_in() == 1

@@ -10,7 +10,7 @@ from models.oauth.refresh_outcome import RefreshDecision
 from models.oauth.token_response import TokensGranted
 from models.store import Transaction
 from worker.provider.client import ProviderClient
-from worker.tokens.oauth_clients import ClientBook
+from worker.tokens.oauth_clients import OAuthClients
 from worker.tokens.revocation_queue import let_go_late
 from worker.tokens.save import seal_token
 
@@ -20,7 +20,7 @@ class RefreshWriter:
     """The only writer of a refresh's decisions."""
 
     vault: Vault
-    clients: ClientBook
+    clients: OAuthClients
     providers: Mapping[str, ProviderClient]
 
     def apply(self, tx: Transaction, decision: RefreshDecision) -> None:

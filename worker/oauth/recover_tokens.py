@@ -20,7 +20,7 @@ from models.store import Store
 from models.store.transaction import StoreUnavailable
 from worker.oauth.apply_refresh import RefreshWriter
 from worker.provider.client import ProviderClient
-from worker.tokens.oauth_clients import ClientBook
+from worker.tokens.oauth_clients import OAuthClients
 from worker.tokens.save import hold_exchanged
 from worker.tokens.spool import Parking, Ticket
 
@@ -28,13 +28,13 @@ interval = timedelta(seconds=5)
 
 
 @dataclass(frozen=True, slots=True)
-class TakeIn:
+class RecoverTokens:
     """Save each parked pair that is still the newest of its connection, and drop the others: their connection was
     erased, refreshed since, or disconnected. The pair of a disconnected account is revoked at the provider."""
 
     store: Store
     vault: Vault
-    clients: ClientBook
+    clients: OAuthClients
     providers: Mapping[str, ProviderClient]
     parking: Parking
     send: Callable[[messages.Message], None]
@@ -48,14 +48,14 @@ class TakeIn:
         saved = 0
         for ticket in self.parking.tickets():
             try:
-                saved += self._take_in(ticket)
+                saved += self._recover(ticket)
             except StoreUnavailable:
                 raise
             except Exception as error:
                 structlog.get_logger("parking").warning("pair.still_parked", ticket=ticket.name, error=_describe(error))
         return saved
 
-    def _take_in(self, ticket: Ticket) -> bool:
+    def _recover(self, ticket: Ticket) -> bool:
         pair = self.parking.find(ticket)
         if pair is None:
             return False
@@ -89,14 +89,14 @@ class TakeIn:
         return True
 
 
-class TakesIn(Middleware):
-    """Call `take_in` every few seconds on a thread of its own, so that no message waits for it."""
+class RecoveryThread(Middleware):
+    """Recover parked pairs every few seconds on a thread of its own, so that no message waits for it."""
 
-    def __init__(self, take_in: Callable[[], int], every: timedelta = interval) -> None:
-        self.take_in = take_in
+    def __init__(self, recover: Callable[[], int], every: timedelta = interval) -> None:
+        self.recover = recover
         self.every = every
         self.stopping = threading.Event()
-        self.thread = threading.Thread(target=self._run, name="take-in", daemon=True)
+        self.thread = threading.Thread(target=self._run, name="recover-tokens", daemon=True)
 
     def after_worker_boot(self, broker: Any, worker: Any) -> None:
         self.thread.start()
@@ -108,7 +108,7 @@ class TakesIn(Middleware):
     def _run(self) -> None:
         while not self.stopping.wait(self.every.total_seconds()):
             try:
-                self.take_in()
+                self.recover()
             except Exception as error:
                 structlog.get_logger("parking").warning("pairs.still_parked", error=_describe(error))
 

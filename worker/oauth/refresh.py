@@ -11,7 +11,7 @@ from models.api_response import ApiOutcome
 from models.crypto.secrets import Secret
 from models.crypto.vault import KeyMissing, Place, SealBroken, Vault, VaultError
 from models.messaging import messages
-from models.oauth.client import StoredClient, begin_probe, refresh_scope
+from models.oauth.client import OAuthClient, StoredClient, begin_probe, refresh_scope
 from models.oauth.connection import Connection, Status
 from models.oauth.credential import Credential, Leave, Present, Resolve, plan_refresh, release_lease
 from models.oauth.refresh_outcome import (
@@ -32,11 +32,10 @@ from models.oauth.refresh_outcome import (
 from models.oauth.token_rate_limit import Purpose
 from models.oauth.token_response import ClientRefused, Evidence, ScopeRefused, TokenOutcome
 from models.oauth.unknown_outcome import resolve
-from models.provider import OAuthClient
 from models.store import Store, Transaction
 from worker.oauth.apply_refresh import RefreshWriter
 from worker.provider.client import Called, ProviderClient
-from worker.tokens.oauth_clients import ClientBook, ClientUnknown
+from worker.tokens.oauth_clients import ClientUnknown, OAuthClients
 from worker.tokens.spool import Parking, Ticket
 
 
@@ -60,7 +59,7 @@ class Refresh:
 
     store: Store
     vault: Vault
-    clients: ClientBook
+    clients: OAuthClients
     providers: Mapping[str, ProviderClient]
     parking: Parking
     send: Callable[[messages.Message], None]

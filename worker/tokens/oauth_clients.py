@@ -5,9 +5,8 @@ from datetime import datetime
 
 from models.crypto.vault import Place, Vault, VaultError
 from models.errors import Permanent
-from models.oauth.client import StoredClient, predates_rejection, recover_client, reject_client
+from models.oauth.client import OAuthClient, StoredClient, predates_rejection, recover_client, reject_client
 from models.oauth.token_response import Evidence
-from models.provider import OAuthClient
 from models.store import Store, Transaction
 
 
@@ -16,7 +15,7 @@ class ClientUnknown(Permanent):
 
 
 @dataclass(frozen=True, slots=True)
-class ClientBook:
+class OAuthClients:
     """`configured` are the clients in the settings; the first one of a provider is for new authorizations."""
 
     store: Store

@@ -13,7 +13,7 @@ from models.oauth.credential import Credential
 from models.oauth.token_pair import TokenPair, pack
 from models.store import Transaction
 from models.sync.sync_run import on_its_way
-from worker.tokens.oauth_clients import ClientBook
+from worker.tokens.oauth_clients import OAuthClients
 
 time_to_connect = timedelta(seconds=5)
 """Whoever keeps an exchange's tokens goes on with them at once; only where it died does the sweep send another."""
@@ -22,7 +22,7 @@ time_to_connect = timedelta(seconds=5)
 def hold_exchanged(
     tx: Transaction,
     vault: Vault,
-    clients: ClientBook,
+    clients: OAuthClients,
     found: Authorization,
     pair: TokenPair,
     now: datetime,
