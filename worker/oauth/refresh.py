@@ -110,6 +110,7 @@ class Refresh:
 
     def save_or_park(self, request: RefreshRequest, called: Called[TokenOutcome]) -> None:
         """Save the outcome; a pair that can't be saved, or not soon, is parked."""
+        # Race: the database is away or hangs between answer and save, and the process may end before it is back.
         with self.parking.shielding(request.ticket, called.outcome, self.now()):
             self.save(request, called)
 
@@ -130,6 +131,7 @@ class Refresh:
     def _resolve(self, connection: Connection, credential: Credential, owner: str) -> RefreshRequest | None:
         """Find out what came of the last presentation: look for a parked pair, then probe with the old access token."""
         provider = self.providers[connection.provider]
+        # Race: the pair came, but its save failed: it is parked, and must not count as lost.
         parked = self.parking.find(Ticket("refresh", connection.id, connection.generation))
         try:
             called = None if parked else self._probe(connection, credential)
