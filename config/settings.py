@@ -27,8 +27,9 @@ from config.profiles import (
 from config.redis_url import parse_redis_url
 from models.crypto.secrets import Secret
 from models.crypto.vault import Key, KeysRejected, parse_keys
+from models.oauth.client import OAuthClient
 from models.oauth.connect_link import origin_of
-from models.provider import OAuthClient, Provider
+from models.provider import Provider
 
 Need = Literal["keys", "clients", "links"]
 everything: frozenset[Need] = frozenset({"keys", "clients", "links"})

@@ -9,6 +9,7 @@ from typing import Literal, assert_never
 
 from models.api_response import ApiOutcome, Failed, Forbidden, Missing, Page, Throttled, Unauthorized
 from models.http import HttpAnswer, NoAnswer
+from models.oauth.client import OAuthClient
 from models.oauth.token_response import (
     ClientRefused,
     GrantRefused,
@@ -19,7 +20,7 @@ from models.oauth.token_response import (
     TokensGranted,
     read_token_answer,
 )
-from models.provider import OAuthClient, usual_error_aliases
+from models.provider import usual_error_aliases
 
 State = Literal["ok", "warn", "failed"]
 oldest_redis = (6, 2)

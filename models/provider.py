@@ -7,7 +7,6 @@ from typing import Literal
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from models.api_response import Paging
-from models.crypto.secrets import Secret
 
 TokenBody = Literal["json", "form"]
 ClientAuth = Literal["body", "basic"]
@@ -161,16 +160,6 @@ class Provider:
         url = urlsplit(self.authorize_url)
         brought = [pair for pair in parse_qsl(url.query, keep_blank_values=True) if pair[0] not in asked]
         return urlunsplit(url._replace(query=urlencode([*brought, *asked.items()]), fragment=""))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OAuthClient:
-    """Who we are to a provider (RFC 6749 §2.2), and the one place it sends its users back to."""
-
-    provider: str
-    client_id: str
-    client_secret: Secret
-    redirect_uri: str
 
 
 def unsign(value: object) -> object:

@@ -18,10 +18,11 @@ from models.crypto.secrets import Secret
 from models.crypto.vault import Key, Vault, new_key
 from models.messaging.messages import Message
 from models.migrations import migrate
+from models.oauth.client import OAuthClient
 from models.oauth.connect_link import ConnectLink, sign_link
 from models.oauth.connection import Connection
 from models.oauth.credential import Credential
-from models.provider import OAuthClient, Provider
+from models.provider import Provider
 from models.store import Store, open_engine
 from models.store.journal import Decision
 from scheduler.sweep import Sweep
@@ -29,7 +30,7 @@ from tests.event_assertions import assert_all_described
 from worker.actors import Flows
 from worker.oauth.disconnect import Disconnect
 from worker.oauth.exchange import Exchange
-from worker.oauth.recover_tokens import TakeIn
+from worker.oauth.recover_tokens import RecoverTokens
 from worker.oauth.refresh import Refresh
 from worker.oauth.revoke import Revoke
 from worker.provider.client import ProviderClient
@@ -37,7 +38,7 @@ from worker.provider.rate_limit import Budgets
 from worker.queue.publish import PublishEvents
 from worker.sync.run import Sync
 from worker.sync.user import SyncUser
-from worker.tokens.oauth_clients import ClientBook
+from worker.tokens.oauth_clients import OAuthClients
 from worker.tokens.spool import Parking
 from worker.web.callback import Callback
 
@@ -252,7 +253,7 @@ def join_house(
     )
     configured = (client,) if configured is None else configured
     queue = ListQueue()
-    clients = ClientBook(store, vault, configured)
+    clients = OAuthClients(store, vault, configured)
     redis = redis or fakeredis.FakeRedis(server=fakeredis.FakeServer())
     budgets = Budgets(redis, lambda: clock().timestamp())
     providers = {profile.name: ProviderClient(profile, clock, budgets)}
@@ -264,7 +265,7 @@ def join_house(
         sync_user=SyncUser(store, queue.send),
         disconnect=Disconnect(store, vault, providers, parking, queue.send, clock),
         revoke=Revoke(store, vault, clients, providers, queue.send, clock),
-        take_in=TakeIn(store, vault, clients, providers, parking, queue.send, clock),
+        recover_tokens=RecoverTokens(store, vault, clients, providers, parking, queue.send, clock),
         publish=publish,  # type: ignore[arg-type]  # only tests of publishing bring one
     )
     callback = Callback(

@@ -13,7 +13,7 @@ from models.errors import Permanent
 from models.messaging.messages import QUEUES, MessageRefused, Sent, check_ids, read_sent
 from worker.oauth.disconnect import Disconnect
 from worker.oauth.exchange import Exchange
-from worker.oauth.recover_tokens import TakeIn
+from worker.oauth.recover_tokens import RecoverTokens
 from worker.oauth.refresh import Refresh
 from worker.oauth.revoke import Revoke
 from worker.queue.publish import PublishEvents
@@ -34,7 +34,7 @@ class Flows:
     disconnect: Disconnect
     revoke: Revoke
     publish: PublishEvents
-    take_in: TakeIn
+    recover_tokens: RecoverTokens
 
 
 def declare_actors(broker: dramatiq.Broker, flows: Flows) -> None:

@@ -20,7 +20,7 @@ from models.messaging.messages import Message
 from worker.actors import Flows, declare_actors
 from worker.oauth.disconnect import Disconnect
 from worker.oauth.exchange import Exchange
-from worker.oauth.recover_tokens import TakeIn, TakesIn
+from worker.oauth.recover_tokens import RecoverTokens, RecoveryThread
 from worker.oauth.refresh import Refresh
 from worker.oauth.revoke import Revoke
 from worker.provider.client import ProviderClient
@@ -30,7 +30,7 @@ from worker.queue.liveness import Pulse
 from worker.queue.publish import PublishEvents
 from worker.sync.run import Sync
 from worker.sync.user import SyncUser
-from worker.tokens.oauth_clients import ClientBook
+from worker.tokens.oauth_clients import OAuthClients
 from worker.tokens.spool import Parking
 from worker.web.app import build_app
 from worker.web.callback import Callback
@@ -63,11 +63,11 @@ def boot() -> None:
     dramatiq.set_broker(broker)
     flows = build_flows(build_parts(settings, services))
     keep_secrets(flows.refresh.clients)
-    broker.add_middleware(TakesIn(flows.take_in))
+    broker.add_middleware(RecoveryThread(flows.recover_tokens))
     declare_actors(broker, flows)
 
 
-def keep_secrets(clients: ClientBook) -> None:
+def keep_secrets(clients: OAuthClients) -> None:
     """Store the secrets of the clients in the settings; if the database is away, the next answer stores them."""
     try:
         clients.keep_secrets()
@@ -90,7 +90,7 @@ class Parts:
     settings: Settings
     services: Services
     vault: Vault
-    clients: ClientBook
+    clients: OAuthClients
     providers: Mapping[str, ProviderClient]
     parking: Parking
 
@@ -107,7 +107,7 @@ def build_parts(settings: Settings, services: Services) -> Parts:
         settings=settings,
         services=services,
         vault=vault,
-        clients=ClientBook(services.store, vault, settings.clients),
+        clients=OAuthClients(services.store, vault, settings.clients),
         providers={provider.name: ProviderClient(provider, now, budgets) for provider in settings.providers},
         parking=Parking(vault, open_redis(settings.redis_url, decode=False), settings.spool),
     )
@@ -124,7 +124,7 @@ def build_flows(parts: Parts) -> Flows:
         sync_user=SyncUser(store, send),
         disconnect=Disconnect(store, vault, providers, parking, send, now),
         revoke=Revoke(store, vault, clients, providers, send, now),
-        take_in=TakeIn(store, vault, clients, providers, parking, send, now),
+        recover_tokens=RecoverTokens(store, vault, clients, providers, parking, send, now),
         publish=PublishEvents(store, parts.services.redis, stream_settings(settings), now),
     )
 

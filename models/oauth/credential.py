@@ -7,18 +7,25 @@ from models.crypto.secrets import Sealed
 from models.oauth.connection import Connection, Status
 
 pause_between_forced = timedelta(minutes=10)
-"""Longer than a run is patient with one list: what refuses every token is left before it forces the next."""
+"""Longer than a run keeps retrying one list: an API that refuses every token fails that list before it forces another
+refresh."""
 
 
 @dataclass(frozen=True, slots=True)
 class Credential:
     """The tokens of one generation and what is known about their use.
 
-    `presented_at` is the intent: committed before the refresh token of `presented_generation` leaves, cleared when the
-    answer proves that it was not spent; `answered_at` is when the endpoint said to it that it could not (503), which
-    is likely and no proof. `refused_generation` is the last one whose access token the API refused, so that a refresh
-    was forced at `refused_at`; both are gone when it takes one. Where a refresh was under way already, `refused_at` is
-    set by the next one to be presented: what left before a refusal is no answer to it.
+    connection_id: whose tokens these are.
+    access_token, refresh_token: sealed; None if there is none, or none any more.
+    issued_at, expires_at: of the access token; None if unknown.
+    lease_owner, lease_until: the job that may refresh, and until when no other one may.
+    presented_at: the intent, committed before the refresh token leaves; cleared if the answer proves it unspent.
+    presented_generation: the generation whose refresh token was presented.
+    presentations: how often it was presented without a clear outcome.
+    answered_at: when the endpoint answered 503 to it, which probably means that it is unspent, and proves nothing.
+    refused_generation: the last generation whose access token the API refused; None once the API accepts a token.
+    refused_at: when that forced a refresh; None until the next presentation if one was on its way at the refusal.
+    failures: refreshes in a row that failed and spent nothing.
     """
 
     connection_id: str
@@ -39,19 +46,19 @@ class Credential:
 
 @dataclass(frozen=True, slots=True)
 class Present:
-    """The refresh token is unspent and due: present it."""
+    """Present the refresh token: it is unspent and due."""
 
 
 @dataclass(frozen=True, slots=True)
 class Resolve:
-    """It was presented before and no pair came of it: find out first. Not before `at`, the server may still work."""
+    """Find out first what came of an earlier presentation; not before `at`, the server may still work on it."""
 
     at: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """Nothing to do here, and why; `until` is when to look again, if ever."""
+    """Do nothing, for the reason `why`; `until` is when to look again, if ever."""
 
     why: str
     until: datetime | None = None
@@ -63,40 +70,103 @@ RefreshPlan = Present | Resolve | Leave
 def plan_refresh(
     connection: Connection, credential: Credential | None, now: datetime, settle: timedelta
 ) -> RefreshPlan:
-    """What a refresh job may do with this credential now; `settle` after it was sent a request is over everywhere."""
+    """Return what a refresh job may do now; `settle` after it was sent the provider is done with a request."""
     if connection.status is not Status.active:
         return Leave(f"connection is {connection.status}")
     if credential is None or credential.refresh_token is None:
         return Leave("no refresh token")
+    # Race: two workers got a message for the same connection; the one without the lease leaves.
     if credential.lease_until is not None and credential.lease_until > now:
         return Leave("another worker holds the lease", credential.lease_until)
+    # Race: the message waited in its queue while another one did its work.
     if connection.refresh_due_at is None or connection.refresh_due_at > now:
         return Leave("not due", connection.refresh_due_at)
+    # Race: a worker died after it sent the token, or its answer was lost; the token may be spent.
     if is_presented(credential, connection.generation) and credential.presented_at is not None:
         return Resolve(credential.answered_at or credential.presented_at + settle)
     return Present()
 
 
 def is_presented(credential: Credential, generation: int) -> bool:
-    """Whether the refresh token of this generation is on its way, or what came of it is unknown."""
+    """Whether the refresh token of this generation was sent and its outcome is not known yet."""
     return credential.presented_at is not None and credential.presented_generation == generation
 
 
+def lease(credential: Credential, owner: str, until: datetime) -> Credential:
+    """Let no other job refresh this connection until `until`."""
+    return replace(credential, lease_owner=owner, lease_until=until)
+
+
+def release_lease(credential: Credential) -> Credential:
+    """Let any job refresh this connection again."""
+    return replace(credential, lease_owner=None, lease_until=None)
+
+
+def present(credential: Credential, generation: int, now: datetime) -> Credential:
+    """Note the intent: from its commit on, the refresh token of `generation` counts as presented.
+
+    If the API refused the access token of this generation, this refresh is the one that the refusal forced.
+    """
+    is_forced = credential.refused_generation == generation
+    return replace(
+        credential,
+        presented_at=now,
+        presented_generation=generation,
+        presentations=credential.presentations + 1,
+        answered_at=None,
+        refused_at=credential.refused_at or now if is_forced else credential.refused_at,
+    )
+
+
+def withdraw_presentation(credential: Credential, before: Credential) -> Credential:
+    """Remove lease and intent of a presentation that spent nothing; `before` is the credential without it.
+
+    The note of an earlier presentation whose outcome is still unknown comes back.
+    """
+    return replace(
+        release_lease(credential),
+        presented_at=before.presented_at,
+        presented_generation=before.presented_generation,
+        presentations=before.presentations,
+        answered_at=before.answered_at,
+    )
+
+
 def forget_presentation(credential: Credential) -> Credential:
-    """The refresh token was not spent: it is as good as new."""
+    """Remove the note that the refresh token was presented: it was not spent."""
     return replace(credential, presented_at=None, presented_generation=None, presentations=0, answered_at=None)
 
 
-def answer(credential: Credential, now: datetime) -> Credential:
-    """The endpoint could not (503): nobody works on the request any more, and its intent stays until that is sure."""
-    return replace(credential, lease_owner=None, lease_until=None, answered_at=now)
+def note_unavailable(credential: Credential, now: datetime) -> Credential:
+    """Note that the endpoint answered 503: it no longer works on the request, but may have spent the token."""
+    return replace(release_lease(credential), answered_at=now)
+
+
+def drop_tokens(credential: Credential) -> Credential:
+    """Delete both tokens: the grant is dead, or counts as dead."""
+    return replace(release_lease(credential), access_token=None, refresh_token=None)
 
 
 def asks_for_refresh(connection: Connection, credential: Credential, refused_generation: int, now: datetime) -> bool:
-    """Whether a 401 for a token of `refused_generation` is worth a forced refresh: only for the current one, once.
+    """Whether a 401 for a token of `refused_generation` forces a refresh: only for the current generation, once.
 
-    A token won by a forced refresh a moment ago and refused again points at the API, not at the grant.
+    If a forced refresh won a token a moment ago and that token is refused too, the API is at fault, not the grant.
     """
     if refused_generation != connection.generation or refused_generation == credential.refused_generation:
         return False
     return credential.refused_at is None or now - credential.refused_at >= pause_between_forced
+
+
+def refuse_access(credential: Credential, generation: int, now: datetime) -> Credential:
+    """Note that the API refused the access token of this generation, which forces a refresh.
+
+    Race: a refresh may be on its way already. It left before the refusal and so does not answer it; the next
+    presentation counts as forced, and sets `refused_at`.
+    """
+    forced_at = None if is_presented(credential, generation) else now
+    return replace(credential, refused_generation=generation, refused_at=forced_at)
+
+
+def accept_access(credential: Credential) -> Credential:
+    """Note that the API accepted the access token: the next refusal may force a refresh again."""
+    return replace(credential, refused_generation=None, refused_at=None)

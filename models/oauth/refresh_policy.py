@@ -1,11 +1,15 @@
-"""When the next refresh is due: weeks ahead for a long-lived pair, a share of the life for a short one.
+"""When a refresh is due, how long its request and its lease last, and how long it waits after a failure.
 
-Access and refresh token may die together (Passport issues both for a year), so waiting for the access token's
-end loses the user. The lead is spread by up to half of itself, so that tokens issued together part ways.
+A long-lived pair is refreshed weeks ahead of its end, a short-lived one a share of its life ahead. Access and refresh
+token may expire together (Passport issues both for a year), so waiting for the access token's end loses the user. The
+lead is spread by up to half of itself, so that tokens issued together are not refreshed together.
 """
 
 import hashlib
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+
+from models.provider import Provider
 
 longest_lead = timedelta(days=28)
 share_of_life = 0.2
@@ -13,18 +17,43 @@ spread_of_lead = 0.5
 client_pauses = tuple(timedelta(seconds=s) for s in (30, 60, 300, 900))
 throttled_pause = timedelta(minutes=1)
 retry_delays = tuple(timedelta(seconds=s) for s in (5, 30, 120, 600, 1800, 3600))
+shortest_deadline = timedelta(seconds=5)
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a token request may take, and how long no one else touches its connection.
+
+    `deadline` ends a request, however slowly its answer drips. `lease` is longer by the time that a request may take to
+    leave and by what the clocks of two machines may differ. `settle` after a request was sent the provider must be done
+    with it, even if we gave up on it: a probe before that proves nothing.
+    """
+
+    deadline: timedelta = timedelta(seconds=20)
+    lease: timedelta = timedelta(seconds=30)
+    settle: timedelta = timedelta(seconds=60)
+
+
+def patience_with(provider: Provider, usual: Patience) -> Patience:
+    """Return the usual patience; if a second try has only a grace, wait for two thirds of it at most."""
+    if provider.refresh_reuse != "grace":
+        return usual
+    third = timedelta(seconds=provider.grace_seconds) / 3
+    deadline = min(usual.deadline, max(third, shortest_deadline))
+    lease = deadline + min(usual.lease - usual.deadline, deadline)
+    return Patience(deadline, lease, min(usual.settle, max(third * 2, lease)))
 
 
 def spread(connection_id: str, generation: int) -> float:
-    """A number in [0, 1) that stays the same for one token and is spread evenly over many."""
+    """Return a number in [0, 1) that stays the same for one token and is spread evenly over many."""
     digest = hashlib.sha256(f"{connection_id}:{generation}".encode()).digest()
     return int.from_bytes(digest[:6]) / 2**48
 
 
 def refresh_due_at(issued_at: datetime, expires_in: timedelta | None, position: float) -> datetime | None:
-    """The time at which a pair issued at `issued_at` should be refreshed; `position` in [0, 1) is its spread.
+    """Return when a pair issued at `issued_at` should be refreshed; `position` in [0, 1) is its spread.
 
-    None where the provider names no expiry (RFC 6749 §5.1): then only a 401 tells.
+    None if the provider names no expiry (RFC 6749 §5.1): then only a 401 shows that the token has expired.
     """
     if expires_in is None:
         return None
@@ -33,7 +62,7 @@ def refresh_due_at(issued_at: datetime, expires_in: timedelta | None, position: 
 
 
 def retry_at(now: datetime, failures: int, expires_at: datetime | None) -> datetime:
-    """When to try again after the `failures`th failure in a row that spent nothing; sooner where the end is near."""
+    """Return when to try again after the `failures`th failure in a row; sooner if the token is about to expire."""
     delay = retry_delays[min(max(failures, 1), len(retry_delays)) - 1]
     if expires_at is not None and expires_at > now:
         delay = min(delay, max((expires_at - now) / 4, retry_delays[0]))
@@ -41,19 +70,19 @@ def retry_at(now: datetime, failures: int, expires_at: datetime | None) -> datet
 
 
 def asked_for(retry_after: timedelta | None) -> timedelta | None:
-    """How long the provider wants to be left alone, None where it does not say: no time at all is no answer, and
-    neither is a moment that is past."""
+    """Return how long the provider asks us to wait, or None if it does not say: neither zero nor a time in the past is
+    an answer."""
     return max(retry_after, retry_delays[0]) if retry_after else None
 
 
 def client_pause(probes: int) -> timedelta:
-    """How long a refused client rests after `probes` requests of its have tried in vain; longer each time."""
+    """Return how long a rejected client pauses after `probes` requests have tried it in vain; longer each time."""
     return client_pauses[min(probes, len(client_pauses) - 1)]
 
 
 def probe_again_at(paused_until: datetime, now: datetime, failures: int, expires_at: datetime | None) -> datetime:
-    """When the connection that found its client refused is due again: after the pause, and after those that wait.
+    """Return when the connection that found its client rejected is due again: after the pause, and after the others.
 
-    Where only this one connection meets the refusal, it must not pause the others every half minute.
+    If only this one connection is refused, it must not pause the others every half minute.
     """
     return max(paused_until, min(retry_at(now, failures, expires_at), now + client_pauses[-1]))

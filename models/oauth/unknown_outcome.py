@@ -1,4 +1,4 @@
-"""What to do about a refresh token that was presented and of which no pair and no clear refusal came."""
+"""What to do about a refresh token that was presented, if neither a pair nor a clear refusal came back."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -13,28 +13,28 @@ most_presentations = 2
 
 @dataclass(frozen=True, slots=True)
 class Unspent:
-    """The old access token still works: the rotation never ran, the refresh token is as good as new."""
+    """The old access token still works: the rotation never ran, and the refresh token can be presented."""
 
 
 @dataclass(frozen=True, slots=True)
 class Presumed:
-    """The endpoint said that it could not (503), and there is nothing to ask whether that was so: it counts as unspent,
-    and a refusal as the loss it would then be."""
+    """The endpoint answered 503, and no probe can tell whether it spent the token: it counts as unspent, and a refusal
+    that follows counts as the loss of its pair."""
 
 
 @dataclass(frozen=True, slots=True)
 class PresentAgain:
-    """It may be spent, and the provider takes no offence at a second try."""
+    """It may be spent, and the provider allows a second try."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """It is or must be taken for spent, and presenting it again could cost the user more."""
+    """It is spent or may be, and presenting it again could end the user's whole grant."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """The probe told nothing: look again later."""
+    """The probe proved nothing: probe again later."""
 
     until: datetime
 
@@ -43,25 +43,26 @@ Verdict = Unspent | Presumed | PresentAgain | Lost | Wait
 
 
 def resolve(provider: Provider, credential: Credential, probe: ApiOutcome | None, now: datetime) -> Verdict:
-    """Decides by the probe with the old access token (None: there was nothing to ask with), then by the profile's
+    """Decide by the probe with the old access token (None: no probe was possible), then by the profile's
     `refresh_reuse`.
 
-    A rotation revokes the old access token at once, so a probe that is let in (403 is: the plan, not the token)
-    proves that none happened; 401 proves that one at least began, unless the API had refused the token before.
+    A rotation revokes the old access token at once. So a probe that the API accepts proves that none happened; 403 is
+    such an answer, because it is about the plan, not the token. 401 proves that a rotation at least began, unless the
+    API had refused the token before.
     """
     again = credential.presentations < most_presentations
     match probe:
         case Page() | Forbidden():
             return Unspent()
         case None:
-            is_told = False
+            is_proven = False
         case Unauthorized():
-            is_told = not _was_refused_before(credential)
+            is_proven = not _was_refused_before(credential)
         case _ if provider.refresh_reuse == "grace" and again and _in_grace(provider, credential, now):
             return PresentAgain()
         case _:
             return Wait(now + pause_between_probes)
-    if credential.answered_at is not None and not is_told:
+    if credential.answered_at is not None and not is_proven:
         return Presumed()
     match provider.refresh_reuse:
         case "harmless" if again:
@@ -73,7 +74,7 @@ def resolve(provider: Provider, credential: Credential, probe: ApiOutcome | None
 
 
 def _was_refused_before(credential: Credential) -> bool:
-    """Whether the access token was dead to the API before its refresh token was presented: then 401 is no news."""
+    """Whether the API refused the access token before its refresh token was presented: then a 401 proves nothing."""
     presented_at, refused_at = credential.presented_at, credential.refused_at
     if presented_at is None or refused_at is None:
         return False

@@ -6,6 +6,7 @@ from datetime import datetime
 from sqlalchemy import Connection as SqlConnection
 from sqlalchemy import case, insert, select, update
 
+from models.oauth.claims import Claims, released, unchanged
 from models.oauth.connection import Connection, Status
 from models.store.rows import from_connection, names_of, table_of, to_connection
 from models.store.tables import ConnectionRow, CredentialRow
@@ -51,20 +52,11 @@ class Connections:
     def add(self, connection: Connection) -> None:
         self.sql.execute(insert(table).values(**from_connection(connection)))
 
-    def save(self, connection: Connection, generation: int) -> bool:
-        """Writes the connection if it still stands at `generation`; False means that a newer truth is there."""
-        values = from_connection(connection) | {"refresh_claimed_until": None, "sync_claimed_until": None}
+    def save(self, connection: Connection, generation: int, claims: Claims = released) -> bool:
+        """Write the connection and its claims if it is still at `generation`; False if a newer pair was saved since."""
+        values = from_connection(connection) | _columns_of(claims)
         statement = update(table).where(table.c.id == connection.id, table.c.generation == generation)
         return self.sql.execute(statement.values(**values)).rowcount == 1
-
-    def put_off_refresh(self, connection_id: str, until: datetime | None) -> None:
-        """Keeps the sweep from sending the refresh before then, None: as soon as it may; it stays due as it was."""
-        self.sql.execute(update(table).where(table.c.id == connection_id).values(refresh_claimed_until=until))
-
-    def await_answer(self, connection_id: str, until: datetime) -> None:
-        """The refresh is on its way to the provider: should nothing come of it, it is looked into then."""
-        statement = update(table).where(table.c.id == connection_id)
-        self.sql.execute(statement.values(refresh_due_at=until, refresh_claimed_until=None))
 
     def note_request(self, connection_id: str) -> None:
         """Remembers that a sync was asked for; when it is due stays as it was, and so do claims."""
@@ -75,7 +67,7 @@ class Connections:
         self.sql.execute(update(table).where(table.c.id == connection_id).values(sync_claimed_until=until))
 
     def make_refresh_due(self, connection_id: str, now: datetime) -> bool:
-        """Brings an active connection's refresh forward to now; False where there is none, or no refresh token."""
+        """Make an active connection's refresh due now; False if there is no such connection, or no refresh token."""
         can_refresh = select(credentials.c.connection_id).where(credentials.c.refresh_token.is_not(None))
         is_active = table.c.status == Status.active.value
         statement = update(table).where(table.c.id == connection_id, is_active, table.c.id.in_(can_refresh))
@@ -114,3 +106,8 @@ class Connections:
             if value is not None:
                 query = query.where(column == value)
         return [to_connection(row) for row in self.sql.execute(query).mappings()]
+
+
+def _columns_of(claims: Claims) -> dict[str, object]:
+    columns = {"refresh_claimed_until": claims.refresh, "sync_claimed_until": claims.sync}
+    return {name: claim for name, claim in columns.items() if claim is not unchanged}

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+import models
 import worker
 from worker.cli.explain import meanings, problems
 
-SOURCES = sorted(Path(worker.__file__).parent.rglob("*.py"))
+SOURCES = sorted(path for room in (worker, models) for path in Path(str(room.__file__)).parent.rglob("*.py"))
 OF_AUTHORIZATIONS = re.compile(r"(exchange|failed)\..*")
 
 
@@ -19,7 +20,8 @@ def literals(path: Path) -> Iterator[tuple[str, str]]:
     for node in ast.walk(ast.parse(path.read_text())):
         if not isinstance(node, ast.Call):
             continue
-        if isinstance(node.func, ast.Attribute) and node.func.attr in ("decide", "_note"):
+        called = getattr(node.func, "attr", getattr(node.func, "id", None))
+        if called in ("decide", "_note", "Note"):
             texts = [a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
             yield from (("verb", text) for text in texts[:1])
         for keyword in node.keywords:

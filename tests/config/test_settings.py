@@ -7,7 +7,7 @@ import pytest
 from config.settings import Settings, SettingsError, read_settings
 from models.crypto.secrets import Secret
 from models.crypto.vault import Vault
-from models.provider import OAuthClient
+from models.oauth.client import OAuthClient
 
 key = "k1:" + b64encode(b"k" * 32).decode()
 connect_secret = "connect-secret-" + "x" * 32

@@ -10,10 +10,10 @@ import pytest
 from sqlalchemy import text
 
 from models.crypto.secrets import Sealed, Secret
+from models.oauth.client import OAuthClient, StoredClient, reject_client
 from models.oauth.connection import Connection
 from models.oauth.token_pair import TokenPair
-from models.provider import OAuthClient
-from models.store.clients import StoredClient
+from models.oauth.token_response import Evidence
 from scheduler.sweep import Sweep
 from tests.harness import House, join_house
 
@@ -32,7 +32,7 @@ def connect_many(house: House, count: int = 5) -> list[Connection]:
     """Connections whose client has learned to leave the scope out, their refreshes due in this order."""
     connections = [house.connect(f"user {n}", 1 + n % 2) for n in range(count)]
     with house.store.writing() as tx:
-        tx.clients.omit_refresh_scope("breezedoc", "sandbox-client")
+        tx.clients.save(replace(tx.clients.lock("breezedoc", "sandbox-client"), omit_refresh_scope=True))
     house.queue.held.clear()
     stop_syncs(house)
     for connection in connections:
@@ -226,7 +226,7 @@ def test_a_client_whose_secret_nobody_knows_spends_nothing_until_it_is_put_back(
 ) -> None:
     [connection] = connect_many(house, 1)
     with house.store.writing() as tx:
-        tx.clients.change("breezedoc", "sandbox-client", secret=None)
+        tx.clients.save(replace(tx.clients.lock("breezedoc", "sandbox-client"), secret=None))
     second = rotated("second-client")
     for _ in range(5):
         second.sweep()
@@ -246,7 +246,7 @@ def test_a_kept_secret_that_does_not_open_is_the_clients_trouble_and_no_users(ho
     [connection] = connect_many(house, 1)
     with house.store.writing() as tx:
         broken = Sealed("v1.k1.AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA")
-        tx.clients.put_secret("breezedoc", "sandbox-client", broken)
+        tx.clients.save(replace(tx.clients.lock("breezedoc", "sandbox-client"), secret=broken))
     rotated("second-client").sweep()
     assert house.connection(connection.id).problem == "client_unknown"
     assert [event["error"] for event in house.told("provider.client_rejected")] == ["client_unknown"]
@@ -255,15 +255,15 @@ def test_a_kept_secret_that_does_not_open_is_the_clients_trouble_and_no_users(ho
 
 def test_a_pair_won_before_the_refusal_and_heard_of_after_it_ends_no_pause(house: House) -> None:
     early, late = connect_many(house, 2)
-    won = house.flows.refresh._take(early.id)
+    won = house.flows.refresh.take(early.id)
     assert won is not None
-    called = house.flows.refresh._present(won)
-    house.flows.take_in.parking.park(won.ticket, TokenPair(called.outcome, house.clock()))  # type: ignore[arg-type]
+    called = house.flows.refresh.ask(won)
+    house.flows.recover_tokens.parking.park(won.ticket, TokenPair(called.outcome, house.clock()))  # type: ignore[arg-type]
     house.turn(seconds=1)
     house.control.inject("token", kind="garbage", status=401, body='{"error": "invalid_client"}')
     house.flows.refresh(late.id)
     house.turn(seconds=1)
-    assert house.flows.take_in() == 1
+    assert house.flows.recover_tokens() == 1
     with house.store.reading() as tx:
         stored = tx.clients.get("breezedoc", "sandbox-client")
     assert stored is not None
@@ -275,7 +275,8 @@ def test_a_refused_client_is_tried_also_where_the_others_keep_the_budget_busy(ho
     refused, *others = connect_many(house, 12)
     with house.store.writing() as tx:
         stored = tx.clients.lock("breezedoc", "other-client")
-        tx.clients.reject(stored, "invalid_client", house.clock(), house.clock() - timedelta(minutes=1))
+        rejected, _ = reject_client(stored, Evidence(error="invalid_client"), house.clock() - timedelta(minutes=1))
+        tx.clients.save(rejected)
         found = tx.connections.lock(refused.id)
         assert found is not None
         tx.connections.save(replace(found, client_id="other-client", refresh_due_at=house.clock()), found.generation)
@@ -292,11 +293,11 @@ def test_a_refused_client_is_tried_also_where_the_others_keep_the_budget_busy(ho
 
 def test_siblings_on_their_way_when_the_client_breaks_do_not_lengthen_its_pause(house: House) -> None:
     connections = connect_many(house, 4)
-    taken = [house.flows.refresh._take(each.id) for each in connections]
+    taken = [house.flows.refresh.take(each.id) for each in connections]
     house.control.change_client("sandbox-client", client_secret="another")
     for each in taken:
         assert each is not None
-        house.flows.refresh._save(each, house.flows.refresh._present(each))
+        house.flows.refresh.save(each, house.flows.refresh.ask(each))
     stored = client(house)
     assert stored.probes == 1
     assert stored.rejected_at is not None
@@ -312,7 +313,7 @@ def test_a_trial_whose_worker_died_is_followed_by_another(house: House) -> None:
     house.sweep()
     house.control.remove_fault(fault)
     house.turn(seconds=31)
-    assert house.flows.refresh._take(connections[1].id) is not None, "and its worker is killed here"
+    assert house.flows.refresh.take(connections[1].id) is not None, "and its worker is killed here"
     before = asked(house)
     house.sweep()
     assert asked(house) == before

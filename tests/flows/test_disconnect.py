@@ -19,8 +19,8 @@ from models.oauth.token_response import TokenOutcome, TokensGranted
 from models.store import Store, Transaction
 from scheduler.prune import Prune
 from tests.harness import House
-from worker.oauth.intent import Taken
 from worker.oauth.personal_token import ConnectToken
+from worker.oauth.refresh import RefreshRequest
 from worker.provider.client import Called
 from worker.tokens.spool import Parking, Ticket
 
@@ -67,12 +67,12 @@ def connected(house: House) -> Connection:
     return connection
 
 
-def refreshing(house: House) -> tuple[Connection, Taken, Called[TokenOutcome]]:
+def refreshing(house: House) -> tuple[Connection, RefreshRequest, Called[TokenOutcome]]:
     """A connection whose refresh is under way: the provider has answered, nothing is saved yet."""
     connection = house.refreshable()
-    taken = house.flows.refresh._take(connection.id)
+    taken = house.flows.refresh.take(connection.id)
     assert taken is not None
-    called = house.flows.refresh._present(taken)
+    called = house.flows.refresh.ask(taken)
     assert isinstance(called.outcome, TokensGranted)
     return house.connection(connection.id), taken, called
 
@@ -397,7 +397,7 @@ def test_a_pair_won_while_its_connection_was_let_go_is_ended_at_the_provider_too
     connection, taken, called = refreshing(with_endpoint(house))
     is_unheard(house)
     house.flows.disconnect(connection.id)
-    house.flows.refresh._save(taken, called)
+    house.flows.refresh.save(taken, called)
     house.control.set(revocation_endpoint=True)
     house.turn(minutes=2)
     house.sweep()
@@ -431,7 +431,7 @@ def test_a_pair_parked_since_it_was_looked_for_is_left_to_be_taken_in(house: Hou
             return found
 
     replace(house.flows.disconnect, parking=ParkedJustAfterwards())(connection.id)  # type: ignore[arg-type]
-    house.flows.take_in()
+    house.flows.recover_tokens()
     house.sweep()
     assert parking.find(ticket) is None
     assert confirmed(house, connection.id) == 2
@@ -453,7 +453,7 @@ def test_a_pair_that_was_parked_after_its_connection_was_let_go_is_ended_at_the_
     house.flows.disconnect(connection.id)
     house.work()
     house.flows.disconnect.parking.park(ticket, pair)
-    assert house.flows.take_in() == 0
+    assert house.flows.recover_tokens() == 0
     house.sweep()
     assert confirmed(house, connection.id) == 2
     assert (live(house), waiting(house.store), told(house)) == (0, 0, [True])

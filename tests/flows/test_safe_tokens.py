@@ -76,7 +76,7 @@ def test_a_token_that_cannot_leave_does_not_count_as_presented(house: House, cas
 def hide_secret(house: House) -> None:
     """Takes the client's stored secret away: only the settings know it now."""
     with house.store.writing() as tx:
-        tx.clients.change("breezedoc", house.provider.client_id, secret=None)
+        tx.clients.save(replace(tx.clients.lock("breezedoc", house.provider.client_id), secret=None))
 
 
 def test_a_broken_seal_is_the_operators_matter_and_revokes_nobody(house: House) -> None:
@@ -136,13 +136,13 @@ anything: dict[str, BaseException] = {
 def test_whatever_goes_wrong_between_answer_and_save_the_pair_is_parked(house: House, case: str) -> None:
     connection = house.refreshable()
     flow = house.flows.refresh
-    taken = flow._take(connection.id)
+    taken = flow.take(connection.id)
     assert taken is not None
-    called = flow._present(taken)
+    called = flow.ask(taken)
     with pytest.raises(type(anything[case])):
-        replace(flow, store=Failing(house.store, anything[case]))._save_surely(taken, called)  # type: ignore[arg-type]
+        replace(flow, store=Failing(house.store, anything[case])).save_or_park(taken, called)  # type: ignore[arg-type]
     assert house.connection(connection.id).generation == 2
-    assert house.flows.take_in() == 1
+    assert house.flows.recover_tokens() == 1
     assert house.connection(connection.id).generation == 3
 
 
@@ -155,7 +155,7 @@ def test_whatever_goes_wrong_after_an_exchange_its_tokens_are_parked(house: Hous
     called = flow._present(taken)
     with pytest.raises(type(anything[case])):
         replace(flow, store=Failing(house.store, anything[case]))._keep_surely(taken, called)  # type: ignore[arg-type]
-    assert house.flows.take_in() == 1
+    assert house.flows.recover_tokens() == 1
     house.work()
     assert house.types() == ["connection.authorized", "sync.completed"]
     assert house.control.counters()["max_code_presentations"] == 1
@@ -164,11 +164,11 @@ def test_whatever_goes_wrong_after_an_exchange_its_tokens_are_parked(house: Hous
 def park_a_pair(house: House) -> Connection:
     connection = house.refreshable()
     flow = house.flows.refresh
-    taken = flow._take(connection.id)
+    taken = flow.take(connection.id)
     assert taken is not None
-    called = flow._present(taken)
+    called = flow.ask(taken)
     with pytest.raises(StoreUnavailable):
-        replace(flow, store=Failing(house.store, StoreUnavailable("away")))._save_surely(taken, called)  # type: ignore[arg-type]
+        replace(flow, store=Failing(house.store, StoreUnavailable("away"))).save_or_park(taken, called)  # type: ignore[arg-type]
     return connection
 
 
@@ -186,18 +186,18 @@ def test_a_pair_whose_save_hangs_is_parked_meanwhile_and_saved_once(
     monkeypatch.setattr(worker.tokens.spool, "longest_save", timedelta(milliseconds=50))
     connection = house.refreshable()
     flow = house.flows.refresh
-    taken = flow._take(connection.id)
+    taken = flow.take(connection.id)
     assert taken is not None
-    called = flow._present(taken)
+    called = flow.ask(taken)
     with house.store.writing() as tx:
         tx.connections.lock(connection.id)
-        saving = Thread(target=flow._save_surely, args=(taken, called))
+        saving = Thread(target=flow.save_or_park, args=(taken, called))
         saving.start()
         wait_until(lambda: flow.parking.find(taken.ticket) is not None)
         assert saving.is_alive(), "the lock is still held"
     saving.join()
     assert house.connection(connection.id).generation == 3
-    assert house.flows.take_in() == 0
+    assert house.flows.recover_tokens() == 0
     assert flow.parking.tickets() == []
     assert house.told("connection.refreshed")[-1]["generation"] == 3
     assert live_families(house) == 1
@@ -219,7 +219,7 @@ def test_a_code_whose_tokens_cannot_be_saved_for_long_has_them_parked(
         wait_until(lambda: flow.parking.find(Ticket("exchange", authorization_id)) is not None)
         assert saving.is_alive(), "the lock is still held"
     saving.join()
-    assert house.flows.take_in() == 0
+    assert house.flows.recover_tokens() == 0
     house.flows.exchange(authorization_id)
     house.turn(seconds=SETTLE)
     house.sweep()
@@ -253,9 +253,9 @@ def test_nothing_is_said_to_be_lost_while_a_parked_pair_lacks_its_key(house: Hou
     parking = replace(house.flows.refresh.parking, vault=Vault((new_key("k2"),)))
     with pytest.raises(ParkingUnavailable):
         replace(house.flows.refresh, parking=parking)(connection.id)
-    assert replace(house.flows.take_in, parking=parking)() == 0
+    assert replace(house.flows.recover_tokens, parking=parking)() == 0
     assert house.connection(connection.id).status == "active"
-    assert house.flows.take_in() == 1
+    assert house.flows.recover_tokens() == 1
     assert house.presentations() == 1
 
 
@@ -265,7 +265,7 @@ def test_one_pair_that_cannot_be_taken_in_keeps_no_other_waiting(house: House) -
     for name in (f"refresh-{connection.id}-0", "exchange-0-0", "refresh-0-1"):
         (parking.spool / f"{name}.pair").write_bytes(b"\xff\xfe v1")
     parking.redis.hset("breezesync:parked", "refresh-0-2", b"\xff")
-    assert house.flows.take_in() == 1
+    assert house.flows.recover_tokens() == 1
     assert house.connection(connection.id).generation == 3
 
 
@@ -295,14 +295,14 @@ def test_only_a_database_that_is_away_ends_a_pass(house: House, case: str) -> No
     error, tries = ends_the_pass[case]
     pair = TokenPair(TokensGranted(Secret("a"), Secret("r"), None, None), house.clock())
     for number in range(3):
-        house.flows.take_in.parking.park(Ticket("refresh", "nobody", number), pair)
+        house.flows.recover_tokens.parking.park(Ticket("refresh", "nobody", number), pair)
     store = Counting(house.store, error)
     with suppress(StoreUnavailable):
-        assert replace(house.flows.take_in, store=store)() == 0  # type: ignore[arg-type]
+        assert replace(house.flows.recover_tokens, store=store)() == 0  # type: ignore[arg-type]
     assert store.tried == tries
-    assert len(house.flows.take_in.parking.tickets()) == 3
-    house.flows.take_in()
-    assert house.flows.take_in.parking.tickets() == []
+    assert len(house.flows.recover_tokens.parking.tickets()) == 3
+    house.flows.recover_tokens()
+    assert house.flows.recover_tokens.parking.tickets() == []
 
 
 def test_a_server_that_echoes_a_secret_is_not_repeated(house: House) -> None:
@@ -331,15 +331,15 @@ def test_nothing_is_said_to_be_lost_while_redis_may_hold_it(house: House) -> Non
 def test_a_parked_pair_brings_a_connection_back_that_was_given_up_as_lost(house: House) -> None:
     connection = house.refreshable()
     flow = house.flows.refresh
-    taken = flow._take(connection.id)
+    taken = flow.take(connection.id)
     assert taken is not None
-    called = flow._present(taken)
+    called = flow.ask(taken)
     house.turn(seconds=SETTLE)
     house.sweep()
     assert house.connection(connection.id).revoked_reason == "rotation_lost"
     with pytest.raises(StoreUnavailable):
-        replace(flow, store=Failing(house.store, StoreUnavailable("away")))._save_surely(taken, called)  # type: ignore[arg-type]
-    house.flows.take_in()
+        replace(flow, store=Failing(house.store, StoreUnavailable("away"))).save_or_park(taken, called)  # type: ignore[arg-type]
+    house.flows.recover_tokens()
     assert (house.connection(connection.id).status, house.connection(connection.id).generation) == ("active", 3)
 
 
@@ -354,7 +354,7 @@ def test_a_parked_pair_that_is_not_the_newest_truth_does_not_outlive_it(house: H
     connection = park_a_pair(house)
     superseded[case](house, connection)
     before = house.connection(connection.id)
-    assert house.flows.take_in() == 0
+    assert house.flows.recover_tokens() == 0
     assert house.flows.refresh.parking.tickets() == []
     assert house.connection(connection.id) == before
 
@@ -440,15 +440,16 @@ def test_workers_whose_clocks_differ_by_less_than_half_a_minute_present_once(
     house.control.set(refresh_reuse=reuse)
     clock: Any = Skewed(house, ahead)
     other = join_house(house.store, house.provider, client.provider, house.vault, clock, house.spool)
-    taken = house.flows.refresh._take(connection.id)
+    taken = house.flows.refresh.take(connection.id)
     assert taken is not None
     sending, answering = 9, 20
     for _ in range(sending + answering):
         house.clock.turn(timedelta(seconds=1))
         other.flows.refresh(connection.id)
     assert house.presentations() == 0
-    still_sent = replace(taken, send_before=house.clock() + timedelta(seconds=1))
-    house.flows.refresh._save_surely(taken, house.flows.refresh._present(still_sent))
+    in_time = replace(taken.presentation, send_before=house.clock() + timedelta(seconds=1))
+    still_sent = replace(taken, presentation=in_time)
+    house.flows.refresh.save_or_park(taken, house.flows.refresh.ask(still_sent))
     other.flows.refresh(connection.id)
     assert (house.presentations(), house.connection(connection.id).generation) == (1, 3)
     other.close()

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from models.api_response import Page
+from models.oauth.claims import Claims
 from models.oauth.connection import Connection
 from models.oauth.token_response import Evidence, OutcomeUnknown, TokenOutcome
 from scheduler.sweep import claim_length
 from tests.harness import House
-from worker.oauth.intent import Taken
+from worker.oauth.refresh import RefreshRequest
 from worker.provider.client import Called
 
 settle = 61
@@ -39,7 +40,7 @@ def with_a_lost_answer(house: House, reuse: str, grace_seconds: int = 30) -> Con
     connection = house.connect("ada", 1)
     house.queue.held.clear()
     with house.store.writing() as tx:
-        tx.clients.omit_refresh_scope("breezedoc", "sandbox-client")
+        tx.clients.save(replace(tx.clients.lock("breezedoc", "sandbox-client"), omit_refresh_scope=True))
     client = house.flows.refresh.providers["breezedoc"]
     client.provider = replace(client.provider, refresh_reuse=reuse, grace_seconds=grace_seconds)  # type: ignore[arg-type]
     house.control.set(refresh_reuse=reuse, grace_seconds=grace_seconds)
@@ -73,13 +74,15 @@ def test_within_the_grace_the_same_pair_comes_once_more(house: House) -> None:
     assert house.presentations() == 2
 
 
-def present(house: House, connection: Connection) -> tuple[Taken, Called[TokenOutcome]]:
+def present(house: House, connection: Connection) -> tuple[RefreshRequest, Called[TokenOutcome]]:
     """One presentation, its pair given and not yet saved; the sweep that sent its message holds the claim."""
     with house.store.writing() as tx:
-        tx.connections.put_off_refresh(connection.id, house.clock() + claim_length)
-    taken = house.flows.refresh._take(connection.id)
+        found = tx.connections.lock(connection.id)
+        assert found is not None
+        tx.connections.save(found, found.generation, Claims(refresh=house.clock() + claim_length))
+    taken = house.flows.refresh.take(connection.id)
     assert taken is not None
-    return taken, house.flows.refresh._present(taken)
+    return taken, house.flows.refresh.ask(taken)
 
 
 def sweep_each_second(house: House, seconds: int) -> None:
@@ -109,7 +112,7 @@ def test_a_timeout_leaves_time_for_a_second_try(house: House) -> None:
     connection = refreshable_with_a_grace(house)
     taken, called = present(house, connection)
     house.turn(seconds=house.flows.refresh.providers["breezedoc"].patience.deadline.total_seconds())
-    house.flows.refresh._save(taken, called.read_as(OutcomeUnknown(Evidence(description="ReadTimeout"))))
+    house.flows.refresh.save(taken, called.read_as(OutcomeUnknown(Evidence(description="ReadTimeout"))))
     sweep_each_second(house, 19)
     assert house.connection(connection.id).generation == connection.generation + 1
 
@@ -142,10 +145,10 @@ def test_what_was_presented_goes_before_all_that_only_waits_its_turn(house: Hous
 def test_a_worker_that_sleeps_past_the_grace_sends_nothing_more(house: House) -> None:
     connection = with_a_lost_answer(house, "grace")
     house.turn(seconds=25)
-    taken = house.flows.refresh._take(connection.id)
+    taken = house.flows.refresh.take(connection.id)
     assert taken is not None
     house.turn(seconds=6)
-    house.flows.refresh._save(taken, house.flows.refresh._present(taken))
+    house.flows.refresh.save(taken, house.flows.refresh.ask(taken))
     house.turn(seconds=settle)
     house.sweep()
     assert house.presentations() == 1, "the family stays alive"
@@ -205,7 +208,7 @@ def test_a_reading_that_goes_on_while_an_outcome_is_resolved_loses_nothing(house
             tx.connections.save(replace(found, sync_requested=True), found.generation)
 
     watched: Any = Meanwhile(house.flows.refresh.providers["breezedoc"], ask_for_a_sync)
-    taken = replace(house.flows.refresh, providers={"breezedoc": watched})._take(connection.id)
+    taken = replace(house.flows.refresh, providers={"breezedoc": watched}).take(connection.id)
     assert taken is not None
-    assert taken.after_unknown
+    assert taken.presentation.attempt.after_unknown
     assert house.connection(connection.id).sync_requested

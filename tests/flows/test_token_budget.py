@@ -60,7 +60,7 @@ def seed(house: House, count: int, due: Callable[[int], timedelta]) -> list[Conn
         tx.sql.execute(insert(connection_table), [from_connection(each) for each in connections])
         names = names_of(Credential)
         tx.sql.execute(insert(credential_table), [{n: getattr(each, n) for n in names} for each in credentials])
-        tx.clients.omit_refresh_scope("breezedoc", "sandbox-client")
+        tx.clients.save(replace(tx.clients.lock("breezedoc", "sandbox-client"), omit_refresh_scope=True))
     house.control.reset_counters()
     return connections
 

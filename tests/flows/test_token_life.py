@@ -12,7 +12,7 @@ from models.oauth.connection import Connection
 from tests.harness import House
 from tests.servers import absent_redis
 from worker.oauth.exchange import Taken as TakenCode
-from worker.oauth.intent import Taken
+from worker.oauth.refresh import RefreshRequest
 from worker.sync.run import Slice
 
 SETTLE = 61
@@ -133,11 +133,11 @@ def test_a_401_for_a_token_that_a_sibling_rotated_meanwhile_means_nothing(house:
     assert house.types().count("sync.completed") == 1
 
 
-def refresh_under_way(house: House) -> tuple[Connection, Slice, Taken]:
+def refresh_under_way(house: House) -> tuple[Connection, Slice, RefreshRequest]:
     """A connection whose refresh is about to leave while a run is about to read, with the token of before."""
     connection = house.refreshable()
     house.queue.held.clear()
-    taken = house.flows.refresh._take(connection.id)
+    taken = house.flows.refresh.take(connection.id)
     reading = house.flows.sync._take(connection.id)
     assert taken is not None
     assert reading is not None
@@ -149,10 +149,10 @@ def test_a_grant_that_dies_while_a_refresh_is_under_way_is_noticed_soon(house: H
     connection, reading, taken = refresh_under_way(house)
     if answer == "is lost":
         house.control.inject("token", moment="after", kind="drop")
-    pair = house.flows.refresh._present(taken)
+    pair = house.flows.refresh.ask(taken)
     house.control.revoke_user(1)
     assert house.flows.sync._read_one(reading) is None, "the old token is refused before the new pair is saved"
-    house.flows.refresh._save(taken, pair)
+    house.flows.refresh.save(taken, pair)
     house.sweep()
     house.turn(seconds=SETTLE)
     house.sweep()
@@ -165,7 +165,7 @@ def test_a_list_that_is_refused_while_a_refresh_is_under_way_forces_one_more_and
     account_read = house.flows.sync._read_one(reading)
     assert account_read is not None
     assert house.flows.sync._read_one(account_read) is None, "refused"
-    house.flows.refresh._save(taken, house.flows.refresh._present(taken))
+    house.flows.refresh.save(taken, house.flows.refresh.ask(taken))
     for _ in range(10):
         house.sweep()
         house.turn(seconds=30)
@@ -206,32 +206,32 @@ def test_an_expired_pair_is_told_as_expired(house: House) -> None:
 
 def test_a_new_authorization_during_a_refresh_is_the_newest_truth(house: House) -> None:
     connection = house.refreshable()
-    taken = house.flows.refresh._take(connection.id)
+    taken = house.flows.refresh.take(connection.id)
     assert taken is not None
     house.connect("ada", 1, connection_id=connection.id)
     newest = house.credential(connection.id)
-    house.flows.refresh._save(taken, house.flows.refresh._present(taken))
+    house.flows.refresh.save(taken, house.flows.refresh.ask(taken))
     assert house.credential(connection.id) == newest
     assert house.connection(connection.id).generation == connection.generation + 1
 
 
 def test_a_holder_that_wakes_after_its_lease_sends_nothing(house: House) -> None:
     connection = house.refreshable()
-    taken = house.flows.refresh._take(connection.id)
+    taken = house.flows.refresh.take(connection.id)
     assert taken is not None
     house.clock.turn(timedelta(seconds=SETTLE))
-    called = house.flows.refresh._present(taken)
-    house.flows.refresh._save(taken, called)
+    called = house.flows.refresh.ask(taken)
+    house.flows.refresh.save(taken, called)
     assert house.presentations() == 0
 
 
 def test_what_we_were_too_slow_to_send_is_sent_a_few_seconds_later_however_often(house: House) -> None:
     connection = house.refreshable()
     for _ in range(5):
-        taken = house.flows.refresh._take(connection.id)
+        taken = house.flows.refresh.take(connection.id)
         assert taken is not None
         house.turn(seconds=SETTLE)
-        house.flows.refresh._save(taken, house.flows.refresh._present(taken))
+        house.flows.refresh.save(taken, house.flows.refresh.ask(taken))
         due = house.connection(connection.id).refresh_due_at
         assert due is not None
         assert due - house.clock() <= timedelta(seconds=5)
@@ -242,25 +242,26 @@ def test_what_we_were_too_slow_to_send_is_sent_a_few_seconds_later_however_often
 
 def test_a_late_refusal_never_overwrites_a_success(house: House) -> None:
     connection = house.refreshable()
-    slow = house.flows.refresh._take(connection.id)
+    slow = house.flows.refresh.take(connection.id)
     assert slow is not None
     house.turn(seconds=SETTLE)
     house.sweep()
     assert house.connection(connection.id).generation == connection.generation + 1
-    slow_answer = house.flows.refresh._present(replace(slow, send_before=house.clock() + timedelta(minutes=1)))
-    house.flows.refresh._save(slow, slow_answer)
+    in_time = replace(slow.presentation, send_before=house.clock() + timedelta(minutes=1))
+    slow_answer = house.flows.refresh.ask(replace(slow, presentation=in_time))
+    house.flows.refresh.save(slow, slow_answer)
     assert house.connection(connection.id).status == "active"
 
 
 def test_a_pair_that_arrives_after_the_connection_was_given_up_brings_it_back(house: House) -> None:
     connection = house.refreshable()
-    taken = house.flows.refresh._take(connection.id)
+    taken = house.flows.refresh.take(connection.id)
     assert taken is not None
-    late_pair = house.flows.refresh._present(taken)
+    late_pair = house.flows.refresh.ask(taken)
     house.turn(seconds=SETTLE)
     house.sweep()
     assert house.connection(connection.id).revoked_reason == "rotation_lost"
-    house.flows.refresh._save(taken, late_pair)
+    house.flows.refresh.save(taken, late_pair)
     after = house.connection(connection.id)
     assert (after.status, after.generation) == ("active", connection.generation + 1)
     assert house.told("connection.authorized")[-1]["reauthorized"] is True
@@ -268,10 +269,10 @@ def test_a_pair_that_arrives_after_the_connection_was_given_up_brings_it_back(ho
 
 def test_a_disconnect_during_a_refresh_stands(house: House) -> None:
     connection = house.refreshable()
-    taken = house.flows.refresh._take(connection.id)
+    taken = house.flows.refresh.take(connection.id)
     assert taken is not None
     house.flows.disconnect(connection.id)
-    house.flows.refresh._save(taken, house.flows.refresh._present(taken))
+    house.flows.refresh.save(taken, house.flows.refresh.ask(taken))
     assert house.connection(connection.id).status == "disconnected"
     assert house.credential(connection.id).access_token is None
 
@@ -350,9 +351,9 @@ class Away:
 def test_a_new_pair_waits_wherever_there_is_room_while_the_database_is_away(house: House, lives: str) -> None:
     connection = house.refreshable()
     flow = house.flows.refresh
-    taken = flow._take(connection.id)
+    taken = flow.take(connection.id)
     assert taken is not None
-    called = flow._present(taken)
+    called = flow.ask(taken)
     away = Away(house.store)
     away.away = True
     parking = flow.parking
@@ -361,9 +362,9 @@ def test_a_new_pair_waits_wherever_there_is_room_while_the_database_is_away(hous
     if lives == "spool":
         parking = replace(parking, redis=absent_redis())
     with pytest.raises(StoreUnavailable):
-        replace(flow, store=away, parking=parking)._save_surely(taken, called)
+        replace(flow, store=away, parking=parking).save_or_park(taken, called)
     assert house.connection(connection.id).generation == connection.generation
-    take_in = replace(house.flows.take_in, parking=parking)
+    take_in = replace(house.flows.recover_tokens, parking=parking)
     with pytest.raises(StoreUnavailable):
         replace(take_in, store=away)()
     assert take_in() == 1

@@ -9,6 +9,8 @@ from typing import TypeVar
 
 from models.crypto.secrets import Sealed
 from models.messaging.events import ConnectionRefreshed
+from models.oauth.client import reject_client
+from models.oauth.token_response import Evidence
 from models.store import Store
 from models.store.due_work import refreshes, syncs
 from tests.store.conftest import Opened, add_connection, an_authorization, noon
@@ -95,9 +97,10 @@ def test_a_sequence_has_neither_gaps_nor_repeats(opened: Opened) -> None:
 def test_a_refused_client_is_told_of_once(opened: Opened) -> None:
     def reject(store: Store, number: int) -> bool:
         with store.writing() as tx:
-            client = tx.clients.lock("breezedoc", "client-1")
-            tx.clients.reject(client, "invalid_client", noon, noon)
-            return not client.is_rejected
+            locked = tx.clients.lock("breezedoc", "client-1")
+            rejected, facts = reject_client(locked, Evidence(error="invalid_client"), noon)
+            tx.clients.save(rejected)
+            return len(facts) > 0
 
     assert sum(all_at_once(opened, reject)) == 1
 

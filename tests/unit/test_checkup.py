@@ -15,7 +15,7 @@ from models.health import (
     read_date,
 )
 from models.http import HttpAnswer, NoAnswer
-from models.provider import OAuthClient
+from models.oauth.client import OAuthClient
 
 noon = datetime(2026, 5, 1, 12, tzinfo=UTC)
 client = OAuthClient(provider="maker", client_id="us", client_secret=Secret("s"), redirect_uri="https://o.example/cb")

@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from models.crypto.secrets import Sealed
+from models.oauth.client import StoredClient
 from models.oauth.connection import Connection, Status, personal_client
 from models.oauth.credential import Credential
 from models.oauth.token_rate_limit import Pace
 from models.provider import Provider
-from models.store.clients import StoredClient
 from models.sync.sync_run import RunStatus, SyncRun
 from worker.cli.outlook import Outlook, tell_next
 

@@ -1,4 +1,4 @@
-"""What a refresh job may do, and which 401 is worth a forced refresh: two tables."""
+"""What a refresh job may do, which 401 forces a refresh, and what a presentation leaves in the row."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -13,9 +13,14 @@ from models.oauth.credential import (
     Present,
     RefreshPlan,
     Resolve,
+    accept_access,
     asks_for_refresh,
+    lease,
     pause_between_forced,
     plan_refresh,
+    present,
+    refuse_access,
+    withdraw_presentation,
 )
 
 now = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -87,3 +92,33 @@ refusals: dict[str, tuple[Credential, int, bool]] = {
 def test_only_a_401_for_the_current_token_forces_a_refresh_and_only_once(case: str) -> None:
     credential, generation, expected = refusals[case]
     assert asks_for_refresh(connection, credential, generation, now) is expected
+
+
+refused = replace(idle, refused_generation=3)
+presentations: dict[str, tuple[Credential, datetime | None]] = {
+    "nothing was refused": (idle, None),
+    "the current token was refused": (replace(refused, refused_at=now - settle), now - settle),
+    "refused while another refresh was on its way": (refused, now),
+    "an older token was refused": (replace(idle, refused_generation=2, refused_at=now - settle), now - settle),
+    "an older token, another refresh on its way": (replace(idle, refused_generation=2), None),
+}
+
+
+@pytest.mark.parametrize("case", presentations)
+def test_a_presentation_counts_as_forced_if_it_leaves_after_the_refusal(case: str) -> None:
+    before, forced_at = presentations[case]
+    after = present(replace(before, answered_at=now - second), 3, now)
+    assert (after.presented_at, after.presented_generation, after.presentations) == (now, 3, 1)
+    assert (after.answered_at, after.refused_at) == (None, forced_at)
+
+
+def test_a_refusal_while_a_refresh_is_on_its_way_forces_the_next_one() -> None:
+    assert refuse_access(presented, 3, now) == replace(presented, refused_generation=3, refused_at=None)
+    assert refuse_access(idle, 3, now) == replace(idle, refused_generation=3, refused_at=now)
+    assert accept_access(refuse_access(idle, 3, now)) == idle
+
+
+def test_an_answer_that_spent_nothing_brings_the_note_of_an_earlier_presentation_back() -> None:
+    for before in (idle, presented, replace(presented, answered_at=now)):
+        shown = lease(present(before, 3, now), "worker", now + settle)
+        assert withdraw_presentation(shown, before) == before

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from models.oauth.patience import Patience, patience_with
+from models.oauth.refresh_policy import Patience, patience_with
 from models.provider import Provider
 
 provider = Provider(name="p", authorize_url="https://p/a", token_url="https://p/t", api_url="https://p/api")

@@ -4,7 +4,8 @@ from urllib.parse import parse_qs, parse_qsl, urlsplit
 import pytest
 
 from models.crypto.secrets import Secret
-from models.provider import Column, OAuthClient, Provider, Resource, View, unsign
+from models.oauth.client import OAuthClient
+from models.provider import Column, Provider, Resource, View, unsign
 
 breeze = Provider(
     name="breeze",

@@ -51,7 +51,7 @@ def house() -> Iterator[House]:
     broker.emit_after("process_boot")
     names = {"exchange", "refresh", "sync", "sync_user", "disconnect", "revoke", "publish"}
     flows = {name: Recorded() for name in names}
-    declare_actors(broker, Flows(**flows, take_in=None))  # type: ignore[arg-type]
+    declare_actors(broker, Flows(**flows, recover_tokens=None))  # type: ignore[arg-type]
     for actor in broker.actors.values():
         actor.options |= {"min_backoff": 1, "max_backoff": 1}
     worker = Worker(broker, worker_timeout=50, worker_threads=2)
@@ -80,7 +80,7 @@ def name_flow(case: str) -> str:
 
 def test_every_message_has_one_actor_and_every_actor_a_message() -> None:
     broker = StubBroker()
-    declare_actors(broker, Flows(**dict.fromkeys(map(name_flow, every_message)), take_in=None))  # type: ignore[arg-type]
+    declare_actors(broker, Flows(**dict.fromkeys(map(name_flow, every_message)), recover_tokens=None))  # type: ignore[arg-type]
     assert {name: actor.queue_name for name, actor in broker.actors.items()} == QUEUES
     assert {message.actor for message in every_message.values()} == set(QUEUES)
 

@@ -16,9 +16,10 @@ import pytest
 import worker.provider.client
 from models.api_response import Failed, Page, Throttled
 from models.crypto.secrets import Secret
-from models.oauth.patience import Patience
+from models.oauth.client import OAuthClient
+from models.oauth.refresh_policy import Patience
 from models.oauth.token_response import OutcomeUnknown, TokensGranted
-from models.provider import OAuthClient, Provider, Resource
+from models.provider import Provider, Resource
 from worker.provider.client import ProviderClient, largest_page
 from worker.provider.rate_limit import Budgets
 from worker.provider.transport import unpack_body

@@ -14,7 +14,7 @@ from models.crypto.vault import new_key
 from models.errors import StoreUnavailable
 from tests.servers import wait_until
 from worker.main import build_flows, build_parts
-from worker.oauth.recover_tokens import TakesIn
+from worker.oauth.recover_tokens import RecoveryThread
 from worker.tokens.spool import Ticket, parked_key
 
 
@@ -32,7 +32,7 @@ def test_parked_pairs_are_taken_in_without_any_message_until_the_worker_stops() 
         return 1
 
     broker = StubBroker(middleware=[])
-    takes_in = TakesIn(take_in, timedelta(milliseconds=5))
+    takes_in = RecoveryThread(take_in, timedelta(milliseconds=5))
     broker.add_middleware(takes_in)
     worker = Worker(broker, worker_threads=1, worker_timeout=50)
     worker.start()
@@ -58,6 +58,6 @@ def test_a_text_in_redis_that_is_no_utf_8_keeps_no_pair_from_being_looked_at(red
             client.hset(parked_key, name, b"\xff")
     services = open_services(settings)
     flows = build_flows(build_parts(settings, services))
-    assert flows.take_in.parking.tickets() == [Ticket("refresh", "c1", 7)]
-    assert flows.take_in() == 0
+    assert flows.recover_tokens.parking.tickets() == [Ticket("refresh", "c1", 7)]
+    assert flows.recover_tokens() == 0
     services.close()

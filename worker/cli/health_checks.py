@@ -24,9 +24,10 @@ from models.health import (
     read_date,
 )
 from models.migrations import newest_revision
+from models.oauth.client import OAuthClient
 from models.oauth.connection import Status
-from models.oauth.patience import Patience
-from models.provider import OAuthClient, Provider
+from models.oauth.refresh_policy import Patience
+from models.provider import Provider
 from models.store import Store
 from models.store.sealed_fields import fields
 from worker.provider.client import ProviderClient

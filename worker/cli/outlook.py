@@ -3,12 +3,12 @@
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from models.oauth.client import StoredClient
 from models.oauth.connection import Connection, Status, personal_client
 from models.oauth.credential import Credential
-from models.oauth.patience import Patience, patience_with
+from models.oauth.refresh_policy import Patience, patience_with
 from models.oauth.token_rate_limit import Pace, WaitUntil, step
 from models.provider import Provider
-from models.store.clients import StoredClient
 from models.sync.sync_run import SyncRun
 from worker.cli.explain import tell_time
 

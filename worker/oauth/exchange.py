@@ -20,6 +20,7 @@ from models.oauth.authorization import (
     is_put_off,
     open_steps,
 )
+from models.oauth.client import OAuthClient
 from models.oauth.refresh_policy import asked_for, retry_at, throttled_pause
 from models.oauth.token_pair import TokenPair
 from models.oauth.token_response import (
@@ -32,12 +33,11 @@ from models.oauth.token_response import (
     TokenOutcome,
     TokensGranted,
 )
-from models.provider import OAuthClient
 from models.store import Store, Transaction
 from worker.oauth.authorizing import Authorizing
 from worker.oauth.connect_account import Connecting
 from worker.provider.client import Called, ProviderClient
-from worker.tokens.oauth_clients import ClientBook, ClientUnknown
+from worker.tokens.oauth_clients import ClientUnknown, OAuthClients
 from worker.tokens.save import hold_exchanged, place_of, time_to_connect
 from worker.tokens.spool import Parking, Ticket
 
@@ -63,7 +63,7 @@ class Exchange:
 
     store: Store
     vault: Vault
-    clients: ClientBook
+    clients: OAuthClients
     providers: Mapping[str, ProviderClient]
     parking: Parking
     send: Callable[[messages.Message], None]

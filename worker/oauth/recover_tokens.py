@@ -1,4 +1,4 @@
-"""Taking in what was parked while the database was away: beside all messages, for as long as a worker runs."""
+"""Recover the pairs that were parked while the database was away; a thread of each worker does it."""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -14,69 +14,70 @@ from models.errors import StoreUnavailable, SyncError
 from models.messaging import messages
 from models.oauth.authorization import Step
 from models.oauth.connection import may_hold
+from models.oauth.refresh_outcome import drop_pair, save_pair
 from models.oauth.token_pair import TokenPair
 from models.store import Store
+from worker.oauth.apply_refresh import RefreshWriter
 from worker.provider.client import ProviderClient
-from worker.tokens.oauth_clients import ClientBook
-from worker.tokens.revocation_queue import let_go_late
-from worker.tokens.save import hold_exchanged, hold_rotation
+from worker.tokens.oauth_clients import OAuthClients
+from worker.tokens.save import hold_exchanged
 from worker.tokens.spool import Parking, Ticket
 
 interval = timedelta(seconds=5)
 
 
 @dataclass(frozen=True, slots=True)
-class TakeIn:
-    """Saves each parked pair that is still the newest truth and drops the others: erased, superseded, or
-    disconnected, and then the provider is told to end them."""
+class RecoverTokens:
+    """Save each parked pair that is still the newest of its connection, and drop the others: their connection was
+    erased, refreshed since, or disconnected. The pair of a disconnected account is revoked at the provider."""
 
     store: Store
     vault: Vault
-    clients: ClientBook
+    clients: OAuthClients
     providers: Mapping[str, ProviderClient]
     parking: Parking
     send: Callable[[messages.Message], None]
     now: Callable[[], datetime]
 
     def __call__(self) -> int:
-        """Returns how many pairs were saved. Raises where the database is still away: nothing is dropped then.
+        """Return how many pairs were saved. Raises `StoreUnavailable` if the database is away; no pair is dropped then.
 
-        A pair that can't be saved, whatever the reason, keeps no other one waiting.
+        A pair that can't be saved for any other reason does not keep the others waiting.
         """
         saved = 0
         for ticket in self.parking.tickets():
             try:
-                saved += self._take_in(ticket)
+                saved += self._recover(ticket)
             except StoreUnavailable:
                 raise
             except Exception as error:
-                structlog.get_logger("parking").warning("pair.still_parked", ticket=ticket.name, error=_tell(error))
+                structlog.get_logger("parking").warning("pair.still_parked", ticket=ticket.name, error=_describe(error))
         return saved
 
-    def _take_in(self, ticket: Ticket) -> bool:
+    def _recover(self, ticket: Ticket) -> bool:
         pair = self.parking.find(ticket)
         if pair is None:
             return False
-        saved = self._hold_refreshed(ticket, pair) if ticket.kind == "refresh" else self._hold_code(ticket, pair)
+        saved = self._save_refreshed(ticket, pair) if ticket.kind == "refresh" else self._save_exchanged(ticket, pair)
         self.parking.drop(ticket)
         return saved
 
-    def _hold_refreshed(self, ticket: Ticket, pair: TokenPair) -> bool:
+    def _save_refreshed(self, ticket: Ticket, pair: TokenPair) -> bool:
+        writer = RefreshWriter(self.vault, self.clients, self.providers)
         with self.store.writing() as tx:
             connection, credential = tx.connections.lock(ticket.id), tx.credentials.get(ticket.id)
             if connection is None or credential is None:
                 return False
+            # Race: while the pair was parked, a newer one was saved, or the account was disconnected.
             if not may_hold(connection, ticket.generation):
-                client = self.providers.get(connection.provider)
-                provider = None if client is None else client.provider
-                let_go_late(tx, self.vault, provider, connection, pair.granted, self.now())
+                writer.apply(tx, drop_pair(connection, pair.granted, self.now()))
                 return False
-            hold_rotation(tx, self.vault, self.clients, connection, credential, pair)
+            writer.apply(tx, save_pair(connection, credential, pair))
         self.send(messages.publish_events())
         self.send(messages.read_connection(ticket.id))
         return True
 
-    def _hold_code(self, ticket: Ticket, pair: TokenPair) -> bool:
+    def _save_exchanged(self, ticket: Ticket, pair: TokenPair) -> bool:
         with self.store.writing() as tx:
             found = tx.authorizations.lock(ticket.id)
             if found is None or found.step is not Step.received:
@@ -87,14 +88,14 @@ class TakeIn:
         return True
 
 
-class TakesIn(Middleware):
-    """Calls `take_in` every few seconds on a thread of its own: where it has to wait, nobody waits with it."""
+class RecoveryThread(Middleware):
+    """Recover parked pairs every few seconds on a thread of its own, so that no message waits for it."""
 
-    def __init__(self, take_in: Callable[[], int], every: timedelta = interval) -> None:
-        self.take_in = take_in
+    def __init__(self, recover: Callable[[], int], every: timedelta = interval) -> None:
+        self.recover = recover
         self.every = every
         self.stopping = threading.Event()
-        self.thread = threading.Thread(target=self._run, name="take-in", daemon=True)
+        self.thread = threading.Thread(target=self._run, name="recover-tokens", daemon=True)
 
     def after_worker_boot(self, broker: Any, worker: Any) -> None:
         self.thread.start()
@@ -106,11 +107,11 @@ class TakesIn(Middleware):
     def _run(self) -> None:
         while not self.stopping.wait(self.every.total_seconds()):
             try:
-                self.take_in()
+                self.recover()
             except Exception as error:
-                structlog.get_logger("parking").warning("pairs.still_parked", error=_tell(error))
+                structlog.get_logger("parking").warning("pairs.still_parked", error=_describe(error))
 
 
-def _tell(error: Exception) -> str:
-    """Our own errors say what to do; what others say may hold what they worked on."""
+def _describe(error: Exception) -> str:
+    """Describe an error: ours say what to do; the text of any other may contain what it worked on, even a token."""
     return str(error) if isinstance(error, SyncError) else type(error).__name__

@@ -1,145 +1,173 @@
-"""Refreshing a pair of tokens: lease and intent, the request, and a save that no newer truth is lost to."""
+"""Refresh a pair of tokens: take the connection, ask the token endpoint, decide, and save the outcome."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
-from typing import assert_never
+from datetime import datetime
 from uuid import uuid4
 
 import structlog
 
 from models.api_response import ApiOutcome
-from models.crypto.vault import KeyMissing, Place, SealBroken, Vault
+from models.crypto.secrets import Secret
+from models.crypto.vault import KeyMissing, Place, SealBroken, Vault, VaultError
 from models.messaging import messages
-from models.oauth.connection import Connection, Status, may_hold
-from models.oauth.credential import Credential, Leave, Present, Resolve, answer, forget_presentation, plan_refresh
-from models.oauth.refresh_policy import asked_for, throttled_pause
-from models.oauth.token_pair import TokenPair
-from models.oauth.token_response import (
-    ClientRefused,
-    Evidence,
-    GrantRefused,
-    NotNow,
-    OutcomeUnknown,
-    RequestRefused,
-    ScopeRefused,
-    TokenOutcome,
-    TokensGranted,
+from models.oauth.client import OAuthClient, StoredClient, begin_probe, refresh_scope
+from models.oauth.connection import Connection, Status
+from models.oauth.credential import Credential, Leave, Present, Resolve, plan_refresh, release_lease
+from models.oauth.refresh_outcome import (
+    Attempt,
+    Presentation,
+    RefreshDecision,
+    attempt_after,
+    begin_resolving,
+    claim_until,
+    decide,
+    intend,
+    pause_client,
+    postpone,
+    save_pair,
+    set_aside,
+    settle_unknown,
 )
-from models.oauth.unknown_outcome import Lost, PresentAgain, Presumed, Unspent, Wait, resolve
+from models.oauth.token_rate_limit import Purpose
+from models.oauth.token_response import ClientRefused, Evidence, ScopeRefused, TokenOutcome
+from models.oauth.unknown_outcome import resolve
 from models.store import Store, Transaction
-from worker.oauth.intent import Intent, Taken
-from worker.oauth.settling import Settling
+from worker.oauth.apply_refresh import RefreshWriter
 from worker.provider.client import Called, ProviderClient
-from worker.tokens.oauth_clients import ClientBook
-from worker.tokens.revocation_queue import let_go_late
-from worker.tokens.save import hold_rotation
+from worker.tokens.oauth_clients import ClientUnknown, OAuthClients
 from worker.tokens.spool import Parking, Ticket
 
 
 @dataclass(frozen=True, slots=True)
+class RefreshRequest:
+    """A request that may leave: its intent is committed, and everything it needs is open."""
+
+    connection: Connection
+    presentation: Presentation
+    client: OAuthClient
+    refresh_token: Secret
+
+    @property
+    def ticket(self) -> Ticket:
+        return Ticket("refresh", self.connection.id, self.presentation.generation)
+
+
+@dataclass(frozen=True, slots=True)
 class Refresh:
-    """Each step is safe to be the last one: whoever comes next finds in the rows what was done and what was not."""
+    """The flow. A process may die after any step: the rows say what was done, and the next job goes on from there."""
 
     store: Store
     vault: Vault
-    clients: ClientBook
+    clients: OAuthClients
     providers: Mapping[str, ProviderClient]
     parking: Parking
     send: Callable[[messages.Message], None]
     now: Callable[[], datetime]
 
     @property
-    def settling(self) -> Settling:
-        return Settling(self.clients, self.now)
-
-    @property
-    def intent(self) -> Intent:
-        return Intent(self.vault, self.clients, self.providers, self.settling, self.now)
+    def writer(self) -> RefreshWriter:
+        return RefreshWriter(self.vault, self.clients, self.providers)
 
     def __call__(self, connection_id: str) -> None:
-        taken = self._take(connection_id)
-        if taken is not None:
-            self._save_surely(taken, self._present(taken))
+        request = self.take(connection_id)
+        if request is not None:
+            self.save_or_park(request, self.ask(request))
 
-    def _take(self, connection_id: str) -> Taken | None:
+    def take(self, connection_id: str) -> RefreshRequest | None:
+        """Commit lease and intent; None if nothing may leave now. An unknown outcome is resolved first."""
         owner = uuid4().hex
         with self.store.writing() as tx:
-            now = self.now()
             connection = tx.connections.lock(connection_id)
             credential = tx.credentials.get(connection_id)
+            now = self.now()
             if connection is None:
                 structlog.get_logger("refresh").warning("connection.unknown")
                 return None
             patience = self.providers[connection.provider].patience
             plan = plan_refresh(connection, credential, now, patience.settle)
-            if isinstance(plan, Leave) and plan.until is not None:
-                tx.connections.put_off_refresh(connection.id, plan.until)
             if isinstance(plan, Leave) or credential is None:
+                if isinstance(plan, Leave) and plan.until is not None:
+                    self.writer.apply(tx, claim_until(connection, plan.until, now))
                 return None
             if isinstance(plan, Resolve) and now < plan.at:
-                self.settling.wait(tx, connection, plan.at)
+                self.writer.apply(tx, postpone(connection, plan.at, now))
                 return None
-            if self._is_paused(tx, connection, now, patience.lease):
+            if not self._may_use_client(tx, connection, now):
+                self.writer.apply(tx, claim_until(connection, None, now))
                 return None
             if isinstance(plan, Present):
-                return self.intent(tx, connection, credential, owner)
-            credential = replace(credential, lease_owner=owner, lease_until=now + patience.lease)
-            tx.credentials.put(credential)
+                return self._prepare(tx, connection, credential, Attempt(owner), now)
+            lease_until = now + patience.lease
+            self.writer.apply(tx, begin_resolving(connection, credential, owner, lease_until, now))
         return self._resolve(connection, credential, owner)
 
-    def _resolve(self, connection: Connection, credential: Credential, owner: str) -> Taken | None:
-        """The token was presented and no pair came of it: look where one would be parked, probe with the old access
-        token, then do what is allowed."""
+    def ask(self, request: RefreshRequest) -> Called[TokenOutcome]:
+        """Present the refresh token, unless it is too late for that."""
+        provider, presentation = self.providers[request.connection.provider], request.presentation
+        scope, send_before = presentation.attempt.scope, presentation.send_before
+        return provider.refresh(request.client, request.refresh_token, scope, send_before)
+
+    def save_or_park(self, request: RefreshRequest, called: Called[TokenOutcome]) -> None:
+        """Save the outcome; a pair that can't be saved, or not soon, is parked."""
+        # Race: the database is away or hangs between answer and save, and the process may end before it is back.
+        with self.parking.shielding(request.ticket, called.outcome, self.now()):
+            self.save(request, called)
+
+    def save(self, request: RefreshRequest, called: Called[TokenOutcome]) -> None:
+        """Decide what the answer means for the rows as they are now, and write it; a pair is as old as its answer."""
+        now, connection_id = self.now(), request.connection.id
+        with self.store.writing() as tx:
+            tx.journal.log(called.log_for(connection_id))
+            connection = tx.connections.lock(connection_id)
+            credential = tx.credentials.get(connection_id)
+            if connection is None or credential is None:
+                return
+            client = _load_client(tx, connection, called.outcome)
+            decision = decide(connection, credential, client, request.presentation, called.outcome, now)
+            self.writer.apply(tx, decision)
+        self._send_all(decision)
+
+    def _resolve(self, connection: Connection, credential: Credential, owner: str) -> RefreshRequest | None:
+        """Find out what came of the last presentation: look for a parked pair, then probe with the old access token."""
         provider = self.providers[connection.provider]
+        # Race: the pair came, but its save failed: it is parked, and must not count as lost.
         parked = self.parking.find(Ticket("refresh", connection.id, connection.generation))
         try:
             called = None if parked else self._probe(connection, credential)
         except KeyMissing as missing:
-            self._put_aside(connection, owner, missing)
+            with self.store.writing() as tx:
+                if (own := self._lock_own(tx, connection, owner)) is not None:
+                    self._set_aside(tx, *own, missing, self.now())
             return None
-        probe = None if called is None else called.outcome
         with self.store.writing() as tx:
-            now = self.now()
             if called is not None:
                 tx.journal.log(called.log_for(connection.id))
-            held, current = self._lock_own(tx, connection, owner)
-            if held is None or current is None:
+            own = self._lock_own(tx, connection, owner)
+            if own is None:
                 return None
+            current, credential = own
+            now, attempt = self.now(), None
             if parked is not None:
-                hold_rotation(tx, self.vault, self.clients, held, current, parked)
-                verdict = None
+                decision = save_pair(current, credential, parked)
             else:
-                verdict = resolve(provider.provider, current, probe, now)
-                evidence = {"probe": type(probe).__name__ if probe else "none", "generation": held.generation}
-                tx.journal.decide(held.id, now, f"resolved.{type(verdict).__name__.lower()}", **evidence)
-            match verdict:
-                case None:
-                    pass
-                case Wait(until):
-                    tx.credentials.put(replace(current, lease_owner=None, lease_until=None))
-                    self.settling.wait(tx, held, until)
-                    return None
-                case Lost():
-                    self.settling.end(tx, held, current, "rotation_lost", "refresh", Evidence())
-                case Unspent():
-                    return self.intent(tx, held, forget_presentation(current), owner)
-                case Presumed():
-                    return self.intent(tx, held, current, owner, after_unknown=True, presumed=True)
-                case PresentAgain():
-                    return self.intent(tx, held, current, owner, after_unknown=True)
-                case _:
-                    assert_never(verdict)
-        self.send(messages.publish_events())
+                probe = None if called is None else called.outcome
+                verdict = resolve(provider.provider, credential, probe, now)
+                decision = settle_unknown(current, credential, verdict, probe, now)
+                attempt = attempt_after(verdict, owner)
+            self.writer.apply(tx, decision)
+            if attempt is not None:
+                return self._prepare(tx, current, decision.credential or credential, attempt, now)
+        self._send_all(decision)
         return None
 
     def _probe(self, connection: Connection, credential: Credential) -> Called[ApiOutcome] | None:
-        """What the account resource says to the old access token; None where that tells nothing of the rotation, or
-        where the token has expired or is broken. Raises `KeyMissing` where an operator can still put that right."""
-        provider = self.providers[connection.provider]
+        """Ask the account resource with the old access token; None if its answer would prove nothing, or if the token
+        has expired or is broken. Raises `KeyMissing`, which an operator can still mend."""
+        provider, now = self.providers[connection.provider], self.now()
         if not provider.provider.rotation_ends_access:
             return None
-        if credential.access_token is None or (credential.expires_at or self.now()) < self.now():
+        if credential.access_token is None or (credential.expires_at or now) < now:
             return None
         try:
             token = self.vault.open(credential.access_token, Place("credential", connection.id, "access_token"))
@@ -147,92 +175,86 @@ class Refresh:
             return None
         return provider.read_account(token, connection.account_id)
 
-    def _put_aside(self, connection: Connection, owner: str, missing: KeyMissing) -> None:
-        with self.store.writing() as tx:
-            held, current = self._lock_own(tx, connection, owner)
-            if held is not None and current is not None:
-                current = replace(current, lease_owner=None, lease_until=None)
-                self.intent.put_aside(tx, held, current, missing)
+    def _prepare(
+        self, tx: Transaction, connection: Connection, credential: Credential, attempt: Attempt, now: datetime
+    ) -> RefreshRequest | None:
+        """Do all that can fail, then write lease and intent; so what counts as presented was about to leave.
 
-    def _present(self, taken: Taken) -> Called[TokenOutcome]:
-        provider = self.providers[taken.connection.provider]
-        return provider.refresh(taken.client, taken.refresh_token, taken.scope, taken.send_before)
+        None if something is missing or the fleet's budget is used up: the refresh is sent again when it is due.
+        """
+        if credential.refresh_token is None:
+            return None
+        before = release_lease(credential)
+        stored = tx.clients.get(connection.provider, connection.client_id)
+        try:
+            client = self.clients.find_in(tx, connection.provider, connection.client_id)
+            token = self.vault.open(credential.refresh_token, Place("credential", connection.id, "refresh_token"))
+        except ClientUnknown as unknown:
+            self._pause_unknown_client(tx, connection, before, unknown, now)
+            return None
+        except VaultError as error:
+            self._set_aside(tx, connection, before, error, now)
+            return None
+        provider = self.providers[connection.provider]
+        profile = provider.provider
+        purpose: Purpose = "resolve" if attempt.after_unknown else "refresh"
+        wait = tx.paces.take(connection.provider, profile.token_requests_per_minute, purpose, now)
+        if wait is not None:
+            self.writer.apply(tx, claim_until(connection, wait, now, before))
+            return None
+        attempt = replace(attempt, scope=refresh_scope(stored, profile))
+        presentation, intent = intend(connection, before, attempt, profile, provider.patience, now)
+        self.writer.apply(tx, intent)
+        return RefreshRequest(connection, presentation, client, token)
 
-    def _save_surely(self, taken: Taken, called: Called[TokenOutcome]) -> None:
-        """Whatever keeps the pair from being written, it is parked before anything else happens."""
-        with self.parking.shielding(taken.ticket, called.outcome, self.now()):
-            self._save(taken, called)
+    def _set_aside(
+        self, tx: Transaction, connection: Connection, credential: Credential, error: VaultError, now: datetime
+    ) -> None:
+        self.writer.apply(tx, set_aside(connection, credential, now))
+        structlog.get_logger("refresh").error("refresh.impossible", connection_id=connection.id, error=str(error))
 
-    def _save(self, taken: Taken, called: Called[TokenOutcome]) -> None:
-        now, settling, outcome = self.now(), self.settling, called.outcome
-        with self.store.writing() as tx:
-            tx.journal.log(called.log_for(taken.connection.id))
-            connection = tx.connections.lock(taken.connection.id)
-            credential = tx.credentials.get(taken.connection.id)
-            if connection is None or credential is None:
-                return
-            is_settled = credential.presented_generation != taken.generation
-            if not may_hold(connection, taken.generation) or (is_settled and not isinstance(outcome, TokensGranted)):
-                tx.journal.decide(connection.id, now, "refresh.superseded", generation=taken.generation)
-                if isinstance(outcome, TokensGranted):
-                    provider = self.providers[connection.provider].provider
-                    let_go_late(tx, self.vault, provider, connection, outcome, now)
-                return
-            match outcome:
-                case TokensGranted():
-                    hold_rotation(tx, self.vault, self.clients, connection, credential, TokenPair(outcome, now))
-                case _ if credential.lease_owner != taken.owner or connection.status is not Status.active:
-                    tx.journal.decide(connection.id, now, "refresh.handed_over", generation=taken.generation)
-                    return
-                case GrantRefused(evidence, expired):
-                    self.clients.accept(tx, connection.provider, connection.client_id, now)
-                    reason, detected_by = taken.blame(credential, expired)
-                    settling.end(tx, connection, credential, reason, detected_by, evidence)
-                case OutcomeUnknown(evidence):
-                    settling.leave_unknown(tx, connection, credential, evidence)
-                case ScopeRefused(evidence):
-                    settling.drop_scope(tx, connection, taken.take_back(credential), taken.scope, evidence)
-                case ClientRefused(evidence):
-                    settling.leave_client(tx, connection, taken.take_back(credential), evidence)
-                case RequestRefused(evidence):
-                    settling.put_back(tx, connection, taken.take_back(credential), None, problem="refresh_malformed")
-                    settling.note(tx, connection, "refresh.malformed", evidence)
-                case NotNow(evidence, retry_after, throttled, sure):
-                    pause = asked_for(retry_after)
-                    if throttled:
-                        tx.paces.pause(connection.provider, now + (pause or throttled_pause))
-                    left = taken.take_back(credential) if sure or taken.after_unknown else answer(credential, now)
-                    until = None if pause is None else now + pause
-                    settling.put_back(tx, connection, left, until, problem="provider_unavailable")
-                    settling.note(tx, connection, "refresh.not_now" if sure else "refresh.unavailable", evidence)
-                case _:
-                    assert_never(outcome)
-        self.send(messages.publish_events())
-        if isinstance(outcome, ScopeRefused):
-            self.send(messages.refresh_token(taken.connection.id))
-        if isinstance(outcome, TokensGranted) and credential.refused_generation == taken.generation:
-            self.send(messages.read_connection(taken.connection.id))
+    def _pause_unknown_client(
+        self, tx: Transaction, connection: Connection, credential: Credential, unknown: ClientUnknown, now: datetime
+    ) -> None:
+        """Pause a client whose secret is missing, as if the token endpoint had rejected it."""
+        stored = tx.clients.lock(connection.provider, connection.client_id)
+        evidence = Evidence(error="client_unknown", description=str(unknown))
+        troubled = replace(connection, problem="client_unknown")
+        self.writer.apply(tx, pause_client(troubled, credential, stored, evidence, now))
 
-    def _is_paused(self, tx: Transaction, connection: Connection, now: datetime, lease: timedelta) -> bool:
-        """Whether the connection's client is refused at present; one job at a time gets through to try it again.
+    def _may_use_client(self, tx: Transaction, connection: Connection, now: datetime) -> bool:
+        """Whether the connection's client is not rejected, or this job is the one that tries it again.
 
-        The refresh stays due as it was: the sweep leaves it in line for as long as the pause lasts.
+        Otherwise the refresh stays due as it was: the sweep leaves it in line for as long as the pause lasts.
         """
         client = tx.clients.get(connection.provider, connection.client_id)
         if client is None or not client.is_rejected:
-            return False
-        if tx.clients.take_probe(connection.provider, connection.client_id, now, now + lease):
-            return False
-        tx.connections.put_off_refresh(connection.id, None)
-        return True
+            return True
+        # Race: several workers see that the pause is over; only the one that locks the client first may try it.
+        locked = tx.clients.lock(connection.provider, connection.client_id)
+        probing = begin_probe(locked, now, now + self.providers[connection.provider].patience.lease)
+        self.writer.apply(tx, RefreshDecision(subject=connection, at=now, client=probing))
+        return probing is not None
 
-    def _lock_own(
-        self, tx: Transaction, connection: Connection, owner: str
-    ) -> tuple[Connection, Credential] | tuple[None, None]:
-        """Both rows as they stand now, while the lease is still this job's and nothing newer is true."""
-        held = tx.connections.lock(connection.id)
+    def _lock_own(self, tx: Transaction, connection: Connection, owner: str) -> tuple[Connection, Credential] | None:
+        """Return both rows, locked; None if this job lost its lease or something newer was saved."""
+        current = tx.connections.lock(connection.id)
         credential = tx.credentials.get(connection.id)
-        unchanged = held is not None and held.generation == connection.generation and held.status is Status.active
-        if held is None or credential is None or not unchanged or credential.lease_owner != owner:
-            return None, None
-        return held, credential
+        if current is None or credential is None:
+            return None
+        # Race: during the probe the user authorized again, the account was disconnected, or the lease ran out and
+        # another job took over.
+        if current.generation != connection.generation or current.status is not Status.active:
+            return None
+        return (current, credential) if credential.lease_owner == owner else None
+
+    def _send_all(self, decision: RefreshDecision) -> None:
+        for message in decision.send:
+            self.send(message)
+
+
+def _load_client(tx: Transaction, connection: Connection, outcome: TokenOutcome) -> StoredClient:
+    """Lock the client if the answer is about it; no other answer needs its row."""
+    if isinstance(outcome, ClientRefused | ScopeRefused):
+        return tx.clients.lock(connection.provider, connection.client_id)
+    return StoredClient(connection.provider, connection.client_id)

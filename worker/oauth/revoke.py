@@ -10,7 +10,7 @@ from models.messaging.events import ConnectionDisconnected
 from models.oauth.revocation import Revocation, begin_attempt, is_over
 from models.store import Store, Transaction
 from worker.provider.client import Called, ProviderClient
-from worker.tokens.oauth_clients import ClientBook, ClientUnknown
+from worker.tokens.oauth_clients import ClientUnknown, OAuthClients
 from worker.tokens.revocation_queue import place_of_token
 
 
@@ -20,7 +20,7 @@ class Revoke:
 
     store: Store
     vault: Vault
-    clients: ClientBook
+    clients: OAuthClients
     providers: Mapping[str, ProviderClient]
     send: Callable[[messages.Message], None]
     now: Callable[[], datetime]

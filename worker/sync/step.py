@@ -10,7 +10,7 @@ from models.api_response import Failed, Page
 from models.crypto.vault import VaultError
 from models.messaging.events import SyncCompleted, SyncFailed
 from models.oauth.connection import Connection, limit_access, restore_access, revoke
-from models.oauth.credential import asks_for_refresh, is_presented
+from models.oauth.credential import accept_access, asks_for_refresh, refuse_access
 from models.oauth.refresh_policy import spread
 from models.store import Transaction
 from models.sync.cadence import plan_next
@@ -33,7 +33,9 @@ class Turns:
         if not self._is_account(connection, sync_list) or len(self._plan(connection, run)) == 1:
             connection, facts = restore_access(connection)
             tx.outbox.append(connection.about, facts, self.now)
-        tx.credentials.accept(connection.id)
+        credential = tx.credentials.get(connection.id)
+        if credential is not None and credential.refused_generation is not None:
+            tx.credentials.put(accept_access(credential))
         return self._go_on(tx, connection, self._step(tx, connection).keep(replace(run, failures=0), sync_list, page))
 
     def leave(
@@ -71,7 +73,7 @@ class Turns:
             tx.outbox.append(connection.about, facts, self.now)
             tx.journal.decide(connection.id, self.now, "revoked.access_revoked", generation=generation, status=401)
         elif asks_for_refresh(connection, credential, generation, self.now):
-            tx.credentials.refuse(connection.id, generation, None if is_presented(credential, generation) else self.now)
+            tx.credentials.put(refuse_access(credential, generation, self.now))
             tx.journal.decide(connection.id, self.now, "access.refused", generation=generation, status=401)
             wait = replace(connection, refresh_due_at=self.now)
             self.park(tx, wait, run, self.now + retry_delay(3))

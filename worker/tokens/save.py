@@ -8,51 +8,21 @@ from models.account import Account
 from models.crypto.secrets import Sealed, Secret
 from models.crypto.vault import Place, Vault
 from models.oauth.authorization import Authorization, Step
-from models.oauth.connection import Connection, NewPair, Status, authorize, refresh
+from models.oauth.connection import Connection, NewPair, Status, authorize
 from models.oauth.credential import Credential
 from models.oauth.token_pair import TokenPair, pack
 from models.store import Transaction
 from models.sync.sync_run import on_its_way
-from worker.tokens.oauth_clients import ClientBook
+from worker.tokens.oauth_clients import OAuthClients
 
 time_to_connect = timedelta(seconds=5)
 """Whoever keeps an exchange's tokens goes on with them at once; only where it died does the sweep send another."""
 
 
-def hold_rotation(
-    tx: Transaction, vault: Vault, clients: ClientBook, connection: Connection, credential: Credential, pair: TokenPair
-) -> Connection:
-    """The next generation of a connection; state, event and tokens in the caller's transaction.
-
-    Both rows were read in it. An answer without a refresh token leaves the old one in its place (RFC 6749 §6).
-    """
-    granted, at = pair.granted, pair.issued_at
-    held, facts = refresh(connection, NewPair(at, granted.expires_in, granted.scope))
-    if credential.refused_generation == connection.generation:
-        held = replace(held, sync_due_at=at)
-    new_refresh_token = seal_token(vault, granted.refresh_token, held.id, "refresh_token")
-    tx.credentials.put(
-        Credential(
-            connection_id=held.id,
-            access_token=seal_token(vault, granted.access_token, held.id, "access_token"),
-            refresh_token=new_refresh_token or credential.refresh_token,
-            issued_at=at,
-            expires_at=held.expires_at,
-            refused_generation=credential.refused_generation,
-            refused_at=credential.refused_at,
-        )
-    )
-    tx.connections.save(held, connection.generation)
-    tx.outbox.append(held.about, facts, at)
-    tx.journal.decide(held.id, at, "refresh.saved", generation=held.generation)
-    clients.accept(tx, held.provider, held.client_id, at)
-    return held
-
-
 def hold_exchanged(
     tx: Transaction,
     vault: Vault,
-    clients: ClientBook,
+    clients: OAuthClients,
     found: Authorization,
     pair: TokenPair,
     now: datetime,
@@ -131,6 +101,7 @@ def hold_authorized(
 
 
 def seal_token(vault: Vault, token: Secret | None, connection_id: str, field: str) -> Sealed | None:
+    """Seal a token to its connection's row; None if there is no token."""
     return None if token is None else vault.seal(token, Place("credential", connection_id, field))
 
 

@@ -18,7 +18,7 @@ from starlette.routing import Route
 
 from models.errors import SyncError, Transient
 from models.oauth.authorization import answer_for_page
-from models.provider import OAuthClient
+from models.oauth.client import OAuthClient
 from worker.web.callback import Callback, Refused
 
 cookie_lifetime = timedelta(hours=1)

@@ -12,8 +12,9 @@ from models.crypto.vault import Place, Vault
 from models.messaging import messages
 from models.messaging.events import AuthorizationFailed
 from models.oauth.authorization import Authorization, Step, challenge_of, hash_of, lifetime
+from models.oauth.client import OAuthClient
 from models.oauth.connect_link import LinkRefused, read_link
-from models.provider import OAuthClient, Provider
+from models.provider import Provider
 from models.store import Store, Transaction
 
 longest_code = 8192

@@ -18,16 +18,16 @@ import worker.tokens.spool
 from config.logs import configure_logging
 from config.settings import read_settings
 from config.wiring import open_services
-from models.oauth.patience import Patience
+from models.oauth.refresh_policy import Patience
 from tests.torture.chaos.points import Points
 from worker.actors import declare_actors
 from worker.main import BindIds, build_flows, build_parts
-from worker.oauth.recover_tokens import TakesIn
+from worker.oauth.recover_tokens import RecoveryThread
 from worker.queue.broker import Broker
 from worker.tokens.spool import Parking
 
 patience = Patience(deadline=timedelta(seconds=1), lease=timedelta(seconds=2), settle=timedelta(seconds=4))
-take_in_interval = timedelta(milliseconds=500)
+recovery_interval = timedelta(milliseconds=500)
 longest_save = timedelta(seconds=0.5)
 heartbeat_ms = 2_500
 reclaim_seconds = 1.0
@@ -165,5 +165,5 @@ def boot() -> None:
         refresh=watch_flow(flows.refresh, "refresh", points),  # type: ignore[arg-type]
         disconnect=watch_flow(flows.disconnect, "disconnect", points),  # type: ignore[arg-type]
     )
-    broker.add_middleware(TakesIn(flows.take_in, take_in_interval))
+    broker.add_middleware(RecoveryThread(flows.recover_tokens, recovery_interval))
     declare_actors(broker, flows)

@@ -10,7 +10,7 @@ from typing import Any
 from models.api_response import ApiOutcome, Failed, Page, Unauthorized
 from models.errors import StoreUnavailable, SyncError
 from models.http import HttpAnswer, NoAnswer
-from models.oauth.patience import Patience
+from models.oauth.refresh_policy import Patience
 from models.oauth.token_response import GrantType, TokenOutcome, read_token_answer
 from models.provider import Provider
 from tests.torture.credential_life.provider import ModelProvider

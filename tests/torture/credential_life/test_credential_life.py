@@ -34,18 +34,19 @@ from models.http import HttpAnswer, NoAnswer
 from models.messaging.events import StoredEvent
 from models.migrations import migrate
 from models.oauth.authorization import Authorization, Step
+from models.oauth.client import OAuthClient
 from models.oauth.connection import Connection, NewPair, Status, authorize
 from models.oauth.credential import Credential
-from models.provider import OAuthClient, Provider, RefreshReuse, Resource
+from models.provider import Provider, RefreshReuse, Resource
 from models.store import Store, open_engine
 from tests.torture.credential_life.jobs import Away, Job, StandingClient
 from tests.torture.credential_life.provider import Family, ModelProvider, RefreshToken, refusal
 from worker.oauth.disconnect import Disconnect
 from worker.oauth.exchange import Exchange
-from worker.oauth.recover_tokens import TakeIn
+from worker.oauth.recover_tokens import RecoverTokens
 from worker.oauth.refresh import Refresh
 from worker.sync.run import Sync
-from worker.tokens.oauth_clients import ClientBook
+from worker.tokens.oauth_clients import OAuthClients
 from worker.tokens.save import place_of
 from worker.tokens.spool import Parking
 
@@ -127,12 +128,12 @@ class CredentialLife(RuleBasedStateMachine):
         client = OAuthClient(
             provider=self.profile.name, client_id="client", client_secret=Secret("s"), redirect_uri="https://a/b"
         )
-        book = ClientBook(store, ground.vault, (client,))  # type: ignore[arg-type]
+        book = OAuthClients(store, ground.vault, (client,))  # type: ignore[arg-type]
         providers: Any = {self.profile.name: StandingClient(self.model, clock)}
         common: tuple[Any, ...] = (store, ground.vault, book, providers, ground.parking)
         self.refresh = Refresh(*common, lambda message: None, clock)
         self.exchange = Exchange(*common, lambda message: None, clock)
-        self.take_in = TakeIn(store, ground.vault, book, providers, ground.parking, lambda message: None, clock)  # type: ignore[arg-type]
+        self.take_in = RecoverTokens(store, ground.vault, book, providers, ground.parking, lambda message: None, clock)  # type: ignore[arg-type]
         self.sync = Sync(store, ground.vault, providers, lambda message: None, clock, timedelta(minutes=15))  # type: ignore[arg-type]
         self.disconnect = Disconnect(
             store,  # type: ignore[arg-type]

@@ -24,7 +24,7 @@ from models.crypto.secrets import Secret
 from models.crypto.vault import Place, Vault, new_key
 from models.migrations import migrate
 from models.oauth.connection import Connection
-from models.oauth.patience import Patience
+from models.oauth.refresh_policy import Patience
 from models.provider import Provider, RefreshReuse
 from models.store import Store, open_engine
 from tests.harness import Clock, House, join_house

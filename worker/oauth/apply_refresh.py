@@ -1,0 +1,60 @@
+"""Write what a refresh decided: state, events and notes in one transaction."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from models.crypto.vault import Vault
+from models.oauth.claims import unchanged_claims
+from models.oauth.credential import Credential
+from models.oauth.refresh_outcome import RefreshDecision
+from models.oauth.token_response import TokensGranted
+from models.store import Transaction
+from worker.provider.client import ProviderClient
+from worker.tokens.oauth_clients import OAuthClients
+from worker.tokens.revocation_queue import let_go_late
+from worker.tokens.save import seal_token
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshWriter:
+    """The only writer of a refresh's decisions."""
+
+    vault: Vault
+    clients: OAuthClients
+    providers: Mapping[str, ProviderClient]
+
+    def apply(self, tx: Transaction, decision: RefreshDecision) -> None:
+        """Write the decision in the transaction that locked its rows."""
+        subject, at = decision.subject, decision.at
+        if decision.connection is not None or decision.claims != unchanged_claims:
+            tx.connections.save(decision.connection or subject, subject.generation, decision.claims)
+        if decision.credential is not None:
+            tx.credentials.put(self._seal(decision.credential, decision.granted))
+        if decision.runs_end is not None:
+            tx.runs.end(subject.id, decision.runs_end)
+        tx.outbox.append(subject.about, decision.facts, at)
+        for note in decision.notes:
+            tx.journal.decide(subject.id, at, note.verb, **note.evidence)
+        if decision.client is not None:
+            tx.clients.save(decision.client)
+            tx.outbox.append(decision.client.about, decision.client_facts, at)
+        if decision.client_accepted:
+            self.clients.accept(tx, subject.provider, subject.client_id, at)
+        if decision.endpoint_paused_until is not None:
+            tx.paces.pause(subject.provider, decision.endpoint_paused_until)
+        if decision.unsaved is not None:
+            client = self.providers.get(subject.provider)
+            profile = None if client is None else client.provider
+            let_go_late(tx, self.vault, profile, subject, decision.unsaved, at)
+
+    def _seal(self, credential: Credential, granted: TokensGranted | None) -> Credential:
+        """Put new tokens into their row; without a new refresh token the old one stays (RFC 6749 §6)."""
+        if granted is None:
+            return credential
+        subject_id = credential.connection_id
+        refresh_token = seal_token(self.vault, granted.refresh_token, subject_id, "refresh_token")
+        return replace(
+            credential,
+            access_token=seal_token(self.vault, granted.access_token, subject_id, "access_token"),
+            refresh_token=refresh_token or credential.refresh_token,
+        )
