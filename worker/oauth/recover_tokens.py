@@ -12,7 +12,7 @@ from dramatiq.middleware import Middleware
 from models.crypto.vault import Vault
 from models.errors import SyncError
 from models.messaging import messages
-from models.oauth.authorization import Step
+from models.oauth.authorization import Step, grant
 from models.oauth.connection import may_hold
 from models.oauth.token_pair import TokenPair
 from models.store import Store
@@ -20,7 +20,7 @@ from models.store.transaction import StoreUnavailable
 from worker.provider.client import ProviderClient
 from worker.tokens.oauth_clients import ClientBook
 from worker.tokens.revocation_queue import let_go_late
-from worker.tokens.save import hold_exchanged, hold_rotation
+from worker.tokens.save import hold_rotation, save_exchanged
 from worker.tokens.spool import Parking, Ticket
 
 interval = timedelta(seconds=5)
@@ -83,7 +83,7 @@ class TakeIn:
             if found is None or found.step is not Step.received:
                 return False
             now = self.now()
-            hold_exchanged(tx, self.vault, self.clients, found, pair, now, due_at=now)
+            save_exchanged(tx, self.vault, self.clients, grant(found, due_at=now), pair, now)
         self.send(messages.exchange_code(ticket.id))
         return True
 
