@@ -11,9 +11,12 @@ from models.api_response import Page
 from models.oauth.connection import Connection
 from models.oauth.token_response import Evidence, OutcomeUnknown, TokenOutcome
 from scheduler.sweep import claim_length
+from tests.databases import both_databases
 from tests.harness import House
 from worker.oauth.intent import Taken
 from worker.provider.client import Called
+
+pytestmark = both_databases
 
 settle = 61
 
