@@ -265,7 +265,7 @@ def make_events_section() -> str:
 def tell_type(field: Mapping[str, Any]) -> str:
     if "enum" in field:
         return ", ".join(f"`{value}`" for value in field["enum"])
-    names = field["type"] if isinstance(field["type"], list) else [field["type"]]
+    names: list[str] = field["type"] if isinstance(field["type"], list) else [field["type"]]
     told = {"string": "text", "integer": "number", "boolean": "true or false", "array": "list", "object": "object"}
     return " or ".join("time" if field.get("format") and name == "string" else told.get(name, name) for name in names)
 

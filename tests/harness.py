@@ -180,8 +180,7 @@ class House:
             tx.connections.save(replace(found, refresh_due_at=self.clock()), found.generation)
 
     def refreshable(self) -> Connection:
-        """A connection at generation 2 with its refresh due, nothing presented, and a client that has learned to leave
-        the scope out."""
+        """A connection at generation 2 with its refresh due, nothing presented, and a client that omits the scope."""
         connection = self.connect("ada", 1)
         self.work()
         self.make_refresh_due(connection.id)
@@ -213,7 +212,7 @@ class House:
 def build_house(
     database_url: str, provider: sandbox.Running, spool: Path, publish: PublishEvents | None = None, **overrides: str
 ) -> House:
-    """A house on a migrated database with nothing in it; `overrides` are profile fields as the environment would name them."""
+    """A house on a migrated, empty database; `overrides` are profile fields as the environment would name them."""
     profile = read_profile(
         "breezedoc",
         {

@@ -24,7 +24,7 @@ def literals(path: Path) -> Iterator[tuple[str, str]]:
             yield from (("verb", text) for text in texts[:1])
         for keyword in node.keywords:
             if keyword.arg == "problem" and isinstance(keyword.value, ast.Constant) and keyword.value.value:
-                yield "problem", keyword.value.value
+                yield "problem", str(keyword.value.value)
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)

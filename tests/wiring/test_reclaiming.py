@@ -2,7 +2,7 @@
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import dramatiq
@@ -25,7 +25,7 @@ class Forgetful(ReclaimingBroker):
     losing = 0
     breaks = False
 
-    def do_fetch(self, queue_name: str, count: int) -> object:
+    def do_fetch(self, queue_name: str, count: int) -> Sequence[bytes]:
         if self.losing > 0 and queue_name == "sync":
             texts = ScreenedBroker.do_fetch(self, queue_name, count)
             if texts:
@@ -97,7 +97,7 @@ def test_a_retry_whose_consumer_forgot_it_comes_all_the_same(redis_url: str) -> 
 
         broken = False
 
-        def do_fetch(self, queue_name: str, count: int) -> object:
+        def do_fetch(self, queue_name: str, count: int) -> Sequence[bytes]:
             if queue_name == "sync.DQ" and self.holdings[queue_name].handed and not self.broken:
                 self.broken = True
                 raise redis.ConnectionError("broken off")
