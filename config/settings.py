@@ -21,11 +21,13 @@ from config.profiles import (
     profile_directories,
     read_profile,
 )
+from config.proxies import check_proxies, find_proxies, proxy_variables
 from config.redis_url import parse_redis_url
 from models.crypto.secrets import Secret
 from models.crypto.vault import Key, KeysRejected, parse_keys
 from models.oauth.connect_link import origin_of
 from models.provider import OAuthClient, Provider
+from models.proxies import Proxies
 
 T = TypeVar("T")
 Need = Literal["keys", "clients", "links"]
@@ -67,6 +69,7 @@ class Settings:
     operator_token: Secret | None = None
     spool: Path = Path("var/spool")
     heartbeat_file: Path | None = None
+    proxies: Proxies = field(default_factory=Proxies)
 
     def provider(self, name: str) -> Provider | None:
         """The provider of that name, if it is in use."""
@@ -89,6 +92,7 @@ def read_settings(
     """
     found = _Found(_gather(os.environ if environ is None else environ, env_file))
     default = Settings()
+    proxy_texts = {name: found.text(name) or "" for name in proxy_variables}
     usual: tuple[str, ...] = ("breezedoc",)
     names = found.read("PROVIDERS", parse_provider_names, usual)
     settings = Settings(
@@ -109,7 +113,9 @@ def read_settings(
         operator_token=found.read("OPERATOR_TOKEN", parse_token, None),
         spool=found.read("SPOOL_DIRECTORY", parse_path, default.spool),
         heartbeat_file=found.read("HEARTBEAT_FILE", parse_path, None),
+        proxies=find_proxies(proxy_texts),
     )
+    found.problems.extend(check_proxies(proxy_texts))
     if "keys" in needs:
         found.require("ENCRYPTION_KEYS", "keys as id:base64(32 bytes), comma-separated; `breezesync init` makes one")
     if "links" in needs:

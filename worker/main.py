@@ -89,7 +89,10 @@ def build_flows(settings: Settings, broker: RedisBroker) -> Flows:
     clients = ClientBook(store, vault, settings.clients)
     parking = Parking(vault, open_redis(settings.redis_url, decode=False), settings.spool)
     budgets = Budgets(open_hasty_redis(settings.redis_url))
-    providers = {provider.name: ProviderClient(provider, now, budgets) for provider in settings.providers}
+    providers = {
+        provider.name: ProviderClient(provider, now, budgets, proxies=settings.proxies)
+        for provider in settings.providers
+    }
     return Flows(
         exchange=Exchange(store, vault, clients, providers, parking, send, now),
         refresh=Refresh(store, vault, clients, providers, parking, send, now),

@@ -46,7 +46,9 @@ def connect_token(
 
 def _connect(settings: Settings, provider: str, user: str, token: Secret, team_ids: tuple[int, ...]) -> Connection:
     client, broker = open_redis(settings.redis_url), build_broker(settings)
-    providers = {each.name: ProviderClient(each, now, Budgets(client)) for each in settings.providers}
+    providers = {
+        each.name: ProviderClient(each, now, Budgets(client), proxies=settings.proxies) for each in settings.providers
+    }
     try:
         with opened_store(settings) as store:
             send = MessageQueue(broker, client).send
