@@ -16,6 +16,7 @@ import sandbox
 from config.profiles import profile_directories, read_profile
 from models.crypto.secrets import Secret
 from models.crypto.vault import Key, Vault, new_key
+from models.journal import Decision
 from models.messaging.messages import Message
 from models.migrations import migrate
 from models.oauth.client import OAuthClient
@@ -24,7 +25,6 @@ from models.oauth.connection import Connection
 from models.oauth.credential import Credential
 from models.provider import Provider
 from models.store import Store, open_engine
-from models.store.journal import Decision
 from scheduler.sweep import Sweep
 from tests.event_assertions import assert_all_described
 from worker.actors import Flows

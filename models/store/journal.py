@@ -1,54 +1,39 @@
-"""The journal: what was decided about a connection and why, and every call that was made for it."""
+"""The journal: what was decided about each connection and authorization, and every request made for it."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime
 
+from sqlalchemy import ColumnElement, delete, exists, insert, not_, or_, select, update
 from sqlalchemy import Connection as SqlConnection
-from sqlalchemy import Table, delete, insert, select, update
 
+from models.journal import Decision, Request, Verb
 from models.store.rows import table_of
-from models.store.tables import DecisionRow, RequestLogRow
+from models.store.tables import AuthorizationRow, ConnectionRow, DecisionRow, RequestLogRow
+
+kept_decisions = 10
+"""How many of the newest decisions stay for each connection and authorization, whatever their age."""
 
 decisions = table_of(DecisionRow)
 requests = table_of(RequestLogRow)
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """One decision: a verb in the past tense and its evidence."""
-
-    at: datetime
-    verb: str
-    evidence: Mapping[str, object]
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One call made for a user; status 0 where no answer came.
-
-    Before it is known whose connection it is for, a call stands under its authorization.
-    """
-
-    at: datetime
-    connection_id: str
-    method: str
-    path: str
-    status: int
-    duration_ms: int
-
-
 class Journal:
+    """The decisions and requests of one transaction's database."""
+
     def __init__(self, sql: SqlConnection) -> None:
         self.sql = sql
 
-    def decide(self, subject: str, now: datetime, verb: str, **evidence: object) -> None:
-        """Notes a decision about a connection or authorization in the transaction that carries it out."""
+    def decide(self, subject: str, now: datetime, verb: Verb | str, **evidence: object) -> None:
+        """Record a decision about a connection or authorization in the transaction that carries it out.
+
+        Raises `ValueError` if the verb is not a `Verb`.
+        """
         kept = {name: value for name, value in evidence.items() if value not in (None, "")}
-        self.sql.execute(insert(decisions).values(subject=subject, at=now, verb=verb, evidence=kept))
+        self.sql.execute(insert(decisions).values(subject=subject, at=now, verb=Verb(verb).value, evidence=kept))
 
     def decisions_of(self, subject: str, limit: int = 50) -> Sequence[Decision]:
-        """The newest decisions, the oldest of them first."""
+        """Return the newest `limit` decisions, oldest first."""
         query = (
             select(decisions.c.at, decisions.c.verb, decisions.c.evidence)
             .where(decisions.c.subject == subject)
@@ -58,30 +43,54 @@ class Journal:
         return [Decision(*row) for row in reversed(self.sql.execute(query).all())]
 
     def names_message(self, subject: str, message_id: str) -> bool:
-        """Whether something was decided about it because of this message."""
+        """Whether this message already led to a decision about the subject."""
         of_message = decisions.c.evidence["message_id"].as_string() == message_id
         query = select(decisions.c.position).where(decisions.c.subject == subject, of_message)
         return self.sql.execute(query.limit(1)).first() is not None
 
     def log(self, calls: Sequence[Request]) -> None:
+        """Record requests that were made."""
         if calls:
             self.sql.execute(insert(requests), [asdict(call) for call in calls])
 
     def hand_over(self, authorization_id: str, connection_id: str) -> None:
-        """The calls of an authorization are its connection's from now on."""
+        """Move an authorization's requests to the connection that it became."""
         of_it = requests.c.connection_id == authorization_id
         self.sql.execute(update(requests).where(of_it).values(connection_id=connection_id))
 
     def calls_of(self, connection_id: str, limit: int = 20) -> Sequence[Request]:
+        """Return the newest `limit` requests, oldest first."""
         columns = [requests.c[name] for name in Request.__slots__]
         query = select(*columns).where(requests.c.connection_id == connection_id)
         rows = self.sql.execute(query.order_by(requests.c.position.desc()).limit(limit)).all()
         return [Request(*row) for row in reversed(rows)]
 
     def prune(self, before: datetime, limit: int) -> int:
-        """Forgets up to `limit` requests and as many decisions from before then; how many of what there was most of."""
-        return max(self._prune(table, before, limit) for table in (requests, decisions))
+        """Delete up to `limit` requests and as many decisions from before then; return the larger of the two counts.
 
-    def _prune(self, table: Table, before: datetime, limit: int) -> int:
-        old = select(table.c.position).where(table.c.at < before).order_by(table.c.at).limit(limit)
-        return self.sql.execute(delete(table).where(table.c.position.in_(old))).rowcount
+        The newest `kept_decisions` of each stored connection and authorization stay, so that `explain` can always say
+        how it came to its present state.
+        """
+        old_requests = select(requests.c.position).where(requests.c.at < before).order_by(requests.c.at).limit(limit)
+        pruned_requests = self.sql.execute(delete(requests).where(requests.c.position.in_(old_requests))).rowcount
+        old = select(decisions.c.position).where(decisions.c.at < before, _is_dispensable())
+        chosen = old.order_by(decisions.c.at).limit(limit)
+        pruned_decisions = self.sql.execute(delete(decisions).where(decisions.c.position.in_(chosen))).rowcount
+        return max(pruned_requests, pruned_decisions)
+
+
+def _is_dispensable() -> ColumnElement[bool]:
+    """Whether a decision is older than the ones to keep, or its connection or authorization no longer exists."""
+    newer = decisions.alias("newer")
+    oldest_kept = (
+        select(newer.c.position)
+        .where(newer.c.subject == decisions.c.subject)
+        .order_by(newer.c.position.desc())
+        .offset(kept_decisions - 1)
+        .limit(1)
+        .correlate(decisions)
+        .scalar_subquery()
+    )
+    subjects = (table_of(ConnectionRow), table_of(AuthorizationRow))
+    exist = [exists().where(table.c.id == decisions.c.subject).correlate(decisions) for table in subjects]
+    return (decisions.c.position < oldest_kept) | not_(or_(*exist))

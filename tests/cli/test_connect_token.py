@@ -26,7 +26,7 @@ def test_an_account_is_connected_and_its_token_shows_nowhere(desk: Desk) -> None
 def test_what_is_no_token_is_wrong_usage(desk: Desk, typed: str) -> None:
     code, said = type_token(typed, "ada")
     assert code == 2
-    assert "Standard input has to hold a token" in said
+    assert "Standard input has to be a token" in said
 
 
 @pytest.mark.parametrize(

@@ -75,18 +75,18 @@ def test_every_command_there_is_stands_in_the_overview(desk: Desk) -> None:
         (("connect-link", "ada", "--ttl", "0"), "Invalid value for '--ttl'"),
         (("connect-link", "ada", "--ttl", "soon"), "Invalid value for '--ttl'"),
         (("connect-link", "ada", "--team", "red"), "Invalid value for '--team'"),
-        (("explain",), "Missing argument 'CONNECTION'"),
-        (("sync",), "Name either a CONNECTION or --user."),
-        (("refresh",), "Name either a CONNECTION or --user."),
-        (("disconnect",), "Name either a CONNECTION or --user."),
-        (("sync", "c1", "--user", "ada"), "Name either a CONNECTION or --user."),
-        (("sync", "c1", "--provider", "breezedoc"), "--provider goes with --user."),
+        (("explain",), "Missing argument 'ID'"),
+        (("sync",), "Give either a CONNECTION or --user."),
+        (("refresh",), "Give either a CONNECTION or --user."),
+        (("disconnect",), "Give either a CONNECTION or --user."),
+        (("sync", "c1", "--user", "ada"), "Give either a CONNECTION or --user."),
+        (("sync", "c1", "--provider", "breezedoc"), "--provider needs --user."),
         (("events", "--type", "record.eaten"), "There is no event type record.eaten"),
         (("events", "replay"), "Missing option '--since'"),
-        (("events", "replay", "--since", "yesterday"), "--since yesterday is no time"),
-        (("events", "replay", "--since", "2026-13-01"), "--since 2026-13-01 is no time"),
-        (("dead-letters", "retry"), "Name either an ID or --all."),
-        (("dead-letters", "retry", "m1", "--all"), "Name either an ID or --all."),
+        (("events", "replay", "--since", "yesterday"), "--since yesterday is not a time"),
+        (("events", "replay", "--since", "2026-13-01"), "--since 2026-13-01 is not a time"),
+        (("dead-letters", "retry"), "Give either an ID or --all."),
+        (("dead-letters", "retry", "m1", "--all"), "Give either an ID or --all."),
         (("dead-letters", "drop"), "Missing argument 'ID'"),
         (("keys",), "Usage: breezesync keys"),
         (("keys", "rotate", "--batch", "0"), "Invalid value for '--batch'"),
@@ -112,7 +112,7 @@ def test_wrong_usage_ends_with_2(desk: Desk, words: tuple[str, ...], complaint: 
         (("sync", "--user", "nobody"), "User nobody has no connection."),
         (("refresh", "--user", "nobody", "--provider", "breezedoc"), "User nobody has no connection at breezedoc."),
         (("disconnect", "--user", "nobody"), "User nobody has no connection."),
-        (("connect-link", "ada", "--provider", "nowhere"), "There is no provider 'nowhere' here"),
+        (("connect-link", "ada", "--provider", "nowhere"), "There is no provider 'nowhere'"),
         (("events", "--since", "e1"), "There is no event e1."),
         (("dead-letters", "retry", "m1"), "There is no dead letter m1"),
         (("dead-letters", "drop", "m1"), "There is no dead letter m1"),
@@ -131,7 +131,7 @@ def test_what_is_not_there_ends_with_3(desk: Desk, words: tuple[str, ...], compl
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (("connect-link", "ada", "--return-to", "https://evil.example/"), "RETURN_ORIGINS names https://app.example."),
+        (("connect-link", "ada", "--return-to", "https://evil.example/"), "RETURN_ORIGINS lists https://app.example."),
         (("connect-link", "ada", "--return-to", "javascript:alert(1)"), "is not allowed"),
         (("connect-link", ""), "USER has to be 1 to 255 visible characters."),
         (("connect-link", "a\nb"), "USER has to be 1 to 255 visible characters."),
@@ -152,7 +152,9 @@ def test_a_database_without_schema_is_remedied(desk: Desk, words: tuple[str, ...
     desk.set(DATABASE_URL=f"sqlite:///{desk.directory}/new.db")
     result = desk.type(*words)
     assert result.exit_code == 1
-    assert result.stderr == f"The database sqlite:///{desk.directory}/new.db has no schema yet: breezesync migrate\n"
+    assert (
+        result.stderr == f"The database sqlite:///{desk.directory}/new.db has no schema yet. Run breezesync migrate.\n"
+    )
 
 
 @pytest.mark.parametrize("words", [*NEEDING_DATABASE, ("migrate",)], ids=called)
@@ -169,9 +171,8 @@ def test_a_redis_that_is_away_is_told_without_its_password(desk: Desk, words: tu
     desk.set(REDIS_URL="redis://:hunter2@127.0.0.1:9/0")
     result = desk.type(*words)
     assert result.exit_code == 1
-    assert result.stderr == (
-        "Redis at redis://:***@127.0.0.1:9/0 does not answer (ConnectionError): start it, or set REDIS_URL.\n"
-    )
+    assert "redis://:***@127.0.0.1:9/0 (ConnectionError)" in result.stderr
+    assert "REDIS_URL" in result.stderr
     assert "hunter2" not in result.output
 
 

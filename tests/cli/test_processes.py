@@ -77,7 +77,7 @@ def test_several_migrations_at_once_make_one_schema(empty_database: str, tmp_pat
 @pytest.mark.parametrize(
     ("words", "code", "complaint"),
     [
-        (["status"], 1, "has no schema yet: breezesync migrate"),
+        (["status"], 1, "has no schema yet. Run breezesync migrate"),
         (["nonsense"], 2, "No such command"),
         (["connect-link", "ada", "--provider", "nowhere"], 1, "BREEZEDOC_CLIENT_ID: missing"),
     ],

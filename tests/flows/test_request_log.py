@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from models.store.journal import Request
+from models.journal import Request
 from tests.harness import House
 
 

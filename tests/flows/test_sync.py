@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from models.crypto.vault import Vault, new_key
+from models.journal import Problem
 from models.oauth.connection import Connection
 from tests.flows.answering import Answer, answering, as_json, list_page
 from tests.flows.between import Between, before_page, between, changes_of, listed, stored
 from tests.harness import House
-from worker.cli.explain import problems as told_problems
-from worker.cli.explain import tell_state
+from worker.cli.explain import describe_state
 
 
 def connect(house: House, documents: int, **fields: int) -> tuple[Connection, int]:
@@ -374,7 +374,7 @@ def test_a_token_that_does_not_open_makes_its_run_wait_and_is_tried_every_interv
     for is_asked in (True, False):
         sync(connection.id, asked=is_asked)
         after = house.connection(connection.id)
-        assert tell_state(after) == "active, but " + told_problems["token_unreadable"]
+        assert describe_state(after) == "active, but " + Problem.token_unreadable.sentence
         assert after.sync_due_at is not None
         assert timedelta(minutes=14) < after.sync_due_at - house.clock() <= timedelta(minutes=15)
         house.turn(minutes=16)

@@ -1,1 +1,1 @@
-"""What an operator types: one room for each thing that a command is about."""
+"""The command line: one file per subject of its commands."""

@@ -1,4 +1,4 @@
-"""The consumer groups of a stream as Redis counts them: how far behind, and what is held without an acknowledgement."""
+"""A stream's consumer groups as Redis counts them: how far behind each is, and what it has not acknowledged."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,10 @@ import redis
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """`behind` counts entries not yet given to anyone, None where Redis can't tell (entries were deleted or cut)."""
+    """One consumer group.
+
+    `behind` counts entries not delivered to any consumer; None if Redis does not know (after deleting or trimming).
+    """
 
     stream: str
     group: str
@@ -21,7 +24,7 @@ class Group:
 
 
 def read_groups(client: Any, stream: str) -> Sequence[Group]:
-    """Every group of the stream; none where there is no stream. Raises redis-py's errors."""
+    """Return every group of the stream, none if there is no stream. Raises redis-py's errors."""
     try:
         groups = client.xinfo_groups(stream)
     except redis.ResponseError as error:
@@ -32,7 +35,7 @@ def read_groups(client: Any, stream: str) -> Sequence[Group]:
 
 
 def _read_group(client: Any, stream: str, group: dict[str, Any]) -> Group:
-    """The entry pending longest by its last delivery: one that is tried again and again counts from its last try."""
+    """Return one group; an entry that is delivered repeatedly is pending since its last delivery."""
     name, pending = str(group["name"]), int(group["pending"])
     first = client.xpending_range(stream, name, "-", "+", 1) if pending else []
     idle = first[0]["time_since_delivered"] / 1000 if first else None

@@ -1,4 +1,4 @@
-"""What a command works with: the settings, the database and Redis, each opened with a clear word where it is away."""
+"""What a command works with: settings, database and Redis, each with a clear error if it is not available."""
 
 import os
 from collections.abc import Iterator
@@ -20,26 +20,25 @@ from worker.local.state import running_environment
 from worker.tokens.spool import Parking
 
 
-def settings_for(*needs: Need) -> Settings:
-    """The settings, with what a `breezesync run` in this directory chose where nothing is set."""
+def load_settings(*needs: Need) -> Settings:
+    """Read the settings; what is not set comes from a `breezesync run` in this directory, if there is one."""
     given = {name: value for name, value in os.environ.items() if value.strip()}
     return read_settings({**os.environ, **running_environment(), **given}, needs=frozenset(needs))
 
 
 @contextmanager
 def opened_store(settings: Settings) -> Iterator[Store]:
-    """The database, reachable and with a schema. Raises `CommandFailed` with the remedy."""
+    """Open the database. Raises `CommandFailed` if it does not answer or has no schema."""
     store = open_store(settings)
     try:
         try:
             with store.reading() as tx:
                 revision = tx.overview.revision()
-        except StoreUnavailable as away:
-            where = show_url(settings.database_url)
-            raise CommandFailed(f"The database {where} does not answer: start it, or set DATABASE_URL.") from away
+        except StoreUnavailable as error:
+            raise CommandFailed(database_unavailable(settings)) from error
         if revision is None:
-            where = show_url(settings.database_url)
-            raise CommandFailed(f"The database {where} has no schema yet: breezesync migrate")
+            url = show_url(settings.database_url)
+            raise CommandFailed(f"The database {url} has no schema yet. Run breezesync migrate.")
         yield store
     finally:
         store.close()
@@ -47,16 +46,15 @@ def opened_store(settings: Settings) -> Iterator[Store]:
 
 @contextmanager
 def opened_queues(settings: Settings) -> Iterator[Queues]:
-    """The queues in Redis, reachable. Raises `CommandFailed` with the remedy."""
+    """Open the queues in Redis. Raises `CommandFailed` if Redis does not answer."""
     client = open_redis(settings.redis_url)
     broker = build_broker(settings)
     try:
         try:
             client.ping()
-        except redis.RedisError as away:
-            where, why = show_redis_url(settings.redis_url), type(away).__name__
-            remedy = "start it, or set REDIS_URL"
-            raise CommandFailed(f"Redis at {where} does not answer ({why}): {remedy}.") from away
+        except redis.RedisError as error:
+            url, why = show_redis_url(settings.redis_url), type(error).__name__
+            raise CommandFailed(f"Redis does not answer at {url} ({why}). Start it, or set REDIS_URL.") from error
         yield Queues(broker, client)
     finally:
         client.close()
@@ -65,7 +63,7 @@ def opened_queues(settings: Settings) -> Iterator[Queues]:
 
 @contextmanager
 def opened_parking(settings: Settings) -> Iterator[Parking]:
-    """Where pairs of tokens wait for the database: Redis, which may be away, and this machine's spool."""
+    """Open the places in which new tokens wait for the database: Redis, which need not answer, and the local spool."""
     client = open_redis(settings.redis_url, decode=False)
     try:
         yield Parking(Vault(settings.encryption_keys), client, settings.spool)
@@ -74,5 +72,10 @@ def opened_parking(settings: Settings) -> Iterator[Parking]:
 
 
 def show_url(url: Secret) -> str:
-    """The URL without its password."""
+    """Return the URL with its password masked."""
     return make_url(url.reveal()).render_as_string(hide_password=True)
+
+
+def database_unavailable(settings: Settings) -> str:
+    """Return the error for an operator whose database does not answer."""
+    return f"The database {show_url(settings.database_url)} does not answer. Start it, or set DATABASE_URL."

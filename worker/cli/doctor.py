@@ -1,4 +1,4 @@
-"""Whether everything that breezesync needs is there and right, part by part."""
+"""`breezesync doctor`: check every part that breezesync needs."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,43 +9,45 @@ from config.redis_url import show_redis_url
 from config.settings import Settings, SettingsError
 from config.wiring import now, open_services
 from models.health import Finding, State
-from worker.cli.context import settings_for, show_url
+from worker.cli.context import load_settings, show_url
 from worker.cli.health_checks import Checkup
-from worker.cli.output import AsJson, CommandFailed, plainly, say_json, screen
+from worker.cli.output import AsJson, CommandFailed, print_json, report_errors, screen
 
 _colours: dict[State, str] = {"ok": "green", "warn": "yellow", "failed": "bold red"}
 
 
-@plainly
+@report_errors
 def doctor(as_json: AsJson = False) -> None:
-    """Check settings, keys, database, Redis, clocks and providers; spends no token, and names every remedy."""
+    """Check settings, keys, database, Redis, clocks and providers, and name each remedy. Uses up no token."""
     findings = []
     for finding in examine():
         findings.append(finding)
         if not as_json:
             _show(finding)
     if as_json:
-        say_json({"checks": findings})
+        print_json({"checks": findings})
     failures = sum(finding.state == "failed" for finding in findings)
     if failures:
         raise CommandFailed(f"{failures} of {len(findings)} checks failed.")
 
 
 def examine(env_file: Path = Path(".env")) -> Iterator[Finding]:
-    """Settings first; where they can't be read at all, nothing else can be looked at."""
+    """Yield the findings, settings first; without readable settings nothing else can be checked."""
     try:
-        settings = settings_for("keys", "clients", "links")
-        yield Finding("settings", "ok", _tell_settings(settings))
-    except SettingsError as wrong:
+        settings = load_settings("keys", "clients", "links")
+        yield Finding("settings", "ok", _describe_settings(settings))
+    except SettingsError as error:
         remedy = f"Set it in the environment or in {env_file}."
-        yield from (Finding("settings", "failed", problem, remedy) for problem in wrong.problems)
+        yield from (Finding("settings", "failed", problem, remedy) for problem in error.problems)
         try:
-            settings = settings_for()
+            settings = load_settings()
         except SettingsError:
             return
     if env_file.exists() and env_file.stat().st_mode & 0o077:
         remedy = f"chmod 600 {env_file}"
-        yield Finding("settings", "warn", f"{env_file} holds secrets and others on this machine may read it", remedy)
+        yield Finding(
+            "settings", "warn", f"{env_file} has secrets in it, and other users of this machine can read it", remedy
+        )
     services = open_services(settings)
     try:
         yield from Checkup(
@@ -62,7 +64,7 @@ def examine(env_file: Path = Path(".env")) -> Iterator[Finding]:
         services.close()
 
 
-def _tell_settings(settings: Settings) -> str:
+def _describe_settings(settings: Settings) -> str:
     return f"complete; providers {', '.join(provider.name for provider in settings.providers)}"
 
 

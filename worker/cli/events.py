@@ -1,4 +1,4 @@
-"""Events as the database keeps them: read, followed, sent once more."""
+"""Commands that show the stored events, follow them, and publish them again."""
 
 import json
 import time
@@ -15,24 +15,24 @@ from models.messaging import messages
 from models.messaging.events import Fact, StoredEvent
 from models.store import Store
 from worker.cli.consumer_groups import read_groups
-from worker.cli.context import opened_queues, opened_store, settings_for
-from worker.cli.explain import tell_length
+from worker.cli.context import load_settings, opened_queues, opened_store
 from worker.cli.output import (
     AsJson,
     CommandFailed,
-    NotThere,
+    NotFound,
     WrongUsage,
-    complain,
-    plainly,
-    say,
-    say_json,
-    say_rich,
+    format_length,
+    make_table,
+    print_error,
+    print_json,
+    print_line,
+    print_rich,
+    report_errors,
     screen,
-    tabulate,
 )
 
-OfUser = Annotated[str | None, typer.Option("--user", help="Only this user's.")]
-OfConnection = Annotated[str | None, typer.Option("--connection", help="Only of the connection with this id.")]
+OfUser = Annotated[str | None, typer.Option("--user", help="Only events of this user.")]
+OfConnection = Annotated[str | None, typer.Option("--connection", help="Only events of the connection with this id.")]
 
 batch = 1000
 overlap = 200
@@ -40,22 +40,24 @@ shown_first = 20
 stuck = timedelta(minutes=5)
 
 
-@plainly
+@report_errors
 def events(
     context: typer.Context,
-    follow: Annotated[bool, typer.Option("--follow", help="Go on until Ctrl-C.")] = False,
-    type_: Annotated[str | None, typer.Option("--type", help="Only this type, like record.updated.")] = None,
-    since: Annotated[str | None, typer.Option(metavar="ID", help="All after the event with this id.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Keep showing new events until Ctrl-C.")] = False,
+    type_: Annotated[
+        str | None, typer.Option("--type", help="Only events of this type, such as record.updated.")
+    ] = None,
+    since: Annotated[str | None, typer.Option(metavar="ID", help="All events after the one with this id.")] = None,
     user: OfUser = None,
     connection: OfConnection = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show events: the newest, or all since one."""
+    """Show the newest events, or all events since a given one."""
     if context.invoked_subcommand is not None:
         return
     if type_ is not None and type_ not in event_types():
-        raise WrongUsage(f"There is no event type {type_}; there are {', '.join(event_types())}.")
-    with opened_store(settings_for()) as store:
+        raise WrongUsage(f"There is no event type {type_}. The types are {', '.join(event_types())}.")
+    with opened_store(load_settings()) as store:
         wanted = {"type_": type_, "user_id": user, "connection_id": connection}
         start = _find_start(store, since, wanted)
         try:
@@ -65,61 +67,68 @@ def events(
             if not follow:
                 raise
         except BrokenPipeError:
-            raise CommandFailed("Nobody reads on.") from None
+            raise CommandFailed("The program that was reading the events closed its input.") from None
 
 
-@plainly
+@report_errors
 def replay(
-    since: Annotated[str, typer.Option(metavar="TIME", help="ISO 8601, UTC unless it says otherwise, or 2h for: ago.")],
+    since: Annotated[
+        str,
+        typer.Option(
+            metavar="TIME", help="ISO 8601, in UTC if it has no offset; or a length of time before now, such as 2h."
+        ),
+    ],
     user: OfUser = None,
     connection: OfConnection = None,
     as_json: AsJson = False,
 ) -> None:
-    """Publish the events since then once more, with the ids they had."""
+    """Publish the events since a time again, with the same ids."""
     moment = read_time(since, now())
-    settings = settings_for()
+    settings = load_settings()
     with opened_store(settings) as store, opened_queues(settings) as queues:
         with store.writing() as tx:
             count = tx.outbox.republish_since(moment, now(), user_id=user, connection_id=connection)
         queues.send(messages.publish_events())
     if as_json:
-        say_json({"since": moment, "events": count})
+        print_json({"since": moment, "events": count})
     else:
-        say(f"{count} events since {moment:%Y-%m-%d %H:%M:%S} UTC leave once more, in their order.")
+        print_line(f"{count} events since {moment:%Y-%m-%d %H:%M:%S} UTC will be published again, in their order.")
 
 
-@plainly
+@report_errors
 def groups(as_json: AsJson = False) -> None:
-    """Show who reads the streams: each consumer group, how far behind it is, and what it never acknowledged."""
-    settings = settings_for()
+    """Show the streams' consumer groups, how far behind they are, and how many entries they have not acknowledged."""
+    settings = load_settings()
     keys = (settings.events_stream, settings.records_stream, settings.commands_stream)
     with opened_queues(settings) as queues:
         found = [group for key in keys for group in read_groups(queues.client, key)]
     if as_json:
-        say_json(found)
+        print_json(found)
         return
     rows = [
-        (each.stream, each.group, each.consumers, each.behind, each.pending, _tell_idle(each.oldest_pending_seconds))
+        (each.stream, each.group, each.consumers, each.behind, each.pending, _format_idle(each.oldest_pending_seconds))
         for each in found
     ]
     if rows:
-        say_rich(tabulate(("stream", "group", "consumers", "behind", "pending", "oldest pending"), rows))
+        print_rich(make_table(("stream", "group", "consumers", "behind", "pending", "oldest pending"), rows))
     for key in keys:
         if all(each.stream != key for each in found):
-            say(f"Nobody reads {key} through a group.")
+            print_line(f"{key} has no consumer group.")
     for each in found:
         if each.oldest_pending_seconds is not None and each.oldest_pending_seconds >= stuck.total_seconds():
-            complain(f"{each.group} holds entries of {each.stream} that it does not acknowledge: is a consumer dead?")
+            print_error(
+                f"{each.group} has left entries of {each.stream} unacknowledged for long. Check that its consumers run."
+            )
 
 
 def event_types() -> list[str]:
-    """Every type there is."""
-    told = [kind.type for kind in get_args(Fact) if isinstance(kind.type, str)]
-    return sorted([*told, "record.created", "record.updated", "record.deleted"])
+    """Return every event type."""
+    types = [kind.type for kind in get_args(Fact) if isinstance(kind.type, str)]
+    return sorted([*types, "record.created", "record.updated", "record.deleted"])
 
 
 def read_time(text: str, moment: datetime) -> datetime:
-    """A time in ISO 8601, or a length of time before now. Raises `WrongUsage`."""
+    """Read a time in ISO 8601, or a length of time before now. Raises `WrongUsage`."""
     try:
         return moment - parse_duration(text)
     except ValueError:
@@ -128,13 +137,13 @@ def read_time(text: str, moment: datetime) -> datetime:
         at = datetime.fromisoformat(text)
     except ValueError:
         raise WrongUsage(
-            f"--since {text} is no time: expected 2026-05-01T12:00:00Z, or a length of time like 2h."
+            f"--since {text} is not a time. Expected 2026-05-01T12:00:00Z, or a length of time such as 2h."
         ) from None
     return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
 
 
-def tell_event(event: StoredEvent) -> tuple[str, str]:
-    """When it happened, and what it says beyond its envelope."""
+def format_event(event: StoredEvent) -> tuple[str, str]:
+    """Return the event's time and the data that is its own."""
     document: dict[str, Any] = json.loads(event.document)
     envelope = {"provider", "user_id", "connection_id"}
     data = {name: value for name, value in document["data"].items() if name not in envelope and value is not None}
@@ -148,13 +157,15 @@ def _find_start(store: Store, since: str | None, wanted: Mapping[str, str | None
             return tx.outbox.start_of_newest(shown_first, **wanted)
         position = tx.outbox.position_of(since)
     if position is None:
-        raise NotThere(f"There is no event {since}.")
+        raise NotFound(f"There is no event {since}.")
     return position
 
 
 def _read(store: Store, start: int, wanted: Mapping[str, str | None], follow: bool) -> Iterator[StoredEvent]:
-    """Every event after `start` once. Positions become visible out of order where transactions overlap, so a little
-    of what was read is always read again."""
+    """Yield every event after `start` once.
+
+    Overlapping transactions make positions visible out of order, so the last `overlap` positions are read again.
+    """
     newest, seen = start, set[int]()
     while True:
         with store.reading() as tx:
@@ -172,18 +183,18 @@ def _read(store: Store, start: int, wanted: Mapping[str, str | None], follow: bo
             time.sleep(0.25)
 
 
-def _tell_idle(seconds: float | None) -> str:
-    return "" if seconds is None else f"for {tell_length(timedelta(seconds=seconds))}"
+def _format_idle(seconds: float | None) -> str:
+    return "" if seconds is None else f"for {format_length(timedelta(seconds=seconds))}"
 
 
 def _show(event: StoredEvent, as_json: bool) -> None:
     if as_json:
-        say(event.document)
+        print_line(event.document)
         return
-    at, said = tell_event(event)
+    at, data = format_event(event)
     who = f"{event.user_id} {event.connection_id}".strip() or event.provider
     colour = _colours.get(event.type.split(".")[0], "white")
-    line = f"{at[:19].replace('T', ' ')}  [{colour}]{event.type}[/]  {escape(who)}  #{event.sequence}  {escape(said)}"
+    line = f"{at[:19].replace('T', ' ')}  [{colour}]{event.type}[/]  {escape(who)}  #{event.sequence}  {escape(data)}"
     screen().print(line, soft_wrap=True)
 
 

@@ -1,118 +1,243 @@
-"""A connection told to a person: what a decision meant, how it stands, and what happens next."""
+"""`breezesync explain`: what was decided about a connection or an authorization, and what happens next."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from typing import Annotated
 
+import typer
+from rich.markup import escape
+
+from config.settings import Settings
+from config.wiring import now
+from models.journal import Decision, ListProblem, Problem, Request, Verb, sentence_of
+from models.oauth.authorization import Authorization, Step
 from models.oauth.connection import Connection, Status
-from models.sync.sync_run import SyncRun
+from models.provider import Provider
+from models.store import Transaction
+from models.sync.sync_run import SyncRun, plan_lists
+from worker.cli.context import load_settings, opened_store
+from worker.cli.next_steps import Outlook, describe_next, describe_next_of_authorization
+from worker.cli.output import AsJson, NotFound, make_table, print_json, print_rich, report_errors, to_text
 
-meanings = {
-    "authorized": "the user authorized, a new pair of tokens was saved",
-    "refresh.saved": "refreshed: a new pair of tokens was saved",
-    "refresh.superseded": "a refresh came too late to count: a newer pair was there",
-    "refresh.handed_over": "a refresh came too late to count: another worker had taken over",
-    "refresh.unknown": "no answer to a refresh was kept; whether the token was spent is found out next",
-    "refresh.malformed": "the provider called the refresh malformed; nothing was spent",
-    "refresh.token_unreadable": "the refresh token can't be opened with the keys that are set; nothing left",
-    "refresh.not_now": "the provider put the refresh off; nothing was spent",
-    "refresh.unavailable": "the provider said that it could not refresh (503); whether that is so is found out next",
-    "refresh.scope_refused": "the provider refused the scope; the refresh goes on without it",
-    "client.rejected": "the provider refused the OAuth client; its refreshes pause, nobody's grant is at fault",
-    "resolved.unspent": "the old access token still works, so the refresh token was not spent: it is presented",
-    "resolved.presumed": "after a 503, and with nothing left to ask, it counts as not spent: it is presented",
-    "resolved.presentagain": "whether it was spent can't be known; presenting it once more does no harm here",
-    "resolved.lost": "the answer with the new pair was lost, and the old pair is dead",
-    "resolved.wait": "whether it was spent can't be told yet",
-    "revoked.access_revoked": "ended: the API and the token endpoint refuse the grant, the user revoked it",
-    "revoked.refresh_rejected": "ended: the token endpoint refuses the grant",
-    "revoked.refresh_expired": "ended: the refresh token expired",
-    "revoked.rotation_lost": "ended: a new pair was issued and its answer lost",
-    "access.refused": "the API refused the current access token; a refresh will tell why",
-    "sync.token_unreadable": "the access token can't be opened with the keys that are set; nothing left",
-    "sync.failed": "a reading was given up",
-    "reading.unproven": "a list was read to its end without proof that anything is gone",
-    "deletion.held_back": "very much of a resource, or all of it, was gone: kept until the next reading says so too",
-    "disconnected": "disconnected, tokens erased",
-    "disconnect.repeated": "asked to disconnect once more: it was disconnected already",
-    "disconnect.superseded": "a disconnect came too late to count: the user authorized after it was asked for",
-    "revoked.upstream": "the provider confirmed that the grant has ended",
-    "revoked.upstream_unconfirmed": "the provider never confirmed that the grant has ended; it was asked for a day",
-    "records.erased": "its records were erased",
+revoked_reasons = {
+    "access_revoked": "the user revoked access at the provider",
+    "refresh_rejected": "the provider rejected the refresh token",
+    "refresh_expired": "the refresh token has expired",
+    "rotation_lost": "the provider's answer to a refresh was lost, and the new tokens with it",
 }
 
-problems = {
-    "plan_required": "the account's plan has no API access (403); the token is good",
-    "access_refused": "the API refuses a token that was only just issued",
-    "provider_unavailable": "the provider does not refresh just now",
-    "client_unknown": "its OAuth client is not in the settings, and no kept secret of it opens: put it back",
-    "token_unreadable": "a token of it can't be opened with the keys that are set: breezesync doctor tells more",
-    "refresh_malformed": "the provider does not understand our refresh requests",
-    "sync_failing": "the last reading was given up",
-}
+shown_fields = (
+    "id",
+    "user_id",
+    "provider",
+    "client_id",
+    "step",
+    "created_at",
+    "expires_at",
+    "code_received_at",
+    "presented_at",
+    "due_at",
+    "attempts",
+    "reason",
+    "description",
+    "connection_id",
+)
+"""An authorization's fields that hold no secret and no hash of one."""
 
-list_problems = {
-    "plan_required": "forbidden (403): the plan, or a team that the user is not in",
-    "not_found": "not there (404)",
-    "unreadable": "left out of the last reading: it failed again and again",
-    "list_shifting": "it changed during every reading; nothing of it counts as gone",
-    "nameless_records": "it holds records without an id; nothing of it counts as gone",
-    "list_too_long": "longer than is read; nothing of it counts as gone",
-    "many_gone": "very many of its records, or all, were gone at once; they are kept until the next reading",
-}
-
-reasons = {
-    "access_revoked": "the user revoked the access at the provider",
-    "refresh_rejected": "the provider refused the refresh token",
-    "refresh_expired": "the refresh token expired",
-    "rotation_lost": "the answer to a refresh was lost, and with it the new tokens",
-}
+shown_calls = 5
 
 
-def mean(verb: str) -> str:
-    """What a decision says, in words; the verb itself where none are known."""
-    return meanings.get(verb, verb)
+@report_errors
+def explain(
+    subject: Annotated[str, typer.Argument(metavar="ID", help="A connection's id, or an authorization's.")],
+    as_json: AsJson = False,
+) -> None:
+    """Explain one connection or authorization: its state, what was decided and why, and what happens next."""
+    settings = load_settings()
+    with opened_store(settings) as store, store.reading() as tx:
+        report = _load(tx, settings, subject)
+    if report is None:
+        raise NotFound(
+            f"There is no connection {subject}, and no authorization with that id. "
+            "List the connections with breezesync connections."
+        )
+    if as_json:
+        print_json(report.as_json())
+    else:
+        report.show()
 
 
-def tell_state(connection: Connection) -> str:
-    """How it stands, in one sentence without its subject."""
+def describe_state(connection: Connection) -> str:
+    """Return the connection's state as a phrase that follows its id and "is"."""
     match connection.status:
         case Status.active if connection.problem is not None:
-            return f"active, but {problems.get(connection.problem, connection.problem)}"
+            return f"active, but {sentence_of(Problem, connection.problem)}"
         case Status.active:
             return "active"
         case Status.revoked:
             reason = connection.revoked_reason or ""
-            return f"revoked: {reasons.get(reason, reason)}"
+            return f"revoked: {revoked_reasons.get(reason, reason)}"
         case Status.disconnected:
-            return "disconnected by this side, tokens erased"
+            return "disconnected by us; its tokens are erased"
 
 
-def tell_run(run: SyncRun, keys: Sequence[str], totals: Mapping[str, int]) -> str:
-    """Where a reading stands: `keys` are the lists it reads, `totals` what each begun one is said to hold."""
+def describe_step(authorization: Authorization) -> str:
+    """Return how far the authorization has come."""
+    match authorization.step:
+        case Step.started:
+            return "the user has not come back from the provider yet"
+        case Step.received:
+            return "the code has arrived and is not exchanged yet"
+        case Step.granted:
+            return "the tokens are here; the account they belong to is not known yet"
+        case Step.connected:
+            return f"connected: it became connection {authorization.connection_id}"
+        case Step.denied:
+            return "ended: the user did not allow access"
+        case Step.failed:
+            return f"failed ({authorization.reason}): {authorization.description}"
+
+
+def describe_progress(run: SyncRun, keys: Sequence[str], totals: Mapping[str, int]) -> str:
+    """Return which page a run reads next: `keys` names its lists in order, `totals` how many records each holds."""
     if run.place >= len(keys):
         return "all lists are read"
     key = keys[run.place]
-    again = f", for the {run.reading + 1}. time" if run.reading else ""
-    page = f"page {run.page}" if run.page else "a look at what is newest"
+    page = f"page {run.page}" if run.page else "a look at the newest records"
     size = f" of {totals[key]} records" if key in totals else ""
-    return f"{key} (list {run.place + 1} of {len(keys)}{size}), {page}{again}"
+    attempt = f", pass {run.reading + 1}" if run.reading else ""
+    return f"{key} (list {run.place + 1} of {len(keys)}{size}), {page}{attempt}"
 
 
-def tell_time(at: datetime, now: datetime) -> str:
-    """A time to come and how far off it is; what is past is due now."""
-    if at <= now:
-        return "is due now"
-    return f"at {at:%Y-%m-%d %H:%M:%S} UTC, in {tell_length(at - now)}"
-
-
-def tell_length(length: timedelta) -> str:
-    """A length of time in its largest fitting unit."""
-    seconds = length.total_seconds()
-    for unit, name in ((86_400, "days"), (3600, "hours"), (60, "minutes")):
-        if seconds >= 2 * unit:
-            return f"{seconds / unit:.0f} {name}"
-    return f"{seconds:.0f} seconds"
-
-
-def tell_evidence(evidence: Mapping[str, object]) -> str:
+def format_evidence(evidence: Mapping[str, object]) -> str:
+    """Return names and values on one line."""
     return ", ".join(f"{name} {value}" for name, value in evidence.items())
+
+
+@dataclass(frozen=True, slots=True)
+class _ConnectionReport:
+    """All that `explain` says about a connection; `totals` are the sizes of the lists that `run` reads."""
+
+    found: Connection
+    profile: Provider | None
+    run: SyncRun | None
+    totals: Mapping[str, int]
+    records: Mapping[str, int]
+    problems: Mapping[str, str]
+    decisions: Sequence[Decision]
+    calls: Sequence[Request]
+    next_steps: Sequence[str]
+
+    def as_json(self) -> Mapping[str, object]:
+        return {
+            "connection": self.found,
+            "state": describe_state(self.found),
+            "next": self.next_steps,
+            "run": self.run,
+            "records": self.records,
+            "unreadable": self.problems,
+            "decisions": self.decisions,
+            "calls": self.calls,
+        }
+
+    def show(self) -> None:
+        found, run = self.found, self.run
+        owner = f"{found.user_id} at {found.provider}, account {found.account_id} {found.email or ''}".rstrip()
+        _print_head(owner, describe_state(found))
+        _print_journal(self.decisions, self.calls)
+        counts = ", ".join(f"{count} {name}" for name, count in sorted(self.records.items()))
+        print_rich(f"\n[bold]Records[/] {escape(counts or 'none')}")
+        for name, problem in self.problems.items():
+            print_rich(escape(f"  {name}: {sentence_of(ListProblem, problem)}"))
+        if run is not None and self.profile is not None:
+            keys = [sync_list.key for sync_list in plan_lists(self.profile, found.team_ids, run.depth)]
+            progress = describe_progress(run, keys, self.totals)
+            print_rich(f"[bold]Syncing[/] {escape(progress)}, since {to_text(run.started_at)}")
+        _print_next(self.next_steps)
+
+
+@dataclass(frozen=True, slots=True)
+class _AuthorizationReport:
+    """All that `explain` says about an authorization."""
+
+    found: Authorization
+    decisions: Sequence[Decision]
+    calls: Sequence[Request]
+    next_steps: Sequence[str]
+
+    def as_json(self) -> Mapping[str, object]:
+        return {
+            "authorization": {name: getattr(self.found, name) for name in shown_fields},
+            "state": describe_step(self.found),
+            "next": self.next_steps,
+            "decisions": self.decisions,
+            "calls": self.calls,
+        }
+
+    def show(self) -> None:
+        found = self.found
+        _print_head(f"authorization of {found.user_id} at {found.provider}", describe_step(found))
+        happened = [
+            (found.created_at, "the user was redirected to the provider"),
+            (found.code_received_at, "the code arrived"),
+            (found.presented_at, "the code was sent to the token endpoint"),
+        ]
+        print_rich("[bold]Steps[/]", make_table((), [(at, step) for at, step in happened if at is not None]))
+        _print_journal(self.decisions, self.calls)
+        _print_next(self.next_steps)
+
+
+def _load(tx: Transaction, settings: Settings, subject: str) -> _ConnectionReport | _AuthorizationReport | None:
+    connection = tx.connections.get(subject)
+    if connection is not None:
+        return _load_connection(tx, settings, connection)
+    authorization = tx.authorizations.get(subject)
+    if authorization is None:
+        return None
+    decisions = tx.journal.decisions_of(authorization.id)
+    calls = tx.journal.calls_of(authorization.id, limit=shown_calls)
+    return _AuthorizationReport(authorization, decisions, calls, describe_next_of_authorization(authorization, now()))
+
+
+def _load_connection(tx: Transaction, settings: Settings, found: Connection) -> _ConnectionReport:
+    run, profile = tx.runs.running(found.id), settings.provider(found.provider)
+    outlook = Outlook(
+        credential=tx.credentials.get(found.id),
+        client=tx.clients.get(found.provider, found.client_id),
+        provider=profile,
+        pace=tx.paces.get(found.provider),
+        run=run,
+    )
+    return _ConnectionReport(
+        found=found,
+        profile=profile,
+        run=run,
+        totals={} if run is None else tx.runs.totals_of(run.id),
+        records=tx.records.count(found.id),
+        problems=tx.records.resource_problems(found.id),
+        decisions=tx.journal.decisions_of(found.id),
+        calls=tx.journal.calls_of(found.id, limit=shown_calls),
+        next_steps=describe_next(found, outlook, now()),
+    )
+
+
+def _print_head(owner: str, state: str) -> None:
+    print_rich(f"[bold]{escape(owner)}[/]\n{escape(state)}\n")
+
+
+def _print_journal(decisions: Sequence[Decision], calls: Sequence[Request]) -> None:
+    print_rich("[bold]Decisions[/]", make_table((), [(d.at, _describe_decision(d)) for d in decisions]))
+    if calls:
+        rows = [(c.at, c.method, c.path, c.status or "no response", f"{c.duration_ms} ms") for c in calls]
+        print_rich("\n[bold]Last requests[/]", make_table((), rows))
+
+
+def _describe_decision(decision: Decision) -> str:
+    """Return the decision's sentence, and its evidence on a second line, so that both fit on a narrow terminal."""
+    evidence = format_evidence(decision.evidence)
+    return sentence_of(Verb, decision.verb) + (f"\n  {evidence}" if evidence else "")
+
+
+def _print_next(steps: Sequence[str]) -> None:
+    print_rich("[bold]Next[/]")
+    print_rich(make_table((), [("  -", step) for step in steps]))

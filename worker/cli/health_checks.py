@@ -1,4 +1,4 @@
-"""Looks at every part that breezesync works with, spends no token, and says how each part stands."""
+"""The checks of `breezesync doctor`: one for each part that breezesync works with. None uses up a token."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -42,7 +42,7 @@ no_token = Secret("none")
 
 @dataclass(frozen=True, slots=True)
 class Checkup:
-    """`database` and `queue` are how the database and Redis are shown; `keys` may be empty."""
+    """The parts to check; `database` and `queue` are their URLs without passwords, `keys` may be empty."""
 
     store: Store
     database: str
@@ -54,32 +54,34 @@ class Checkup:
     now: Callable[[], datetime]
 
     def __call__(self) -> Iterator[Finding]:
-        """The findings, each as soon as it is made."""
-        database = self._look_at_database()
+        """Yield each finding as soon as it is made."""
+        database = self._check_database()
         yield database
         usable = database.state == "ok"
         if usable and self.keys:
-            yield self._look_at_keys(Vault(self.keys))
+            yield self._check_keys(Vault(self.keys))
         if usable:
-            yield self._look_at_clock("the database", self._ask_database_time)
-        queue = list(self._look_at_redis())
+            yield self._check_clock("the database", self._ask_database_time)
+        queue = list(self._check_redis())
         yield from queue
         for client in self.clients:
-            yield from self._look_at_token_endpoint(client, usable)
+            yield from self._check_token_endpoint(client, usable)
         for provider in self.providers:
-            yield self._look_at_api(provider, usable and queue[0].state == "ok")
+            yield self._check_api(provider, usable and queue[0].state == "ok")
 
-    def _look_at_database(self) -> Finding:
+    def _check_database(self) -> Finding:
         try:
             with self.store.reading() as tx:
                 return judge_schema(self.database, tx.overview.revision(), newest_revision())
         except StoreUnavailable:
             return Finding("database", "failed", f"{self.database} does not answer", "Start it, or set DATABASE_URL.")
         except SyncError as error:
-            return Finding("database", "failed", f"{self.database}: {error}", "Check DATABASE_URL, and who may read.")
+            return Finding(
+                "database", "failed", f"{self.database}: {error}", "Check DATABASE_URL and the user's permissions."
+            )
 
-    def _look_at_keys(self, vault: Vault) -> Finding:
-        """Opens every secret there is; what it opens goes nowhere."""
+    def _check_keys(self, vault: Vault) -> Finding:
+        """Open every stored secret, and discard what it opened."""
         opened, unopened = 0, dict[str, str]()
         for field in fields:
             after: tuple[str, ...] | None = None
@@ -98,11 +100,11 @@ class Checkup:
                 after = found[-1].key
         return judge_seals(self.keys[0].id, opened, unopened)
 
-    def _look_at_redis(self) -> Iterator[Finding]:
+    def _check_redis(self) -> Iterator[Finding]:
         try:
             info: Mapping[str, object] = cast(Any, self.client.info())
-        except redis.RedisError as away:
-            said = f"{self.queue} does not answer ({type(away).__name__})"
+        except redis.RedisError as error:
+            said = f"{self.queue} does not answer ({type(error).__name__})"
             yield Finding("redis", "failed", said, "Start it, or set REDIS_URL.")
             return
         snapshots = None
@@ -110,9 +112,9 @@ class Checkup:
             snapshots = cast(Any, self.client.config_get("save")).get("save")
         yield from judge_redis(self.queue, info, snapshots)
         with suppress(redis.RedisError):
-            yield self._look_at_clock("Redis", self._ask_redis_time)
+            yield self._check_clock("Redis", self._ask_redis_time)
 
-    def _look_at_clock(self, whose: str, ask: Callable[[], datetime]) -> Finding:
+    def _check_clock(self, whose: str, ask: Callable[[], datetime]) -> Finding:
         before = self.now()
         theirs = ask()
         after = self.now()
@@ -126,16 +128,16 @@ class Checkup:
         seconds, micros = cast(Any, self.client.time())
         return datetime.fromtimestamp(seconds, UTC) + timedelta(microseconds=micros)
 
-    def _look_at_token_endpoint(self, client: OAuthClient, has_budget: bool) -> Iterator[Finding]:
-        """One request, out of the fleet's budget like any other."""
+    def _check_token_endpoint(self, client: OAuthClient, has_budget: bool) -> Iterator[Finding]:
+        """Send one request; it counts against the fleet's rate limit like any other."""
         profile = next(provider for provider in self.providers if provider.name == client.provider)
         if has_budget:
             with self.store.writing() as tx:
                 wait = tx.paces.take(profile.name, profile.token_requests_per_minute, "exchange", self.now())
             if wait is not None:
                 seconds = max((wait - self.now()).total_seconds(), 1)
-                remedy = f"Ask again in {seconds:.0f} s."
-                yield Finding("token endpoint", "warn", "the fleet may not ask just now", remedy)
+                remedy = f"Try again in {seconds:.0f} s."
+                yield Finding("token endpoint", "warn", "the fleet's rate limit is used up", remedy)
                 return
         before = self.now()
         answer = ProviderClient(
@@ -148,9 +150,11 @@ class Checkup:
             middle = theirs + second / 2
             yield judge_clock(profile.name, middle, before + (after - before) / 2, second / 2 + (after - before) / 2)
 
-    def _look_at_api(self, provider: Provider, is_up: bool) -> Finding:
-        """Asks every base for the account: with a connection's live token where log and budget can count the request,
-        else with none."""
+    def _check_api(self, provider: Provider, is_up: bool) -> Finding:
+        """Ask every base URL for the account, with a connection's live token if the request can be logged and counted.
+
+        Without a live token, the request carries a token that no provider accepts.
+        """
         urls = (provider.api_url, *provider.api_url_alternatives)
         budgets = Budgets(self.client)
         readers = {url: ProviderClient(replace(provider, api_url=url), self.now, budgets) for url in urls}
@@ -174,7 +178,7 @@ class Checkup:
         return called.outcome
 
     def _find_live_tokens(self, provider: Provider) -> Iterator[tuple[str, Secret]]:
-        """Access tokens that should be good, of a few active connections; those that don't open are skipped."""
+        """Yield access tokens of a few active connections that should be valid; skip those that do not open."""
         if not self.keys:
             return
         now, vault = self.now(), Vault(self.keys)

@@ -1,4 +1,4 @@
-"""Encryption keys: which one seals what, and sealing everything anew with the first."""
+"""Commands that show which encryption key seals what, and reseal everything with the first key."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -11,8 +11,17 @@ from models.crypto.secrets import Sealed, Secret
 from models.crypto.vault import Place, Vault, VaultError, key_id
 from models.store import Store
 from models.store.sealed_fields import Field, Found, fields
-from worker.cli.context import opened_parking, opened_store, settings_for
-from worker.cli.output import AsJson, CommandFailed, plainly, say, say_json, say_rich, screen, tabulate
+from worker.cli.context import load_settings, opened_parking, opened_store
+from worker.cli.output import (
+    AsJson,
+    CommandFailed,
+    make_table,
+    print_json,
+    print_line,
+    print_rich,
+    report_errors,
+    screen,
+)
 from worker.tokens.spool import Parking, places
 from worker.tokens.spool_backends import ParkingUnavailable
 
@@ -20,10 +29,10 @@ most_passes = 3
 parked_name = "parking.pair"
 
 
-@plainly
+@report_errors
 def status(as_json: AsJson = False) -> None:
-    """Show which key seals how many secrets, and which keys are set."""
-    settings = settings_for("keys")
+    """Show how many secrets each key seals, and which keys are configured."""
+    settings = load_settings("keys")
     known = [key.id for key in settings.encryption_keys]
     with opened_store(settings) as store, opened_parking(settings) as parking:
         counts = count_seals(store)
@@ -33,30 +42,35 @@ def status(as_json: AsJson = False) -> None:
     unknown = sorted(used - set(known))
     idle = [each for each in known[1:] if each not in used and not uncounted]
     if as_json:
-        told = {"sealing": known[0], "opening": known, "unknown": unknown, "idle": idle, "sealed": counts}
-        say_json(told | {"uncounted": uncounted})
+        report = {"sealing": known[0], "opening": known, "unknown": unknown, "idle": idle, "sealed": counts}
+        print_json(report | {"uncounted": uncounted})
     else:
         rows = [(name, each, count) for name, by_key in counts.items() for each, count in by_key.items()]
-        say_rich(tabulate(("sealed", "key", "secrets"), rows))
-        say(f"{known[0]} seals; {', '.join(known)} open.")
+        print_rich(make_table(("sealed", "key", "secrets"), rows))
+        print_line(f"{known[0]} seals new secrets. {', '.join(known)} can open them.")
         if used & set(known[1:]):
-            say("breezesync keys rotate seals everything with the first.")
+            print_line("Run breezesync keys rotate to reseal everything with the first key.")
         for why in uncounted:
-            say(f"Not counted: {why}. No key is said to be free.")
+            print_line(f"Not counted: {why}. So no key is reported as unused.")
         if idle:
-            say(f"{', '.join(idle)} can go from ENCRYPTION_KEYS once no process runs that seals with it.")
-            say("Pairs parked in the spool of another machine are counted there.")
+            print_line(
+                f"Unused: {', '.join(idle)}. Remove it from ENCRYPTION_KEYS once no running process seals with it."
+            )
+            print_line("Tokens in the spool of another machine are counted only on that machine.")
     if unknown:
         missing = ", ".join(unknown)
-        raise CommandFailed(f"Sealed with keys that are not set: {missing}. Put them back behind the first one.")
+        raise CommandFailed(
+            f"Some secrets are sealed with keys that are not configured: {missing}. "
+            "Add them to ENCRYPTION_KEYS, after the first key."
+        )
 
 
-@plainly
+@report_errors
 def rotate(
-    batch: Annotated[int, typer.Option(min=1, max=1000, help="Secrets to a transaction.")] = 50, as_json: AsJson = False
+    batch: Annotated[int, typer.Option(min=1, max=1000, help="Secrets per transaction.")] = 50, as_json: AsJson = False
 ) -> None:
-    """Seal everything anew with the first key, while all goes on; may be stopped and started again at any time."""
-    settings = settings_for("keys")
+    """Reseal everything with the first key, while all processes run. It can be interrupted and started again."""
+    settings = load_settings("keys")
     vault = Vault(settings.encryption_keys)
     own = settings.encryption_keys[0].id
     resealed, failures = 0, dict[str, str]()
@@ -78,16 +92,18 @@ def rotate(
             count, unopened = reseal_parked(parking, own)
             resealed, failures = resealed + count, failures | unopened
     if as_json:
-        say_json({"key": own, "resealed": resealed, "unopened": failures})
+        print_json({"key": own, "resealed": resealed, "unopened": failures})
     else:
-        say(f"{resealed} secrets sealed anew; {own} seals {'everything' if not failures else 'the rest'}.")
+        print_line(f"{resealed} secrets resealed. {own} seals {'everything' if not failures else 'everything else'}.")
     if failures:
-        lines = [f"  {where}: {why}" for where, why in failures.items()]
-        raise CommandFailed("\n".join([f"{len(failures)} can't be opened or reached and stay as they are:", *lines]))
+        lines = [f"  {place}: {why}" for place, why in failures.items()]
+        raise CommandFailed(
+            "\n".join([f"{len(failures)} could not be opened or reached and were not changed:", *lines])
+        )
 
 
 def count_seals(store: Store) -> dict[str, dict[str, int]]:
-    """How many secrets each key seals, by field; what is no sealed text counts under `?`."""
+    """Count the secrets that each key seals, by field; a text that is not sealed counts under `?`."""
     counts: dict[str, dict[str, int]] = {}
     with store.reading() as tx:
         for field in fields:
@@ -102,39 +118,38 @@ def count_seals(store: Store) -> dict[str, dict[str, int]]:
 
 
 def count_parked(parking: Parking) -> tuple[dict[str, int], list[str]]:
-    """How many parked pairs each key seals, in Redis and on this machine; and why a place could not be asked."""
+    """Count the parked pairs that each key seals, in Redis and on this machine; and list why a place did not answer."""
     by_key, uncounted = Counter[str](), list[str]()
-    for where in places:
+    for place in places:
         try:
-            by_key.update(name_key(found.sealed) for found in parking.seals(where))
-        except ParkingUnavailable as away:
-            uncounted.append(str(away))
+            by_key.update(name_key(found.sealed) for found in parking.seals(place))
+        except ParkingUnavailable as error:
+            uncounted.append(str(error))
     return dict(by_key), uncounted
 
 
 def reseal_parked(parking: Parking, own: str) -> tuple[int, dict[str, str]]:
-    """How many parked pairs were sealed anew, and which were not, with the reason."""
+    """Reseal parked pairs; return how many were, and which were not, with the reason."""
     resealed, failures = 0, dict[str, str]()
-    for where in places:
+    for place in places:
         try:
-            found = [each for each in parking.seals(where) if name_key(each.sealed) != own]
-        except ParkingUnavailable as away:
-            failures[f"{parked_name} in {where}"] = str(away)
+            found = [each for each in parking.seals(place) if name_key(each.sealed) != own]
+        except ParkingUnavailable as error:
+            failures[f"{parked_name} in {place}"] = str(error)
             continue
         for each in found:
             try:
                 resealed += parking.reseal(each)
             except (VaultError, ParkingUnavailable) as error:
-                failures[f"{parked_name} of {each.ticket.name} in {where}"] = str(error)
+                failures[f"{parked_name} of {each.ticket.name} in {place}"] = str(error)
     return resealed, failures
 
 
 def reseal(store: Store, vault: Vault, field: Field, batch: int) -> Iterator[tuple[int, dict[str, str]]]:
-    """Goes through one field by primary key, a small transaction a step: how many were sealed anew, and what of the
-    step could not be opened, with the reason.
+    """Reseal one field by primary key, in small transactions; yield each one's count, and what could not be opened.
 
-    What somebody else wrote between reading and writing is left alone: it has its newest value, and the next pass sees
-    under which key.
+    A value that another process wrote between our read and our write is left alone: it is newer, and the next pass
+    sees which key sealed it.
     """
     own = prefix_of(vault.seal(Secret(""), Place("", "", "")))
     after: tuple[str, ...] | None = None
@@ -151,7 +166,7 @@ def reseal(store: Store, vault: Vault, field: Field, batch: int) -> Iterator[tup
 
 
 def open_and_seal(vault: Vault, field: Field, found: Sequence[Found]) -> tuple[dict[Found, Sealed], dict[str, str]]:
-    """Each text under the first key; and those that do not open, by their place."""
+    """Return each text resealed with the first key; and those that cannot be opened, by place."""
     changes: dict[Found, Sealed] = {}
     unopened: dict[str, str] = {}
     for one in found:
@@ -164,11 +179,12 @@ def open_and_seal(vault: Vault, field: Field, found: Sequence[Found]) -> tuple[d
 
 
 def prefix_of(sealed: Sealed) -> str:
-    """All of a sealed text up to and with its last dot: what texts under one key share."""
+    """Return a sealed text up to and including its last dot: what all texts of one key have in common."""
     return sealed.text[: sealed.text.rfind(".") + 1]
 
 
 def name_key(sealed: Sealed) -> str:
+    """Return the id of the key that sealed it, `?` if there is none."""
     try:
         return key_id(sealed)
     except VaultError:

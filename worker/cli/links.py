@@ -1,4 +1,4 @@
-"""Connect links: what an operator may put into one, and where it leads."""
+"""`breezesync connect-link`: sign a link that lets a user connect an account."""
 
 from datetime import timedelta
 from typing import Annotated
@@ -9,32 +9,36 @@ import typer
 from config.settings import Settings
 from config.wiring import now
 from models.oauth.connect_link import ConnectLink, LinkRefused, longest_life, origin_of, read_link, sign_link
-from worker.cli.context import settings_for
-from worker.cli.output import AsJson, CommandFailed, NotThere, plainly, say, say_json
+from worker.cli.context import load_settings
+from worker.cli.output import AsJson, CommandFailed, NotFound, print_json, print_line, report_errors
 
 longest_seconds = int(longest_life.total_seconds())
 
 
-@plainly
+@report_errors
 def connect_link(
     user: Annotated[str, typer.Argument(metavar="USER", help="The application's id of the user.")],
-    provider: Annotated[str | None, typer.Option(help="The provider; by default the first in PROVIDERS.")] = None,
+    provider: Annotated[str | None, typer.Option(help="The provider; by default the first one in PROVIDERS.")] = None,
     return_to: Annotated[
-        str | None, typer.Option(help="Where the browser goes in the end; see RETURN_ORIGINS.")
+        str | None, typer.Option(help="The URL the browser returns to; its origin has to be in RETURN_ORIGINS.")
     ] = None,
-    ttl: Annotated[int, typer.Option(min=1, max=longest_seconds, help="Seconds it can be used.")] = longest_seconds,
-    connection: Annotated[str | None, typer.Option(help="A connection to authorize again.")] = None,
-    team: Annotated[list[int] | None, typer.Option(help="A team to read as well; may be given repeatedly.")] = None,
+    ttl: Annotated[
+        int, typer.Option(min=1, max=longest_seconds, help="For how many seconds the link is valid.")
+    ] = longest_seconds,
+    connection: Annotated[str | None, typer.Option(help="The id of a connection to authorize again.")] = None,
+    team: Annotated[
+        list[int] | None, typer.Option(help="The id of a team whose data to sync as well; repeatable.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Print a signed link that lets one user connect an account, once."""
-    settings = settings_for("clients", "links")
+    settings = load_settings("clients", "links")
     life = timedelta(seconds=ttl)
     url = make_link(settings, user, provider, return_to, life, connection, tuple(team or ()))
     if as_json:
-        say_json({"url": url, "user_id": user, "expires_in": ttl})
+        print_json({"url": url, "user_id": user, "expires_in": ttl})
     else:
-        say(url)
+        print_line(url)
 
 
 def make_link(
@@ -46,12 +50,15 @@ def make_link(
     connection_id: str | None = None,
     team_ids: tuple[int, ...] = (),
 ) -> str:
-    """The link's URL, below the origin of the client's redirect URI. Raises `CommandFailed` where it would not open."""
+    """Return the link's URL, on the origin of the client's redirect URI.
+
+    Raises `CommandFailed` if the web process would refuse the link.
+    """
     name = provider or settings.providers[0].name
     client = settings.client_for(name)
     if settings.provider(name) is None or client is None:
         known = ", ".join(each.name for each in settings.providers)
-        raise NotThere(f"There is no provider {name!r} here; PROVIDERS names {known}.")
+        raise NotFound(f"There is no provider {name!r}. PROVIDERS lists {known}.")
     moment = now().replace(microsecond=0)
     link = ConnectLink(
         user_id=user,
@@ -74,11 +81,11 @@ def _explain(refused: LinkRefused, return_to: str | None, settings: Settings) ->
     match refused.reason:
         case "bad_return_to":
             allowed = ", ".join(sorted(settings.return_origins)) or "nothing"
-            return f"--return-to {return_to} is not allowed: RETURN_ORIGINS names {allowed}."
+            return f"--return-to {return_to} is not allowed. RETURN_ORIGINS lists {allowed}."
         case "bad_user":
             return "USER has to be 1 to 255 visible characters."
         case "bad_team_ids":
-            return "--team has to be a number above 0, at most a hundred of them."
+            return "--team has to be a number above 0, given at most 100 times."
         case "bad_connection_id":
             return "--connection has to be a connection's id."
         case _:

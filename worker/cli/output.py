@@ -1,11 +1,11 @@
-"""How a command speaks and ends: text for people or JSON for programs, a plain line for trouble, an exit code."""
+"""A command's output: text for people or JSON for programs, errors as one line on stderr, and the exit code."""
 
 import functools
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Annotated, Any, ParamSpec
 
@@ -26,75 +26,75 @@ failed, wrong_usage, not_found, interrupted = 1, 2, 3, 130
 
 
 class CommandFailed(Exception):
-    """A command that can't do what it was asked; the text is for the operator, with the remedy."""
+    """A command that failed; the message is for the operator and names what to do."""
 
     exit_code = failed
 
 
 class WrongUsage(CommandFailed):
-    """Options that don't go together, or values that can't be meant."""
+    """Options that exclude each other, or values that are not allowed."""
 
     exit_code = wrong_usage
 
 
-class NotThere(CommandFailed):
-    """What was named does not exist."""
+class NotFound(CommandFailed):
+    """An id or a name that does not exist."""
 
     exit_code = not_found
 
 
-def plainly(command: Callable[P, None]) -> Callable[P, None]:
-    """The command, its foreseeable trouble told in a line on stderr and by the exit code."""
+def report_errors(command: Callable[P, None]) -> Callable[P, None]:
+    """Report a command's expected errors as a line on stderr and an exit code, without a traceback."""
 
     @functools.wraps(command)
-    def speak(*args: P.args, **kwargs: P.kwargs) -> None:
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
             command(*args, **kwargs)
-        except CommandFailed as trouble:
-            complain(str(trouble))
-            raise typer.Exit(trouble.exit_code) from None
-        except SettingsError as trouble:
-            complain(str(trouble))
+        except CommandFailed as error:
+            print_error(str(error))
+            raise typer.Exit(error.exit_code) from None
+        except SettingsError as error:
+            print_error(str(error))
             raise typer.Exit(failed) from None
-        except redis.RedisError as trouble:
-            complain(f"Redis does not answer ({type(trouble).__name__}): start it, or set REDIS_URL.")
+        except redis.RedisError as error:
+            print_error(f"Redis does not answer ({type(error).__name__}). Start it, or set REDIS_URL.")
             raise typer.Exit(failed) from None
-        except SyncError as trouble:
-            complain(f"{trouble}.")
+        except SyncError as error:
+            print_error(f"{error}.")
             raise typer.Exit(failed) from None
 
-    return speak
+    return run
 
 
-def complain(text: str) -> None:
-    """One trouble, on stderr."""
-    print(text, file=sys.stderr)  # noqa: T201 - an operator reads this
+def print_error(text: str) -> None:
+    """Print one error or warning on stderr."""
+    print(text, file=sys.stderr)  # noqa: T201 - for the operator
 
 
-def say(text: str) -> None:
-    """One line that is not to be wrapped or coloured, on stdout."""
-    print(text, flush=True)  # noqa: T201 - this is what was asked for
+def print_line(text: str) -> None:
+    """Print one line on stdout, neither wrapped nor coloured."""
+    print(text, flush=True)  # noqa: T201 - the command's output
 
 
-def say_json(value: object, *, indent: int | None = 2) -> None:
-    """One JSON document: times in ISO 8601, values of ours as objects; with `indent=None` on one line."""
-    say(json.dumps(value, default=_to_json, indent=indent, ensure_ascii=False))
+def print_json(value: object, *, indent: int | None = 2) -> None:
+    """Print one JSON document, with times in ISO 8601 and dataclasses as objects; `indent=None` puts it on one line."""
+    print_line(json.dumps(value, default=_to_json, indent=indent, ensure_ascii=False))
 
 
-def say_rich(*parts: Any) -> None:
-    """Something for people: coloured on a terminal, plain in a pipe."""
+def print_rich(*parts: Any) -> None:
+    """Print text for people: coloured on a terminal, plain in a pipe."""
     screen().print(*parts)
 
 
 def screen() -> Console:
-    """Standard output; in a pipe, wide enough that nothing is cut."""
+    """Return a console on stdout; in a pipe it is wide enough that no line is cut."""
     return Console(highlight=False, soft_wrap=not sys.stdout.isatty(), width=None if sys.stdout.isatty() else 2000)
 
 
-def tabulate(head: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
-    """A table without lines around it; None shows as nothing, a time to the second in UTC.
+def make_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
+    """Return a table without borders; None becomes an empty cell, a time is shown to the second in UTC.
 
-    The first column is never cut, however narrow the terminal: it holds what an operator types into the next command.
+    The first column is never cut, however narrow the terminal: it has the id for the next command.
     """
     texts = [[to_text(value) for value in row] for row in rows]
     table = Table(*head, box=None, pad_edge=False, header_style="bold", show_header=bool(head))
@@ -107,6 +107,7 @@ def tabulate(head: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
 
 
 def to_text(value: object) -> str:
+    """Return a cell's text."""
     match value:
         case None:
             return ""
@@ -116,6 +117,28 @@ def to_text(value: object) -> str:
             return str(value.value)
         case _:
             return str(value)
+
+
+def format_future(at: datetime, now: datetime) -> str:
+    """Return "at" a time and how long it is until then; "now" if it has passed."""
+    if at <= now:
+        return "now"
+    return f"at {at:%Y-%m-%d %H:%M:%S} UTC, in {format_length(at - now)}"
+
+
+def format_past(at: datetime, now: datetime) -> str:
+    """Return "at" a time and how many seconds ago that was."""
+    seconds = max((now - at).total_seconds(), 0)
+    return f"at {at:%Y-%m-%d %H:%M:%S} UTC, {seconds:.0f} s ago"
+
+
+def format_length(length: timedelta) -> str:
+    """Return a length of time in the largest unit of which it has at least two."""
+    seconds = length.total_seconds()
+    for unit, name in ((86_400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * unit:
+            return f"{seconds / unit:.0f} {name}"
+    return f"{seconds:.0f} seconds"
 
 
 def _to_json(value: object) -> object:
@@ -131,4 +154,4 @@ def _to_json(value: object) -> object:
         case _ if is_dataclass(value) and not isinstance(value, type):
             return asdict(value)
         case _:
-            raise TypeError(f"{type(value).__name__} has no place in JSON")
+            raise TypeError(f"{type(value).__name__} cannot be written as JSON")

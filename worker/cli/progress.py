@@ -1,4 +1,4 @@
-"""A reading watched until it ends: a bar for each resource, and what came of it."""
+"""Follow a sync until it ends, with a progress bar for each resource."""
 
 import time
 from collections.abc import Mapping
@@ -10,13 +10,15 @@ from config.wiring import now
 from models.oauth.connection import Connection, Status
 from models.store import Store
 from models.sync.sync_run import RunStatus, SyncRun
-from worker.cli.explain import tell_state, tell_time
-from worker.cli.output import complain, screen
+from worker.cli.explain import describe_state
+from worker.cli.output import format_future, print_error, screen
 
 
 def follow_run(store: Store, target: Connection, before: SyncRun | None, quiet: bool) -> SyncRun | Connection:
-    """Watches until the run that was asked for has ended, or the connection before one began; Ctrl-C ends the watching
-    only."""
+    """Follow the requested run until it ends, or until the connection ends before a run began.
+
+    Ctrl-C stops following; the sync itself goes on.
+    """
     look = TextColumn("{task.description:<18}"), BarColumn(30), TextColumn("{task.fields[counted]}")
     bars = Progress(*look, console=screen(), disable=quiet)
     title = bars.add_task(target.user_id, total=None, counted="waiting for a worker")
@@ -30,7 +32,7 @@ def follow_run(store: Store, target: Connection, before: SyncRun | None, quiet: 
                 if run is not None and (run.status is RunStatus.running or before is None or run.id != before.id):
                     before = None
                     ended = run.status is not RunStatus.running
-                    bars.update(title, total=1 if ended else None, completed=1, counted=_tell_run(run))
+                    bars.update(title, total=1 if ended else None, completed=1, counted=_describe_run(run))
                     _draw(bars, tasks, run, totals)
                     if ended and not (current is not None and current.sync_requested):
                         return run
@@ -38,21 +40,21 @@ def follow_run(store: Store, target: Connection, before: SyncRun | None, quiet: 
                     return current or target
                 time.sleep(0.1)
     except KeyboardInterrupt:
-        complain(f"The reading goes on without you: breezesync explain {target.id}")
+        print_error(f"The sync goes on. Follow it with breezesync explain {target.id}")
         raise typer.Exit(0) from None
 
 
-def tell_failure(ended: SyncRun | Connection) -> str | None:
-    """Why what was followed brought nothing, or not all; None where it did."""
+def describe_failure(ended: SyncRun | Connection) -> str | None:
+    """Return why the sync read nothing, or not everything; None if it completed."""
     if isinstance(ended, Connection):
-        return f"{ended.id} is {tell_state(ended)}; nothing was read"
+        return f"{ended.id} is {describe_state(ended)}; nothing was synced"
     if ended.status is RunStatus.completed:
         return None
     return f"{ended.connection_id}: {ended.status}, {ended.description or ended.reason}"
 
 
 def _draw(bars: Progress, tasks: dict[str, TaskID], run: SyncRun, totals: Mapping[str, int]) -> None:
-    """One bar a resource, a team's lists together; `totals` is how much the provider says each begun list holds."""
+    """Draw one bar per resource, with the lists of all teams in one; `totals` are the sizes that the provider gave."""
     for name, counts in run.counts.items():
         if name not in tasks:
             tasks[name] = bars.add_task(f"  {name}", counted="")
@@ -60,18 +62,18 @@ def _draw(bars: Progress, tasks: dict[str, TaskID], run: SyncRun, totals: Mappin
         expected = sum(total for source, total in totals.items() if source.split(":")[0] == name)
         total = max(read, expected, 1) if run.status is RunStatus.running else max(read, 1)
         bars.update(tasks[name], total=total, completed=read or (total if run.status is not RunStatus.running else 0))
-        bars.update(tasks[name], counted=_tell_counts(counts))
+        bars.update(tasks[name], counted=_format_counts(counts))
 
 
-def _tell_counts(counts: Mapping[str, int]) -> str:
-    words = {"created": "new", "updated": "changed", "deleted": "gone", "unchanged": "as they were"}
+def _format_counts(counts: Mapping[str, int]) -> str:
+    words = {"created": "new", "updated": "changed", "deleted": "deleted", "unchanged": "unchanged"}
     return ", ".join(f"{counts[kind]} {word}" for kind, word in words.items() if counts.get(kind)) or "none"
 
 
-def _tell_run(run: SyncRun) -> str:
+def _describe_run(run: SyncRun) -> str:
     if run.status is not RunStatus.running:
         return run.status
     moment = now()
     if run.resume_at is not None and run.resume_at > moment:
-        return f"waits, goes on {tell_time(run.resume_at, moment)}"
+        return f"waiting, continues {format_future(run.resume_at, moment)}"
     return f"reading page {run.page}"

@@ -1,4 +1,4 @@
-"""Getting breezesync to run: its `.env`, its schema, all of its processes on one machine."""
+"""Commands that set breezesync up: write `.env`, migrate the database, run all processes on one machine."""
 
 import shutil
 import sys
@@ -15,111 +15,117 @@ from config.redis_url import show_redis_url
 from config.wiring import open_store
 from models.errors import StoreUnavailable
 from models.migrations import migrate as migrate_database
-from worker.cli.context import settings_for, show_url
+from worker.cli.context import database_unavailable, load_settings, show_url
 from worker.cli.links import make_link
-from worker.cli.output import AsJson, CommandFailed, complain, plainly, say, say_json, say_rich
+from worker.cli.output import AsJson, CommandFailed, print_error, print_json, print_line, print_rich, report_errors
 from worker.local.processes import ChildDied
 from worker.local.run import Options, RunFailed, Running
 from worker.local.run import run as run_all
 
 
-@plainly
+@report_errors
 def init(as_json: AsJson = False) -> None:
-    """Write a .env with fresh keys, never over an existing one."""
+    """Write a .env with new keys; an existing one is never overwritten."""
     path = Path(".env")
     try:
         write_env(path)
     except FileExistsError:
-        raise CommandFailed(f"{path} is there already and stays as it is: move it away first.") from None
-    except OSError as trouble:
-        raise CommandFailed(f"{path} can't be written: {trouble.strerror}.") from None
+        raise CommandFailed(f"{path} already exists and was not changed. Move it away first.") from None
+    except OSError as error:
+        raise CommandFailed(f"Cannot write {path}: {error.strerror}.") from None
     if as_json:
-        say_json({"path": str(path.resolve()), "variables": sorted(read_env_file(path))})
+        print_json({"path": str(path.resolve()), "variables": sorted(read_env_file(path))})
     else:
-        say(
-            f"Wrote {path} with fresh keys, for you alone to read. "
+        print_line(
+            f"Wrote {path} with new keys; only you can read it. "
             "Keep a copy: without ENCRYPTION_KEYS every connection is lost."
         )
 
 
-@plainly
+@report_errors
 def migrate(as_json: AsJson = False) -> None:
     """Bring the database to the newest schema."""
-    settings = settings_for()
-    where = show_url(settings.database_url)
+    settings = load_settings()
+    url = show_url(settings.database_url)
     store = open_store(settings)
     try:
         with store.reading() as tx:
             tx.overview.revision()
         revision = migrate_database(store.engine, settings.providers)
-    except StoreUnavailable as away:
-        raise CommandFailed(f"The database {where} does not answer: start it, or set DATABASE_URL.") from away
+    except StoreUnavailable as error:
+        raise CommandFailed(database_unavailable(settings)) from error
     finally:
         store.close()
     if as_json:
-        say_json({"database": where, "revision": revision})
+        print_json({"database": url, "revision": revision})
     else:
-        say(f"{where} is at schema {revision}.")
+        print_line(f"{url} is at schema {revision}.")
 
 
-@plainly
+@report_errors
 def run(
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Where the web process listens.")] = 8700,
-    sandbox_port: Annotated[int | None, typer.Option(min=1, max=65535, help="Where the sandbox listens.")] = None,
-    workers: Annotated[int, typer.Option(min=1, max=64, help="How many worker processes.")] = 1,
-    verbose: Annotated[bool, typer.Option("--verbose", help="Show what the processes log.")] = False,
-    state: Annotated[Path | None, typer.Option(help="A file to write where everything is, once ready.")] = None,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="The web process's port.")] = 8700,
+    sandbox_port: Annotated[int | None, typer.Option(min=1, max=65535, help="The sandbox's port.")] = None,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="The number of worker processes.")] = 1,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show the processes' logs.")] = False,
+    state: Annotated[
+        Path | None, typer.Option(help="Write URLs and settings to this file once everything runs.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run all processes on this machine until Ctrl-C, with a built-in Redis and provider where none is set."""
+    """Run all processes on this machine until Ctrl-C, with a built-in Redis and provider if none is configured."""
     options = Options(port, sandbox_port, workers, state)
     if sys.stdout.isatty() and not as_json:
-        say("Starting; this takes a few seconds.")
+        print_line("Starting; this takes a few seconds.")
     try:
-        run_all(options, _tell_json if as_json else _tell, _show if verbose else None)
-    except RunFailed as trouble:
-        raise CommandFailed(str(trouble)) from None
+        run_all(options, _print_as_json if as_json else _print_started, _show if verbose else None)
+    except RunFailed as error:
+        raise CommandFailed(str(error)) from None
     except ChildDied as death:
-        complain(death.tail)
-        raise CommandFailed(f"The process {death}: everything is stopped. Its last lines are above.") from None
-    except OSError as trouble:
-        raise CommandFailed(f"{trouble.filename or 'a file'}: {trouble.strerror}.") from None
+        print_error(death.tail)
+        raise CommandFailed(
+            f"The process {death}. Everything was stopped. The last lines of its log are above."
+        ) from None
+    except OSError as error:
+        raise CommandFailed(f"{error.filename or 'a file'}: {error.strerror}.") from None
     if not as_json:
-        say("Stopped.")
+        print_line("Stopped.")
 
 
-def _tell(running: Running) -> None:
+def _print_started(running: Running) -> None:
     settings, name = running.settings, own_name()
-    say_rich("[bold green]breezesync is running.[/] Ctrl-C stops it.\n")
-    say_rich("Open this in a browser to connect an account, once and within 15 minutes:")
-    say(make_link(settings, "demo"))
+    print_rich("[bold green]breezesync is running.[/] Ctrl-C stops it.\n")
+    print_rich("Open this in a browser to connect an account, once and within 15 minutes:")
+    print_line(make_link(settings, "demo"))
     commands = [
-        (f"{name} events --follow", "hear what happens"),
-        (f"{name} connections", "what is connected; explain CONNECTION tells the story of one"),
-        (f"{name} status", "how the whole of it stands"),
-        (f"{name} doctor", "whether everything is as it should be"),
-        (f"{name} connect-link USER", "a link for another user"),
-        ("make example", "an application that hears and shows it all"),
+        (f"{name} events --follow", "show events as they happen"),
+        (f"{name} connections", "list connections; explain CONNECTION says what was decided about one"),
+        (f"{name} status", "count connections, due work and messages"),
+        (f"{name} doctor", "check every part"),
+        (f"{name} connect-link USER", "make a link for another user"),
+        ("make example", "start an application that shows all of this"),
     ]
     places = [
-        ("Web", f"{running.web_url}; it is up while /readyz says so"),
-        ("Works with", f"{show_url(settings.database_url)}, {show_redis_url(settings.redis_url)}"),
+        ("Web", f"{running.web_url}; /readyz says whether it is ready"),
+        ("Uses", f"{show_url(settings.database_url)}, {show_redis_url(settings.redis_url)}"),
         ("Logs", "var/log"),
     ]
     if running.sandbox_url is not None:
-        where = f"{running.sandbox_url}/_sandbox plays it, for want of an OAuth client: edit, sign, revoke there"
-        places.insert(0, ("Provider", where))
+        url = f"{running.sandbox_url}/_sandbox"
+        places.insert(
+            0, ("Provider", f"the sandbox, because no OAuth client is configured. Edit, sign and revoke at {url}")
+        )
     if running.wrote_env:
-        places.append(("Written", ".env with fresh keys: keep a copy, without it every connection is lost"))
-    say_rich("\nIn another terminal:")
-    _list(commands)
-    say_rich("")
-    _list(places)
-    say_rich("")
+        places.append(("Wrote", ".env with new keys. Keep a copy: without it every connection is lost"))
+    print_rich("\nIn another terminal:")
+    _print_columns(commands)
+    print_rich("")
+    _print_columns(places)
+    print_rich("")
 
 
 def own_name() -> str:
-    """How a person calls this program from the working directory."""
+    """Return the command that starts this program from the working directory."""
     beside = Path(sys.executable).with_name("breezesync")
     if shutil.which("breezesync") is not None:
         return "breezesync"
@@ -128,14 +134,14 @@ def own_name() -> str:
     return str(beside.relative_to(Path.cwd())) if beside.is_relative_to(Path.cwd()) else str(beside)
 
 
-def _list(rows: Sequence[tuple[str, str]]) -> None:
+def _print_columns(rows: Sequence[tuple[str, str]]) -> None:
     width = max(len(first) for first, _ in rows)
     for first, second in rows:
-        say_rich(f"  [bold]{escape(first):<{width}}[/]  {escape(second)}")
+        print_rich(f"  [bold]{escape(first):<{width}}[/]  {escape(second)}")
 
 
-def _tell_json(running: Running) -> None:
-    said = {
+def _print_as_json(running: Running) -> None:
+    places = {
         "web_url": running.web_url,
         "sandbox_url": running.sandbox_url,
         "database": show_url(running.settings.database_url),
@@ -143,8 +149,8 @@ def _tell_json(running: Running) -> None:
         "connect_link": make_link(running.settings, "demo"),
         "wrote_env": running.wrote_env,
     }
-    say_json(said, indent=None)
+    print_json(places, indent=None)
 
 
 def _show(name: str, line: str) -> None:
-    print(f"{name:>9} | {line}", file=sys.stderr, flush=True)  # noqa: T201 - asked for with --verbose
+    print(f"{name:>9} | {line}", file=sys.stderr, flush=True)  # noqa: T201 - output of --verbose

@@ -1,4 +1,4 @@
-"""How the whole of it stands: connections, what is due, queues, events that have not left."""
+"""`breezesync status`: connections by status, due work, queues and unpublished events."""
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -9,23 +9,22 @@ from rich.markup import escape
 from config.settings import Settings
 from config.wiring import now
 from models.queue import Depth
-from worker.cli.context import opened_queues, opened_store, settings_for
-from worker.cli.explain import tell_length
-from worker.cli.output import AsJson, CommandFailed, plainly, say_json, say_rich, tabulate
+from worker.cli.context import load_settings, opened_queues, opened_store
+from worker.cli.output import AsJson, CommandFailed, format_length, make_table, print_json, print_rich, report_errors
 
 
-@plainly
+@report_errors
 def status(as_json: AsJson = False) -> None:
     """Show connections by status, due work, queue depths and event lag."""
-    settings = settings_for()
+    settings = load_settings()
     moment = now()
     with opened_store(settings) as store, store.reading() as tx:
         by_status, due = tx.overview.connections_by_status(), tx.overview.due(moment)
         oldest, rejected = tx.overview.oldest_due(moment), tx.overview.rejected_clients()
         waiting, since = tx.outbox.backlog()
-    depths, trouble = _find_depths(settings)
+    depths, failure = _find_depths(settings)
     if as_json:
-        say_json(
+        print_json(
             {
                 "connections": by_status,
                 "due": due,
@@ -36,26 +35,26 @@ def status(as_json: AsJson = False) -> None:
             }
         )
     else:
-        say_rich(f"[bold]Connections[/]   {_count(by_status)}")
-        say_rich(f"[bold]Due now[/]       {_count(due)}{_age(oldest, moment)}")
-        say_rich(f"[bold]Events[/]        {waiting} have not left{_age(since, moment)}")
+        print_rich(f"[bold]Connections[/]   {_count(by_status)}")
+        print_rich(f"[bold]Due now[/]       {_count(due)}{_age(oldest, moment)}")
+        print_rich(f"[bold]Events[/]        {waiting} unpublished{_age(since, moment)}")
         for provider, client, error in rejected:
-            told = f"{client} of {provider} ({error}): check its id and secret"
-            say_rich(f"[bold red]Refused[/]       client {escape(told)}")
+            text = f"{client} by {provider} ({error}). Check its id and secret."
+            print_rich(f"[bold red]Rejected[/]      OAuth client {escape(text)}")
         if depths is not None:
             rows = [(name, depth.waiting, depth.under_way, depth.dead) for name, depth in depths.items()]
-            say_rich("", tabulate(("queue", "waiting", "under way", "dead"), rows))
-    if trouble is not None:
-        raise trouble
+            print_rich("", make_table(("queue", "waiting", "under way", "dead"), rows))
+    if failure is not None:
+        raise failure
 
 
 def _find_depths(settings: Settings) -> tuple[Mapping[str, Depth] | None, CommandFailed | None]:
-    """The depths or, where Redis is away, why not: the rest is worth showing then."""
+    """Return the queues' depths, or the error if Redis does not answer: the rest of the status is shown anyway."""
     try:
         with opened_queues(settings) as queues:
             return queues.depths(), None
-    except CommandFailed as trouble:
-        return None, trouble
+    except CommandFailed as failure:
+        return None, failure
 
 
 def _count(counts: Mapping[str, Any]) -> str:
@@ -63,7 +62,7 @@ def _count(counts: Mapping[str, Any]) -> str:
 
 
 def _age(since: datetime | None, moment: datetime) -> str:
-    return "" if since is None else f", the oldest for {tell_length(max(moment - since, timedelta()))}"
+    return "" if since is None else f", the oldest for {format_length(max(moment - since, timedelta()))}"
 
 
 def _seconds(since: datetime | None, moment: datetime) -> float | None:

@@ -1,4 +1,7 @@
-"""Personal access tokens: taken from standard input, never from the command line, where others could read them."""
+"""`breezesync connect-token`: connect an account by a personal access token.
+
+The token is read from standard input, because other users of the machine can see a command line.
+"""
 
 import re
 import sys
@@ -10,35 +13,37 @@ from config.settings import Settings
 from config.wiring import now, open_services
 from models.crypto.secrets import Secret
 from models.oauth.connection import Connection
-from worker.cli.context import opened_store, settings_for
-from worker.cli.output import AsJson, NotThere, WrongUsage, plainly, say, say_json
+from worker.cli.context import load_settings, opened_store
+from worker.cli.output import AsJson, NotFound, WrongUsage, print_json, print_line, report_errors
 from worker.main import build_parts
 from worker.oauth.personal_token import ConnectToken
 
 longest_token = 16_384
 
 
-@plainly
+@report_errors
 def connect_token(
     user: Annotated[str, typer.Argument(help="The application's id of the user.")],
-    provider: Annotated[str | None, typer.Option(help="The provider; by default the first in PROVIDERS.")] = None,
-    team: Annotated[list[int] | None, typer.Option(help="A team to read as well; may be given repeatedly.")] = None,
+    provider: Annotated[str | None, typer.Option(help="The provider; by default the first one in PROVIDERS.")] = None,
+    team: Annotated[
+        list[int] | None, typer.Option(help="The id of a team whose data to sync as well; repeatable.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Connect an account by its personal access token, read from standard input: it is read, and never refreshed."""
+    """Connect an account by its personal access token, read from standard input. The token is never refreshed."""
     if not 1 <= len(user) <= 255 or not user.isprintable() or user.isspace():
         raise WrongUsage("USER has to be 1 to 255 visible characters.")
-    settings = settings_for("keys")
+    settings = load_settings("keys")
     name = provider or settings.providers[0].name
     if settings.provider(name) is None:
         known = ", ".join(each.name for each in settings.providers)
-        raise NotThere(f"There is no provider {name!r} here; PROVIDERS names {known}.")
+        raise NotFound(f"There is no provider {name!r}. PROVIDERS lists {known}.")
     connection = _connect(settings, name, user, _read_token(), tuple(team or ()))
     if as_json:
-        say_json({"connection_id": connection.id, "account_id": connection.account_id, "user_id": user})
+        print_json({"connection_id": connection.id, "account_id": connection.account_id, "user_id": user})
     else:
         about = f"{connection.account_id} {connection.email or ''}".rstrip()
-        say(f"{connection.id}: account {about} connected, its first reading is on its way")
+        print_line(f"{connection.id}: account {about} connected; its first sync is enqueued")
 
 
 def _connect(settings: Settings, provider: str, user: str, token: Secret, team_ids: tuple[int, ...]) -> Connection:
@@ -54,9 +59,9 @@ def _connect(settings: Settings, provider: str, user: str, token: Secret, team_i
 
 
 def _read_token() -> Secret:
-    """The token, typed unseen on a terminal or piped in. Raises `WrongUsage` where it can be none."""
+    """Return the token, typed without echo on a terminal or piped in. Raises `WrongUsage` if it is not a token."""
     text = typer.prompt("Token", hide_input=True) if sys.stdin.isatty() else sys.stdin.read(longest_token + 1)
     token = text.strip()
     if not re.fullmatch(r"[!-~]+", token) or len(token) > longest_token:
-        raise WrongUsage("Standard input has to hold a token, and nothing else: breezesync connect-token USER < file")
+        raise WrongUsage("Standard input has to be a token and nothing else: breezesync connect-token USER < FILE")
     return Secret(token)

@@ -16,12 +16,12 @@ from models.account import read_account
 from models.api_response import ApiOutcome, Throttled, read_api_answer, read_remaining
 from models.crypto.secrets import Secret
 from models.http import HttpAnswer, NoAnswer
+from models.journal import Request
 from models.oauth.client import OAuthClient
 from models.oauth.refresh_policy import Patience, patience_with
 from models.oauth.token_response import GrantType, TokenOutcome, TokensGranted, read_token_answer
 from models.provider import Provider, Resource
 from models.rate_limit import Wait
-from models.store.journal import Request
 from worker.provider.rate_limit import Budgets
 from worker.provider.transport import Wire
 
