@@ -1,7 +1,7 @@
-"""Writes what the documents say of events, commands and jobs, read off the code: `python docs/generate.py`.
+"""Generate the documentation of events, commands and jobs from the code: `python docs/generate.py`.
 
-It makes `asyncapi.yaml`, and the section of `events.md` between its two marks. With `--check` it writes nothing, and
-exits 1 where a file is not what it would write.
+Writes `asyncapi.yaml`, and the section of `events.md` between its two marks. With `--check` it writes nothing, and
+exits 1 if a file is out of date.
 """
 
 import inspect
@@ -68,25 +68,25 @@ examples: Mapping[str, Fact] = {
     "record.deleted": RecordChanged("deleted", "document", "31337", (), initial=False),
     "provider.client_rejected": ClientRejected("client-1", "invalid_client", "Client authentication failed"),
     "provider.client_recovered": ClientRecovered(
-        "client-1", "invalid_client", "the token endpoint takes the client again"
+        "client-1", "invalid_client", "the token endpoint accepts the client again"
     ),
 }
 
 jobs = {
-    "exchange_code": "Goes on with an authorization: exchanges its code, asks whose account it is.",
+    "exchange_code": "Continues an authorization: exchanges its code, then asks which account it belongs to.",
     "refresh_token": "Refreshes a connection's tokens, if they are due.",
-    "sync_connection": "Reads a connection now; while one reading runs, asks for one more.",
-    "read_connection": "Goes on with a reading, or begins one that is due. Sent by breezesync itself.",
-    "sync_user": "Reads all active connections of a user now.",
-    "disconnect": "Lets go of an account: tokens erased at once, the provider told where it has an endpoint.",
-    "carry_out_disconnect": "Does a disconnect that is due, once. Sent by breezesync itself.",
-    "revoke_grant": "Tells the provider that a grant has ended. Sent by breezesync itself.",
-    "publish_events": "Sends what waits in the outbox to the streams. Sent by breezesync itself.",
+    "sync_connection": "Syncs a connection now; if a sync is running, another one follows it.",
+    "read_connection": "Continues a sync, or starts one that is due. Sent by breezesync itself.",
+    "sync_user": "Syncs all active connections of a user now.",
+    "disconnect": "Disconnects an account: erases its tokens at once, and revokes them if the provider has an endpoint.",
+    "carry_out_disconnect": "Carries out a disconnect that is due, once. Sent by breezesync itself.",
+    "revoke_grant": "Revokes a grant at the provider. Sent by breezesync itself.",
+    "publish_events": "Publishes the events in the outbox. Sent by breezesync itself.",
 }
 
 
 def example_of(type_: str) -> StoredEvent:
-    """One event of the type as it leaves; those of a provider's client concern no user."""
+    """Return an example event of the type; events about an OAuth client belong to no user."""
     operator = type_.startswith("provider.")
     about = (
         About("breezedoc", other_subject="client/client-1") if operator else About("breezedoc", "ada", connection_id)
@@ -95,7 +95,7 @@ def example_of(type_: str) -> StoredEvent:
 
 
 def make_asyncapi() -> str:
-    """The AsyncAPI 3 document: streams out, commands in, jobs on the queue."""
+    """Return the AsyncAPI 3 document: event streams, the command stream, and the queues."""
     settings = Settings()
     keys = {"events": settings.events_stream, "records": settings.records_stream}
     types_of = {stream: [t for t in examples if stream_of(examples[t]) == stream] for stream in keys}
@@ -106,30 +106,36 @@ def make_asyncapi() -> str:
         "info": {
             "title": "breezesync",
             "version": "1.0.0",
-            "description": "What breezesync tells on Redis streams, and what it can be asked for. events.md says the "
-            "same at length. Made by docs/generate.py from the code.",
+            "description": "The events that breezesync publishes on Redis streams, and the commands and jobs that it "
+            "accepts. events.md explains them. Generated from the code by docs/generate.py.",
         },
         "defaultContentType": "application/json",
         "servers": {"redis": {"host": "127.0.0.1:6379", "protocol": "redis", "description": "REDIS_URL."}},
         "channels": {
             "events": channel(
-                keys["events"], "EVENTS_STREAM: connections, syncs, the provider's client.", types_of["events"]
+                keys["events"], "EVENTS_STREAM: connections, syncs, and the OAuth client.", types_of["events"]
             ),
             "records": channel(keys["records"], "RECORDS_STREAM: every change of a record.", types_of["records"]),
-            "commands": channel(commands, "COMMANDS_STREAM: what any language may ask for.", list(verbs)),
-            "commandsRejected": channel(rejected, "Commands that could not be done, with the reason.", ["rejected"]),
+            "commands": channel(commands, "COMMANDS_STREAM: commands from any language.", list(verbs)),
+            "commandsRejected": channel(
+                rejected, "Commands that could not be carried out, with the reason.", ["rejected"]
+            ),
             **{
                 f"queue.{queue}": channel(f"dramatiq:{queue}", f"Dramatiq's queue {queue}.", actors)
                 for queue, actors in queues.items()
             },
         },
         "operations": {
-            "tellEvents": operation("send", "events", "Tells what happened, in order for each connection."),
-            "tellRecords": operation("send", "records", "Tells what changed, in order for each connection."),
-            "takeCommands": operation("receive", "commands", "Takes commands through one consumer group."),
-            "rejectCommands": operation("send", "commandsRejected", "Moves here what it can't do."),
+            "publishEvents": operation("send", "events", "Publishes events, in order for each connection."),
+            "publishRecords": operation(
+                "send", "records", "Publishes changes of records, in order for each connection."
+            ),
+            "readCommands": operation("receive", "commands", "Reads commands through one consumer group."),
+            "rejectCommands": operation("send", "commandsRejected", "Moves commands here that it cannot carry out."),
             **{
-                f"work.{queue}": operation("receive", f"queue.{queue}", "Takes Dramatiq messages, ids only.")
+                f"work.{queue}": operation(
+                    "receive", f"queue.{queue}", "Processes Dramatiq messages; their arguments are ids only."
+                )
                 for queue in queues
             },
         },
@@ -142,7 +148,7 @@ def make_asyncapi() -> str:
             }
         },
     }
-    return "# Made by docs/generate.py: change the code, then run it.\n" + yaml.dump(
+    return "# Generated by docs/generate.py: change the code, then run make docs.\n" + yaml.dump(
         json.loads(json.dumps(document)), sort_keys=False, allow_unicode=True, width=118
     )
 
@@ -185,7 +191,7 @@ def command_message(verb: str) -> dict[str, Any]:
         "provider": text | {"description": "With user_id: only those at this provider."},
     }
     if verb == "disconnect":
-        fields["erase"] = {"enum": ["true", "false"], "description": "Whether the records go as well."}
+        fields["erase"] = {"enum": ["true", "false"], "description": "Whether the records are deleted as well."}
     return {
         "name": verb,
         "title": f"Command: {verb}",
@@ -201,15 +207,15 @@ def command_message(verb: str) -> dict[str, Any]:
 
 
 def rejected_message() -> dict[str, Any]:
-    fields = {"reason": "What was expected.", "entry_id": "The id that the entry had."}
+    fields = {"reason": "Why it was rejected.", "entry_id": "The id of the original entry."}
     return {
         "name": "rejected",
-        "title": "A command that could not be done",
-        "summary": "The command's own fields, values cut at 1,000 bytes, and why it was moved.",
+        "title": "A command that could not be carried out",
+        "summary": "The command's own fields, with values cut at 1,000 bytes, and the reason.",
         "payload": {
             "type": "object",
             "required": list(fields),
-            "properties": {name: {"type": "string", "description": said} for name, said in fields.items()},
+            "properties": {name: {"type": "string", "description": text} for name, text in fields.items()},
         },
     }
 
@@ -246,12 +252,12 @@ def job_message(actor: str, fn: Any) -> dict[str, Any]:
 
 
 def make_events_section() -> str:
-    """Each event with its fields and an example."""
+    """Return a section for each event with its fields and an example."""
     parts: list[str] = []
     for type_ in examples:
         data = schema_of(type_)["properties"]["data"]
         rows = [
-            f"| `{name}` | {tell_type(field)} | {field['description']} |"
+            f"| `{name}` | {format_type(field)} | {field['description']} |"
             for name, field in data["properties"].items()
             if name not in ("provider", "user_id", "connection_id")
         ]
@@ -262,12 +268,12 @@ def make_events_section() -> str:
     return "\n".join(parts)
 
 
-def tell_type(field: Mapping[str, Any]) -> str:
+def format_type(field: Mapping[str, Any]) -> str:
     if "enum" in field:
         return ", ".join(f"`{value}`" for value in field["enum"])
     names = field["type"] if isinstance(field["type"], list) else [field["type"]]
-    told = {"string": "text", "integer": "number", "boolean": "true or false", "array": "list", "object": "object"}
-    return " or ".join("time" if field.get("format") and name == "string" else told.get(name, name) for name in names)
+    words = {"string": "text", "integer": "number", "boolean": "true or false", "array": "list", "object": "object"}
+    return " or ".join("time" if field.get("format") and name == "string" else words.get(name, name) for name in names)
 
 
 def make_events_page() -> str:
@@ -282,7 +288,7 @@ def main(arguments: list[str]) -> int:
     stale = [path for path, text in made.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     if "--check" in arguments:
         for path in stale:
-            print(f"docs/{path.name} is not what the code says: python docs/generate.py", file=sys.stderr)  # noqa: T201
+            print(f"docs/{path.name} is out of date. Run python docs/generate.py", file=sys.stderr)  # noqa: T201
         return 1 if stale else 0
     for path in stale:
         path.write_text(made[path], encoding="utf-8")

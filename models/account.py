@@ -1,4 +1,4 @@
-"""Whose account answered: the one answer that names it, read in one place."""
+"""Which account a token belongs to, read from the API's answer for the account resource."""
 
 from dataclasses import dataclass
 
@@ -7,19 +7,19 @@ from models.crypto.redact import clean_text
 from models.provider import Provider
 
 longest_id = 255
-"""What is longer is no id: cut off it might be another account's, and PostgreSQL keeps no such index entry."""
+"""A longer value is not accepted: cut off it might be another account's id, and PostgreSQL cannot index it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Who a token belongs to."""
+    """The account that a token belongs to."""
 
     id: str
     email: str | None
 
 
 def read_account(provider: Provider, outcome: ApiOutcome) -> Account | None:
-    """The account that the profile's account resource names; None where it names none (a number or a text)."""
+    """Return the account that the outcome names; None if it names none with a number or text as its id."""
     match outcome:
         case Page(elements=(dict() as body, *_)):
             identity, email = body.get(provider.account_id), body.get(provider.account_email)

@@ -1,25 +1,25 @@
-"""The error tree: what a flow may raise, and what the queue does about it.
+"""The error tree: what a flow may raise, and how the queue reacts.
 
     SyncError
-    ├── Transient                worth another try; may say how long to wait first
+    ├── Transient                retrying may help; may say how long to wait first
     │   ├── RedisUnavailable     Redis does not answer, or takes no writes
     │   ├── StoreUnavailable     the database does not answer, or is too busy
     │   └── StoreConflict        two transactions wrote the same row
-    └── Permanent                no retry helps: the message becomes a dead letter at once
+    └── Permanent                retrying cannot help: the message becomes a dead letter at once
         └── StoreRefused         the database refused a statement
 
-A revoked grant, a refused code or a full budget is no error: flows return those as outcomes.
+A revoked grant, a rejected code or a reached rate limit is not an error: flows return those as outcomes.
 """
 
 from datetime import timedelta
 
 
 class SyncError(Exception):
-    """Anything that keeps a job from being done."""
+    """Any error that keeps a job from finishing."""
 
 
 class Transient(SyncError):
-    """A passing trouble; `retry_after` is how long the other side asked us to wait, if it did."""
+    """A temporary error; `retry_after` is how long the other side asked us to wait, if it did."""
 
     def __init__(self, message: str, retry_after: timedelta | None = None) -> None:
         super().__init__(message)
@@ -27,20 +27,20 @@ class Transient(SyncError):
 
 
 class Permanent(SyncError):
-    """A trouble that trying again cannot mend."""
+    """An error that a retry cannot fix."""
 
 
 class RedisUnavailable(Transient):
-    """Redis does not answer, or takes no writes; what was to be sent or read waits."""
+    """Redis does not answer, or is read-only."""
 
 
 class StoreUnavailable(Transient):
-    """The database can't be reached, or is too busy, just now."""
+    """The database cannot be reached, or is too busy, at the moment."""
 
 
 class StoreConflict(Transient):
-    """Two transactions wrote the same row; the one that lost finds it written when it tries again."""
+    """Two transactions wrote the same row; the second one sees the first one's values when it is retried."""
 
 
 class StoreRefused(Permanent):
-    """The database refused a statement: a defect of ours, or a schema that is too old."""
+    """The database refused a statement: a bug of ours, or a schema that is too old."""

@@ -1,4 +1,4 @@
-"""What the answers of the parts say about their health: one finding each, with its remedy."""
+"""Judge the answers of each part that `doctor` checks: one finding each, with its remedy."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,7 +30,7 @@ harmful = timedelta(seconds=20)
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was looked at and how it stands; every failure has a remedy."""
+    """The result of one check; every failure has a remedy."""
 
     check: str
     state: State
@@ -47,17 +47,17 @@ class Base:
 
 
 def judge_clock(whose: str, theirs: datetime, ours: datetime, precision: timedelta = timedelta()) -> Finding:
-    """How far a clock is from ours. Leases and links are read by several clocks: seconds matter, fractions don't."""
+    """Judge how far a clock is from ours: leases and links are compared by several clocks, so seconds matter."""
     distance = abs(theirs - ours)
     said = f"{whose} and this machine are {distance.total_seconds():.1f} s apart"
     if distance <= noticeable + precision:
         return Finding("clock", "ok", said)
     state: State = "warn" if distance <= harmful else "failed"
-    return Finding("clock", state, said, "Let every machine keep time by NTP; see timedatectl.")
+    return Finding("clock", state, said, "Synchronize every machine's clock by NTP; see timedatectl.")
 
 
 def read_date(answer: HttpAnswer | NoAnswer) -> datetime | None:
-    """The answer's `Date`, to the second (RFC 9110 §6.6.1)."""
+    """Return the answer's `Date`, which has whole seconds (RFC 9110 §6.6.1); None if there is none."""
     try:
         at = parsedate_to_datetime(answer.headers["date"]) if isinstance(answer, HttpAnswer) else None
     except (KeyError, ValueError):
@@ -66,47 +66,49 @@ def read_date(answer: HttpAnswer | NoAnswer) -> datetime | None:
 
 
 def judge_redis(where: str, info: Mapping[str, object], snapshots: str | None) -> Iterator[Finding]:
-    """From INFO, and from the setting `save` where it may be read: version, role, persistence, eviction."""
+    """Judge version, role, persistence and eviction by INFO, and by the setting `save` if it is readable."""
     version = str(info.get("redis_version", ""))
     name = f"Valkey {info['valkey_version']}" if "valkey_version" in info else f"Redis {version}"
     numbers = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
     if numbers < oldest_redis:
-        yield Finding("redis", "failed", f"{where} is {name}", "Redis 6.2 or newer, or any Valkey, is needed.")
+        yield Finding("redis", "failed", f"{where} is {name}", "Use Redis 6.2 or newer, or any Valkey.")
     elif info.get("role", "master") != "master":
-        remedy = "Name the primary in REDIS_URL."
-        yield Finding("redis", "failed", f"{where} is a replica and takes no writes", remedy)
+        remedy = "Set REDIS_URL to the primary."
+        yield Finding("redis", "failed", f"{where} is a read-only replica", remedy)
     else:
         yield Finding("redis", "ok", f"{where} is {name}")
     if info.get("aof_enabled") in (1, "1"):
-        yield Finding("redis persistence", "ok", "an append-only file")
+        yield Finding("redis persistence", "ok", "appendonly yes")
     else:
-        kept = "snapshots only" if snapshots else "nothing is kept over a restart"
-        remedy = "Set appendonly yes. The database makes up for what is lost, after a moment."
+        kept = "snapshots only" if snapshots else "nothing survives a restart"
+        remedy = "Set appendonly yes. Without it, lost messages are sent again from the database, with a delay."
         yield Finding("redis persistence", "warn", kept, remedy)
     policy = str(info.get("maxmemory_policy", "unknown"))
     if policy == "noeviction":
         yield Finding("redis memory", "ok", "maxmemory-policy noeviction")
     else:
-        remedy = "Set maxmemory-policy noeviction: messages and events must not be thrown away."
+        remedy = "Set maxmemory-policy noeviction, so that Redis never drops messages or events."
         yield Finding("redis memory", "warn", f"maxmemory-policy {policy}", remedy)
 
 
 def judge_schema(where: str, revision: str | None, newest: str) -> Finding:
     if revision is None:
-        return Finding("database", "failed", f"{where} has no schema yet", "breezesync migrate")
+        return Finding("database", "failed", f"{where} has no schema yet", "Run breezesync migrate.")
     if revision != newest:
-        said = f"{where} has schema {revision}, this version works with {newest}"
-        return Finding("database", "failed", said, "breezesync migrate; if a newer version made it, run that one.")
+        said = f"{where} has schema {revision}, this version needs {newest}"
+        return Finding(
+            "database", "failed", said, "Run breezesync migrate; if a newer version made the schema, run that version."
+        )
     return Finding("database", "ok", f"{where}, schema {revision}")
 
 
 def judge_seals(sealing: str, opened: int, unopened: Mapping[str, str]) -> Finding:
-    """Whether every secret opens; `unopened` has those that don't, by their place, with the reason."""
+    """Judge whether every secret can be opened; `unopened` maps the place of each that cannot to the reason."""
     if not unopened:
-        return Finding("keys", "ok", f"{sealing} seals, all {opened} secrets open")
+        return Finding("keys", "ok", f"{sealing} seals new secrets; all {opened} stored secrets can be opened")
     place, why = next(iter(unopened.items()))
-    said = f"{len(unopened)} of {opened + len(unopened)} secrets don't open, the first one in {place}: {why}"
-    remedy = "Put the missing key back into ENCRYPTION_KEYS, behind the first; breezesync keys status tells which."
+    said = f"{len(unopened)} of {opened + len(unopened)} secrets cannot be opened, the first one in {place}: {why}"
+    remedy = "Add the missing key to ENCRYPTION_KEYS, after the first; breezesync keys status names it."
     return Finding("keys", "failed", said, remedy)
 
 
@@ -120,16 +122,16 @@ def judge_token_endpoint(
     """From the answer to a refresh that carries no refresh token. It can't succeed, and a server that says so has
     authenticated the client before."""
     prefix = client.provider.upper()
-    who = f"{url} takes client {client.client_id}"
+    who = f"{url} accepts client {client.client_id}"
     outcome = read_token_answer("refresh_token", answer, now, [client.client_secret.reveal()], aliases)
     if isinstance(answer, NoAnswer):
-        remedy = f"Is the network there, and {prefix}_TOKEN_URL right?"
+        remedy = f"Check the network and {prefix}_TOKEN_URL."
         return _token_endpoint("failed", f"{url} does not answer ({answer.why})", remedy)
     match outcome:
         case RequestRefused() | GrantRefused() | ScopeRefused():
             return _token_endpoint("ok", who)
         case ClientRefused(evidence) if evidence.error:
-            said = f"{url} refuses client {client.client_id} ({evidence.error})"
+            said = f"{url} rejects client {client.client_id} ({evidence.error})"
             return _token_endpoint("failed", said, f"Check {prefix}_CLIENT_ID and {prefix}_CLIENT_SECRET.")
         case NotNow() if answer.status == 407:
             said = f"the proxy on the way to {url} asks for credentials (HTTP 407)"
@@ -137,7 +139,7 @@ def judge_token_endpoint(
         case NotNow(_, retry_after, throttled):
             why = "is throttled" if throttled else "is in maintenance"
             later = "later" if retry_after is None else f"in {retry_after.total_seconds():.0f} s"
-            return _token_endpoint("warn", f"{url} {why}", f"Ask again {later}.")
+            return _token_endpoint("warn", f"{url} {why}", f"Try again {later}.")
         case ClientRefused() | OutcomeUnknown() | TokensGranted():
             said = f"{url} answers HTTP {answer.status}, not as a token endpoint"
             return _token_endpoint("failed", said, f"Check {prefix}_TOKEN_URL.")
@@ -147,19 +149,19 @@ def judge_token_endpoint(
 
 def judge_bases(provider: str, asked_with_token: bool, bases: Sequence[Base]) -> Finding:
     """Which URL the API answers at, the configured one first. Without a live token, a 401 is how an API answers."""
-    answers = ", ".join(f"{base.url} {_tell(base.outcome)}" for base in bases)
+    answers = ", ".join(f"{base.url} {_describe(base.outcome)}" for base in bases)
     good = [base.url for base in bases if _is_api(base.outcome, asked_with_token)]
     variable = f"{provider.upper()}_API_URL"
     if bases[0].url in good and asked_with_token:
         return Finding("api", "ok", answers)
     if bases[0].url in good:
-        remedy = "Connect a user, then ask again: breezesync connect-link USER"
-        return Finding("api", "warn", f"no connection has a live token; without one, {answers}", remedy)
+        remedy = "Connect a user with breezesync connect-link USER, then run this again."
+        return Finding("api", "warn", f"no connection has a valid token; without one, {answers}", remedy)
     if good:
         return Finding("api", "failed", answers, f"Set {variable}={good[0]}")
     if all(isinstance(base.outcome, Throttled) for base in bases):
-        return Finding("api", "warn", answers, "Ask again in a minute.")
-    return Finding("api", "failed", answers, f"Is the network there, and {variable} right?")
+        return Finding("api", "warn", answers, "Try again in a minute.")
+    return Finding("api", "failed", answers, f"Check the network and {variable}.")
 
 
 def _token_endpoint(state: State, said: str, remedy: str = "") -> Finding:
@@ -170,7 +172,7 @@ def _is_api(outcome: ApiOutcome, asked_with_token: bool) -> bool:
     return isinstance(outcome, Page | Forbidden) if asked_with_token else isinstance(outcome, Unauthorized)
 
 
-def _tell(outcome: ApiOutcome) -> str:
+def _describe(outcome: ApiOutcome) -> str:
     match outcome:
         case Page():
             return "answers"

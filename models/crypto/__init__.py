@@ -1,1 +1,1 @@
-"""Secrets: sealed and opened, and hidden in text."""
+"""Seal and open secrets, and redact them from texts."""

@@ -1,4 +1,4 @@
-"""Texts that must not be seen: a secret in the open and a secret under seal, two types so they never mix."""
+"""Two types for secret texts, plain and sealed, so that they are never confused. Both print as `***`."""
 
 import hmac
 from typing import NoReturn, Self, final
@@ -40,23 +40,23 @@ class _Veiled:
         return self
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
-        raise TypeError(f"{type(self).__name__} is not to be pickled")
+        raise TypeError(f"{type(self).__name__} cannot be pickled")
 
 
 @final
 class Secret(_Veiled):
-    """A secret in the open: a token, a code, a client secret, a key, a URL that holds a password."""
+    """A plain secret: a token, a code, a client secret, a key, or a URL with a password."""
 
     __slots__ = ()
 
     def reveal(self) -> str:
-        """Return the text itself. Call it where the text leaves for its destination and nowhere earlier."""
+        """Return the text itself. Call this only at the place that sends or encrypts it."""
         return self._text
 
 
 @final
 class Sealed(_Veiled):
-    """A secret under seal, as it is stored; only a vault that holds its key opens it."""
+    """A sealed secret, as it is stored; only a vault with its key opens it."""
 
     __slots__ = ()
 

@@ -1,4 +1,4 @@
-"""Sealing and opening secrets: AES-256-GCM, bound to the table, row and field, with a ring of keys.
+"""Seal and open secrets with AES-256-GCM, bound to table, row and field, with several keys for rotation.
 
 A sealed text reads `v1.<key id>.<base64url(nonce + ciphertext)>`. The nonce is 96 random bits, so one key should seal
 fewer than 2**32 texts (NIST SP 800-38D §8.3).
@@ -23,11 +23,11 @@ id_pattern = r"[A-Za-z0-9_-]{1,32}"
 
 
 class VaultError(Permanent):
-    """A secret that can't be opened, or keys that can't be used."""
+    """A secret that cannot be opened, or keys that cannot be used."""
 
 
 class KeysRejected(VaultError):
-    """Keys that can't be read; `problems` has every reason, by position, never a part of a key."""
+    """Encryption keys in a wrong format; `problems` has every reason by position, and never a part of a key."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("; ".join(problems))
@@ -35,23 +35,23 @@ class KeysRejected(VaultError):
 
 
 class KeyMissing(VaultError):
-    """The key that sealed this text is not in the ring."""
+    """The key that sealed this text is not configured."""
 
     def __init__(self, key_id: str) -> None:
         super().__init__(
-            f"sealed with key '{key_id}', which is not among the encryption keys: "
-            "put it back behind the first one, and re-seal everything before it is taken out again"
+            f"sealed with key '{key_id}', which is not configured: add it to ENCRYPTION_KEYS after the first key, "
+            "and run breezesync keys rotate before you remove it again"
         )
         self.key_id = key_id
 
 
 class SealBroken(VaultError):
-    """The text was sealed for another place, altered, or is no sealed text at all."""
+    """The text was sealed for another place, was altered, or is not a sealed text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a sealed text belongs: it opens nowhere else."""
+    """The field that a sealed text belongs to: it opens in no other."""
 
     table: str
     row: str
@@ -60,18 +60,18 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key by its id, which every text it seals names; `material` is 32 bytes in base64."""
+    """A key; each text it seals names its `id`, and `material` is 32 bytes in base64."""
 
     id: str
     material: Secret
 
     def line(self) -> Secret:
-        """The key as `id:base64`, the way `parse_keys` reads it."""
+        """Return the key as `id:base64`, as `parse_keys` reads it."""
         return Secret(f"{self.id}:{self.material.reveal()}")
 
 
 class Vault:
-    """Seals with the first key, opens with any. Safe to share among threads."""
+    """Seals with the first key and opens with any. Threads may share it."""
 
     def __init__(self, keys: tuple[Key, ...]) -> None:
         if not keys:
@@ -82,7 +82,7 @@ class Vault:
         self._sealing_id = keys[0].id
 
     def seal(self, secret: Secret, place: Place) -> Sealed:
-        """Seal for this place; the same secret sealed twice gives two different texts."""
+        """Seal a secret for this place; sealing it twice gives two different texts."""
         nonce = secrets.token_bytes(nonce_bytes)
         text = secret.reveal().encode("utf-8", "surrogatepass")
         body = self._ciphers[self._sealing_id].encrypt(nonce, text, _bind(self._sealing_id, place))
@@ -90,7 +90,7 @@ class Vault:
         return Sealed(f"v1.{self._sealing_id}.{encoded}")
 
     def open(self, sealed: Sealed, place: Place) -> Secret:
-        """Open what was sealed for this place. Raises `KeyMissing` or `SealBroken`."""
+        """Open a text that was sealed for this place. Raises `KeyMissing` or `SealBroken`."""
         used, body = _split(sealed)
         cipher = self._ciphers.get(used)
         if cipher is None:
@@ -99,32 +99,32 @@ class Vault:
             text = cipher.decrypt(body[:nonce_bytes], body[nonce_bytes:], _bind(used, place))
         except InvalidTag:
             raise SealBroken(
-                f"the sealed {place.table}.{place.field} of {place.row} does not open: "
+                f"the sealed {place.table}.{place.field} of {place.row} cannot be opened: "
                 "it was sealed for another place, with another key of the same id, or altered"
             ) from None
         return Secret(text.decode("utf-8", "surrogatepass"))
 
     def needs_resealing(self, sealed: Sealed) -> bool:
-        """Whether another key than the first one sealed this."""
+        """Return whether another key than the first sealed this."""
         return key_id(sealed) != self._sealing_id
 
 
 def key_id(sealed: Sealed) -> str:
-    """The id of the key that sealed this text. Raises `SealBroken` where it is no sealed text."""
+    """Return the id of the key that sealed this text. Raises `SealBroken` if it is not a sealed text."""
     return _split(sealed)[0]
 
 
 def new_key(name: str) -> Key:
-    """A fresh random key. Raises ValueError where the name can't be a key's id."""
+    """Return a new random key. Raises ValueError if the name cannot be a key's id."""
     if not re.fullmatch(id_pattern, name):
         raise ValueError("a key's id has 1 to 32 letters, digits, '-' or '_'")
     return Key(name, Secret(b64encode(secrets.token_bytes(key_bytes)).decode("ascii")))
 
 
 def parse_keys(text: str) -> tuple[Key, ...]:
-    """Read `id:base64(32 bytes)`, comma-separated; URL-safe base64 and absent padding are fine.
+    """Read `id:base64(32 bytes)`, separated by commas; URL-safe base64 and missing padding are accepted.
 
-    Raises `KeysRejected` with every problem. Entries are named by position: what looks like an id may be a key.
+    Raises `KeysRejected` with every problem. Entries are named by position, because a malformed id may be a key.
     """
     keys: list[Key] = []
     problems: list[str] = []
@@ -146,7 +146,7 @@ def parse_keys(text: str) -> tuple[Key, ...]:
 
 
 def _bind(used: str, place: Place) -> bytes:
-    """The associated data. JSON, because joined strings could be cut elsewhere and name another place."""
+    """Return the associated data; JSON is unambiguous, joined strings could describe two different places."""
     return json.dumps(["v1", used, place.table, place.row, place.field]).encode("ascii")
 
 
@@ -154,12 +154,12 @@ def _split(sealed: Sealed) -> tuple[str, bytes]:
     match = re.fullmatch(rf"v1\.({id_pattern})\.([A-Za-z0-9_-]+)", sealed.text)
     body = _read_base64(match[2]) if match else None
     if match is None or body is None or len(body) <= nonce_bytes:
-        raise SealBroken("this is no text sealed here: expected v1.<key id>.<base64url>")
+        raise SealBroken("this is not a sealed text: expected v1.<key id>.<base64url>")
     return match[1], body
 
 
 def _read_base64(encoded: str) -> bytes | None:
-    """Strict base64 of either alphabet, padded or not; None for anything else."""
+    """Decode strict base64 of either alphabet, padded or not; return None for anything else."""
     plain = encoded.rstrip("=").translate(str.maketrans("-_", "+/"))
     try:
         return b64decode(plain + "=" * (-len(plain) % 4), validate=True)

@@ -1,4 +1,4 @@
-"""What an application may ask for on the commands stream: an entry's fields, read into a command or refused."""
+"""The commands stream: an entry's fields, read into a command or refused."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ truths = {"true": True, "1": True, "false": False, "0": False, "": False}
 
 
 class CommandRefused(Exception):
-    """An entry that can't be carried out; the text says why, for whoever wrote it."""
+    """An entry that cannot be carried out; the message tells the application's developer why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One command, for one connection or for all of a user's, at one provider where it is named."""
+    """One command, for one connection or for all connections of a user, optionally at one provider only."""
 
     verb: Verb
     connection_id: str | None = None
@@ -27,7 +27,7 @@ class Command:
 
 
 def read_command(fields: Mapping[bytes, bytes]) -> Command:
-    """The command that an entry's fields spell; fields of other names are the sender's own. Raises `CommandRefused`."""
+    """Read a command; other fields belong to the sender and are ignored. Raises `CommandRefused`."""
     texts = {name: _read_text(name, value) for name, value in fields.items() if name in _known}
     verb, erase = texts.get(b"type", ""), texts.get(b"erase", "").lower()
     connection_id, user_id, provider = (texts.get(name) or None for name in (b"connection_id", b"user_id", b"provider"))
@@ -36,16 +36,16 @@ def read_command(fields: Mapping[bytes, bytes]) -> Command:
     if (connection_id is None) == (user_id is None):
         raise CommandRefused("expected either connection_id or user_id")
     if provider is not None and user_id is None:
-        raise CommandRefused("provider goes with user_id")
+        raise CommandRefused("provider needs user_id")
     if erase not in truths:
         raise CommandRefused("expected erase to be true or false")
     if truths[erase] and verb != "disconnect":
-        raise CommandRefused("erase goes with disconnect")
+        raise CommandRefused("erase is only for disconnect")
     return Command(verb, connection_id, user_id, provider, truths[erase])  # type: ignore[arg-type]  # one of verbs
 
 
 def asked_at(entry_id: bytes, now: datetime) -> datetime:
-    """When an entry was written, by the clock of Redis that its id begins with; never later than now."""
+    """Return when an entry was written, by the Redis time in its id; never later than now."""
     written_ms = int(entry_id.split(b"-")[0])
     if written_ms >= now.timestamp() * 1000:
         return now

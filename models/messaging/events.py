@@ -1,4 +1,4 @@
-"""What the outside may hear: every event type with its data, and the CloudEvents document around it."""
+"""Every type of event with its data, and the CloudEvents document around it."""
 
 import json
 from collections.abc import Mapping
@@ -133,7 +133,7 @@ Fact = (
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """Whom an event is about; what has no connection yet names its own subject instead."""
+    """What an event is about; without a connection, `other_subject` names an authorization or a client."""
 
     provider: str
     user_id: str = ""
@@ -147,7 +147,7 @@ class About:
 
 @dataclass(frozen=True, slots=True)
 class StoredEvent:
-    """One event as it leaves: the fields of a stream entry, `document` being the CloudEvents JSON."""
+    """One event as it is published: the fields of its stream entry; `document` is the CloudEvents JSON."""
 
     id: str
     stream: Stream
@@ -161,19 +161,19 @@ class StoredEvent:
 
 @dataclass(frozen=True, slots=True)
 class StreamSettings:
-    """A stream's key in Redis, and about how many entries it keeps."""
+    """A stream's key in Redis, and roughly how many entries it keeps."""
 
     key: str
     maxlen: int
 
 
 def stream_of(fact: Fact) -> Stream:
-    """Records have a stream of their own, so that a flood of them never pushes a revocation out."""
+    """Return the event's stream; records have their own, so that many of them never push a revocation out."""
     return "records" if isinstance(fact, RecordChanged) else "events"
 
 
 def data_of(fact: Fact) -> dict[str, object]:
-    """The event's own data, as JSON values: times in ISO 8601, the counts of a sync by resource."""
+    """Return the event's own data as JSON values, with times in ISO 8601."""
     own = {name: value for name, value in asdict(fact).items() if name != "kind"}
     return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in own.items()}
 
@@ -183,7 +183,7 @@ def field_names(fact: type[Fact]) -> tuple[str, ...]:
 
 
 def describe(fact: Fact, about: About, event_id: str, sequence: int, at: datetime) -> StoredEvent:
-    """The fact as a CloudEvents 1.0 document with its stream entry's fields (structured JSON mode, spec §3)."""
+    """Return the fact as a CloudEvents 1.0 document with its stream entry's fields (structured JSON mode, spec §3)."""
     document = {
         "specversion": "1.0",
         "id": event_id,

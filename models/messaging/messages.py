@@ -1,4 +1,4 @@
-"""The queue's vocabulary: which actor stands on which queue, and what each message carries (ids only)."""
+"""The messages of the queue: each actor's queue and arguments (ids only), and checks of what arrives."""
 
 import json
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from typing import Final
 from models.errors import Permanent
 
 earliest = datetime(2020, 1, 1, tzinfo=UTC)
-"""No message is older: a time before it was written in other units."""
+"""No message is older; an earlier timestamp is in another unit."""
 
 QUEUES: Final[dict[str, str]] = {
     "exchange_code": "exchange",
@@ -40,8 +40,10 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """Which message asks for something, and when it was first sent, by its sender's clock. However often it is
-    delivered, retried, or brought back from the dead, both stay."""
+    """The id of a message and when it was first sent, by its sender's clock.
+
+    Both stay the same however often it is delivered or retried.
+    """
 
     id: str
     at: datetime
@@ -60,7 +62,7 @@ def sync_connection(connection_id: str) -> Message:
 
 
 def read_connection(connection_id: str) -> Message:
-    """A sync that is due or under way, on a queue of its own: what is asked for goes before it."""
+    """Return a message for a sync that is due or running; its own queue comes after requested syncs."""
     return Message("read_connection", {"connection_id": connection_id})
 
 
@@ -69,8 +71,10 @@ def sync_user(user_id: str, provider: str | None = None) -> Message:
 
 
 def carry_out_disconnect(connection_id: str) -> Message:
-    """A disconnect that is due in the connection's row, and done once however many messages travel for it. The actor
-    `disconnect` is for applications: their message alone is the request."""
+    """Return a message for a disconnect that is due in the connection's row, and so happens once.
+
+    The actor `disconnect` is for applications, whose message is itself the request.
+    """
     return Message("carry_out_disconnect", {"connection_id": connection_id})
 
 
@@ -87,25 +91,25 @@ class MessageRefused(Permanent):
 
 
 def read_sent(message_id: str, timestamp_ms: float) -> Sent:
-    """What a message says of itself. Raises `MessageRefused` where it has no id, or names no time that can be meant."""
+    """Read a message's own id and time. Raises `MessageRefused` if either is missing or impossible."""
     check_ids({"message_id": message_id})
     try:
         at = datetime.fromtimestamp(timestamp_ms / 1000, UTC)
     except (OverflowError, ValueError, OSError):
         at = earliest
     if at <= earliest:
-        raise MessageRefused("message_timestamp is no time: expected milliseconds since 1970")
+        raise MessageRefused("message_timestamp is not a time: expected milliseconds since 1970")
     return Sent(message_id, at)
 
 
 def find_fault(text: bytes, queue_name: str) -> str | None:
-    """Why a text that lay in a queue is no message, as Dramatiq writes them; None where it is one."""
+    """Return why a text from a queue is not a message of Dramatiq's; None if it is one."""
     try:
         fields = json.loads(text)
     except (ValueError, RecursionError):
-        return "it is no JSON"
+        return "it is not JSON"
     if not isinstance(fields, dict):
-        return "it is no object"
+        return "it is not an object"
     for name, kind in _fields.items():
         if not isinstance(fields.get(name), kind) or isinstance(fields[name], bool):
             return f"its {name} is missing or of the wrong kind"
@@ -119,10 +123,10 @@ def find_fault(text: bytes, queue_name: str) -> str | None:
 
 
 def check_ids(arguments: Mapping[str, object]) -> None:
-    """Raises `MessageRefused` unless each text among a message's arguments could be an id."""
+    """Raise `MessageRefused` unless every text among a message's arguments can be an id."""
     for name, value in arguments.items():
         if isinstance(value, str) and not (1 <= len(value) <= longest_id and value.isprintable()):
-            raise MessageRefused(f"{name} is no id: expected 1 to {longest_id} visible characters")
+            raise MessageRefused(f"{name} is not an id: expected 1 to {longest_id} visible characters")
 
 
 _fields: Final[Mapping[str, type | tuple[type, ...]]] = {

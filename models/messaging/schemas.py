@@ -1,4 +1,4 @@
-"""The JSON Schema of every event document, read off the facts themselves, with words for each field."""
+"""The JSON Schema of every event document, made from the fact classes, with a description of each field."""
 
 import types
 from collections.abc import Mapping
@@ -12,52 +12,52 @@ count = {"type": "integer", "minimum": 0}
 kinds_of_change = ("created", "updated", "deleted", "unchanged")
 
 summaries: Mapping[str, str] = {
-    "connection.authorized": "A user authorized, for the first time or again: tokens are here, a first sync follows.",
-    "connection.authorization_failed": "A user tried to connect, and it came to nothing.",
+    "connection.authorized": "A user authorized access, for the first time or again. A first sync follows.",
+    "connection.authorization_failed": "A user tried to connect an account, and it failed.",
     "connection.refreshed": "The tokens were rotated before they expired.",
-    "connection.reauthorization_required": "The grant is dead: only the user can bring the connection back.",
-    "connection.disconnected": "The application let go of the account: its tokens are erased.",
-    "connection.access_limited": "The account's plan has no API access (403); the tokens are good.",
-    "connection.access_restored": "The API answers again after it was limited.",
-    "sync.completed": "A reading has ended well; each resource with what of it was read.",
-    "sync.failed": "A reading was given up; what it had read stays, the next one comes at its time.",
-    "record.created": "Something of the user's was seen for the first time, or is back.",
-    "record.updated": "Something of the user's changed.",
-    "record.deleted": "A whole reading no longer found it.",
-    "provider.client_rejected": "The provider refuses the OAuth client: for the operator, never a user's fault.",
-    "provider.client_recovered": "The provider takes the OAuth client again.",
+    "connection.reauthorization_required": "The grant has ended; the user has to authorize again.",
+    "connection.disconnected": "The application disconnected the account; its tokens are erased.",
+    "connection.access_limited": "The account's plan has no API access (403); the tokens still work.",
+    "connection.access_restored": "The account has API access again.",
+    "sync.completed": "A sync completed, with counts for each resource.",
+    "sync.failed": "A sync failed. What it had read is kept, and the next sync runs as planned.",
+    "record.created": "A record was read for the first time, or exists again.",
+    "record.updated": "A record changed.",
+    "record.deleted": "A record was proven to be deleted at the provider.",
+    "provider.client_rejected": "The provider rejects the OAuth client. For the operator; no user is at fault.",
+    "provider.client_recovered": "The provider accepts the OAuth client again.",
 }
 
 words: Mapping[str, str] = {
     "provider": "The name of the provider's profile.",
-    "user_id": "The application's own id of the user; empty where no user is concerned.",
-    "connection_id": "The connection; empty where there is none yet.",
+    "user_id": "The application's own id of the user; empty if no user is concerned.",
+    "connection_id": "The connection's id; empty if there is none yet.",
     "account_id": "The provider's id of the account.",
-    "email": "The account's address, where the provider tells it.",
-    "scope": "The scope granted, where the provider tells it.",
-    "expires_at": "When the access token expires; null where the provider does not tell.",
+    "email": "The account's email address, if the provider returns it.",
+    "scope": "The granted scope, if the provider returns it.",
+    "expires_at": "When the access token expires; null if the provider does not say.",
     "reauthorized": "Whether the connection existed before.",
-    "authorization_id": "The try at connecting that this is about, as on the result page.",
-    "reason": "Why, as a word that programs can go by.",
-    "description": "Why, in words for a log.",
-    "generation": "How many pairs of tokens the connection has held.",
-    "detected_by": "Whether an API call or a refresh noticed.",
-    "connect_path": "Where a new connect link leads, without its token.",
-    "revoked_upstream": "Whether the provider confirmed that the grant has ended.",
-    "run_id": "The reading, as in the table sync_run.",
-    "resources": "What was counted, for each resource.",
-    "duration_ms": "From the reading's beginning to its end, pauses included.",
+    "authorization_id": "The authorization's id, as in the result page's URL.",
+    "reason": "The reason, as a word for programs.",
+    "description": "The reason in words, for a log.",
+    "generation": "How many pairs of tokens the connection has had.",
+    "detected_by": "Whether an API request or a refresh detected it.",
+    "connect_path": "The path of a new connect link, without its token.",
+    "revoked_upstream": "Whether the provider confirmed that it revoked the grant.",
+    "run_id": "The sync's id in the table sync_run.",
+    "resources": "The counts for each resource.",
+    "duration_ms": "The duration of the sync in milliseconds, pauses included.",
     "resource": "The resource's name in the provider's profile.",
     "external_id": "The provider's id of the record.",
     "changed": "The names of the top-level fields that differ from before.",
-    "initial": "Whether this was the first reading of the resource: no news to the user.",
+    "initial": "Whether the resource was read for the first time, so that this is no news to the user.",
     "client_id": "The OAuth client at the provider.",
-    "error": "The provider's error code; empty where it gave none.",
+    "error": "The provider's error code; empty if it sent none.",
 }
 
 
 def fact_types() -> dict[str, type[Fact]]:
-    """Every event type there is, with the fact that it tells."""
+    """Return every event type with its fact class."""
     found: dict[str, type[Fact]] = {}
     for fact in get_args(Fact):
         if fact is RecordChanged:
@@ -68,16 +68,21 @@ def fact_types() -> dict[str, type[Fact]]:
 
 
 def schema_of(type_: str, *, strict: bool = False) -> dict[str, Any]:
-    """The schema of one type's CloudEvents document. With `strict` nothing may be in it that is not described here;
-    without, as for everybody else, fields may have been added."""
+    """Return the schema of one type's CloudEvents document.
+
+    `strict` forbids fields that are not described here, for our own tests; consumers have to allow new fields.
+    """
     text = {"type": "string", "minLength": 1}
     closed = {"additionalProperties": False} if strict else {}
     attributes: dict[str, Any] = {
         "specversion": {"const": "1.0"},
-        "id": text | {"description": "Never changes: an id seen before is a repeat."},
+        "id": text | {"description": "Never changes; an id that was seen before is a repeat."},
         "source": {"type": "string", "pattern": "^/breezesync/[^/]+$", "description": "/breezesync/ and the provider."},
         "type": {"const": type_prefix + type_},
-        "subject": {"type": "string", "description": "The connection, or what the event is about before there is one."},
+        "subject": {
+            "type": "string",
+            "description": "The connection's id, or what else the event is about if there is no connection.",
+        },
         "time": {"type": "string", "format": "date-time", "description": "When it happened, in UTC."},
         "datacontenttype": {"const": "application/json"},
         "dataschema": {"const": schema_id(type_)},
@@ -116,7 +121,7 @@ def _data_of(type_: str) -> dict[str, Any]:
 
 
 def _schema_for(name: str, hint: Any) -> dict[str, Any]:
-    """What values of this type look like in JSON. Raises TypeError for a type that no fact has had so far."""
+    """Return the JSON Schema of a field's type. Raises TypeError for a type that no fact has used so far."""
     simple = {str: "string", bool: "boolean", int: "integer"}
     if name == "resources":
         counts = {

@@ -1,4 +1,4 @@
-"""The one statement that SQLite and PostgreSQL spell through different classes: insert, or update what is there."""
+"""The one statement that SQLAlchemy builds differently for SQLite and PostgreSQL: insert or update."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +15,7 @@ def insert_or_update(
     changes: Mapping[str, Any],
     where: ColumnElement[bool] | None = None,
 ) -> Any:
-    """Inserts `values`; where the primary key is there, applies `changes` to it (if `where` holds)."""
+    """Insert `values`; if the primary key exists, apply `changes` to its row, provided that `where` is true."""
     build = postgresql.insert if sql.dialect.name == "postgresql" else sqlite.insert
     key = list(table.primary_key.columns)
     return build(table).values(**values).on_conflict_do_update(index_elements=key, set_=dict(changes), where=where)

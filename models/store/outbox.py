@@ -1,4 +1,4 @@
-"""The outbox: events appended with their sequence, and taken in order to be published."""
+"""The outbox: events are appended with their sequence number, and read in order for publication."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -21,11 +21,13 @@ entry = [
 
 
 class Outbox:
+    """The stored events of one transaction's database."""
+
     def __init__(self, sql: SqlConnection) -> None:
         self.sql = sql
 
     def append(self, about: About, facts: Sequence[Fact], now: datetime) -> None:
-        """Writes events beside the state they tell of; a subject's sequence has neither gaps nor repeats."""
+        """Write events in the transaction of their change; a subject's sequence has no gaps and no repeats."""
         for stream in sorted({stream_of(fact) for fact in facts}):
             chosen = [fact for fact in facts if stream_of(fact) == stream]
             first = self._count_up(about.subject, stream, len(chosen)) - len(chosen) + 1
@@ -38,30 +40,31 @@ class Outbox:
             self.sql.execute(insert(table), rows)
 
     def _count_up(self, subject: str, stream: str, by: int) -> int:
-        """The counter's row lock is held until the commit: sequence order is commit order."""
+        """Return the counter's new value; its row lock lasts until the commit, so sequence order is commit order."""
         statement = insert_or_update(
             self.sql, counters, {"subject": subject, "stream": stream, "value": by}, {"value": counters.c.value + by}
         )
         return int(self.sql.execute(statement.returning(counters.c.value)).scalar_one())
 
     def lease(self, owner: str, now: datetime, until: datetime) -> bool:
-        """Makes `owner` the only publisher until then; False where another one is."""
-        held = {"name": "publish", "owner": owner, "until": until}
+        """Make `owner` the only publisher until then; return False if there is another."""
+        lease = {"name": "publish", "owner": owner, "until": until}
         statement = insert_or_update(
             self.sql,
             leases,
-            held,
+            lease,
             {"owner": owner, "until": until},
             where=(leases.c.until <= now) | (leases.c.owner == owner),
         )
         return self.sql.execute(statement.returning(leases.c.owner)).first() is not None
 
     def release(self, owner: str, now: datetime) -> None:
+        """End the owner's lease."""
         key = (leases.c.name == "publish") & (leases.c.owner == owner)
         self.sql.execute(update(leases).where(key).values(until=now))
 
     def unpublished(self, limit: int) -> Sequence[tuple[int, StoredEvent]]:
-        """The oldest events that have not left, with their positions, in the order in which they are to leave."""
+        """Return the oldest unpublished events with their positions, in the order of publication."""
         query = (
             select(table.c.position, *entry)
             .where(table.c.published_at.is_(None))
@@ -74,12 +77,12 @@ class Outbox:
         self.sql.execute(update(table).where(table.c.position.in_(positions)).values(published_at=now))
 
     def is_waiting(self) -> bool:
-        """Whether any event has not left."""
+        """Return whether any event is unpublished."""
         query = select(table.c.position).where(table.c.published_at.is_(None)).limit(1)
         return self.sql.execute(query).first() is not None
 
     def backlog(self) -> tuple[int, datetime | None]:
-        """How many events have not left, and since when the first of them waits."""
+        """Return how many events are unpublished, and since when the first of them has waited."""
         query = select(func.count(), func.min(table.c.waits_since)).where(table.c.published_at.is_(None))
         count, oldest = self.sql.execute(query).one()
         return count, oldest
@@ -93,7 +96,7 @@ class Outbox:
         connection_id: str | None = None,
         limit: int = 100,
     ) -> Sequence[tuple[int, StoredEvent]]:
-        """Events after a position, oldest first."""
+        """Return events after a position, oldest first."""
         query = select(table.c.position, *entry).where(table.c.position > after, *_only(type_, user_id, connection_id))
         rows = self.sql.execute(query.order_by(table.c.position).limit(limit))
         return [(row[0], StoredEvent(*row[1:])) for row in rows]
@@ -101,7 +104,7 @@ class Outbox:
     def start_of_newest(
         self, count: int, type_: str | None = None, user_id: str | None = None, connection_id: str | None = None
     ) -> int:
-        """The position after which the newest `count` events stand."""
+        """Return the position that precedes the newest `count` events."""
         query = select(table.c.position).where(*_only(type_, user_id, connection_id))
         return self.sql.execute(query.order_by(table.c.position.desc()).offset(count).limit(1)).scalar() or 0
 
@@ -111,19 +114,19 @@ class Outbox:
     def republish_since(
         self, since: datetime, now: datetime, user_id: str | None = None, connection_id: str | None = None
     ) -> int:
-        """Lets the events since then leave once more, with the ids they had."""
+        """Mark the events since then as unpublished, with their ids unchanged; return how many."""
         wanted = (table.c.created_at >= since, table.c.published_at.is_not(None), *_only(None, user_id, connection_id))
         statement = update(table).where(*wanted)
         return self.sql.execute(statement.values(published_at=None, waits_since=now)).rowcount
 
     def prune(self, before: datetime, limit: int) -> int:
-        """Forgets up to `limit` events from before then that have left; sequences go on from their counters."""
+        """Delete up to `limit` published events from before then; counters, and so sequences, stay."""
         old = select(table.c.position).where(table.c.created_at < before, table.c.published_at.is_not(None))
         chosen = old.order_by(table.c.created_at).limit(limit)
         return self.sql.execute(delete(table).where(table.c.position.in_(chosen))).rowcount
 
 
 def _only(type_: str | None, user_id: str | None, connection_id: str | None) -> list[ColumnElement[bool]]:
-    """What is to hold of an event; a connection is found by the subject, with which an index begins."""
+    """Return the conditions; a connection is matched by `subject`, which is the first column of an index."""
     wanted = {table.c.type: type_, table.c.user_id: user_id, table.c.subject: connection_id}
     return [column == value for column, value in wanted.items() if value is not None]

@@ -1,4 +1,4 @@
-"""Figures over the whole database, for `status`, metrics and the operator."""
+"""Counts over the whole database, for `status`, `doctor` and metrics."""
 
 from datetime import UTC, datetime
 
@@ -14,18 +14,20 @@ clients = table_of(ClientRow)
 
 
 class Overview:
+    """Read-only queries over all connections, authorizations and clients."""
+
     def __init__(self, sql: SqlConnection) -> None:
         self.sql = sql
 
     def revision(self) -> str | None:
-        """The schema's revision; None where the database was never migrated."""
+        """Return the schema's revision; None if the database was never migrated."""
         if not inspect(self.sql).has_table("alembic_version"):
             return None
         revision: str | None = self.sql.execute(text("SELECT version_num FROM alembic_version")).scalar()
         return revision
 
     def time(self) -> datetime:
-        """What the database's clock says; SQLite's is ours."""
+        """Return the database server's time; for SQLite that is this machine's."""
         if self.sql.dialect.name == "sqlite":
             now: str = self.sql.execute(text("SELECT strftime('%Y-%m-%dT%H:%M:%f', 'now')")).scalar_one()
             return datetime.fromisoformat(now).replace(tzinfo=UTC)
@@ -37,7 +39,7 @@ class Overview:
         return dict(self.sql.execute(query).all())
 
     def due(self, now: datetime) -> dict[str, int]:
-        """How many refreshes, syncs and exchanges should already have been done."""
+        """Count the refreshes, syncs and exchanges that are due."""
         columns = {
             "refreshes": connections.c.refresh_due_at,
             "syncs": connections.c.sync_due_at,

@@ -1,4 +1,4 @@
-"""How a row becomes one of the core's frozen values, and back."""
+"""Convert rows to the core's frozen values, and back."""
 
 from dataclasses import fields
 from typing import Any, cast

@@ -1,4 +1,4 @@
-"""Every sealed field of every table: which seals stand there, and how one seal takes another's place."""
+"""Every sealed column of every table: which keys sealed its texts, and how a text is resealed."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ credentials = table_of(CredentialRow)
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A column that holds sealed texts."""
+    """A column of sealed texts."""
 
     column: Column[Sealed]
 
@@ -44,7 +44,7 @@ fields: tuple[Field, ...] = tuple(
 
 
 class Seals:
-    """A seal is known by its prefix: all of its text up to and with the last dot."""
+    """Sealed texts by their prefix: everything up to and including the last dot, which names the key."""
 
     def __init__(self, sql: SqlConnection) -> None:
         self.sql = sql
@@ -56,7 +56,7 @@ class Seals:
     def others(
         self, field: Field, prefixes: Sequence[str], after: tuple[str, ...] | None = None, limit: int = 1
     ) -> Sequence[Found]:
-        """Texts under none of these prefixes, by primary key, from behind the key `after`."""
+        """Return texts with none of these prefixes, ordered by primary key, after the key `after`."""
         key = list(field.table.primary_key.columns)
         query = select(*key, field.column).where(
             field.column.is_not(None), *(~_begins_with(field, prefix) for prefix in prefixes)
@@ -67,9 +67,9 @@ class Seals:
         return [Found(tuple(row[:-1]), row[-1]) for row in rows]
 
     def replace(self, field: Field, changes: Mapping[Found, Sealed]) -> int:
-        """Puts each new seal where the old one still stands, and returns how many did.
+        """Replace each text that has not changed since it was read; return how many were replaced.
 
-        Connections are locked before their credentials, in the order of their ids, as by everybody who writes one.
+        Locks connections before their credentials, in the order of their ids, like every writer: no deadlock.
         """
         if field.table is credentials:
             ids = sorted(found.key[0] for found in changes)
@@ -84,5 +84,5 @@ class Seals:
 
 
 def _begins_with(field: Field, prefix: str) -> ColumnElement[bool]:
-    """LIKE would not tell `k1` from `K1` on SQLite."""
+    """Compare with substr, because LIKE ignores case on SQLite: `k1` would match `K1`."""
     return func.substr(type_coerce(field.column, Text), 1, len(prefix)) == prefix

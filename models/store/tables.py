@@ -14,7 +14,7 @@ from models.crypto.secrets import Sealed
 
 
 class UtcTime(TypeDecorator[datetime]):
-    """An aware UTC time on every database; a naive one is refused before it is written."""
+    """An aware UTC time on every database; writing a naive one raises."""
 
     impl = SqlDateTime(timezone=True)
     cache_ok = True
@@ -23,7 +23,7 @@ class UtcTime(TypeDecorator[datetime]):
         if value is None:
             return None
         if value.tzinfo is None:
-            raise ValueError("a time without a zone was about to be stored")
+            raise ValueError("a time without a time zone cannot be stored")
         return value.astimezone(UTC)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
@@ -33,7 +33,7 @@ class UtcTime(TypeDecorator[datetime]):
 
 
 class SealedText(TypeDecorator[Sealed]):
-    """A ciphertext: only what the vault sealed can be written, and what is read is sealed."""
+    """A ciphertext: takes and returns only `Sealed` values."""
 
     impl = Text
     cache_ok = True
@@ -50,7 +50,7 @@ class SealedText(TypeDecorator[Sealed]):
 
 
 class Stored(SQLModel):
-    """What the tables share: sealed values are a type of their own."""
+    """The base of every table."""
 
     model_config = SQLModelConfig(arbitrary_types_allowed=True)
 
@@ -68,7 +68,7 @@ def _sealed() -> Any:
 
 
 class ClientRow(Stored, table=True):
-    """An OAuth client we have or had at a provider; its trouble pauses its refreshes and nobody's connection."""
+    """An OAuth client that we have or had at a provider; while it is rejected, its refreshes are paused."""
 
     __tablename__ = "client"
     provider: str = Field(primary_key=True)
@@ -83,7 +83,7 @@ class ClientRow(Stored, table=True):
 
 
 class AuthorizationRow(Stored, table=True):
-    """One try at connecting, from the opened link to its outcome."""
+    """One attempt to connect an account, from the opened link to its outcome."""
 
     __tablename__ = "authorization"
     __table_args__ = (
@@ -190,7 +190,7 @@ class ConnectionRow(Stored, table=True):
 
 
 class CredentialRow(Stored, table=True):
-    """A connection's tokens, apart from it: sealed, with lease and intent."""
+    """A connection's sealed tokens, with the lease and the note of a refresh under way."""
 
     __tablename__ = "credential"
     connection_id: str = Field(primary_key=True, foreign_key="connection.id", ondelete="CASCADE")
@@ -210,7 +210,7 @@ class CredentialRow(Stored, table=True):
 
 
 class RevocationRow(Stored, table=True):
-    """A grant that the provider has still to be told about: its token, sealed, and when it is told next."""
+    """A grant to revoke at the provider: its sealed token, and when the next attempt is due."""
 
     __tablename__ = "revocation"
     __table_args__ = (Index("revocation_due", "due_at"), Index("revocation_connection", "connection_id"))
@@ -227,7 +227,7 @@ class RevocationRow(Stored, table=True):
 
 
 class RecordRow(Stored, table=True):
-    """One thing of the user's at the provider, as last read, without what changes on every read."""
+    """One record of the user's at the provider, as last read, without the fields that change on every read."""
 
     __tablename__ = "record"
     connection_id: str = Field(primary_key=True, foreign_key="connection.id", ondelete="CASCADE")
@@ -242,8 +242,10 @@ class RecordRow(Stored, table=True):
 
 
 class ResourceRow(Stored, table=True):
-    """What is known of one list of a connection: when it was read to its end, why it can't be read, and how many of
-    its records are held back from being taken for gone."""
+    """One list of a connection: when it was last read to its end, and why it could not be read.
+
+    `held_back` is how many missing records are kept until a second sync confirms that they are deleted.
+    """
 
     __tablename__ = "resource"
     connection_id: str = Field(primary_key=True, foreign_key="connection.id", ondelete="CASCADE")
@@ -255,7 +257,7 @@ class ResourceRow(Stored, table=True):
 
 
 class SyncRunRow(Stored, table=True):
-    """One reading of a connection: how far it came, and what it found."""
+    """One sync of a connection: how far it is, and what it found."""
 
     __tablename__ = "sync_run"
     __table_args__ = (
@@ -288,7 +290,7 @@ class SyncRunRow(Stored, table=True):
 
 
 class SyncPageRow(Stored, table=True):
-    """The ids that one page of a running sync held: what proves that a record is gone."""
+    """The ids on one page of a running sync: the proof that a record was deleted."""
 
     __tablename__ = "sync_page"
     run_id: str = Field(primary_key=True, foreign_key="sync_run.id", ondelete="CASCADE")
@@ -302,7 +304,7 @@ class SyncPageRow(Stored, table=True):
 
 
 class EventRow(Stored, table=True):
-    """The outbox: every event, in the order in which it is to leave."""
+    """The outbox: every event, in the order of publication."""
 
     __tablename__ = "event"
     __table_args__ = (
@@ -332,7 +334,7 @@ class EventRow(Stored, table=True):
 
 
 class CounterRow(Stored, table=True):
-    """The last sequence number given for a subject on a stream; its row lock orders a subject's events."""
+    """The last sequence number of a subject on a stream; its row lock orders the subject's events."""
 
     __tablename__ = "counter"
     subject: str = Field(primary_key=True)
@@ -341,7 +343,7 @@ class CounterRow(Stored, table=True):
 
 
 class LeaseRow(Stored, table=True):
-    """Who does what only one may do at a time, and until when."""
+    """Which process does a task that only one may do at a time, and until when."""
 
     __tablename__ = "lease"
     name: str = Field(primary_key=True)
@@ -350,7 +352,7 @@ class LeaseRow(Stored, table=True):
 
 
 class PaceRow(Stored, table=True):
-    """When a provider's token endpoint was asked over the last minute, by the whole fleet."""
+    """The requests that the whole fleet sent to a provider's token endpoint in the last minute."""
 
     __tablename__ = "pace"
     provider: str = Field(primary_key=True)
@@ -359,7 +361,7 @@ class PaceRow(Stored, table=True):
 
 
 class DecisionRow(Stored, table=True):
-    """What was decided about a connection or authorization, on what evidence: never a token."""
+    """A decision about a connection or an authorization, with its evidence; never a token."""
 
     __tablename__ = "decision"
     __table_args__ = (Index("decision_subject", "subject", "position"), Index("decision_at", "at"))
@@ -371,7 +373,7 @@ class DecisionRow(Stored, table=True):
 
 
 class RequestLogRow(Stored, table=True):
-    """Every call made for a user: never a token. Kept 30 days."""
+    """A request made for a user, without any token; kept for 30 days."""
 
     __tablename__ = "request_log"
     __table_args__ = (Index("request_log_at", "at"), Index("request_log_connection", "connection_id", "at"))

@@ -1,4 +1,4 @@
-"""Paces: the budget of each provider's token endpoint, one row lock for the whole fleet."""
+"""The rate limit of each provider's token endpoint; its row lock orders the whole fleet."""
 
 from datetime import datetime
 
@@ -14,6 +14,8 @@ table = table_of(PaceRow)
 
 
 class Paces:
+    """The rate limits of all token endpoints."""
+
     def __init__(self, sql: SqlConnection) -> None:
         self.sql = sql
 
@@ -23,7 +25,7 @@ class Paces:
         return Pace(tuple(datetime.fromisoformat(at) for at in row[0]), row[1]) if row else Pace()
 
     def take(self, provider: str, per_minute: int, purpose: Purpose, now: datetime) -> datetime | None:
-        """Takes one token request from the budget; None means go, else when to come again."""
+        """Count one token request; return None if it may be sent now, else when to try again."""
         first = {"provider": provider, "recent": []}
         self.sql.execute(insert_or_update(self.sql, table, first, {"provider": provider}))
         match step(self.get(provider), per_minute, purpose, now):
@@ -36,7 +38,7 @@ class Paces:
                 return at
 
     def pause(self, provider: str, until: datetime) -> None:
-        """A 429: nobody asks before then. A pause that lasts longer stays."""
+        """Send no request before then, after a 429. A longer pause is not shortened."""
         values = {"provider": provider, "recent": [], "paused_until": until}
         shorter = table.c.paused_until.is_(None) | (table.c.paused_until < until)
         self.sql.execute(insert_or_update(self.sql, table, values, {"paused_until": until}, shorter))

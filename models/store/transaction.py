@@ -1,4 +1,4 @@
-"""How the database is opened and how a transaction begins and ends; its errors become ours here, once."""
+"""Open the database, begin and end transactions, and translate the database's errors to ours."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -29,12 +29,12 @@ from models.store.sync_runs import Runs
 from models.store.token_rate_limits import Paces
 
 busy_timeout_ms = 20_000
-# Whoever stands still within a transaction holds up all that wait for its locks: after this time it is over.
+# A transaction that stalls blocks everyone who waits for its locks: PostgreSQL ends it after this time.
 postgres_options = "-c timezone=UTC -c idle_in_transaction_session_timeout=10000"
 
 
 class Transaction:
-    """One transaction; its rooms share it."""
+    """One transaction, with an object for each subject of the database."""
 
     def __init__(self, sql: SqlConnection) -> None:
         self.sql = sql
@@ -93,7 +93,7 @@ class Transaction:
 
 
 class Store:
-    """The database: `writing()` commits what its block did, all or nothing; `reading()` changes nothing."""
+    """The database: `writing()` commits its block or rolls it back; `reading()` changes nothing."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -109,7 +109,7 @@ class Store:
             yield Transaction(sql.execution_options(reads_only=True))
 
     def check(self) -> None:
-        """Raises where the database does not answer or was never migrated."""
+        """Raise if the database does not answer or was never migrated."""
         with self.reading() as tx:
             tx.sql.execute(text("SELECT version_num FROM alembic_version"))
 
@@ -118,7 +118,7 @@ class Store:
 
 
 def open_engine(database_url: Secret) -> Engine:
-    """An engine for the URL: SQLite in WAL mode with full waiting for locks, PostgreSQL with checked connections."""
+    """Return an engine: SQLite in WAL mode that waits for locks, PostgreSQL with connections checked before use."""
     url = make_url(database_url.reveal())
     if url.get_backend_name() != "sqlite":
         return create_engine(
@@ -143,7 +143,7 @@ def _prepare_sqlite(connection: sqlite3.Connection, record: Any) -> None:
 
 
 def _begin_sqlite(sql: SqlConnection) -> None:
-    """A writer takes the lock when it begins: one that upgrades later would fail instead of waiting."""
+    """Lock at the beginning of a write: SQLite fails at once if a reader upgrades while another process writes."""
     sql.exec_driver_sql("BEGIN" if sql.get_execution_options().get("reads_only") else "BEGIN IMMEDIATE")
 
 
@@ -154,12 +154,12 @@ def _our_errors() -> Iterator[None]:
     except OperationalError as error:
         raise StoreUnavailable(f"the database does not answer ({_class_of(error)})") from error
     except IntegrityError as error:
-        raise StoreConflict("somebody else wrote the same row first") from error
+        raise StoreConflict("another transaction wrote the same row first") from error
     except DBAPIError as error:
         if error.connection_invalidated:
             raise StoreUnavailable("the connection to the database was lost") from error
         if isinstance(error.orig, ReadOnlySqlTransaction):
-            raise StoreUnavailable("the database takes no writes just now") from error
+            raise StoreUnavailable("the database is read-only at the moment") from error
         raise StoreRefused(f"the database refused a statement ({_class_of(error)})") from error
     except SQLAlchemyError as error:
         raise StoreUnavailable(f"no connection to the database ({type(error).__name__})") from error

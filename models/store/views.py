@@ -1,14 +1,14 @@
-"""The views that a profile describes, as SQL: a resource's living records with fields as columns."""
+"""The SQL views that a profile describes: a resource's records that are not deleted, with fields as columns."""
 
 from models.provider import Column, Provider, View
 
 Dialect = str
 time_of_day = r"^.{10}[T ]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d+)?)?(Z|[+-]([01]\d):?([0-5]\d)?)?$"
-"""What follows the day in a time, as PostgreSQL casts it without an error."""
+"""Matches times that PostgreSQL casts without an error; the date is checked separately."""
 
 
 def view_statements(provider: Provider, view: View, dialect: Dialect) -> tuple[str, str]:
-    """DROP and CREATE of one view for `sqlite` or `postgresql`. Every name comes from the profile, none from a user."""
+    """Return DROP and CREATE of one view for `sqlite` or `postgresql`. All names come from the profile."""
     own = [f"{_express(column, dialect)} AS {_quote(column.name)}" for column in view.columns]
     columns = ", ".join(
         [
@@ -50,13 +50,13 @@ def _express(column: Column, dialect: Dialect) -> str:
 
 
 def _is_date(value: str) -> str:
-    """Whether a text begins with a day that there is: PostgreSQL's cast fails on 0000-00-00 and on 02-31."""
+    """Test that a text begins with a date that exists: PostgreSQL's cast fails on 0000-00-00 and on 02-31."""
     is_day = f"jsonb_path_query_first(to_jsonb(left({value}, 10)), '$.datetime()', '{{}}', true) IS NOT NULL"
     return f"({value} ~ '^\\d{{4}}-\\d\\d-\\d\\d' AND {value} !~ '^0000' AND {is_day})"
 
 
 def _typed(parts: list[str], kind: str, cast: str) -> str:
-    """Providers' types wobble: what is not of the promised kind reads as NULL instead of failing the query."""
+    """Return NULL for a value of another JSON type than promised, so that one bad record does not fail the query."""
     path = _text("{" + ",".join(parts) + "}")
     return f"CASE WHEN jsonb_typeof(r.data #> {path}) = '{kind}' THEN {cast} END"
 

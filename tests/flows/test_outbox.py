@@ -197,7 +197,9 @@ def test_events_that_have_left_are_forgotten_after_their_time_and_sequences_go_o
     assert kept == [4, 5, 6]
 
 
-def test_readings_and_vain_tries_are_forgotten_after_their_time_but_the_newest_reading(house: House) -> None:
+def test_old_runs_requests_and_failed_authorizations_are_deleted_but_the_newest_run_and_decisions_stay(
+    house: House,
+) -> None:
     connection = house.connect("ada", 1)
     house.work()
     for _ in range(3):
@@ -206,7 +208,7 @@ def test_readings_and_vain_tries_are_forgotten_after_their_time_but_the_newest_r
     house.consent("ada", 1, allow=False)
     house.turn(days=31)
     Prune(house.store, house.clock)()
-    counts = {"sync_run": 1, "decision": 0, "request_log": 0, "authorization": 1}
+    counts = {"sync_run": 1, "decision": 1, "request_log": 0, "authorization": 1}
     with house.store.reading() as tx:
         found = {name: tx.sql.execute(text(f'SELECT count(*) FROM "{name}"')).scalar_one() for name in counts}
         assert tx.runs.newest(connection.id) is not None

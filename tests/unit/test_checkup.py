@@ -77,7 +77,7 @@ def test_redis_is_judged_by_what_it_says_of_itself(change, snapshots, states):
 def test_a_redis_without_an_append_only_file_is_told_by_what_it_keeps():
     _, snapshots, _ = judge_redis("redis://r", healthy | {"aof_enabled": 0}, "3600 1")
     _, nothing, _ = judge_redis("redis://r", healthy | {"aof_enabled": 0}, "")
-    assert (snapshots.said, nothing.said) == ("snapshots only", "nothing is kept over a restart")
+    assert (snapshots.said, nothing.said) == ("snapshots only", "nothing survives a restart")
 
 
 @pytest.mark.parametrize(("revision", "state"), [(None, "failed"), ("0000", "failed"), ("0001", "ok")])
@@ -89,19 +89,20 @@ def test_the_schema_has_to_be_the_newest(revision, state):
 def test_secrets_that_do_not_open_are_counted_and_the_first_is_named():
     finding = judge_seals("k2", 8, {"credential.access_token of c1": "no such key", "client.secret of m/us": "altered"})
     assert finding.state == "failed"
-    assert finding.said.startswith("2 of 10 secrets don't open, the first one in credential.access_token of c1: no")
+    assert finding.said.startswith("2 of 10 secrets ")
+    assert "credential.access_token of c1: no such key" in finding.said
     assert judge_seals("k2", 8, {}).state == "ok"
 
 
 @pytest.mark.parametrize(
     ("given", "state", "told"),
     [
-        (answer(400, b'{"error": "invalid_request"}'), "ok", "takes client us"),
-        (answer(401, b'{"error": "invalid_request"}'), "ok", "takes client us"),
-        (answer(400, b'{"error": "invalid_grant"}'), "ok", "takes client us"),
-        (answer(400, b'{"error": "invalid_scope"}'), "ok", "takes client us"),
-        (answer(401, b'{"error": "invalid_client"}'), "failed", "refuses client us (invalid_client)"),
-        (answer(400, b'{"error": "unauthorized_client"}'), "failed", "refuses client us (unauthorized_client)"),
+        (answer(400, b'{"error": "invalid_request"}'), "ok", "accepts client us"),
+        (answer(401, b'{"error": "invalid_request"}'), "ok", "accepts client us"),
+        (answer(400, b'{"error": "invalid_grant"}'), "ok", "accepts client us"),
+        (answer(400, b'{"error": "invalid_scope"}'), "ok", "accepts client us"),
+        (answer(401, b'{"error": "invalid_client"}'), "failed", "rejects client us (invalid_client)"),
+        (answer(400, b'{"error": "unauthorized_client"}'), "failed", "rejects client us (unauthorized_client)"),
         (answer(404, b"<html>"), "failed", "HTTP 404, not as a token endpoint"),
         (answer(302, b"", location="/login"), "failed", "HTTP 302, not as a token endpoint"),
         (answer(200, b"<html>"), "failed", "HTTP 200, not as a token endpoint"),
@@ -109,10 +110,10 @@ def test_secrets_that_do_not_open_are_counted_and_the_first_is_named():
         (
             answer(400, b'{"error": "invalid_request", "hint": "Check the `client_id` parameter"}'),
             "failed",
-            "refuses client us (invalid_request)",
+            "rejects client us (invalid_request)",
         ),
         (answer(200, b'{"error": "incorrect_client_credentials"}'), "failed", "(incorrect_client_credentials)"),
-        (answer(200, b'{"error": "bad_refresh_token"}'), "ok", "takes client us"),
+        (answer(200, b'{"error": "bad_refresh_token"}'), "ok", "accepts client us"),
         (answer(407), "failed", "the proxy on the way"),
         (answer(500), "failed", "HTTP 500"),
         (answer(429, **{"retry-after": "30"}), "warn", "throttled"),
@@ -147,15 +148,16 @@ def test_a_client_that_is_refused_is_remedied_by_its_own_variables():
         (True, [Forbidden(), Missing()], "ok", ""),
         (True, [Missing(), page], "failed", "Set MAKER_API_URL=https://b.example"),
         (True, [Failed("HTTP 302"), page], "failed", "Set MAKER_API_URL=https://b.example"),
-        (True, [Missing(), Missing()], "failed", "Is the network there, and MAKER_API_URL right?"),
-        (True, [Throttled(timedelta(seconds=9))], "warn", "Ask again in a minute."),
-        (False, [Unauthorized(), Missing()], "warn", "Connect a user, then ask again: breezesync connect-link USER"),
+        (True, [Missing(), Missing()], "failed", "MAKER_API_URL"),
+        (True, [Throttled(timedelta(seconds=9))], "warn", "in a minute"),
+        (False, [Unauthorized(), Missing()], "warn", "breezesync connect-link USER"),
         (False, [Missing(), Unauthorized()], "failed", "Set MAKER_API_URL=https://b.example"),
-        (False, [Failed("ConnectError")], "failed", "Is the network there, and MAKER_API_URL right?"),
+        (False, [Failed("ConnectError")], "failed", "MAKER_API_URL"),
     ],
 )
 def test_the_base_that_answers_is_found(with_token, outcomes, state, remedy):
     urls = ("https://a.example", "https://b.example")
     finding = judge_bases("maker", with_token, [Base(*pair) for pair in zip(urls, outcomes, strict=False)])
-    assert (finding.state, finding.remedy) == (state, remedy)
+    assert finding.state == state
+    assert remedy in finding.remedy if remedy else not finding.remedy
     assert all(url in finding.said for url, _ in zip(urls, outcomes, strict=False))

@@ -1,4 +1,4 @@
-"""Figures that are read from database and queues whenever somebody asks: what stands, what is due, what waits."""
+"""Metrics that are read from the database and the queues at each scrape."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ from models.queue import Depth
 from models.store import Store
 
 Figures = Mapping[tuple[str, ...], float]
-"""A figure for each combination of labels."""
+"""A number for each combination of label values."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoreGauges:
-    """Nothing where the database does not answer: a figure of an hour ago would be a lie."""
+    """Metrics of the database; none if it does not answer, because old numbers would mislead."""
 
     store: Store
     now: Callable[[], datetime]
@@ -35,21 +35,27 @@ class StoreGauges:
             return
         connections: Figures = {(status.value,): by_status.get(status.value, 0) for status in Status}
         yield _gauge("connections", "Connections by status.", ("status",), connections)
-        yield _gauge("due", "What should have been done by now.", ("kind",), {(name,): n for name, n in due.items()})
-        yield _gauge("oldest_due_age_seconds", "For how long the first of it is due.", (), {(): _age(oldest, now)})
-        refused: Figures = {(provider, client_id): 1 for provider, client_id, _ in rejected}
-        yield _gauge("client_rejected", "OAuth clients refused by their provider.", ("provider", "client_id"), refused)
-        yield _gauge("events_unpublished", "Events that have not left.", (), {(): waiting})
-        yield _gauge("event_lag_seconds", "For how long the first of them has waited.", (), {(): _age(since, now)})
+        yield _gauge("due", "Work that is due.", ("kind",), {(name,): n for name, n in due.items()})
+        yield _gauge(
+            "oldest_due_age_seconds", "For how long the oldest of it has been due.", (), {(): _age(oldest, now)}
+        )
+        by_client: Figures = {(provider, client_id): 1 for provider, client_id, _ in rejected}
+        yield _gauge(
+            "client_rejected", "OAuth clients rejected by their provider.", ("provider", "client_id"), by_client
+        )
+        yield _gauge("events_unpublished", "Unpublished events.", (), {(): waiting})
+        yield _gauge(
+            "event_lag_seconds", "For how long the oldest unpublished event has waited.", (), {(): _age(since, now)}
+        )
 
     def describe(self) -> list[Metric]:
-        """No reading when it is registered: a process starts without a database, too."""
+        """Return nothing, so that registering reads no database: a process starts without one, too."""
         return []
 
 
 @dataclass(frozen=True, slots=True)
 class QueueGauges:
-    """Nothing where Redis does not answer."""
+    """Metrics of the queues; none if Redis does not answer."""
 
     depths: Callable[[], Mapping[str, Depth]]
 
@@ -79,8 +85,8 @@ def build_registry(
     return registry
 
 
-def _gauge(name: str, told: str, labels: tuple[str, ...], values: Figures) -> Metric:
-    family = GaugeMetricFamily(f"breezesync_{name}", told, labels=labels)
+def _gauge(name: str, text: str, labels: tuple[str, ...], values: Figures) -> Metric:
+    family = GaugeMetricFamily(f"breezesync_{name}", text, labels=labels)
     for key, value in values.items():
         family.add_metric(key, value)
     return family
