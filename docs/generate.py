@@ -78,7 +78,7 @@ jobs = {
     "sync_connection": "Syncs a connection now; if a sync is running, another one follows it.",
     "read_connection": "Continues a sync, or starts one that is due. Sent by breezesync itself.",
     "sync_user": "Syncs all active connections of a user now.",
-    "disconnect": "Disconnects an account: erases its tokens at once, and revokes them if the provider has an endpoint.",
+    "disconnect": "Disconnects an account: erases its tokens at once, and revokes them at the provider.",
     "carry_out_disconnect": "Carries out a disconnect that is due, once. Sent by breezesync itself.",
     "revoke_grant": "Revokes a grant at the provider. Sent by breezesync itself.",
     "publish_events": "Publishes the events in the outbox. Sent by breezesync itself.",

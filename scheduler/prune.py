@@ -14,8 +14,8 @@ MOST_PER_TRANSACTION = 5_000
 class Prune:
     """Delete requests, decisions, published events, sync runs and ended authorizations older than `KEPT`.
 
-    The newest run of each connection stays, and so do the newest decisions about it. Events stay as long as the requests that explain them, so that an
-    application that was down for weeks can replay them.
+    The newest run of each connection stays, and so do the newest decisions about it. Events stay as long as the
+    requests that explain them, so that an application that was down for weeks can replay them.
     """
 
     store: Store
