@@ -1,10 +1,10 @@
-"""A BreezeDoc that behaves: consent page, token endpoint and API, with switches that make it misbehave.
+"""A BreezeDoc for tests: consent page, token endpoint and API, with switches that make them fail.
 
 In a process of its own: `python -m sandbox [--port 8799] …`. Inside a test, on a free port:
 
     with sandbox.running(passport=13, token_rate_limit=0) as provider:
-        provider.url                  # "http://127.0.0.1:43211"; authorize, token and API stand under it
-        provider.control.authorize(authorize_url, user_id=1)   # plays the user, answers the redirect's URL
+        provider.url                  # "http://127.0.0.1:43211"; authorize, token and API are below it
+        provider.control.authorize(authorize_url, user_id=1)   # acts as the user, returns the redirect's URL
         provider.control.inject(on="token", moment="after", kind="drop", count=1)
         provider.control.advance(3600)                         # the sandbox's clock, not yours
         provider.control.counters()["max_presentations"]

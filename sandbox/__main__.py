@@ -1,4 +1,4 @@
-"""The sandbox as a process: options from the command line, else from SANDBOX_… variables."""
+"""Run the sandbox as a process, with options from the command line or from SANDBOX_… variables."""
 
 import argparse
 import os
@@ -9,25 +9,25 @@ from sandbox.server import run_process
 from sandbox.settings import Settings
 
 _NUMBERS = {
-    "passport": "12 or 13: which generation's answers",
-    "access_ttl": "seconds an access token lives",
-    "refresh_ttl": "seconds a refresh token lives",
-    "rate_limit": "API requests a minute per user, 0: no limit",
-    "token_rate_limit": "token requests a minute per IP, 0: no limit",
+    "passport": "12 or 13: which version's answers",
+    "access_ttl": "lifetime of an access token in seconds",
+    "refresh_ttl": "lifetime of a refresh token in seconds",
+    "rate_limit": "API requests per minute and user, 0: no limit",
+    "token_rate_limit": "token requests per minute and IP, 0: no limit",
     "latency_ms": "milliseconds added to every answer",
 }
 
 
 def read_options(arguments: Sequence[str], environment: Mapping[str, str]) -> tuple[Settings, str, int]:
-    """Settings, host and port. Exits with 2 and a message where an option is wrong."""
+    """Return settings, host and port. Exits with 2 and a message if an option is wrong."""
     defaults = Settings()
-    parser = argparse.ArgumentParser(prog="python -m sandbox", description="A BreezeDoc that behaves.")
+    parser = argparse.ArgumentParser(prog="python -m sandbox", description="A BreezeDoc for tests.")
 
     def take(name: str, fallback: object) -> str:
         return environment.get(f"SANDBOX_{name.upper()}", str(fallback))
 
     parser.add_argument("--host", default=take("host", "127.0.0.1"))
-    parser.add_argument("--port", type=int, default=take("port", 8799), help="0: a free one")
+    parser.add_argument("--port", type=int, default=take("port", 8799), help="0: any free port")
     parser.add_argument("--client-id", default=take("client_id", defaults.client_id))
     parser.add_argument("--client-secret", default=take("client_secret", defaults.client_secret))
     parser.add_argument("--redirect-uri", nargs="+", action="extend", metavar="URI")

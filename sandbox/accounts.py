@@ -1,4 +1,4 @@
-"""Users, teams, and the shelves of records they own."""
+"""Users, teams, and the records that they own."""
 
 import itertools
 from collections.abc import Callable, Iterable
@@ -19,8 +19,8 @@ _DEFAULT_USERS: tuple[tuple[str, int, int, int, Plan], ...] = (
 )
 
 
-class Shelf(Generic[Item]):
-    """Records by rising id, each drafted when it is first looked at."""
+class RecordList(Generic[Item]):
+    """Records by ascending id; each is created when it is first read."""
 
     def __init__(self, draft: Callable[[int], Item]) -> None:
         self._draft = draft
@@ -63,16 +63,16 @@ class Shelf(Generic[Item]):
 
 
 @dataclass(slots=True)
-class Desk:
-    """What a user or a team works on."""
+class Workspace:
+    """The records of a user or a team."""
 
-    documents: Shelf[Document]
-    templates: Shelf[Document]
-    invoices: Shelf[Invoice]
+    documents: RecordList[Document]
+    templates: RecordList[Document]
+    invoices: RecordList[Invoice]
     recipients_cache: tuple[int, list[Recipient]] = (-1, [])
 
     def recipients(self) -> list[Recipient]:
-        """Every recipient of every document, by rising id."""
+        """Return every recipient of every document, by ascending id."""
         version, recipients = self.recipients_cache
         if version != self.documents.version:
             recipients = [one for document in self.documents.all() for one in document.recipients]
@@ -86,7 +86,7 @@ class User:
     name: str
     email: str
     plan: Plan
-    desk: Desk
+    desk: Workspace
     team_ids: set[int] = field(default_factory=set)
 
     def to_json(self) -> dict[str, Any]:
@@ -108,11 +108,11 @@ class Team:
     id: int
     name: str
     owner_id: int
-    desk: Desk
+    desk: Workspace
 
 
 class Directory:
-    """All users and teams; ids of every kind count up and are never used again."""
+    """All users and teams; ids ascend and are never reused."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
@@ -151,16 +151,16 @@ class Directory:
         owner.team_ids.add(team.id)
         return team
 
-    def add_documents(self, desk: Desk, count: int) -> list[int]:
+    def add_documents(self, desk: Workspace, count: int) -> list[int]:
         return desk.documents.place(itertools.islice(self._document_ids, count))
 
-    def add_templates(self, desk: Desk, count: int) -> list[int]:
+    def add_templates(self, desk: Workspace, count: int) -> list[int]:
         return desk.templates.place(itertools.islice(self._document_ids, count))
 
-    def _open_desk(self) -> Desk:
+    def _open_desk(self) -> Workspace:
         now = self._now()
-        return Desk(
-            Shelf(lambda number: draft_document(number, now)),
-            Shelf(lambda number: draft_document(number, now, is_template=True)),
-            Shelf(lambda number: draft_invoice(number, now)),
+        return Workspace(
+            RecordList(lambda number: draft_document(number, now)),
+            RecordList(lambda number: draft_document(number, now, is_template=True)),
+            RecordList(lambda number: draft_invoice(number, now)),
         )

@@ -1,15 +1,15 @@
-"""The API's endpoints: who asks, within which limit, on which plan, and what they get."""
+"""The API's endpoints: they check token, rate limit and plan, then answer."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sandbox.accounts import Desk, Shelf, Team, User
+from sandbox.accounts import RecordList, Team, User, Workspace
 from sandbox.documents import Document, Invoice, Recipient, sign_urls
 from sandbox.grants import AccessToken
 from sandbox.http import Answer, Request, answer_json, answer_problem, redirect
 from sandbox.pages import Page, order_rows, read_page_number
-from sandbox.state import World
+from sandbox.state import SandboxState
 
 PREFIXES = ("/api/", "/v1/")
 
@@ -32,37 +32,37 @@ _INVOICE_ORDERS: Orders = {
 }
 
 
-def find_token(world: World, request: Request) -> AccessToken | None:
-    """The live token of the Authorization header."""
+def find_token(sandbox: SandboxState, request: Request) -> AccessToken | None:
+    """Return the valid token of the Authorization header."""
     scheme, _, value = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer":
         return None
-    token = world.grants.find_access(value.strip())
-    return token if token is not None and token.is_live(world.clock.now()) else None
+    token = sandbox.grants.find_access(value.strip())
+    return token if token is not None and token.is_live(sandbox.clock.now()) else None
 
 
-def answer_api(world: World, request: Request, token: AccessToken | None) -> Answer:
-    """Laravel's order: who are you, are you within the limit, does your plan allow it, here it is."""
-    user = world.directory.users.get(token.family.user_id) if token is not None else None
+def answer_api(sandbox: SandboxState, request: Request, token: AccessToken | None) -> Answer:
+    """Answer in Laravel's order: check the token, the rate limit, the plan, then return the data."""
+    user = sandbox.directory.users.get(token.family.user_id) if token is not None else None
     if user is None:
         return answer_problem(request, 401) if request.wants_json else redirect("/login")
-    now = world.clock.now()
-    world.counters.note_api(user.id, now)
-    allowance = world.windows.count(("user", user.id), world.settings.rate_limit, now)
+    now = sandbox.clock.now()
+    sandbox.counters.note_api(user.id, now)
+    allowance = sandbox.windows.count(("user", user.id), sandbox.settings.rate_limit, now)
     if allowance is not None and allowance.retry_after is not None:
         return answer_problem(request, 429, headers=allowance.headers)
-    answer = _answer_user(world, request, user)
+    answer = _answer_user(sandbox, request, user)
     if allowance is not None:
         answer.headers.update(allowance.headers)
     return answer
 
 
 def name_route(path: str) -> str:
-    """The path with its numbers left out, as the counters list it."""
+    """Return the path without its numbers, as the counters list it."""
     return "/".join("{id}" if part.isdigit() else part for part in path.split("/"))
 
 
-def _answer_user(world: World, request: Request, user: User) -> Answer:
+def _answer_user(sandbox: SandboxState, request: Request, user: User) -> Answer:
     if user.plan == "free":
         return answer_problem(request, 403, "API access requires a Pro or Agency plan.")
     if request.method not in ("GET", "HEAD"):
@@ -72,18 +72,18 @@ def _answer_user(world: World, request: Request, user: User) -> Answer:
         case ["me"]:
             return answer_json(200, user.to_json())
         case ["documents"]:
-            return _list_shelf(world, request, user.desk.documents, _DOCUMENT_ORDERS)
+            return _answer_list(sandbox, request, user.desk.documents, _DOCUMENT_ORDERS)
         case ["documents", int(number)]:
-            return _show_document(world, request, user, number, "documents")
+            return _show_document(sandbox, request, user, number, "documents")
         case ["documents", int(number), "recipients"]:
             document = user.desk.documents.find(number)
             if document is None:
-                return _refuse_record(world, request, "Document", number, "documents")
+                return _refuse_record(sandbox, request, "Document", number, "documents")
             return _list_recipients(request, document.recipients)
         case ["templates"]:
-            return _list_shelf(world, request, user.desk.templates, {})
+            return _answer_list(sandbox, request, user.desk.templates, {})
         case ["templates", int(number)]:
-            return _show_document(world, request, user, number, "templates")
+            return _show_document(sandbox, request, user, number, "templates")
         case ["recipients"]:
             return _list_recipients(request, user.desk.recipients())
         case ["invoices"]:
@@ -91,29 +91,29 @@ def _answer_user(world: World, request: Request, user: User) -> Answer:
         case ["invoices", int(number)]:
             invoice = user.desk.invoices.find(number)
             if invoice is None:
-                return _refuse_record(world, request, "Invoice", number, "invoices")
+                return _refuse_record(sandbox, request, "Invoice", number, "invoices")
             return answer_json(200, {"data": invoice.to_json()})
         case ["teams", int(number), "documents"]:
-            team = _find_team(world, request, user, number)
+            team = _find_team(sandbox, request, user, number)
             if isinstance(team, Answer):
                 return team
-            return _list_shelf(world, request, team.desk.documents, _TEAM_DOCUMENT_ORDERS)
+            return _answer_list(sandbox, request, team.desk.documents, _TEAM_DOCUMENT_ORDERS)
         case ["teams", int(number), "templates"]:
-            team = _find_team(world, request, user, number)
+            team = _find_team(sandbox, request, user, number)
             if isinstance(team, Answer):
                 return team
-            return _list_shelf(world, request, team.desk.templates, _TEAM_TEMPLATE_ORDERS)
+            return _answer_list(sandbox, request, team.desk.templates, _TEAM_TEMPLATE_ORDERS)
         case _:
             return answer_problem(request, 404, f"The route {request.path.strip('/')} could not be found.")
 
 
-def _list_shelf(world: World, request: Request, shelf: Shelf[Document], orders: Orders) -> Answer:
-    """A flat page; by id, newest first, unless asked otherwise."""
+def _answer_list(sandbox: SandboxState, request: Request, shelf: RecordList[Document], orders: Orders) -> Answer:
+    """Return a flat page, newest first unless the request says otherwise."""
     query = request.query if request.query_string else {}
     descending = query.get("direction", "desc") != "asc"
     key = orders.get(query.get("order_by", ""))
     completed = query.get("completed") if "created_at" in orders else None
-    signature = sign_urls(world.clock.now())
+    signature = sign_urls(sandbox.clock.now())
     rows: Sequence[Document]
     if key is None and completed is None:
         ids = shelf.ids()
@@ -138,7 +138,7 @@ def _list_recipients(request: Request, recipients: Sequence[Recipient]) -> Answe
     return _answer_collection(page, [recipient.to_json() for recipient in page.cut(ordered)])
 
 
-def _list_invoices(request: Request, shelf: Shelf[Invoice]) -> Answer:
+def _list_invoices(request: Request, shelf: RecordList[Invoice]) -> Answer:
     query = request.query
     key = _INVOICE_ORDERS.get(query.get("order_by", ""), lambda invoice: invoice.id)
     status = query.get("status")
@@ -165,16 +165,16 @@ def _is_wanted(completed_at: float | None, completed: str | None) -> bool:
     return True
 
 
-def _show_document(world: World, request: Request, user: User, number: int, kind: str) -> Answer:
+def _show_document(sandbox: SandboxState, request: Request, user: User, number: int, kind: str) -> Answer:
     shelf = user.desk.documents if kind == "documents" else user.desk.templates
     document = shelf.find(number)
     if document is None:
-        return _refuse_record(world, request, "Document", number, kind)
-    return Answer(200, document.render(sign_urls(world.clock.now())))
+        return _refuse_record(sandbox, request, "Document", number, kind)
+    return Answer(200, document.render(sign_urls(sandbox.clock.now())))
 
 
-def _find_team(world: World, request: Request, user: User, number: int) -> Team | Answer:
-    team = world.directory.teams.get(number)
+def _find_team(sandbox: SandboxState, request: Request, user: User, number: int) -> Team | Answer:
+    team = sandbox.directory.teams.get(number)
     if team is None:
         return _refuse_missing(request, "Team", number)
     if number not in user.team_ids:
@@ -182,10 +182,10 @@ def _find_team(world: World, request: Request, user: User, number: int) -> Team 
     return team
 
 
-def _refuse_record(world: World, request: Request, model: str, number: int, kind: str) -> Answer:
-    """403 for what is somebody else's, 404 for what is nobody's."""
-    desks: list[Desk] = [owner.desk for owner in world.directory.users.values()]
-    desks += [team.desk for team in world.directory.teams.values()]
+def _refuse_record(sandbox: SandboxState, request: Request, model: str, number: int, kind: str) -> Answer:
+    """Return 403 for a record of another owner, 404 for one that does not exist."""
+    desks: list[Workspace] = [owner.desk for owner in sandbox.directory.users.values()]
+    desks += [team.desk for team in sandbox.directory.teams.values()]
     if any(number in getattr(desk, kind) for desk in desks):
         return answer_problem(request, 403, "This action is unauthorized.")
     return _refuse_missing(request, model, number)

@@ -1,4 +1,4 @@
-"""Which endpoint a request reaches, and how it is played: latency, faults at their moment, counting."""
+"""Route a request to its endpoint, and add latency, faults and counting."""
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
@@ -9,14 +9,14 @@ from sandbox.control_api import answer_control
 from sandbox.faults import Fault
 from sandbox.grants import Presentation
 from sandbox.http import Answer, Request, answer_json, answer_problem, redirect
-from sandbox.state import World
+from sandbox.state import SandboxState
 
 CONTROL_PATH = "/_sandbox"
 
 
 @dataclass(slots=True)
 class Act:
-    """One request about to be played: its steps, and what faults and counters need to know of it."""
+    """One request: the steps that answer it, and what faults and counters need to know about it."""
 
     request: Request
     route: str
@@ -27,14 +27,14 @@ class Act:
 
 
 class App:
-    """Answers requests at once where nothing was switched to delay or spoil them, else in a coroutine."""
+    """Answers requests at once if no setting delays or breaks them, else in a coroutine."""
 
-    def __init__(self, world: World) -> None:
-        self.world = world
+    def __init__(self, sandbox: SandboxState) -> None:
+        self.sandbox = sandbox
 
     def is_calm(self) -> bool:
-        settings = self.world.settings
-        return not (settings.latency_ms or settings.rotation_gap_ms or self.world.faults.active)
+        settings = self.sandbox.settings
+        return not (settings.latency_ms or settings.rotation_gap_ms or self.sandbox.faults.active)
 
     def answer_at_once(self, request: Request) -> Answer:
         """Only while `is_calm`."""
@@ -46,7 +46,7 @@ class App:
         act = self._stage(request)
         if not act.on:
             return self._finish(act, _run(act.steps))
-        await _sleep(self.world.settings.latency_ms)
+        await _sleep(self.sandbox.settings.latency_ms)
         return self._finish(act, await self._perform(act))
 
     async def _perform(self, act: Act) -> Answer:
@@ -57,7 +57,7 @@ class App:
         try:
             while True:
                 if next(act.steps) == "checked":
-                    await _sleep(self.world.settings.rotation_gap_ms)
+                    await _sleep(self.sandbox.settings.rotation_gap_ms)
                 elif (fault := self._take(act, "middle")) is not None:
                     if fault.kind != "late":
                         return fault.spoil(act.request, None)
@@ -71,16 +71,16 @@ class App:
         return answer
 
     def _take(self, act: Act, moment: str) -> Fault | None:
-        fault = self.world.faults.take(act.on, moment, act.facts)
+        fault = self.sandbox.faults.take(act.on, moment, act.facts)
         if fault is not None and act.presentation is not None:
             act.presentation.fault = fault.label
         return fault
 
     def _finish(self, act: Act, answer: Answer) -> Answer:
         if act.on:
-            self.world.counters.note_answer(act.route, answer.status, answer.ending)
+            self.sandbox.counters.note_answer(act.route, answer.status, answer.ending)
         if act.presentation is not None:
-            act.presentation.answered_at = self.world.clock.now()
+            act.presentation.answered_at = self.sandbox.clock.now()
         return answer
 
     def _stage(self, request: Request) -> Act:
@@ -91,64 +91,66 @@ class App:
             return self._stage_token(request)
         if path == "/oauth/authorize":
             facts = {"path": path, "client_id": request.query.get("client_id", "")}
-            facts["user_id"] = str(consent.find_user_id(self.world, request) or "")
-            return Act(request, path, _once(lambda: consent.answer_authorize(self.world, request)), "authorize", facts)
+            facts["user_id"] = str(consent.find_user_id(self.sandbox, request) or "")
+            return Act(
+                request, path, _once(lambda: consent.answer_authorize(self.sandbox, request)), "authorize", facts
+            )
         return Act(request, path, _once(lambda: self._answer_page(request)))
 
     def _stage_api(self, request: Request) -> Act:
-        world = self.world
-        settings = world.settings
+        sandbox = self.sandbox
+        settings = sandbox.settings
         if not (settings.serve_api if request.path.startswith("/api/") else settings.serve_v1):
             return Act(request, "not served", _once(lambda: answer_problem(request, 404, "Not Found")), "api")
-        token = api.find_token(world, request)
+        token = api.find_token(sandbox, request)
         facts = {"path": request.path}
         if token is not None:
             facts |= {"user_id": str(token.family.user_id), "client_id": token.family.client_id}
-        steps = _once(lambda: api.answer_api(world, request, api.find_token(world, request)))
+        steps = _once(lambda: api.answer_api(sandbox, request, api.find_token(sandbox, request)))
         return Act(request, api.name_route(request.path), steps, "api", facts)
 
     def _stage_token(self, request: Request) -> Act:
-        now = self.world.clock.now()
-        self.world.counters.note_token(now)
-        presentation, facts = passport.identify_presentation(self.world.grants, request.fields, now)
+        now = self.sandbox.clock.now()
+        self.sandbox.counters.note_token(now)
+        presentation, facts = passport.identify_presentation(self.sandbox.grants, request.fields, now)
         steps = self._answer_token(request, presentation or Presentation(now))
         return Act(request, request.path, steps, "token", {"path": request.path, **facts}, presentation)
 
     def _answer_token(self, request: Request, seen: Presentation) -> passport.Steps:
-        """The endpoint's throttle, keyed by IP, then the grant."""
-        world = self.world
+        """Check the endpoint's throttle by IP, then run the grant."""
+        sandbox = self.sandbox
         if request.method != "POST":
             return answer_problem(request, 405, "The GET method is not supported for route oauth/token.")
-        limit = world.settings.token_rate_limit
-        allowance = world.windows.count(("token", request.client_ip), limit, world.clock.now())
+        limit = sandbox.settings.token_rate_limit
+        allowance = sandbox.windows.count(("token", request.client_ip), limit, sandbox.clock.now())
         if allowance is not None and allowance.retry_after is not None:
             seen.outcome = "throttled"
             return answer_problem(request, 429, headers=allowance.headers)
-        answer = yield from passport.grant_tokens(world.grants, world.settings, request, seen, world.clock.now)
+        answer = yield from passport.grant_tokens(sandbox.grants, sandbox.settings, request, seen, sandbox.clock.now)
         return answer if allowance is None else answer.with_headers(allowance.headers)
 
     def _answer_page(self, request: Request) -> Answer:
         path = request.path
         if path == CONTROL_PATH or path.startswith(f"{CONTROL_PATH}/"):
-            return answer_control(self.world, request)
+            return answer_control(self.sandbox, request)
         if path == "/login":
-            return consent.answer_login(self.world, request)
+            return consent.answer_login(self.sandbox, request)
         if path == "/logout":
-            return consent.answer_logout(self.world, request)
+            return consent.answer_logout(self.sandbox, request)
         if path == "/":
             return redirect(CONTROL_PATH)
         if path == "/maintenance":
             return answer_problem(request, 503)
-        if path == "/oauth/revoke" and self.world.settings.revocation_endpoint and request.method == "POST":
-            world = self.world
-            return passport.revoke_token(world.grants, world.settings, request, world.clock.now())
+        if path == "/oauth/revoke" and self.sandbox.settings.revocation_endpoint and request.method == "POST":
+            sandbox = self.sandbox
+            return passport.revoke_token(sandbox.grants, sandbox.settings, request, sandbox.clock.now())
         if path == "/healthz":
             return answer_json(200, {"status": "ok"})
         return answer_problem(request, 404, f"The route {path.strip('/')} could not be found.")
 
 
 def _once(answer: Callable[[], Answer]) -> passport.Steps:
-    """Steps without a pause."""
+    """Run the steps without a pause."""
     yield from ()
     return answer()
 

@@ -1,4 +1,4 @@
-"""Drives a sandbox from outside, one method per control; usable from any number of threads and processes."""
+"""Control a sandbox from outside, with one method per control; threads and processes may share it."""
 
 from typing import Any, Self
 
@@ -6,11 +6,11 @@ import httpx
 
 
 class ControlError(Exception):
-    """A control was refused; the text is the sandbox's own."""
+    """The sandbox refused a control; the message is its own."""
 
 
 class Control:
-    """A client for `/_sandbox` at `url`. Methods raise ControlError, or httpx's errors where nobody answers."""
+    """A client for `/_sandbox` at `url`. Methods raise ControlError, or httpx's errors if it does not answer."""
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
@@ -26,29 +26,29 @@ class Control:
         self._http.close()
 
     def authorize(self, url: str, user_id: int = 1, *, allow: bool = True) -> str:
-        """Plays the user on the consent page of an authorize URL; answers where the browser would go."""
+        """Act as the user on the consent page of an authorize URL; return where the browser is redirected to."""
         answer = self._call("POST", "authorize", url=url, user_id=user_id, allow=allow)
         return str(answer["location"])
 
     def state(self) -> dict[str, Any]:
-        """Clock, settings, clients, users, teams and faults."""
+        """Return clock, settings, clients, users, teams and faults."""
         return self._call("GET", "state")
 
     def reset(self) -> None:
-        """Back to how the sandbox started."""
+        """Reset the sandbox to its state at the start."""
         self._call("POST", "reset")
 
     def set(self, **settings: Any) -> dict[str, Any]:
-        """Changes fields of `sandbox.Settings`, for example `passport=13`; answers all of them."""
+        """Change fields of `sandbox.Settings`, for example `passport=13`; return all of them."""
         settings_now: dict[str, Any] = self._call("POST", "settings", **settings)["settings"]
         return settings_now
 
     def advance(self, seconds: float) -> float:
-        """Moves the sandbox's clock forwards; answers its time."""
+        """Move the sandbox's clock forward; return its time."""
         return float(self._call("POST", "clock", advance=seconds)["now"])
 
     def counters(self, *, tokens: bool = True) -> dict[str, Any]:
-        """See `sandbox.counters.summarize`; `tokens=False` leaves the long lists out."""
+        """Return `sandbox.counters.summarize`; `tokens=False` leaves the long lists out."""
         return self._call("GET", f"counters?tokens={str(tokens).lower()}")
 
     def reset_counters(self) -> None:
@@ -69,7 +69,7 @@ class Control:
         probability: float = 1.0,
         seed: int | None = None,
     ) -> int:
-        """Sets a fault (see `sandbox.faults.Fault`) and answers its id; `count=None` lasts until removed."""
+        """Set a fault (see `sandbox.faults.Fault`) and return its id; `count=None` lasts until it is removed."""
         fault = self._call(
             "POST",
             "faults",
@@ -88,7 +88,7 @@ class Control:
         return int(fault["id"])
 
     def faults(self) -> list[dict[str, Any]]:
-        """Every fault with its `hits`."""
+        """Return every fault with its `hits`."""
         return list(self._call("GET", "faults")["faults"])
 
     def remove_fault(self, fault_id: int) -> None:
@@ -100,7 +100,7 @@ class Control:
     def add_client(
         self, client_id: str, client_secret: str, redirect_uris: list[str] | None = None, name: str | None = None
     ) -> None:
-        """Without redirect URIs it gets those the sandbox started with; an existing id is replaced."""
+        """Add a client, or replace the one with this id; its redirect URIs default to those at the start."""
         self._call(
             "POST",
             "clients",
@@ -116,7 +116,7 @@ class Control:
         self._call("PATCH", f"clients/{client_id}", client_secret=client_secret, redirect_uris=redirect_uris)
 
     def delete_client(self, client_id: str) -> None:
-        """Kills all of its tokens as well."""
+        """Delete a client with all of its tokens."""
         self._call("DELETE", f"clients/{client_id}")
 
     def add_user(
@@ -129,26 +129,26 @@ class Control:
         plan: str = "pro",
         email: str | None = None,
     ) -> int:
-        """Answers the new user's id."""
+        """Return the new user's id."""
         return self.add_users(
             1, name, documents=documents, templates=templates, invoices=invoices, plan=plan, email=email
         )[0]
 
     def add_users(self, count: int, name: str = "User", **fields: Any) -> list[int]:
-        """Many alike at once; fields as for `add_user`."""
+        """Add many similar users at once; fields as for `add_user`."""
         return list(self._call("POST", "users", users=count, name=name, **fields)["ids"])
 
     def set_plan(self, user_id: int, plan: str) -> None:
-        """`free`, `pro` or `agency`; the API answers 403 to the first."""
+        """Set the plan to `free`, `pro` or `agency`; the API answers 403 to the first."""
         self._call("PATCH", f"users/{user_id}", plan=plan)
 
     def add_team(self, user_id: int, name: str = "Team", *, documents: int = 10, templates: int = 2) -> int:
-        """Answers the id of a team that this user belongs to."""
+        """Add a team with this user; return its id."""
         fields = {"name": name, "documents": documents, "templates": templates}
         return int(self._call("POST", f"users/{user_id}/teams", **fields)["id"])
 
     def revoke_user(self, user_id: int, client_id: str | None = None) -> int:
-        """The user revokes the app (all apps without a client id); answers how many grants died."""
+        """Revoke the app as the user (all apps without a client id); return how many grants ended."""
         return int(self._call("POST", f"users/{user_id}/revoke", client_id=client_id)["revoked"])
 
     def expire(
@@ -159,7 +159,7 @@ class Control:
         refresh: bool = False,
         in_seconds: float = 0,
     ) -> int:
-        """Ends existing tokens' lives early, of one user or of all; answers how many."""
+        """Expire existing tokens, of one user or of all; return how many."""
         path = "expire" if user_id is None else f"users/{user_id}/expire"
         return int(self._call("POST", path, access=access, refresh=refresh, in_seconds=in_seconds)["expired"])
 
@@ -167,11 +167,11 @@ class Control:
         return str(self._call("POST", f"users/{user_id}/personal-token")["access_token"])
 
     def grant(self, user_id: int, client_id: str | None = None, scope: str = "*") -> dict[str, Any]:
-        """A token answer without the consent page, for seeding many connections."""
+        """Return a token answer without the consent page, to create many connections."""
         return self._call("POST", f"users/{user_id}/grant", client_id=client_id, scope=scope)
 
     def documents(self, user_id: int) -> list[dict[str, Any]]:
-        """Id, title and recipients of each, by rising id."""
+        """Return id, title and recipients of each document, by ascending id."""
         return list(self._call("GET", f"users/{user_id}/documents")["documents"])
 
     def add_documents(self, user_id: int, count: int = 1, title: str | None = None) -> list[int]:
@@ -190,7 +190,7 @@ class Control:
         self._step(user_id, document_id, "open", recipient_id)
 
     def complete_document(self, user_id: int, document_id: int, recipient_id: int | None = None) -> None:
-        """One recipient signs, or all of them."""
+        """Sign as one recipient, or as all of them."""
         self._step(user_id, document_id, "complete", recipient_id)
 
     def set_invoice_status(self, user_id: int, invoice_id: int, status: str) -> None:

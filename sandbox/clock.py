@@ -1,11 +1,11 @@
-"""The sandbox's own time: real time plus whatever it was advanced by."""
+"""The sandbox's own time: real time plus what it was advanced by."""
 
 import time
 from datetime import UTC, datetime
 
 
 class Clock:
-    """Seconds since 1970, movable forwards."""
+    """Seconds since 1970; it can be moved forward."""
 
     def __init__(self) -> None:
         self.offset = 0.0
@@ -20,5 +20,5 @@ class Clock:
 
 
 def format_time(at: float) -> str:
-    """The way Laravel writes a time: UTC with six decimals and a Z."""
+    """Format a time like Laravel: UTC with six decimals and a Z."""
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

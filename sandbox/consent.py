@@ -1,4 +1,4 @@
-"""The authorize endpoint: who is logged in, what is asked, and the redirect that carries the decision."""
+"""The authorize endpoint: login, consent page, and the redirect with the user's decision."""
 
 import re
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from sandbox.html import draw_error, draw_page
 from sandbox.http import Answer, Request, answer_html, redirect
 from sandbox.oauth_errors import DENIED, RefusalError, refuse_scope
 from sandbox.passport import KNOWN_SCOPES
-from sandbox.state import World
+from sandbox.state import SandboxState
 
 SESSION_COOKIE = "sandbox_session"
 LISTED_USERS = 50
@@ -31,9 +31,9 @@ class Asked:
     prompt: str
 
 
-def read_request(world: World, query: dict[str, str]) -> Asked | Answer:
-    """The request, or the error page or redirect that it gets (RFC 6749 section 4.1.2.1)."""
-    client = world.grants.clients.get(query.get("client_id", ""))
+def read_request(sandbox: SandboxState, query: dict[str, str]) -> Asked | Answer:
+    """Return the request, or the error page or redirect that it gets (RFC 6749 section 4.1.2.1)."""
+    client = sandbox.grants.clients.get(query.get("client_id", ""))
     if client is None:
         return _refuse(401, "Unknown application", "No application with this client id exists here.")
     redirect_uri = query.get("redirect_uri") or (client.redirect_uris[0] if len(client.redirect_uris) == 1 else "")
@@ -51,81 +51,81 @@ def read_request(world: World, query: dict[str, str]) -> Asked | Answer:
     scope = tuple(sorted(set(query.get("scope", "").split())))
     unknown = next((name for name in scope if name not in KNOWN_SCOPES), None)
     if unknown is not None:
-        kept = state if world.settings.passport >= 13 else None
-        return redirect(_name_error(redirect_uri, kept, refuse_scope(unknown), world.settings.passport))
+        kept = state if sandbox.settings.passport >= 13 else None
+        return redirect(_name_error(redirect_uri, kept, refuse_scope(unknown), sandbox.settings.passport))
     return Asked(client, redirect_uri, scope, state, challenge, method, query.get("prompt", ""))
 
 
-def find_user_id(world: World, request: Request) -> int | None:
-    """Who is logged in, by the session cookie."""
-    return world.sessions.get(request.cookies.get(SESSION_COOKIE, ""))
+def find_user_id(sandbox: SandboxState, request: Request) -> int | None:
+    """Return the id of the logged-in user, by the session cookie."""
+    return sandbox.sessions.get(request.cookies.get(SESSION_COOKIE, ""))
 
 
-def answer_authorize(world: World, request: Request) -> Answer:
-    """GET asks (or skips asking), POST decides."""
-    asked = read_request(world, request.query)
+def answer_authorize(sandbox: SandboxState, request: Request) -> Answer:
+    """Show the consent page on GET, unless it can be skipped; decide on POST."""
+    asked = read_request(sandbox, request.query)
     if isinstance(asked, Answer):
         return asked
-    user_id = find_user_id(world, request)
+    user_id = find_user_id(sandbox, request)
     if user_id is None or asked.prompt == "login":
         if asked.prompt == "none":
-            return redirect(_name_need(world, asked, "login_required", "The user has to log in."))
-        return answer_html(200, _draw_login(world, f"/oauth/authorize?{request.query_string}", asked))
+            return redirect(_name_need(sandbox, asked, "login_required", "The user has to log in."))
+        return answer_html(200, _draw_login(sandbox, f"/oauth/authorize?{request.query_string}", asked))
     if request.method == "POST":
-        return redirect(decide(world, asked, user_id, allow=request.fields.get("decision") == "allow"))
-    now = world.clock.now()
-    known = world.grants.has_live_token(user_id, asked.client.id, asked.scope, now)
+        return redirect(decide(sandbox, asked, user_id, allow=request.fields.get("decision") == "allow"))
+    now = sandbox.clock.now()
+    known = sandbox.grants.has_live_token(user_id, asked.client.id, asked.scope, now)
     if known and asked.prompt != "consent":
-        return redirect(decide(world, asked, user_id, allow=True))
+        return redirect(decide(sandbox, asked, user_id, allow=True))
     if asked.prompt == "none":
-        return redirect(_name_need(world, asked, "consent_required", "The user has to consent."))
-    return answer_html(200, _draw_consent(world, request, asked, user_id))
+        return redirect(_name_need(sandbox, asked, "consent_required", "The user has to consent."))
+    return answer_html(200, _draw_consent(sandbox, request, asked, user_id))
 
 
-def decide(world: World, asked: Asked, user_id: int, *, allow: bool) -> str:
-    """The redirect's URL after a user's yes, with a code, or no, with `access_denied`."""
+def decide(sandbox: SandboxState, asked: Asked, user_id: int, *, allow: bool) -> str:
+    """Return the redirect's URL: with a code if the user allows access, else with `access_denied`."""
     if not allow:
         denied = RefusalError("denied", 401, "access_denied", DENIED, "The user denied the request")
-        # Both generations were seen to send `message` here.
+        # Both versions send `message` here.
         return _name_error(asked.redirect_uri, asked.state, denied, passport=12)
-    code = world.grants.issue_code(
+    code = sandbox.grants.issue_code(
         asked.client.id,
         user_id,
         redirect_uri=asked.redirect_uri,
         scope=asked.scope,
         challenge=asked.challenge,
         challenge_method=asked.challenge_method,
-        now=world.clock.now(),
+        now=sandbox.clock.now(),
     )
     return _extend(asked.redirect_uri, {"code": code} | ({"state": asked.state} if asked.state else {}))
 
 
-def authorize_as(world: World, url: str, user_id: int, *, allow: bool) -> str:
-    """Plays a logged-in user on the consent page of `url`; raises ValueError where only an error page shows."""
-    asked = read_request(world, dict(parse_qsl(urlsplit(url).query, keep_blank_values=True)))
+def authorize_as(sandbox: SandboxState, url: str, user_id: int, *, allow: bool) -> str:
+    """Act as a logged-in user on the consent page of `url`. Raises ValueError if it is an error page."""
+    asked = read_request(sandbox, dict(parse_qsl(urlsplit(url).query, keep_blank_values=True)))
     if isinstance(asked, Answer):
         if asked.status == 302:
             return asked.headers["location"]
         raise ValueError(f"the authorize page answers {asked.status}: unknown client, redirect URI or request")
-    return decide(world, asked, user_id, allow=allow)
+    return decide(sandbox, asked, user_id, allow=allow)
 
 
-def answer_login(world: World, request: Request) -> Answer:
-    """The list of users to be; POST logs in and goes where the user was going."""
+def answer_login(sandbox: SandboxState, request: Request) -> Answer:
+    """Show the list of users to log in as; POST logs in and redirects to the original page."""
     if request.method != "POST":
-        return answer_html(200, _draw_login(world, "/login", None))
+        return answer_html(200, _draw_login(sandbox, "/login", None))
     chosen = str(request.fields.get("user_id", ""))
-    if not chosen.isdecimal() or int(chosen) not in world.directory.users:
+    if not chosen.isdecimal() or int(chosen) not in sandbox.directory.users:
         return _refuse(404, "Unknown user", "No such user lives in this sandbox.")
     intended = urlsplit(str(request.fields.get("intended", "")))
     pairs = [pair for pair in parse_qsl(intended.query, keep_blank_values=True) if pair != ("prompt", "login")]
     target = f"{intended.path}?{urlencode(pairs)}" if intended.path == "/oauth/authorize" else "/login"
-    cookie = f"{SESSION_COOKIE}={world.log_in(int(chosen))}; Path=/; HttpOnly; SameSite=Lax"
+    cookie = f"{SESSION_COOKIE}={sandbox.log_in(int(chosen))}; Path=/; HttpOnly; SameSite=Lax"
     return redirect(target, headers={"set-cookie": cookie})
 
 
-def answer_logout(world: World, request: Request) -> Answer:
-    world.sessions.pop(request.cookies.get(SESSION_COOKIE, ""), None)
+def answer_logout(sandbox: SandboxState, request: Request) -> Answer:
+    sandbox.sessions.pop(request.cookies.get(SESSION_COOKIE, ""), None)
     target = request.fields.get("intended", "")
     to_authorize = isinstance(target, str) and target.startswith("/oauth/authorize?")
     return redirect(
@@ -141,22 +141,22 @@ def _name_error(redirect_uri: str, state: str | None, refusal: RefusalError, pas
     return _extend(redirect_uri, ({"state": state} if state else {}) | refusal.payload(passport))
 
 
-def _name_need(world: World, asked: Asked, error: str, text: str) -> str:
+def _name_need(sandbox: SandboxState, asked: Asked, error: str, text: str) -> str:
     refusal = RefusalError(error, 401, error, text)
-    return _name_error(asked.redirect_uri, asked.state, refusal, world.settings.passport)
+    return _name_error(asked.redirect_uri, asked.state, refusal, sandbox.settings.passport)
 
 
 def _extend(uri: str, parameters: dict[str, str]) -> str:
     return f"{uri}{'&' if '?' in uri else '?'}{urlencode(parameters)}"
 
 
-def _draw_login(world: World, intended: str, asked: Asked | None) -> str:
+def _draw_login(sandbox: SandboxState, intended: str, asked: Asked | None) -> str:
     why = (
         f"<p><b>{escape(asked.client.name)}</b> wants to connect. Who are you?</p>"
         if asked is not None
         else "<p>Who are you?</p>"
     )
-    users = list(world.directory.users.values())
+    users = list(sandbox.directory.users.values())
     buttons = "".join(
         f'<button class="full" id="login-{user.id}" name="user_id" value="{user.id}">{escape(user.name)} '
         f"<span class=soft>{escape(user.email)} · {user.plan} · {len(user.desk.documents)} documents</span></button>"
@@ -171,8 +171,8 @@ def _draw_login(world: World, intended: str, asked: Asked | None) -> str:
     )
 
 
-def _draw_consent(world: World, request: Request, asked: Asked, user_id: int) -> str:
-    user = world.directory.users[user_id]
+def _draw_consent(sandbox: SandboxState, request: Request, asked: Asked, user_id: int) -> str:
+    user = sandbox.directory.users[user_id]
     here = escape(f"/oauth/authorize?{request.query_string}")
     names = [name for name in asked.scope if name != "*"]
     wants = ", ".join(escape(name) for name in names) or "your account, documents, templates, recipients and invoices"

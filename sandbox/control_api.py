@@ -1,34 +1,34 @@
-"""The control API under /_sandbox: every switch, as JSON and as forms that work without script."""
+"""The control API under /_sandbox: every switch, as JSON and as forms that need no script."""
 
 from collections.abc import Callable
 from typing import Any
 
 from sandbox.accounts import User
 from sandbox.consent import authorize_as
-from sandbox.control_page import draw_panel
+from sandbox.control_page import draw_control_page
 from sandbox.counters import summarize
 from sandbox.documents import Document
 from sandbox.forms import Inputs, MissingError
 from sandbox.grants import PERSONAL_CLIENT, Client
 from sandbox.http import Answer, Request, answer_html, answer_json, redirect
 from sandbox.settings import Settings
-from sandbox.state import World
+from sandbox.state import SandboxState
 
 PLANS = ("free", "pro", "agency")
 STEPS = ("send", "open", "complete")
 
 
-def answer_control(world: World, request: Request) -> Answer:
-    """400 with `message` for what can't be read, 404 for what doesn't exist; a form goes back to the page."""
+def answer_control(sandbox: SandboxState, request: Request) -> Answer:
+    """Answer 400 with `message` for invalid input, 404 for what does not exist; a form redirects to the page."""
     inputs = Inputs({**request.query, **request.fields})
     method = inputs.text("_method", request.method) if request.method == "POST" else request.method
     parts = [int(part) if part.isdecimal() else part for part in request.path.split("/")[2:]]
     if request.method == "GET" and parts in ([], [""]):
-        return answer_html(200, draw_panel(world))
+        return answer_html(200, draw_control_page(sandbox))
     if request.method == "POST" and request.headers.get("sec-fetch-site") == "cross-site":
         return answer_json(403, {"message": "controls aren't set from another site's page"})
     try:
-        value = _control(world, method.upper(), parts, inputs)
+        value = _control(sandbox, method.upper(), parts, inputs)
     except MissingError as problem:
         return answer_json(404, {"message": str(problem)})
     except ValueError as problem:
@@ -36,73 +36,73 @@ def answer_control(world: World, request: Request) -> Answer:
     return redirect("/_sandbox", 303) if request.is_form else answer_json(200, value)
 
 
-def _control(world: World, method: str, parts: list[int | str], inputs: Inputs) -> Any:
+def _control(sandbox: SandboxState, method: str, parts: list[int | str], inputs: Inputs) -> Any:
     match method, *parts:
         case "GET", "state":
-            return describe_state(world)
+            return describe_state(sandbox)
         case "GET", "counters":
             tokens = inputs.flag("tokens", True)
-            return summarize(world.counters, world.grants, world.clock.now(), tokens=tokens)
+            return summarize(sandbox.counters, sandbox.grants, sandbox.clock.now(), tokens=tokens)
         case "POST", "counters", "reset":
-            return _done(world.reset_counters)
+            return _done(sandbox.reset_counters)
         case "POST", "reset":
-            return _done(world.reset)
+            return _done(sandbox.reset)
         case "POST", "clock":
-            world.clock.advance(inputs.number("advance"))
-            return {"now": world.clock.now()}
+            sandbox.clock.advance(inputs.number("advance"))
+            return {"now": sandbox.clock.now()}
         case (("POST" | "PATCH"), "settings"):
-            return _change_settings(world, inputs)
+            return _change_settings(sandbox, inputs)
         case "POST", "authorize":
             allow = inputs.flag("allow", True)
-            user = _find_user(world, inputs.integer("user_id"))
-            return {"location": authorize_as(world, inputs.text("url"), user.id, allow=allow)}
+            user = _find_user(sandbox, inputs.integer("user_id"))
+            return {"location": authorize_as(sandbox, inputs.text("url"), user.id, allow=allow)}
         case _, "faults", *rest:
-            return _control_faults(world, method, rest, inputs)
+            return _control_faults(sandbox, method, rest, inputs)
         case _, "clients", *rest:
-            return _control_clients(world, method, rest, inputs)
+            return _control_clients(sandbox, method, rest, inputs)
         case "POST", "expire":
-            return _expire(world, None, inputs)
+            return _expire(sandbox, None, inputs)
         case "POST", "users":
-            return _add_user(world, inputs)
+            return _add_user(sandbox, inputs)
         case _, "users", int(user_id), *rest:
-            return _control_user(world, method, _find_user(world, user_id), rest, inputs)
+            return _control_user(sandbox, method, _find_user(sandbox, user_id), rest, inputs)
         case _:
             raise MissingError(f"no control {method} /{'/'.join(map(str, parts))}")
 
 
-def describe_state(world: World) -> dict[str, Any]:
-    settings = {name: getattr(world.settings, name) for name in Settings.__slots__ if name != "client_secret"}
+def describe_state(sandbox: SandboxState) -> dict[str, Any]:
+    settings = {name: getattr(sandbox.settings, name) for name in Settings.__slots__ if name != "client_secret"}
     return {
-        "now": world.clock.now(),
+        "now": sandbox.clock.now(),
         "settings": settings,
-        "clients": [_describe_client(client) for client in world.grants.clients.values()],
-        "users": [user.describe() for user in world.directory.users.values()],
+        "clients": [_describe_client(client) for client in sandbox.grants.clients.values()],
+        "users": [user.describe() for user in sandbox.directory.users.values()],
         "teams": [
             {"id": team.id, "name": team.name, "owner_id": team.owner_id, "documents": len(team.desk.documents)}
-            for team in world.directory.teams.values()
+            for team in sandbox.directory.teams.values()
         ],
-        "faults": [fault.describe() for fault in world.faults.list_all()],
+        "faults": [fault.describe() for fault in sandbox.faults.list_all()],
     }
 
 
-def _change_settings(world: World, inputs: Inputs) -> dict[str, Any]:
+def _change_settings(sandbox: SandboxState, inputs: Inputs) -> dict[str, Any]:
     changes: dict[str, Any] = {}
     for name in inputs.names():
         if name not in Settings.__slots__ or name in ("client_id", "client_secret", "redirect_uris"):
             raise ValueError(f"no setting is named {name}")
-        default = getattr(world.settings, name)
+        default = getattr(sandbox.settings, name)
         if isinstance(default, bool):
             changes[name] = inputs.flag(name)
         else:
             changes[name] = inputs.integer(name) if isinstance(default, int) else inputs.text(name)
-    world.change_settings(**changes)
-    return {"settings": describe_state(world)["settings"]}
+    sandbox.change_settings(**changes)
+    return {"settings": describe_state(sandbox)["settings"]}
 
 
-def _control_faults(world: World, method: str, parts: list[int | str], inputs: Inputs) -> Any:
+def _control_faults(sandbox: SandboxState, method: str, parts: list[int | str], inputs: Inputs) -> Any:
     match method, *parts:
         case ("GET",):
-            return {"faults": [fault.describe() for fault in world.faults.list_all()]}
+            return {"faults": [fault.describe() for fault in sandbox.faults.list_all()]}
         case ("POST",):
             wanted: dict[str, Any] = {
                 "on": inputs.text("on"),
@@ -117,22 +117,22 @@ def _control_faults(world: World, method: str, parts: list[int | str], inputs: I
                 "probability": inputs.number("probability", 1.0),
                 "seed": inputs.optional_integer("seed"),
             }
-            return world.faults.add(**wanted).describe()
+            return sandbox.faults.add(**wanted).describe()
         case ("DELETE",):
-            return {"removed": world.faults.remove(None)}
+            return {"removed": sandbox.faults.remove(None)}
         case "DELETE", int(fault_id):
-            if not world.faults.remove(fault_id):
+            if not sandbox.faults.remove(fault_id):
                 raise MissingError(f"no fault {fault_id}")
             return {"removed": 1}
         case _:
             raise MissingError("no such control of faults")
 
 
-def _control_clients(world: World, method: str, parts: list[int | str], inputs: Inputs) -> Any:
-    clients = world.grants.clients
+def _control_clients(sandbox: SandboxState, method: str, parts: list[int | str], inputs: Inputs) -> Any:
+    clients = sandbox.grants.clients
     if method == "POST" and not parts:
         client_id = inputs.text("client_id")
-        uris = inputs.texts("redirect_uris") or world.settings.redirect_uris
+        uris = inputs.texts("redirect_uris") or sandbox.settings.redirect_uris
         client = Client(client_id, inputs.text("client_secret"), uris, inputs.text("name", client_id))
         clients[client_id] = client
         return _describe_client(client)
@@ -148,14 +148,14 @@ def _control_clients(world: World, method: str, parts: list[int | str], inputs: 
             client.redirect_uris = inputs.texts("redirect_uris") or client.redirect_uris
             return _describe_client(client)
         case ("DELETE",):
-            world.grants.delete_client(client_id, world.clock.now())
+            sandbox.grants.delete_client(client_id, sandbox.clock.now())
             return {"deleted": client_id}
         case _:
             raise MissingError("no such control of clients")
 
 
-def _control_user(world: World, method: str, user: User, parts: list[int | str], inputs: Inputs) -> Any:
-    grants, now = world.grants, world.clock.now()
+def _control_user(sandbox: SandboxState, method: str, user: User, parts: list[int | str], inputs: Inputs) -> Any:
+    grants, now = sandbox.grants, sandbox.clock.now()
     match method, *parts:
         case ("GET",):
             return user.describe()
@@ -165,15 +165,15 @@ def _control_user(world: World, method: str, user: User, parts: list[int | str],
         case "POST", "revoke":
             return {"revoked": grants.revoke_user(user.id, inputs.optional_text("client_id"), now)}
         case "POST", "expire":
-            return _expire(world, user.id, inputs)
+            return _expire(sandbox, user.id, inputs)
         case "POST", "personal-token":
             family = grants.open_family(PERSONAL_CLIENT, user.id, ("*",))
-            return {"access_token": grants.issue_access(family, now, world.settings.access_ttl)[1]}
+            return {"access_token": grants.issue_access(family, now, sandbox.settings.access_ttl)[1]}
         case "POST", "grant":
-            return _grant(world, user, inputs)
+            return _grant(sandbox, user, inputs)
         case "POST", "teams":
             documents, templates = inputs.integer("documents", 10), inputs.integer("templates", 2)
-            team = world.directory.add_team(inputs.text("name", "Team"), user, documents, templates)
+            team = sandbox.directory.add_team(inputs.text("name", "Team"), user, documents, templates)
             return {"id": team.id, "name": team.name}
         case "PATCH", "invoices", int(number):
             invoice = user.desk.invoices.find(number)
@@ -183,20 +183,20 @@ def _control_user(world: World, method: str, user: User, parts: list[int | str],
             invoice.updated_at = now
             return invoice.to_json()
         case _, "documents", *rest:
-            return _control_documents(world, method, user, rest, inputs)
+            return _control_documents(sandbox, method, user, rest, inputs)
         case _:
             raise MissingError("no such control of users")
 
 
-def _control_documents(world: World, method: str, user: User, parts: list[int | str], inputs: Inputs) -> Any:
-    shelf, now = user.desk.documents, world.clock.now()
+def _control_documents(sandbox: SandboxState, method: str, user: User, parts: list[int | str], inputs: Inputs) -> Any:
+    shelf, now = user.desk.documents, sandbox.clock.now()
     if not parts:
         parts = [number] if (number := inputs.optional_integer("document_id")) is not None else []
     match method, *parts:
         case ("GET",):
             return {"documents": [_describe_document(document) for document in shelf.all()]}
         case ("POST",):
-            ids = world.directory.add_documents(user.desk, inputs.integer("count", 1))
+            ids = sandbox.directory.add_documents(user.desk, inputs.integer("count", 1))
             title = inputs.optional_text("title")
             for document in shelf.pick(ids) if title is not None else ():
                 document.title = title or document.title
@@ -220,7 +220,7 @@ def _control_documents(world: World, method: str, user: User, parts: list[int | 
 
 
 def _advance_recipients(document: Document, step: str, recipient_id: int | None, now: float) -> None:
-    """Sends to, opens for or completes for one recipient or all; the steps before are made up for."""
+    """Send to, open for or complete for one recipient or all; earlier steps are done as well."""
     chosen = [one for one in document.recipients if recipient_id in (None, one.id)]
     if not chosen:
         raise MissingError(f"document {document.id} has no such recipient")
@@ -234,9 +234,9 @@ def _advance_recipients(document: Document, step: str, recipient_id: int | None,
     document.touch(now)
 
 
-def _add_user(world: World, inputs: Inputs) -> dict[str, Any]:
+def _add_user(sandbox: SandboxState, inputs: Inputs) -> dict[str, Any]:
     users = [
-        world.directory.add_user(
+        sandbox.directory.add_user(
             inputs.text("name", "User"),
             inputs.optional_text("email"),
             inputs.choice("plan", PLANS, "pro"),
@@ -249,20 +249,20 @@ def _add_user(world: World, inputs: Inputs) -> dict[str, Any]:
     return {**users[0].describe(), "ids": [user.id for user in users]} if users else {"ids": []}
 
 
-def _expire(world: World, user_id: int | None, inputs: Inputs) -> dict[str, int]:
-    at = world.clock.now() + inputs.number("in_seconds", 0)
+def _expire(sandbox: SandboxState, user_id: int | None, inputs: Inputs) -> dict[str, int]:
+    at = sandbox.clock.now() + inputs.number("in_seconds", 0)
     access, refresh = inputs.flag("access", True), inputs.flag("refresh", False)
-    return {"expired": world.grants.expire(user_id, at, access=access, refresh=refresh)}
+    return {"expired": sandbox.grants.expire(user_id, at, access=access, refresh=refresh)}
 
 
-def _grant(world: World, user: User, inputs: Inputs) -> dict[str, Any]:
-    """Tokens without the consent page."""
-    client_id = inputs.text("client_id", world.settings.client_id)
-    if client_id not in world.grants.clients:
+def _grant(sandbox: SandboxState, user: User, inputs: Inputs) -> dict[str, Any]:
+    """Return tokens without the consent page."""
+    client_id = inputs.text("client_id", sandbox.settings.client_id)
+    if client_id not in sandbox.grants.clients:
         raise MissingError(f"no client {client_id}")
-    settings = world.settings
-    family = world.grants.open_family(client_id, user.id, tuple(sorted(inputs.text("scope", "*").split())))
-    pair = world.grants.issue_pair(family, 1, world.clock.now(), settings.access_ttl, settings.refresh_ttl)
+    settings = sandbox.settings
+    family = sandbox.grants.open_family(client_id, user.id, tuple(sorted(inputs.text("scope", "*").split())))
+    pair = sandbox.grants.issue_pair(family, 1, sandbox.clock.now(), settings.access_ttl, settings.refresh_ttl)
     return {
         "token_type": "Bearer",
         "expires_in": settings.access_ttl,
@@ -271,10 +271,10 @@ def _grant(world: World, user: User, inputs: Inputs) -> dict[str, Any]:
     }
 
 
-def _find_user(world: World, user_id: int) -> User:
-    if user_id not in world.directory.users:
+def _find_user(sandbox: SandboxState, user_id: int) -> User:
+    if user_id not in sandbox.directory.users:
         raise MissingError(f"no user {user_id}")
-    return world.directory.users[user_id]
+    return sandbox.directory.users[user_id]
 
 
 def _find_document(user: User, number: int) -> Document:

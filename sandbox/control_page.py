@@ -1,36 +1,36 @@
-"""The control page: the sandbox's state at a glance and a form for each common switch."""
+"""The control page: the sandbox's state, and a form for each common switch."""
 
 from html import escape
 
 from sandbox.accounts import User
 from sandbox.faults import Fault
 from sandbox.html import draw_page
-from sandbox.state import World
+from sandbox.state import SandboxState
 
 LISTED_USERS = 50
 
 
-def draw_panel(world: World) -> str:
-    """Works without script; every form posts to the control API and comes back here."""
-    clock = f"{world.clock.offset:,.0f} s ahead of yours" if world.clock.offset else "the same as yours"
+def draw_control_page(sandbox: SandboxState) -> str:
+    """Return the page; its forms need no script, post to the control API and redirect back to it."""
+    clock = f"{sandbox.clock.offset:,.0f} s ahead of yours" if sandbox.clock.offset else "the same as yours"
     head = (
         '<div class="card"><h1>BreezeDoc sandbox</h1>'
-        f"<p class=soft>Passport {world.settings.passport}. Its clock is {clock}.</p>"
+        f"<p class=soft>Passport {sandbox.settings.passport}. Its clock is {clock}.</p>"
         f"{_form('clock', _field('advance', '3600', 'seconds') + _button('Advance the clock'))}"
         f'<div class="row">{_form("counters/reset", _button("Reset counters"))}'
         f"{_form('reset', _button('Reset everything'))}</div></div>"
     )
-    cards = _draw_settings(world) + _draw_faults(world) + _draw_clients(world) + _draw_new_user()
-    return draw_page("BreezeDoc sandbox", f'{head}{_draw_users(world)}<div class="grid">{cards}</div>', wide=True)
+    cards = _draw_settings(sandbox) + _draw_faults(sandbox) + _draw_clients(sandbox) + _draw_new_user()
+    return draw_page("BreezeDoc sandbox", f'{head}{_draw_users(sandbox)}<div class="grid">{cards}</div>', wide=True)
 
 
-def _draw_users(world: World) -> str:
-    rows = "".join(_draw_user(world, user) for user in list(world.directory.users.values())[:LISTED_USERS])
+def _draw_users(sandbox: SandboxState) -> str:
+    rows = "".join(_draw_user(sandbox, user) for user in list(sandbox.directory.users.values())[:LISTED_USERS])
     return _card("Users", rows)
 
 
-def _draw_user(world: World, user: User) -> str:
-    live = sum(family.is_live(world.clock.now()) for family in world.grants.families_of(user.id))
+def _draw_user(sandbox: SandboxState, user: User) -> str:
+    live = sum(family.is_live(sandbox.clock.now()) for family in sandbox.grants.families_of(user.id))
     path = f"users/{user.id}"
     plan = _select("plan", ("free", "pro", "agency"), user.plan) + _button("Set plan")
     renaming = _field("document_id", "", "document id") + _field("title", "", "new title") + _button("Rename")
@@ -44,8 +44,8 @@ def _draw_user(world: World, user: User) -> str:
     return f"<details><summary><b>{user.id} {escape(user.name)}</b> <small>{facts}</small></summary>{forms}</details>"
 
 
-def _draw_settings(world: World) -> str:
-    settings = world.settings
+def _draw_settings(sandbox: SandboxState) -> str:
+    settings = sandbox.settings
     numbers = ("access_ttl", "refresh_ttl", "rate_limit", "token_rate_limit", "latency_ms", "rotation_gap_ms")
     fields = "".join(_field(name, str(getattr(settings, name)), name.replace("_", " ")) for name in numbers)
     passport = _select("passport", ("12", "13"), str(settings.passport))
@@ -54,8 +54,8 @@ def _draw_settings(world: World) -> str:
     return _card("Settings", _form("settings", passport + reuse + revocation + fields + _button("Save")))
 
 
-def _draw_faults(world: World) -> str:
-    rows = "".join(f"<p>{_draw_fault(fault)}</p>" for fault in world.faults.list_all())
+def _draw_faults(sandbox: SandboxState) -> str:
+    rows = "".join(f"<p>{_draw_fault(fault)}</p>" for fault in sandbox.faults.list_all())
     form = _form(
         "faults",
         _select("on", ("token", "api", "authorize"), "token")
@@ -76,12 +76,12 @@ def _draw_fault(fault: Fault) -> str:
     return escape(text) + _form(f"faults/{fault.id}", _button("Remove"), "DELETE")
 
 
-def _draw_clients(world: World) -> str:
+def _draw_clients(sandbox: SandboxState) -> str:
     rows = "".join(
         f"<p><b>{escape(client.id)}</b><br><small>{escape(', '.join(client.redirect_uris))}</small></p>"
         + _form(f"clients/{client.id}", _field("client_secret", "", "new secret") + _button("Change"), "PATCH")
         + _form(f"clients/{client.id}", _button("Delete"), "DELETE")
-        for client in world.grants.clients.values()
+        for client in sandbox.grants.clients.values()
     )
     fields = _field("client_id", "", "client id") + _field("client_secret", "", "secret")
     return _card(

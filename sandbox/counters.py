@@ -1,4 +1,4 @@
-"""What was asked of the sandbox and what came of it; ids and outcomes, never a token value."""
+"""Count requests and their outcomes, by ids and never with a token value."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -26,10 +26,10 @@ class Counters:
 
 
 def summarize(counters: Counters, grants: Grants, now: float, *, tokens: bool) -> dict[str, Any]:
-    """Everything as JSON; with `tokens` false only the sums, for large runs.
+    """Return everything as JSON; with `tokens` false only the sums, for large runs.
 
-    `max_presentations` is the most that any refresh token was sent in; `reuses` counts how often one was
-    sent in that had been spent already.
+    `max_presentations` is the highest number of times that one refresh token was presented; `reuses` counts
+    presentations of tokens that were already used up.
     """
     refresh_tokens = list(grants.refresh_tokens.values())
     presented = [token for token in refresh_tokens if token.presentations]

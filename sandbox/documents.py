@@ -54,7 +54,7 @@ class Recipient:
 
 @dataclass(slots=True)
 class Document:
-    """A document or template: what can be edited is kept, the bulk follows from the id."""
+    """A document or template: its editable fields are stored, the rest is derived from its id."""
 
     id: int
     title: str
@@ -67,17 +67,17 @@ class Document:
 
     @property
     def completed_at(self) -> float | None:
-        """When the last recipient completed; None while one has not."""
+        """Return when the last recipient completed; None if one has not."""
         times = [recipient.completed_at for recipient in self.recipients]
         return max((at for at in times if at is not None), default=None) if None not in times else None
 
     def touch(self, now: float) -> None:
-        """Notes a change: the cached JSON is stale and `updated_at` moves."""
+        """Record a change: drop the cached JSON and set `updated_at`."""
         self.updated_at = now
         self.segments = None
 
     def render(self, signature: bytes) -> bytes:
-        """The document's JSON with this signature in each pre-signed URL."""
+        """Return the document's JSON with this signature in each pre-signed URL."""
         if self.segments is None:
             self.segments = tuple(json.dumps(self._to_json(), separators=(",", ":")).encode().split(_SIGNATURE_MARK))
         return signature.join(self.segments)
@@ -158,7 +158,7 @@ class Invoice:
 
 
 def draft_document(document_id: int, now: float, *, is_template: bool = False) -> Document:
-    """The document of this id: always the same one for the same id and time."""
+    """Return the document with this id: always the same for the same id and time."""
     dice = random.Random(-document_id)
     created_at = now - dice.uniform(1, 400) * DAY
     count = 0 if is_template else dice.choice((1, 1, 2, 2, 3))
@@ -196,7 +196,7 @@ def draft_invoice(invoice_id: int, now: float) -> Invoice:
 
 
 def sign_urls(now: float) -> bytes:
-    """The query that a read gives its page URLs: never the same twice."""
+    """Return the query of a read's page URLs, which is different each time."""
     at = datetime.fromtimestamp(now, UTC)
     return (
         f"X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=SANDBOX%2F{at:%Y%m%d}%2Fus-east-1%2Fs3%2Faws4_request"
@@ -222,7 +222,7 @@ def _draft_recipient(dice: random.Random, recipient_id: int, party: int, created
 
 
 def _draft_field(dice: random.Random, field_id: int, recipients: list[Recipient], pages: int) -> dict[str, Any]:
-    """Types wobble as they do in life: `false` for a string, a missing slug, properties keyed by type."""
+    """Return a field with BreezeDoc's inconsistent types: `false` for a string, a missing slug, and so on."""
     kind = dice.choice(_FIELD_TYPES)
     drafted: dict[str, Any] = {
         "id": field_id,

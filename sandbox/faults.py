@@ -1,4 +1,4 @@
-"""What goes wrong on purpose: at which moment, in which way, for whom and how often."""
+"""Faults that are injected on purpose: at which moment, of which kind, for which requests and how often."""
 
 import itertools
 import random
@@ -17,11 +17,11 @@ MATCHABLE = ("grant_type", "user_id", "path", "client_id")
 
 @dataclass(slots=True)
 class Fault:
-    """One thing that goes wrong `count` times (None: until removed) where every field of `match` agrees.
+    """A fault that happens `count` times (None: until removed) to requests that agree with every field of `match`.
 
-    `before`: nothing was done. `middle`: the old pair (or the code) is burnt, no new pair exists; only the
-    token endpoint has a middle. `after`: all was done, the answer is what fails. A `late` request goes on
-    after `delay_ms`; every other kind ends it.
+    `before`: nothing was done. `middle`: the old pair (or the code) is used up, no new pair exists; only the
+    token endpoint has a middle. `after`: everything was done, only the answer fails. A `late` request
+    continues after `delay_ms`; every other kind ends it.
     """
 
     id: int
@@ -41,11 +41,11 @@ class Fault:
 
     @property
     def label(self) -> str:
-        """What a presentation says struck it: `before:drop`, `after:503`."""
+        """Return the fault's name in a presentation: `before:drop`, `after:503`."""
         return f"{self.moment}:{self.status if self.kind == 'status' else self.kind}"
 
     def strikes(self, on: str, moment: str, facts: Mapping[str, str]) -> bool:
-        """Whether this request is hit; throws the dice where there is a probability."""
+        """Return whether this request is hit, at random if the fault has a probability."""
         if self.on != on or self.moment != moment or (self.count is not None and self.hits >= self.count):
             return False
         if any(facts.get(name) != wanted for name, wanted in self.match.items()):
@@ -53,7 +53,7 @@ class Fault:
         return self.probability >= 1 or self.dice.random() < self.probability
 
     def spoil(self, request: Request, answer: Answer | None) -> Answer:
-        """What the client gets instead of `answer`, which is None where the work was never finished."""
+        """Return what the client gets instead of `answer`, which is None if the work was not finished."""
         match self.kind:
             case "status":
                 headers = {} if self.retry_after is None else {"retry-after": str(self.retry_after)}
@@ -79,7 +79,7 @@ class Fault:
 
 
 class Faults:
-    """All faults in the order they were set; the first that strikes wins."""
+    """All faults in the order they were set; the first that matches wins."""
 
     def __init__(self) -> None:
         self._faults: dict[int, Fault] = {}
@@ -90,7 +90,7 @@ class Faults:
         return bool(self._faults)
 
     def add(self, **wanted: Any) -> Fault:
-        """Raises ValueError, saying which field is wrong."""
+        """Add a fault. Raises ValueError with the name of the wrong field."""
         for name, choices in (("on", Target), ("moment", Moment), ("kind", Kind)):
             if wanted.get(name) not in get_args(choices):
                 raise ValueError(f"{name} is one of {', '.join(get_args(choices))}")
@@ -105,7 +105,7 @@ class Faults:
         return fault
 
     def take(self, on: str, moment: str, facts: Mapping[str, str]) -> Fault | None:
-        """The fault that hits this request at this moment, its hit counted."""
+        """Return the fault that hits this request at this moment, and count the hit."""
         for fault in self._faults.values():
             if fault.strikes(on, moment, facts):
                 fault.hits += 1
@@ -116,7 +116,7 @@ class Faults:
         return list(self._faults.values())
 
     def remove(self, fault_id: int | None) -> int:
-        """Removes one fault, or all for None; answers how many there were."""
+        """Remove one fault, or all for None; return how many there were."""
         if fault_id is None:
             removed = len(self._faults)
             self._faults.clear()

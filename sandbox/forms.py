@@ -1,4 +1,4 @@
-"""Reads typed values out of a control request, whether they came as JSON or as a form's text."""
+"""Read typed values from a control request, sent as JSON or as a form."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ class InputError(ValueError):
 
 
 class MissingError(Exception):
-    """What was named doesn't exist."""
+    """A thing with this id or name does not exist."""
 
 
 class Inputs:
@@ -38,7 +38,7 @@ class Inputs:
         return self.text(name) if name in self._fields else None
 
     def texts(self, name: str) -> tuple[str, ...]:
-        """A list, or one text with spaces or commas between; empty where absent."""
+        """Return a list, or one text split at spaces and commas; empty if absent."""
         value = self._fields.get(name, [])
         if isinstance(value, str):
             value = value.replace(",", " ").split()
@@ -75,7 +75,7 @@ class Inputs:
         return word in _TRUE
 
     def mapping(self, name: str) -> dict[str, Any]:
-        """A JSON object, or the form fields named `name.key`."""
+        """Return a JSON object, or the form fields named `name.key`."""
         value = self._fields.get(name, {})
         if not isinstance(value, dict):
             raise InputError(f"{name} is an object")

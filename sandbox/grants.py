@@ -1,4 +1,4 @@
-"""Who was granted what: clients, codes, tokens and the families tokens descend in. No token value is kept."""
+"""Clients, codes, tokens, and the families that tokens belong to. No token value is stored."""
 
 import base64
 import hashlib
@@ -24,7 +24,7 @@ class Client:
 
 @dataclass(slots=True)
 class Presentation:
-    """One time a code or refresh token was sent in: when, what came of it, and the fault that hit it."""
+    """One presentation of a code or refresh token: its time, its outcome, and the fault that hit it."""
 
     at: float
     outcome: str = "not_reached"
@@ -67,7 +67,7 @@ class RefreshToken:
 
 @dataclass(slots=True)
 class Family:
-    """Everything that descends from one authorization. `scope` is what was asked at the consent page."""
+    """All tokens of one authorization. `scope` is what was requested at the consent page."""
 
     id: int
     client_id: str
@@ -120,7 +120,7 @@ class Pair:
 
 
 class Grants:
-    """Issues, finds and revokes. Values are looked up by digest."""
+    """Issues, finds and revokes tokens. Values are looked up by digest."""
 
     def __init__(self) -> None:
         self.clients: dict[str, Client] = {}
@@ -197,7 +197,7 @@ class Grants:
         )
 
     def revoke_user(self, user_id: int, client_id: str | None, now: float) -> int:
-        """Ends a user's grants, of one client or of all; answers how many were alive."""
+        """End a user's grants, of one client or of all; return how many were active."""
         ended = 0
         for family in self.families_of(user_id, client_id):
             ended += family.is_live(now)
@@ -205,7 +205,7 @@ class Grants:
         return ended
 
     def delete_client(self, client_id: str, now: float) -> None:
-        """With a client go all of its tokens."""
+        """Delete a client and all of its tokens."""
         del self.clients[client_id]
         for families in self.families.values():
             for family in families:
@@ -213,7 +213,7 @@ class Grants:
                     family.revoke(now)
 
     def expire(self, user_id: int | None, at: float, *, access: bool, refresh: bool) -> int:
-        """Brings the expiry of existing tokens forward to `at`; answers how many changed."""
+        """Set the expiry of existing tokens to `at`; return how many changed."""
         changed = 0
         families = (
             itertools.chain.from_iterable(self.families.values()) if user_id is None else self.families_of(user_id)

@@ -1,4 +1,4 @@
-"""How the sandbox's own pages look: one shell, no script, nothing loaded from elsewhere."""
+"""The layout of the sandbox's own pages: no script, and nothing loaded from elsewhere."""
 
 from html import escape
 
@@ -30,7 +30,7 @@ details{border-top:1px solid var(--line);padding:.6rem 0}summary{cursor:pointer}
 
 
 def draw_page(title: str, body: str, *, wide: bool = False) -> str:
-    """A whole page around `body`, which is HTML already."""
+    """Return a whole page around `body`, which is HTML."""
     return (
         f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'

@@ -56,7 +56,7 @@ class Request:
 
 @dataclass(slots=True)
 class Answer:
-    """One answer and how much of it reaches the client: all, half and then a close, or a reset."""
+    """One answer, and how much of it reaches the client: all, half before a close, or nothing but a reset."""
 
     status: int
     body: bytes = b""
@@ -87,7 +87,7 @@ def redirect(location: str, status: int = 302, headers: Mapping[str, str] | None
 def answer_problem(
     request: Request, status: int, message: str | None = None, headers: Mapping[str, str] | None = None
 ) -> Answer:
-    """Laravel's error: JSON for a client that asks for it, else a page."""
+    """Return Laravel's error: JSON for a client that accepts it, else a page."""
     text = message if message is not None else laravel_message(status)
     if request.wants_json:
         return answer_json(status, {"message": text}, headers)

@@ -1,4 +1,4 @@
-"""Laravel's throttle: fixed windows of a minute that open with a key's first request."""
+"""Laravel's throttle: fixed windows of a minute that start with a key's first request."""
 
 import math
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ WINDOW_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """What one request was told about its window; `retry_after` is None when it may pass."""
+    """The state of the window for one request; `retry_after` is None if the request is allowed."""
 
     limit: int
     remaining: int
@@ -30,7 +30,7 @@ class Windows:
         self._windows: dict[object, tuple[float, int]] = {}
 
     def count(self, key: object, limit: int, now: float) -> Allowance | None:
-        """Counts one request of `key` at `now`; None where no limit is set (0)."""
+        """Count one request of `key` at `now`; None if there is no limit (0)."""
         if limit == 0:
             return None
         closes_at, hits = self._windows.get(key, (0.0, 0))

@@ -1,4 +1,4 @@
-"""How league/oauth2-server 8.5 (Passport 12) and 9 (Passport 13) word a refusal."""
+"""The errors of league/oauth2-server 8.5 (Passport 12) and 9 (Passport 13), word by word."""
 
 from sandbox.http import Answer, answer_json
 
@@ -16,7 +16,7 @@ DENIED = "The resource owner or authorization server denied the request."
 
 
 class RefusalError(Exception):
-    """A refused grant; `outcome` is the word the counters keep for it."""
+    """A refused grant; `outcome` is its name in the counters."""
 
     def __init__(
         self,

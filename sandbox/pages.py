@@ -36,7 +36,7 @@ class Page:
         return ordered[self.start : self.start + PER_PAGE]
 
     def url(self, number: int) -> str | None:
-        """None beyond either end. Laravel's pages don't repeat the other query parameters."""
+        """Return a page's URL, None beyond either end. Like Laravel, it omits the other query parameters."""
         if not 1 <= number <= self.last:
             return None
         return f"{self.path}?{urlencode({'page': number})}"
@@ -100,7 +100,7 @@ class Page:
 
 
 def read_page_number(text: str | None) -> int:
-    """Laravel takes anything that is no positive integer for page 1."""
+    """Read the page number; like Laravel, anything but a positive integer is page 1."""
     return int(text) if text is not None and re.fullmatch(r"[1-9][0-9]{0,8}", text) else 1
 
 

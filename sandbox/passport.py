@@ -1,4 +1,4 @@
-"""The token endpoint: what Passport 12 and 13 answer to a code, a refresh token and a revocation."""
+"""The token endpoint: the answers of Passport 12 and 13 to a code, a refresh token and a revocation."""
 
 import base64
 import binascii
@@ -35,7 +35,7 @@ _VERIFIER = re.compile(r"[A-Za-z0-9\-._~]{43,128}")
 def identify_presentation(
     grants: Grants, fields: dict[str, Any], now: float
 ) -> tuple[Presentation | None, dict[str, str]]:
-    """Notes that a code or refresh token arrived, and tells what faults can match on."""
+    """Record that a code or refresh token arrived; return the fields that faults can match."""
     facts = {"grant_type": read_text(fields, "grant_type") or ""}
     client_id = read_text(fields, "client_id")
     if client_id:
@@ -57,7 +57,7 @@ def identify_presentation(
 def grant_tokens(
     grants: Grants, settings: Settings, request: Request, seen: Presentation, now: Callable[[], float]
 ) -> Steps:
-    """Runs one grant, pausing where it was checked and where the old pair is burnt; notes the outcome."""
+    """Run one grant, with a step after the check and one after the old pair is used up; record the outcome."""
     try:
         match read_text(request.fields, "grant_type"):
             case "refresh_token":
@@ -184,7 +184,7 @@ def _answer_pair(grants: Grants, settings: Settings, family: Family, generation:
 
 
 def revoke_token(grants: Grants, settings: Settings, request: Request, now: float) -> Answer:
-    """RFC 7009: ends the whole grant a token belongs to; an unknown token is no error."""
+    """End the whole grant of a token (RFC 7009); an unknown token is not an error."""
     try:
         client = _authenticate(grants, settings, request)
         value = read_text(request.fields, "token")
@@ -199,7 +199,7 @@ def revoke_token(grants: Grants, settings: Settings, request: Request, now: floa
 
 
 def _authenticate(grants: Grants, settings: Settings, request: Request) -> Client:
-    """The client by body or HTTP Basic (RFC 6749 section 2.3.1), the body winning."""
+    """Return the client by body or HTTP Basic (RFC 6749 section 2.3.1); the body has priority."""
     basic_id, basic_secret = _read_basic(request.headers.get("authorization", ""))
     client_id = read_text(request.fields, "client_id") or basic_id
     secret = read_text(request.fields, "client_secret") or basic_secret
@@ -229,7 +229,7 @@ def _read_basic(header: str) -> tuple[str | None, str | None]:
 
 
 def read_text(fields: dict[str, Any], name: str) -> str | None:
-    """A field as text; Laravel turns the empty string into null."""
+    """Return a field as text; Laravel turns the empty string into null."""
     value = fields.get(name)
     if isinstance(value, bool) or not isinstance(value, str | int):
         return None

@@ -1,4 +1,4 @@
-"""HTTP/1.1 over a socket: parses requests, writes answers, and breaks a connection where a fault says so."""
+"""HTTP/1.1 over a socket: parse requests, write answers, and break connections if a fault says so."""
 
 import asyncio
 import contextlib
@@ -21,7 +21,7 @@ from sandbox.app import App
 from sandbox.client import Control
 from sandbox.http import Answer, Request, answer_json
 from sandbox.settings import Settings
-from sandbox.state import World
+from sandbox.state import SandboxState
 
 LARGEST_BODY = 1 << 20
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
@@ -50,7 +50,7 @@ class Connection(asyncio.Protocol):
         self._connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Work under way goes on: a client that hangs up doesn't undo a grant."""
+        """Let a running grant finish: a client that hangs up does not undo it."""
         self._connections.discard(self)
         self._waiting.clear()
 
@@ -122,7 +122,7 @@ class Connection(asyncio.Protocol):
             self._task = None
 
     def _report(self, request: Request, bug: Exception) -> Answer:
-        """A bug answers 500 and is told, instead of passing for a malformed request."""
+        """Answer 500 to a bug and log it, so that it does not look like a malformed request."""
         asyncio.get_running_loop().call_exception_handler({"message": request.path, "exception": bug})
         return answer_json(500, {"message": "Server Error"})
 
@@ -135,12 +135,12 @@ class Connection(asyncio.Protocol):
         body = answer.body if has_body else b""
         if answer.ending == "cut":
             body, keep_open = body[: len(body) // 2], False
-        self._transport.write(_render_head(answer, keep_open, self._app.world.clock.now()) + body)
+        self._transport.write(_render_head(answer, keep_open, self._app.sandbox.clock.now()) + body)
         if not keep_open:
             self._transport.close()
 
     def reset(self) -> None:
-        """Closes at once; the client sees a reset, not an end."""
+        """Close at once, with a reset."""
         link = self._transport.get_extra_info("socket")
         if link is not None and link.fileno() != -1:
             link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
@@ -164,7 +164,7 @@ def _render_head(answer: Answer, keep_open: bool, now: float) -> bytes:
 
 
 def open_socket(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0 takes a free one. Raises OSError where the port is taken."""
+    """Return a listening socket; port 0 is any free port. Raises OSError if the port is in use."""
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -184,7 +184,7 @@ def name_url(listener: socket.socket) -> str:
 
 async def serve(settings: Settings, listener: socket.socket, stopping: asyncio.Event) -> None:
     """Serves until `stopping` is set, then ends every connection and every request under way at once."""
-    app = App(World(settings))
+    app = App(SandboxState(settings))
     connections: set[Connection] = set()
     server = await asyncio.get_running_loop().create_server(lambda: Connection(app, connections), sock=listener)
     try:
@@ -198,7 +198,7 @@ async def serve(settings: Settings, listener: socket.socket, stopping: asyncio.E
 
 
 def run_process(settings: Settings, host: str, port: int) -> None:
-    """Serves until SIGTERM or SIGINT; says where once it listens."""
+    """Serve until SIGTERM or SIGINT; print the URL once it listens."""
 
     async def run() -> None:
         stopping = asyncio.Event()
@@ -235,7 +235,7 @@ class Running:
 
 @contextlib.contextmanager
 def running(*, port: int = 0, **options: Any) -> Iterator[Running]:
-    """Serves on 127.0.0.1 from a background thread until the block ends.
+    """Serve on 127.0.0.1 in a background thread until the block ends.
 
     `options` are the fields of `Settings`. An exception in the server's thread is raised when the block ends.
     """

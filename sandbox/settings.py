@@ -1,4 +1,4 @@
-"""What can be switched about a sandbox, and what each switch is by default."""
+"""The settings of a sandbox, with their defaults."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,10 +10,10 @@ YEAR_SECONDS = 31_536_000
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """One sandbox's switches; lives and limits hold for what is issued or asked from now on.
+    """One sandbox's settings; changed lifetimes and limits apply to later tokens and requests.
 
     A limit of 0 switches that limit off. `rotation_gap_ms` is the time between the check of a refresh token
-    and its revocation: two refreshes within it both succeed, as they do where no transaction surrounds them.
+    and its revocation: two refreshes within it both succeed, as at a server that uses no transaction.
     """
 
     client_id: str = "sandbox-client"

@@ -1,4 +1,4 @@
-"""All of one sandbox's state, and how it starts over."""
+"""All state of one sandbox."""
 
 import secrets
 from dataclasses import replace
@@ -13,15 +13,15 @@ from sandbox.limits import Windows
 from sandbox.settings import Settings
 
 
-class World:
-    """Everything a sandbox remembers. One event loop's thread touches it, so nothing is locked."""
+class SandboxState:
+    """The state of one sandbox. Only the event loop's thread uses it, so there are no locks."""
 
     def __init__(self, settings: Settings) -> None:
         self._initial = settings
         self.reset()
 
     def reset(self) -> None:
-        """Back to how it started: users, clients, settings, clock; every token is forgotten."""
+        """Return to the state at the start: users, clients, settings and clock; no tokens."""
         self.settings = self._initial
         self.clock = Clock()
         self.grants = Grants()
@@ -35,11 +35,11 @@ class World:
         self.grants.clients[client.id] = client
 
     def change_settings(self, **changes: Any) -> None:
-        """Raises ValueError for a value that a switch doesn't take."""
+        """Change settings. Raises ValueError for a value that is not allowed."""
         self.settings = replace(self.settings, **changes)
 
     def reset_counters(self) -> None:
-        """Forgets what was counted and presented; tokens and limits live on."""
+        """Delete counts and presentations; tokens and limits stay."""
         self.counters = Counters()
         for token in self.grants.refresh_tokens.values():
             token.presentations.clear()
@@ -47,7 +47,7 @@ class World:
             code.presentations.clear()
 
     def log_in(self, user_id: int) -> str:
-        """Opens a browser session; answers its cookie."""
+        """Start a browser session; return its cookie."""
         cookie = secrets.token_urlsafe(24)
         self.sessions[cookie] = user_id
         return cookie

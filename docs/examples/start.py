@@ -1,4 +1,4 @@
-"""Starts the example application beside a running `breezesync run`: hands it, as an environment, what that one uses."""
+"""Start the example application with the settings of a running `breezesync run`."""
 
 import os
 import sys
@@ -16,13 +16,13 @@ def main() -> None:
     os.umask(0o077)
     state = running_state()
     if not state:
-        sys.exit("breezesync does not run here: `make run` in another terminal, and this again once it says so.")
+        sys.exit("breezesync is not running here. Start it with `make run` in another terminal, then run this again.")
     try:
         settings = read_settings({**os.environ, **state["environment"]}, needs={"links"})
     except SettingsError as error:
         sys.exit(str(error))
     if origin not in settings.return_origins:
-        sys.exit(f"breezesync sends nobody back to {origin}: put it into RETURN_ORIGINS and start breezesync anew.")
+        sys.exit(f"breezesync does not redirect to {origin}. Add it to RETURN_ORIGINS and restart breezesync.")
     environment = {
         **os.environ,
         "BREEZESYNC_URL": state["web_url"],
@@ -36,7 +36,7 @@ def main() -> None:
     }
     print(f"The example application is on {origin}. Ctrl-C stops it.")
     if state["sandbox_url"]:
-        print(f"Sign, rename or revoke in the sandbox, {state['sandbox_url']}/_sandbox, and see what it says.")
+        print(f"Sign, rename or revoke in the sandbox at {state['sandbox_url']}/_sandbox, and watch the application.")
     sys.stdout.flush()
     command = ["uvicorn", "--app-dir", str(here / "python"), "--factory", "app:build", "--port", port]
     os.execve(sys.executable, [sys.executable, "-m", *command, "--log-level", "warning"], environment)  # noqa: S606

@@ -1,5 +1,5 @@
-"""One user's whole life, played against a real breezesync through nothing but what anybody outside can use.
+"""Demonstrate the life of one user's connection on a real breezesync, using only its public interfaces.
 
-`python -m sandbox.demo` starts a breezesync of its own, in a directory and on ports of its own; with `--attach` it
-plays against one that runs. It exits with 0 if every step was seen to happen, and with 1 at the first that was not.
+`python -m sandbox.demo` starts its own breezesync, in its own directory and on its own ports; with `--attach` it uses
+a running one. It exits with 0 if it saw every step happen, and with 1 at the first that it did not see.
 """

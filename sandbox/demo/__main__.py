@@ -1,4 +1,4 @@
-"""`python -m sandbox.demo`: options, the play from curtain to curtain, the exit code."""
+"""`python -m sandbox.demo`: read the options, run the demo, set the exit code."""
 
 import argparse
 import shlex
@@ -27,18 +27,18 @@ TROUBLE = (NotSeenError, StackError, NoPictureError, ControlError, httpx.HTTPErr
 
 
 class StepFailedError(Exception):
-    """A step did not happen; the show says which."""
+    """A step did not happen; the output says which."""
 
 
 @dataclass
 class Play:
-    """One performance: the steps one after another, each shown, the first that fails ending it."""
+    """One run of the demo: it shows each step, and ends at the first that fails."""
 
     show: Show
     patience: float
 
     def on_own_stack(self, pictures: Sequence[Path]) -> Figures:
-        """Starts a breezesync, plays, stops it. Raises `StepFailedError`; the logs are in its notes."""
+        """Start a breezesync, run the demo, stop it. Raises `StepFailedError` with the logs in its notes."""
         with own_stack() as own:
             try:
                 self.show.expect("breezesync starts")
@@ -52,7 +52,7 @@ class Play:
                 raise
 
     def on_stack(self, stack: Stack, pictures: Sequence[Path], *after: str) -> Figures:
-        """Plays against a breezesync that runs; `after` names what is to come when the life is over."""
+        """Run the demo against a running breezesync; `after` names the steps that follow it."""
         began_at = time.monotonic()
         with Application(stack, self.patience) as application:
             life = Life(application)
@@ -64,7 +64,7 @@ class Play:
                     photograph(picture, life.result_page)
             allowed = application.control.state()["settings"]["rate_limit"]
             return Figures(
-                dict(application.tell_apart(life.connection_id)),
+                dict(application.count_by_type(life.connection_id)),
                 life.most_presentations(),
                 life.most_requests(),
                 allowed,
@@ -83,7 +83,7 @@ class Play:
 
 
 def stop(own: OwnStack, stack: Stack) -> int:
-    """Stops it and looks for what is left; how many processes there were."""
+    """Stop it and check that no process is left; return how many there were."""
     own.stop()
     if left := still_alive(stack.children):
         raise StackError(f"processes left behind: {', '.join(map(str, left))}")
@@ -91,7 +91,7 @@ def stop(own: OwnStack, stack: Stack) -> int:
 
 
 def read_options(arguments: Sequence[str]) -> argparse.Namespace:
-    """Exits with 2 and a message where an option is wrong."""
+    """Read the options. Exits with 2 and a message if one is wrong."""
     parser = argparse.ArgumentParser(prog="python -m sandbox.demo", description="Play one user's whole life.")
     parser.add_argument("--attach", action="store_true", help="play against a breezesync that runs, with the sandbox")
     parser.add_argument("--web", default="http://127.0.0.1:8700", metavar="URL", help="with --attach: its web process")

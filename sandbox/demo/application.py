@@ -1,4 +1,4 @@
-"""An application beside breezesync and its user's browser: what they send, and what they come to hear and see."""
+"""The application and its user's browser: what they send, and the events and pages that they receive."""
 
 import json
 import subprocess
@@ -24,12 +24,12 @@ STREAMS = ("breezesync:events", "breezesync:records")
 
 
 class NotSeenError(Exception):
-    """What should have happened was not seen in time, or something else was seen."""
+    """What was expected did not happen in time, or something else happened."""
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
-    """One event from a stream; `at` is when it happened, however late it was heard."""
+class Received:
+    """One event from a stream; `at` is when it happened, not when it was received."""
 
     type: str
     user_id: str
@@ -39,7 +39,7 @@ class Heard:
 
 
 class Application:
-    """Knows breezesync by its HTTP endpoints, its streams, its command line and its views; waits `patience` seconds."""
+    """Uses breezesync's HTTP endpoints, streams, command line and views; waits `patience` seconds for each result."""
 
     def __init__(self, stack: Stack, patience: float) -> None:
         self._stack = stack
@@ -50,10 +50,10 @@ class Application:
         self._open.callback(self._redis.close)
         self._database = create_engine(stack.database_url, poolclass=NullPool)
         self._positions: dict[str, str] = {}
-        self.heard: list[Heard] = []
+        self.heard: list[Received] = []
 
     def __enter__(self) -> Self:
-        """Listens from now on: what was said before concerns somebody else."""
+        """Receive events from now on; earlier ones belong to other users."""
         newest = {key: self._redis.xrevrange(key, count=1) for key in STREAMS}
         self._positions = {key: found[0][0] if found else "0" for key, found in newest.items()}
         return self
@@ -62,7 +62,7 @@ class Application:
         self._open.close()
 
     def type_command(self, *words: str) -> str:
-        """What a breezesync command prints. Raises `NotSeenError` with its complaint where it fails."""
+        """Return what a breezesync command prints. Raises `NotSeenError` with its error if it fails."""
         done = subprocess.run(  # noqa: S603 - our own command
             [*self._stack.command, *words],
             cwd=self._stack.directory,
@@ -77,7 +77,7 @@ class Application:
         return done.stdout.strip()
 
     def follow_link(self, link: str, account: int) -> Mapping[str, Any]:
-        """The user's browser, from the link through the provider's consent to the result page: what that page says."""
+        """Act as the browser, from the link through the provider's consent to the result page; return what it says."""
         with httpx.Client(trust_env=False, timeout=30) as browser:
             asked = self._visit(browser, link, 302)
             agreed = self.control.authorize(asked.headers["location"], account)
@@ -92,27 +92,27 @@ class Application:
         return answer
 
     def at_web(self, url: str) -> str:
-        """The URL where the web process is reached from here; a browser elsewhere may know it by another name."""
+        """Return the URL by which this process reaches the web process; a browser may use another one."""
         here = urlsplit(self._stack.web_url)
         return urlunsplit(urlsplit(url)._replace(scheme=here.scheme, netloc=here.netloc))
 
-    def expect(self, type_: str, connection_id: str, times: int = 1) -> Heard:
-        """The event of that type about the connection, the `times`th that is heard."""
+    def expect(self, type_: str, connection_id: str, times: int = 1) -> Received:
+        """Wait for the `times`th event of that type about the connection, and return it."""
 
-        def find() -> Heard | None:
+        def find() -> Received | None:
             self._listen()
             found = [e for e in self.heard if (e.type, e.connection_id) == (type_, connection_id)]
             return found[times - 1] if len(found) >= times else None
 
         return self.wait_for(find, f"{type_} on the stream")
 
-    def tell_apart(self, connection_id: str) -> Counter[str]:
-        """How often each type of event was heard about the connection."""
+    def count_by_type(self, connection_id: str) -> Counter[str]:
+        """Count the received events about the connection by type."""
         self._listen()
         return Counter(event.type for event in self.heard if event.connection_id == connection_id)
 
     def wait_for(self, look: Callable[[], T | None], what: str) -> T:
-        """What is seen once there is something to see; raises `NotSeenError` when patience is over."""
+        """Wait until `look` returns a result, and return it. Raises `NotSeenError` after `patience` seconds."""
         deadline = time.monotonic() + self._patience
         while (seen := look()) is None:
             if time.monotonic() > deadline:
@@ -121,7 +121,7 @@ class Application:
         return seen
 
     def ask_database(self, query: str, connection_id: str) -> Any:
-        """The one row that answers a query about the connection `:id`."""
+        """Return the one row of a query about the connection `:id`."""
         with self._database.connect() as sql:
             return sql.execute(text(query), {"id": connection_id}).one()
 
@@ -133,12 +133,12 @@ class Application:
 
 
 def read_result(browser: httpx.Client, page: str) -> Mapping[str, Any] | None:
-    """What the result page says, with its URL; None while it says that the work goes on."""
+    """Return what the result page says, with its URL; None while it is pending."""
     answer: dict[str, Any] = browser.get(page, headers={"Accept": "application/json"}).json()
     return None if answer["status"] == "pending" else answer | {"page": page}
 
 
-def read_entry(fields: Mapping[str, str]) -> Heard:
+def read_entry(fields: Mapping[str, str]) -> Received:
     event = json.loads(fields["event"])
     at = datetime.fromisoformat(event["time"])
-    return Heard(fields["type"], fields["user_id"], fields["connection_id"], at, event["data"])
+    return Received(fields["type"], fields["user_id"], fields["connection_id"], at, event["data"])

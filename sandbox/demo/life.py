@@ -1,4 +1,4 @@
-"""The life itself: six steps, each of which asks for something and then sees that it happened."""
+"""The demo's six steps: each causes something and then checks that it happened."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,15 +11,15 @@ from sandbox.demo.application import Application, NotSeenError
 DOCUMENTS = 12
 EMAIL = "ada@example.com"
 SHORT_LIFE = 12
-"""Seconds that the first access token lives: the sweep refreshes it by itself after about nine."""
+"""Lifetime of the first access token in seconds: the sweep refreshes it after about nine."""
 
 SPENT_NOTHING = ("scope_rejected",)
-"""Outcomes that leave a refresh token as good as it was: presenting it after one of them is its first time."""
+"""Outcomes that do not use up a refresh token: a presentation after one of them counts as the first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """`play` returns what was seen, in a few words, and raises where it was not."""
+    """`play` returns in a few words what it saw, and raises if it did not see it."""
 
     title: str
     play: Callable[[], str]
@@ -27,7 +27,7 @@ class Step:
 
 @dataclass(slots=True)
 class Life:
-    """One user of the application, with an account at the provider that nobody else has."""
+    """One user of the application, with their own account at the provider."""
 
     application: Application
     user_id: str = field(default_factory=lambda: f"demo-{uuid4().hex[:6]}")
@@ -38,11 +38,11 @@ class Life:
     def steps(self) -> list[Step]:
         return [
             Step("The user connects an account", self.connect),
-            Step("Everything is read for the first time", self.read_first),
+            Step("All data is synced for the first time", self.read_first),
             Step("A document is signed at the provider", self.sign_document),
             Step("The tokens are refreshed before they expire", self.await_refresh),
             Step("The user revokes access at the provider", self.revoke),
-            Step("The user comes back", self.come_back),
+            Step("The user authorizes again", self.come_back),
         ]
 
     def connect(self) -> str:
@@ -55,8 +55,8 @@ class Life:
         finally:
             control.set(access_ttl=usual_life)
         heard = self.application.expect("connection.authorized", self.connection_id)
-        require(heard.data["account_id"] == str(self.account), "the account of the user who said yes")
-        return f"connection.authorized: {heard.data['email']}, tokens that live {SHORT_LIFE} s"
+        require(heard.data["account_id"] == str(self.account), "the account of the user who allowed access")
+        return f"connection.authorized: {heard.data['email']}, access token valid for {SHORT_LIFE} s"
 
     def read_first(self) -> str:
         heard = self.application.expect("sync.completed", self.connection_id)
@@ -81,9 +81,9 @@ class Life:
         heard = self.application.expect("connection.refreshed", self.connection_id)
         expires_at = self.application.expect("connection.authorized", self.connection_id).data["expires_at"]
         left = (datetime.fromisoformat(expires_at) - heard.at).total_seconds()
-        require(left > 0, "a refresh before the old pair's end")
+        require(left > 0, "a refresh before the old access token expires")
         require(self.most_presentations() == 1, "each refresh token presented once")
-        return f"connection.refreshed: generation {heard.data['generation']}, {left:.1f} s before the end of the first"
+        return f"connection.refreshed: generation {heard.data['generation']}, {left:.1f} s before the first one expired"
 
     def revoke(self) -> str:
         self.application.control.revoke_user(self.account)
@@ -93,28 +93,28 @@ class Life:
             "SELECT count(access_token) + count(refresh_token) AS tokens FROM credential WHERE connection_id = :id",
             self.connection_id,
         )
-        require(held.tokens == 0, "the tokens gone")
+        require(held.tokens == 0, "the tokens to be erased")
         return f"connection.reauthorization_required: {heard.data['reason']}, both tokens erased"
 
     def come_back(self) -> str:
         before = self.connection_id
-        read_before = self.application.tell_apart(before)["sync.completed"]
+        read_before = self.application.count_by_type(before)["sync.completed"]
         self._authorize(self.application.type_command("connect-link", self.user_id, "--connection", before))
         require(self.connection_id == before, "the same connection's id")
         heard = self.application.expect("connection.authorized", before, times=2)
         require(heard.data["reauthorized"] is True, "an event that says reauthorized")
         completed = self.application.expect("sync.completed", before, times=read_before + 1)
         created = sum(counts["created"] for counts in completed.data["resources"].values())
-        require((created, self._stored_documents()) == (0, DOCUMENTS), "the data kept, and nothing told anew")
+        require((created, self._stored_documents()) == (0, DOCUMENTS), "the data kept, and no record event repeated")
         return f"connection.authorized: the same connection, {DOCUMENTS} documents kept"
 
     def most_presentations(self) -> int:
-        """The most times that any of the user's refresh tokens was presented while it could still be spent."""
+        """Return the highest number of times that one of the user's refresh tokens was presented while it was valid."""
         tokens = self.application.control.counters()["refresh_tokens"]
         return max((count_presentations(token) for token in tokens if token["user_id"] == self.account), default=0)
 
     def most_requests(self) -> int:
-        """The most API requests made for the user within one minute of the provider's clock."""
+        """Return the highest number of API requests for the user within one minute of the provider's clock."""
         minutes = self.application.control.counters(tokens=False)["api_requests"].get(str(self.account), {})
         return max(minutes.values(), default=0)
 
@@ -129,7 +129,7 @@ class Life:
 
 
 def count_presentations(token: dict[str, Any]) -> int:
-    """How often one refresh token was presented, refusals that spent nothing aside."""
+    """Count how often one refresh token was presented, without refusals that did not use it up."""
     return sum(one["outcome"] not in SPENT_NOTHING for one in token["presentations"])
 
 

@@ -1,4 +1,4 @@
-"""Pictures of a life: the terminal as SVG, and the page that the user ended on, as a phone shows it, as PNG."""
+"""Pictures of the demo: the terminal as SVG, and the result page on a phone as PNG."""
 
 import io
 import re
@@ -16,11 +16,11 @@ KINDS = (".svg", ".png")
 
 
 class NoPictureError(Exception):
-    """A picture that can't be taken here; the text says why."""
+    """A picture that cannot be made here; the message says why."""
 
 
 def check_picture(file: Path) -> None:
-    """Raises `NoPictureError` where such a picture can't be taken."""
+    """Raise `NoPictureError` if such a picture cannot be made."""
     if file.suffix not in KINDS:
         raise NoPictureError(f"{file}: a picture ends in .svg (the terminal) or .png (the page)")
     if not file.parent.is_dir():
@@ -30,7 +30,7 @@ def check_picture(file: Path) -> None:
 
 
 def draw_terminal(file: Path, *parts: RenderableType) -> None:
-    """What a terminal would show, in the reader's own monospace font: the picture fetches nothing."""
+    """Draw the terminal in the viewer's own monospace font, so that the picture loads nothing."""
     console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True, color_system="truecolor")
     console.print(*parts, sep="\n")
     drawn = console.export_svg(title="make demo")
@@ -38,7 +38,7 @@ def draw_terminal(file: Path, *parts: RenderableType) -> None:
 
 
 def photograph(file: Path, url: str) -> None:
-    """The page at `url` in a headless Chromium. Raises `NoPictureError` where it takes none."""
+    """Take a picture of the page at `url` in a headless Chromium. Raises `NoPictureError` if that fails."""
     browser = find_browser()
     if browser is None:
         raise NoPictureError("there is no Chromium on PATH")

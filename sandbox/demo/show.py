@@ -1,4 +1,4 @@
-"""How a life is shown while it is played: a line a step, with a spinner, a tick, the time it took and what was seen."""
+"""Show the demo's progress: one line per step, with a spinner or a tick, its duration, and what was seen."""
 
 import time
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ SIGNS: dict[str, tuple[str, str]] = {"waiting": ("·", "dim"), "seen": ("✓", "
 
 @dataclass(slots=True)
 class Line:
-    """One step, and how far it is; `seconds` is how long it took."""
+    """One step and its state; `seconds` is how long it took."""
 
     title: str
     state: Literal["waiting", "playing", "seen", "missed"] = "waiting"
@@ -28,19 +28,19 @@ class Line:
 
 @dataclass
 class Show:
-    """Live on a terminal; elsewhere a plain line as each step ends."""
+    """Updates lines on a terminal; elsewhere prints a plain line as each step ends."""
 
     console: Console
     lines: list[Line] = field(default_factory=list)
     _spinner: Spinner = field(default_factory=lambda: Spinner("dots", style="cyan"))
 
     def expect(self, *titles: str) -> None:
-        """Steps that are to come."""
+        """Add steps that will follow."""
         self.lines += [Line(title) for title in titles]
 
     @contextmanager
     def live(self) -> Iterator[None]:
-        """While this lasts, the lines are drawn anew as time passes."""
+        """Redraw the lines for the duration of the block."""
         if not self.console.is_terminal:
             yield
             return
@@ -48,7 +48,7 @@ class Show:
             yield
 
     def begin(self) -> None:
-        """The first line that waits is being played."""
+        """Start the first step that is waiting."""
         line = next(line for line in self.lines if line.state == "waiting")
         line.state, line.began_at = "playing", time.monotonic()
 
@@ -59,7 +59,7 @@ class Show:
         self._end("missed", what)
 
     def draw(self) -> RenderableType:
-        """The lines as they stand now."""
+        """Return the current lines."""
         table = Table.grid(padding=(0, 1))
         table.add_column(width=1)
         table.add_column(no_wrap=True)
@@ -87,7 +87,7 @@ class Show:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What came of it all, in numbers."""
+    """The numbers at the end of the demo."""
 
     events: dict[str, int]
     most_presentations: int
@@ -96,12 +96,12 @@ class Figures:
     seconds: float
 
     def hold(self) -> bool:
-        """Whether what is promised of the numbers was kept."""
+        """Return whether the numbers are within their limits."""
         return self.most_presentations <= 1 and self.most_requests <= self.allowed_requests
 
 
 def draw_figures(figures: Figures) -> RenderableType:
-    """The closing table."""
+    """Return the table of numbers."""
     events = [f"{count} {type_}" for type_, count in sorted(figures.events.items())]
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold", no_wrap=True)

@@ -1,8 +1,8 @@
-"""A small application whose users connect their BreezeDoc accounts: all that breezesync asks of an application.
+"""A small application whose users connect their BreezeDoc accounts: everything that breezesync needs of an application.
 
     uvicorn --app-dir docs/examples/python --factory app:build --port 8701
 
-It knows breezesync by a shared secret, a database and a Redis, and imports nothing of it.
+It shares with breezesync a secret, a database and a Redis, and imports nothing of it.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ security_headers = {
     "Referrer-Policy": "no-referrer",
 }
 
-# A type that is not here changes nothing for us: new ones may come at any time.
+# Other types change nothing here; new versions may add some.
 states = {
     "dev.breezesync.connection.authorized": "connected",
     "dev.breezesync.connection.reauthorization_required": "lost",
@@ -49,7 +49,7 @@ account_table = """
 CREATE TABLE IF NOT EXISTS account (connection_id TEXT PRIMARY KEY, user_id TEXT NOT NULL, email TEXT,
     state TEXT NOT NULL, sequence BIGINT NOT NULL)
 """
-# An event may be overtaken, where another consumer died with it: then it is older than what we know, and stays out.
+# An event of a dead consumer can arrive after newer ones: then it is ignored.
 note_state = """
 INSERT INTO account VALUES (:connection_id, :user_id, :email, :state, :sequence)
 ON CONFLICT (connection_id) DO UPDATE
@@ -65,7 +65,7 @@ find_last_sync = "SELECT max(last_synced_at) FROM connection WHERE user_id = :us
 
 
 def note(event: Event, db: Connection) -> None:
-    """What an event changes in our own database, in the transaction that remembers the event."""
+    """Change our own database for an event, in the transaction that stores the event's id."""
     if state := states.get(event["type"]):
         data = event["data"]
         found = {"connection_id": data["connection_id"], "user_id": data["user_id"], "email": data.get("email")}
@@ -73,10 +73,10 @@ def note(event: Event, db: Connection) -> None:
 
 
 def build() -> Starlette:
-    """The application, from its environment. Its tables are in a database of its own; breezesync's is only read."""
+    """Build the application from its environment. It has its own database, and only reads breezesync's."""
     env = os.environ
     origin = env.get("APP_URL", "http://127.0.0.1:8701")
-    # Whoever is logged in: your session knows. One user keeps this page short.
+    # The logged-in user, from your session. This example has one user to stay short.
     user = env.get("APP_USER", "demo")
     own = create_engine(env.get("APP_DATABASE_URL", "sqlite:///example.db"))
     breezesync = create_engine(env["DATABASE_URL"])
@@ -104,21 +104,21 @@ def build() -> Starlette:
         return pages.TemplateResponse(request, "page.html", found, headers=security_headers)
 
     def connect(request: Request) -> Response:
-        """Signed when it is clicked, not when it is drawn: a link lives for minutes, and opens once."""
+        """Sign the link when it is clicked, not when the page is rendered: it works for minutes, and once."""
         now = int(time.time())
         claims = {"sub": user, "iat": now, "exp": now + 300, "jti": uuid.uuid4().hex, "return_to": f"{origin}/"}
         if again := request.query_params.get("connection"):
-            claims["connection_id"] = again  # of this user's: breezesync takes no other
+            claims["connection_id"] = again  # breezesync accepts only this user's
         token = jwt.encode(claims, env["CONNECT_SECRET"], algorithm="HS256")
         link = f"{env['BREEZESYNC_URL']}/auth/breezedoc?{urlencode({'token': token})}"
         return RedirectResponse(link, 303, security_headers)
 
     def sync(request: Request) -> Response:
-        """Asks for news now instead of in a quarter of an hour. Asking twice does no harm."""
+        """Request a sync now instead of in a quarter of an hour. Requesting it twice is harmless."""
         if request.headers.get("sec-fetch-site", "same-origin") != "same-origin":
             return PlainTextResponse("Not from another site's page.", 403)
         try:
-            # Bounded, for commands wait in the stream for as long as breezesync is down.
+            # Bounded, because commands stay in the stream while breezesync is down.
             commands.xadd(stream, {"type": "sync", "user_id": user}, maxlen=10_000)
         except redis.RedisError:
             return RedirectResponse("/?status=failed", 303)

@@ -1,7 +1,7 @@
-"""Hears what breezesync tells: every event handled once, none overlooked, whoever dies in between.
+"""Receive breezesync's events: handle each once and miss none, even if consumers die.
 
-Copy this file and give it a `handle` of your own. By itself it prints each event as a line of JSON, and in the end what
-it counted. Any number of these may run: Redis deals each event out to one consumer of the group.
+Copy this file and write your own `handle`. As it is, it prints each event as a line of JSON, and its counts at the end.
+You can run any number of these: Redis delivers each event to one consumer of the group.
 
     REDIS_URL=redis://127.0.0.1:6379/0 python consumer.py
 """
@@ -25,33 +25,33 @@ Event = dict[str, Any]
 log = logging.getLogger("consumer")
 month = 30 * 86_400
 
-# Which events were handled. It stands in the database that handling them changes: both commit together, or neither.
+# The events that were handled, in the same database that `handle` changes: both commit together, or neither does.
 memory_table = """
-CREATE TABLE IF NOT EXISTS breezesync_heard
+CREATE TABLE IF NOT EXISTS breezesync_handled
     (id TEXT PRIMARY KEY, stream TEXT NOT NULL, subject TEXT NOT NULL, sequence BIGINT NOT NULL, at BIGINT NOT NULL);
-CREATE INDEX IF NOT EXISTS breezesync_heard_order ON breezesync_heard (stream, subject, sequence)
+CREATE INDEX IF NOT EXISTS breezesync_handled_order ON breezesync_handled (stream, subject, sequence)
 """
-remember = "INSERT INTO breezesync_heard VALUES (:id, :stream, :subject, :sequence, :at) ON CONFLICT DO NOTHING"
-# A subject's sequence counts 1, 2, 3 … in each stream: a number that is missing is an event that was missed. It is
-# looked for below what was heard a while ago only, for until then another consumer may hold it, or a dead one.
+remember = "INSERT INTO breezesync_handled VALUES (:id, :stream, :subject, :sequence, :at) ON CONFLICT DO NOTHING"
+# A subject's sequence counts 1, 2, 3 … in each stream: a missing number is a missed event. Only numbers below one that
+# arrived some time ago are checked, because until then another consumer, alive or dead, may have the event.
 find_gaps = """
 WITH settled AS
-    (SELECT stream, subject, max(sequence) AS top FROM breezesync_heard WHERE at <= :then GROUP BY stream, subject)
+    (SELECT stream, subject, max(sequence) AS top FROM breezesync_handled WHERE at <= :then GROUP BY stream, subject)
 SELECT stream, subject, top - min(sequence) + 1 - count(*) AS missing
-FROM breezesync_heard JOIN settled USING (stream, subject) WHERE sequence <= top
+FROM breezesync_handled JOIN settled USING (stream, subject) WHERE sequence <= top
 GROUP BY stream, subject, top HAVING top - min(sequence) + 1 - count(*) > 0
 """
-# From below, so that forgetting makes no gap; and never a subject's newest, from which the next gap is measured.
+# Delete the lowest numbers first, so that no gap appears, and never a subject's newest, which the next gap starts from.
 forget = """
-DELETE FROM breezesync_heard WHERE at < :then AND sequence < (SELECT min(later.sequence) FROM breezesync_heard later
-    WHERE later.stream = breezesync_heard.stream AND later.subject = breezesync_heard.subject AND later.at >= :then)
+DELETE FROM breezesync_handled WHERE at < :then AND sequence < (SELECT min(later.sequence) FROM breezesync_handled later
+    WHERE later.stream = breezesync_handled.stream AND later.subject = breezesync_handled.subject AND later.at >= :then)
 """
 
 
 class Consumer:
-    """One of a group. `handle` gets a new event and an open transaction; an event on which it fails comes again.
+    """One consumer of a group. `handle` gets a new event and an open transaction; if it raises, the event is retried.
 
-    A consumer that leaves an entry unacknowledged for `claim_after` seconds counts as dead: more than a batch takes.
+    A consumer that has not acknowledged an entry after `claim_after` seconds counts as dead; a batch must take less.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Consumer:
                 db.execute(text(statement))
 
     def run(self, stop: threading.Event) -> None:
-        """Listens until `stop` is set. Redis may be away, restarted or emptied in between."""
+        """Receive events until `stop` is set, even if Redis is restarted or emptied."""
         joined, looked = False, time.monotonic()
         while not stop.is_set():
             try:
@@ -83,14 +83,14 @@ class Consumer:
                     looked = time.monotonic()
                     self.look_back()
             except (redis.RedisError, SQLAlchemyError) as error:
-                # Redis is away, or was emptied, and the group with it. What was not acknowledged comes again.
-                log.warning("on again in a second: %s", error)
+                # Redis is down, or was emptied and the group with it. Entries that are not acknowledged come again.
+                log.warning("trying again in a second: %s", error)
                 joined = stop.wait(1)
         with suppress(redis.RedisError):
             self.leave()
 
     def join(self) -> bool:
-        """Makes the group where there is none, to begin with the oldest entry that the stream still has."""
+        """Create the group if it does not exist, starting at the oldest entry in the stream."""
         for stream in self.streams:
             try:
                 self.redis.xgroup_create(stream, self.group, id="0", mkstream=True)
@@ -100,7 +100,7 @@ class Consumer:
         return True
 
     def read(self) -> Iterator[tuple[str, str, dict[str, str]]]:
-        """First what dead consumers held, then what is new, for which it waits a second."""
+        """Yield the entries of dead consumers, then new ones, waiting for them up to a second."""
         idle = round(self.claim_after * 1000)
         for stream in self.streams:
             _, entries, *_ = self.redis.xautoclaim(stream, self.group, self.name, idle, count=100)
@@ -110,7 +110,7 @@ class Consumer:
             yield from ((stream, entry, fields) for entry, fields in entries)
 
     def take(self, stream: str, entry: str, fields: dict[str, str]) -> None:
-        """Handles an event unless that was done before; only then is its entry acknowledged."""
+        """Handle an event unless it is a repeat, then acknowledge its entry."""
         try:
             event = json.loads(fields["event"])
             note = {"id": event["id"], "stream": stream, "subject": event["subject"], "at": round(time.time())}
@@ -119,7 +119,7 @@ class Consumer:
                 if is_new:
                     self.handle(event, db)
         except Exception:
-            # The others go on. This one stays with us and is claimed again, by us or by another consumer.
+            # The other entries go on. This one stays pending until this or another consumer claims it again.
             log.exception("entry %s of %s could not be handled", entry, stream)
             return
         self.events += is_new
@@ -128,24 +128,24 @@ class Consumer:
 
     def look_back(self) -> None:
         for stream, subject, missing in self.gaps():
-            log.warning("missed %s of %s: %s, ask for a replay", stream, subject, missing)
+            log.warning("missed %s of %s: %s, run breezesync events replay", stream, subject, missing)
         with self.memory.begin() as db:
             db.execute(text(forget), {"then": round(time.time() - month)})
 
     def gaps(self) -> list[Any]:
-        """Stream, subject and number of what was missed for good: `breezesync events replay` brings it again."""
+        """Return stream, subject and number of missed events; `breezesync events replay` publishes them again."""
         with self.memory.connect() as db:
             return list(db.execute(text(find_gaps), {"then": round(time.time() - 2 * self.claim_after)}))
 
     def leave(self) -> None:
-        """Off the group's list, unless something is still pending here: it would be lost with the name."""
+        """Leave the group, unless entries are still pending for this name: they would be lost."""
         for stream in self.streams:
             if not self.redis.xpending_range(stream, self.group, "-", "+", 1, consumername=self.name):
                 self.redis.xgroup_delconsumer(stream, self.group, self.name)
 
 
 def print_event(event: Event, db: Connection) -> None:
-    """Your change goes here, through `db`. What no database undoes, like this line or an e-mail, may happen twice."""
+    """Make your own change here, through `db`. What a database cannot undo, such as this line, may happen twice."""
     print(json.dumps(event), flush=True)
 
 
@@ -154,7 +154,7 @@ def main() -> None:
     env = os.environ.get
     consumer = Consumer(
         env("REDIS_URL", "redis://127.0.0.1:6379/0"),
-        create_engine(env("MEMORY_URL", "sqlite:///heard.db")),
+        create_engine(env("MEMORY_URL", "sqlite:///handled.db")),
         [env("EVENTS_STREAM", "breezesync:events"), env("RECORDS_STREAM", "breezesync:records")],
         print_event,
         env("GROUP", "example-python"),

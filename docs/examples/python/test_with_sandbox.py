@@ -1,9 +1,9 @@
-"""A test of your own against the sandbox, in CI: a user connects and revokes, and your side is told.
+"""A test of your own against the sandbox, for CI: a user connects, revokes access, and you receive the events.
 
     breezesync run --state state.json &
     BREEZESYNC_STATE=state.json pytest test_with_sandbox.py
 
-The state file is there once everything answers, and says where it is.
+The state file exists once everything runs, and has the URLs.
 """
 
 import json
@@ -22,7 +22,7 @@ from sqlalchemy import create_engine, text
 
 
 class Breezesync:
-    """What the tests do as a user's browser, as the user at BreezeDoc, and as the application."""
+    """Acts as the user's browser, as the user at BreezeDoc, and as the application."""
 
     def __init__(self, state: dict[str, Any]) -> None:
         self.web, self.secret = state["web_url"], state["environment"]["CONNECT_SECRET"]
@@ -31,12 +31,12 @@ class Breezesync:
         self.database = create_engine(state["database_url"])
 
     def add_account(self, documents: int) -> int:
-        """A new user of BreezeDoc; all that the sandbox can do stands on its page, /_sandbox."""
+        """Add a user of BreezeDoc; the page /_sandbox shows everything that the sandbox can do."""
         account: int = self.sandbox.post("users", json={"name": "Grace", "documents": documents}).json()["ids"][0]
         return account
 
     def connect(self, user: str, account: int) -> str:
-        """The way through the browser, from the link to the answer: the connection's id."""
+        """Go from the link through consent to the result, as the browser; return the connection's id."""
         now = int(time.time())
         claims = {"sub": user, "iat": now, "exp": now + 300, "jti": uuid.uuid4().hex}
         token = jwt.encode(claims, self.secret, algorithm="HS256")
@@ -50,8 +50,8 @@ class Breezesync:
         assert answer["status"] == "connected", answer
         return answer["connection_id"]
 
-    def hear(self, kind: str, connection: str) -> dict[str, Any]:
-        """The data of the first event of that type about a connection, waited for."""
+    def wait_for(self, kind: str, connection: str) -> dict[str, Any]:
+        """Wait for the first event of that type about a connection; return its data."""
         last = "0"
         while found := self.redis.xread({"breezesync:events": last}, block=20_000):
             for _, fields in found[0][1]:
@@ -76,7 +76,7 @@ def breezesync() -> Iterator[Breezesync]:
 
 def test_a_users_documents_can_be_read(breezesync: Breezesync) -> None:
     connection = breezesync.connect("grace", breezesync.add_account(documents=7))
-    breezesync.hear("sync.completed", connection)
+    breezesync.wait_for("sync.completed", connection)
     with breezesync.database.connect() as db:
         query = text("SELECT count(*) FROM breezedoc_document WHERE user_id = 'grace'")
         assert db.execute(query).scalar() == 7
@@ -87,4 +87,4 @@ def test_a_revocation_is_told(breezesync: Breezesync) -> None:
     connection = breezesync.connect("hopper", account)
     breezesync.sandbox.post(f"users/{account}/revoke")
     breezesync.redis.xadd("breezesync:commands", {"type": "sync", "connection_id": connection})
-    assert breezesync.hear("connection.reauthorization_required", connection)["reason"] == "access_revoked"
+    assert breezesync.wait_for("connection.reauthorization_required", connection)["reason"] == "access_revoked"
