@@ -65,18 +65,18 @@ def read_date(answer: HttpAnswer | NoAnswer) -> datetime | None:
     return at if at is not None and at.tzinfo is not None else None
 
 
-def judge_redis(where: str, info: Mapping[str, object], snapshots: str | None) -> Iterator[Finding]:
+def judge_redis(url: str, info: Mapping[str, object], snapshots: str | None) -> Iterator[Finding]:
     """Judge version, role, persistence and eviction by INFO, and by the setting `save` if it is readable."""
     version = str(info.get("redis_version", ""))
     name = f"Valkey {info['valkey_version']}" if "valkey_version" in info else f"Redis {version}"
     numbers = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
     if numbers < oldest_redis:
-        yield Finding("redis", "failed", f"{where} is {name}", "Use Redis 6.2 or newer, or any Valkey.")
+        yield Finding("redis", "failed", f"{url} is {name}", "Use Redis 6.2 or newer, or any Valkey.")
     elif info.get("role", "master") != "master":
         remedy = "Set REDIS_URL to the primary."
-        yield Finding("redis", "failed", f"{where} is a read-only replica", remedy)
+        yield Finding("redis", "failed", f"{url} is a read-only replica", remedy)
     else:
-        yield Finding("redis", "ok", f"{where} is {name}")
+        yield Finding("redis", "ok", f"{url} is {name}")
     if info.get("aof_enabled") in (1, "1"):
         yield Finding("redis persistence", "ok", "appendonly yes")
     else:
@@ -91,15 +91,15 @@ def judge_redis(where: str, info: Mapping[str, object], snapshots: str | None) -
         yield Finding("redis memory", "warn", f"maxmemory-policy {policy}", remedy)
 
 
-def judge_schema(where: str, revision: str | None, newest: str) -> Finding:
+def judge_schema(url: str, revision: str | None, newest: str) -> Finding:
     if revision is None:
-        return Finding("database", "failed", f"{where} has no schema yet", "Run breezesync migrate.")
+        return Finding("database", "failed", f"{url} has no schema yet", "Run breezesync migrate.")
     if revision != newest:
-        said = f"{where} has schema {revision}, this version needs {newest}"
+        said = f"{url} has schema {revision}, this version needs {newest}"
         return Finding(
             "database", "failed", said, "Run breezesync migrate; if a newer version made the schema, run that version."
         )
-    return Finding("database", "ok", f"{where}, schema {revision}")
+    return Finding("database", "ok", f"{url}, schema {revision}")
 
 
 def judge_seals(sealing: str, opened: int, unopened: Mapping[str, str]) -> Finding:

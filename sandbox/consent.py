@@ -185,5 +185,5 @@ def _draw_consent(sandbox: SandboxState, request: Request, asked: Asked, user_id
         '<button id="allow" class="go" name="decision" value="allow">Allow</button></form></div>'
         f'<form method="post" action="/logout" class="row"><span class=soft>Logged in as {escape(user.name)}, '
         f'{escape(user.email)}</span><input type="hidden" name="intended" value="{here}">'
-        '<button id="switch">Be somebody else</button></form>',
+        '<button id="switch">Log in as another user</button></form>',
     )

@@ -12,7 +12,7 @@ truths = {"true": True, "1": True, "false": False, "0": False, "": False}
 
 
 class CommandRefused(Exception):
-    """An entry that cannot be carried out; the message tells the application's developer why."""
+    """An entry that cannot be carried out; the message says why, for the application's developer."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,21 +92,27 @@ def stop(own: OwnStack, stack: Stack) -> int:
 
 def read_options(arguments: Sequence[str]) -> argparse.Namespace:
     """Read the options. Exits with 2 and a message if one is wrong."""
-    parser = argparse.ArgumentParser(prog="python -m sandbox.demo", description="Play one user's whole life.")
-    parser.add_argument("--attach", action="store_true", help="play against a breezesync that runs, with the sandbox")
+    parser = argparse.ArgumentParser(
+        prog="python -m sandbox.demo", description="Demonstrate the life of one user's connection."
+    )
+    parser.add_argument("--attach", action="store_true", help="use a running breezesync with the sandbox")
     parser.add_argument("--web", default="http://127.0.0.1:8700", metavar="URL", help="with --attach: its web process")
     parser.add_argument("--sandbox", default="http://127.0.0.1:8799", metavar="URL", help="with --attach: the sandbox")
     parser.add_argument("--redis", metavar="URL", help="with --attach: Redis, else REDIS_URL or REDIS_URL_FILE")
     parser.add_argument("--database", metavar="URL", help="with --attach: else DATABASE_URL or DATABASE_URL_FILE")
-    parser.add_argument("--command", default="breezesync", help="with --attach: how its command line is called")
-    parser.add_argument("--patience", type=float, default=30, metavar="SECONDS", help="for each thing to be seen")
+    parser.add_argument(
+        "--command", default="breezesync", help="with --attach: the command that starts its command line"
+    )
+    parser.add_argument(
+        "--patience", type=float, default=30, metavar="SECONDS", help="how long to wait for each result"
+    )
     parser.add_argument(
         "--save-picture",
         type=Path,
         action="append",
         default=[],
         metavar="FILE",
-        help="FILE.svg: the terminal; FILE.png: the page that the user ends on; may be given repeatedly",
+        help="FILE.svg: the terminal; FILE.png: the result page; repeatable",
     )
     options = parser.parse_args(arguments)
     if options.attach:
@@ -147,7 +153,7 @@ def main() -> int:
     for picture in options.save_picture:
         if picture.suffix == ".svg":
             draw_terminal(picture, show.draw(), closing)
-    return 0 if figures.hold() else 1
+    return 0 if figures.are_within_limits() else 1
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ class Application:
         self._open.callback(self._redis.close)
         self._database = create_engine(stack.database_url, poolclass=NullPool)
         self._positions: dict[str, str] = {}
-        self.heard: list[Received] = []
+        self.received: list[Received] = []
 
     def __enter__(self) -> Self:
         """Receive events from now on; earlier ones belong to other users."""
@@ -101,7 +101,7 @@ class Application:
 
         def find() -> Received | None:
             self._listen()
-            found = [e for e in self.heard if (e.type, e.connection_id) == (type_, connection_id)]
+            found = [e for e in self.received if (e.type, e.connection_id) == (type_, connection_id)]
             return found[times - 1] if len(found) >= times else None
 
         return self.wait_for(find, f"{type_} on the stream")
@@ -109,7 +109,7 @@ class Application:
     def count_by_type(self, connection_id: str) -> Counter[str]:
         """Count the received events about the connection by type."""
         self._listen()
-        return Counter(event.type for event in self.heard if event.connection_id == connection_id)
+        return Counter(event.type for event in self.received if event.connection_id == connection_id)
 
     def wait_for(self, look: Callable[[], T | None], what: str) -> T:
         """Wait until `look` returns a result, and return it. Raises `NotSeenError` after `patience` seconds."""
@@ -129,7 +129,7 @@ class Application:
         while found := self._redis.xread(self._positions, count=1000):
             for key, entries in found:
                 self._positions[key] = entries[-1][0]
-                self.heard += [read_entry(fields) for _, fields in entries]
+                self.received += [read_entry(fields) for _, fields in entries]
 
 
 def read_result(browser: httpx.Client, page: str) -> Mapping[str, Any] | None:

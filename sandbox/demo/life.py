@@ -54,13 +54,13 @@ class Life:
             self._authorize(self.application.type_command("connect-link", self.user_id))
         finally:
             control.set(access_ttl=usual_life)
-        heard = self.application.expect("connection.authorized", self.connection_id)
-        require(heard.data["account_id"] == str(self.account), "the account of the user who allowed access")
-        return f"connection.authorized: {heard.data['email']}, access token valid for {SHORT_LIFE} s"
+        event = self.application.expect("connection.authorized", self.connection_id)
+        require(event.data["account_id"] == str(self.account), "the account of the user who allowed access")
+        return f"connection.authorized: {event.data['email']}, access token valid for {SHORT_LIFE} s"
 
     def read_first(self) -> str:
-        heard = self.application.expect("sync.completed", self.connection_id)
-        created = sum(counts["created"] for counts in heard.data["resources"].values())
+        event = self.application.expect("sync.completed", self.connection_id)
+        created = sum(counts["created"] for counts in event.data["resources"].values())
         self.application.expect("record.created", self.connection_id, times=created)
         require(self._stored_documents() == DOCUMENTS, f"{DOCUMENTS} rows in breezedoc_document")
         return f"sync.completed: {created} records, {DOCUMENTS} rows in the view breezedoc_document"
@@ -70,39 +70,39 @@ class Life:
         document = control.documents(self.account)[0]["id"]
         control.complete_document(self.account, document)
         self.application.type_command("sync", self.connection_id)
-        heard = self.application.expect("record.updated", self.connection_id)
-        changed = heard.data["changed"]
+        event = self.application.expect("record.updated", self.connection_id)
+        changed = event.data["changed"]
         require(
-            (heard.data["external_id"], "recipients" in changed) == (str(document), True), "the recipients as changed"
+            (event.data["external_id"], "recipients" in changed) == (str(document), True), "the recipients as changed"
         )
-        return f"record.updated: {heard.data['resource']} {document}, changed: {', '.join(changed)}"
+        return f"record.updated: {event.data['resource']} {document}, changed: {', '.join(changed)}"
 
     def await_refresh(self) -> str:
-        heard = self.application.expect("connection.refreshed", self.connection_id)
+        event = self.application.expect("connection.refreshed", self.connection_id)
         expires_at = self.application.expect("connection.authorized", self.connection_id).data["expires_at"]
-        left = (datetime.fromisoformat(expires_at) - heard.at).total_seconds()
+        left = (datetime.fromisoformat(expires_at) - event.at).total_seconds()
         require(left > 0, "a refresh before the old access token expires")
         require(self.most_presentations() == 1, "each refresh token presented once")
-        return f"connection.refreshed: generation {heard.data['generation']}, {left:.1f} s before the first one expired"
+        return f"connection.refreshed: generation {event.data['generation']}, {left:.1f} s before the first one expired"
 
     def revoke(self) -> str:
         self.application.control.revoke_user(self.account)
         self.application.type_command("sync", self.connection_id)
-        heard = self.application.expect("connection.reauthorization_required", self.connection_id)
-        held = self.application.ask_database(
+        event = self.application.expect("connection.reauthorization_required", self.connection_id)
+        left_over = self.application.ask_database(
             "SELECT count(access_token) + count(refresh_token) AS tokens FROM credential WHERE connection_id = :id",
             self.connection_id,
         )
-        require(held.tokens == 0, "the tokens to be erased")
-        return f"connection.reauthorization_required: {heard.data['reason']}, both tokens erased"
+        require(left_over.tokens == 0, "the tokens to be erased")
+        return f"connection.reauthorization_required: {event.data['reason']}, both tokens erased"
 
     def come_back(self) -> str:
         before = self.connection_id
         read_before = self.application.count_by_type(before)["sync.completed"]
         self._authorize(self.application.type_command("connect-link", self.user_id, "--connection", before))
         require(self.connection_id == before, "the same connection's id")
-        heard = self.application.expect("connection.authorized", before, times=2)
-        require(heard.data["reauthorized"] is True, "an event that says reauthorized")
+        event = self.application.expect("connection.authorized", before, times=2)
+        require(event.data["reauthorized"] is True, "an event that says reauthorized")
         completed = self.application.expect("sync.completed", before, times=read_before + 1)
         created = sum(counts["created"] for counts in completed.data["resources"].values())
         require((created, self._stored_documents()) == (0, DOCUMENTS), "the data kept, and no record event repeated")

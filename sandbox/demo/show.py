@@ -95,7 +95,7 @@ class Figures:
     allowed_requests: int
     seconds: float
 
-    def hold(self) -> bool:
+    def are_within_limits(self) -> bool:
         """Return whether the numbers are within their limits."""
         return self.most_presentations <= 1 and self.most_requests <= self.allowed_requests
 
@@ -106,7 +106,7 @@ def draw_figures(figures: Figures) -> RenderableType:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
-    table.add_row("Events heard", ", ".join(events))
+    table.add_row("Events received", ", ".join(events))
     table.add_row("Presentations of one refresh token", f"{figures.most_presentations} at most")
     table.add_row("API requests in one minute", f"{figures.most_requests} at most, {figures.allowed_requests} allowed")
     table.add_row("Time", f"{figures.seconds:.1f} s")

@@ -1,4 +1,4 @@
-"""An operator's desk: a real database, Valkey and sandbox, the settings that name them, and somebody who types."""
+"""An operator's desk: a real database, Valkey and sandbox, the settings that name them, and a person who types."""
 
 import json
 import os
@@ -34,7 +34,7 @@ class Desk:
     monkeypatch: pytest.MonkeyPatch
 
     def type(self, *words: str) -> Result:
-        """Runs one command in this process; AssertionError where it ends in a traceback."""
+        """Runs one command in this process; AssertionError if it ends in a traceback."""
         result = CliRunner().invoke(build_app(), words, prog_name="breezesync")
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise AssertionError(f"{words} ended in a traceback") from result.exception

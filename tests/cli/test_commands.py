@@ -48,9 +48,9 @@ def bury(desk: Desk, actor: str = "sync_connection", queue: str = "sync", **kwar
 def test_init_writes_keys_once_and_never_again(desk: Desk) -> None:
     for name in ("ENCRYPTION_KEYS", "CONNECT_SECRET"):
         desk.monkeypatch.delenv(name)
-    told = desk.read("init")
+    report = desk.read("init")
     written = (desk.directory / ".env").read_text()
-    assert told == {
+    assert report == {
         "path": str(desk.directory / ".env"),
         "variables": ["CONNECT_SECRET", "ENCRYPTION_KEYS", "OPERATOR_TOKEN"],
     }
@@ -79,9 +79,9 @@ def test_migrate_twice_is_once(desk: Desk) -> None:
 def test_a_link_says_what_was_asked_for(desk: Desk) -> None:
     connection = desk.house.connect("ada", 1)
     options = ["--return-to", "https://app.example/x", "--ttl", "60", "--connection", connection.id]
-    told = desk.read("connect-link", "ada", *options, "--team", "7", "--team", "8")
-    assert (told["user_id"], told["expires_in"]) == ("ada", 60)
-    address, token = told["url"].split("?token=")
+    report = desk.read("connect-link", "ada", *options, "--team", "7", "--team", "8")
+    assert (report["user_id"], report["expires_in"]) == ("ada", 60)
+    address, token = report["url"].split("?token=")
     assert address == desk.environment["BREEZEDOC_REDIRECT_URI"].removesuffix("/callback")
     link = read_link(token, [link_secret], datetime.now(UTC), {"https://app.example"})
     assert (link.user_id, link.return_to, link.team_ids) == ("ada", "https://app.example/x", (7, 8))
@@ -110,18 +110,18 @@ def test_a_connection_explains_itself(either_desk: Desk) -> None:
     desk = either_desk
     connection = desk.house.connect("ada", 1)
     desk.house.work()
-    told = desk.read("explain", connection.id)
-    assert told["connection"]["id"] == connection.id
-    assert told["state"] == "active"
-    assert [decision["verb"] for decision in told["decisions"]] == ["authorized"]
-    assert told["records"]["document"] == 12
-    assert len(told["next"]) == 2
+    report = desk.read("explain", connection.id)
+    assert report["connection"]["id"] == connection.id
+    assert report["state"] == "active"
+    assert [decision["verb"] for decision in report["decisions"]] == ["authorized"]
+    assert report["records"]["document"] == 12
+    assert len(report["next"]) == 2
     desk.house.control.revoke_user(1)
     desk.house.make_refresh_due(connection.id)
     desk.house.flows.refresh(connection.id)
-    told = desk.read("explain", connection.id)
-    assert told["state"].startswith("revoked: ")
-    assert told["next"][0].endswith(f"connect-link ada --provider breezedoc --connection {connection.id}")
+    report = desk.read("explain", connection.id)
+    assert report["state"].startswith("revoked: ")
+    assert report["next"][0].endswith(f"connect-link ada --provider breezedoc --connection {connection.id}")
     assert Verb.revoked_refresh_rejected.sentence in desk.type("explain", connection.id).stdout
 
 
@@ -200,9 +200,9 @@ def test_events_are_read_by_type_and_from_one_on(either_desk: Desk) -> None:
     assert len(lines) == 20
     assert {line["specversion"] for line in lines} == {"1.0"}
     [authorized] = desk.type("events", "--json", "--type", "connection.authorized").stdout.splitlines()
-    told = json.loads(authorized)
-    assert told["subject"] == connection.id
-    after = desk.type("events", "--json", "--since", told["id"]).stdout.splitlines()
+    report = json.loads(authorized)
+    assert report["subject"] == connection.id
+    after = desk.type("events", "--json", "--since", report["id"]).stdout.splitlines()
     assert len(after) == len(desk.house.told()) - 1
     assert "connection.authorized" in desk.type("events", "--type", "connection.authorized").stdout
 
@@ -214,8 +214,8 @@ def test_replay_sends_events_once_more_with_their_ids(either_desk: Desk) -> None
         positions = [position for position, _ in tx.outbox.read()]
         tx.outbox.mark_published(positions, desk.house.clock())
     assert desk.read("status")["events"]["unpublished"] == 0
-    told = desk.read("events", "replay", "--since", "1h")
-    assert told["events"] == len(positions) == 1
+    report = desk.read("events", "replay", "--since", "1h")
+    assert report["events"] == len(positions) == 1
     assert desk.read("status")["events"]["unpublished"] == 1
     assert ("publish_events", {}) in queued(desk, "events")
     assert desk.read("events", "replay", "--since", "2100-01-01T00:00:00Z")["events"] == 0
@@ -313,10 +313,10 @@ def test_no_key_is_called_free_while_redis_cannot_be_asked(desk: Desk) -> None:
         ENCRYPTION_KEYS=f"{new_key('k2').line().reveal()},{desk.environment['ENCRYPTION_KEYS']}",
         REDIS_URL="redis://127.0.0.1:1/0",
     )
-    told = desk.read("keys", "rotate", code=1)
-    assert (told["resealed"], list(told["unopened"])) == (1, ["parking.pair in redis"])
-    told = desk.read("keys", "status")
-    assert (told["idle"], len(told["uncounted"]), told["sealed"]["parking.pair"]) == ([], 1, {"k2": 1})
+    report = desk.read("keys", "rotate", code=1)
+    assert (report["resealed"], list(report["unopened"])) == (1, ["parking.pair in redis"])
+    report = desk.read("keys", "status")
+    assert (report["idle"], len(report["uncounted"]), report["sealed"]["parking.pair"]) == ([], 1, {"k2": 1})
     assert "no key is reported as unused" in desk.type("keys", "status").stdout
 
 
@@ -329,11 +329,13 @@ def test_a_parked_text_that_does_not_open_keeps_no_other_from_being_sealed_anew(
         SPOOL_DIRECTORY=str(parking.spool),
         ENCRYPTION_KEYS=f"{new_key('k2').line().reveal()},{desk.environment['ENCRYPTION_KEYS']}",
     )
-    told = desk.read("keys", "rotate", code=1)
-    assert told["resealed"] == 2
-    assert sorted(told["unopened"]) == [f"parking.pair of {name} in redis" for name in ("exchange-z-0", "refresh-a-1")]
-    told = desk.read("keys", "status", code=1)
-    assert (told["sealed"]["parking.pair"], told["unknown"]) == ({"k2": 2, "?": 2}, ["?"])
+    report = desk.read("keys", "rotate", code=1)
+    assert report["resealed"] == 2
+    assert sorted(report["unopened"]) == [
+        f"parking.pair of {name} in redis" for name in ("exchange-z-0", "refresh-a-1")
+    ]
+    report = desk.read("keys", "status", code=1)
+    assert (report["sealed"]["parking.pair"], report["unknown"]) == ({"k2": 2, "?": 2}, ["?"])
 
 
 def test_keys_that_are_missing_are_named(desk: Desk) -> None:
@@ -354,10 +356,10 @@ def test_one_secret_that_does_not_open_does_not_keep_the_others_from_being_seale
         broken = "UPDATE credential SET access_token = refresh_token WHERE connection_id = :id"
         tx.sql.execute(text(broken), {"id": ada.id})
     desk.set(ENCRYPTION_KEYS=f"{new_key('k2').line().reveal()},{desk.environment['ENCRYPTION_KEYS']}")
-    told = desk.read("keys", "rotate", code=1)
-    assert list(told["unopened"]) == [f"credential.access_token of {ada.id}"]
+    report = desk.read("keys", "rotate", code=1)
+    assert list(report["unopened"]) == [f"credential.access_token of {ada.id}"]
     assert desk.read("keys", "status")["sealed"]["credential.access_token"] == {"k1": 1, "k2": 1}
-    assert grace.id not in json.dumps(told)
+    assert grace.id not in json.dumps(report)
 
 
 def test_status_counts_what_there_is(either_desk: Desk) -> None:
@@ -365,12 +367,12 @@ def test_status_counts_what_there_is(either_desk: Desk) -> None:
     connection = desk.house.connect("ada", 1)
     desk.read("sync", connection.id)
     bury(desk, actor="make_coffee")
-    told = desk.read("status")
-    assert told["connections"] == {"active": 1}
-    assert told["due"] == {"refreshes": 0, "syncs": 1, "exchanges": 0}
-    assert (told["events"]["unpublished"], told["rejected_clients"]) == (1, [])
-    assert (told["queues"]["sync"]["waiting"], told["queues"]["sync"]["dead"]) == (1, 1)
-    assert set(told["queues"]) == set(QUEUES.values())
+    report = desk.read("status")
+    assert report["connections"] == {"active": 1}
+    assert report["due"] == {"refreshes": 0, "syncs": 1, "exchanges": 0}
+    assert (report["events"]["unpublished"], report["rejected_clients"]) == (1, [])
+    assert (report["queues"]["sync"]["waiting"], report["queues"]["sync"]["dead"]) == (1, 1)
+    assert set(report["queues"]) == set(QUEUES.values())
     shown = desk.type("status").stdout
     assert "1 active" in shown
     assert "1 syncs" in shown

@@ -1,4 +1,4 @@
-"""Events narrowed down, told again for one connection, and the groups that read them: a stuck consumer is seen."""
+"""Events narrowed down, replayed for one connection, and the groups that read them: a stuck consumer is seen."""
 
 import json
 from datetime import timedelta
@@ -16,17 +16,17 @@ def publish(desk: Desk) -> None:
     PublishEvents(desk.house.store, desk.redis, streams, desk.house.clock)()  # type: ignore[arg-type]
 
 
-def told(desk: Desk, *words: str) -> set[str]:
+def connections_of_events(desk: Desk, *words: str) -> set[str]:
     lines = desk.type("events", "--json", *words).stdout.splitlines()
     return {json.loads(line)["data"]["connection_id"] for line in lines}
 
 
 def test_events_are_narrowed_down_to_a_user_or_a_connection(either_desk: Desk) -> None:
     first, second = either_desk.house.connect("ada", 1), either_desk.house.connect("bob", 2)
-    assert told(either_desk) == {first.id, second.id}
-    assert told(either_desk, "--user", "bob") == {second.id}
-    assert told(either_desk, "--connection", first.id) == {first.id}
-    assert told(either_desk, "--connection", first.id, "--user", "bob") == set()
+    assert connections_of_events(either_desk) == {first.id, second.id}
+    assert connections_of_events(either_desk, "--user", "bob") == {second.id}
+    assert connections_of_events(either_desk, "--connection", first.id) == {first.id}
+    assert connections_of_events(either_desk, "--connection", first.id, "--user", "bob") == set()
 
 
 def test_one_connection_is_told_again(either_desk: Desk) -> None:
@@ -34,8 +34,8 @@ def test_one_connection_is_told_again(either_desk: Desk) -> None:
     publish(either_desk)
     assert either_desk.read("events", "replay", "--since", "1h", "--connection", second.id)["events"] == 1
     publish(either_desk)
-    heard = [fields["connection_id"] for _, fields in either_desk.redis.xrange("breezesync:events")]
-    assert heard == [first.id, second.id, second.id]
+    received = [fields["connection_id"] for _, fields in either_desk.redis.xrange("breezesync:events")]
+    assert received == [first.id, second.id, second.id]
 
 
 def test_a_group_is_shown_with_its_lag_and_what_it_never_acknowledged(desk: Desk) -> None:

@@ -179,8 +179,8 @@ def test_a_redis_that_is_away_is_told_without_its_password(desk: Desk, words: tu
 def test_status_tells_what_the_database_knows_while_redis_is_away(desk: Desk) -> None:
     desk.house.connect("ada", 1)
     desk.set(REDIS_URL="redis://127.0.0.1:9/0")
-    told = desk.read("status", code=1)
-    assert (told["connections"], told["queues"]) == ({"active": 1}, None)
+    report = desk.read("status", code=1)
+    assert (report["connections"], report["queues"]) == ({"active": 1}, None)
 
 
 @pytest.mark.parametrize("words", [("sync", "c1"), ("status",), ("dead-letters",), ("migrate",)], ids=called)

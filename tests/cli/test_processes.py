@@ -187,7 +187,7 @@ def test_keys_rotate_while_tokens_are_refreshed_and_after_a_kill(either_desk: De
     worker.start()
     try:
         first = start(desk.directory, ["keys", "rotate", "--batch", "1"], ring)
-        wait_until(lambda: under(desk, "k2") > 0, "something is sealed anew", STARTING)
+        wait_until(lambda: under(desk, "k2") > 0, "something is resealed", STARTING)
         first.kill()
         first.communicate()
         second = start(desk.directory, ["keys", "rotate", "--batch", "1", "--json"], ring)
@@ -202,9 +202,9 @@ def test_keys_rotate_while_tokens_are_refreshed_and_after_a_kill(either_desk: De
     assert sum(desk.house.connection(connection.id).generation - 1 for connection in connections) > 10
     vault = Vault(read_settings().encryption_keys)
     for connection in connections:
-        held = desk.house.credential(connection.id)
-        assert held.access_token is not None
-        token = vault.open(held.access_token, Place("credential", connection.id, "access_token"))
+        credential = desk.house.credential(connection.id)
+        assert credential.access_token is not None
+        token = vault.open(credential.access_token, Place("credential", connection.id, "access_token"))
         assert refresh.providers["breezedoc"].read_account(token).status == 200
 
 

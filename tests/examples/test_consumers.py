@@ -45,27 +45,27 @@ def client(ground: Ground) -> Iterator[Any]:
 
 @pytest.fixture
 def listener(consumers: Consumers, ground: Ground) -> Iterator[Listener]:
-    """Hears all that is said, whatever the consumers hear."""
+    """Receives every event, whatever the consumers receive."""
     opened = Listener(ground.fleet.redis_url)
     yield opened
     opened.close()
 
 
 def connect(fleet: Fleet, listener: Listener, name: str, documents: int = 3) -> str:
-    """A connection whose first sync is heard."""
+    """A connection whose first sync has completed."""
     connection = fleet.connect(name, fleet.control.add_user(name, documents=documents))
     fleet.has_synced(listener, connection)
     return connection
 
 
 def sync(fleet: Fleet, listener: Listener, connection: str) -> None:
-    """One more sync, heard."""
+    """Sync again, and wait until its events arrive."""
     before = len(listener.about(connection, "sync.completed"))
     fleet.ask("sync_connection", "sync", connection_id=connection)
     fleet.has_synced(listener, connection, before + 1)
 
 
-def heard(listener: Listener, connection: str) -> set[str]:
+def received(listener: Listener, connection: str) -> set[str]:
     return {event.id for event in listener.about(connection)}
 
 
@@ -76,7 +76,9 @@ def pending(client: Any) -> int:
 
 
 def has_printed(fleet: Fleet, program: Program, connection: str, wanted: set[str]) -> None:
-    fleet.wait_until(lambda: set(ids(printed(program), connection)) >= wanted, f"{program.name} has heard everything")
+    fleet.wait_until(
+        lambda: set(ids(printed(program), connection)) >= wanted, f"{program.name} has received everything"
+    )
 
 
 def test_what_a_dead_consumer_held_another_one_handles(
@@ -93,7 +95,7 @@ def test_what_a_dead_consumer_held_another_one_handles(
     before = ids(read_lines(drain(reading)), connection)
     assert pending(client) > 0
     second = consumers.start()
-    everything = heard(listener, connection)
+    everything = received(listener, connection)
     has_printed(fleet, second, connection, everything - set(before))
     fleet.wait_until(lambda: pending(client) == 0, "everything is acknowledged")
     second.stop()
@@ -101,7 +103,7 @@ def test_what_a_dead_consumer_held_another_one_handles(
     # The one event in whose middle the first died may have been printed by both: a printed line can't be taken back.
     assert len(set(before) & set(after)) <= 1
     # What happened in the meantime may have been printed as well: an emptied Redis has a sync sent once more.
-    assert everything <= {*before, *after} <= heard(listener, connection)
+    assert everything <= {*before, *after} <= received(listener, connection)
     assert (len(before), len(after)) == (len(set(before)), len(set(after)))
 
 
@@ -113,16 +115,16 @@ def test_an_event_that_comes_twice_is_handled_once(
     _, fields = client.xrange(RECORDS)[0]
     client.xadd(RECORDS, fields)
     first = consumers.start()
-    everything = heard(listener, connection)
+    everything = received(listener, connection)
     has_printed(fleet, first, connection, everything)
     fleet.wait_until(lambda: pending(client) == 0, "everything is acknowledged")
     client.xadd(RECORDS, fields)
     sync(fleet, listener, connection)
-    has_printed(fleet, first, connection, heard(listener, connection))
+    has_printed(fleet, first, connection, received(listener, connection))
     first.stop()
-    *told, counts = printed(first)
-    assert sorted(ids(told, connection)) == sorted(heard(listener, connection))
-    assert counts == {"events": len(told), "repeats": 2, "gaps": 0}
+    *handled, counts = printed(first)
+    assert sorted(ids(handled, connection)) == sorted(received(listener, connection))
+    assert counts == {"events": len(handled), "repeats": 2, "gaps": 0}
     assert client.xinfo_consumers(EVENTS, "readers") == []
 
 
@@ -132,15 +134,15 @@ def test_a_gap_is_told_until_a_replay_has_filled_it(
     fleet, began = ground.fleet, datetime.now(UTC)
     connection = connect(fleet, listener, "ida")
     first = consumers.start()
-    has_printed(fleet, first, connection, heard(listener, connection))
+    has_printed(fleet, first, connection, received(listener, connection))
     first.stop()
     sync(fleet, listener, connection)
     lost, fields = client.xrevrange(EVENTS, count=1)[0]
     sync(fleet, listener, connection)
     client.xdel(EVENTS, lost)
     second = consumers.start()
-    told = f"missed {EVENTS} of {connection}: 1,"
-    fleet.wait_until(lambda: told in second.log.read_text(), "the gap is told")
+    warning = f"missed {EVENTS} of {connection}: 1,"
+    fleet.wait_until(lambda: warning in second.log.read_text(), "the gap is reported")
     second.stop()
     assert printed(second)[-1] == {"events": 1, "repeats": 0, "gaps": 1}
     replay = [executable, "-m", "worker", "events", "replay", "--since", began.isoformat()]
@@ -159,16 +161,16 @@ def test_an_emptied_and_a_restarted_redis_are_lived_through(
     fleet = ground.fleet
     connection = connect(fleet, listener, "chien-shiung")
     consumer = consumers.start()
-    has_printed(fleet, consumer, connection, heard(listener, connection))
+    has_printed(fleet, consumer, connection, received(listener, connection))
     ground.valkey.flush()
     sync(fleet, listener, connection)
-    has_printed(fleet, consumer, connection, heard(listener, connection))
+    has_printed(fleet, consumer, connection, received(listener, connection))
     ground.valkey.restart()
     sync(fleet, listener, connection)
-    has_printed(fleet, consumer, connection, heard(listener, connection))
+    has_printed(fleet, consumer, connection, received(listener, connection))
     consumer.stop()
-    *told, counts = printed(consumer)
-    assert sorted(ids(told, connection)) == sorted(heard(listener, connection))
+    *handled, counts = printed(consumer)
+    assert sorted(ids(handled, connection)) == sorted(received(listener, connection))
     assert counts["gaps"] == 0
 
 
@@ -199,19 +201,19 @@ def test_gaps_are_those_that_stay_and_forgetting_makes_none(memory: Engine, monk
     now = round(time.time())
     long_ago, ago = now - module.month - 60, now - 600
 
-    def hear(sequence: int, at: int, subject: str = "busy") -> None:
+    def store(sequence: int, at: int, subject: str = "busy") -> None:
         values = {"id": f"{subject}-{sequence}", "stream": "s", "subject": subject, "sequence": sequence, "at": at}
         with memory.begin() as db:
             db.execute(text(module.remember), values)
 
     for sequence in (1, 2, 4):
-        hear(sequence, long_ago)
-        hear(sequence, long_ago, "quiet")
-    hear(5, ago)
-    hear(8, now)
+        store(sequence, long_ago)
+        store(sequence, long_ago, "quiet")
+    store(5, ago)
+    store(8, now)
     assert sorted(tuple(gap) for gap in consumer.gaps()) == [("s", "busy", 1), ("s", "quiet", 1)]
-    hear(3, now)
-    hear(3, now, "quiet")
+    store(3, now)
+    store(3, now, "quiet")
     assert consumer.gaps() == []
     consumer.look_back()
     with memory.connect() as db:

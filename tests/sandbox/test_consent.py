@@ -17,7 +17,7 @@ def browser(app):
 
 
 def click(browser, page, button_id):
-    """Submits the form that a button stands in, as that button."""
+    """Submits the form that contains a button, as that button."""
     form = next(form for form in re.findall(r"<form.*?</form>", page, re.DOTALL) if f'id="{button_id}"' in form)
     action = unescape(re.search(r'action="([^"]*)"', form)[1])
     hidden = re.findall(r'type="hidden" name="([^"]*)" value="([^"]*)"', form)

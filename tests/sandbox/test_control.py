@@ -160,11 +160,11 @@ def test_counters_tell_each_presentation_and_its_outcome(app):
         app.refresh(second["refresh_token"])
 
     counters = app.control.counters()
-    told = [
+    outcomes = [
         (token["generation"], token["state"], [(one["outcome"], one["fault"]) for one in token["presentations"]])
         for token in counters["refresh_tokens"]
     ]
-    assert told == [
+    assert outcomes == [
         (
             1,
             "spent",

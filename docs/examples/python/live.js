@@ -1,4 +1,4 @@
-// Puts in place what changed, every two seconds. Without it the page loads itself anew every few seconds.
+// Replaces what has changed, every two seconds. Without JavaScript the page reloads every few seconds.
 setInterval(async () => {
   const answer = document.hidden ? null : await fetch("/").catch(() => null);
   if (!answer?.ok) return;

@@ -58,7 +58,7 @@ class Breezesync:
                 if (fields["type"], fields["connection_id"]) == (kind, connection):
                     return dict(json.loads(fields["event"])["data"])
             last = found[0][1][-1][0]
-        raise AssertionError(f"{kind} was not heard")
+        raise AssertionError(f"{kind} did not arrive")
 
 
 @pytest.fixture(scope="session")
