@@ -1,4 +1,4 @@
-"""A connection and its transitions: the only place where a status changes; each returns the new state and its facts."""
+"""A connection and its transitions: the only place that changes a status; each returns the new state and its events."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -19,10 +19,10 @@ from models.messaging.events import (
 from models.oauth.refresh_policy import refresh_due_at, spread
 
 personal_client = "personal-access-token"
-"""In a connection's `client_id`: no OAuth client stands behind it, nothing refreshes it, its 401 is final."""
+"""In a connection's `client_id`: it has no OAuth client, nothing refreshes it, and its 401 is final."""
 
 clocks_differ = timedelta(seconds=30)
-"""As much as the clocks of two machines, an application's among them, may differ."""
+"""How far the clocks of two machines may differ, an application's included."""
 
 
 class Status(StrEnum):
@@ -72,7 +72,7 @@ class Connection:
 
 @dataclass(frozen=True, slots=True)
 class NewPair:
-    """What of a new pair of tokens is no secret; without a refresh token beside it no refresh is ever due."""
+    """The part of a new pair of tokens that is no secret; without a refresh token no refresh is ever due."""
 
     issued_at: datetime
     expires_in: timedelta | None
@@ -132,7 +132,7 @@ def refresh(connection: Connection, pair: NewPair) -> Transition:
 
 
 def may_hold(connection: Connection, generation: int) -> bool:
-    """Whether a pair won by presenting the token of `generation` is still the newest truth."""
+    """Return whether a pair granted for the refresh token of `generation` is still the newest."""
     lost = connection.status is Status.revoked and connection.revoked_reason == "rotation_lost"
     return connection.generation == generation and (connection.status is Status.active or lost)
 
@@ -148,15 +148,56 @@ def revoke(
 
 
 def disconnect(connection: Connection, at: datetime, told_later: bool) -> Transition:
-    """The application let go of the account; where the provider has still to be told, the fact waits for its answer."""
+    """The application disconnects the account; if the provider has yet to revoke it, the event waits for its answer."""
     if connection.status is Status.disconnected:
         return connection, ()
     ended = replace(_stop(connection), status=Status.disconnected, problem=None, revoked_at=at, revoked_reason=None)
     return ended, () if told_later else (ConnectionDisconnected(revoked_upstream=False),)
 
 
+@dataclass(frozen=True, slots=True)
+class DisconnectRequest:
+    """A disconnect that is still to be carried out; `erase` is whether the connection's records go with it."""
+
+    asked_at: datetime
+    erase: bool
+
+
+def newest_disconnect(pending: DisconnectRequest | None, asked: DisconnectRequest) -> DisconnectRequest:
+    """Return the one request that two of them come to: the newer time, and the records go if either says so."""
+    if pending is None:
+        return asked
+    return DisconnectRequest(max(pending.asked_at, asked.asked_at), pending.erase or asked.erase)
+
+
+class DisconnectPlan(StrEnum):
+    """What to do about a disconnect."""
+
+    nothing = "nothing"
+    """It was carried out before."""
+    superseded = "superseded"
+    """The user has authorized again since it was asked for."""
+    repeated = "repeated"
+    """The connection is disconnected already; its records may still have to go."""
+    end = "end"
+
+
+def plan_disconnect(
+    connection: Connection, asked_at: datetime | None, authorized_at: datetime | None, now: datetime
+) -> DisconnectPlan:
+    """Decide what to do about a disconnect asked for at `asked_at`; None if that was carried out before.
+
+    `authorized_at` is when the user authorized last. A request of this moment always counts, whatever other clocks say.
+    """
+    if asked_at is None:
+        return DisconnectPlan.nothing
+    if now - asked_at > clocks_differ and is_superseded(asked_at, authorized_at):
+        return DisconnectPlan.superseded
+    return DisconnectPlan.repeated if connection.status is Status.disconnected else DisconnectPlan.end
+
+
 def is_superseded(asked_at: datetime, authorized_at: datetime | None) -> bool:
-    """Whether a disconnect was asked for before the user authorized last: it was meant for what stood then.
+    """Return whether a disconnect was asked for before the user authorized last: it was meant for the older grant.
 
     Within what clocks may differ it counts as the newer of the two: no application's disconnect is ignored for that.
     """

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy import Connection as SqlConnection
-from sqlalchemy import case, insert, select, update
+from sqlalchemy import insert, select, update
 
 from models.oauth.claims import Claims, released, unchanged
-from models.oauth.connection import Connection, Status
+from models.oauth.connection import Connection, DisconnectRequest, Status, newest_disconnect
 from models.store.rows import from_connection, names_of, table_of, to_connection
 from models.store.tables import ConnectionRow, CredentialRow
 
@@ -74,23 +74,27 @@ class Connections:
         return self.sql.execute(statement.values(refresh_due_at=now, refresh_claimed_until=None)).rowcount == 1
 
     def request_disconnect(self, connection_id: str, asked_at: datetime, erase: bool) -> bool:
-        """Makes a disconnect due from when it was asked for, of several requests the newest; its records go with it
-        where any of them says so. False: no such connection."""
-        due_at = table.c.disconnect_due_at
-        newest = case((due_at > asked_at, due_at), else_=asked_at)
-        asked: dict[str, object] = {"disconnect_due_at": newest, "disconnect_claimed_until": None}
-        if erase:
-            asked["erase_requested"] = True
-        return self.sql.execute(update(table).where(table.c.id == connection_id).values(**asked)).rowcount == 1
+        """Make a disconnect due (see `newest_disconnect`); False if there is no such connection."""
+        row = table.c.id == connection_id
+        query = select(table.c.disconnect_due_at, table.c.erase_requested).where(row).with_for_update()
+        # The race: two requests at once. The row's lock lets the second see the first.
+        before = self.sql.execute(query).first()
+        if before is None:
+            return False
+        pending = None if before[0] is None else DisconnectRequest(*before)
+        newest = newest_disconnect(pending, DisconnectRequest(asked_at, erase))
+        due = {"disconnect_due_at": newest.asked_at, "erase_requested": newest.erase, "disconnect_claimed_until": None}
+        self.sql.execute(update(table).where(row).values(**due))
+        return True
 
     def disconnect_due_at(self, connection_id: str) -> datetime | None:
-        """When a disconnect that is still to be carried out was asked for."""
+        """Return when the disconnect that is still to be carried out was asked for."""
         query = select(table.c.disconnect_due_at).where(table.c.id == connection_id)
         due_at: datetime | None = self.sql.execute(query).scalar()
         return due_at
 
     def take_disconnect(self, connection_id: str) -> bool:
-        """The request counts as carried out by this transaction; returns whether it asked for the records as well."""
+        """Remove the request, which this transaction carries out; return whether the records go too."""
         row = table.c.id == connection_id
         erase = bool(self.sql.execute(select(table.c.erase_requested).where(row)).scalar())
         done = {"disconnect_due_at": None, "disconnect_claimed_until": None, "erase_requested": False}

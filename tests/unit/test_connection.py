@@ -15,6 +15,8 @@ from models.messaging.events import (
 )
 from models.oauth.connection import (
     Connection,
+    DisconnectPlan,
+    DisconnectRequest,
     NewPair,
     Status,
     authorize,
@@ -23,6 +25,8 @@ from models.oauth.connection import (
     is_superseded,
     limit_access,
     may_hold,
+    newest_disconnect,
+    plan_disconnect,
     refresh,
     restore_access,
     revoke,
@@ -178,6 +182,45 @@ requests: dict[str, tuple[datetime, datetime | None, bool]] = {
 def test_a_disconnect_counts_unless_the_user_authorized_after_it_by_any_clock(case: str) -> None:
     asked_at, authorized_at, expected = requests[case]
     assert is_superseded(asked_at, authorized_at) is expected
+
+
+plans: dict[str, tuple[Connection, datetime | None, datetime | None, DisconnectPlan]] = {
+    "carried out before": (active, None, now, DisconnectPlan.nothing),
+    "asked for now": (active, now, now, DisconnectPlan.end),
+    "asked for now, by a clock behind": (active, now, now + hour, DisconnectPlan.end),
+    "asked for before the user authorized": (active, now - hour, now - hour / 2, DisconnectPlan.superseded),
+    "asked for after the user authorized": (active, now - hour, now - 2 * hour, DisconnectPlan.end),
+    "of a revoked connection": (revoked, now, None, DisconnectPlan.end),
+    "once more": (disconnected, now, None, DisconnectPlan.repeated),
+}
+
+
+@pytest.mark.parametrize("case", plans)
+def test_a_disconnect_is_carried_out_once_unless_it_is_superseded(case: str) -> None:
+    connection, asked_at, authorized_at, expected = plans[case]
+    assert plan_disconnect(connection, asked_at, authorized_at, now) is expected
+
+
+pending: dict[str, tuple[DisconnectRequest | None, DisconnectRequest, DisconnectRequest]] = {
+    "the first": (None, DisconnectRequest(now, False), DisconnectRequest(now, False)),
+    "a newer one": (
+        DisconnectRequest(now, False),
+        DisconnectRequest(now + hour, True),
+        DisconnectRequest(now + hour, True),
+    ),
+    "an older one": (DisconnectRequest(now, True), DisconnectRequest(now - hour, False), DisconnectRequest(now, True)),
+    "an older one that erases": (
+        DisconnectRequest(now, False),
+        DisconnectRequest(now - hour, True),
+        DisconnectRequest(now, True),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", pending)
+def test_of_two_disconnects_the_newest_counts_and_either_erases(case: str) -> None:
+    before, asked, expected = pending[case]
+    assert newest_disconnect(before, asked) == expected
 
 
 def test_a_missing_plan_is_told_once_and_so_is_its_return() -> None:
