@@ -1,13 +1,15 @@
-"""A pending authorization: its state, PKCE verifier and browser, used once and only in time."""
+"""An authorization: one attempt of a user to connect an account, its steps, and how it ends."""
 
 import hashlib
 from base64 import urlsafe_b64encode
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
 from models.crypto.secrets import Sealed
-from models.messaging.events import About
+from models.messaging.events import About, AuthorizationFailed, Fact, FailureReason
+from models.oauth.token_response import Evidence
 
 lifetime = timedelta(minutes=10)
 code_lifetime = timedelta(minutes=10)
@@ -16,7 +18,7 @@ exchange_lease = timedelta(seconds=60)
 
 
 class Step(StrEnum):
-    """How far an authorization has come.
+    """The steps of an authorization.
 
     started (redirected to the provider) → received (code stored) → granted (tokens stored, account not yet
     known) → connected; or denied, or failed.
@@ -35,7 +37,7 @@ open_steps = (Step.started, Step.received, Step.granted)
 
 @dataclass(frozen=True, slots=True)
 class Authorization:
-    """One try at connecting. Hashes stand where only equality is asked; verifier, code and tokens are sealed."""
+    """One attempt to connect an account. State and browser are hashes; verifier, code and tokens are sealed."""
 
     id: str
     provider: str
@@ -68,8 +70,30 @@ class Authorization:
         return About(self.provider, self.user_id, other_subject=f"authorization/{self.id}")
 
 
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A line for the journal: what was decided, and the evidence for it."""
+
+    verb: str
+    evidence: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorizationChange:
+    """An authorization's new state, with the events and notes that are written in the same transaction."""
+
+    authorization: Authorization
+    facts: tuple[Fact, ...] = ()
+    notes: tuple[Note, ...] = ()
+
+
+def awaits_user(authorization: Authorization, now: datetime) -> bool:
+    """Return whether the provider's redirect may still use it: once, and only in time."""
+    return authorization.step is Step.started and authorization.expires_at > now
+
+
 def is_put_off(authorization: Authorization, now: datetime) -> bool:
-    """Whether it waits for its time: an answer that is still to come, or a provider that is busy.
+    """Return whether its next attempt is not yet due: an answer may still come, or the provider is busy.
 
     A code that has just come is due at once, however the clocks of two machines differ.
     """
@@ -77,8 +101,33 @@ def is_put_off(authorization: Authorization, now: datetime) -> bool:
     return due is not None and due > now and due != authorization.code_received_at
 
 
+def end_of_code(authorization: Authorization) -> datetime:
+    """Return when its code is too old to be presented (RFC 6749 §4.1.2 recommends ten minutes at most)."""
+    return (authorization.code_received_at or authorization.created_at) + code_lifetime
+
+
+def receive_code(authorization: Authorization, code: Sealed, now: datetime) -> Authorization:
+    """Return it with its sealed code, due for the exchange at once. The state is used up."""
+    return replace(authorization, step=Step.received, code=code, code_received_at=now, due_at=now)
+
+
+def grant(authorization: Authorization, due_at: datetime) -> Authorization:
+    """Return it without the code that was exchanged; its tokens are sealed into it when it is saved.
+
+    The sweep sends no one else on with it before `due_at`.
+    """
+    return replace(
+        authorization, step=Step.granted, code=None, verifier=None, due_at=due_at, attempts=0, lease_until=None
+    )
+
+
+def put_off(authorization: Authorization, until: datetime) -> Authorization:
+    """Return it without its lease, due again at `until`."""
+    return replace(authorization, lease_owner=None, lease_until=None, due_at=until)
+
+
 def end(authorization: Authorization, step: Step) -> Authorization:
-    """Over, one way or the other: no secret stays, and nothing is due."""
+    """Return it ended at `step`: no secret stays, and nothing is due."""
     return replace(
         authorization,
         step=step,
@@ -91,21 +140,50 @@ def end(authorization: Authorization, step: Step) -> Authorization:
     )
 
 
+def fail(
+    authorization: Authorization, reason: FailureReason, description: str, evidence: Evidence | None = None
+) -> AuthorizationChange:
+    """End it as failed, with its event and its note."""
+    failed = replace(end(authorization, Step.failed), reason=reason, description=description)
+    fact = AuthorizationFailed(authorization.id, reason, description)
+    return AuthorizationChange(failed, (fact,), (note_of(f"failed.{reason}", evidence or Evidence()),))
+
+
+def end_by_error(authorization: Authorization, error: str, description: str) -> AuthorizationChange:
+    """End it by the error in the provider's redirect (RFC 6749 §4.1.2.1).
+
+    `access_denied` means that the user refused; anything else is trouble with what we asked for.
+    """
+    denied = error == "access_denied"
+    reason: FailureReason = "denied" if denied else "client_rejected"
+    text = _printable(description) or ("the user said no" if denied else f"the provider answered {_printable(error)}")
+    ended = replace(end(authorization, Step.denied if denied else Step.failed), reason=reason, description=text)
+    return AuthorizationChange(ended, (AuthorizationFailed(authorization.id, reason, text),))
+
+
+def note_of(verb: str, evidence: Evidence) -> Note:
+    return Note(verb, {"status": evidence.status, "error": evidence.error, "hint": evidence.hint})
+
+
 def hash_of(value: str) -> str:
-    """SHA-256 in hex: what stands in the database for a state, a browser binding or a link's `jti`."""
+    """Return the SHA-256 in hex, stored in place of a state, a browser binding or a link's `jti`."""
     return hashlib.sha256(value.encode()).hexdigest()
 
 
 def challenge_of(verifier: str) -> str:
-    """The S256 code challenge (RFC 7636 §4.2)."""
+    """Return the S256 code challenge (RFC 7636 §4.2)."""
     return urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
 
 
-def answer_for_page(authorization: Authorization) -> dict[str, str | None]:
-    """What the result page and its JSON form tell: status, reason and connection."""
+def describe_result(authorization: Authorization) -> dict[str, str | None]:
+    """Return what the result page and its JSON form show: status, reason and connection."""
     status = authorization.step.value if authorization.step not in open_steps else "pending"
     return {
         "status": status,
         "reason": authorization.reason,
         "connection_id": authorization.connection_id,
     }
+
+
+def _printable(text: str) -> str:
+    return "".join(c for c in text if c.isprintable())[:200]

@@ -1,9 +1,10 @@
-"""A grant that nobody here needs any more: the provider is told to end it, and how long that is tried."""
+"""A grant that is no longer needed, to be revoked at its provider (RFC 7009), and for how long that is tried."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from models.crypto.secrets import Sealed
+from models.messaging.events import ConnectionDisconnected, Fact
 
 give_up_after = timedelta(hours=24)
 pauses = tuple(timedelta(seconds=seconds) for seconds in (30, 60, 300, 900, 3600))
@@ -13,8 +14,8 @@ pauses = tuple(timedelta(seconds=seconds) for seconds in (30, 60, 300, 900, 3600
 class Revocation:
     """One token of the grant, sealed for this row, until the provider has confirmed or the time is over.
 
-    `tells` is whether its end is the `connection.disconnected` of `connection_id`; a grant that never became a
-    connection, or one whose disconnect has been told, ends in silence.
+    `tells` is whether its end is the `connection.disconnected` of `connection_id`. A grant that never became a
+    connection, or whose disconnect was published before, ends without an event.
     """
 
     id: str
@@ -28,10 +29,18 @@ class Revocation:
     attempts: int = 0
 
 
-def begin_attempt(revocation: Revocation, now: datetime) -> Revocation | None:
-    """The row as it has to stand before the request leaves: due again later, should nobody live to write the answer.
+@dataclass(frozen=True, slots=True)
+class RevocationEnd:
+    """How a revocation ended: the events and the journal's verb for its connection."""
 
-    None while somebody else's attempt is under way, or its pause lasts.
+    facts: tuple[Fact, ...]
+    verb: str
+
+
+def begin_attempt(revocation: Revocation, now: datetime) -> Revocation | None:
+    """Return the row to save before the request leaves: due again later, in case its worker dies.
+
+    None while another attempt is under way, or its pause lasts.
     """
     if revocation.due_at > now:
         return None
@@ -39,6 +48,9 @@ def begin_attempt(revocation: Revocation, now: datetime) -> Revocation | None:
     return replace(revocation, attempts=revocation.attempts + 1, due_at=now + pause)
 
 
-def is_over(revocation: Revocation, now: datetime) -> bool:
-    """Whether it was tried for long enough."""
-    return now - revocation.created_at >= give_up_after
+def decide_end(revocation: Revocation, confirmed: bool, now: datetime) -> RevocationEnd | None:
+    """Decide whether an attempt was the last: the provider confirmed it, or it was tried for long enough."""
+    if not confirmed and now - revocation.created_at < give_up_after:
+        return None
+    facts = (ConnectionDisconnected(revoked_upstream=confirmed),) if revocation.tells else ()
+    return RevocationEnd(facts, "revoked.upstream" if confirmed else "revoked.upstream_unconfirmed")

@@ -1,4 +1,4 @@
-"""Authorizations: begun, found by their state once, leased while their code is exchanged."""
+"""Authorizations: added, found by their state or their browser, saved."""
 
 from datetime import datetime
 
@@ -6,7 +6,6 @@ from sqlalchemy import Connection as SqlConnection
 from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from models.crypto.secrets import Sealed
 from models.oauth.authorization import Authorization, Step
 from models.store.rows import from_authorization, names_of, table_of, to_authorization
 from models.store.tables import AuthorizationRow
@@ -20,7 +19,7 @@ class Authorizations:
         self.sql = sql
 
     def add(self, authorization: Authorization, link_hash: str) -> bool:
-        """Begins it; False where the link with this hash began one before."""
+        """Add it; False if the link with this hash began one before."""
         values = from_authorization(authorization) | {"link_hash": link_hash}
         try:
             with self.sql.begin_nested():
@@ -39,7 +38,7 @@ class Authorizations:
         return self._one(select(*columns).where(table.c.state_hash == state_hash))
 
     def newest_of_browser(self, provider: str, browser_hash: str, now: datetime) -> Authorization | None:
-        """The newest flow this browser has open: all that names it when a provider answers without `state`."""
+        """Return the browser's newest open authorization, for a provider's answer without `state`."""
         query = select(*columns).where(
             table.c.provider == provider,
             table.c.browser_hash == browser_hash,
@@ -49,47 +48,25 @@ class Authorizations:
         return self._one(query.order_by(table.c.created_at.desc()).limit(1))
 
     def prune(self, before: datetime, limit: int) -> int:
-        """Forgets up to `limit` tries from before then that came to nothing; a connection's own stay with it."""
+        """Delete up to `limit` attempts from before then that made no connection; a connection's own stay."""
         steps = [Step.denied.value, Step.failed.value]
         old = select(table.c.id).where(table.c.created_at < before, table.c.step.in_(steps))
         chosen = old.order_by(table.c.created_at).limit(limit)
         return self.sql.execute(delete(table).where(table.c.id.in_(chosen))).rowcount
 
     def authorized_at(self, connection_id: str) -> datetime | None:
-        """When a user last said yes to what became this connection."""
+        """Return when a user last authorized this connection."""
         query = select(func.max(table.c.code_received_at)).where(
             table.c.connection_id == connection_id, table.c.step == Step.connected.value
         )
-        said_yes_at: datetime | None = self.sql.execute(query).scalar()
-        return said_yes_at
-
-    def take_code(self, authorization: Authorization, code: Sealed, now: datetime) -> bool:
-        """Uses the state up and keeps the code, in one statement; False where somebody was first or it is too late."""
-        statement = (
-            update(table)
-            .where(
-                table.c.id == authorization.id,
-                table.c.step == Step.started.value,
-                table.c.expires_at > now,
-            )
-            .values(step=Step.received.value, code=code, code_received_at=now, due_at=now)
-        )
-        return self.sql.execute(statement).rowcount == 1
+        authorized_at: datetime | None = self.sql.execute(query).scalar()
+        return authorized_at
 
     def save(self, authorization: Authorization) -> None:
-        """Writes the whole authorization; its row lock is held by the caller."""
+        """Write the whole authorization; the caller has locked its row."""
         values = from_authorization(authorization) | {"claimed_until": None}
         self.sql.execute(update(table).where(table.c.id == authorization.id).values(**values))
 
     def _one(self, query: object) -> Authorization | None:
         row = self.sql.execute(query).mappings().first()  # type: ignore[call-overload]
         return to_authorization(row) if row else None
-
-    def end(self, authorization_id: str, step: Step, reason: str, description: str, now: datetime) -> bool:
-        """Ends a started flow by the provider's error, in one statement; False where somebody was first."""
-        statement = (
-            update(table)
-            .where(table.c.id == authorization_id, table.c.step == Step.started.value, table.c.expires_at > now)
-            .values(step=step.value, reason=reason, description=description, verifier=None, due_at=None)
-        )
-        return self.sql.execute(statement).rowcount == 1

@@ -1,4 +1,4 @@
-"""Revocations: grants that the provider has still to be told about."""
+"""Revocations: grants that their providers have yet to revoke."""
 
 from collections.abc import Sequence
 
@@ -34,7 +34,7 @@ class Revocations:
         self.sql.execute(statement.values(**_values(revocation), claimed_until=None))
 
     def end(self, revocation_id: str) -> bool:
-        """Forgets it and its token; False where somebody else has."""
+        """Delete it with its token; False if another transaction has."""
         return self.sql.execute(delete(table).where(table.c.id == revocation_id)).rowcount == 1
 
 

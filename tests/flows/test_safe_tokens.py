@@ -17,13 +17,13 @@ from models.crypto.secrets import Sealed, Secret
 from models.crypto.vault import Place, Vault, new_key
 from models.errors import StoreConflict, StoreRefused, StoreUnavailable
 from models.oauth.connection import Connection
+from models.oauth.exchange_outcome import CodeRequest
 from models.oauth.token_pair import TokenPair
 from models.oauth.token_response import TokensGranted
 from models.store.sealed_fields import fields
 from tests.harness import House, join_house
 from tests.servers import absent_redis
 from worker.cli.keys import reseal
-from worker.oauth.exchange import Taken as TakenCode
 from worker.tokens.spool import Ticket
 from worker.tokens.spool_backends import ParkingUnavailable
 
@@ -150,11 +150,11 @@ def test_whatever_goes_wrong_between_answer_and_save_the_pair_is_parked(house: H
 def test_whatever_goes_wrong_after_an_exchange_its_tokens_are_parked(house: House, case: str) -> None:
     authorization_id = house.consent("ada", 1)
     flow = house.flows.exchange
-    taken = flow._take(authorization_id)
-    assert isinstance(taken, TakenCode)
-    called = flow._present(taken)
+    taken = flow.load(authorization_id)
+    assert isinstance(taken, CodeRequest)
+    called = flow.ask(taken)
     with pytest.raises(type(anything[case])):
-        replace(flow, store=Failing(house.store, anything[case]))._keep_surely(taken, called)  # type: ignore[arg-type]
+        replace(flow, store=Failing(house.store, anything[case])).save(taken, called)  # type: ignore[arg-type]
     assert house.flows.recover_tokens() == 1
     house.work()
     assert house.types() == ["connection.authorized", "sync.completed"]
@@ -209,12 +209,12 @@ def test_a_code_whose_tokens_cannot_be_saved_for_long_has_them_parked(
     monkeypatch.setattr(worker.tokens.spool, "longest_save", timedelta(milliseconds=50))
     authorization_id = house.consent("ada", 1)
     flow = house.flows.exchange
-    taken = flow._take(authorization_id)
-    assert isinstance(taken, TakenCode)
-    called = flow._present(taken)
+    taken = flow.load(authorization_id)
+    assert isinstance(taken, CodeRequest)
+    called = flow.ask(taken)
     with house.store.writing() as tx:
         tx.authorizations.lock(authorization_id)
-        saving = Thread(target=flow._keep_surely, args=(taken, called))
+        saving = Thread(target=flow.save, args=(taken, called))
         saving.start()
         wait_until(lambda: flow.parking.find(Ticket("exchange", authorization_id)) is not None)
         assert saving.is_alive(), "the lock is still held"

@@ -9,9 +9,9 @@ import pytest
 
 from models.errors import StoreUnavailable
 from models.oauth.connection import Connection
+from models.oauth.exchange_outcome import CodeRequest
 from tests.harness import House
 from tests.servers import absent_redis
-from worker.oauth.exchange import Taken as TakenCode
 from worker.oauth.refresh import RefreshRequest
 from worker.sync.run import Slice
 
@@ -388,14 +388,14 @@ def test_a_store_that_cannot_be_written_is_noticed_before_the_token_is_spent(hou
 def test_an_exchanged_pair_that_could_not_be_written_is_not_lost(house: House) -> None:
     authorization_id = house.consent("ada", 1)
     flow = house.flows.exchange
-    taken = flow._take(authorization_id)
+    taken = flow.load(authorization_id)
     assert taken is not None
-    assert isinstance(taken, TakenCode)
-    called = flow._present(taken)
+    assert isinstance(taken, CodeRequest)
+    called = flow.ask(taken)
     away = Away(house.store)
     away.away = True
     with pytest.raises(StoreUnavailable):
-        replace(flow, store=away)._keep_surely(taken, called)
+        replace(flow, store=away).save(taken, called)
     house.flows.exchange(authorization_id)
     assert house.types() == ["connection.authorized"]
     assert house.control.counters()["max_code_presentations"] == 1

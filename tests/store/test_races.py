@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from models.crypto.secrets import Sealed
 from models.messaging.events import ConnectionRefreshed
+from models.oauth.authorization import awaits_user, receive_code
 from models.oauth.client import reject_client
 from models.oauth.token_response import Evidence
 from models.store import Store
@@ -46,7 +47,11 @@ def test_a_state_is_used_once(opened: Opened) -> None:
 
     def use(store: Store, number: int) -> bool:
         with store.writing() as tx:
-            return tx.authorizations.take_code(authorization, Sealed(f"v1.k1.{number}"), noon)
+            found = tx.authorizations.lock(authorization.id)
+            if found is None or not awaits_user(found, noon):
+                return False
+            tx.authorizations.save(receive_code(found, Sealed(f"v1.k1.{number}"), noon))
+            return True
 
     assert sum(all_at_once(opened, use)) == 1
 

@@ -1,29 +1,42 @@
-"""From an authorization's tokens to a connection: whose they are is asked, and the connection made."""
+"""Turn an authorization's tokens into a connection: read whose account they open, and save it."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from models.account import Account, read_account
-from models.api_response import ApiOutcome, Forbidden, Throttled, Unauthorized
+from models.api_response import ApiOutcome
 from models.crypto.vault import Vault
 from models.errors import StoreConflict
 from models.messaging import messages
-from models.oauth.authorization import Authorization, Step, end, give_up_after
-from models.oauth.connection import Connection
-from models.oauth.refresh_policy import retry_at
+from models.oauth.authorization import Authorization, Step
+from models.oauth.exchange_outcome import (
+    EndGrant,
+    MakeConnection,
+    connect,
+    decide_account,
+    decide_without_account,
+)
 from models.oauth.token_pair import TokenPair, unpack
 from models.store import Store, Transaction
-from worker.oauth.authorizing import Authorizing
+from worker.oauth.authorization_change import apply_change
 from worker.provider.client import Called, ProviderClient
-from worker.tokens.revocation_queue import let_go, take_back
-from worker.tokens.save import hold_authorized, place_of
+from worker.tokens.revocation_queue import UnneededGrant, queue_revocation
+from worker.tokens.save import Authorized, place_of, save_authorized
 from worker.tokens.spool import Parking, Ticket
 
 
 @dataclass(frozen=True, slots=True)
-class Connecting:
-    """The tokens are kept: however often this is interrupted, it begins again without the code."""
+class Granted:
+    """An authorization whose tokens are saved; `pair` is None if they have to be opened first."""
+
+    authorization: Authorization
+    pair: TokenPair | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectAccount:
+    """The tokens are saved: however often this is interrupted, it begins again without the code."""
 
     store: Store
     vault: Vault
@@ -32,102 +45,69 @@ class Connecting:
     send: Callable[[messages.Message], None]
     now: Callable[[], datetime]
 
-    @property
-    def row(self) -> Authorizing:
-        return Authorizing(self.now)
-
-    def __call__(self, granted: Authorization) -> None:
-        """Asks whose tokens these are and makes the connection; any trouble but a refusal is waited out."""
-        if granted.tokens is None:
-            raise AssertionError("an authorization was granted without tokens")
-        pair = unpack(self.vault.open(granted.tokens, place_of(granted, "tokens")))
-        provider = self.providers[granted.provider]
-        called = provider.read_account(pair.granted.access_token)
+    def __call__(self, granted: Granted) -> None:
+        """Read whose tokens these are and save the connection; any trouble but a refusal is waited out."""
+        own, pair = granted.authorization, granted.pair or self._open(granted.authorization)
+        called = self.providers[own.provider].read_account(pair.granted.access_token)
         try:
-            self._save(granted, pair, called)
+            sends = self._save(own, pair, called)
         except StoreConflict:
-            # Another browser has connected the same account at the same moment: it is found now.
-            self._save(granted, pair, called)
+            # The race: another browser connected the same account at the same moment. It is found now.
+            sends = self._save(own, pair, called)
+        for message in sends:
+            self.send(message)
 
-    def _save(self, granted: Authorization, pair: TokenPair, called: Called[ApiOutcome]) -> None:
-        provider, now = self.providers[granted.provider].provider, self.now()
+    def _open(self, own: Authorization) -> TokenPair:
+        if own.tokens is None:
+            raise AssertionError("an authorization was granted without tokens")
+        return unpack(self.vault.open(own.tokens, place_of(own, "tokens")))
+
+    def _save(self, own: Authorization, pair: TokenPair, called: Called[ApiOutcome]) -> list[messages.Message]:
+        """Save what the answer means; return what is sent after the commit."""
+        provider, now = self.providers[own.provider].provider, self.now()
         account = read_account(provider, called.outcome)
         with self.store.writing() as tx:
-            tx.journal.log(called.log_for(granted.id))
-            found = tx.authorizations.lock(granted.id)
+            tx.journal.log(called.log_for(own.id))
+            found = tx.authorizations.lock(own.id)
             if found is None or found.step is not Step.granted:
-                return
+                return []
             if account is None:
-                self._put_off(tx, found, called, now)
-                return
-            connection = self._save_connection(tx, found, account, pair, now)
-            stray = None
-            if connection is None:
-                stray = self._let_go_stray(tx, granted, account, pair, now)
-            else:
-                tx.journal.hand_over(granted.id, connection.id)
-        self.parking.drop(Ticket("exchange", granted.id))
-        if connection is not None:
-            self.send(messages.sync_connection(connection.id))
-        if stray is not None:
-            self.send(messages.revoke_grant(stray))
+                apply_change(tx, decide_without_account(found, called.outcome, provider.name, now), now)
+                return []
+            match self._decide(tx, found, account):
+                case MakeConnection() as decision:
+                    sends = self._make_connection(tx, found, decision, pair, now)
+                case EndGrant() as decision:
+                    sends = self._end_grant(tx, decision, pair, now)
+        self.parking.drop(Ticket("exchange", own.id))
+        return sends
 
-    def _save_connection(
-        self, tx: Transaction, found: Authorization, account: Account, tokens: TokenPair, now: datetime
-    ) -> Connection | None:
+    def _decide(self, tx: Transaction, found: Authorization, account: Account) -> MakeConnection | EndGrant:
         target = found.target_connection_id
-        before = (
-            tx.connections.lock(target)
-            if target
-            else tx.connections.lock_account(found.provider, found.user_id, account.id)
-        )
-        if target and (before is None or before.account_id != account.id):
-            self.row.fail(tx, found, "account_mismatch", "another account answered than the one to be authorized again")
-            return None
-        if before is not None:
-            take_back(tx, before, now)
-        held = hold_authorized(
-            tx,
-            self.vault,
-            before,
-            found.user_id,
-            account,
-            tokens,
-            found.provider,
-            found.client_id,
-            found.team_ids,
-            now,
-        )
-        tx.journal.decide(held.id, now, "authorized", generation=held.generation, authorization_id=found.id)
-        ended = end(found, Step.connected)
-        tx.authorizations.save(replace(ended, connection_id=held.id))
-        return held
+        if target:
+            before = tx.connections.lock(target)
+        else:
+            before = tx.connections.lock_account(found.provider, found.user_id, account.id)
+        shares_grant = tx.connections.is_lived_by(found.provider, found.client_id, account.id)
+        return decide_account(found, account, before, shares_grant)
 
-    def _let_go_stray(
-        self, tx: Transaction, granted: Authorization, account: Account, pair: TokenPair, now: datetime
-    ) -> str | None:
-        """A grant that nobody asked for is ended, unless a connection may live by the same one: some providers keep one
-        for each user and client."""
-        if tx.connections.is_lived_by(granted.provider, granted.client_id, account.id):
-            tx.journal.decide(granted.id, now, "exchange.grant_spared", account_id=account.id)
-            return None
-        provider = self.providers[granted.provider].provider
+    def _make_connection(
+        self, tx: Transaction, found: Authorization, decision: MakeConnection, pair: TokenPair, now: datetime
+    ) -> list[messages.Message]:
+        authorized = Authorized(found.provider, found.user_id, found.client_id, decision.account, pair, found.team_ids)
+        saved = save_authorized(tx, self.vault, decision.before, authorized, now)
+        tx.journal.decide(saved.id, now, "authorized", generation=saved.generation, authorization_id=found.id)
+        apply_change(tx, connect(found, saved.id), now)
+        tx.journal.hand_over(found.id, saved.id)
+        return [messages.sync_connection(saved.id)]
+
+    def _end_grant(self, tx: Transaction, decision: EndGrant, pair: TokenPair, now: datetime) -> list[messages.Message]:
+        """End the authorization, and at the provider the grant that no one asked for."""
+        apply_change(tx, decision.change, now)
+        if not decision.revokes:
+            return []
+        own = decision.change.authorization
+        provider = self.providers[own.provider].provider
         token = pair.granted.refresh_token or pair.granted.access_token
-        return let_go(tx, self.vault, provider, granted.client_id, token, now)
-
-    def _put_off(self, tx: Transaction, found: Authorization, called: Called[ApiOutcome], now: datetime) -> None:
-        """No account yet. 401 and 403 will not change by waiting; anything else is tried again for a day."""
-        name = self.providers[found.provider].provider.name
-        match called.outcome:
-            case Unauthorized():
-                self.row.fail(tx, found, "code_rejected", f"{name} refused the tokens that it had just issued")
-            case Forbidden():
-                self.row.fail(
-                    tx, found, "denied", f"the account's plan at {name} does not include access for applications"
-                )
-            case Throttled(retry_after):
-                self.row.wait(tx, found, now + retry_after)
-            case _ if now - (found.code_received_at or now) > give_up_after:
-                self.row.fail(tx, found, "answer_lost", f"{name} never told whose account it is")
-            case _:
-                self.row.wait(tx, replace(found, attempts=found.attempts + 1), retry_at(now, found.attempts + 1, None))
+        revocation_id = queue_revocation(tx, self.vault, provider, UnneededGrant(own.client_id, token), now)
+        return [] if revocation_id is None else [messages.revoke_grant(revocation_id)]

@@ -12,7 +12,7 @@ from dramatiq.middleware import Middleware
 from models.crypto.vault import Vault
 from models.errors import StoreUnavailable, SyncError
 from models.messaging import messages
-from models.oauth.authorization import Step
+from models.oauth.authorization import Step, grant
 from models.oauth.connection import may_hold
 from models.oauth.refresh_outcome import drop_pair, save_pair
 from models.oauth.token_pair import TokenPair
@@ -20,7 +20,7 @@ from models.store import Store
 from worker.oauth.apply_refresh import RefreshWriter
 from worker.provider.client import ProviderClient
 from worker.tokens.oauth_clients import OAuthClients
-from worker.tokens.save import hold_exchanged
+from worker.tokens.save import save_exchanged
 from worker.tokens.spool import Parking, Ticket
 
 interval = timedelta(seconds=5)
@@ -83,7 +83,7 @@ class RecoverTokens:
             if found is None or found.step is not Step.received:
                 return False
             now = self.now()
-            hold_exchanged(tx, self.vault, self.clients, found, pair, now, due_at=now)
+            save_exchanged(tx, self.vault, self.clients, grant(found, due_at=now), pair, now)
         self.send(messages.exchange_code(ticket.id))
         return True
 

@@ -1,4 +1,4 @@
-"""Telling a provider that a grant has ended (RFC 7009): tried until it confirms, or for a day."""
+"""Revoke a grant at its provider (RFC 7009): try until it confirms, or for a day."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -6,8 +6,7 @@ from datetime import datetime
 
 from models.crypto.vault import Vault, VaultError
 from models.messaging import messages
-from models.messaging.events import ConnectionDisconnected
-from models.oauth.revocation import Revocation, begin_attempt, is_over
+from models.oauth.revocation import Revocation, RevocationEnd, begin_attempt, decide_end
 from models.store import Store, Transaction
 from worker.provider.client import Called, ProviderClient
 from worker.tokens.oauth_clients import ClientUnknown, OAuthClients
@@ -16,7 +15,7 @@ from worker.tokens.revocation_queue import place_of_token
 
 @dataclass(frozen=True, slots=True)
 class Revoke:
-    """One attempt. What fails comes back by its due time; asking twice does no harm (RFC 7009 §2.2)."""
+    """One attempt. If it fails, the row is due again later; revoking twice is harmless (RFC 7009 §2.2)."""
 
     store: Store
     vault: Vault
@@ -26,25 +25,30 @@ class Revoke:
     now: Callable[[], datetime]
 
     def __call__(self, revocation_id: str) -> None:
-        with self.store.writing() as tx:
-            found = tx.revocations.lock(revocation_id)
-            taken = None if found is None else begin_attempt(found, self.now())
-            if taken is None:
-                return
-            tx.revocations.save(taken)
-        asked = self._ask(taken)
-        confirmed = asked is not None and asked.outcome
-        is_done = confirmed or is_over(taken, self.now())
+        taken = self._load(revocation_id)
+        if taken is None:
+            return
+        asked, now = self._ask(taken), self.now()
+        end = decide_end(taken, asked is not None and asked.outcome, now)
         with self.store.writing() as tx:
             if asked is not None:
                 tx.journal.log(asked.log_for(taken.connection_id or taken.id))
-            if is_done:
-                self._end(tx, taken, confirmed)
-        if is_done:
+            if end is not None:
+                self._apply(tx, taken, end, now)
+        if end is not None:
             self.send(messages.publish_events())
 
+    def _load(self, revocation_id: str) -> Revocation | None:
+        """Save that an attempt begins; None if none is due."""
+        with self.store.writing() as tx:
+            found = tx.revocations.lock(revocation_id)
+            taken = None if found is None else begin_attempt(found, self.now())
+            if taken is not None:
+                tx.revocations.save(taken)
+        return taken
+
     def _ask(self, taken: Revocation) -> Called[bool] | None:
-        """None where nobody could be asked."""
+        """Return the provider's answer; None if it could not be asked."""
         provider = self.providers.get(taken.provider)
         if provider is None:
             return None
@@ -55,13 +59,11 @@ class Revoke:
             return None
         return provider.revoke(client, token)
 
-    def _end(self, tx: Transaction, taken: Revocation, confirmed: bool) -> None:
-        """The token goes; the connection it belonged to says how its disconnect ended, and only once."""
+    def _apply(self, tx: Transaction, taken: Revocation, end: RevocationEnd, now: datetime) -> None:
+        """Delete the token, and publish how the disconnect of its connection ended, once."""
         connection = None if taken.connection_id is None else tx.connections.lock(taken.connection_id)
+        # The race: an authorization of the same account may have cancelled it meanwhile.
         if not tx.revocations.end(taken.id) or connection is None:
             return
-        now = self.now()
-        if taken.tells:
-            tx.outbox.append(connection.about, [ConnectionDisconnected(revoked_upstream=confirmed)], now)
-        verb = "revoked.upstream" if confirmed else "revoked.upstream_unconfirmed"
-        tx.journal.decide(connection.id, now, verb, attempts=taken.attempts)
+        tx.outbox.append(connection.about, end.facts, now)
+        tx.journal.decide(connection.id, now, end.verb, attempts=taken.attempts)

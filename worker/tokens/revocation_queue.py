@@ -1,5 +1,6 @@
-"""A token on its way out: out of where it was used, into the row that tells the provider to end its grant."""
+"""Queue grants for revocation at their provider, and cancel that if the account is authorized again."""
 
+from dataclasses import dataclass
 from datetime import datetime
 from uuid import uuid4
 
@@ -15,26 +16,40 @@ from models.provider import Provider
 from models.store import Transaction
 
 
-def let_go(
-    tx: Transaction,
-    vault: Vault,
-    provider: Provider | None,
-    client_id: str,
-    token: Secret | None,
-    now: datetime,
-    connection_id: str | None = None,
-    tells: bool = False,
-) -> str | None:
-    """The id of the revocation that is due now; None where there is no endpoint to tell, or nothing to tell it.
+@dataclass(frozen=True, slots=True)
+class UnneededGrant:
+    """A grant to end at its provider.
 
-    The row's key, not its place in the settings, says which client the token belongs to.
+    client_id: the client it was issued to, which need not be the newest of the settings.
+    token: its refresh token or access token; None if there is none, or it can't be opened.
+    connection_id: the connection that it belonged to.
+    tells: whether its end is that connection's `connection.disconnected` event.
     """
-    if provider is None or not provider.revoke_url or token is None or client_id == personal_client:
+
+    client_id: str
+    token: Secret | None
+    connection_id: str | None = None
+    tells: bool = False
+
+
+def queue_revocation(
+    tx: Transaction, vault: Vault, provider: Provider | None, grant: UnneededGrant, now: datetime
+) -> str | None:
+    """Add a revocation that is due now and return its id; None without a revocation endpoint or a token to revoke."""
+    if provider is None or not provider.revoke_url or grant.token is None or grant.client_id == personal_client:
         return None
     revocation_id = uuid4().hex
-    sealed = vault.seal(token, place_of_token(revocation_id))
     tx.revocations.add(
-        Revocation(revocation_id, provider.name, client_id, sealed, now, now, connection_id=connection_id, tells=tells)
+        Revocation(
+            id=revocation_id,
+            provider=provider.name,
+            client_id=grant.client_id,
+            token=vault.seal(grant.token, place_of_token(revocation_id)),
+            created_at=now,
+            due_at=now,
+            connection_id=grant.connection_id,
+            tells=grant.tells,
+        )
     )
     return revocation_id
 
@@ -47,17 +62,17 @@ def let_go_late(
     granted: TokensGranted,
     now: datetime,
 ) -> None:
-    """A pair that was won when its connection was disconnected already: the provider is told to end it as well.
+    """Revoke a pair that was granted after its connection was disconnected.
 
-    Anywhere else it is left alone: what stands there may live by the same grant.
+    In any other status it is left alone: the connection may use the same grant.
     """
     if connection.status is Status.disconnected:
         token = granted.refresh_token or granted.access_token
-        let_go(tx, vault, provider, connection.client_id, token, now, connection.id)
+        queue_revocation(tx, vault, provider, UnneededGrant(connection.client_id, token, connection.id), now)
 
 
 def open_token(vault: Vault, connection_id: str, sealed: Sealed | None, field: str) -> Secret | None:
-    """A connection's token for the last time; None where there is none, or where it does not open any more."""
+    """Open a connection's token to revoke it; None if there is none, or if no key opens it."""
     if sealed is None:
         return None
     try:
@@ -67,10 +82,10 @@ def open_token(vault: Vault, connection_id: str, sealed: Sealed | None, field: s
         return None
 
 
-def take_back(tx: Transaction, connection: Connection, now: datetime) -> None:
-    """The account is authorized again: what is still to be revoked of it is not, and a disconnect untold is told now.
+def cancel_revocations(tx: Transaction, connection: Connection, now: datetime) -> None:
+    """Drop a connection's revocations because its account is authorized again; publish a disconnect still unpublished.
 
-    Ending the old grant might end the new one with it, where a provider keeps one grant for each user and client.
+    Ending the old grant might end the new one too: some providers keep one grant for each user and client.
     """
     for revocation in tx.revocations.of(connection.id):
         tx.revocations.end(revocation.id)

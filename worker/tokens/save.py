@@ -1,103 +1,98 @@
-"""A granted pair into its rows: beside its authorization first, then as a connection's new generation."""
+"""Save a granted pair: beside its authorization first, then as a connection's new generation."""
 
-from dataclasses import replace
-from datetime import datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import datetime
 from uuid import uuid4
 
 from models.account import Account
 from models.crypto.secrets import Sealed, Secret
 from models.crypto.vault import Place, Vault
-from models.oauth.authorization import Authorization, Step
+from models.oauth.authorization import Authorization
 from models.oauth.connection import Connection, NewPair, Status, authorize
 from models.oauth.credential import Credential
 from models.oauth.token_pair import TokenPair, pack
 from models.store import Transaction
 from models.sync.sync_run import on_its_way
 from worker.tokens.oauth_clients import OAuthClients
-
-time_to_connect = timedelta(seconds=5)
-"""Whoever keeps an exchange's tokens goes on with them at once; only where it died does the sweep send another."""
+from worker.tokens.revocation_queue import cancel_revocations
 
 
-def hold_exchanged(
-    tx: Transaction,
-    vault: Vault,
-    clients: OAuthClients,
-    found: Authorization,
-    pair: TokenPair,
-    now: datetime,
-    due_at: datetime,
-) -> Authorization:
-    """The tokens stand beside their authorization, which goes on from here however often it is interrupted.
+@dataclass(frozen=True, slots=True)
+class Authorized:
+    """An account that a user has just authorized, with its tokens.
 
-    Nobody else is to go on with it before `due_at`.
+    client_id: the OAuth client that the tokens were issued to, or `personal_client`.
+    team_ids: the teams to sync; empty means those of before, or all.
     """
-    granted = replace(
-        found,
-        step=Step.granted,
-        code=None,
-        verifier=None,
-        tokens=vault.seal(pack(pair), place_of(found, "tokens")),
-        due_at=due_at,
-        attempts=0,
-        lease_until=None,
-    )
-    tx.authorizations.save(granted)
-    clients.accept(tx, found.provider, found.client_id, now)
-    return granted
+
+    provider: str
+    user_id: str
+    client_id: str
+    account: Account
+    pair: TokenPair
+    team_ids: tuple[int, ...]
 
 
-def hold_authorized(
-    tx: Transaction,
-    vault: Vault,
-    found: Connection | None,
-    user_id: str,
-    account: Account,
-    pair: TokenPair,
-    provider: str,
-    client_id: str,
-    team_ids: tuple[int, ...],
-    now: datetime,
+def save_exchanged(
+    tx: Transaction, vault: Vault, clients: OAuthClients, granted: Authorization, pair: TokenPair, now: datetime
+) -> Authorization:
+    """Save a pair beside its authorization (see `grant`), which goes on from here however often it is interrupted."""
+    saved = replace(granted, tokens=vault.seal(pack(pair), place_of(granted, "tokens")))
+    tx.authorizations.save(saved)
+    clients.accept(tx, saved.provider, saved.client_id, now)
+    return saved
+
+
+def save_authorized(
+    tx: Transaction, vault: Vault, found: Connection | None, authorized: Authorized, now: datetime
 ) -> Connection:
-    """The tokens of an account that a user has just authorized, as the next generation of the connection that was
-    found, or as a new one; due for a sync at once, which the caller sends. A reading of other teams' lists ends."""
-    connection = found or Connection(
+    """Save a pair as the next generation of the connection that was found, or as a new connection.
+
+    It is due for a sync at once, which the caller sends. Revocations of its older grants are cancelled, and a run
+    that reads other teams' lists ends.
+    """
+    if found is not None:
+        cancel_revocations(tx, found, now)
+    connection = found or _new_connection(authorized, now)
+    if found is None:
+        tx.connections.add(connection)
+    pair, granted = authorized.pair, authorized.pair.granted
+    saved, facts = authorize(
+        connection,
+        NewPair(pair.issued_at, granted.expires_in, granted.scope, refreshable=granted.refresh_token is not None),
+        client_id=authorized.client_id,
+        email=authorized.account.email,
+        team_ids=authorized.team_ids,
+        reauthorized=found is not None,
+    )
+    saved = replace(saved, sync_due_at=now)
+    if saved.team_ids != connection.team_ids:
+        tx.runs.end(saved.id, "teams_changed")
+    tx.connections.save(saved, connection.generation)
+    tx.connections.leave_sync_to_message(saved.id, now + on_its_way)
+    tx.credentials.put(
+        Credential(
+            connection_id=saved.id,
+            access_token=seal_token(vault, granted.access_token, saved.id, "access_token"),
+            refresh_token=seal_token(vault, granted.refresh_token, saved.id, "refresh_token"),
+            issued_at=pair.issued_at,
+            expires_at=saved.expires_at,
+        )
+    )
+    tx.outbox.append(saved.about, facts, now)
+    return saved
+
+
+def _new_connection(authorized: Authorized, now: datetime) -> Connection:
+    return Connection(
         id=uuid4().hex,
-        user_id=user_id,
-        provider=provider,
-        client_id=client_id,
-        account_id=account.id,
+        user_id=authorized.user_id,
+        provider=authorized.provider,
+        client_id=authorized.client_id,
+        account_id=authorized.account.id,
         status=Status.active,
         created_at=now,
     )
-    if found is None:
-        tx.connections.add(connection)
-    granted = pair.granted
-    refreshable = granted.refresh_token is not None
-    held, facts = authorize(
-        connection,
-        NewPair(pair.issued_at, granted.expires_in, granted.scope, refreshable),
-        client_id=client_id,
-        email=account.email,
-        team_ids=team_ids,
-        reauthorized=found is not None,
-    )
-    held = replace(held, sync_due_at=now)
-    if held.team_ids != connection.team_ids:
-        tx.runs.end(held.id, "teams_changed")
-    tx.connections.save(held, connection.generation)
-    tx.connections.leave_sync_to_message(held.id, now + on_its_way)
-    tx.credentials.put(
-        Credential(
-            connection_id=held.id,
-            access_token=seal_token(vault, granted.access_token, held.id, "access_token"),
-            refresh_token=seal_token(vault, granted.refresh_token, held.id, "refresh_token"),
-            issued_at=pair.issued_at,
-            expires_at=held.expires_at,
-        )
-    )
-    tx.outbox.append(held.about, facts, now)
-    return held
 
 
 def seal_token(vault: Vault, token: Secret | None, connection_id: str, field: str) -> Sealed | None:
@@ -106,5 +101,5 @@ def seal_token(vault: Vault, token: Secret | None, connection_id: str, field: st
 
 
 def place_of(authorization: Authorization, field: str) -> Place:
-    """Where an authorization's secrets are sealed to."""
+    """Return the place that an authorization's secrets are sealed to."""
     return Place("authorization", authorization.id, field)

@@ -1,4 +1,4 @@
-"""HTTP: which address does what, and what every answer has: its headers, its cookie, its page or JSON."""
+"""HTTP: the routes, and each response's headers, cookie, and page or JSON."""
 
 from collections.abc import Callable, Mapping
 from datetime import timedelta
@@ -17,7 +17,7 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 
 from models.errors import SyncError, Transient
-from models.oauth.authorization import answer_for_page
+from models.oauth.authorization import describe_result
 from models.oauth.client import OAuthClient
 from worker.web.callback import Callback, Refused
 
@@ -37,9 +37,10 @@ security_headers = {
 def build_app(
     callback: Callback, parts: Mapping[str, Callable[[], object]], gauges: CollectorRegistry | None = None
 ) -> Starlette:
-    """The web application; each of `parts`, asked in order by `/readyz`, raises where it can't be worked with.
+    """Return the web application.
 
-    `gauges` are told by `/metrics` beside what this process counts.
+    `/readyz` calls each of `parts` in order; a part raises if it does not work. `/metrics` shows `gauges` beside what
+    this process counts.
     """
     pages = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "pages"), autoescape=select_autoescape(default=True)
@@ -70,7 +71,7 @@ def build_app(
 
     def done(request: Request) -> Response:
         found = callback.outcome(request.path_params["provider"], request.path_params["authorization_id"])
-        answer = answer_for_page(found)
+        answer = describe_result(found)
         if _wants_json(request):
             return JSONResponse(answer, headers=security_headers)
         if found.return_to is not None and answer["status"] != "pending":
@@ -120,27 +121,27 @@ def build_app(
 
 
 def cookie_name(client: OAuthClient | None) -> str:
-    """The browser-binding cookie: host-bound where we are served over https, so that no other host can plant one."""
+    """Return the name of the browser-binding cookie; over https no other host can set it."""
     secure = client is not None and client.redirect_uri.startswith("https://")
     return "__Host-breezesync" if secure else "breezesync"
 
 
 def add_to_query(url: str, more: Mapping[str, str]) -> str:
-    """The URL with parameters added to (and replacing) those it has."""
+    """Return the URL with parameters added to those it has, or replacing them."""
     parts = urlsplit(url)
     kept = [pair for pair in parse_qsl(parts.query, keep_blank_values=True) if pair[0] not in more]
     return urlunsplit(parts._replace(query=urlencode([*kept, *more.items()])))
 
 
 def _only_get(path: str, endpoint: Callable[[Request], Response]) -> Route:
-    """A route without the HEAD that comes with GET: whoever only looks at a link must not use it up."""
+    """Return a route without the HEAD that comes with GET: previewing a link must not use it up."""
     route = Route(path, endpoint)
     route.methods = {"GET"}
     return route
 
 
 def _read_query(request: Request) -> dict[str, str]:
-    """The parameters; none may come twice (RFC 6749 §3.1). Raises `Refused`."""
+    """Return the parameters; none may come twice (RFC 6749 §3.1). Raises `Refused`."""
     pairs = request.query_params.multi_items()
     if len(dict(pairs)) < len(pairs):
         raise Refused(400, "This address can't be read", "Go back to the application and start again from there.")

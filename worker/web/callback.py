@@ -1,4 +1,4 @@
-"""What a user's browser walks through: the connect link, the provider's redirect back, the result."""
+"""The pages of a user's browser: the connect link, the provider's redirect back, the result."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -10,19 +10,28 @@ from uuid import uuid4
 from models.crypto.secrets import Secret
 from models.crypto.vault import Place, Vault
 from models.messaging import messages
-from models.messaging.events import AuthorizationFailed
-from models.oauth.authorization import Authorization, Step, challenge_of, hash_of, lifetime
+from models.oauth.authorization import (
+    Authorization,
+    Step,
+    awaits_user,
+    challenge_of,
+    end_by_error,
+    hash_of,
+    lifetime,
+    receive_code,
+)
 from models.oauth.client import OAuthClient
 from models.oauth.connect_link import LinkRefused, read_link
 from models.provider import Provider
 from models.store import Store, Transaction
+from worker.oauth.authorization_change import apply_change
 
 longest_code = 8192
 id_pattern = re.compile("[0-9a-f]{32}")
 
 
 class Refused(Exception):
-    """An answer that ends here: a status, and what a person is told to do about it."""
+    """A request that is refused: the HTTP status, and what the user can do about it."""
 
     def __init__(self, status: int, title: str, advice: str) -> None:
         super().__init__(title)
@@ -33,7 +42,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Callback:
-    """The flow that a browser walks through; every decision it takes is committed before it answers."""
+    """The browser's part of an authorization; every decision is committed before the response."""
 
     store: Store
     vault: Vault
@@ -45,7 +54,7 @@ class Callback:
     now: Callable[[], datetime]
 
     def begin(self, name: str, token: str, browser: str | None) -> tuple[str, str]:
-        """Opens a connect link once: where to send the browser, and the value that binds it to this flow."""
+        """Open a connect link once; return where to send the browser, and the value that binds the browser to it."""
         provider, client = self._provider(name), self.clients.get(name)
         if client is None:
             raise Refused(404, "This provider is not set up", "Ask the application's operator to set its OAuth client.")
@@ -82,7 +91,7 @@ class Callback:
         return provider.authorize_url_for(client.client_id, client.redirect_uri, state, challenge), browser
 
     def finish(self, name: str, query: Mapping[str, str], browser: str | None) -> str:
-        """Takes the provider's redirect back: the path of the result page. It uses the state up."""
+        """Take the provider's redirect back, which uses the state up; return the path of the result page."""
         provider, now = self._provider(name), self.now()
         code, error = query.get("code", ""), query.get("error", "")
         if not code and not error:
@@ -93,16 +102,15 @@ class Callback:
         if browser is None or (query.get("iss") and provider.issuer and query["iss"] != provider.issuer):
             raise stranger
         with self.store.writing() as tx:
-            found = self._find(tx, name, query.get("state", ""), bool(error), hash_of(browser), now)
-            if found is None:
+            found = self._find(tx, name, query, hash_of(browser), now)
+            # The race: two redirects with one state. The row's lock lets the second see that it was used.
+            if found is None or not awaits_user(found, now):
                 raise stranger
             if error:
-                if not self._end(tx, found, error, query.get("error_description", ""), now):
-                    raise stranger
+                apply_change(tx, end_by_error(found, error, query.get("error_description", "")), now)
             else:
                 sealed = self.vault.seal(Secret(code), Place("authorization", found.id, "code"))
-                if not tx.authorizations.take_code(found, sealed, now):
-                    raise stranger
+                tx.authorizations.save(receive_code(found, sealed, now))
         self.send(messages.publish_events() if error else messages.exchange_code(found.id))
         return f"/auth/{name}/done/{found.id}"
 
@@ -123,7 +131,7 @@ class Callback:
         return provider
 
     def _check_target(self, tx: Transaction, authorization: Authorization) -> None:
-        """A link may name a connection to authorize again: one of this user at this provider."""
+        """Refuse a link to authorize a connection again that is not this user's at this provider."""
         if authorization.target_connection_id is None:
             return
         target = tx.connections.get(authorization.target_connection_id)
@@ -131,27 +139,17 @@ class Callback:
             raise Refused(400, "This link can't be used", "It names a connection that is not there. Ask for a new one.")
 
     def _find(
-        self, tx: Transaction, name: str, state: str, is_error: bool, browser_hash: str, now: datetime
+        self, tx: Transaction, name: str, query: Mapping[str, str], browser_hash: str, now: datetime
     ) -> Authorization | None:
-        """The flow by its state and browser; an error may come without a state, then only the browser names it."""
-        if not state and is_error:
-            return tx.authorizations.newest_of_browser(name, browser_hash, now)
-        found = tx.authorizations.by_state(hash_of(state))
+        """Lock the authorization that matches state and browser.
+
+        An error may come without a state; then the browser's newest open authorization is meant.
+        """
+        state = query.get("state", "")
+        if not state and query.get("error"):
+            found = tx.authorizations.newest_of_browser(name, browser_hash, now)
+        else:
+            found = tx.authorizations.by_state(hash_of(state))
         if found is None or found.provider != name or found.browser_hash != browser_hash:
             return None
-        return found if found.step is Step.started and found.expires_at > now else None
-
-    def _end(self, tx: Transaction, found: Authorization, error: str, description: str, now: datetime) -> bool:
-        """Ends the flow by the provider's error: the user's no, or trouble with what we asked for."""
-        denied = error == "access_denied"
-        step, reason = (Step.denied, "denied") if denied else (Step.failed, "client_rejected")
-        text = _plain(description) or ("the user said no" if denied else f"the provider answered {_plain(error)}")
-        if not tx.authorizations.end(found.id, step, reason, text, now):
-            return False
-        fact = AuthorizationFailed(found.id, "denied" if denied else "client_rejected", text)
-        tx.outbox.append(found.about, [fact], now)
-        return True
-
-
-def _plain(text: str) -> str:
-    return "".join(c for c in text if c.isprintable())[:200]
+        return tx.authorizations.lock(found.id)

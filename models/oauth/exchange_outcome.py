@@ -1,0 +1,231 @@
+"""Decide what becomes of an authorization: before its code is presented, and by each answer after that."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import assert_never
+
+from models.account import Account
+from models.api_response import ApiOutcome, Forbidden, Throttled, Unauthorized
+from models.crypto.secrets import Secret
+from models.messaging.events import FailureReason
+from models.oauth.authorization import (
+    Authorization,
+    AuthorizationChange,
+    Note,
+    Step,
+    end,
+    end_of_code,
+    fail,
+    give_up_after,
+    grant,
+    is_put_off,
+    note_of,
+    open_steps,
+    put_off,
+)
+from models.oauth.client import OAuthClient
+from models.oauth.connection import Connection
+from models.oauth.refresh_policy import asked_for, retry_at, throttled_pause
+from models.oauth.token_pair import TokenPair
+from models.oauth.token_response import (
+    ClientRefused,
+    Evidence,
+    GrantRefused,
+    NotNow,
+    OutcomeUnknown,
+    RequestRefused,
+    ScopeRefused,
+    TokenOutcome,
+    TokensGranted,
+)
+
+most_presentations = 2
+time_to_connect = timedelta(seconds=5)
+"""The job that saved an exchange's tokens goes on with them at once; the sweep sends another only if it died."""
+shortest_pause = timedelta(seconds=3)
+
+
+@dataclass(frozen=True, slots=True)
+class CodeRequest:
+    """A code about to be presented, its lease and intent already saved.
+
+    authorization: as it was saved, with the lease.
+    code, verifier: opened for this request only.
+    send_before: when the lease becomes too short for the request; it must not leave after that.
+    after_unknown: whether the code was presented before and that answer is not known.
+    """
+
+    authorization: Authorization
+    client: OAuthClient
+    code: Secret
+    verifier: Secret | None
+    send_before: datetime
+    after_unknown: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PresentCode:
+    """Present the code of this leased authorization."""
+
+    authorization: Authorization
+
+
+@dataclass(frozen=True, slots=True)
+class ReadAccount:
+    """The tokens of this leased authorization are saved: read whose account they open."""
+
+    authorization: Authorization
+
+
+@dataclass(frozen=True, slots=True)
+class ExchangeDecision:
+    """What the token endpoint's answer changes.
+
+    change: the authorization's new state, its events and notes.
+    pair: the tokens to seal into the authorization; the client is accepted as well.
+    client_rejected: the evidence if the answer rejects our client.
+    paused_until: when the provider takes token requests again, if it throttles them.
+    """
+
+    change: AuthorizationChange
+    pair: TokenPair | None = None
+    client_rejected: Evidence | None = None
+    paused_until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MakeConnection:
+    """Save the tokens as the next generation of `before`, or of a new connection."""
+
+    account: Account
+    before: Connection | None
+
+
+@dataclass(frozen=True, slots=True)
+class EndGrant:
+    """The tokens open another account than the one to be authorized again: end the authorization.
+
+    `revokes` is whether the grant is ended at the provider too. It is not if a connection of the account may use the
+    same grant: some providers keep one for each user and client.
+    """
+
+    change: AuthorizationChange
+    revokes: bool
+
+
+def plan_exchange(
+    found: Authorization, owner: str, lease: timedelta, now: datetime
+) -> PresentCode | ReadAccount | AuthorizationChange | None:
+    """Decide what to do with an authorization; None if there is nothing to do now."""
+    if found.step not in open_steps or is_put_off(found, now):
+        return None
+    if found.lease_until is not None and found.lease_until > now:
+        return None
+    until = now + lease
+    leased = replace(found, lease_owner=owner, lease_until=until, due_at=until)
+    code_is_over = now >= end_of_code(found)
+    match found.step:
+        case Step.started if found.expires_at <= now:
+            return fail(found, "expired", "the user did not come back from the provider in time")
+        case Step.granted:
+            return ReadAccount(leased)
+        case Step.received if found.attempts >= (1 if code_is_over else most_presentations):
+            return fail(found, "answer_lost", "the provider's answer to the code exchange was lost")
+        case Step.received if code_is_over:
+            return fail(found, "expired", "the code could not be exchanged in time")
+        case Step.received:
+            return PresentCode(leased)
+        case _:
+            return None
+
+
+def decide_exchange(
+    found: Authorization, request: CodeRequest, outcome: TokenOutcome, deadline: timedelta, now: datetime
+) -> ExchangeDecision | None:
+    """Decide what the token endpoint's answer changes; None if nothing.
+
+    `found` is the row as it is now, `deadline` how long a token request may take. If another worker has taken the
+    lease over, only tokens still count: any other answer is for that worker to act on.
+    """
+    if found.step is not Step.received:
+        return None
+    if found.lease_owner != request.authorization.lease_owner and not isinstance(outcome, TokensGranted):
+        return None
+    match outcome:
+        case TokensGranted():
+            granted = grant(found, now + time_to_connect)
+            return ExchangeDecision(AuthorizationChange(granted), pair=TokenPair(outcome, now))
+        case GrantRefused(evidence) | ScopeRefused(evidence) | RequestRefused(evidence):
+            text = evidence.hint or evidence.description or "the code was refused"
+            return ExchangeDecision(fail(found, _why_refused(request, outcome), text, evidence))
+        case ClientRefused(evidence):
+            text = evidence.description or "our client was refused"
+            return ExchangeDecision(fail(found, "client_rejected", text, evidence), client_rejected=evidence)
+        case NotNow():
+            return _try_later(found, request, outcome, now)
+        case OutcomeUnknown(evidence):
+            waiting = put_off(found, now + deadline)
+            return ExchangeDecision(AuthorizationChange(waiting, notes=(note_of("exchange.unknown", evidence),)))
+        case _:
+            assert_never(outcome)
+
+
+def decide_account(
+    found: Authorization, account: Account, before: Connection | None, shares_grant: bool
+) -> MakeConnection | EndGrant:
+    """Decide whether the account becomes a connection.
+
+    `before` is the connection that the authorization names, or else the user's connection of this account;
+    `shares_grant` is whether an active connection of the account was authorized for the same client.
+    """
+    if not found.target_connection_id or (before is not None and before.account_id == account.id):
+        return MakeConnection(account, before)
+    change = fail(found, "account_mismatch", "another account answered than the one to be authorized again")
+    if shares_grant:
+        spared = Note("exchange.grant_spared", {"account_id": account.id})
+        change = replace(change, notes=(*change.notes, spared))
+    return EndGrant(change, revokes=not shares_grant)
+
+
+def decide_without_account(
+    found: Authorization, outcome: ApiOutcome, provider: str, now: datetime
+) -> AuthorizationChange:
+    """Decide what an answer that names no account changes.
+
+    401 and 403 will not change by waiting; anything else is tried again for a day.
+    """
+    match outcome:
+        case Unauthorized():
+            return fail(found, "code_rejected", f"{provider} refused the tokens that it had just issued")
+        case Forbidden():
+            return fail(found, "denied", f"the account's plan at {provider} does not include access for applications")
+        case Throttled(retry_after):
+            return AuthorizationChange(put_off(found, now + retry_after))
+        case _ if now - (found.code_received_at or now) > give_up_after:
+            return fail(found, "answer_lost", f"{provider} never told whose account it is")
+        case _:
+            tried = replace(found, attempts=found.attempts + 1)
+            return AuthorizationChange(put_off(tried, retry_at(now, tried.attempts, None)))
+
+
+def connect(found: Authorization, connection_id: str) -> AuthorizationChange:
+    """End the authorization as connected."""
+    return AuthorizationChange(replace(end(found, Step.connected), connection_id=connection_id))
+
+
+def _why_refused(request: CodeRequest, outcome: GrantRefused | ScopeRefused | RequestRefused) -> FailureReason:
+    """Return the reason; a code presented for the second time was probably spent by the first."""
+    if request.after_unknown:
+        return "answer_lost"
+    return "expired" if isinstance(outcome, GrantRefused) and outcome.expired else "code_rejected"
+
+
+def _try_later(found: Authorization, request: CodeRequest, outcome: NotNow, now: datetime) -> ExchangeDecision:
+    """Put it off: the code was not spent. It counts as presented only if that is not sure."""
+    pause = asked_for(outcome.retry_after) or (throttled_pause if outcome.throttled else shortest_pause)
+    is_unspent = outcome.sure and not request.after_unknown
+    presented_at = None if is_unspent else found.presented_at
+    restored = replace(found, presented_at=presented_at, attempts=found.attempts - 1)
+    waiting = put_off(restored, min(now + pause, end_of_code(found)))
+    change = AuthorizationChange(waiting, notes=(note_of("exchange.not_now", outcome.evidence),))
+    return ExchangeDecision(change, paused_until=now + pause if outcome.throttled else None)

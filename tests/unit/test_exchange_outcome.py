@@ -1,0 +1,256 @@
+"""What becomes of an authorization: before its code is presented, by each token answer, by each account answer."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from models.account import Account
+from models.api_response import ApiOutcome, Failed, Forbidden, Throttled, Unauthorized
+from models.crypto.secrets import Sealed, Secret
+from models.messaging.events import AuthorizationFailed
+from models.oauth.authorization import Authorization, Step, awaits_user, end_by_error, receive_code
+from models.oauth.client import OAuthClient
+from models.oauth.connection import Connection, Status
+from models.oauth.exchange_outcome import (
+    CodeRequest,
+    EndGrant,
+    ExchangeDecision,
+    MakeConnection,
+    PresentCode,
+    ReadAccount,
+    connect,
+    decide_account,
+    decide_exchange,
+    decide_without_account,
+    plan_exchange,
+)
+from models.oauth.token_response import (
+    ClientRefused,
+    Evidence,
+    GrantRefused,
+    NotNow,
+    OutcomeUnknown,
+    RequestRefused,
+    ScopeRefused,
+    TokenOutcome,
+    TokensGranted,
+)
+
+now = datetime(2026, 11, 24, 12, tzinfo=UTC)
+second = timedelta(seconds=1)
+minute = timedelta(minutes=1)
+hour = timedelta(hours=1)
+lease = timedelta(seconds=60)
+deadline = timedelta(seconds=20)
+
+started = Authorization(
+    id="a1",
+    provider="breezedoc",
+    client_id="client",
+    user_id="ada",
+    redirect_uri="http://localhost/auth/breezedoc/callback",
+    step=Step.started,
+    state_hash="state",
+    browser_hash="browser",
+    created_at=now,
+    expires_at=now + 10 * minute,
+    verifier=Sealed("v1.k.v"),
+)
+received = receive_code(started, Sealed("v1.k.c"), now)
+granted = replace(received, step=Step.granted, code=None, verifier=None, tokens=Sealed("v1.k.t"))
+leased = {"lease_owner": "me", "lease_until": now + lease, "due_at": now + lease}
+
+plans: dict[str, tuple[Authorization, object]] = {
+    "the user is at the provider": (started, None),
+    "the user did not come back": (replace(started, expires_at=now), "expired"),
+    "a code": (received, PresentCode(replace(received, **leased))),
+    "a code that waits for its time": (replace(received, due_at=now + second), None),
+    "a code by a clock that is ahead": (
+        replace(received, code_received_at=now + second, due_at=now + second),
+        PresentCode(replace(received, code_received_at=now + second, **leased)),
+    ),
+    "leased by another": (replace(received, lease_owner="other", lease_until=now + second), None),
+    "a lease that ends now": (
+        replace(received, lease_owner="other", lease_until=now),
+        PresentCode(replace(received, **leased)),
+    ),
+    "presented once": (replace(received, attempts=1), PresentCode(replace(received, attempts=1, **leased))),
+    "presented twice": (replace(received, attempts=2), "answer_lost"),
+    "too old, never presented": (replace(received, code_received_at=now - 10 * minute), "expired"),
+    "too old, presented once": (replace(received, code_received_at=now - 10 * minute, attempts=1), "answer_lost"),
+    "tokens saved": (granted, ReadAccount(replace(granted, **leased))),
+    "connected": (replace(granted, step=Step.connected), None),
+    "denied": (replace(started, step=Step.denied), None),
+    "failed": (replace(started, step=Step.failed), None),
+}
+
+
+@pytest.mark.parametrize("case", plans)
+def test_a_code_is_presented_only_if_due_free_young_and_not_spent(case: str) -> None:
+    found, expected = plans[case]
+    plan = plan_exchange(found, "me", lease, now)
+    actual = plan.authorization.reason if hasattr(plan, "facts") else plan
+    assert actual == expected
+
+
+presented = replace(received, lease_owner="me", lease_until=now + lease, presented_at=now, attempts=1)
+client = OAuthClient(
+    provider="breezedoc", client_id="client", client_secret=Secret("secret"), redirect_uri=started.redirect_uri
+)
+request = CodeRequest(presented, client, Secret("code"), None, now + minute)
+second_request = replace(request, after_unknown=True)
+evidence = Evidence(400, "error", "hint", "description")
+tokens = TokensGranted(Secret("access"), Secret("refresh"), hour, "read")
+
+refusals: dict[str, tuple[TokenOutcome, CodeRequest, str]] = {
+    "the code is refused": (GrantRefused(evidence, expired=False), request, "code_rejected"),
+    "the code is expired": (GrantRefused(evidence, expired=True), request, "expired"),
+    "the second time": (GrantRefused(evidence, expired=True), second_request, "answer_lost"),
+    "the scope": (ScopeRefused(evidence), request, "code_rejected"),
+    "the request": (RequestRefused(evidence), request, "code_rejected"),
+    "the request, the second time": (RequestRefused(evidence), second_request, "answer_lost"),
+    "our client": (ClientRefused(evidence), request, "client_rejected"),
+    "our client, the second time": (ClientRefused(evidence), second_request, "client_rejected"),
+}
+
+
+@pytest.mark.parametrize("case", refusals)
+def test_a_refusal_ends_the_authorization_with_its_reason(case: str) -> None:
+    outcome, its_request, reason = refusals[case]
+    decision = decided(outcome, its_request)
+    failed = decision.change.authorization
+    assert (failed.step, failed.reason, failed.due_at) == (Step.failed, reason, None)
+    assert (failed.code, failed.verifier, failed.lease_owner) == (None, None, None)
+    assert [type(fact) for fact in decision.change.facts] == [AuthorizationFailed]
+    assert [note.verb for note in decision.change.notes] == [f"failed.{reason}"]
+    assert decision.client_rejected == (evidence if reason == "client_rejected" else None)
+
+
+waits: dict[str, tuple[TokenOutcome, CodeRequest, tuple[timedelta, bool, int, timedelta | None]]] = {
+    "busy": (NotNow(evidence, None, False), request, (3 * second, False, 0, None)),
+    "busy for a minute": (NotNow(evidence, minute, False), request, (minute, False, 0, None)),
+    "busy beyond the code's life": (NotNow(evidence, hour, False), request, (10 * minute, False, 0, None)),
+    "throttled": (NotNow(evidence, None, True), request, (minute, False, 0, minute)),
+    "throttled for an hour": (NotNow(evidence, hour, True), request, (10 * minute, False, 0, hour)),
+    "busy, perhaps spent": (NotNow(evidence, None, False, sure=False), request, (3 * second, True, 0, None)),
+    "busy, after an unknown answer": (NotNow(evidence, None, False), second_request, (3 * second, True, 0, None)),
+    "unknown": (OutcomeUnknown(evidence), request, (deadline, True, 1, None)),
+}
+
+
+@pytest.mark.parametrize("case", waits)
+def test_an_answer_that_spent_nothing_for_sure_is_no_presentation(case: str) -> None:
+    outcome, its_request, (wait, is_presented, attempts, pause) = waits[case]
+    decision = decided(outcome, its_request)
+    waiting = decision.change.authorization
+    assert (waiting.step, waiting.due_at, waiting.lease_owner) == (Step.received, now + wait, None)
+    assert (waiting.presented_at is not None, waiting.attempts) == (is_presented, attempts)
+    assert decision.paused_until == (None if pause is None else now + pause)
+    assert decision.change.facts == ()
+
+
+def test_tokens_count_whoever_has_the_lease_by_now() -> None:
+    for found in (presented, replace(presented, lease_owner="other")):
+        decision = decide_exchange(found, request, tokens, deadline, now)
+        assert decision is not None
+        assert decision.pair is not None
+        assert (decision.change.authorization.step, decision.pair.granted) == (Step.granted, tokens)
+
+
+def test_any_other_answer_is_left_to_whoever_has_the_lease_by_now() -> None:
+    taken_over = replace(presented, lease_owner="other")
+    assert decide_exchange(taken_over, request, ClientRefused(evidence), deadline, now) is None
+
+
+@pytest.mark.parametrize("step", [step for step in Step if step is not Step.received])
+def test_nothing_changes_an_authorization_that_has_gone_on(step: Step) -> None:
+    assert decide_exchange(replace(presented, step=step), request, tokens, deadline, now) is None
+
+
+accounts: dict[str, tuple[ApiOutcome, Authorization, tuple[Step, str | None, timedelta | None]]] = {
+    "401": (Unauthorized(), granted, (Step.failed, "code_rejected", None)),
+    "403": (Forbidden(), granted, (Step.failed, "denied", None)),
+    "429": (Throttled(hour), granted, (Step.granted, None, hour)),
+    "no answer": (Failed("timeout"), granted, (Step.granted, None, 5 * second)),
+    "no answer again": (Failed("timeout"), replace(granted, attempts=1), (Step.granted, None, 30 * second)),
+    "no answer for a day": (
+        Failed("timeout"),
+        replace(granted, code_received_at=now - 25 * hour),
+        (Step.failed, "answer_lost", None),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", accounts)
+def test_an_account_that_is_not_named_is_waited_for_unless_it_is_refused(case: str) -> None:
+    outcome, found, (step, reason, wait) = accounts[case]
+    after = decide_without_account(found, outcome, "breezedoc", now).authorization
+    assert (after.step, after.reason, after.due_at) == (step, reason, None if wait is None else now + wait)
+
+
+account = Account("1", "ada@example.com")
+existing = Connection("c1", "ada", "breezedoc", "client", "1", Status.revoked, created_at=now)
+aimed = replace(granted, target_connection_id="c1")
+
+
+@pytest.mark.parametrize(
+    ("found", "before"), [(granted, None), (granted, existing), (aimed, existing)], ids=["new", "same", "aimed at"]
+)
+def test_an_account_becomes_a_connection(found: Authorization, before: Connection | None) -> None:
+    assert decide_account(found, account, before, shares_grant=True) == MakeConnection(account, before)
+
+
+@pytest.mark.parametrize("before", [None, replace(existing, account_id="2")], ids=["gone", "another account"])
+@pytest.mark.parametrize("shares_grant", [True, False])
+def test_another_account_s_grant_is_ended_unless_it_may_be_in_use(
+    before: Connection | None, shares_grant: bool
+) -> None:
+    decision = decide_account(aimed, account, before, shares_grant)
+    assert isinstance(decision, EndGrant)
+    assert (decision.change.authorization.reason, decision.revokes) == ("account_mismatch", not shares_grant)
+    spared = ["exchange.grant_spared"] if shares_grant else []
+    assert [note.verb for note in decision.change.notes] == ["failed.account_mismatch", *spared]
+
+
+def test_a_connected_authorization_keeps_no_secret() -> None:
+    connected = connect(granted, "c1").authorization
+    assert (connected.step, connected.connection_id) == (Step.connected, "c1")
+    assert (connected.tokens, connected.due_at, connected.lease_until) == (None, None, None)
+
+
+redirects: dict[str, tuple[str, str, tuple[Step, str, str]]] = {
+    "denied": ("access_denied", "", (Step.denied, "denied", "the user said no")),
+    "denied, with words": ("access_denied", "No\x00!", (Step.denied, "denied", "No!")),
+    "anything else": ("invalid\nscope", "", (Step.failed, "client_rejected", "the provider answered invalidscope")),
+    "a long text": ("server_error", "x" * 300, (Step.failed, "client_rejected", "x" * 200)),
+}
+
+
+@pytest.mark.parametrize("case", redirects)
+def test_an_error_in_the_redirect_ends_the_authorization(case: str) -> None:
+    error, description, expected = redirects[case]
+    change = end_by_error(started, error, description)
+    ended = change.authorization
+    assert (ended.step, ended.reason, ended.description) == expected
+    assert change.facts == (AuthorizationFailed("a1", expected[1], expected[2]),)  # type: ignore[arg-type]
+
+
+waiting_for_the_user: dict[str, tuple[Authorization, bool]] = {
+    "started": (started, True),
+    "too late": (replace(started, expires_at=now), False),
+    "used": (received, False),
+    "denied": (replace(started, step=Step.denied), False),
+}
+
+
+@pytest.mark.parametrize("case", waiting_for_the_user)
+def test_a_state_is_good_once_and_in_time(case: str) -> None:
+    found, expected = waiting_for_the_user[case]
+    assert awaits_user(found, now) is expected
+
+
+def decided(outcome: TokenOutcome, its_request: CodeRequest) -> ExchangeDecision:
+    decision = decide_exchange(presented, its_request, outcome, deadline, now)
+    assert decision is not None
+    return decision
