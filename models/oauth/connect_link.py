@@ -1,4 +1,4 @@
-"""A connect link: the signed, short-lived word of an application that one of its users may connect an account."""
+"""A connect link: an application's signed, short-lived permission for one of its users to connect an account."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -43,7 +43,7 @@ _for_people_otherwise = "This link is not valid. Go back to the application and 
 
 
 class LinkRefused(Permanent):
-    """A link that opens nothing. `reason` is for logs, the text for the person who followed the link."""
+    """A link that can't be used. `reason` is for logs, the text for the person who followed the link."""
 
     def __init__(self, reason: Reason) -> None:
         super().__init__(_for_people.get(reason, _for_people_otherwise))
@@ -52,7 +52,7 @@ class LinkRefused(Permanent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectLink:
-    """What a link says. Times are kept to the second; `connection_id` asks to authorize that connection again."""
+    """The claims of a link. Times are whole seconds; `connection_id` asks to authorize that connection again."""
 
     user_id: str
     issued_at: datetime
@@ -64,7 +64,7 @@ class ConnectLink:
 
 
 def sign_link(link: ConnectLink, secret: Secret) -> str:
-    """The link as a JWT (RFC 7519), signed with HS256."""
+    """Return the link as a JWT (RFC 7519), signed with HS256."""
     claims: dict[str, object] = {
         "sub": link.user_id,
         "iat": int(link.issued_at.timestamp()),
@@ -103,7 +103,7 @@ def read_link(token: str, secrets: Sequence[Secret], now: datetime, return_origi
 
 
 def origin_of(url: str) -> str | None:
-    """The origin (RFC 6454 §4) of an absolute http(s) URL: scheme, host and any port but the scheme's own.
+    """Return the origin (RFC 6454 §4) of an absolute http(s) URL: scheme, host and any port but the scheme's own.
 
     None where a browser might understand the URL otherwise than we do: user information, backslashes, spaces,
     control characters, anything not ASCII, a host of anything but letters, digits, dots, dashes, underscores.
@@ -142,7 +142,7 @@ def _verify(token: str, secrets: Sequence[Secret]) -> Mapping[str, object]:
 
 
 def _decode(token: str, secret: Secret) -> Mapping[str, object]:
-    """Signature and algorithm only: times and claims are checked here, by a clock that is an argument."""
+    """Check signature and algorithm only; the caller checks times and claims, with its own clock."""
     ignored: Options = {
         "verify_exp": False,
         "verify_nbf": False,
@@ -169,14 +169,14 @@ def _read_times(claims: Mapping[str, object], now: datetime) -> tuple[datetime, 
 
 
 def _read_time(value: object) -> datetime:
-    """A NumericDate (RFC 7519 §2); its fraction of a second goes. The bound is the year 5138."""
+    """Read a NumericDate (RFC 7519 §2) without its fraction of a second. The bound is the year 5138."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 10**11:
         raise LinkRefused("bad_times")
     return datetime.fromtimestamp(int(value), UTC)
 
 
 def _read_text(value: object, longest: int, reason: Reason) -> str:
-    """A text that every database holds and every log shows: not blank, without control characters."""
+    """Read a text that every database can store and every log can show: not blank, without control characters."""
     if not isinstance(value, str) or not 1 <= len(value) <= longest:
         raise LinkRefused(reason)
     if not value.isprintable() or value.isspace():

@@ -26,7 +26,7 @@ clocks_differ = timedelta(seconds=30)
 
 
 class Status(StrEnum):
-    """Whether a connection can be used: revoked is ended by the provider's side, disconnected by ours."""
+    """Whether a connection can be used: the provider's side ends it as revoked, ours as disconnected."""
 
     active = "active"
     revoked = "revoked"
@@ -95,7 +95,7 @@ def authorize(
     team_ids: tuple[int, ...],
     reauthorized: bool,
 ) -> Transition:
-    """The user said yes, for the first time or again: a new generation, due for a sync at once."""
+    """The user authorized, for the first time or again: a new generation, due for a sync at once."""
     held = replace(
         _hold(connection, pair),
         status=Status.active,

@@ -1,4 +1,4 @@
-"""A pair of tokens as one sealed text: how it waits where its rows can't be written yet."""
+"""A pair of tokens, and the text it is sealed as while its rows can't be written."""
 
 import json
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from models.oauth.token_response import TokensGranted
 
 @dataclass(frozen=True, slots=True)
 class TokenPair:
-    """What the token endpoint granted, and when."""
+    """The tokens that the token endpoint granted, and when."""
 
     granted: TokensGranted
     issued_at: datetime
@@ -32,7 +32,7 @@ def pack(pair: TokenPair) -> Secret:
 
 
 def unpack(text: Secret) -> TokenPair:
-    """Reads what `pack` wrote."""
+    """Return the pair that `pack` wrote."""
     fields = json.loads(text.reveal())
     seconds, refresh_token = fields["expires_in"], fields["refresh_token"]
     granted = TokensGranted(

@@ -1,4 +1,4 @@
-"""Where a new pair of tokens waits while the database can't take it: a local spool and Redis, both sealed."""
+"""Keep a new pair of tokens while the database can't be written: sealed, in a local spool and in Redis."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -39,7 +39,7 @@ class Ticket:
 
 @dataclass(frozen=True, slots=True)
 class ParkedSeal:
-    """A pair as it stands in one of the two places."""
+    """A parked pair as it is sealed in one of the two places."""
 
     ticket: Ticket
     where: Where
@@ -55,9 +55,9 @@ class Parking:
     spool: Path
 
     def park(self, ticket: Ticket, pair: TokenPair) -> bool:
-        """Keeps the pair; False, and a line for the operator, where neither place took it.
+        """Keep the pair; return False, with a log line, if it could be kept in neither place.
 
-        The spool comes first: it does not wait for anybody.
+        The spool comes first: it waits for no server.
         """
         sealed = self.vault.seal(pack(pair), _place(ticket)).text
         kept = {where: self._shelf(where).keep(ticket.name, sealed) for where in places}
@@ -67,10 +67,9 @@ class Parking:
 
     @contextmanager
     def shielding(self, ticket: Ticket, outcome: TokenOutcome, at: datetime) -> Iterator[None]:
-        """Parks a pair that was won `at` where the block that saves it fails, or takes so long that its process may
-        end first.
+        """Park a pair granted `at` if the block that saves it fails, or takes so long that its process may end first.
 
-        A pair that was saved after all stands parked until whoever takes it in finds a newer truth.
+        If the pair is saved after all, it stays parked until its recovery finds that.
         """
         if not isinstance(outcome, TokensGranted):
             yield
@@ -88,9 +87,9 @@ class Parking:
             timer.cancel()
 
     def find(self, ticket: Ticket) -> TokenPair | None:
-        """The pair parked under this ticket, if one is. Raises `ParkingUnavailable` where that can't be known.
+        """Return the pair parked under this ticket, if any. Raises `ParkingUnavailable` if that can't be known.
 
-        What stands in the spool is as good as what stands in Redis: the first that opens counts.
+        Spool and Redis count the same: the first pair that opens is returned.
         """
         unknown: ParkingUnavailable | None = None
         for where in places:
@@ -106,7 +105,7 @@ class Parking:
         return None
 
     def _open(self, ticket: Ticket, sealed: str | None) -> TokenPair | None:
-        """None, and a line for the operator, where it is damaged: no key opens it any more."""
+        """Open a sealed pair; return None, with a log line, if it is damaged."""
         if sealed is None:
             return None
         try:
@@ -119,12 +118,12 @@ class Parking:
             return None
 
     def drop(self, ticket: Ticket) -> None:
-        """Forgets a pair that was saved, or that nobody needs any more; what is left of it is dropped another time."""
+        """Delete a pair that was saved or is no longer needed; a copy that can't be deleted now is deleted later."""
         for where in places:
             self._shelf(where).drop(ticket.name)
 
     def tickets(self) -> list[Ticket]:
-        """Every ticket parked in Redis or on this machine; what stands in a place that is away comes later."""
+        """Return every ticket parked in Redis or on this machine, except in a place that does not answer."""
         found: set[Ticket] = set()
         for where in places:
             with suppress(ParkingUnavailable):
@@ -132,15 +131,15 @@ class Parking:
         return sorted(found, key=lambda ticket: ticket.name)
 
     def seals(self, where: Where) -> list[ParkedSeal]:
-        """Every pair that is parked there, sealed as it is. Raises `ParkingUnavailable`."""
+        """Return every pair that is parked there, still sealed. Raises `ParkingUnavailable`."""
         found = [(ticket, self._shelf(where).read(ticket.name)) for ticket in self._tickets_in(where)]
         return [ParkedSeal(ticket, where, Sealed(sealed)) for ticket, sealed in found if sealed is not None]
 
     def reseal(self, found: ParkedSeal) -> bool:
-        """Puts a seal of the first key where this one still stands; False where it was dropped, or parked anew, since.
+        """Seal a parked pair with the first key; return False if it was dropped or parked again since.
 
-        Raises `VaultError` where it does not open, `ParkingUnavailable` where it can't be written. Should one
-        come back that was dropped meanwhile (see `Spool`), whoever takes it in finds it superseded.
+        Raises `VaultError` if it does not open, `ParkingUnavailable` if it can't be written. If a pair comes back
+        that was dropped meanwhile (see `Spool`), its recovery finds it superseded.
         """
         place = _place(found.ticket)
         sealed = self.vault.seal(self.vault.open(found.sealed, place), place)

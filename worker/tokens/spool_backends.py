@@ -1,4 +1,4 @@
-"""Two shelves on which sealed texts wait, files on this machine and a hash in Redis: neither knows what it keeps."""
+"""The two places for sealed texts, files on this machine and a hash in Redis; neither can open them."""
 
 import os
 from contextlib import suppress
@@ -14,33 +14,33 @@ from models.errors import Transient
 
 
 class ParkingUnavailable(Transient):
-    """A shelf does not answer, or the key of a parked pair is missing: nobody can say that nothing is parked."""
+    """A place does not answer, or the key of a parked pair is missing: it is not known whether a pair is parked."""
 
 
 class Shelf(Protocol):
-    """Texts by name. Asking and replacing raise `ParkingUnavailable` where it is away, keeping and dropping never."""
+    """Texts by name. `read`, `names` and `replace` raise `ParkingUnavailable` if it is away."""
 
     def names(self) -> set[str]:
-        """Of all that stands there."""
+        """Return the names of all texts."""
 
     def read(self, name: str) -> str | None:
-        """None where nothing of that name stands there."""
+        """Return the text, or None if there is none of that name."""
 
     def keep(self, name: str, text: str) -> bool:
-        """Whether it stands there now."""
+        """Write the text; return whether that worked."""
 
     def replace(self, name: str, before: str, after: str) -> bool:
-        """Puts a text where another one still stands; False where that is gone, or another, by now."""
+        """Replace `before` by `after`; return False if the text is gone, or no longer `before`."""
 
     def drop(self, name: str) -> None:
-        """What can't be dropped stays."""
+        """Delete the text; if that fails it stays."""
 
 
 @dataclass(frozen=True, slots=True)
 class Spool:
-    """A file each, whole or not at all: written beside its place, forced to the disk, then moved there.
+    """One file for each text, whole or not at all: written beside its place, synced to disk, then renamed.
 
-    Files have no lock: one that is dropped in the very instant of a replacement comes back.
+    Files have no lock: one that is dropped at the moment of a replacement comes back.
     """
 
     directory: Path
@@ -100,7 +100,7 @@ class Spool:
 
 @dataclass(frozen=True, slots=True)
 class RedisHash:
-    """A field each. The client gives bytes: one that decodes would fail on all where one text is no UTF-8."""
+    """One hash field for each text. The client returns bytes: decoding would fail for all if one were not UTF-8."""
 
     client: Redis
     key: str
@@ -126,11 +126,11 @@ class RedisHash:
 
     def replace(self, name: str, before: str, after: str) -> bool:
         def step(pipe: Any) -> bool:
-            still_stands = _text(pipe.hget(self.key, name)) == before
+            is_unchanged = _text(pipe.hget(self.key, name)) == before
             pipe.multi()
-            if still_stands:
+            if is_unchanged:
                 pipe.hset(self.key, name, after)
-            return still_stands
+            return is_unchanged
 
         try:
             return bool(self.client.transaction(cast(Any, step), self.key, value_from_callable=True))
@@ -147,7 +147,7 @@ def _away() -> ParkingUnavailable:
 
 
 def _write_beside(path: Path, text: str) -> Path:
-    """A file of its own, forced to the disk, that only its owner reads; gone again where that fails."""
+    """Write a file that only its owner can read, synced to disk; delete it if that fails."""
     descriptor, name = mkstemp(dir=path.parent, prefix=f"{path.stem}-", suffix=".new")
     beside = Path(name)
     try:

@@ -1,8 +1,8 @@
 """HTTP: the routes, and each response's headers, cookie, and page or JSON."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -45,12 +45,36 @@ def build_app(
     pages = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "pages"), autoescape=select_autoescape(default=True)
     )
-    show = partial(_show, pages)
+    answers = Answers(callback, parts, gauges, pages)
+    refuse = answers.refuse
+    app = Starlette(
+        routes=[
+            _only_get("/auth/{provider}", answers.begin),
+            _only_get("/auth/{provider}/callback", answers.finish),
+            Route("/auth/{provider}/done/{authorization_id}", answers.done),
+            Route("/healthz", answers.live),
+            Route("/readyz", answers.ready),
+            Route("/metrics", answers.measure),
+        ],
+        exception_handlers={Refused: refuse, SyncError: refuse, HTTPException: refuse, Exception: refuse},
+    )
+    app.router.redirect_slashes = False
+    return app
 
-    def begin(request: Request) -> Response:
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """One method for each route, and one for every refusal."""
+
+    callback: Callback
+    parts: Mapping[str, Callable[[], object]]
+    gauges: CollectorRegistry | None
+    pages: Environment
+
+    def begin(self, request: Request) -> Response:
         name = request.path_params["provider"]
-        cookie = cookie_name(callback.clients.get(name))
-        url, browser = callback.begin(name, _read_query(request).get("token", ""), _cookie(request, cookie))
+        cookie = cookie_name(self.callback.clients.get(name))
+        url, browser = self.callback.begin(name, _read_query(request).get("token", ""), _cookie(request, cookie))
         answer = RedirectResponse(url, status_code=302, headers=security_headers)
         answer.set_cookie(
             cookie,
@@ -63,14 +87,14 @@ def build_app(
         )
         return answer
 
-    def finish(request: Request) -> Response:
+    def finish(self, request: Request) -> Response:
         name = request.path_params["provider"]
-        cookie = cookie_name(callback.clients.get(name))
-        path = callback.finish(name, _read_query(request), _cookie(request, cookie))
+        cookie = cookie_name(self.callback.clients.get(name))
+        path = self.callback.finish(name, _read_query(request), _cookie(request, cookie))
         return RedirectResponse(path, status_code=303, headers=security_headers)
 
-    def done(request: Request) -> Response:
-        found = callback.outcome(request.path_params["provider"], request.path_params["authorization_id"])
+    def done(self, request: Request) -> Response:
+        found = self.callback.outcome(request.path_params["provider"], request.path_params["authorization_id"])
         answer = describe_result(found)
         if _wants_json(request):
             return JSONResponse(answer, headers=security_headers)
@@ -78,19 +102,19 @@ def build_app(
             back = {"status": answer["status"], "connection_id": found.connection_id, "reason": found.reason}
             location = add_to_query(found.return_to, {name: value for name, value in back.items() if value})
             return RedirectResponse(location, status_code=303, headers=security_headers)
-        provider = callback.providers[found.provider].shown_name
-        return show(f"{answer['status']}.html", 200, security_headers, provider=provider, reason=found.reason)
+        provider = self.callback.providers[found.provider].shown_name
+        return self._show(f"{answer['status']}.html", 200, security_headers, provider=provider, reason=found.reason)
 
-    def refuse(request: Request, error: Exception) -> Response:
+    def refuse(self, request: Request, error: Exception) -> Response:
         refused = error if isinstance(error, Refused) else _refusal_of(error)
         headers = {**security_headers, **_headers_of(error)}
         if _wants_json(request):
             body = {"error": refused.title, "advice": refused.advice}
             return JSONResponse(body, status_code=refused.status, headers=headers)
-        return show("refused.html", refused.status, headers, title=refused.title, advice=refused.advice)
+        return self._show("refused.html", refused.status, headers, title=refused.title, advice=refused.advice)
 
-    def ready(request: Request) -> Response:
-        for name, check in parts.items():
+    def ready(self, request: Request) -> Response:
+        for name, check in self.parts.items():
             try:
                 check()
             except Exception as error:
@@ -98,26 +122,16 @@ def build_app(
                 return PlainTextResponse(f"not ready: {name}\n", status_code=503, headers=security_headers)
         return PlainTextResponse("ready\n", headers=security_headers)
 
-    def live(request: Request) -> Response:
+    def live(self, request: Request) -> Response:
         return PlainTextResponse("ok\n", headers=security_headers)
 
-    def measure(request: Request) -> Response:
-        read_now = b"" if gauges is None else generate_latest(gauges)
+    def measure(self, request: Request) -> Response:
+        read_now = b"" if self.gauges is None else generate_latest(self.gauges)
         return Response(generate_latest() + read_now, media_type=CONTENT_TYPE_LATEST)
 
-    app = Starlette(
-        routes=[
-            _only_get("/auth/{provider}", begin),
-            _only_get("/auth/{provider}/callback", finish),
-            Route("/auth/{provider}/done/{authorization_id}", done),
-            Route("/healthz", live),
-            Route("/readyz", ready),
-            Route("/metrics", measure),
-        ],
-        exception_handlers={Refused: refuse, SyncError: refuse, HTTPException: refuse, Exception: refuse},
-    )
-    app.router.redirect_slashes = False
-    return app
+    def _show(self, template: str, status: int, headers: Mapping[str, str], **values: Any) -> HTMLResponse:
+        page = self.pages.get_template(template).render(**values)
+        return HTMLResponse(page, status_code=status, headers=headers)
 
 
 def cookie_name(client: OAuthClient | None) -> str:
@@ -179,7 +193,3 @@ def _headers_of(error: Exception) -> Mapping[str, str]:
             return {"Retry-After": f"{retry_after.total_seconds():.0f}"}
         case _:
             return {}
-
-
-def _show(pages: Environment, template: str, status: int, headers: Mapping[str, str], **values: Any) -> HTMLResponse:
-    return HTMLResponse(pages.get_template(template).render(**values), status_code=status, headers=headers)
