@@ -1,7 +1,7 @@
 """The journal's words: every decision, problem and call that it can hold, each word with a sentence for people."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Self
@@ -161,6 +161,14 @@ class ListProblem(Word):
     nameless_records = "nameless_records", "it has records without an id; none of its records counts as deleted"
     list_too_long = "list_too_long", "it is longer than the limit; none of its records counts as deleted"
     many_gone = "many_gone", "most or all of its records were missing; they are kept until the next sync confirms it"
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A decision that is still to be recorded, with its evidence."""
+
+    verb: Verb
+    evidence: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,12 @@
 
 import hashlib
 from base64 import urlsafe_b64encode
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
 from models.crypto.secrets import Sealed
+from models.journal import Note, Verb
 from models.messaging.events import About, AuthorizationFailed, Fact, FailureReason
 from models.oauth.token_response import Evidence
 
@@ -68,14 +68,6 @@ class Authorization:
     @property
     def about(self) -> About:
         return About(self.provider, self.user_id, other_subject=f"authorization/{self.id}")
-
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """A line for the journal: what was decided, and the evidence for it."""
-
-    verb: str
-    evidence: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +138,7 @@ def fail(
     """End it as failed, with its event and its note."""
     failed = replace(end(authorization, Step.failed), reason=reason, description=description)
     fact = AuthorizationFailed(authorization.id, reason, description)
-    return AuthorizationChange(failed, (fact,), (note_of(f"failed.{reason}", evidence or Evidence()),))
+    return AuthorizationChange(failed, (fact,), (note_of(Verb(f"failed.{reason}"), evidence or Evidence()),))
 
 
 def end_by_error(authorization: Authorization, error: str, description: str) -> AuthorizationChange:
@@ -161,7 +153,7 @@ def end_by_error(authorization: Authorization, error: str, description: str) -> 
     return AuthorizationChange(ended, (AuthorizationFailed(authorization.id, reason, text),))
 
 
-def note_of(verb: str, evidence: Evidence) -> Note:
+def note_of(verb: Verb, evidence: Evidence) -> Note:
     return Note(verb, {"status": evidence.status, "error": evidence.error, "hint": evidence.hint})
 
 

@@ -7,11 +7,11 @@ from typing import assert_never
 from models.account import Account
 from models.api_response import ApiOutcome, Forbidden, Throttled, Unauthorized
 from models.crypto.secrets import Secret
+from models.journal import Note, Verb
 from models.messaging.events import FailureReason
 from models.oauth.authorization import (
     Authorization,
     AuthorizationChange,
-    Note,
     Step,
     end,
     end_of_code,
@@ -165,7 +165,7 @@ def decide_exchange(
             return _try_later(found, request, outcome, now)
         case OutcomeUnknown(evidence):
             waiting = put_off(found, now + deadline)
-            return ExchangeDecision(AuthorizationChange(waiting, notes=(note_of("exchange.unknown", evidence),)))
+            return ExchangeDecision(AuthorizationChange(waiting, notes=(note_of(Verb.exchange_unknown, evidence),)))
         case _:
             assert_never(outcome)
 
@@ -182,7 +182,7 @@ def decide_account(
         return MakeConnection(account, before)
     change = fail(found, "account_mismatch", "another account answered than the one to be authorized again")
     if shares_grant:
-        spared = Note("exchange.grant_spared", {"account_id": account.id})
+        spared = Note(Verb.exchange_grant_spared, {"account_id": account.id})
         change = replace(change, notes=(*change.notes, spared))
     return EndGrant(change, revokes=not shares_grant)
 
@@ -227,5 +227,5 @@ def _try_later(found: Authorization, request: CodeRequest, outcome: NotNow, now:
     presented_at = None if is_unspent else found.presented_at
     restored = replace(found, presented_at=presented_at, attempts=found.attempts - 1)
     waiting = put_off(restored, min(now + pause, end_of_code(found)))
-    change = AuthorizationChange(waiting, notes=(note_of("exchange.not_now", outcome.evidence),))
+    change = AuthorizationChange(waiting, notes=(note_of(Verb.exchange_not_now, outcome.evidence),))
     return ExchangeDecision(change, paused_until=now + pause if outcome.throttled else None)

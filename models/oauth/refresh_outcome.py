@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import assert_never
 
 from models.api_response import ApiOutcome
+from models.journal import Note, Verb
 from models.messaging import messages
 from models.messaging.events import Detector, Fact, RevokedReason
 from models.oauth.claims import Claims, refresh_released, released, unchanged_claims
@@ -36,14 +37,6 @@ from models.oauth.token_response import (
 )
 from models.oauth.unknown_outcome import Lost, PresentAgain, Presumed, Unspent, Verdict, Wait
 from models.provider import Provider
-
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """An entry for the journal: what was decided, and why."""
-
-    verb: str
-    evidence: Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,7 +154,7 @@ def intend(
 
 def set_aside(connection: Connection, credential: Credential, now: datetime) -> RefreshDecision:
     """A token can't be opened: nothing can leave before an operator puts the key back; try again now and then."""
-    note = Note("refresh.token_unreadable", {"generation": connection.generation})
+    note = Note(Verb.refresh_token_unreadable, {"generation": connection.generation})
     return replace(_retry(connection, release_lease(credential), now, problem="token_unreadable"), notes=(note,))
 
 
@@ -173,7 +166,7 @@ def pause_client(
     due = probe_again_at(rejected.paused_until or now, now, credential.failures + 1, connection.expires_at)
     return replace(
         _retry(connection, credential, now, until=due),
-        notes=(_note(connection, "client.rejected", evidence),),
+        notes=(_note(connection, Verb.client_rejected, evidence),),
         client=rejected,
         client_facts=client_facts,
     )
@@ -189,7 +182,7 @@ def decide(
 ) -> RefreshDecision:
     """Return what the answer to a presentation does; the rows were read and locked after the answer came."""
     generation = presentation.generation
-    superseded = Note("refresh.superseded", {"generation": generation})
+    superseded = Note(Verb.refresh_superseded, {"generation": generation})
     if isinstance(outcome, TokensGranted):
         # Race: another job, or the take-in, refreshed meanwhile, the user authorized again, or the account was
         # disconnected: the pair is not the newest one.
@@ -204,7 +197,7 @@ def decide(
         return RefreshDecision(subject=connection, at=now, notes=(superseded,))
     # Race: the lease ran out and another job presented the same token; its answer decides.
     if credential.lease_owner != presentation.attempt.owner or connection.status is not Status.active:
-        note = Note("refresh.handed_over", {"generation": generation})
+        note = Note(Verb.refresh_handed_over, {"generation": generation})
         return RefreshDecision(subject=connection, at=now, notes=(note,))
     decision = _decide_refusal(connection, credential, client, presentation, outcome, now)
     return replace(decision, send=(messages.publish_events(), *decision.send))
@@ -228,7 +221,7 @@ def _decide_refusal(
             ended = end(connection, credential, reason, detected_by, evidence, now)
             return replace(ended, client_accepted=True)
         case OutcomeUnknown(evidence):
-            note = _note(connection, "refresh.unknown", evidence)
+            note = _note(connection, Verb.refresh_unknown, evidence)
             return RefreshDecision(subject=connection, at=now, credential=release_lease(credential), notes=(note,))
         case ScopeRefused(evidence) if presentation.attempt.scope:
             return _drop_scope(connection, withdrawn, client, evidence, now)
@@ -236,7 +229,7 @@ def _decide_refusal(
             return pause_client(connection, withdrawn, client, evidence, now)
         case RequestRefused(evidence):
             retried = _retry(connection, withdrawn, now, problem="refresh_malformed")
-            return replace(retried, notes=(_note(connection, "refresh.malformed", evidence),))
+            return replace(retried, notes=(_note(connection, Verb.refresh_malformed, evidence),))
         case NotNow():
             is_unspent = outcome.sure or presentation.attempt.after_unknown
             left = withdrawn if is_unspent else note_unavailable(credential, now)
@@ -272,7 +265,7 @@ def save_pair(connection: Connection, credential: Credential, pair: TokenPair) -
         credential=rotated,
         granted=granted,
         facts=facts,
-        notes=(Note("refresh.saved", {"generation": refreshed.generation}),),
+        notes=(Note(Verb.refresh_saved, {"generation": refreshed.generation}),),
         client_accepted=True,
         send=(messages.publish_events(),),
     )
@@ -336,7 +329,7 @@ def end(
         claims=released,
         credential=drop_tokens(credential),
         facts=facts,
-        notes=(_note(connection, f"revoked.{reason}", evidence),),
+        notes=(_note(connection, Verb(f"revoked.{reason}"), evidence),),
         runs_end=reason,
     )
 
@@ -367,7 +360,7 @@ def _drop_scope(
     return replace(
         postpone(connection, now, now),
         credential=credential,
-        notes=(_note(connection, "refresh.scope_refused", evidence),),
+        notes=(_note(connection, Verb.refresh_scope_refused, evidence),),
         client=replace(client, omit_refresh_scope=True),
         send=(messages.refresh_token(connection.id),),
     )
@@ -378,7 +371,7 @@ def _wait_for_endpoint(
 ) -> RefreshDecision:
     pause = asked_for(outcome.retry_after)
     until = None if pause is None else now + pause
-    verb = "refresh.not_now" if outcome.sure else "refresh.unavailable"
+    verb = Verb.refresh_not_now if outcome.sure else Verb.refresh_unavailable
     return replace(
         _retry(connection, credential, now, until, problem="provider_unavailable"),
         notes=(_note(connection, verb, outcome.evidence),),
@@ -396,7 +389,7 @@ def _blame(presentation: Presentation, credential: Credential, expired: bool) ->
     return ("access_revoked", "api") if by_api else ("refresh_rejected", "refresh")
 
 
-def _note(connection: Connection, verb: str, evidence: Evidence) -> Note:
+def _note(connection: Connection, verb: Verb, evidence: Evidence) -> Note:
     seen = {
         "generation": connection.generation,
         "status": evidence.status,
@@ -407,10 +400,10 @@ def _note(connection: Connection, verb: str, evidence: Evidence) -> Note:
     return Note(verb, seen)
 
 
-_verbs: Mapping[type[Verdict], str] = {
-    Unspent: "resolved.unspent",
-    Presumed: "resolved.presumed",
-    PresentAgain: "resolved.presentagain",
-    Lost: "resolved.lost",
-    Wait: "resolved.wait",
+_verbs: Mapping[type[Verdict], Verb] = {
+    Unspent: Verb.resolved_unspent,
+    Presumed: Verb.resolved_presumed,
+    PresentAgain: Verb.resolved_presentagain,
+    Lost: Verb.resolved_lost,
+    Wait: Verb.resolved_wait,
 }

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from models.crypto.secrets import Sealed
+from models.journal import Verb
 from models.messaging.events import ConnectionDisconnected, Fact
 
 give_up_after = timedelta(hours=24)
@@ -34,7 +35,7 @@ class RevocationEnd:
     """How a revocation ended: the events and the journal's verb for its connection."""
 
     facts: tuple[Fact, ...]
-    verb: str
+    verb: Verb
 
 
 def begin_attempt(revocation: Revocation, now: datetime) -> Revocation | None:
@@ -53,4 +54,4 @@ def decide_end(revocation: Revocation, confirmed: bool, now: datetime) -> Revoca
     if not confirmed and now - revocation.created_at < give_up_after:
         return None
     facts = (ConnectionDisconnected(revoked_upstream=confirmed),) if revocation.tells else ()
-    return RevocationEnd(facts, "revoked.upstream" if confirmed else "revoked.upstream_unconfirmed")
+    return RevocationEnd(facts, Verb.revoked_upstream if confirmed else Verb.revoked_upstream_unconfirmed)

@@ -10,6 +10,7 @@ from models.oauth.refresh_outcome import RefreshDecision
 from models.oauth.token_response import TokensGranted
 from models.store import Transaction
 from worker.provider.client import ProviderClient
+from worker.tokens.end_connection import end_connection
 from worker.tokens.oauth_clients import OAuthClients
 from worker.tokens.revocation_queue import let_go_late
 from worker.tokens.save import seal_token
@@ -26,13 +27,11 @@ class RefreshWriter:
     def apply(self, tx: Transaction, decision: RefreshDecision) -> None:
         """Write the decision in the transaction that locked its rows."""
         subject, at = decision.subject, decision.at
-        if decision.connection is not None or decision.claims != unchanged_claims:
-            tx.connections.save(decision.connection or subject, subject.generation, decision.claims)
-        if decision.credential is not None:
-            tx.credentials.put(self._seal(decision.credential, decision.granted))
-        if decision.runs_end is not None:
-            tx.runs.end(subject.id, decision.runs_end)
-        tx.outbox.append(subject.about, decision.facts, at)
+        if decision.runs_end is not None and decision.connection is not None:
+            ended = (decision.connection, decision.facts)
+            end_connection(tx, ended, decision.credential, decision.runs_end, at)
+        else:
+            self._save(tx, decision)
         for note in decision.notes:
             tx.journal.decide(subject.id, at, note.verb, **note.evidence)
         if decision.client is not None:
@@ -46,6 +45,14 @@ class RefreshWriter:
             client = self.providers.get(subject.provider)
             profile = None if client is None else client.provider
             let_go_late(tx, self.vault, profile, subject, decision.unsaved, at)
+
+    def _save(self, tx: Transaction, decision: RefreshDecision) -> None:
+        subject = decision.subject
+        if decision.connection is not None or decision.claims != unchanged_claims:
+            tx.connections.save(decision.connection or subject, subject.generation, decision.claims)
+        if decision.credential is not None:
+            tx.credentials.put(self._seal(decision.credential, decision.granted))
+        tx.outbox.append(subject.about, decision.facts, decision.at)
 
     def _seal(self, credential: Credential, granted: TokensGranted | None) -> Credential:
         """Put new tokens into their row; without a new refresh token the old one stays (RFC 6749 §6)."""

@@ -8,6 +8,7 @@ from models.account import Account, read_account
 from models.api_response import ApiOutcome
 from models.crypto.vault import Vault
 from models.errors import StoreConflict
+from models.journal import Verb
 from models.messaging import messages
 from models.oauth.authorization import Authorization, Step
 from models.oauth.exchange_outcome import (
@@ -96,7 +97,7 @@ class ConnectAccount:
     ) -> list[messages.Message]:
         authorized = Authorized(found.provider, found.user_id, found.client_id, decision.account, pair, found.team_ids)
         saved = save_authorized(tx, self.vault, decision.before, authorized, now)
-        tx.journal.decide(saved.id, now, "authorized", generation=saved.generation, authorization_id=found.id)
+        tx.journal.decide(saved.id, now, Verb.authorized, generation=saved.generation, authorization_id=found.id)
         apply_change(tx, connect(found, saved.id), now)
         tx.journal.hand_over(found.id, saved.id)
         return [messages.sync_connection(saved.id)]

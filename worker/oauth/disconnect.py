@@ -8,6 +8,7 @@ import structlog
 
 from models.crypto.secrets import Secret
 from models.crypto.vault import Vault
+from models.journal import Verb
 from models.messaging import messages
 from models.oauth.connection import Connection, DisconnectPlan, Status, disconnect, plan_disconnect
 from models.oauth.credential import Credential
@@ -86,10 +87,10 @@ class Disconnect:
             erases = tx.connections.take_disconnect(connection_id) or erase
             revocation_id = self._end(tx, loaded) if plan is DisconnectPlan.end else None
             if plan is DisconnectPlan.repeated and sent is not None:
-                tx.journal.decide(connection_id, loaded.now, "disconnect.repeated", message_id=sent.id)
+                tx.journal.decide(connection_id, loaded.now, Verb.disconnect_repeated, message_id=sent.id)
             if erases:
                 erased = tx.records.erase(connection_id)
-                tx.journal.decide(connection_id, loaded.now, "records.erased", records=erased)
+                tx.journal.decide(connection_id, loaded.now, Verb.records_erased, records=erased)
         if plan is DisconnectPlan.end and loaded.parked is not None:
             self.parking.drop(loaded.parked.ticket)
         if revocation_id is not None:
@@ -150,7 +151,7 @@ class Disconnect:
         times = {"asked_at": loaded.asked_at, "authorized_at": loaded.authorized_at}
         evidence = {name: at.isoformat() for name, at in times.items() if at is not None}
         message_id = None if sent is None else sent.id
-        tx.journal.decide(connection_id, loaded.now, "disconnect.superseded", **evidence, message_id=message_id)
+        tx.journal.decide(connection_id, loaded.now, Verb.disconnect_superseded, **evidence, message_id=message_id)
         structlog.get_logger("disconnect").warning("disconnect.superseded", **evidence)
 
     def _end(self, tx: Transaction, loaded: Loaded) -> str | None:
@@ -165,7 +166,7 @@ class Disconnect:
         transition = disconnect(connection, now, told_later=revocation_id is not None)
         end_connection(tx, transition, credential, "disconnected", now)
         evidence = {"provider_to_be_told": revocation_id is not None, "message_id": None if sent is None else sent.id}
-        tx.journal.decide(connection.id, now, "disconnected", **evidence)
+        tx.journal.decide(connection.id, now, Verb.disconnected, **evidence)
         return revocation_id
 
     def _newest_token(self, credential: Credential | None, parked: Parked | None) -> Secret | None:

@@ -9,6 +9,7 @@ from models.api_response import ApiOutcome, Forbidden, Unauthorized
 from models.crypto.secrets import Secret
 from models.crypto.vault import Vault
 from models.errors import Permanent, SyncError, Transient
+from models.journal import Verb
 from models.messaging import messages
 from models.oauth.connection import Connection, personal_client
 from models.oauth.token_pair import TokenPair
@@ -49,7 +50,7 @@ class ConnectToken:
         with self.store.writing() as tx:
             found = tx.connections.lock_account(provider, user_id, account.id)
             connection = save_authorized(tx, self.vault, found, authorized, now)
-            tx.journal.decide(connection.id, now, "authorized", generation=connection.generation, by=personal_client)
+            tx.journal.decide(connection.id, now, Verb.authorized, generation=connection.generation, by=personal_client)
             tx.journal.log(called.log_for(connection.id))
         self.send(messages.sync_connection(connection.id))
         self.send(messages.publish_events())
