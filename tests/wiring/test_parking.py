@@ -51,7 +51,7 @@ def test_a_pair_in_either_place_is_found(parking: Parking) -> None:
 
 def test_a_missing_key_is_told_and_is_not_nothing(parking: Parking) -> None:
     parking.park(ticket, pair_of("first"))
-    with capture_logs() as lines, pytest.raises(ParkingUnavailable, match="put it back"):
+    with capture_logs() as lines, pytest.raises(ParkingUnavailable, match="add it to ENCRYPTION_KEYS"):
         replace(parking, vault=Vault((k2,))).find(ticket)
     assert ("pair.locked", "error") in {(line["event"], line["log_level"]) for line in lines}
 
