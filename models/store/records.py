@@ -1,6 +1,6 @@
 """Records: what is known of a page's ids, what a page changed, what is gone; and each resource's reading state."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -10,7 +10,7 @@ from sqlalchemy import Connection as SqlConnection
 from models.store.dialect import insert_or_update
 from models.store.rows import table_of
 from models.store.tables import RecordRow, ResourceRow
-from models.sync.records import Changed, Known
+from models.sync.records import Known, RecordChanges
 
 table = table_of(RecordRow)
 resources = table_of(ResourceRow)
@@ -30,47 +30,30 @@ class Records:
             row.external_id: Known(row.content_hash, row.data, row.deleted_at is not None, row.source) for row in rows
         }
 
-    def write(
-        self,
-        connection_id: str,
-        resource: str,
-        source: str,
-        changes: Sequence[Changed],
-        known: Mapping[str, Known],
-        now: datetime,
-    ) -> None:
-        """Writes new and changed records; one that was deleted and is back keeps its first sight.
-
-        `source` is the list that they stand in; one that only moved there is written as that and nothing more.
-        """
-        key = {"connection_id": connection_id, "resource": resource, "source": source}
-        self._move(connection_id, resource, source, [i for i, before in known.items() if before.source != source])
-        fresh = [c.item for c in changes if c.item.external_id not in known]
-        stale = [c.item for c in changes if c.item.external_id in known]
-        if fresh:
+    def write(self, connection_id: str, changes: RecordChanges, now: datetime) -> None:
+        """Write a page's new and changed records, and the list of those that moved."""
+        of_resource = (table.c.connection_id == connection_id, table.c.resource == changes.resource)
+        if changes.moved:
+            moved = update(table).where(*of_resource, table.c.external_id.in_(changes.moved))
+            self.sql.execute(moved.values(source=changes.source))
+        if changes.new:
+            key = {"connection_id": connection_id, "resource": changes.resource, "source": changes.source}
             times = {"first_seen_at": now, "changed_at": now, "deleted_at": None}
             values = [
                 key | times | {"external_id": i.external_id, "data": i.data, "content_hash": i.content_hash}
-                for i in fresh
+                for i in changes.new
             ]
             self.sql.execute(insert(table), values)
-        if stale:
+        if changes.changed:
             statement = (
                 update(table)
-                .where(
-                    table.c.connection_id == connection_id,
-                    table.c.resource == resource,
-                    table.c.external_id == bindparam("its_id"),
-                )
+                .where(*of_resource, table.c.external_id == bindparam("its_id"))
                 .values(data=bindparam("its_data"), content_hash=bindparam("its_hash"), changed_at=now, deleted_at=None)
             )
-            values = [{"its_id": i.external_id, "its_data": i.data, "its_hash": i.content_hash} for i in stale]
+            values = [
+                {"its_id": i.external_id, "its_data": i.data, "its_hash": i.content_hash} for i in changes.changed
+            ]
             self.sql.execute(statement, values)
-
-    def _move(self, connection_id: str, resource: str, source: str, ids: Sequence[str]) -> None:
-        if ids:
-            which = (table.c.connection_id == connection_id, table.c.resource == resource, table.c.external_id.in_(ids))
-            self.sql.execute(update(table).where(*which).values(source=source))
 
     def living_ids(self, connection_id: str, resource: str, source: str) -> set[str]:
         """The records that a list held when it was last read, but for those that are gone."""

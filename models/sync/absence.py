@@ -11,6 +11,8 @@ in S was not there.
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from models.journal import ListProblem
+
 most_readings = 3
 
 
@@ -50,7 +52,7 @@ class ReadAgain:
 class Unproven:
     """Read as far as it can be; nothing counts as gone, and why."""
 
-    why: str
+    why: ListProblem
 
 
 Verdict = Whole | ReadAgain | Unproven
@@ -83,10 +85,10 @@ def judge(lists: Sequence[ListSeen], living: Mapping[str, Collection[str]], read
     """
     read = [each for each in lists if each.pages]
     if any(page.nameless for each in read for page in each.pages):
-        return Unproven("nameless_records")
+        return Unproven(ListProblem.nameless_records)
     if any(page.page >= largest and page.last_page > largest for each in read for page in each.pages):
-        return Unproven("list_too_long")
-    again = Unproven("list_shifting") if reading + 1 >= most_readings else ReadAgain()
+        return Unproven(ListProblem.list_too_long)
+    again = Unproven(ListProblem.list_shifting) if reading + 1 >= most_readings else ReadAgain()
     if not all(is_whole(each.pages) for each in read):
         return again
     now = {external_id for each in read for page in each.pages for external_id in page.ids}

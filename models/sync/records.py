@@ -42,6 +42,34 @@ class Changed:
     fields: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class RecordChanges:
+    """What one page writes: items of `resource` seen in the list `source`.
+
+    new: items without a row.
+    changed: items whose row changes; one that was deleted keeps the time when it was first seen.
+    moved: ids whose row names another list.
+    """
+
+    resource: str
+    source: str
+    new: tuple[Item, ...] = ()
+    changed: tuple[Item, ...] = ()
+    moved: tuple[str, ...] = ()
+
+
+def plan_writes(resource: str, source: str, known: Mapping[str, Known], changes: Sequence[Changed]) -> RecordChanges:
+    """Return the rows that a page's changes write; an item that only moved is written as that and nothing more."""
+    items = [changed.item for changed in changes]
+    return RecordChanges(
+        resource,
+        source,
+        tuple(item for item in items if item.external_id not in known),
+        tuple(item for item in items if item.external_id in known),
+        tuple(external_id for external_id, before in known.items() if before.source != source),
+    )
+
+
 def read_item(raw: object, id_field: str, volatile: Sequence[str], null_is_absent: bool = False) -> Item | None:
     """A list's element as an item, or None where it is no object or names no id (a number or a text).
 

@@ -245,12 +245,12 @@ def test_what_a_peek_can_not_see_is_seen_by_the_next_full_reading(house: House) 
 
 def test_a_request_while_a_run_is_read_or_waits_makes_one_more_and_no_other(house: House) -> None:
     connection, _ = connect(house, 12)
-    own = house.flows.sync._take(connection.id)
+    own = house.flows.sync.take(connection.id)
     assert own is not None
     for _ in range(5):
         house.flows.sync(connection.id)
         house.flows.sync(connection.id, asked=False)
-    assert house.flows.sync._hand_on(own)
+    assert house.flows.sync.hand_on(own)
     house.flows.sync(connection.id, asked=False)
     for _ in range(3):
         house.sweep()
@@ -259,10 +259,10 @@ def test_a_request_while_a_run_is_read_or_waits_makes_one_more_and_no_other(hous
 
 def test_what_is_due_while_a_run_is_under_way_makes_no_other(house: House) -> None:
     connection, _ = connect(house, 12)
-    own = house.flows.sync._take(connection.id)
+    own = house.flows.sync.take(connection.id)
     assert own is not None
     house.flows.sync(connection.id, asked=False)
-    assert house.flows.sync._hand_on(own)
+    assert house.flows.sync.hand_on(own)
     house.flows.sync(connection.id, asked=False)
     house.sweep()
     assert len(house.told("sync.completed", connection.id)) == 2

@@ -13,7 +13,7 @@ from models.oauth.exchange_outcome import CodeRequest
 from tests.harness import House
 from tests.servers import absent_redis
 from worker.oauth.refresh import RefreshRequest
-from worker.sync.run import Slice
+from worker.sync.slice import Slice
 
 SETTLE = 61
 
@@ -121,13 +121,13 @@ def test_a_probe_that_tells_nothing_is_repeated_and_decides_nothing(house: House
 def test_a_401_for_a_token_that_a_sibling_rotated_meanwhile_means_nothing(house: House) -> None:
     connection = house.connect("ada", 1)
     house.queue.held.clear()
-    own = house.flows.sync._take(connection.id)
+    own = house.flows.sync.take(connection.id)
     assert own is not None
     house.make_refresh_due(connection.id)
     house.flows.refresh(connection.id)
     house.flows.refresh(connection.id)
     assert house.connection(connection.id).generation == 2
-    assert house.flows.sync._read_one(own) is None
+    assert house.flows.sync.step(own) is None
     house.sweep()
     assert house.connection(connection.id).generation == 2, "no refresh was forced"
     assert house.types().count("sync.completed") == 1
@@ -138,7 +138,7 @@ def refresh_under_way(house: House) -> tuple[Connection, Slice, RefreshRequest]:
     connection = house.refreshable()
     house.queue.held.clear()
     taken = house.flows.refresh.take(connection.id)
-    reading = house.flows.sync._take(connection.id)
+    reading = house.flows.sync.take(connection.id)
     assert taken is not None
     assert reading is not None
     return connection, reading, taken
@@ -151,7 +151,7 @@ def test_a_grant_that_dies_while_a_refresh_is_under_way_is_noticed_soon(house: H
         house.control.inject("token", moment="after", kind="drop")
     pair = house.flows.refresh.ask(taken)
     house.control.revoke_user(1)
-    assert house.flows.sync._read_one(reading) is None, "the old token is refused before the new pair is saved"
+    assert house.flows.sync.step(reading) is None, "the old token is refused before the new pair is saved"
     house.flows.refresh.save(taken, pair)
     house.sweep()
     house.turn(seconds=SETTLE)
@@ -162,9 +162,9 @@ def test_a_grant_that_dies_while_a_refresh_is_under_way_is_noticed_soon(house: H
 def test_a_list_that_is_refused_while_a_refresh_is_under_way_forces_one_more_and_no_other(house: House) -> None:
     connection, reading, taken = refresh_under_way(house)
     house.control.inject("api", status=401, count=None, match={"path": "/api/documents"})
-    account_read = house.flows.sync._read_one(reading)
+    account_read = house.flows.sync.step(reading)
     assert account_read is not None
-    assert house.flows.sync._read_one(account_read) is None, "refused"
+    assert house.flows.sync.step(account_read) is None, "refused"
     house.flows.refresh.save(taken, house.flows.refresh.ask(taken))
     for _ in range(10):
         house.sweep()

@@ -14,7 +14,7 @@ from models.errors import SyncError
 from models.migrations import migrate, newest_revision
 from models.store import Store, open_engine
 from models.store.tables import metadata
-from models.sync.records import Changed, Item, hash_content
+from models.sync.records import Item, RecordChanges, hash_content
 from tests.servers import plain_environment
 from tests.store.conftest import Opened, add_connection
 
@@ -75,8 +75,8 @@ def test_the_views_read_records_whose_types_wobble(opened: Opened) -> None:
     late = {"id": 9, "created_at": "2026-03-01 24:61", "completed_at": "2026-03-01T12:00 nonsense", "recipients": "abc"}
     with opened.store.writing() as tx:
         for external_id, data in (("7", odd), ("8", even), ("9", senseless), ("91", late)):
-            change = _created(external_id, data)
-            tx.records.write(connection.id, "document", "document", [change], {}, connection.created_at)
+            new = (Item(external_id, data, hash_content(data)),)
+            tx.records.write(connection.id, RecordChanges("document", "document", new), connection.created_at)
     with opened.store.reading() as tx:
         rows = tx.sql.execute(text("SELECT * FROM breezedoc_document ORDER BY external_id")).mappings().all()
     assert [(row["external_id"], row["user_id"]) for row in rows] == [(each, "ada") for each in ("7", "8", "9", "91")]
@@ -84,7 +84,3 @@ def test_the_views_read_records_whose_types_wobble(opened: Opened) -> None:
     for view in opened.profile.views:
         with opened.store.reading() as tx:
             tx.sql.execute(text(f"SELECT * FROM {opened.profile.view_name(view)}")).all()
-
-
-def _created(external_id: str, data: dict[str, object]) -> Changed:
-    return Changed(Item(external_id, data, hash_content(data)), "created", ())

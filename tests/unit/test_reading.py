@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.journal import ListProblem
 from models.sync.absence import (
     ListSeen,
     PageSeen,
@@ -95,13 +96,18 @@ verdicts: dict[str, tuple[list[ListSeen], dict[str, str], int, Verdict]] = {
     ),
     "the first was torn": (one(seen("ab", "c"), seen("ab", "c", total=4)), {"document": "abcd"}, 1, ReadAgain()),
     "torn": (one(seen("ab", "c", total=4)), {"document": "abc"}, 0, ReadAgain()),
-    "torn for the last time": (one(seen("ab", "c", total=4)), {"document": "abc"}, 2, Unproven("list_shifting")),
-    "a nameless element": (one(seen("ab", nameless=1)), {"document": "abc"}, 0, Unproven("nameless_records")),
+    "torn for the last time": (
+        one(seen("ab", "c", total=4)),
+        {"document": "abc"},
+        2,
+        Unproven(ListProblem.list_shifting),
+    ),
+    "a nameless element": (one(seen("ab", nameless=1)), {"document": "abc"}, 0, Unproven(ListProblem.nameless_records)),
     "longer than is read": (
         one((PageSeen(50, 1000, 100, ("a",)),)),
         {"document": "abc"},
         0,
-        Unproven("list_too_long"),
+        Unproven(ListProblem.list_too_long),
     ),
     "emptied": (one(seen(""), seen("")), {"document": "ab"}, 1, Whole(("a", "b"))),
     "a team that can't be read keeps its records": (

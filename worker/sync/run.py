@@ -1,48 +1,37 @@
-"""Reading a connection's resources, page by page: each page's records, cursor and events commit together."""
+"""Read a connection's lists page by page: take its run, ask for a page, decide, and write the page's outcome."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import assert_never
 from uuid import uuid4
 
 import structlog
 
-from models.api_response import ApiOutcome, Failed, Forbidden, Missing, Page, Throttled, Unauthorized
-from models.crypto.secrets import Secret
+from models.api_response import Failed, Page
 from models.crypto.vault import Place, Vault, VaultError
 from models.errors import StoreRefused
+from models.journal import Request
 from models.messaging import messages
 from models.oauth.connection import Connection, Status
 from models.rate_limit import Wait
 from models.store import Store, Transaction
-from models.sync.cadence import choose_depth
-from models.sync.sync_run import (
-    RunStatus,
-    SyncRun,
-    name_run,
-    on_its_way,
-    plan_lists,
-    run_lease,
-    slice_length,
-)
-from worker.provider.client import Called, ProviderClient
-from worker.sync.step import Turns
-
-
-@dataclass(frozen=True, slots=True)
-class Slice:
-    """What one job reads with: the run it leased, and the token of the generation it goes by."""
-
-    run: SyncRun
-    connection: Connection
-    access_token: Secret
-    generation: int
+from models.sync.decision import NothingLeft, PageRead
+from models.sync.page import read_page
+from models.sync.start import StartRequest, set_aside, start
+from models.sync.step import StepAnswer, decide_step, hand_on
+from models.sync.sync_run import name_run, plan_lists, slice_length
+from worker.provider.client import ProviderClient
+from worker.sync.apply_step import apply_step
+from worker.sync.rows import load_rows
+from worker.sync.slice import Slice
 
 
 @dataclass(frozen=True, slots=True)
 class Sync:
-    """A job reads for a few seconds, then hands the run on through the queue; what must wait is a row."""
+    """The flow. A job reads for a few seconds, then hands the run on through the queue; what must wait is a row.
+
+    A process may die after any step: each page commits its records, its events and the run's position together.
+    """
 
     store: Store
     vault: Vault
@@ -52,32 +41,27 @@ class Sync:
     interval: timedelta
     slice_length: timedelta = slice_length
 
-    def _turns(self, now: datetime) -> Turns:
-        return Turns(self.providers, now, self.interval)
-
     def __call__(self, connection_id: str, asked: bool = True, message_id: str | None = None) -> None:
-        """Goes on with the connection's run, or begins one; `asked` for by somebody, or just because it is due.
+        """Continue the connection's run, or start one; `asked` if someone requested it, and not only because it is due.
 
-        `message_id` is the message that asks, None where nothing can ask twice.
+        `message_id` is the message that asks; None if nothing can ask twice.
         """
-        own = self._take(connection_id, asked, message_id)
+        own = self.take(connection_id, asked, message_id)
         if own is None:
             return
-        end = self.now() + self.slice_length
-        going: Slice | None = own
-        while going is not None and self.now() < end:
-            going = self._read_one(going)
-        if going is not None and self._hand_on(going):
+        end = own.at + self.slice_length
+        following: Slice | None = own
+        while following is not None and following.at < end:
+            following = self.step(following)
+        if following is not None and self.hand_on(following):
             self.send(messages.read_connection(connection_id))
         self.send(messages.publish_events())
 
-    def _take(self, connection_id: str, asked: bool = True, message_id: str | None = None) -> Slice | None:
-        """Leases the connection's run, or begins one. What is asked for while one is under way runs after it; a message
-        that has begun a run, and is delivered once more, asks for no other."""
-        now, owner = self.now(), uuid4().hex
-        run_id = None if message_id is None else name_run(connection_id, message_id)
+    def take(self, connection_id: str, asked: bool = True, message_id: str | None = None) -> Slice | None:
+        """Lease the connection's run, or a new one; None if there is nothing to read now."""
         with self.store.writing() as tx:
             connection = tx.connections.lock(connection_id)
+            now = self.now()
             if connection is None:
                 structlog.get_logger("sync").warning("connection.unknown")
             if connection is None or connection.status is not Status.active:
@@ -85,102 +69,77 @@ class Sync:
             credential = tx.credentials.get(connection_id)
             if credential is None or credential.access_token is None:
                 return None
-            run = tx.runs.running(connection_id)
-            if run_id is not None and tx.runs.has(run_id):
-                asked, run_id = False, None
-            if run is not None and asked:
-                tx.connections.note_request(connection_id)
-                connection = replace(connection, sync_requested=True)
-            if run is not None and _must_wait(run, connection, now):
+            request = _identify(tx, connection, asked, message_id)
+            decision = start(connection, tx.runs.running(connection_id), request, now)
+            if decision is None:
                 return None
-            if run is None and not asked and not _is_due(connection, now):
-                return None
+            run = decision.run
             if run is None:
-                depth = choose_depth(connection, asked or connection.sync_requested, now)
-                run = SyncRun(run_id or uuid4().hex, connection_id, RunStatus.running, now, depth)
-                tx.runs.add(run)
-                connection = replace(connection, sync_requested=False)
+                apply_step(tx, decision)
+                return None
             try:
                 token = self.vault.open(credential.access_token, Place("credential", connection_id, "access_token"))
             except VaultError as error:
-                self._turns(now).put_aside(tx, connection, run, error)
+                apply_step(tx, set_aside(decision, run, self.interval))
+                structlog.get_logger("sync").error("sync.impossible", connection_id=connection_id, error=str(error))
                 return None
-            run = replace(run, lease_owner=owner, lease_until=now + run_lease, resume_at=None)
-            tx.runs.save(run)
-            tx.connections.save(replace(connection, sync_due_at=now + run_lease), connection.generation)
-        return Slice(run, connection, token, connection.generation)
+            apply_step(tx, decision)
+        plan = plan_lists(self.providers[connection.provider].provider, connection.team_ids, run.depth)
+        return Slice(run, plan, connection, token, now)
 
-    def _read_one(self, own: Slice) -> Slice | None:
-        """Reads one page and commits it; None where this job is done with the run."""
-        provider = self.providers[own.connection.provider]
-        planned = plan_lists(provider.provider, own.connection.team_ids, own.run.depth)
-        if own.run.place >= len(planned):
-            return self._commit(own, None, Turns.complete)
-        sync_list, page = planned[own.run.place], own.run.page
-        resource = sync_list.resource if page else replace(sync_list.resource, query=sync_list.resource.peek)
-        account_id = own.connection.account_id
-        called = provider.read_page(resource, sync_list.path, max(page, 1), own.access_token, account_id)
+    def step(self, own: Slice) -> Slice | None:
+        """Ask for one page and commit its outcome; None if this job is done with the run."""
+        answer, log = self.ask(own)
+        try:
+            return self._save(own, answer, log)
+        except StoreRefused as refused:
+            if not isinstance(answer, PageRead):
+                raise
+            return self._save(own, Failed(str(refused)), log)
+
+    def ask(self, own: Slice) -> tuple[StepAnswer, list[Request]]:
+        """Request the run's next page; return the answer, and the request for the log if one was made."""
+        run, provider = own.run, self.providers[own.connection.provider]
+        if run.place >= len(own.plan):
+            return NothingLeft(), []
+        sync_list = own.plan[run.place]
+        resource = sync_list.resource if run.page else replace(sync_list.resource, query=sync_list.resource.peek)
+        page = max(run.page, 1)
+        called = provider.read_page(resource, sync_list.path, page, own.access_token, own.connection.account_id)
         if isinstance(called, Wait):
-            room_in = timedelta(seconds=called.seconds)
-            return self._commit(own, None, lambda t, tx, c, r: t.park(tx, c, r, t.now + room_in))
-        match called.outcome:
-            case Page() as read:
-                try:
-                    return self._commit(own, called, lambda t, tx, c, r: t.keep(tx, c, r, sync_list, read))
-                except StoreRefused as refused:
-                    failed = Failed(str(refused))
-                    return self._commit(own, called, lambda t, tx, c, r: t.stumble(tx, c, r, sync_list, failed))
-            case Unauthorized():
-                return self._commit(own, called, lambda t, tx, c, r: t.doubt(tx, c, r, sync_list, own.generation))
-            case Forbidden():
-                return self._commit(own, called, lambda t, tx, c, r: t.forbid(tx, c, r, sync_list))
-            case Missing():
-                return self._commit(own, called, lambda t, tx, c, r: t.leave(tx, c, r, sync_list, "not_found"))
-            case Throttled(retry_after):
-                return self._commit(own, called, lambda t, tx, c, r: t.park(tx, c, r, t.now + retry_after))
-            case Failed() as failed:
-                return self._commit(own, called, lambda t, tx, c, r: t.stumble(tx, c, r, sync_list, failed))
-            case _:
-                assert_never(called.outcome)
+            return called, []
+        outcome = called.outcome
+        answer = read_page(outcome, resource, provider.provider) if isinstance(outcome, Page) else outcome
+        return answer, called.log_for(own.connection.id)
 
-    def _commit(
-        self,
-        own: Slice,
-        called: Called[ApiOutcome] | None,
-        step: Callable[[Turns, Transaction, Connection, SyncRun], SyncRun | None],
-    ) -> Slice | None:
-        """One step of the run in one transaction, if this job still holds it and the connection still stands."""
+    def hand_on(self, own: Slice) -> bool:
+        """Return the run to the queue, behind everything that waits there; False if it is no longer this job's."""
         with self.store.writing() as tx:
-            connection = tx.connections.lock(own.connection.id)
-            run = tx.runs.running(own.connection.id)
-            if called is not None:
-                tx.journal.log(called.log_for(own.connection.id))
-            if connection is None or connection.status is not Status.active or run is None:
+            provider = self.providers[own.connection.provider].provider
+            rows = load_rows(tx, own, None, provider, self.interval)
+            if rows is not None:
+                apply_step(tx, hand_on(rows, self.now()))
+        return rows is not None
+
+    def _save(self, own: Slice, answer: StepAnswer, log: list[Request]) -> Slice | None:
+        """Decide what the answer means for the rows as they are now, and write it."""
+        with self.store.writing() as tx:
+            tx.journal.log(log)
+            provider = self.providers[own.connection.provider].provider
+            rows = load_rows(tx, own, answer, provider, self.interval)
+            if rows is None:
                 return None
-            if run.id != own.run.id or run.lease_owner != own.run.lease_owner:
-                return None
-            following = step(self._turns(self.now()), tx, connection, run)
-        return None if following is None else replace(own, run=following)
-
-    def _hand_on(self, own: Slice) -> bool:
-        """The slice is over: the run goes back to the queue, behind all that waits there."""
-
-        def let_go(turns: Turns, tx: Transaction, connection: Connection, run: SyncRun) -> SyncRun:
-            turns.park(tx, connection, run, turns.now)
-            tx.connections.leave_sync_to_message(connection.id, turns.now + on_its_way)
-            return run
-
-        return self._commit(own, None, let_go) is not None
+            now = self.now()
+            decision = decide_step(rows, answer, now)
+            apply_step(tx, decision)
+        if decision.run is None or not decision.goes_on:
+            return None
+        return replace(own, run=decision.run, at=now)
 
 
-def _is_due(connection: Connection, now: datetime) -> bool:
-    """A message may come late, when another one has done what it was for."""
-    return connection.sync_due_at is not None and connection.sync_due_at <= now
-
-
-def _must_wait(run: SyncRun, connection: Connection, now: datetime) -> bool:
-    """Whether another job holds the run, or its time to go on has not come; a due time set since brings it forward."""
-    if run.lease_until is not None and run.lease_until > now:
-        return True
-    due = connection.sync_due_at
-    return run.resume_at is not None and run.resume_at > now and (due is None or due > now)
+def _identify(tx: Transaction, connection: Connection, asked: bool, message_id: str | None) -> StartRequest:
+    """Return the request of a message; the run that it starts is named after it, so that it starts only one."""
+    named = None if message_id is None else name_run(connection.id, message_id)
+    repeated = named is not None and tx.runs.has(named)
+    run_id = uuid4().hex if named is None or repeated else named
+    return StartRequest(requested=asked, repeated=repeated, run_id=run_id, owner=uuid4().hex)

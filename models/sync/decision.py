@@ -1,0 +1,192 @@
+"""What a sync knows when it decides, and what it decided: plain values between the database and the rules."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from models.journal import ListProblem, Note
+from models.messaging.events import Fact, RevokedReason
+from models.oauth.claims import Claims, released
+from models.oauth.connection import Connection
+from models.oauth.credential import Credential
+from models.provider import Provider
+from models.sync.absence import ListSeen, PageSeen
+from models.sync.records import Item, Known, RecordChanges
+from models.sync.sync_run import SyncList, SyncRun, run_lease
+
+
+@dataclass(frozen=True, slots=True)
+class PageRead:
+    """The answer to a request for a page: its records, and what it says about its list."""
+
+    items: tuple[Item, ...]
+    seen: PageSeen
+
+
+@dataclass(frozen=True, slots=True)
+class NothingLeft:
+    """Every list of the run was read or skipped, so no request was made."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPage:
+    """What is stored about a page that was just read.
+
+    known: the stored records among its ids.
+    previous: the page before it in this pass; None if there is none.
+    living: how many records of its list are stored and not deleted; only loaded for a look at the newest records.
+    read_before: whether its list was ever read to its end.
+    """
+
+    known: Mapping[str, Known] = field(default_factory=dict)
+    previous: PageSeen | None = None
+    living: int = 0
+    read_before: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class StoredResource:
+    """What is stored about a resource when one of its lists may end, before this answer counts.
+
+    lists: the pages of each of its lists; empty unless the last one may end.
+    living: the ids of the records of each list that are not deleted.
+    held_back: how many records of each list the run before kept although they were missing.
+    next_living: how many records the list after this one has.
+    """
+
+    lists: tuple[ListSeen, ...] = ()
+    living: Mapping[str, Collection[str]] = field(default_factory=dict)
+    held_back: Mapping[str, int] = field(default_factory=dict)
+    next_living: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepRows:
+    """Everything that a step decides on but the answer and the time; the connection is locked.
+
+    connection, credential, run: as they are stored now.
+    plan: the lists of the run, in order.
+    generation: of the access token that the request was made with.
+    provider, interval: the provider's profile, and the usual time between two syncs.
+    page: what is stored about the page that was read.
+    resource: what is stored about its resource.
+    problems: the problem of each list that has one; only loaded when nothing is left to read.
+    """
+
+    connection: Connection
+    credential: Credential | None
+    run: SyncRun
+    plan: tuple[SyncList, ...]
+    generation: int
+    provider: Provider
+    interval: timedelta
+    page: StoredPage = StoredPage()
+    resource: StoredResource = StoredResource()
+    problems: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def sync_list(self) -> SyncList:
+        """Return the list that the run is at."""
+        return self.plan[self.run.place]
+
+    def is_account(self, sync_list: SyncList) -> bool:
+        """Return whether the list is the account itself."""
+        return sync_list.path == self.provider.account_path
+
+
+@dataclass(frozen=True, slots=True)
+class ListRead:
+    """A list was read to its end; `problem` is why that proved no deletion, `held_back` how many were missing."""
+
+    key: str
+    problem: ListProblem | None = None
+    held_back: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ListSkipped:
+    """A list cannot be read; the pages that this run saw of it prove nothing."""
+
+    key: str
+    problem: ListProblem
+
+
+ListNote = ListRead | ListSkipped
+
+
+@dataclass(frozen=True, slots=True)
+class PageNote:
+    """A page to keep until its run ends, as evidence; `reading` counts the passes over its list from 0."""
+
+    key: str
+    reading: int
+    seen: PageSeen
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """Records that are proven to be deleted."""
+
+    resource: str
+    ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepDecision:
+    """Everything that one transaction of a sync writes.
+
+    subject: the connection as it was read and locked; its generation guards the save.
+    at: the time of the decision, for events, notes and records.
+    connection: the connection to save; None if it does not change.
+    claims: what becomes of the connection's claims if it is saved.
+    credential: the credential to save; None if it does not change.
+    run: the run to save; None if it does not change.
+    begins: whether the run is a new one.
+    changes: the page's records to write.
+    page: the page to keep as evidence.
+    deletion: the records to mark as deleted.
+    lists: what to note about lists.
+    facts: the events, in order.
+    notes: the journal's entries, in order.
+    ended: why the connection's grant is dead; `connection` is the ended one then, and its run ends with it.
+    goes_on: whether this job keeps the run and asks for the next page.
+    """
+
+    subject: Connection
+    at: datetime
+    connection: Connection | None = None
+    claims: Claims = released
+    credential: Credential | None = None
+    run: SyncRun | None = None
+    begins: bool = False
+    changes: RecordChanges | None = None
+    page: PageNote | None = None
+    deletion: Deletion | None = None
+    lists: tuple[ListNote, ...] = ()
+    facts: tuple[Fact, ...] = ()
+    notes: tuple[Note, ...] = ()
+    ended: RevokedReason | None = None
+    goes_on: bool = False
+
+
+def go_on(decision: StepDecision, run: SyncRun) -> StepDecision:
+    """Keep the run for this job's next page, and renew its lease."""
+    until = decision.at + run_lease
+    connection = decision.connection or decision.subject
+    return replace(
+        decision,
+        connection=replace(connection, sync_due_at=until),
+        run=replace(run, lease_until=until),
+        goes_on=True,
+    )
+
+
+def park(decision: StepDecision, run: SyncRun, until: datetime) -> StepDecision:
+    """Release the run until then: it waits as a row, not in a thread."""
+    connection = decision.connection or decision.subject
+    return replace(
+        decision,
+        connection=replace(connection, sync_due_at=until),
+        run=replace(run, lease_owner=None, lease_until=None, resume_at=until),
+        goes_on=False,
+    )

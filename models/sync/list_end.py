@@ -1,0 +1,127 @@
+"""The end of a list: where the run continues, and after a resource's last list which records are deleted."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import assert_never
+
+from models.journal import ListProblem, Note, Verb
+from models.messaging.events import RecordChanged
+from models.sync.absence import (
+    ListSeen,
+    PageSeen,
+    ReadAgain,
+    Unproven,
+    Whole,
+    is_confirmed,
+    is_vanishing,
+    judge,
+)
+from models.sync.decision import Deletion, ListRead, ListSkipped, StepDecision, StepRows, go_on
+from models.sync.sync_run import SyncRun, add_counts, count_seen, places_of
+
+
+def skip_list(rows: StepRows, problem: ListProblem, now: datetime) -> StepDecision:
+    """Leave the list that the run is at: none of its records counts as deleted."""
+    decision = StepDecision(
+        subject=rows.connection,
+        at=now,
+        connection=rows.connection,
+        lists=(ListSkipped(rows.sync_list.key, problem),),
+    )
+    return end_list(rows, decision, replace(rows.run, failures=0))
+
+
+def end_list(rows: StepRows, decision: StepDecision, run: SyncRun) -> StepDecision:
+    """Continue with the resource's next list, or after its last one with what all of them prove."""
+    if run.place + 1 in places_of(rows.plan, run.place):
+        return _open(rows, decision, run, run.place + 1)
+    return _end_resource(rows, decision, run)
+
+
+def _open(rows: StepRows, decision: StepDecision, run: SyncRun, place: int) -> StepDecision:
+    return go_on(decision, replace(run, place=place, page=0 if _is_peeked_at(rows, run, place) else 1))
+
+
+def _is_peeked_at(rows: StepRows, run: SyncRun, place: int) -> bool:
+    """Whether the run looks at the newest records of this list first, because the list is long."""
+    if place >= len(rows.plan) or run.depth != "usual" or run.reading:
+        return False
+    sync_list = rows.plan[place]
+    left = sum(not before.deleted and before.source == sync_list.key for before in rows.page.known.values())
+    return bool(sync_list.resource.peek) and rows.resource.next_living - left > rows.provider.peek_above
+
+
+def _end_resource(rows: StepRows, decision: StepDecision, run: SyncRun) -> StepDecision:
+    places = places_of(rows.plan, run.place)
+    name = rows.plan[places.start].resource.name
+    lists = [each for each in _lists_after(rows, decision) if each.pages]
+    living = {each.key: _living_after(rows, decision, each.key) for each in lists}
+    verdict = judge(lists, living, run.reading, rows.provider.longest_list)
+    if isinstance(verdict, ReadAgain):
+        return _open(rows, decision, replace(run, reading=run.reading + 1), places.start)
+    if lists:
+        seen = {external_id for each in lists for page in each.pages for external_id in page.ids}
+        run = replace(run, counts=count_seen(run.counts, name, len(seen)))
+    match verdict:
+        case Whole(gone):
+            decision = _delete(rows, decision, name, living, frozenset(gone))
+            deleted = 0 if decision.deletion is None else len(decision.deletion.ids)
+            run = replace(run, counts=add_counts(run.counts, name, {"deleted": deleted}))
+        case Unproven(why):
+            read = tuple(ListRead(each.key, why) for each in lists)
+            note = Note(Verb.reading_unproven, {"problem": why, "resource": name})
+            decision = replace(decision, lists=(*decision.lists, *read), notes=(*decision.notes, note))
+        case _:
+            assert_never(verdict)
+    return _open(rows, decision, replace(run, reading=0), places.stop)
+
+
+def _lists_after(rows: StepRows, decision: StepDecision) -> list[ListSeen]:
+    """Return what this run has seen of the resource's lists, with this step's answer."""
+    skipped = {note.key for note in decision.lists if isinstance(note, ListSkipped)}
+    lists = [ListSeen(each.key, ()) if each.key in skipped else each for each in rows.resource.lists]
+    page = decision.page
+    if page is None:
+        return lists
+    return [replace(each, pages=_with_page(each.pages, page.seen)) if each.key == page.key else each for each in lists]
+
+
+def _with_page(pages: tuple[PageSeen, ...], seen: PageSeen) -> tuple[PageSeen, ...]:
+    return (*(page for page in pages if page.page != seen.page), seen)
+
+
+def _living_after(rows: StepRows, decision: StepDecision, key: str) -> set[str]:
+    """Return the records of a list that are not deleted once this step is written: a page brings its ids to its list,
+    and takes those that moved from another list."""
+    living = set(rows.resource.living.get(key, ()))
+    if decision.page is not None and decision.page.key == key:
+        return living | set(decision.page.seen.ids)
+    return living if decision.changes is None else living - set(decision.changes.moved)
+
+
+def _delete(
+    rows: StepRows, decision: StepDecision, name: str, living: Mapping[str, set[str]], gone: frozenset[str]
+) -> StepDecision:
+    """Delete what is proven to be gone; if that is much at once, only in the second run in a row."""
+    lost = {key: len(ids & gone) for key, ids in living.items()}
+    of = sum(map(len, living.values()))
+    if _must_hold_back(rows, lost, of):
+        many = ListProblem.many_gone
+        kept = tuple(ListRead(key, many, count) if count else ListRead(key) for key, count in lost.items())
+        note = Note(Verb.deletion_held_back, {"problem": many, "resource": name, "gone": len(gone), "of": of})
+        return replace(decision, lists=(*decision.lists, *kept), notes=(*decision.notes, note))
+    decision = replace(decision, lists=(*decision.lists, *map(ListRead, living)))
+    if not gone:
+        return decision
+    ids = tuple(sorted(gone))
+    facts = [RecordChanged("deleted", name, external_id, (), False) for external_id in ids]
+    return replace(decision, deletion=Deletion(name, ids), facts=(*decision.facts, *facts))
+
+
+def _must_hold_back(rows: StepRows, lost: Mapping[str, int], living: int) -> bool:
+    """Whether so much is missing, counted by list, that a second run must confirm it, and this is not that run."""
+    share, count = rows.provider.vanishing_share, rows.provider.vanishing_records
+    if not is_vanishing(sum(lost.values()), living, share, count):
+        return False
+    return not is_confirmed(lost, rows.resource.held_back)

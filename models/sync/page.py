@@ -1,0 +1,76 @@
+"""What a page changes: its records and their events, and where the run continues."""
+
+from collections import Counter
+from dataclasses import replace
+from datetime import datetime
+
+from models.api_response import Page
+from models.messaging.events import Fact, RecordChanged
+from models.oauth.connection import restore_access
+from models.oauth.credential import accept_access
+from models.provider import Provider, Resource
+from models.sync.absence import PageSeen, ends_list, is_quiet
+from models.sync.decision import ListRead, PageNote, PageRead, StepDecision, StepRows, go_on
+from models.sync.list_end import end_list
+from models.sync.records import Changed, compare, plan_writes, read_item
+from models.sync.sync_run import SyncRun, add_counts
+
+
+def read_page(page: Page, resource: Resource, provider: Provider) -> PageRead:
+    """Return the page's records, and how many of its elements name no record."""
+    read = [read_item(raw, resource.id, resource.volatile, provider.null_is_absent) for raw in page.elements]
+    items = tuple(item for item in read if item is not None)
+    ids = tuple(item.external_id for item in items)
+    return PageRead(items, PageSeen(page.number, page.total, page.last, ids, len(read) - len(items)))
+
+
+def keep_page(rows: StepRows, answer: PageRead, now: datetime) -> StepDecision:
+    """Write what the page changed, and continue with the next page, list or resource.
+
+    If the account was limited, the first list that answers ends that.
+    """
+    sync_list, stored = rows.sync_list, rows.page
+    changed = compare(stored.known, answer.items, rows.provider.null_is_absent)
+    decision = replace(
+        _accept(rows, now),
+        changes=plan_writes(sync_list.resource.name, sync_list.key, stored.known, changed),
+    )
+    decision = replace(decision, facts=(*decision.facts, *_facts(rows, changed)))
+    run = _count(replace(rows.run, failures=0), sync_list.resource.name, answer, changed)
+    if run.page == 0:
+        # The page that moves records here makes this list longer.
+        moved = sum(not before.deleted and before.source != sync_list.key for before in stored.known.values())
+        if not is_quiet(answer.seen, len(changed), stored.living + moved):
+            return go_on(decision, replace(run, page=1))
+        return end_list(rows, replace(decision, lists=(ListRead(sync_list.key),)), run)
+    decision = replace(decision, page=PageNote(sync_list.key, run.reading, answer.seen))
+    if ends_list(answer.seen, stored.previous, rows.provider.longest_list):
+        return end_list(rows, decision, run)
+    return go_on(decision, replace(run, page=run.page + 1))
+
+
+def _accept(rows: StepRows, now: datetime) -> StepDecision:
+    """Note that the API accepts the access token, and if the page is not the account's, the account."""
+    connection, facts = rows.connection, tuple[Fact, ...]()
+    if not rows.is_account(rows.sync_list) or len(rows.plan) == 1:
+        connection, facts = restore_access(connection)
+    credential = rows.credential
+    was_refused = credential is not None and credential.refused_generation is not None
+    return StepDecision(
+        subject=rows.connection,
+        at=now,
+        connection=connection,
+        credential=accept_access(credential) if credential is not None and was_refused else None,
+        facts=facts,
+    )
+
+
+def _facts(rows: StepRows, changed: list[Changed]) -> list[RecordChanged]:
+    name, initial = rows.sync_list.resource.name, not rows.page.read_before
+    return [RecordChanged(each.kind, name, each.item.external_id, each.fields, initial) for each in changed]
+
+
+def _count(run: SyncRun, resource: str, answer: PageRead, changed: list[Changed]) -> SyncRun:
+    tally = Counter[str](each.kind for each in changed)
+    tally["unchanged"] = len(answer.items) - len(changed)
+    return replace(run, counts=add_counts(run.counts, resource, tally))

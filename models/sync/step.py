@@ -1,0 +1,197 @@
+"""What the answer to a step of a sync does: to its run, its connection and its records.
+
+A run ends in one of three ways, all decided here. It is completed if every list was read or is not ours to read. It
+failed if the account itself cannot be read, if every list is forbidden, or if it had to skip a list that kept failing.
+It ended if the grant is dead.
+"""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import assert_never
+
+from models.api_response import Failed, Forbidden, Missing, Throttled, Unauthorized
+from models.journal import ListProblem, Note, Problem, Verb
+from models.messaging.events import SyncCompleted, SyncFailed
+from models.oauth.connection import Connection, limit_access, revoke
+from models.oauth.credential import Credential, asks_for_refresh, refuse_access
+from models.oauth.refresh_policy import spread
+from models.rate_limit import Wait
+from models.sync.absence import ends_list
+from models.sync.cadence import plan_next
+from models.sync.decision import ListSkipped, NothingLeft, PageRead, StepDecision, StepRows, park
+from models.sync.list_end import skip_list
+from models.sync.page import keep_page
+from models.sync.sync_run import SyncRun, fail, finish, gives_up, on_its_way, retry_delay
+
+StepAnswer = PageRead | Unauthorized | Forbidden | Missing | Throttled | Failed | Wait | NothingLeft
+
+
+def decide_step(rows: StepRows, answer: StepAnswer, now: datetime) -> StepDecision:
+    """Return what the answer does; the rows were read and locked after it came."""
+    match answer:
+        case PageRead():
+            return keep_page(rows, answer, now)
+        case Unauthorized():
+            return _refuse(rows, now)
+        case Forbidden():
+            return _forbid(rows, now)
+        case Missing():
+            return skip_list(rows, ListProblem.not_found, now)
+        case Throttled(retry_after):
+            return park(_begin(rows, now), rows.run, now + retry_after)
+        case Wait(seconds):
+            return park(_begin(rows, now), rows.run, now + timedelta(seconds=seconds))
+        case Failed():
+            return _retry(rows, answer, now)
+        case NothingLeft():
+            return _end_run(rows, now)
+        case _:
+            assert_never(answer)
+
+
+def hand_on(rows: StepRows, now: datetime) -> StepDecision:
+    """Release the run to the message that continues it; the sweep sends one too if that message is lost."""
+    decision = park(_begin(rows, now), rows.run, now)
+    return replace(decision, claims=replace(decision.claims, sync=now + on_its_way))
+
+
+def may_end_list(rows: StepRows, answer: StepAnswer) -> bool:
+    """Whether the answer may end the list, so that the decision needs to know what is stored about its resource."""
+    match answer:
+        case PageRead(seen=seen):
+            return rows.run.page == 0 or ends_list(seen, rows.page.previous, rows.provider.longest_list)
+        case Forbidden() | Missing():
+            return True
+        case Failed() | Unauthorized():
+            return gives_up(_with_failure(rows.run))
+        case _:
+            return False
+
+
+def _begin(rows: StepRows, now: datetime) -> StepDecision:
+    return StepDecision(subject=rows.connection, at=now)
+
+
+def _forbid(rows: StepRows, now: datetime) -> StepDecision:
+    """A 403 for a list skips that list; for the account it means the plan, and nothing else is requested."""
+    if not rows.is_account(rows.sync_list):
+        return skip_list(rows, ListProblem.plan_required, now)
+    skipped = ListSkipped(rows.sync_list.key, ListProblem.plan_required)
+    return replace(_limit(rows, now), lists=(skipped,))
+
+
+def _refuse(rows: StepRows, now: datetime) -> StepDecision:
+    """A 401 for an older token: continue with the current one. For the current one: force one refresh.
+
+    Without a refresh token the 401 is final: the user revoked the token. If a refresh was forced a moment ago, and its
+    new token is refused too, it is the list that fails.
+    """
+    credential, decision = rows.credential, _begin(rows, now)
+    if credential is None:
+        return decision
+    # Race: the token was refreshed while the request was on its way.
+    if rows.generation != rows.connection.generation:
+        return park(decision, rows.run, now)
+    if credential.refresh_token is None:
+        return _revoke(rows, credential, now)
+    if asks_for_refresh(rows.connection, credential, rows.generation, now):
+        return _force_refresh(rows, credential, now)
+    refused = replace(rows.connection, problem=Problem.access_refused)
+    if credential.refused_generation == rows.generation:
+        return park(replace(decision, connection=refused), rows.run, now + retry_delay(4))
+    failed = Failed("HTTP 401 for a token that was only just issued")
+    return _retry(replace(rows, connection=refused), failed, now)
+
+
+def _revoke(rows: StepRows, credential: Credential, now: datetime) -> StepDecision:
+    connection = rows.connection
+    ended, facts = revoke(connection, "access_revoked", "api", now, f"/auth/{connection.provider}")
+    note = Note(Verb.revoked_access_revoked, {"generation": rows.generation, "status": 401})
+    return StepDecision(
+        subject=connection,
+        at=now,
+        connection=ended,
+        credential=credential,
+        facts=facts,
+        notes=(note,),
+        ended="access_revoked",
+    )
+
+
+def _force_refresh(rows: StepRows, credential: Credential, now: datetime) -> StepDecision:
+    decision = StepDecision(
+        subject=rows.connection,
+        at=now,
+        connection=replace(rows.connection, refresh_due_at=now),
+        credential=refuse_access(credential, rows.generation, now),
+        notes=(Note(Verb.access_refused, {"generation": rows.generation, "status": 401}),),
+    )
+    return park(decision, rows.run, now + retry_delay(3))
+
+
+def _retry(rows: StepRows, failed: Failed, now: datetime) -> StepDecision:
+    """Try a list that fails a few times; then skip it, so that the run continues and ends as failed.
+
+    If the account itself cannot be read, the run fails at once.
+    """
+    run, sync_list = _with_failure(rows.run), rows.sync_list
+    if not gives_up(run):
+        decision = replace(_begin(rows, now), connection=rows.connection)
+        return park(decision, run, now + retry_delay(run.failures, failed.retry_after))
+    if rows.is_account(sync_list):
+        return _fail(replace(rows, run=run), "provider_unavailable", failed.why, now)
+    description = run.description or f"{sync_list.key}: {failed.why}"
+    given_up = replace(run, reason="provider_unavailable", description=description)
+    return skip_list(replace(rows, run=given_up), ListProblem.unreadable, now)
+
+
+def _end_run(rows: StepRows, now: datetime) -> StepDecision:
+    """Complete the run after its last list. It fails if every list is forbidden, which limits the account as a 403 for
+    the account does, or if it had to skip a list that kept failing."""
+    run, keys = rows.run, [each.key for each in rows.plan if not rows.is_account(each)]
+    if keys and all(rows.problems.get(key) == ListProblem.plan_required for key in keys):
+        return _limit(rows, now)
+    if run.reason is not None:
+        return _fail(rows, run.reason, run.description or "", now)
+    duration_ms = round((now - run.started_at).total_seconds() * 1000)
+    finished = finish(run, now)
+    problem = Problem.plan_required if rows.connection.access_limited else None
+    planned = _plan_next(rows, rows.connection, finished, now)
+    return StepDecision(
+        subject=rows.connection,
+        at=now,
+        connection=replace(planned, last_synced_at=now, problem=problem),
+        run=finished,
+        facts=(SyncCompleted(run.id, run.counts, duration_ms),),
+    )
+
+
+def _limit(rows: StepRows, now: datetime) -> StepDecision:
+    limited, facts = limit_access(rows.connection)
+    decision = _fail(
+        replace(rows, connection=limited), "plan_required", "the account's plan has no API access (403)", now
+    )
+    connection = replace(decision.connection or limited, problem=Problem.plan_required)
+    return replace(decision, connection=connection, facts=(*facts, *decision.facts))
+
+
+def _fail(rows: StepRows, reason: str, description: str, now: datetime) -> StepDecision:
+    failed = fail(rows.run, reason, description, now)
+    planned = _plan_next(rows, rows.connection, failed, now)
+    return StepDecision(
+        subject=rows.connection,
+        at=now,
+        connection=replace(planned, problem=Problem.sync_failing),
+        run=failed,
+        facts=(SyncFailed(failed.id, reason, description),),
+        notes=(Note(Verb.sync_failed, {"reason": reason, "description": description}),),
+    )
+
+
+def _plan_next(rows: StepRows, connection: Connection, run: SyncRun, now: datetime) -> Connection:
+    position = spread(connection.id, int(now.timestamp()))
+    return plan_next(connection, run, rows.provider, rows.interval, position, now)
+
+
+def _with_failure(run: SyncRun) -> SyncRun:
+    return replace(run, failures=run.failures + 1)
