@@ -100,7 +100,7 @@ def _refuse(rows: StepRows, now: datetime) -> StepDecision:
     if credential.refused_generation == rows.generation:
         return park(replace(decision, connection=refused), rows.run, now + retry_delay(4))
     failed = Failed("HTTP 401 for a token that was only just issued")
-    return _retry(replace(rows, connection=refused), failed, now)
+    return replace(_retry(replace(rows, connection=refused), failed, now), subject=rows.connection)
 
 
 def _revoke(rows: StepRows, credential: Credential, now: datetime) -> StepDecision:
@@ -172,7 +172,7 @@ def _limit(rows: StepRows, now: datetime) -> StepDecision:
         replace(rows, connection=limited), "plan_required", "the account's plan has no API access (403)", now
     )
     connection = replace(decision.connection or limited, problem=Problem.plan_required)
-    return replace(decision, connection=connection, facts=(*facts, *decision.facts))
+    return replace(decision, subject=rows.connection, connection=connection, facts=(*facts, *decision.facts))
 
 
 def _fail(rows: StepRows, reason: str, description: str, now: datetime) -> StepDecision:

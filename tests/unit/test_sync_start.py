@@ -1,0 +1,99 @@
+"""Whether a message starts a run, continues one or changes nothing: one table, no database."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from models.journal import Note, Problem, Verb
+from models.oauth.claims import unchanged_claims
+from models.oauth.connection import Connection, Status
+from models.sync.decision import StepDecision
+from models.sync.start import StartRequest, set_aside, start
+from models.sync.sync_run import RunStatus, SyncRun, run_lease
+
+now = datetime(2026, 11, 24, 12, tzinfo=UTC)
+minute = timedelta(minutes=1)
+idle = Connection("c1", "ada", "p", "client", "1", Status.active, created_at=now, sync_due_at=now + minute)
+due = replace(idle, sync_due_at=now)
+asked = StartRequest(requested=True, repeated=False, run_id="r2", owner="w")
+swept = replace(asked, requested=False)
+again = replace(asked, repeated=True)
+queued = SyncRun("r1", "c1", RunStatus.running, now - minute, place=2)
+leased = replace(queued, lease_owner="other", lease_until=now + minute)
+waiting = replace(queued, resume_at=now + minute)
+new = SyncRun("r2", "c1", RunStatus.running, now)
+
+
+def led(subject: Connection, run: SyncRun, **changes: Any) -> StepDecision:
+    """The decision that leases the run."""
+    begins = changes.pop("begins", False)
+    mine = replace(run, lease_owner="w", lease_until=now + run_lease, resume_at=None)
+    saved = replace(subject, sync_due_at=now + run_lease, **changes)
+    return StepDecision(subject=subject, at=now, connection=saved, run=mine, begins=begins, goes_on=True)
+
+
+def noted(subject: Connection) -> StepDecision:
+    """The decision that only remembers the request."""
+    saved = replace(subject, sync_requested=True)
+    return StepDecision(subject=subject, at=now, connection=saved, claims=unchanged_claims)
+
+
+cases: dict[str, tuple[Connection, SyncRun | None, StartRequest, StepDecision | None]] = {
+    "requested": (idle, None, asked, led(idle, new, begins=True)),
+    "due": (due, None, swept, led(due, new, begins=True)),
+    "not due": (idle, None, swept, None),
+    "never due": (replace(idle, sync_due_at=None), None, swept, None),
+    "requested, but delivered again": (idle, None, again, None),
+    "due, and delivered again": (due, None, again, led(due, new, begins=True)),
+    "during a run of another job": (idle, leased, swept, None),
+    "requested during a run of another job": (idle, leased, asked, noted(idle)),
+    "delivered again during its run": (idle, leased, again, None),
+    "a run in the queue": (idle, queued, swept, led(idle, queued)),
+    "requested, with a run in the queue": (idle, queued, asked, led(idle, queued, sync_requested=True)),
+    "a run whose lease is over": (
+        idle,
+        replace(leased, lease_until=now),
+        swept,
+        led(idle, replace(leased, lease_until=now)),
+    ),
+    "a run that waits": (idle, waiting, swept, None),
+    "a run that waits, and is due": (due, waiting, swept, led(due, waiting)),
+}
+
+
+@pytest.mark.parametrize("case", cases)
+def test_a_message_starts_continues_or_changes_nothing(case: str) -> None:
+    connection, run, request, expected = cases[case]
+    assert start(connection, run, request, now) == expected
+
+
+@pytest.mark.parametrize(
+    ("requested", "full", "lists", "depth"),
+    [(True, 60, 60, "full"), (False, 60, 60, "pulse"), (False, 60, 0, "usual"), (False, 0, 60, "full")],
+)
+def test_a_new_run_is_as_deep_as_it_is_due(requested: bool, full: int, lists: int, depth: str) -> None:
+    planned = replace(due, full_due_at=now + full * minute, lists_due_at=now + lists * minute)
+    decision = start(planned, None, replace(asked, requested=requested), now)
+    assert decision is not None
+    assert decision.run is not None
+    assert decision.run.depth == depth
+
+
+def test_a_request_that_waited_for_a_run_is_fulfilled_by_the_next() -> None:
+    remembered = replace(due, sync_requested=True)
+    assert start(remembered, None, swept, now) == led(remembered, new, begins=True, sync_requested=False)
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_a_run_without_a_readable_token_waits_for_an_operator_and_is_noted_once(known: bool) -> None:
+    subject = replace(due, problem="token_unreadable" if known else None)
+    decision = start(subject, None, swept, now)
+    assert decision is not None
+    assert decision.run is not None
+    after = set_aside(decision, decision.run, 15 * minute)
+    assert after.connection == replace(subject, problem=Problem.token_unreadable, sync_due_at=now + 15 * minute)
+    assert after.run == replace(new, resume_at=now + 15 * minute)
+    assert (after.begins, after.goes_on) == (True, False)
+    assert after.notes == (() if known else (Note(Verb.sync_token_unreadable, {"generation": 0}),))
