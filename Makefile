@@ -11,7 +11,7 @@ AT_ONCE = -n 2 --dist loadfile
 PYTEST = $(BIN)/python -m pytest $(AT_ONCE)
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header $(LOCK_FLAGS) pyproject.toml
 
-.PHONY: help install run demo example test interop test-model bench-reading chaos check format up down demo-compose secrets lock clean docs lint-docs soak
+.PHONY: help install run demo example test interop test-model bench-sync chaos check format up down demo-compose secrets lock clean docs lint-docs soak
 
 help: ## Show what there is to type
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,11 +50,11 @@ example: $(STAMP) ## Run the example application beside make run, on port 8701; 
 test: $(STAMP) ## Run the tests, against real PostgreSQL, Valkey and SQLite
 	$(PYTEST) $(ARGS)
 
-test-model: $(STAMP) ## Read accounts that live while they are read; SEEDS=300 tries that many lives
-	MODEL_SEEDS=$(or $(SEEDS),100) $(BIN)/python -m pytest -q tests/flows/test_reading_model.py
+test-model: $(STAMP) ## Sync accounts that change meanwhile, with workers that die; SEEDS=300 tries that many
+	MODEL_SEEDS=$(or $(SEEDS),100) $(BIN)/python -m pytest -q tests/flows/test_sync_model.py
 
-bench-reading: $(STAMP) ## Print the figures of reading: the limit used, a large account, its neighbours (half an hour)
-	$(BIN)/python -m tests.bench.reading $(ARGS)
+bench-sync: $(STAMP) ## Print the figures of a sync: the limit used, a large account, its neighbours (half an hour)
+	$(BIN)/python -m tests.bench.sync $(ARGS)
 
 interop: $(STAMP) ## Rotate 500 times at django-oauth-toolkit with everything breaking, twice, and print what came of it
 	INTEROP_ROTATIONS=500 $(BIN)/python -m pytest -q tests/torture/interop

@@ -1,4 +1,4 @@
-"""Records: what is known of a page's ids, what a page changed, what is gone; and each resource's reading state."""
+"""Records, and the state of each list: when it was first and last read, and its problem."""
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
@@ -17,6 +17,8 @@ resources = table_of(ResourceRow)
 
 
 class Records:
+    """The records and lists of one transaction's database."""
+
     def __init__(self, sql: SqlConnection) -> None:
         self.sql = sql
 
@@ -56,7 +58,7 @@ class Records:
             self.sql.execute(statement, values)
 
     def living_ids(self, connection_id: str, resource: str, source: str) -> set[str]:
-        """The records that a list held when it was last read, but for those that are gone."""
+        """Return the ids of a list's records that are not deleted."""
         query = select(table.c.external_id).where(*_living(connection_id, resource, source))
         return set(self.sql.execute(query).scalars())
 
@@ -81,7 +83,7 @@ class Records:
         return dict(self.sql.execute(query).all())
 
     def erase(self, connection_id: str) -> int:
-        """Deletes every record of the connection for good."""
+        """Delete every record of the connection for good; return how many."""
         self.sql.execute(delete(resources).where(resources.c.connection_id == connection_id))
         return self.sql.execute(delete(table).where(table.c.connection_id == connection_id)).rowcount
 
@@ -89,7 +91,7 @@ class Records:
         return self._of_list(connection_id, source, resources.c.first_read_at) is not None
 
     def held_back(self, connection_id: str, source: str) -> int | None:
-        """How many records of a resource the last run took for gone and kept all the same."""
+        """Return how many records of a list the last run kept although they were missing."""
         found: int | None = self._of_list(connection_id, source, resources.c.held_back)
         return found
 
@@ -101,7 +103,7 @@ class Records:
         problem: str | None = None,
         held_back: int | None = None,
     ) -> None:
-        """A list was read to its end; `problem` is why it proved nothing."""
+        """Note that a list was read to its end; `problem` is why that proved no deletion."""
         state: dict[str, Any] = {"last_read_at": now, "problem": problem, "held_back": held_back}
         first = {"connection_id": connection_id, "name": source, "first_read_at": now}
         changes = {"first_read_at": func.coalesce(resources.c.first_read_at, now)}
@@ -112,7 +114,7 @@ class Records:
         self.sql.execute(insert_or_update(self.sql, resources, values, {"problem": problem}))
 
     def resource_problems(self, connection_id: str) -> dict[str, str]:
-        """Why lists can't be read or prove nothing, by list."""
+        """Return why lists cannot be read, or prove no deletion, by list."""
         query = select(resources.c.name, resources.c.problem).where(
             resources.c.connection_id == connection_id, resources.c.problem.is_not(None)
         )

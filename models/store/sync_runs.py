@@ -1,4 +1,4 @@
-"""Sync runs and the ids that their pages held."""
+"""Sync runs, and the ids on the pages that they read."""
 
 from datetime import datetime
 
@@ -17,11 +17,13 @@ columns = [table.c[name] for name in names_of(SyncRun)]
 
 
 class Runs:
+    """The sync runs of one transaction's database."""
+
     def __init__(self, sql: SqlConnection) -> None:
         self.sql = sql
 
     def running(self, connection_id: str) -> SyncRun | None:
-        """The connection's run that has not ended: one at most. The caller holds the connection's row lock."""
+        """Return the connection's run that is under way, one at most; the caller has locked the connection."""
         query = select(*columns).where(
             table.c.connection_id == connection_id, table.c.status == RunStatus.running.value
         )
@@ -34,7 +36,7 @@ class Runs:
         return _to_run(row) if row else None
 
     def prune(self, before: datetime, limit: int) -> int:
-        """Forgets up to `limit` runs that ended before then; the newest of each connection stays."""
+        """Delete up to `limit` runs that ended before then; the newest of each connection stays."""
         newer = table.alias()
         is_followed = (newer.c.connection_id == table.c.connection_id) & (newer.c.started_at > table.c.started_at)
         old = select(table.c.id).where(table.c.finished_at < before, select(newer.c.id).where(is_followed).exists())
@@ -42,7 +44,7 @@ class Runs:
         return self.sql.execute(delete(table).where(table.c.id.in_(chosen))).rowcount
 
     def has(self, run_id: str) -> bool:
-        """Whether this run was begun, and is not forgotten."""
+        """Whether this run was started and is not pruned."""
         return self.sql.execute(select(table.c.id).where(table.c.id == run_id)).first() is not None
 
     def add(self, run: SyncRun) -> None:
@@ -54,41 +56,41 @@ class Runs:
             self.sql.execute(delete(pages).where(pages.c.run_id == run.id))
 
     def end(self, connection_id: str, reason: str) -> None:
-        """Ends the run of a connection that ended, keeping what it committed."""
+        """End the run of a connection that ended; what it committed stays."""
         run = self.running(connection_id)
         if run is not None:
             self.save(end(run, reason))
 
-    def note_page(self, run_id: str, source: str, reading: int, page: PageSeen) -> None:
+    def note_page(self, run_id: str, source: str, pass_number: int, page: PageSeen) -> None:
         values = {
             "total": page.total,
             "last_page": page.last_page,
             "ids": list(page.ids),
             "nameless": page.nameless,
         }
-        key = {"run_id": run_id, "source": source, "reading": reading, "page": page.page}
+        key = {"run_id": run_id, "source": source, "pass_number": pass_number, "page": page.page}
         self.sql.execute(insert_or_update(self.sql, pages, key | values, values))
 
-    def page_of(self, run_id: str, source: str, reading: int, page: int) -> PageSeen | None:
-        """One page of a list in this reading, if it was read."""
-        return next(iter(self._find(run_id, source, reading, pages.c.page == page)), None)
+    def page_of(self, run_id: str, source: str, pass_number: int, page: int) -> PageSeen | None:
+        """Return one page of a list in this pass; None if it was not read."""
+        return next(iter(self._find(run_id, source, pass_number, pages.c.page == page)), None)
 
-    def pages_of(self, run_id: str, source: str, reading: int) -> tuple[PageSeen, ...]:
-        """What this reading of a list has seen so far."""
-        return self._find(run_id, source, reading)
+    def pages_of(self, run_id: str, source: str, pass_number: int) -> tuple[PageSeen, ...]:
+        """Return the pages of a list that this pass has read so far."""
+        return self._find(run_id, source, pass_number)
 
     def totals_of(self, run_id: str) -> dict[str, int]:
-        """How many records each list of this run holds, as the provider said; only of those that were begun."""
+        """Return how many records each list has, as the provider says; only for lists that this run started to read."""
         query = select(pages.c.source, func.max(pages.c.total)).where(pages.c.run_id == run_id)
         return dict(self.sql.execute(query.group_by(pages.c.source)).all())
 
     def drop_pages(self, run_id: str, source: str) -> None:
         self.sql.execute(delete(pages).where(pages.c.run_id == run_id, pages.c.source == source))
 
-    def _find(self, run_id: str, source: str, reading: int, *more: ColumnElement[bool]) -> tuple[PageSeen, ...]:
+    def _find(self, run_id: str, source: str, pass_number: int, *more: ColumnElement[bool]) -> tuple[PageSeen, ...]:
         query = (
             select(pages.c.page, pages.c.total, pages.c.last_page, pages.c.ids, pages.c.nameless)
-            .where(pages.c.run_id == run_id, pages.c.source == source, pages.c.reading == reading, *more)
+            .where(pages.c.run_id == run_id, pages.c.source == source, pages.c.pass_number == pass_number, *more)
             .order_by(pages.c.page)
         )
         return tuple(PageSeen(row[0], row[1], row[2], tuple(row[3]), row[4]) for row in self.sql.execute(query))

@@ -277,7 +277,7 @@ class SyncRunRow(Stored, table=True):
     depth: str
     place: int = 0
     page: int = 1
-    reading: int = 0
+    pass_number: int = 0
     counts: dict[str, Any] = Field(sa_type=json_type)
     started_at: datetime = Field(sa_type=UtcTime)
     finished_at: datetime | None = _time()
@@ -295,7 +295,7 @@ class SyncPageRow(Stored, table=True):
     __tablename__ = "sync_page"
     run_id: str = Field(primary_key=True, foreign_key="sync_run.id", ondelete="CASCADE")
     source: str = Field(primary_key=True)
-    reading: int = Field(primary_key=True)
+    pass_number: int = Field(primary_key=True)
     page: int = Field(primary_key=True)
     total: int
     last_page: int

@@ -1,1 +1,1 @@
-"""Reading an account: runs, records, what a full run proves to be gone, and when the next run is due."""
+"""Syncs: what a run reads, what its answers mean, which records are deleted, and when the next run is due."""

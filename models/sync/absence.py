@@ -1,11 +1,11 @@
-"""What reading a list page by page proves: that it was seen whole, that a record is gone, or nothing.
+"""What the pages of a list prove: that it was read without a gap, that a record was deleted, or nothing.
 
-A list moves while it is read. A record removed from a page already read pulls one over the edge of the next, and one
-added at the same time keeps the total as it was: a single reading whose totals agree can still have missed a record.
-So absence needs two readings in a row. The first one, S, was whole: every page, no id twice, and on the last page a
-total of just as many. The second saw every id of S again. Each of these was there before and after that last page
-was read, hence also then; and as many as they are was all there was. So the list was S at that moment, and what is not
-in S was not there.
+A list changes while it is read. If a record is deleted from a page that was already read, another one moves to that
+page from the next and is not seen; if one is added at the same time, even the totals agree. So a deletion is proven by
+two passes in a row. The first pass, S, was complete: every page, no id twice, and on the last page a total of as many
+ids. The second pass saw every id of S again. Each of these ids existed before and after that last page was read, so
+also at that moment, and the total says that there were no others. So the list was S at that moment, and a record that
+is not in S was not in the list.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 from models.journal import ListProblem
 
-most_readings = 3
+most_passes = 3
 
 
 @dataclass(frozen=True, slots=True)
 class PageSeen:
-    """What one page of this run held: its ids, how many of its elements had none, and what it said of the list."""
+    """One page that this run read: its ids, how many of its elements have none, and what it says about its list."""
 
     page: int
     total: int
@@ -29,7 +29,7 @@ class PageSeen:
 
 @dataclass(frozen=True, slots=True)
 class ListSeen:
-    """One list in the newest reading of this run, and in the one before; no pages where it could not be read."""
+    """A list in the newest pass of this run, and in the pass before; without pages if it cannot be read."""
 
     key: str
     pages: tuple[PageSeen, ...]
@@ -38,19 +38,19 @@ class ListSeen:
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """All lists that can be read were; `gone` is proven to be."""
+    """Every list that can be read was read without a gap; `gone` are the ids that are proven to be deleted."""
 
     gone: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class ReadAgain:
-    """The reading disagrees with itself or with what is stored: one more will tell."""
+    """The pass contradicts itself or what is stored, so another one is needed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unproven:
-    """Read as far as it can be; nothing counts as gone, and why."""
+    """No record counts as deleted, and `why`."""
 
     why: ListProblem
 
@@ -59,8 +59,8 @@ Verdict = Whole | ReadAgain | Unproven
 
 
 def ends_list(page: PageSeen, before: PageSeen | None, largest: int) -> bool:
-    """Whether to stop after this page: the last one, the last that is allowed, or one that adds nothing to go on for
-    (an empty one in the middle, or one that repeats what stood on the page before)."""
+    """Whether the list ends with this page: the last one, the last that we read, or one that brings nothing new (an
+    empty one in the middle, or one that repeats the page before)."""
     if page.page >= min(page.last_page, largest):
         return True
     if not page.ids and not page.nameless:
@@ -69,7 +69,7 @@ def ends_list(page: PageSeen, before: PageSeen | None, largest: int) -> bool:
 
 
 def is_whole(pages: Sequence[PageSeen]) -> bool:
-    """Whether the pages are one list read without a gap: every page, one total throughout, as many ids as it says."""
+    """Whether the list was read without a gap: every page, the same total on each, and as many ids as that total."""
     if not pages:
         return False
     numbers = sorted(page.page for page in pages)
@@ -78,17 +78,18 @@ def is_whole(pages: Sequence[PageSeen]) -> bool:
     return complete and {page.total for page in pages} == {len(ids)} and len(set(ids)) == len(ids)
 
 
-def judge(lists: Sequence[ListSeen], living: Mapping[str, Collection[str]], reading: int, largest: int) -> Verdict:
-    """What all lists of one resource prove after their `reading`th reading, counted from 0.
+def judge(lists: Sequence[ListSeen], living: Mapping[str, Collection[str]], pass_number: int, largest: int) -> Verdict:
+    """Return what all lists of one resource prove after this pass; the first one has the number 0.
 
-    `living` are the stored ids by list. What stands in any of the lists is not gone, even where it moved there.
+    `living` are the stored ids of each list that are not deleted. An id in any of the lists is not gone, even if it
+    moved there.
     """
     read = [each for each in lists if each.pages]
     if any(page.nameless for each in read for page in each.pages):
         return Unproven(ListProblem.nameless_records)
     if any(page.page >= largest and page.last_page > largest for each in read for page in each.pages):
         return Unproven(ListProblem.list_too_long)
-    again = Unproven(ListProblem.list_shifting) if reading + 1 >= most_readings else ReadAgain()
+    again = Unproven(ListProblem.list_shifting) if pass_number + 1 >= most_passes else ReadAgain()
     if not all(is_whole(each.pages) for each in read):
         return again
     now = {external_id for each in read for page in each.pages for external_id in page.ids}
@@ -102,15 +103,15 @@ def judge(lists: Sequence[ListSeen], living: Mapping[str, Collection[str]], read
 
 
 def is_vanishing(gone: int, living: int, share: float, count: int) -> bool:
-    """Whether so much of a resource is gone at once, or all of it, that the provider may rather be mistaken."""
+    """Whether all of a resource is gone at once, or so much that it may be the provider's mistake."""
     return 0 < gone == living or (gone > count and gone > living * share)
 
 
 def is_confirmed(gone: Mapping[str, int], held_back: Mapping[str, int]) -> bool:
-    """Whether no list lacks more records now than were held back of it by the run before."""
+    """Whether no list misses more records than it did in the run before, which kept them."""
     return all(count <= held_back.get(key, 0) for key, count in gone.items())
 
 
 def is_quiet(page: PageSeen, changes: int, living: int) -> bool:
-    """Whether a look at what is newest gives no reason to read on: nothing changed, and as many as we know of."""
+    """Whether a look at the newest records is enough: nothing changed, and the total is the number of stored ones."""
     return not changes and not page.nameless and page.total == living

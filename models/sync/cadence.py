@@ -1,4 +1,4 @@
-"""When a connection is read next, and how much of it: what changes is read more often, what is quiet less."""
+"""When a connection is synced next, and how much of it: an account that changes often is synced more often."""
 
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -8,13 +8,13 @@ from models.provider import Provider
 from models.sync.sync_run import Depth, RunStatus, SyncRun, has_changes
 
 rest_after_full = 8
-"""A full reading is followed by so many times its own length without one: at most a ninth of the time goes to them."""
+"""After a full sync there is none for this many times its own length: full syncs take at most a ninth of the time."""
 longest_rest = timedelta(hours=24)
-"""A reading's length counts its waits too: an outage is not paid for with days without one."""
+"""The length of a sync includes its waits, so after an outage the pause would be days long without this limit."""
 
 
 def choose_depth(connection: Connection, asked: bool, now: datetime) -> Depth:
-    """How much a run that begins now reads. What an application asks for is read whole."""
+    """Return how much a run that starts now reads; a run that an application requested reads everything."""
     if asked or connection.full_due_at is None or connection.full_due_at <= now:
         return "full"
     if connection.lists_due_at is None or connection.lists_due_at <= now or connection.access_limited:
@@ -25,12 +25,13 @@ def choose_depth(connection: Connection, asked: bool, now: datetime) -> Depth:
 def plan_next(
     connection: Connection, run: SyncRun, provider: Provider, interval: timedelta, position: float, now: datetime
 ) -> Connection:
-    """The connection with the next due times after a run; `position`, from 0 to 1, spreads them by a tenth.
+    """Return the connection with its due times after a run; `position`, from 0 to 1, spreads them by a tenth.
 
-    Every interval asks for the account at least, so that a dead grant shows. The lists follow the account's life: a run
-    with changes halves the time between two readings, one without adds a quarter, within the profile's bounds. The
-    first run says nothing about that life. A full reading that failed is tried again after as long as it took, so that
-    a list that can't be read has no more than half of the time. One more that was asked for meanwhile is due at once.
+    At least the account is read every interval, so that a revoked grant is detected. How often the lists are read
+    follows the account: a run with changes halves the time between two syncs of them, one without adds a quarter,
+    within the profile's bounds. The first run does not count. A full sync that failed is due again after as long as it
+    took, so that a list that cannot be read takes at most half of the time. A sync that was requested during the run is
+    due at once.
     """
     spread = 0.95 + 0.1 * position
     planned = connection
@@ -48,7 +49,7 @@ def plan_next(
 
 
 def _rest(run: SyncRun, provider: Provider, now: datetime) -> timedelta:
-    """How long after a full reading the next one is due."""
+    """Return how long after a full sync the next one is due."""
     took, usual = now - run.started_at, timedelta(minutes=provider.full_reading_minutes)
     if run.status is not RunStatus.completed:
         return min(took, usual)

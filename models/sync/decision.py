@@ -116,10 +116,10 @@ ListNote = ListRead | ListSkipped
 
 @dataclass(frozen=True, slots=True)
 class PageNote:
-    """A page to keep until its run ends, as evidence; `reading` counts the passes over its list from 0."""
+    """A page to keep until its run ends, as evidence of its list's content in this pass."""
 
     key: str
-    reading: int
+    pass_number: int
     seen: PageSeen
 
 

@@ -45,7 +45,7 @@ def _open(rows: StepRows, decision: StepDecision, run: SyncRun, place: int) -> S
 
 def _is_peeked_at(rows: StepRows, run: SyncRun, place: int) -> bool:
     """Whether the run looks at the newest records of this list first, because the list is long."""
-    if place >= len(rows.plan) or run.depth != "usual" or run.reading:
+    if place >= len(rows.plan) or run.depth != "usual" or run.pass_number:
         return False
     sync_list = rows.plan[place]
     left = sum(not before.deleted and before.source == sync_list.key for before in rows.page.known.values())
@@ -57,9 +57,9 @@ def _end_resource(rows: StepRows, decision: StepDecision, run: SyncRun) -> StepD
     name = rows.plan[places.start].resource.name
     lists = [each for each in _lists_after(rows, decision) if each.pages]
     living = {each.key: _living_after(rows, decision, each.key) for each in lists}
-    verdict = judge(lists, living, run.reading, rows.provider.longest_list)
+    verdict = judge(lists, living, run.pass_number, rows.provider.longest_list)
     if isinstance(verdict, ReadAgain):
-        return _open(rows, decision, replace(run, reading=run.reading + 1), places.start)
+        return _open(rows, decision, replace(run, pass_number=run.pass_number + 1), places.start)
     if lists:
         seen = {external_id for each in lists for page in each.pages for external_id in page.ids}
         run = replace(run, counts=count_seen(run.counts, name, len(seen)))
@@ -74,7 +74,7 @@ def _end_resource(rows: StepRows, decision: StepDecision, run: SyncRun) -> StepD
             decision = replace(decision, lists=(*decision.lists, *read), notes=(*decision.notes, note))
         case _:
             assert_never(verdict)
-    return _open(rows, decision, replace(run, reading=0), places.stop)
+    return _open(rows, decision, replace(run, pass_number=0), places.stop)
 
 
 def _lists_after(rows: StepRows, decision: StepDecision) -> list[ListSeen]:

@@ -43,7 +43,7 @@ def keep_page(rows: StepRows, answer: PageRead, now: datetime) -> StepDecision:
         if not is_quiet(answer.seen, len(changed), stored.living + moved):
             return go_on(decision, replace(run, page=1))
         return end_list(rows, replace(decision, lists=(ListRead(sync_list.key),)), run)
-    decision = replace(decision, page=PageNote(sync_list.key, run.reading, answer.seen))
+    decision = replace(decision, page=PageNote(sync_list.key, run.pass_number, answer.seen))
     if ends_list(answer.seen, stored.previous, rows.provider.longest_list):
         return end_list(rows, decision, run)
     return go_on(decision, replace(run, page=run.page + 1))

@@ -1,4 +1,4 @@
-"""What of a page is new, changed or unchanged, and what of a resource is gone."""
+"""Which records of a page are new, changed or unchanged."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ Change = Literal["created", "updated"]
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the database holds of one record; `source` is the list in which it was last seen."""
+    """A stored record; `source` is the list in which it was last seen."""
 
     content_hash: str
     data: Json
@@ -26,7 +26,7 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One record as the provider gave it, without its volatile fields, and the hash of just that."""
+    """A record from the provider without its volatile fields, and the hash of the rest."""
 
     external_id: str
     data: Json
@@ -71,9 +71,9 @@ def plan_writes(resource: str, source: str, known: Mapping[str, Known], changes:
 
 
 def read_item(raw: object, id_field: str, volatile: Sequence[str], null_is_absent: bool = False) -> Item | None:
-    """A list's element as an item, or None where it is no object or names no id (a number or a text).
+    """Return a list's element as an item; None if it is no object or has no id (a number or a text).
 
-    With `null_is_absent` a field that is null counts as one that is missing, at any depth; it is kept all the same.
+    With `null_is_absent` a null counts as a missing field, at any depth; it is stored anyway.
     """
     if not isinstance(raw, dict):
         return None
@@ -88,15 +88,15 @@ def read_item(raw: object, id_field: str, volatile: Sequence[str], null_is_absen
 
 
 def hash_content(data: object) -> str:
-    """SHA-256 of the canonical form: keys sorted, 1.0 and 1 the same number."""
+    """Return the SHA-256 of the canonical form: keys sorted, 1.0 and 1 the same number."""
     canonical = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def without(value: object, paths: Sequence[Sequence[str]]) -> object:
-    """The value without what the paths name; a part `name[]` goes into every element of a list.
+    """Return the value without the fields that the paths name; a part `name[]` goes into every element of a list.
 
-    A path that ends in `*?` keeps the URLs below it and takes their queries (see `unsign`).
+    A path that ends in `*?` removes only the queries of the URLs below it (see `unsign`).
     """
     if ["*?"] in paths:
         value = unsign(value)
@@ -116,7 +116,7 @@ def without(value: object, paths: Sequence[Sequence[str]]) -> object:
 
 
 def compare(known: Mapping[str, Known], items: Iterable[Item], null_is_absent: bool = False) -> list[Changed]:
-    """The items that have to be written; of an id given twice in one page the later one counts."""
+    """Return the items to write; if an id is on the page twice, the later one counts."""
     latest = {item.external_id: item for item in items}
     compared = (_compare_one(known.get(item.external_id), item, null_is_absent) for item in latest.values())
     return [changed for changed in compared if changed is not None]
@@ -138,12 +138,12 @@ def _compare_one(before: Known | None, item: Item, null_is_absent: bool) -> Chan
 
 
 def hash_of_field(value: object, absent: object) -> str | None:
-    """None for an absent field, so that it differs from a null."""
+    """Return the hash of a field; None if it is absent, so that it differs from a null."""
     return None if value is absent else hash_content(_clean(value))
 
 
 def _present(data: Json) -> Json:
-    """The data without the fields that are null."""
+    """Return the data without the fields that are null."""
 
     def strip(value: object) -> object:
         if isinstance(value, dict):
@@ -154,7 +154,7 @@ def _present(data: Json) -> Json:
 
 
 def _clean(value: object) -> object:
-    """JSON as both databases can hold it: no NUL, no lone surrogates, no NaN; whole floats as integers."""
+    """Return JSON that both databases can store: no NUL, no lone surrogates, no NaN; whole floats as integers."""
     if isinstance(value, str):
         return clean_text(value)
     if isinstance(value, float):

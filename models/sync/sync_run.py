@@ -1,4 +1,4 @@
-"""One run over a connection: what it reads in which order, how far it came, what it counted, how it ends."""
+"""A run of a connection's sync: what it reads and in which order, its position, its counts and its end."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,17 +14,18 @@ most_failures_after_one = 2
 slice_length = timedelta(seconds=4)
 longest_delay = timedelta(minutes=10)
 run_lease = timedelta(seconds=45)
-"""One page takes 30 seconds at most, and each of them renews it."""
+"""A page takes 30 seconds at most, and each page renews the lease."""
 on_its_way = timedelta(seconds=10)
-"""How long the sweep leaves a due sync to the message that was sent for it; one that was lost comes back then."""
+"""How long the sweep leaves a due sync to the message that was sent for it, in case that message is lost."""
 
 Counts = dict[str, dict[str, int]]
 Depth = Literal["pulse", "usual", "full"]
-"""`pulse` asks for the account alone, `usual` peeks at long lists and reads the others, `full` reads all of all."""
+"""`pulse` reads the account only, `usual` looks at the newest records of long lists and reads the others completely,
+`full` reads all lists completely."""
 
 
 class RunStatus(StrEnum):
-    """How a run ended: `failed` had to leave a list or could not read the account, `ended` lost its connection."""
+    """A run is `failed` if it had to skip a list or could not read the account, `ended` if its connection ended."""
 
     running = "running"
     completed = "completed"
@@ -34,7 +35,7 @@ class RunStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SyncList:
-    """One list to read: a resource, for one team where it is a team's; `key` names it among a connection's lists."""
+    """A list to read: a resource, or one team's part of it; `key` names it among the connection's lists."""
 
     resource: Resource
     path: str
@@ -43,8 +44,18 @@ class SyncList:
 
 @dataclass(frozen=True, slots=True)
 class SyncRun:
-    """`place` is the index into the plan, `page` the next page there (0: a look at what is newest), `reading` how often
-    the resource was read before in this run. All of them only move in a page's own transaction.
+    """A run and its position, which only changes in the transaction of a page.
+
+    id, connection_id, status, started_at, depth: what it is; see `RunStatus` and `Depth`.
+    place: the index of the next list in the plan.
+    page: the next page of that list; 0 for a look at its newest records.
+    pass_number: how often this run already read all lists of the resource.
+    counts: the records that were created, updated, deleted and unchanged, by resource.
+    finished_at: when it was completed or failed.
+    resume_at: when it continues, if it waits.
+    lease_owner, lease_until: the job that reads, and until when no other one may.
+    failures: how often the current page failed in a row.
+    reason, description: why the run failed or will fail, or why it ended.
     """
 
     id: str
@@ -54,7 +65,7 @@ class SyncRun:
     depth: Depth = "full"
     place: int = 0
     page: int = 1
-    reading: int = 0
+    pass_number: int = 0
     counts: Counts = field(default_factory=dict)
     finished_at: datetime | None = None
     resume_at: datetime | None = None
@@ -66,12 +77,12 @@ class SyncRun:
 
 
 def name_run(connection_id: str, message_id: str) -> str:
-    """The id of the run that a message begins for a connection: however often it is delivered, it begins this one."""
+    """Return the id of the run that a message starts; if it is delivered again, the id is the same."""
     return uuid5(NAMESPACE_OID, f"{connection_id} {message_id}").hex
 
 
 def plan_lists(provider: Provider, team_ids: Sequence[int], depth: Depth = "full") -> tuple[SyncList, ...]:
-    """What a run reads, in order; a team's lists once for each team that the application named."""
+    """Return what a run reads, in order; a team's lists once for each team that the application named."""
     lists: list[SyncList] = []
     for resource in provider.resources:
         if resource.per_team:
@@ -86,36 +97,39 @@ def plan_lists(provider: Provider, team_ids: Sequence[int], depth: Depth = "full
 
 
 def places_of(lists: Sequence[SyncList], place: int) -> range:
-    """The places of all lists of the resource at `place`: its teams', or just this one."""
+    """Return the places of all lists of the resource at `place`: one for each team, or just this one."""
     name = lists[place].resource.name
     same = [i for i, sync_list in enumerate(lists) if sync_list.resource.name == name]
     return range(same[0], same[-1] + 1)
 
 
 def add_counts(counts: Counts, resource: str, more: Mapping[str, int]) -> Counts:
-    """The counts with a page's or a deletion's added."""
+    """Return the counts with those of a page or a deletion added."""
     before = counts.get(resource, dict.fromkeys(("created", "updated", "deleted", "unchanged"), 0))
     return counts | {resource: {name: before[name] + more.get(name, 0) for name in before}}
 
 
 def count_seen(counts: Counts, resource: str, seen: int) -> Counts:
-    """The counts of a resource of which `seen` records were seen in the end, however often pages were read again."""
+    """Return the counts of a resource with `seen` records, however often its pages were read."""
     own = add_counts(counts, resource, {})[resource]
     return counts | {resource: own | {"unchanged": max(seen - own["created"] - own["updated"], 0)}}
 
 
 def has_changes(counts: Counts) -> bool:
+    """Whether the run found any change."""
     return any(own[kind] for own in counts.values() for kind in ("created", "updated", "deleted"))
 
 
 def gives_up(run: SyncRun) -> bool:
-    """Whether a list that has failed so often is left; once one was, the next ones get less patience."""
+    """Whether to skip a list that failed so often; after the first skipped list fewer failures are enough."""
     return run.failures >= (most_failures if run.reason is None else most_failures_after_one)
 
 
 def retry_delay(failures: int, retry_after: timedelta | None = None) -> timedelta:
-    """How long a run waits after its `failures`th failure in a row: 5 s, 20 s, 80 s …, or as long as it was told to,
-    and ten minutes at most: one list's trouble keeps no other from being read."""
+    """Return how long a run waits after so many failures in a row: 5 s, 20 s, 80 s …, or what the provider asked for.
+
+    Ten minutes at most, because the other lists wait with it.
+    """
     return min(retry_after or timedelta(seconds=5 * 4 ** (min(max(failures, 1), 9) - 1)), longest_delay)
 
 

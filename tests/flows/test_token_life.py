@@ -138,20 +138,20 @@ def refresh_under_way(house: House) -> tuple[Connection, Slice, RefreshRequest]:
     connection = house.refreshable()
     house.queue.held.clear()
     taken = house.flows.refresh.take(connection.id)
-    reading = house.flows.sync.take(connection.id)
+    own = house.flows.sync.take(connection.id)
     assert taken is not None
-    assert reading is not None
-    return connection, reading, taken
+    assert own is not None
+    return connection, own, taken
 
 
 @pytest.mark.parametrize(("answer", "reason"), [("arrives", "access_revoked"), ("is lost", "rotation_lost")])
 def test_a_grant_that_dies_while_a_refresh_is_under_way_is_noticed_soon(house: House, answer: str, reason: str) -> None:
-    connection, reading, taken = refresh_under_way(house)
+    connection, own, taken = refresh_under_way(house)
     if answer == "is lost":
         house.control.inject("token", moment="after", kind="drop")
     pair = house.flows.refresh.ask(taken)
     house.control.revoke_user(1)
-    assert house.flows.sync.step(reading) is None, "the old token is refused before the new pair is saved"
+    assert house.flows.sync.step(own) is None, "the old token is refused before the new pair is saved"
     house.flows.refresh.save(taken, pair)
     house.sweep()
     house.turn(seconds=SETTLE)
@@ -160,9 +160,9 @@ def test_a_grant_that_dies_while_a_refresh_is_under_way_is_noticed_soon(house: H
 
 
 def test_a_list_that_is_refused_while_a_refresh_is_under_way_forces_one_more_and_no_other(house: House) -> None:
-    connection, reading, taken = refresh_under_way(house)
+    connection, own, taken = refresh_under_way(house)
     house.control.inject("api", status=401, count=None, match={"path": "/api/documents"})
-    account_read = house.flows.sync.step(reading)
+    account_read = house.flows.sync.step(own)
     assert account_read is not None
     assert house.flows.sync.step(account_read) is None, "refused"
     house.flows.refresh.save(taken, house.flows.refresh.ask(taken))

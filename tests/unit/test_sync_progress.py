@@ -15,7 +15,7 @@ cases: dict[str, tuple[SyncRun, tuple[str, ...]]] = {
     "in the middle": (replace(run, place=1, page=7), ("document", "list 2 of 3 of 120 records", "page 7")),
     "at a look": (replace(run, place=1, page=0), ("document", "list 2 of 3 of 120 records", "newest")),
     "in the second pass": (
-        replace(run, place=2, page=2, reading=1),
+        replace(run, place=2, page=2, pass_number=1),
         ("team_document:4", "list 3 of 3", "page 2", "pass 2"),
     ),
     "at the end": (replace(run, place=3), ("all lists",)),

@@ -1,4 +1,4 @@
-"""One reading of a connection: what it reads, what it counts, how long it is patient."""
+"""A run: what it reads, what it counts, how often it tries."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta

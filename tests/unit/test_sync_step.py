@@ -250,7 +250,7 @@ positions: dict[str, tuple[StepRows, PageRead, tuple[int, int, int]]] = {
     "the last page": (replace(rows, resource=stored("a", "b")), page("a", "b"), (2, 1, 0)),
     "the last page, one is missing": (replace(rows, resource=stored("a", "b", "c")), page("a", "b"), (1, 1, 1)),
     "the same in the next pass": (
-        replace(at(reading=1), resource=stored("a", "b", "c", before=(whole,))),
+        replace(at(pass_number=1), resource=stored("a", "b", "c", before=(whole,))),
         page("a", "b"),
         (2, 1, 0),
     ),
@@ -290,7 +290,7 @@ def test_a_page_decides_which_list_and_page_come_next(case: str) -> None:
     decision = decide_step(given, answer, now)
     assert decision.goes_on
     assert decision.run is not None
-    assert (decision.run.place, decision.run.page, decision.run.reading) == expected
+    assert (decision.run.place, decision.run.page, decision.run.pass_number) == expected
     assert decision.run.lease_until == until
     assert decision.connection == replace(connection, sync_due_at=until)
 
@@ -349,7 +349,7 @@ proofs: dict[str, tuple[StoredResource, tuple[str, ...], tuple[ListRead, ...], l
 @pytest.mark.parametrize("case", proofs)
 def test_the_end_of_a_resource_decides_what_is_deleted(case: str) -> None:
     resource, gone, lists, verbs = proofs[case]
-    decision = decide_step(replace(at(reading=1), resource=resource), page("a", "b"), now)
+    decision = decide_step(replace(at(pass_number=1), resource=resource), page("a", "b"), now)
     assert decision.deletion == (Deletion("document", gone) if gone else None)
     assert decision.lists == lists
     assert [note.verb for note in decision.notes] == verbs
@@ -359,7 +359,7 @@ def test_the_end_of_a_resource_decides_what_is_deleted(case: str) -> None:
 
 
 def test_a_list_that_never_stays_the_same_deletes_nothing() -> None:
-    given = replace(at(reading=2), resource=stored("a", "b", "c"))
+    given = replace(at(pass_number=2), resource=stored("a", "b", "c"))
     decision = decide_step(given, page("a", total=2), now)
     assert (decision.deletion, decision.lists) == (None, (ListRead("document", ListProblem.list_shifting),))
     assert [note.verb for note in decision.notes] == [Verb.reading_unproven]

@@ -105,7 +105,7 @@ def describe_progress(run: SyncRun, keys: Sequence[str], totals: Mapping[str, in
     key = keys[run.place]
     page = f"page {run.page}" if run.page else "a look at the newest records"
     size = f" of {totals[key]} records" if key in totals else ""
-    attempt = f", pass {run.reading + 1}" if run.reading else ""
+    attempt = f", pass {run.pass_number + 1}" if run.pass_number else ""
     return f"{key} (list {run.place + 1} of {len(keys)}{size}), {page}{attempt}"
 
 

@@ -1,1 +1,1 @@
-"""Reading an account page by page."""
+"""Sync a connection page by page."""

@@ -44,7 +44,7 @@ def _save_run(tx: Transaction, decision: StepDecision) -> None:
     if run is None:
         return
     if page is not None:
-        tx.runs.note_page(run.id, page.key, page.reading, page.seen)
+        tx.runs.note_page(run.id, page.key, page.pass_number, page.seen)
     if decision.begins:
         tx.runs.add(run)
     else:

@@ -46,7 +46,7 @@ def _load_page(tx: Transaction, rows: StepRows, answer: PageRead) -> StoredPage:
     is_look = run.page == 0
     return StoredPage(
         known=tx.records.known(connection_id, name, answer.seen.ids),
-        previous=None if is_look else tx.runs.page_of(run.id, key, run.reading, answer.seen.page - 1),
+        previous=None if is_look else tx.runs.page_of(run.id, key, run.pass_number, answer.seen.page - 1),
         living=tx.records.count_living(connection_id, name, key) if is_look else 0,
         read_before=tx.records.was_read_before(connection_id, key),
     )
@@ -72,7 +72,9 @@ def _load_resource(tx: Transaction, rows: StepRows, answer: StepAnswer) -> Store
 
 
 def _load_list(tx: Transaction, run: SyncRun, key: str) -> ListSeen:
-    return ListSeen(key, tx.runs.pages_of(run.id, key, run.reading), tx.runs.pages_of(run.id, key, run.reading - 1))
+    return ListSeen(
+        key, tx.runs.pages_of(run.id, key, run.pass_number), tx.runs.pages_of(run.id, key, run.pass_number - 1)
+    )
 
 
 def _count_next(tx: Transaction, rows: StepRows) -> int:

@@ -273,7 +273,7 @@ def upgrade() -> None:
         sa.Column("depth", sa.Text(), nullable=False),
         sa.Column("place", sa.Integer(), nullable=False),
         sa.Column("page", sa.Integer(), nullable=False),
-        sa.Column("reading", sa.Integer(), nullable=False),
+        sa.Column("pass_number", sa.Integer(), nullable=False),
         sa.Column("counts", json_type, nullable=False),
         sa.Column("started_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
@@ -300,14 +300,14 @@ def upgrade() -> None:
         "sync_page",
         sa.Column("run_id", sa.Text(), nullable=False),
         sa.Column("source", sa.Text(), nullable=False),
-        sa.Column("reading", sa.Integer(), nullable=False),
+        sa.Column("pass_number", sa.Integer(), nullable=False),
         sa.Column("page", sa.Integer(), nullable=False),
         sa.Column("total", sa.Integer(), nullable=False),
         sa.Column("last_page", sa.Integer(), nullable=False),
         sa.Column("ids", json_type, nullable=False),
         sa.Column("nameless", sa.Integer(), nullable=False),
         sa.ForeignKeyConstraint(["run_id"], ["sync_run.id"], ondelete="CASCADE"),
-        sa.PrimaryKeyConstraint("run_id", "source", "reading", "page"),
+        sa.PrimaryKeyConstraint("run_id", "source", "pass_number", "page"),
     )
 
 

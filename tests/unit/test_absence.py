@@ -1,4 +1,4 @@
-"""What reading a list proves: that it was whole, that a record is gone, and nothing where it moved meanwhile."""
+"""What the pages of a list prove: that it was read without a gap, that a record is gone, or nothing."""
 
 from random import Random
 
@@ -127,9 +127,9 @@ verdicts: dict[str, tuple[list[ListSeen], dict[str, str], int, Verdict]] = {
 
 
 @pytest.mark.parametrize("case", verdicts)
-def test_absence_takes_two_readings_in_a_row(case: str) -> None:
-    seen_lists, living, reading, expected = verdicts[case]
-    assert judge(seen_lists, living, reading, largest=50) == expected
+def test_absence_takes_two_passes_in_a_row(case: str) -> None:
+    seen_lists, living, pass_number, expected = verdicts[case]
+    assert judge(seen_lists, living, pass_number, largest=50) == expected
 
 
 class Shifting:
@@ -166,9 +166,9 @@ def test_what_is_taken_for_gone_is_gone_however_the_list_shifts(size: int, seed:
     listed = Shifting(size, Random(seed))
     stored = {str(i) for i in listed.ids}
     before: tuple[PageSeen, ...] = ()
-    for reading in range(3):
+    for pass_number in range(3):
         pages = listed.read(newest_first)
-        verdict = judge([ListSeen("d", pages, before)], {"d": stored}, reading, 100)
+        verdict = judge([ListSeen("d", pages, before)], {"d": stored}, pass_number, 100)
         if isinstance(verdict, Whole):
             assert {int(i) for i in verdict.gone} <= listed.ever_gone
             return

@@ -1,8 +1,8 @@
-"""Figures of reading, on real processes: `python -m tests.bench.reading limit | large | neighbour`.
+"""Figures of a sync, on real processes: `python -m tests.bench.sync limit | large | neighbour`.
 
 limit       one large account, three users of it, many workers, the provider's own limit: requests by minute.
-large       a large account with the limit raised, two workers killed on the way: time, memory, and what reading it once
-            more writes and tells.
+large       a large account with the limit raised, two workers killed on the way: time, memory, and what a second sync
+            writes and publishes.
 neighbour   how long another account's sync waits while the large one is read with the limit raised.
 """
 
