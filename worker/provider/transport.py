@@ -1,5 +1,7 @@
-"""One request on the wire: whether it left, cut when its time is up, and its answer's body within bounds."""
+"""One request on the wire: by which proxy it leaves, whether it left, cut when its time is up, its answer bounded."""
 
+import os
+import ssl
 import threading
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -11,12 +13,54 @@ from typing import Any
 import httpx
 
 from models.http import HttpAnswer, NoAnswer
+from models.proxies import Proxies, has_socks, read_proxies
 
 try_sending_again = timedelta(seconds=5)
 
 
 class SendingTooLate(Exception):
     """The moment to send has passed: somebody else may have taken over. Nothing was sent."""
+
+
+class Routed(httpx.BaseTransport):
+    """Sends each request directly or through its proxy.
+
+    httpx reads the proxy variables whenever a client is made, and raises if one is bad. Here they were read and checked
+    at start, so that making a client can't fail after an intent was written.
+    """
+
+    def __init__(self, proxies: Proxies, ssl_context: ssl.SSLContext, limits: httpx.Limits) -> None:
+        self._proxies = proxies
+        self._direct = httpx.HTTPTransport(verify=ssl_context, trust_env=False, limits=limits)
+        self._through = {
+            url: httpx.HTTPTransport(
+                verify=ssl_context, trust_env=False, limits=limits, proxy=_as_proxy(url.reveal(), ssl_context)
+            )
+            for url in set(proxies.by_scheme.values())
+        }
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        proxy = self._proxies.find(request.url.scheme, request.url.host, request.url.port)
+        transport = self._direct if proxy is None else self._through[proxy]
+        return transport.handle_request(request)
+
+    def close(self) -> None:
+        for transport in (self._direct, *self._through.values()):
+            transport.close()
+
+
+def find_usual_proxies() -> Proxies:
+    """Return the proxies of the environment. Raises ValueError with every problem."""
+    found, problems = read_proxies(os.environ, has_socks())
+    if problems:
+        raise ValueError("; ".join(problems))
+    return found
+
+
+def _as_proxy(text: str, ssl_context: ssl.SSLContext) -> httpx.Proxy:
+    """A proxy that is itself spoken to over TLS is held to the same certificates as a provider."""
+    url = httpx.URL(text if "://" in text else f"http://{text}")
+    return httpx.Proxy(url, ssl_context=ssl_context if url.scheme == "https" else None)
 
 
 class Wire:
