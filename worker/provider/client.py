@@ -29,6 +29,8 @@ from worker.provider.transport import Routed, Wire, find_usual_proxies
 api_deadline = timedelta(seconds=30)
 largest_token_answer = 1 << 20
 largest_page = 4 << 20
+api_pool = 20
+"""Connections of one thread to the API, which it needs one of."""
 user_agent = "breezesync/0.1"
 secret_fields = ("code", "code_verifier", "refresh_token")
 
@@ -172,6 +174,8 @@ class ProviderClient:
         wire = Wire(self.now, kept_open=getattr(self._own, "socket", None))
         called = self._measure("GET", path, lambda: wire.send(self._client(), request, largest_page, api_deadline))
         self._own.socket = wire.socket
+        if isinstance(called.outcome, NoAnswer):
+            self._close_own()
         headers = called.outcome.headers if isinstance(called.outcome, HttpAnswer) else {}
         outcome = read_api_answer(called.outcome, resource.paging, page, self.now())
         return called.read_as(outcome, read_remaining(headers))
@@ -222,12 +226,22 @@ class ProviderClient:
     def _client(self) -> httpx.Client:
         client: httpx.Client | None = getattr(self._own, "client", None)
         if client is None:
-            client = self._own.client = self._open(httpx.Limits(max_connections=100, max_keepalive_connections=20))
+            client = self._own.client = self._open(
+                httpx.Limits(max_connections=api_pool, max_keepalive_connections=api_pool)
+            )
             self._opened.append(client)
         return client
 
     def _open(self, limits: httpx.Limits) -> httpx.Client:
         return httpx.Client(transport=Routed(self.proxies, self.ssl_context, limits), trust_env=False)
+
+    def _close_own(self) -> None:
+        """Close the thread's client: a tunnel that broke in its TLS handshake would take up its pool for ever."""
+        client: httpx.Client | None = getattr(self._own, "client", None)
+        if client is not None:
+            client.close()
+            self._opened.remove(client)
+            self._own.client = self._own.socket = None
 
     def close(self) -> None:
         """Closes the connections of every thread; none may be reading any more."""

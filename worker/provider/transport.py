@@ -16,6 +16,7 @@ from models.http import HttpAnswer, NoAnswer
 from models.proxies import Proxies, has_socks, read_proxies
 
 try_sending_again = timedelta(seconds=5)
+longest_reason = 100
 
 
 class SendingTooLate(Exception):
@@ -81,22 +82,29 @@ class Wire:
         drips. Nothing leaves after `send_before`: the clock is read once more when the body is about to go."""
         request.extensions["trace"] = self._trace
         deadline = monotonic() + length.total_seconds()
-        with self._cut_after(length):
-            try:
+        try:
+            with self._cut_after(length):
                 response = client.send(request, stream=True, follow_redirects=False)
-            except SendingTooLate:
-                return NoAnswer(False, "the lease ran out before the request was sent", retry_after=try_sending_again)
-            except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
-                return NoAnswer(True, type(error).__name__)
-            return _read(response, largest, deadline)
+                return _read(response, largest, deadline)
+        except SendingTooLate:
+            return NoAnswer(False, "the lease ran out before the request was sent", retry_after=try_sending_again)
+        except httpx.ProxyError as error:
+            return NoAnswer(True, f"ProxyError: {error}"[:longest_reason])
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, RuntimeError) as error:
+            # RuntimeError: the machine has no thread left for the timer that cuts the request off.
+            return NoAnswer(True, type(error).__name__)
 
     def _trace(self, name: str, info: Mapping[str, Any]) -> None:
-        """httpcore's trace hook: called at each step of a request, on the thread that makes it."""
-        if name in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
+        """httpcore's trace hook: called at each step of a request, on the thread that makes it.
+
+        The way through a proxy has steps of the same names: sockets of `connection`, `proxy` and `socks`, and a CONNECT
+        with headers and a body of its own, which carries nothing of ours.
+        """
+        if name.endswith((".connect_tcp.complete", ".start_tls.complete")):
             self.socket = info["return_value"].get_extra_info("socket")
             if self.cut:
                 self._shut()
-        elif name == "http11.send_request_body.started":
+        elif name == "http11.send_request_body.started" and info["request"].method != b"CONNECT":
             if self.send_before is not None and self.now() >= self.send_before:
                 raise SendingTooLate
             self.sent = True
