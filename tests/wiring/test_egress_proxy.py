@@ -22,7 +22,7 @@ import worker.provider.client
 from config.proxies import find_proxies
 from models.api_response import Failed, Page
 from models.crypto.secrets import Secret
-from models.oauth.patience import Patience
+from models.oauth.refresh_policy import Patience
 from models.oauth.token_response import NotNow, OutcomeUnknown, TokensGranted
 from models.provider import OAuthClient, Provider, Resource
 from models.proxies import Proxies
