@@ -22,9 +22,10 @@ import worker.provider.client
 from config.proxies import find_proxies
 from models.api_response import Failed, Page
 from models.crypto.secrets import Secret
+from models.oauth.client import OAuthClient
 from models.oauth.refresh_policy import Patience
 from models.oauth.token_response import NotNow, OutcomeUnknown, TokensGranted
-from models.provider import OAuthClient, Provider, Resource
+from models.provider import Provider, Resource
 from models.proxies import Proxies
 from worker.provider.client import ProviderClient
 from worker.provider.rate_limit import Budgets
