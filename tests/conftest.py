@@ -1,10 +1,13 @@
 """The servers that any test may ask for by name."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser
+from sqlalchemy import make_url
 
+from tests.databases import DATABASES, create_sqlite, create_template
 from tests.servers import Postgres, Valkey, running_chromium, running_postgres, running_valkey
 
 
@@ -19,6 +22,33 @@ def postgres() -> Iterator[Postgres]:
 def postgres_url(postgres: Postgres) -> Iterator[str]:
     """The `postgresql+psycopg://` URL of an empty database of this test's own."""
     url = postgres.create_database()
+    yield url
+    postgres.drop_database(url)
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres: Postgres) -> Iterator[str]:
+    """The name of a migrated PostgreSQL database, to be copied."""
+    url = create_template(postgres)
+    yield make_url(url).database or ""
+    postgres.drop_database(url)
+
+
+@pytest.fixture(params=DATABASES)
+def database(request: pytest.FixtureRequest) -> str:
+    """The kind of database that `migrated_url` is on; `both_databases` names both."""
+    kind: str = request.param
+    return kind
+
+
+@pytest.fixture
+def migrated_url(request: pytest.FixtureRequest, database: str, tmp_path: Path) -> Iterator[str]:
+    """The URL of a database of this test's own that has the schema and nothing in it."""
+    if database == "sqlite":
+        yield create_sqlite(tmp_path / "breezesync.db")
+        return
+    postgres: Postgres = request.getfixturevalue("postgres")
+    url = postgres.create_database(request.getfixturevalue("postgres_template"))
     yield url
     postgres.drop_database(url)
 

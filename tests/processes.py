@@ -21,12 +21,10 @@ from sqlalchemy import Executable, create_engine, text
 from sqlalchemy.pool import NullPool
 
 import sandbox
-from config.profiles import profile_directories, read_profile
 from models.crypto.secrets import Secret
 from models.crypto.vault import new_key
-from models.migrations import migrate
 from models.oauth.connect_link import ConnectLink, sign_link
-from models.store import open_engine
+from tests.databases import prepare_database
 from tests.event_assertions import assert_all_described
 from tests.servers import plain_environment, reserved_port, wait_until
 
@@ -336,9 +334,7 @@ def running_fleet(
                 **endpoints,
                 **settings,
             }
-            engine = open_engine(Secret(database_url))
-            migrate(engine, [read_profile("breezedoc", endpoints, profile_directories())])
-            engine.dispose()
+            prepare_database(database_url)
             fleet = Fleet(web_url, database_url, redis_url, provider, environment, directory)
             try:
                 fleet.start_web()

@@ -11,6 +11,7 @@ import redis
 from models.errors import StoreUnavailable
 from scheduler.command_stream import Commands, RedisUnavailable, group
 from scheduler.sweep import Sweep
+from tests.databases import both_databases
 from tests.harness import House
 from tests.servers import Valkey, wait_until
 
@@ -253,6 +254,7 @@ def test_while_redis_is_away_a_reader_says_so_and_goes_on_afterwards(house: Hous
     assert synced(house) == 2
 
 
+@both_databases
 def test_a_waiting_reader_hears_a_command_at_once_and_two_readers_share_the_work(
     house: House, application: Any, raw: redis.Redis
 ) -> None:

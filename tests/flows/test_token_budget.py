@@ -16,7 +16,10 @@ from models.store.connections import table as connection_table
 from models.store.credentials import table as credential_table
 from models.store.rows import from_connection, names_of
 from scheduler.sweep import Sweep
+from tests.databases import both_databases
 from tests.harness import Clock, House, join_house
+
+pytestmark = both_databases
 
 minute = timedelta(minutes=1)
 
