@@ -59,7 +59,7 @@ bench-reading: $(STAMP) ## Print the figures of reading: the limit used, a large
 interop: $(STAMP) ## Rotate 500 times at django-oauth-toolkit with everything breaking, twice, and print what came of it
 	INTEROP_ROTATIONS=500 $(BIN)/python -m pytest -q tests/torture/interop
 
-chaos: $(STAMP) ## Break a fleet at random and count the harm: SEED=7 FAULTS=2000 DATABASE=postgresql
+chaos: $(STAMP) ## Break a fleet at random and count violations: SEED=7 FAULTS=2000 DATABASE=postgresql
 	$(BIN)/python -m tests.torture.chaos --seed $(or $(SEED),1) --faults $(or $(FAULTS),200) --database $(or $(DATABASE),sqlite) $(ARGS)
 
 check: $(STAMP) ## Run all that CI runs: format, lint, types, imports, tests

@@ -214,7 +214,7 @@ class House:
 def build_house(
     database_url: str, provider: sandbox.Running, spool: Path, publish: PublishEvents | None = None, **overrides: str
 ) -> House:
-    """A house on a migrated database with nothing in it; `overrides` are profile fields as the environment would name them."""
+    """A house on an empty migrated database; `overrides` are profile fields as the environment would name them."""
     profile = read_profile(
         "breezedoc",
         {
