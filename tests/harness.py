@@ -181,8 +181,7 @@ class House:
             tx.connections.save(replace(found, refresh_due_at=self.clock()), found.generation)
 
     def refreshable(self) -> Connection:
-        """A connection at generation 2 with its refresh due, nothing presented, and a client that has learned to leave
-        the scope out."""
+        """A connection at generation 2 with its refresh due, nothing presented, and a client that omits the scope."""
         connection = self.connect("ada", 1)
         self.work()
         self.make_refresh_due(connection.id)

@@ -294,7 +294,7 @@ class PostgresServer:
             **settings,
         }
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        self._command = [initdb.with_name("postgres"), "-D", data, *options]
+        self._command: list[str | Path] = [initdb.with_name("postgres"), "-D", data, *options]
         self._process: ServerProcess | None = None
 
     def start(self) -> None:

@@ -37,7 +37,7 @@ def make_due(fleet: Fleet, connection_id: str) -> None:
 def send(fleet: Fleet, connection_id: str, **options: object) -> None:
     broker = RedisBroker(url=fleet.redis_url)  # type: ignore[no-untyped-call]
     ids = {"connection_id": connection_id}
-    message = dramatiq.Message(
+    message: dramatiq.Message[object] = dramatiq.Message(
         queue_name="refresh", actor_name="refresh_token", args=(), kwargs=ids, options=dict(options)
     )
     broker.enqueue(message)

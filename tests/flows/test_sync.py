@@ -17,7 +17,7 @@ from tests.harness import House
 from worker.cli.explain import describe_state
 
 
-def connect(house: House, documents: int, **fields: int) -> tuple[Connection, int]:
+def connect(house: House, documents: int, **fields: Any) -> tuple[Connection, int]:
     """A connection whose account holds so many documents, read once."""
     account = house.control.add_user("Ida", documents=documents, **fields)
     connection = house.connect("ida", account)

@@ -10,6 +10,7 @@ from redis.exceptions import RedisError
 from models.crypto.secrets import Secret
 from models.messaging.events import About, ConnectionRefreshed
 from models.oauth.connection import Connection, Status
+from models.queue import Depth
 from models.store import Store, open_engine
 from tests.databases import create_sqlite, open_fast_engine
 from worker.web.metrics import build_registry
@@ -30,11 +31,7 @@ def test_the_lag_is_the_age_of_the_event_that_waits_longest(tmp_path: Path) -> N
     store.close()
 
 
-class Told:
-    waiting, under_way, dead = 7, 2, 1
-
-
-def redis_is_away() -> dict[str, Told]:
+def redis_is_away() -> dict[str, Depth]:
     raise RedisError
 
 
@@ -44,7 +41,7 @@ def test_what_stands_what_is_due_and_what_waits_is_told(tmp_path: Path) -> None:
         for number, status in enumerate((Status.active, Status.active, Status.revoked)):
             made = Connection(f"c{number}", "ada", "p", "client", str(number), status, noon)
             tx.connections.add(replace(made, sync_due_at=noon - timedelta(minutes=number)))
-    told = generate_latest(build_registry(store, lambda: noon, lambda: {"sync": Told()})).decode().splitlines()
+    told = generate_latest(build_registry(store, lambda: noon, lambda: {"sync": Depth(7, 2, 1)})).decode().splitlines()
     store.close()
     expected = [
         'breezesync_connections{status="active"} 2.0',
