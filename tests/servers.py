@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
+from typing import NoReturn, TypedDict
 from uuid import uuid4
 
 import psycopg
@@ -50,6 +50,13 @@ CHROMIUM_FLAGS = (
     "--disable-sync",
 )
 NO_CHROMIUM = "no Chromium on this machine: install Debian's chromium"
+
+
+def skip_unless_ci(reason: str) -> NoReturn:
+    """Skip this test because the machine lacks something; in CI (`CI=true`) that is a failure."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 def wait_until(holds: Callable[[], bool], what: str, seconds: float = PATIENCE) -> None:
@@ -342,13 +349,13 @@ def children_of(parent: int) -> list[int]:
 
 @contextmanager
 def running_chromium(search_path: str | None = None) -> Iterator[Browser]:
-    """A headless Chromium; the test that asks for it is skipped where none is on `search_path` (default: PATH).
+    """A headless Chromium; without one on `search_path` (default: PATH) the test is skipped, and fails in CI.
 
     Playwright keeps an event loop in this thread until the block ends: code that runs its own belongs outside.
     """
     program = find_chromium(search_path)
     if program is None:
-        pytest.skip(NO_CHROMIUM)
+        skip_unless_ci(NO_CHROMIUM)
     with (
         temporary_directory() as home,
         sync_playwright() as playwright,
