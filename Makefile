@@ -19,7 +19,7 @@ help: ## Show what there is to type
 
 install: $(STAMP) ## Make .venv with everything a developer needs
 
-# Where the environment is missing, or older than the lock file. The project itself runs from the checkout.
+# If the environment is missing, or older than the lock file. The project itself runs from the checkout.
 $(STAMP): requirements-dev.txt
 	@set -e; \
 	if [ ! -x $(BIN)/pip ]; then \
@@ -115,7 +115,7 @@ down: secrets ## Stop the fleet; its data stays
 
 WORKERS := 3
 SCHEDULERS := 2
-# Compose insists on a terminal where it was not told that there is none.
+# Compose expects a terminal unless it is given -T.
 NO_TERMINAL = $(shell [ -t 0 ] || echo -T)
 # The sandbox takes part for as long as the client is the one that only the sandbox knows.
 SANDBOX = $(shell if grep -qx sandbox-client secrets/breezedoc_client_id; then echo --env-file docker-compose.sandbox.env; fi)

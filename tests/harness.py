@@ -106,7 +106,7 @@ class House:
         return sign_link(link, link_secret)
 
     def close(self) -> None:
-        """Ends it; AssertionError where an event was emitted that its schema does not describe."""
+        """Close it; AssertionError if its schema does not describe an event."""
         for provider in self.flows.refresh.providers.values():
             provider.close()
         assert_all_described(self.store.engine)

@@ -1,4 +1,4 @@
-"""An operator's desk: a real database, Valkey and sandbox, the settings that name them, and a person who types."""
+"""An operator's desk: a real database, Valkey and sandbox, the settings that name them, and a way to type commands."""
 
 import json
 import os
@@ -31,20 +31,20 @@ class Desk:
     monkeypatch: pytest.MonkeyPatch
 
     def type(self, *words: str) -> Result:
-        """Runs one command in this process; AssertionError if it ends in a traceback."""
+        """Run one command in this process; AssertionError if it ends in a traceback."""
         result = CliRunner().invoke(build_app(), words, prog_name="breezesync")
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise AssertionError(f"{words} ended in a traceback") from result.exception
         return result
 
     def read(self, *words: str, code: int = 0) -> Any:
-        """What the command prints with `--json`."""
+        """Return what the command prints with `--json`."""
         result = self.type(*words, "--json")
         assert result.exit_code == code, (result.exit_code, result.output)
         return json.loads(result.stdout)
 
     def set(self, **variables: str) -> None:
-        """Changes the settings of the commands that are typed from now on."""
+        """Change the settings of the commands that are typed from now on."""
         for name, value in variables.items():
             self.monkeypatch.setenv(name, value)
 

@@ -19,7 +19,7 @@ NO_NETWORK = ("ENOTFOUND", "EAI_AGAIN", "ECONNREFUSED", "ECONNRESET", "ETIMEDOUT
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """A fleet whose users may return to `url`, where nobody listens yet; its Valkey may be emptied and restarted."""
+    """A fleet whose users may return to `url`, where no server listens yet; its Valkey may be emptied and restarted."""
 
     fleet: Fleet
     valkey: Valkey

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import sandbox
-from tests.event_assertions import assert_all_told
+from tests.event_assertions import assert_events_match_rows
 from tests.harness import House, build_house
 
 
@@ -25,9 +25,9 @@ def provider(shared_provider: sandbox.Running) -> sandbox.Running:
 
 @pytest.fixture
 def everything_is_told(house: House) -> Iterator[None]:
-    """Whatever a test did, in the end its rows and its events say the same."""
+    """Whatever a test did, its rows and its events agree in the end."""
     yield
-    assert_all_told(house.store.engine)
+    assert_events_match_rows(house.store.engine)
 
 
 @pytest.fixture

@@ -101,7 +101,7 @@ def main() -> None:
 
 
 def is_ours(pid: int) -> bool:
-    """Whether this process still has that child: an id may have gone to somebody else."""
+    """Whether this process still has that child: the id may belong to another process by now."""
     try:
         status = Path(f"/proc/{pid}/stat").read_text()
     except OSError:

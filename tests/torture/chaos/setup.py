@@ -314,11 +314,11 @@ def answers(url: str) -> bool:
 @contextmanager
 def write_lock(database_url: str) -> Iterator[None]:
     """Hold the write lock of a SQLite file as another process would, for as long as the block takes."""
-    held = sqlite3.connect(database_url.removeprefix("sqlite:///"), timeout=5, isolation_level=None)
+    connection = sqlite3.connect(database_url.removeprefix("sqlite:///"), timeout=5, isolation_level=None)
     try:
-        held.execute("BEGIN IMMEDIATE")
+        connection.execute("BEGIN IMMEDIATE")
         yield
     finally:
         with suppress(sqlite3.OperationalError):
-            held.execute("ROLLBACK")
-        held.close()
+            connection.execute("ROLLBACK")
+        connection.close()

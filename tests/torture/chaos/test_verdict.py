@@ -9,7 +9,7 @@ import pytest
 from tests.torture.chaos.verdict import Connected, Decided, Evidence, Failed, Published, columns, draw, judge
 
 
-def told(position: int, type_: str, sequence: int, **data: Any) -> Published:
+def published(position: int, type_: str, sequence: int, **data: Any) -> Published:
     return Published(
         position, f"e{position}", f"connection.{type_}", "c1", "c1", "events", sequence, data, float(position)
     )
@@ -28,7 +28,7 @@ def line(point: str, call: str = "k1", pid: int = 7, subject: str = "c1", **fact
 
 
 answered = line("refresh.save.answered", outcome="TokensGranted")
-events = [told(1, "authorized", 1), told(2, "refreshed", 2, generation=2)]
+events = [published(1, "authorized", 1), published(2, "refreshed", 2, generation=2)]
 
 # One connection, authorized, refreshed once.
 clean = Evidence(
@@ -43,7 +43,7 @@ clean = Evidence(
 
 def end(evidence: Evidence, reason: str, *outcomes: str, revoked: bool = False) -> Evidence:
     """The same connection with its end: why, and what the provider saw of its last token."""
-    ended = told(3, "reauthorization_required", 3, reason=reason)
+    ended = published(3, "reauthorization_required", 3, reason=reason)
     return replace(
         evidence,
         connections=[Connected("c1", 1, "revoked", 2, at_rest=True)],
@@ -81,7 +81,7 @@ harmless: dict[str, Evidence] = {
         end(clean, "rotation_lost", "not_reached", revoked=True),
         decisions=[*clean.decisions, Decided("c1", "resolved.lost", 2), Decided("c1", "revoked.rotation_lost", 2)],
     ),
-    "presented once more": replace(
+    "presented again": replace(
         clean,
         refresh_tokens=[token(1, "rotated", "reused")],
         decisions=[*clean.decisions, Decided("c1", "resolved.presentagain", 1)],
@@ -113,7 +113,7 @@ planted: dict[str, tuple[str, Callable[[], Evidence]]] = {
         ),
     ),
     "a pair dropped by a living process": ("lost pairs", lambda: replace(clean, traces=[answered])),
-    "a pair that nobody would park": (
+    "a pair that was not parked": (
         "lost pairs",
         lambda: replace(clean, traces=[answered, line("refresh.save.parked", kept=False, ticket="refresh-c1-1")]),
     ),
@@ -141,7 +141,7 @@ planted: dict[str, tuple[str, Callable[[], Evidence]]] = {
         "wrong reasons",
         lambda: replace(clean, failures=[Failed("a1", 1, "code_rejected", 5.0)]),
     ),
-    "a code that nobody came to exchange": (
+    "a code that was not exchanged": (
         "codes that expired unused",
         lambda: replace(clean, failures=[Failed("a1", 1, "expired", 5.0)]),
     ),
@@ -178,7 +178,7 @@ planted: dict[str, tuple[str, Callable[[], Evidence]]] = {
         "events duplicated or out of order",
         lambda: replace(clean, delivered=[clean.delivered[1], clean.delivered[0]]),
     ),
-    "a connection that stands still": (
+    "a connection that does not refresh": (
         "never at rest",
         lambda: replace(clean, connections=[Connected("c1", 1, "active", 2, at_rest=False)]),
     ),

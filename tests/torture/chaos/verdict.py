@@ -213,11 +213,11 @@ def read_calls(traces: Sequence[Mapping[str, Any]]) -> Iterator[Call]:
 def _judge_pairs(evidence: Evidence, verdict: Verdict) -> None:
     """Every granted pair was written or parked unless its process was killed, and what was written is stored."""
     lost = verdict.violations["lost pairs"]
-    held: dict[str, set[int]] = defaultdict(set)
+    stored: dict[str, set[int]] = defaultdict(set)
     settled: Counter[str] = Counter()
     for decision in evidence.decisions:
         if decision.verb in ("refresh.saved", "authorized") and decision.generation is not None:
-            held[decision.subject].add(decision.generation)
+            stored[decision.subject].add(decision.generation)
         settled[decision.subject] += decision.verb in ("refresh.saved", "refresh.superseded")
     gone = {each.id for each in evidence.connections if each.status == "disconnected"}
     committed: Counter[str] = Counter()
@@ -229,7 +229,7 @@ def _judge_pairs(evidence: Evidence, verdict: Verdict) -> None:
             committed[call.subject] += call.flow == "refresh"
         elif call.parked:
             _, connection_id, generation = call.parked.split("-")
-            known = call.flow == "exchange" or int(generation) + 1 in held[connection_id] or connection_id in gone
+            known = call.flow == "exchange" or int(generation) + 1 in stored[connection_id] or connection_id in gone
             if not known:
                 lost.append(f"parked and never recovered: {call.parked}")
         elif call.pid in evidence.killed:

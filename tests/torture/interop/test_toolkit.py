@@ -158,7 +158,7 @@ def test_no_family_is_ended_by_us_whatever_breaks_between_the_servers(
         figures = {
             "rotations saved": tried.counted["rotations"],
             **{f"fault: {name}": tried.proxy.struck[name] for name in sorted(tried.proxy.struck)},
-            "pairs that the server gave and nobody got": sum(s.pairs for s in tried.proxy.shown.values())
+            "pairs granted and not received": sum(s.pairs for s in tried.proxy.shown.values())
             - tried.counted["rotations"],
             "ended as rotation_lost, and authorized again": tried.counted["ended as rotation_lost"],
             "most presentations of one token": max(seen),
