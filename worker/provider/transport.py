@@ -47,7 +47,7 @@ class Wire:
             return _read(response, largest, deadline)
 
     def _trace(self, name: str, info: Mapping[str, Any]) -> None:
-        """httpcore's trace hook: called at each step of a request, on the thread that makes it."""
+        """The trace hook of httpcore: called at each step of a request, on the thread that makes it."""
         if name in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
             self.socket = info["return_value"].get_extra_info("socket")
             if self.cut:
