@@ -95,7 +95,7 @@ class Wire:
             return NoAnswer(True, type(error).__name__)
 
     def _trace(self, name: str, info: Mapping[str, Any]) -> None:
-        """Httpcore's trace hook: called at each step of a request, on the thread that makes it.
+        """The trace hook of httpcore: called at each step of a request, on the thread that makes it.
 
         The way through a proxy has steps of the same names: sockets of `connection`, `proxy` and `socks`, and a CONNECT
         with headers and a body of its own, which carries nothing of ours.
