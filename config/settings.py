@@ -24,12 +24,14 @@ from config.profiles import (
     profile_directories,
     read_profile,
 )
+from config.proxies import check_proxies, find_proxies, proxy_variables
 from config.redis_url import parse_redis_url
 from models.crypto.secrets import Secret
 from models.crypto.vault import Key, KeysRejected, parse_keys
 from models.oauth.client import OAuthClient
 from models.oauth.connect_link import origin_of
 from models.provider import Provider
+from models.proxies import Proxies
 
 Need = Literal["keys", "clients", "links"]
 everything: frozenset[Need] = frozenset({"keys", "clients", "links"})
@@ -70,6 +72,7 @@ class Settings:
     operator_token: Secret | None = None
     spool: Path = Path("var/spool")
     heartbeat_file: Path | None = None
+    proxies: Proxies = field(default_factory=Proxies)
 
     def provider(self, name: str) -> Provider | None:
         """The provider of that name, if it is in use."""
@@ -91,13 +94,16 @@ def read_settings(
     it is needed; `needs` says what must be set: encryption keys, a client per provider, the secret of connect links.
     """
     found = _Found(_gather(os.environ if environ is None else environ, env_file))
+    proxy_texts = {name: found.text(name) or "" for name in proxy_variables}
     fixed = _read_group(_Variables, found)
     names = fixed.pop("providers", ("breezedoc",))
     settings = Settings(
         **fixed,
         providers=tuple(provider for name in names for provider in _read_provider(name, found)),
         clients=tuple(client for name in names for client in _read_client(name, found, "clients" in needs)),
+        proxies=find_proxies(proxy_texts),
     )
+    found.problems.extend(check_proxies(proxy_texts))
     if "keys" in needs:
         found.require("ENCRYPTION_KEYS", "keys as id:base64(32 bytes), comma-separated; `breezesync init` makes one")
     if "links" in needs:

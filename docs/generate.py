@@ -271,7 +271,7 @@ def make_events_section() -> str:
 def format_type(field: Mapping[str, Any]) -> str:
     if "enum" in field:
         return ", ".join(f"`{value}`" for value in field["enum"])
-    names = field["type"] if isinstance(field["type"], list) else [field["type"]]
+    names: list[str] = field["type"] if isinstance(field["type"], list) else [field["type"]]
     words = {"string": "text", "integer": "number", "boolean": "true or false", "array": "list", "object": "object"}
     return " or ".join("time" if field.get("format") and name == "string" else words.get(name, name) for name in names)
 

@@ -1,11 +1,15 @@
-"""Holds every event that a test caused to the schema of its type, in which nothing may be that is not described."""
+"""Check every event that a test caused: its schema describes all of it, and rows and events agree."""
 
 import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
+from typing import Any
 
 from jsonschema import Draft7Validator
-from sqlalchemy import Engine, create_engine, select, text
+from sqlalchemy import Connection, Engine, create_engine, select, text
 from sqlalchemy.pool import NullPool
 
 from models.messaging.schemas import fact_types, schema_of
@@ -17,22 +21,25 @@ table = table_of(EventRow)
 
 @cache
 def validator(type_: str) -> Draft7Validator:
-    assert type_ in fact_types(), f"nobody described the event {type_}"
+    assert type_ in fact_types(), f"no schema describes the event {type_}"
     return Draft7Validator(schema_of(type_, strict=True))
 
 
 def assert_described(type_: str, document: str) -> None:
-    """AssertionError where the CloudEvents document is not what its type's schema says."""
+    """Raise AssertionError if the CloudEvents document does not match its type's schema."""
     event = json.loads(document)
     problems = [f"{'.'.join(map(str, each.path))}: {each.message}" for each in validator(type_).iter_errors(event)]
     assert not problems, f"{type_}: {problems}\n{document}"
     assert datetime.fromisoformat(event["time"]).tzinfo is not None
 
 
+def open_database(database: Engine | str) -> Engine:
+    return create_engine(database, poolclass=NullPool) if isinstance(database, str) else database
+
+
 def assert_all_described(database: Engine | str) -> int:
-    """Every event in this database; returns how many there were."""
-    engine = create_engine(database, poolclass=NullPool) if isinstance(database, str) else database
-    with engine.connect() as sql:
+    """Check every event in this database; return how many there were."""
+    with open_database(database).connect() as sql:
         rows = sql.execute(select(table.c.type, table.c.document)).all()
     for type_, document in rows:
         assert_described(type_, document)
@@ -45,44 +52,63 @@ status_after = {
     "connection.reauthorization_required": "revoked",
     "connection.disconnected": "disconnected",
 }
+end_of_run = {"completed": "sync.completed", "failed": "sync.failed"}
 
 
-def assert_all_told(database: Engine | str) -> None:
-    """AssertionError where a state was not told, or told twice: what the rows say and what the events say must agree.
+@dataclass(frozen=True, slots=True)
+class Emitted:
+    """One event of the outbox."""
 
-    Generations, statuses, runs, failed authorizations and living records are each counted on both sides.
-    """
-    engine = create_engine(database, poolclass=NullPool) if isinstance(database, str) else database
-    with engine.connect() as sql:
-        told = [
-            (row.type, row.subject, json.loads(row.document)["data"])
-            for row in sql.execute(select(table).order_by(table.c.position))
-        ]
-        for row in sql.execute(text("SELECT id, status, generation FROM connection")):
-            own = [type_ for type_, subject, _ in told if subject == row.id and type_ in status_after]
-            pairs = [type_ for type_ in own if status_after[type_] == "active"]
-            assert len(pairs) == row.generation, f"connection {row.id}: generation {row.generation}, told {own}"
-            untold = text("SELECT count(*) FROM revocation WHERE connection_id = :id AND tells")
-            waits = sql.execute(untold, {"id": row.id}).scalar_one()
-            newest = status_after[own[-1]] if own else "active"
-            assert row.status == ("disconnected" if waits else newest), f"connection {row.id}: {row.status}, told {own}"
-        ended = {"completed": "sync.completed", "failed": "sync.failed"}
-        for run in sql.execute(text("SELECT id, status FROM sync_run")):
-            ends = [type_ for type_, _, data in told if data.get("run_id") == run.id]
-            assert ends == ([ended[run.status]] if run.status in ended else []), f"run {run.id}: {run.status}, {ends}"
-        for flow in sql.execute(text('SELECT id, step FROM "authorization"')):
-            failures = sum(data.get("authorization_id") == flow.id for _, _, data in told)
-            assert failures == (flow.step in ("failed", "denied")), f"authorization {flow.id}: {flow.step}, {failures}"
-        erased = set(sql.execute(text("SELECT subject FROM decision WHERE verb = 'records.erased'")).scalars())
-        living = "SELECT connection_id, resource, count(*) AS living FROM record WHERE deleted_at IS NULL GROUP BY 1, 2"
-        stored = {(row.connection_id, row.resource): row.living for row in sql.execute(text(living))}
-        counted: dict[tuple[str, str], int] = {}
-        for type_, subject, data in told:
-            change = {"record.created": 1, "record.deleted": -1}.get(type_, 0)
-            if change:
-                counted[subject, data["resource"]] = counted.get((subject, data["resource"]), 0) + change
-        for key in {*stored, *counted}:
-            if key[0] not in erased:
-                assert stored.get(key, 0) == counted.get(key, 0), (
-                    f"records {key}: {stored.get(key)}, {counted.get(key)}"
-                )
+    type: str
+    subject: str
+    data: Mapping[str, Any]
+
+
+def assert_events_match_rows(database: Engine | str) -> None:
+    """Raise AssertionError if a state has no event, or two: generations, statuses, runs, authorizations and records."""
+    with open_database(database).connect() as sql:
+        rows = sql.execute(select(table).order_by(table.c.position))
+        events = [Emitted(row.type, row.subject, json.loads(row.document)["data"]) for row in rows]
+        _check_connections(sql, events)
+        _check_runs(sql, events)
+        _check_authorizations(sql, events)
+        _check_records(sql, events)
+
+
+def _check_connections(sql: Connection, events: Sequence[Emitted]) -> None:
+    unpublished = text("SELECT count(*) FROM revocation WHERE connection_id = :id AND tells")
+    for row in sql.execute(text("SELECT id, status, generation FROM connection")).all():
+        own = [event.type for event in events if event.subject == row.id and event.type in status_after]
+        pairs = [type_ for type_ in own if status_after[type_] == "active"]
+        assert len(pairs) == row.generation, f"connection {row.id}: generation {row.generation}, events {own}"
+        waits = sql.execute(unpublished, {"id": row.id}).scalar_one()
+        newest = status_after[own[-1]] if own else "active"
+        assert row.status == ("disconnected" if waits else newest), f"connection {row.id}: {row.status}, events {own}"
+
+
+def _check_runs(sql: Connection, events: Sequence[Emitted]) -> None:
+    for run in sql.execute(text("SELECT id, status FROM sync_run")):
+        ends = [event.type for event in events if event.data.get("run_id") == run.id]
+        expected = [end_of_run[run.status]] if run.status in end_of_run else []
+        assert ends == expected, f"run {run.id}: {run.status}, {ends}"
+
+
+def _check_authorizations(sql: Connection, events: Sequence[Emitted]) -> None:
+    for flow in sql.execute(text('SELECT id, step FROM "authorization"')):
+        failures = sum(event.data.get("authorization_id") == flow.id for event in events)
+        assert failures == (flow.step in ("failed", "denied")), f"authorization {flow.id}: {flow.step}, {failures}"
+
+
+def _check_records(sql: Connection, events: Sequence[Emitted]) -> None:
+    """Count living records by connection and resource; erased ones are deleted without an event each."""
+    erased = set(sql.execute(text("SELECT subject FROM decision WHERE verb = 'records.erased'")).scalars())
+    living = "SELECT connection_id, resource, count(*) AS living FROM record WHERE deleted_at IS NULL GROUP BY 1, 2"
+    stored = Counter({(row.connection_id, row.resource): row.living for row in sql.execute(text(living))})
+    counted: Counter[tuple[str, str]] = Counter()
+    for event in events:
+        change = {"record.created": 1, "record.deleted": -1}.get(event.type, 0)
+        if change:
+            counted[event.subject, event.data["resource"]] += change
+    for key in {*stored, *counted}:
+        if key[0] not in erased:
+            assert stored[key] == counted[key], f"records {key}: {stored[key]}, {counted[key]}"

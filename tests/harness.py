@@ -18,14 +18,14 @@ from models.crypto.secrets import Secret
 from models.crypto.vault import Key, Vault, new_key
 from models.journal import Decision
 from models.messaging.messages import Message
-from models.migrations import migrate
 from models.oauth.client import OAuthClient
 from models.oauth.connect_link import ConnectLink, sign_link
 from models.oauth.connection import Connection
 from models.oauth.credential import Credential
 from models.provider import Provider
-from models.store import Store, open_engine
+from models.store import Store
 from scheduler.sweep import Sweep
+from tests.databases import open_fast_engine
 from tests.event_assertions import assert_all_described
 from worker.actors import Flows
 from worker.oauth.disconnect import Disconnect
@@ -106,7 +106,7 @@ class House:
         return sign_link(link, link_secret)
 
     def close(self) -> None:
-        """Ends it; AssertionError where an event was emitted that its schema does not describe."""
+        """Close it; AssertionError if its schema does not describe an event."""
         for provider in self.flows.refresh.providers.values():
             provider.close()
         assert_all_described(self.store.engine)
@@ -181,8 +181,7 @@ class House:
             tx.connections.save(replace(found, refresh_due_at=self.clock()), found.generation)
 
     def refreshable(self) -> Connection:
-        """A connection at generation 2 with its refresh due, nothing presented, and a client that has learned to leave
-        the scope out."""
+        """A connection at generation 2 with its refresh due, nothing presented, and a client that omits the scope."""
         connection = self.connect("ada", 1)
         self.work()
         self.make_refresh_due(connection.id)
@@ -214,7 +213,7 @@ class House:
 def build_house(
     database_url: str, provider: sandbox.Running, spool: Path, publish: PublishEvents | None = None, **overrides: str
 ) -> House:
-    """A house on an empty database; `overrides` are profile fields as the environment would name them."""
+    """A house on an empty migrated database; `overrides` are profile fields as the environment would name them."""
     profile = read_profile(
         "breezedoc",
         {
@@ -225,10 +224,8 @@ def build_house(
         },
         profile_directories(),
     )
-    engine = open_engine(Secret(database_url))
-    migrate(engine, [profile])
     keys = (new_key("k1"),)
-    house = join_house(Store(engine), provider, profile, Vault(keys), Clock(), spool, publish)
+    house = join_house(Store(open_fast_engine(database_url)), provider, profile, Vault(keys), Clock(), spool, publish)
     house.keys = keys
     return house
 

@@ -21,12 +21,10 @@ from sqlalchemy import Executable, create_engine, text
 from sqlalchemy.pool import NullPool
 
 import sandbox
-from config.profiles import profile_directories, read_profile
 from models.crypto.secrets import Secret
 from models.crypto.vault import new_key
-from models.migrations import migrate
 from models.oauth.connect_link import ConnectLink, sign_link
-from models.store import open_engine
+from tests.databases import prepare_database
 from tests.event_assertions import assert_all_described
 from tests.servers import plain_environment, reserved_port, wait_until
 
@@ -38,7 +36,7 @@ STOPPING = 30.0
 """Seconds after SIGTERM within which a process has to have ended."""
 
 # Holds the reading end of a pipe from the tests' process, and ends the group when that process is gone.
-KEEPER = 'read -r _; kill -KILL -- -"$1"'
+WATCHDOG = 'read -r _; kill -KILL -- -"$1"'
 
 
 class Program:
@@ -69,8 +67,8 @@ class Program:
                 start_new_session=True,
             )
         self.pid = self._process.pid
-        self._keeper = subprocess.Popen(
-            ["/bin/sh", "-c", KEEPER, "keeper", str(self.pid)],
+        self._watchdog = subprocess.Popen(
+            ["/bin/sh", "-c", WATCHDOG, "watchdog", str(self.pid)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -95,13 +93,13 @@ class Program:
         self._dismiss()
 
     def stop(self) -> int:
-        """SIGTERM, as whoever runs a fleet stops it; the exit code. AssertionError where it does not end in time."""
+        """Send SIGTERM as an operator does and return the exit code; AssertionError if it does not end in time."""
         self.resume()
         self._process.terminate()
         return self.wait()
 
     def wait(self) -> int:
-        """The exit code, once it ends by itself; AssertionError where it does not in time."""
+        """Return the exit code once it ends by itself; AssertionError if it does not in time."""
         try:
             code = self._process.wait(STOPPING)
         except subprocess.TimeoutExpired:
@@ -115,8 +113,8 @@ class Program:
 
     def _dismiss(self) -> None:
         self._process.wait()
-        self._keeper.kill()
-        self._keeper.communicate()
+        self._watchdog.kill()
+        self._watchdog.communicate()
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +136,7 @@ class Event:
 
 
 class Listener:
-    """An application that follows both streams from the moment it is made, and keeps all that it was told."""
+    """An application that reads both streams from the moment it is made, and keeps every event."""
 
     streams = ("breezesync:events", "breezesync:records")
 
@@ -165,7 +163,7 @@ class Listener:
 
 
 def read_entry(stream: str, fields: Mapping[str, str]) -> Event:
-    """An entry's fields; AssertionError where they do not say what the CloudEvents document in them says."""
+    """An entry's fields; AssertionError if they differ from the CloudEvents document in them."""
     document = json.loads(fields["event"])
     assert document["specversion"] == "1.0"
     assert document["id"] == fields["id"]
@@ -207,9 +205,9 @@ class Fleet:
         port = self.web_url.rsplit(":", 1)[1]
         return self._start("web", "uvicorn", "--factory", "worker.main:web", "--port", port)
 
-    def start_worker(self, threads: int = 4, patience_ms: int = 25_000) -> Program:
-        """A stopping worker gives up on what it has not finished after `patience_ms`."""
-        options = ("--processes=1", f"--threads={threads}", f"--worker-shutdown-timeout={patience_ms}")
+    def start_worker(self, threads: int = 4, grace_ms: int = 25_000) -> Program:
+        """A stopping worker gives up on what it has not finished after `grace_ms`."""
+        options = ("--processes=1", f"--threads={threads}", f"--worker-shutdown-timeout={grace_ms}")
         return self._start("worker", "dramatiq", "worker.main:boot", *options)
 
     def start_scheduler(self) -> Program:
@@ -290,13 +288,13 @@ class Fleet:
             return list(connection.execute(text(query), values).all())
 
     def change(self, *statements: Executable) -> None:
-        """Changes rows behind the processes' backs, all at once."""
+        """Change rows without the processes, all at once."""
         with create_engine(self.database_url, poolclass=NullPool).begin() as connection:
             for statement in statements:
                 connection.execute(statement)
 
     def has_synced(self, listener: Listener, connection_id: str, times: int = 1) -> None:
-        """Returns once that many syncs of the connection were told as completed."""
+        """Return once that many syncs of the connection have completed."""
         self.wait_until(
             lambda: len(listener.about(connection_id, "sync.completed")) >= times,
             f"sync.completed for the {times}. time",
@@ -336,9 +334,7 @@ def running_fleet(
                 **endpoints,
                 **settings,
             }
-            engine = open_engine(Secret(database_url))
-            migrate(engine, [read_profile("breezedoc", endpoints, profile_directories())])
-            engine.dispose()
+            prepare_database(database_url)
             fleet = Fleet(web_url, database_url, redis_url, provider, environment, directory)
             try:
                 fleet.start_web()

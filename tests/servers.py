@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
+from typing import NoReturn, TypedDict
 from uuid import uuid4
 
 import psycopg
@@ -28,9 +28,9 @@ from sqlalchemy.engine import URL, make_url
 PATIENCE = 20.0
 """Seconds a server may take to start or to stop before that is an error."""
 
-# Started beside each server, holding the reading end of a pipe from the tests' process: it returns from `read` when
+# Started beside each server, with the reading end of a pipe from the tests' process: it returns from `read` when
 # that process is gone, SIGKILL included, and only then does what the fixtures would have done.
-KEEPER = """
+WATCHDOG = """
 read -r _
 kill -CONT "$1"; kill -INT "$1"
 for _ in 1 2 3 4 5 6 7 8 9 10; do kill -0 "$1" || break; sleep 0.2; done
@@ -52,6 +52,13 @@ CHROMIUM_FLAGS = (
 NO_CHROMIUM = "no Chromium on this machine: install Debian's chromium"
 
 
+def skip_unless_ci(reason: str) -> NoReturn:
+    """Skip this test because the machine lacks something; in CI (`CI=true`) that is a failure."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
 def wait_until(holds: Callable[[], bool], what: str, seconds: float = PATIENCE) -> None:
     """Return as soon as `holds()` is true, which is asked a hundred times a second; TimeoutError names `what`."""
     deadline = time.monotonic() + seconds
@@ -63,7 +70,7 @@ def wait_until(holds: Callable[[], bool], what: str, seconds: float = PATIENCE) 
 
 @contextmanager
 def reserved_port() -> Iterator[int]:
-    """A port of 127.0.0.1 that the system gives to nobody else until the block ends, server or no server on it.
+    """A port of 127.0.0.1 that no other process is given until the block ends, with or without a server on it.
 
     It is bound but does not listen: on Linux a server that sets SO_REUSEADDR, as all of ours do, binds it too.
     """
@@ -102,8 +109,8 @@ class ServerProcess:
                 **as_user(user),
             )
         self.pid = self._process.pid
-        self._keeper = subprocess.Popen(
-            ["/bin/sh", "-c", KEEPER, "keeper", str(self.pid), directory],
+        self._watchdog = subprocess.Popen(
+            ["/bin/sh", "-c", WATCHDOG, "watchdog", str(self.pid), directory],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -146,8 +153,8 @@ class ServerProcess:
 
     def _dismiss(self) -> None:
         self._process.wait()
-        self._keeper.kill()
-        self._keeper.communicate()
+        self._watchdog.kill()
+        self._watchdog.communicate()
 
 
 class Valkey:
@@ -222,7 +229,7 @@ class Postgres:
     url: URL
 
     def create_database(self, template: str = "template1") -> str:
-        """The `postgresql+psycopg://` URL of a new database, a copy of `template` (to which nobody is connected)."""
+        """The `postgresql+psycopg://` URL of a new database, a copy of `template`, to which no client is connected."""
         name = f"breezesync_{uuid4().hex[:16]}"
         self._execute("CREATE DATABASE {} TEMPLATE {}", name, template)
         return self.url.set(drivername="postgresql+psycopg", database=name).render_as_string(False)
@@ -294,7 +301,7 @@ class PostgresServer:
             **settings,
         }
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        self._command = [initdb.with_name("postgres"), "-D", data, *options]
+        self._command: list[str | Path] = [initdb.with_name("postgres"), "-D", data, *options]
         self._process: ServerProcess | None = None
 
     def start(self) -> None:
@@ -320,7 +327,7 @@ class PostgresServer:
 
 @contextmanager
 def own_postgres(user: str | None, **settings: str) -> Iterator[PostgresServer]:
-    """A started PostgreSQL that is gone with its data when the block ends; unless told otherwise it forgets crashes."""
+    """A started PostgreSQL that is gone with its data when the block ends; by default it does not survive a crash."""
     with reserved_port() as port, temporary_directory(user) as directory:
         server = PostgresServer(port, directory, user, **({"synchronous_commit": "off"} | settings))
         server.start()
@@ -342,13 +349,13 @@ def children_of(parent: int) -> list[int]:
 
 @contextmanager
 def running_chromium(search_path: str | None = None) -> Iterator[Browser]:
-    """A headless Chromium; the test that asks for it is skipped where none is on `search_path` (default: PATH).
+    """A headless Chromium; without one on `search_path` (default: PATH) the test is skipped, and fails in CI.
 
     Playwright keeps an event loop in this thread until the block ends: code that runs its own belongs outside.
     """
     program = find_chromium(search_path)
     if program is None:
-        pytest.skip(NO_CHROMIUM)
+        skip_unless_ci(NO_CHROMIUM)
     with (
         temporary_directory() as home,
         sync_playwright() as playwright,
@@ -396,7 +403,7 @@ def binary_of(package: str, pattern: str) -> Path:
 
 
 def reachable(program: Path, directory: Path, user: str | None) -> Path:
-    """`program` itself, or where `user` may not pass through to it, its copy below `directory`.
+    """`program` itself, or its copy below `directory` if `user` may not reach it.
 
     The copy takes the whole package along, and the libraries that its wheel keeps beside it.
     """

@@ -244,6 +244,13 @@ def test_after_a_browser_this_thread_can_run_an_event_loop() -> None:
     assert asyncio.run(asyncio.sleep(0, "done")) == "done"
 
 
-def test_without_a_browser_the_test_is_skipped_in_clear_words(tmp_path: Path) -> None:
+def test_without_a_browser_the_test_is_skipped_in_clear_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CI", raising=False)
     with pytest.raises(pytest.skip.Exception, match=NO_CHROMIUM), running_chromium(str(tmp_path)):
+        pass
+
+
+def test_without_a_browser_the_test_fails_in_ci(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(pytest.fail.Exception, match=NO_CHROMIUM), running_chromium(str(tmp_path)):
         pass

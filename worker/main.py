@@ -108,7 +108,10 @@ def build_parts(settings: Settings, services: Services) -> Parts:
         services=services,
         vault=vault,
         clients=OAuthClients(services.store, vault, settings.clients),
-        providers={provider.name: ProviderClient(provider, now, budgets) for provider in settings.providers},
+        providers={
+            provider.name: ProviderClient(provider, now, budgets, proxies=settings.proxies)
+            for provider in settings.providers
+        },
         parking=Parking(vault, open_redis(settings.redis_url, decode=False), settings.spool),
     )
 

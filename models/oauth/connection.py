@@ -35,7 +35,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """One user's account at one provider. `generation` counts the pairs of tokens it has held, 1, 2, 3 …
+    """One user's account at one provider. `generation` counts the pairs of tokens it has had: 1, 2, 3 and so on.
 
     `sync_due_at` is when it is next read at all, `lists_due_at` when more of it than the account, `full_due_at` when
     all of it; `sync_pace` is the time between two readings of its lists, in intervals (see `cadence.py`).

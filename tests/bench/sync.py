@@ -69,7 +69,7 @@ def large(documents: int) -> None:
         told_of = "concat(document::json #>> '{data,resource}', document::json #>> '{data,external_id}')"
         lives = count(running, f"(SELECT DISTINCT {told_of} FROM event WHERE stream = 'records') e")
         print(f"{documents} documents, {records} records in all, the limit raised, 2 workers killed: {seconds:.0f} s")
-        print(f"  record events: {events}; of a record told before: {events - lives}")
+        print(f"  record events: {events}; of a record published before: {events - lives}")
         third = max(len(memory) // 3, 1)
         used = [max(part) for part in (memory[:third], memory[third : 2 * third], memory[2 * third :]) if part]
         print(f"  most memory of the worker in each third of that time, in MiB: {[kib // 1024 for kib in used]}")
@@ -80,7 +80,7 @@ def large(documents: int) -> None:
         written = count(running, "record WHERE changed_at > :last", last=last)
         told = count(running, "event WHERE stream = 'records'") - events
         seconds = time.monotonic() - started
-        print(f"  read once more, unchanged, in {seconds:.0f} s: {written} records written, {told} events told")
+        print(f"  read again, unchanged, in {seconds:.0f} s: {written} records written, {told} events published")
 
 
 def neighbour(documents: int, others: int) -> None:

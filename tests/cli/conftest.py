@@ -1,8 +1,7 @@
-"""An operator's desk: a real database, Valkey and sandbox, the settings that name them, and a person who types."""
+"""An operator's desk: a real database, Valkey and sandbox, the settings that name them, and a way to type commands."""
 
 import json
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,15 +9,13 @@ from typing import Any
 
 import pytest
 import redis
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 import sandbox
 from config.profiles import profile_directories, read_profile
-from models.crypto.secrets import Secret
 from models.crypto.vault import Vault, new_key
-from models.migrations import migrate
-from models.store import Store, open_engine
+from models.store import Store
+from tests.databases import create_sqlite, open_fast_engine
 from tests.harness import Clock, House, join_house, link_secret
 from tests.servers import Postgres, plain_environment
 from worker.__main__ import build_app
@@ -34,20 +31,20 @@ class Desk:
     monkeypatch: pytest.MonkeyPatch
 
     def type(self, *words: str) -> Result:
-        """Runs one command in this process; AssertionError if it ends in a traceback."""
+        """Run one command in this process; AssertionError if it ends in a traceback."""
         result = CliRunner().invoke(build_app(), words, prog_name="breezesync")
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise AssertionError(f"{words} ended in a traceback") from result.exception
         return result
 
     def read(self, *words: str, code: int = 0) -> Any:
-        """What the command prints with `--json`."""
+        """Return what the command prints with `--json`."""
         result = self.type(*words, "--json")
         assert result.exit_code == code, (result.exit_code, result.output)
         return json.loads(result.stdout)
 
     def set(self, **variables: str) -> None:
-        """Changes the settings of the commands that are typed from now on."""
+        """Change the settings of the commands that are typed from now on."""
         for name, value in variables.items():
             self.monkeypatch.setenv(name, value)
 
@@ -69,16 +66,6 @@ def read_sandbox_profile(provider: sandbox.Running) -> tuple[dict[str, str], Any
         "BREEZEDOC_API_URL": f"{provider.url}/api",
     }
     return endpoints, read_profile("breezedoc", endpoints, profile_directories())
-
-
-@pytest.fixture(scope="session")
-def migrated(shared_provider: sandbox.Running, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A SQLite database with the schema and nothing in it, to be copied."""
-    path = tmp_path_factory.mktemp("migrated") / "breezesync.db"
-    engine = open_engine(Secret(f"sqlite:///{path}"))
-    migrate(engine, [read_sandbox_profile(shared_provider)[1]])
-    engine.dispose()
-    return path
 
 
 @pytest.fixture
@@ -107,7 +94,7 @@ def set_up(
         "BREEZEDOC_CLIENT_SECRET": provider.client_secret,
         "BREEZEDOC_REDIRECT_URI": provider.redirect_uri,
     }
-    store = Store(open_engine(Secret(database_url)))
+    store = Store(open_fast_engine(database_url))
     house = join_house(store, provider, profile, Vault((key,)), Clock(), spool=directory / "spool")
     desk = Desk(house, environment, directory, monkeypatch)
     desk.set(**environment)
@@ -117,15 +104,13 @@ def set_up(
 @pytest.fixture
 def desk(
     shared_provider: sandbox.Running,
-    migrated: Path,
     redis_url: str,
     bare_environment: Mapping[str, str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Desk]:
     """On SQLite."""
-    shutil.copy(migrated, tmp_path / "breezesync.db")
-    url = f"sqlite:///{tmp_path}/breezesync.db"
+    url = create_sqlite(tmp_path / "breezesync.db")
     opened = set_up(shared_provider, url, redis_url, tmp_path, monkeypatch)
     yield opened
     opened.house.close()
@@ -135,16 +120,14 @@ def desk(
 def postgres_desk(
     shared_provider: sandbox.Running,
     postgres: Postgres,
+    postgres_template: str,
     redis_url: str,
     bare_environment: Mapping[str, str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Desk]:
     """On PostgreSQL."""
-    url = postgres.create_database()
-    engine = open_engine(Secret(url))
-    migrate(engine, [read_sandbox_profile(shared_provider)[1]])
-    engine.dispose()
+    url = postgres.create_database(postgres_template)
     opened = set_up(shared_provider, url, redis_url, tmp_path, monkeypatch)
     yield opened
     opened.house.close()

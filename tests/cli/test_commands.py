@@ -34,12 +34,16 @@ def queued(desk: Desk, queue: str) -> list[tuple[str, dict[str, str]]]:
 
 def bury(desk: Desk, actor: str = "sync_connection", queue: str = "sync", **kwargs: str) -> str:
     """A message that failed for good, as Dramatiq leaves it behind; its id."""
-    message = dramatiq.Message(queue_name=queue, actor_name=actor, args=(), kwargs=kwargs, options={})
+    message: dramatiq.Message[object] = dramatiq.Message(
+        queue_name=queue, actor_name=actor, args=(), kwargs=kwargs, options={}
+    )
     broker = build_broker(read_settings())
     broker.declare_queue(queue)
     broker.enqueue(message)
     consumer = broker.consume(queue, timeout=100)
-    consumer.nack(next(consumer))
+    delivered = next(consumer)
+    assert delivered is not None
+    consumer.nack(delivered)
     consumer.close()
     broker.close()
     return message.message_id

@@ -1,5 +1,7 @@
 """What a `.env` says arrives byte for byte, and a line that can't be read is named and not shown."""
 
+from pathlib import Path
+
 import pytest
 
 from config.env_file import EnvFileError, parse_env, read_env_file
@@ -54,7 +56,7 @@ def test_a_line_is_an_assignment_or_a_comment(written: str, expected: dict[str, 
 @pytest.mark.parametrize(
     "line", ["hunter2", "hunter2 = x y\n=", "A-B=hunter2", "A='hunter2", "A='hunter2' # why", 'A="']
 )
-def test_an_unfit_line_is_named_and_not_shown(tmp_path, line: str) -> None:
+def test_an_unfit_line_is_named_and_not_shown(tmp_path: Path, line: str) -> None:
     (tmp_path / ".env").write_text(f"OK=1\n{line}\n")
     with pytest.raises(SettingsError) as refused:
         read_settings({}, tmp_path / ".env", needs=())
@@ -63,19 +65,19 @@ def test_an_unfit_line_is_named_and_not_shown(tmp_path, line: str) -> None:
     assert "hunter2" not in refused.value.problems[0]
 
 
-def test_a_byte_order_mark_is_no_part_of_the_first_name(tmp_path) -> None:
+def test_a_byte_order_mark_is_no_part_of_the_first_name(tmp_path: Path) -> None:
     (tmp_path / ".env").write_bytes("\ufeffA=b\r\n".encode())
     assert read_env_file(tmp_path / ".env") == {"A": "b"}
 
 
-def test_a_file_of_another_encoding_is_refused(tmp_path) -> None:
+def test_a_file_of_another_encoding_is_refused(tmp_path: Path) -> None:
     (tmp_path / ".env").write_bytes(b"A=\xff\n")
     with pytest.raises(EnvFileError, match="UTF-8"):
         read_env_file(tmp_path / ".env")
 
 
 @pytest.mark.parametrize("value", LITERAL.values(), ids=LITERAL)
-def test_a_client_secret_in_quotes_reaches_the_settings_as_it_is(tmp_path, value: str) -> None:
+def test_a_client_secret_in_quotes_reaches_the_settings_as_it_is(tmp_path: Path, value: str) -> None:
     if "\t" in value:
         pytest.skip("RFC 6749 allows no tab in a client secret")
     client = "BREEZEDOC_CLIENT_ID=c\nBREEZEDOC_REDIRECT_URI=https://s.example/cb\n"

@@ -1,6 +1,7 @@
 import os
 import re
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -28,7 +29,7 @@ documented = [
 ]
 
 
-def test_a_new_env_lacks_nothing_but_the_client(tmp_path):
+def test_a_new_env_lacks_nothing_but_the_client(tmp_path: Path) -> None:
     path = tmp_path / ".env"
     write_env(path)
     settings = read_settings({}, path, needs={"keys", "links"})
@@ -40,7 +41,7 @@ def test_a_new_env_lacks_nothing_but_the_client(tmp_path):
 
 
 @pytest.mark.parametrize("mask", [0o000, 0o022, 0o377])
-def test_only_the_owner_reads_it_whatever_the_umask(tmp_path, mask):
+def test_only_the_owner_reads_it_whatever_the_umask(tmp_path: Path, mask: int) -> None:
     before = os.umask(mask)
     try:
         write_env(tmp_path / ".env")
@@ -50,7 +51,7 @@ def test_only_the_owner_reads_it_whatever_the_umask(tmp_path, mask):
 
 
 @pytest.mark.parametrize("kind", ["file", "directory", "link to nowhere"])
-def test_nothing_is_written_over(tmp_path, kind):
+def test_nothing_is_written_over(tmp_path: Path, kind: str) -> None:
     path = tmp_path / ".env"
     if kind == "file":
         path.write_text("MINE=1\n")
@@ -64,7 +65,7 @@ def test_nothing_is_written_over(tmp_path, kind):
     assert kind != "file" or path.read_text() == "MINE=1\n"
 
 
-def test_no_two_are_alike(tmp_path):
+def test_no_two_are_alike(tmp_path: Path) -> None:
     write_env(tmp_path / "a")
     write_env(tmp_path / "b")
     mine, other = (read_settings({}, tmp_path / name, needs=()) for name in "ab")
@@ -73,7 +74,7 @@ def test_no_two_are_alike(tmp_path):
     assert mine.operator_token != other.operator_token
 
 
-def test_every_documented_setting_stands_in_it_with_its_default(tmp_path):
+def test_every_documented_setting_stands_in_it_with_its_default(tmp_path: Path) -> None:
     path = tmp_path / ".env"
     write_env(path)
     text = path.read_text()

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any, NoReturn
 
 import pytest
 import structlog
@@ -30,11 +31,11 @@ def out() -> Iterator[io.StringIO]:
     structlog.contextvars.clear_contextvars()
 
 
-def fail(text):
+def fail(text: str) -> NoReturn:
     raise ValueError(text)
 
 
-def lines(out):
+def lines(out: io.StringIO) -> list[dict[str, Any]]:
     return [json.loads(line) for line in out.getvalue().splitlines()]
 
 
@@ -83,7 +84,7 @@ class Holder:
     ],
     ids=repr,
 )
-def test_each_kind_of_secret_is_masked(out, values):
+def test_each_kind_of_secret_is_masked(out: io.StringIO, values: dict[str, Any]) -> None:
     structlog.get_logger("test").info("something.happened", **values)
     structlog.get_logger("test").info("again", nested=[{"deep": values}])
     logged = out.getvalue()
@@ -102,14 +103,16 @@ def test_each_kind_of_secret_is_masked(out, values):
         ("%s", (Secret("hunter2"),)),
     ],
 )
-def test_positional_arguments_of_other_libraries_are_masked(out, message, args):
+def test_positional_arguments_of_other_libraries_are_masked(
+    out: io.StringIO, message: str, args: tuple[Any, ...]
+) -> None:
     logging.getLogger("uvicorn.error").info(message, *args)
     logging.getLogger("dramatiq.worker.WorkerThread").error(message, *args)
     assert "***" in out.getvalue()
     assert "hunter2" not in out.getvalue()
 
 
-def test_an_exceptions_text_is_masked_and_its_traceback_kept(out):
+def test_an_exceptions_text_is_masked_and_its_traceback_kept(out: io.StringIO) -> None:
     for logger in (structlog.get_logger("a"), logging.getLogger("b")):
         try:
             try:
@@ -124,7 +127,7 @@ def test_an_exceptions_text_is_masked_and_its_traceback_kept(out):
         assert "ValueError: refused: Authorization: ***" in line["exception"]
 
 
-def test_what_is_no_secret_stays(out):
+def test_what_is_no_secret_stays(out: io.StringIO) -> None:
     values = {
         "connection_id": "c1",
         "status_code": 401,
@@ -145,20 +148,20 @@ def test_what_is_no_secret_stays(out):
     assert (line["event"], line["level"], line["logger"]) == ("connection.refreshed", "info", "test")
 
 
-def test_times_and_lengths_are_texts(out):
+def test_times_and_lengths_are_texts(out: io.StringIO) -> None:
     structlog.get_logger("t").info("x", at=datetime(2026, 1, 2, tzinfo=UTC), length=timedelta(seconds=3))
     (line,) = lines(out)
     assert (line["at"], line["length"]) == ("2026-01-02 00:00:00+00:00", "0:00:03")
 
 
-def test_bound_ids_stand_in_every_line_of_either_kind(out):
+def test_bound_ids_stand_in_every_line_of_either_kind(out: io.StringIO) -> None:
     structlog.contextvars.bind_contextvars(message_id="m1")
     structlog.get_logger("a").info("one")
     logging.getLogger("b").warning("two")
     assert [line["message_id"] for line in lines(out)] == ["m1", "m1"]
 
 
-def test_a_url_fetched_or_served_is_not_logged(out):
+def test_a_url_fetched_or_served_is_not_logged(out: io.StringIO) -> None:
     logging.getLogger("httpx").info("HTTP Request: GET https://breezedoc.com")
     logging.getLogger("httpcore.http11").info("send_request_headers")
     logging.getLogger("uvicorn.access").info("GET /auth/breezedoc HTTP/1.1")
@@ -166,7 +169,7 @@ def test_a_url_fetched_or_served_is_not_logged(out):
     assert [line["event"] for line in lines(out)] == ["trouble"]
 
 
-def test_a_library_with_handlers_of_its_own_speaks_through_ours_once(out):
+def test_a_library_with_handlers_of_its_own_speaks_through_ours_once(out: io.StringIO) -> None:
     elsewhere = io.StringIO()
     theirs = logging.getLogger("uvicorn.error")
     theirs.addHandler(logging.StreamHandler(elsewhere))
@@ -178,7 +181,7 @@ def test_a_library_with_handlers_of_its_own_speaks_through_ours_once(out):
     assert elsewhere.getvalue() == ""
 
 
-def test_a_terminal_gets_lines_for_people_masked_all_the_same(out):
+def test_a_terminal_gets_lines_for_people_masked_all_the_same(out: io.StringIO) -> None:
     stream = io.StringIO()
     configure_logging(stream, readable=True)
     try:
@@ -192,7 +195,7 @@ def test_a_terminal_gets_lines_for_people_masked_all_the_same(out):
     assert not shown.startswith("{")
 
 
-def test_a_very_long_text_is_masked_in_no_time():
+def test_a_very_long_text_is_masked_in_no_time() -> None:
     started = time.process_time()
     for text in ("a" * 200_000, "a-" * 100_000, "?a" * 100_000, "a=" * 100_000, "a:" * 100_000, "eyJ" * 70_000):
         mask_text(text)

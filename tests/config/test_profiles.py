@@ -1,11 +1,18 @@
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from config.profiles import ProfileError, build_provider, override_variables, profile_directories, read_profile
-from models.provider import Column, Resource
+from models.provider import Column, Provider, Resource
 from models.sync.records import read_item
 
 resource = {"name": "document", "path": "/documents", "paging": "laravel"}
-view = {"name": "document", "resource": "document", "columns": [{"name": "id", "path": "id", "type": "integer"}]}
+view: dict[str, Any] = {
+    "name": "document",
+    "resource": "document",
+    "columns": [{"name": "id", "path": "id", "type": "integer"}],
+}
 minimal = {
     "authorize_url": "https://o.example/a",
     "token_url": "https://o.example/t",
@@ -15,17 +22,17 @@ minimal = {
 }
 
 
-def breezedoc(**overrides):
+def breezedoc(**overrides: str) -> Provider:
     return read_profile("breezedoc", overrides, profile_directories())
 
 
-def problems(change, overrides=None):
+def problems(change: dict[str, Any], overrides: dict[str, str] | None = None) -> list[str]:
     with pytest.raises(ProfileError) as refused:
         build_provider("other", "other.toml", minimal | change, overrides or {})
     return refused.value.problems
 
 
-def test_breezedoc_speaks_its_dialect():
+def test_breezedoc_speaks_its_dialect() -> None:
     provider = breezedoc()
     assert provider.authorize_url == "https://breezedoc.com/oauth/authorize"
     assert provider.token_url == "https://breezedoc.com/oauth/token"
@@ -50,26 +57,26 @@ def test_breezedoc_speaks_its_dialect():
         ("team_template", "/teams/{team}/templates", "laravel", True),
     ],
 )
-def test_breezedocs_resources_are_read_where_they_are(name, path, paging, per_team):
+def test_breezedocs_resources_are_read_where_they_are(name: str, path: str, paging: str, per_team: bool) -> None:
     found = breezedoc().resource(name)
     assert found is not None
     assert (found.path, found.paging, found.id, found.per_team) == (path, paging, "id", per_team)
 
 
-def test_a_profile_names_errors_or_gets_the_usual_ones():
+def test_a_profile_names_errors_or_gets_the_usual_ones() -> None:
     usual = build_provider("other", "other.toml", minimal, {})
     assert usual.error_aliases["bad_refresh_token"] == "invalid_grant"
     own = build_provider("other", "other.toml", minimal | {"error_aliases": {"gone": "invalid_grant"}}, {})
     assert own.error_aliases == {"gone": "invalid_grant"}
 
 
-def test_an_alias_of_no_known_error_is_named():
+def test_an_alias_of_no_known_error_is_named() -> None:
     [problem] = problems({"error_aliases": {"gone": "invalid_grand"}})
     assert problem.startswith("other.toml: error_aliases.gone: expected one of invalid_client, invalid_grant")
     assert "error_aliases" in problems({"error_aliases": "gone"})[0]
 
 
-def test_breezedoc_has_the_promised_views():
+def test_breezedoc_has_the_promised_views() -> None:
     provider = breezedoc()
     assert [provider.view_name(each) for each in provider.views] == [
         "breezedoc_account",
@@ -80,11 +87,11 @@ def test_breezedoc_has_the_promised_views():
     ]
 
 
-def document(*pages):
+def document(*pages: object) -> dict[str, Any]:
     return {"id": 1, "document_files": [{"id": 2, "document_file_pages": list(pages)}]}
 
 
-def page(path, signature):
+def page(path: str, signature: str) -> dict[str, Any]:
     return {
         "id": 3,
         "url": f"https://store.example/{path}?X-Amz-Signature={signature}",
@@ -103,7 +110,7 @@ def page(path, signature):
     ],
     ids=["signed anew", "another page", "a page added", "a page removed"],
 )
-def test_a_new_signature_is_no_change_and_another_page_is_one(name, later, same):
+def test_a_new_signature_is_no_change_and_another_page_is_one(name: str, later: dict[str, Any], same: bool) -> None:
     found = breezedoc().resource(name)
     assert found is not None
     before, after = (read_item(raw, found.id, found.volatile) for raw in (document(page("1.png", "old")), later))
@@ -112,7 +119,7 @@ def test_a_new_signature_is_no_change_and_another_page_is_one(name, later, same)
     assert (before.content_hash == after.content_hash) is same
 
 
-def test_a_page_may_be_nothing_but_its_url():
+def test_a_page_may_be_nothing_but_its_url() -> None:
     found = breezedoc().resource("document")
     assert found is not None
     before, after = (
@@ -144,12 +151,14 @@ def test_a_page_may_be_nothing_but_its_url():
         ("BREEZEDOC_ACCOUNT_EMAIL", "mail", "account_email", None),
     ],
 )
-def test_any_scalar_is_overridden_by_its_variable(variable, text, field, value):
+def test_any_scalar_is_overridden_by_its_variable(
+    variable: str, text: str, field: str, value: int | str | None
+) -> None:
     assert override_variables("breezedoc")[variable] == field
     assert getattr(breezedoc(**{variable: text}), field) == (text if value is None else value)
 
 
-def test_what_a_profile_leaves_out_is_the_cautious_choice():
+def test_what_a_profile_leaves_out_is_the_cautious_choice() -> None:
     provider = build_provider("other", "other.toml", minimal, {})
     assert (provider.name, provider.pkce, provider.refresh_reuse) == ("other", True, "family_revoked")
     assert provider.resources == (Resource(name="document", path="/documents", paging="laravel"),)
@@ -208,18 +217,18 @@ def test_what_a_profile_leaves_out_is_the_cautious_choice():
     ],
     ids=repr,
 )
-def test_a_faulty_profile_is_told_by_its_place(change, where):
+def test_a_faulty_profile_is_told_by_its_place(change: dict[str, Any], where: str) -> None:
     told = problems(change)
     assert len(told) == 1
     assert told[0].startswith(f"other.toml: {where}: ")
 
 
-def test_every_fault_is_told_at_once():
+def test_every_fault_is_told_at_once() -> None:
     assert len(problems({"token_body": "xml", "pkce": "maybe", "unknown": 1})) == 3
     assert len(problems({"scope": "a  b", "grace_seconds": -1, "unknown": 1})) == 3
 
 
-def test_a_wrong_override_is_told_by_its_variable():
+def test_a_wrong_override_is_told_by_its_variable() -> None:
     assert problems({}, {"OTHER_TOKEN_BODY": "xml"})[0].startswith("OTHER_TOKEN_BODY: ")
     assert problems({}, {"OTHER_GRACE_SECONDS": "-1"})[0].startswith("OTHER_GRACE_SECONDS: ")
 
@@ -227,7 +236,7 @@ def test_a_wrong_override_is_told_by_its_variable():
 @pytest.mark.parametrize(
     "content", [None, b"a = ", b"\xff", b"a = 1\na = 2"], ids=["absent", "cut", "not UTF-8", "twice"]
 )
-def test_an_unreadable_profile_is_one_problem(tmp_path, content):
+def test_an_unreadable_profile_is_one_problem(tmp_path: Path, content: bytes | None) -> None:
     if content is not None:
         (tmp_path / "other.toml").write_bytes(content)
     with pytest.raises(ProfileError) as refused:
@@ -235,7 +244,7 @@ def test_an_unreadable_profile_is_one_problem(tmp_path, content):
     assert len(refused.value.problems) == 1
 
 
-def test_the_working_directory_goes_before_the_package(monkeypatch, tmp_path):
+def test_the_working_directory_goes_before_the_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "config/providers").mkdir(parents=True)
     (tmp_path / "config/providers/breezedoc.toml").write_text(
         'authorize_url = "https://o.example/a"\ntoken_url = "https://o.example/t"\napi_url = "https://o.example/api"\n'
@@ -253,12 +262,12 @@ def test_the_working_directory_goes_before_the_package(monkeypatch, tmp_path):
         ("http://127.0.0.1:8799/api", ()),
     ],
 )
-def test_alternatives_belong_to_the_profiles_own_bases(override, alternatives):
+def test_alternatives_belong_to_the_profiles_own_bases(override: str | None, alternatives: tuple[Any, ...]) -> None:
     written = minimal | {"api_url_alternatives": ["https://other.example/api/"]}
     overrides = {} if override is None else {"OTHER_API_URL": override}
     assert build_provider("other", "other.toml", written, overrides).api_url_alternatives == alternatives
 
 
-def test_an_alternative_that_is_no_url_is_refused():
+def test_an_alternative_that_is_no_url_is_refused() -> None:
     [problem] = problems({"api_url_alternatives": ["ftp://o.example"]})
     assert problem.startswith("other.toml: api_url_alternatives: expected http(s) URLs")

@@ -1,6 +1,7 @@
 from base64 import b64encode
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,17 +22,17 @@ complete = {
 secrets_of_complete = ("hunter2", key[3:20], connect_secret)
 
 
-def read(environ=None, **options):
+def read(environ: dict[str, str] | None = None, **options: Any) -> Settings:
     return read_settings({**complete, **(environ or {})}, env_file=None, **options)
 
 
-def problems(environ, **options):
+def problems(environ: dict[str, str], **options: Any) -> list[str]:
     with pytest.raises(SettingsError) as refused:
         read_settings(environ, **{"env_file": None, **options})
     return refused.value.problems
 
 
-def test_complete_settings_have_the_documented_defaults():
+def test_complete_settings_have_the_documented_defaults() -> None:
     settings = read()
     assert settings.database_url == Secret("sqlite:///var/breezesync.db")
     assert settings.redis_url == Secret("redis://127.0.0.1:6379/0")
@@ -55,10 +56,10 @@ def test_complete_settings_have_the_documented_defaults():
     assert Vault(settings.encryption_keys)
 
 
-def test_settings_are_frozen_and_show_no_secret():
+def test_settings_are_frozen_and_show_no_secret() -> None:
     settings = read({"DATABASE_URL": "postgresql+psycopg://u:hunter2@h/d", "REDIS_URL": "redis://:hunter2@h"})
     with pytest.raises(AttributeError):
-        settings.events_stream = "other"
+        settings.events_stream = "other"  # type: ignore[misc]  # that is the point
     assert not [secret for secret in secrets_of_complete if secret in repr(settings)]
 
 
@@ -94,7 +95,7 @@ def test_settings_are_frozen_and_show_no_secret():
         ("SYNC_INTERVAL", "", "sync_interval", timedelta(minutes=15)),
     ],
 )
-def test_a_setting_is_read(name, text, field, value):
+def test_a_setting_is_read(name: str, text: str, field: str, value: Any) -> None:
     assert getattr(read({name: text}), field) == value
 
 
@@ -162,7 +163,7 @@ def test_a_setting_is_read(name, text, field, value):
         ("BREEZEDOC_API_URL", "breezedoc.example"),
     ],
 )
-def test_a_wrong_setting_is_named_with_what_is_expected_and_not_shown(name, text):
+def test_a_wrong_setting_is_named_with_what_is_expected_and_not_shown(name: str, text: str) -> None:
     told = problems({**complete, name: text})
     assert len(told) == 1
     assert told[0].startswith(f"{name}: ")
@@ -170,11 +171,11 @@ def test_a_wrong_setting_is_named_with_what_is_expected_and_not_shown(name, text
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1:8700", "[::1]:8700"])
-def test_a_redirect_on_this_machine_needs_no_https(host):
+def test_a_redirect_on_this_machine_needs_no_https(host: str) -> None:
     assert read({"BREEZEDOC_REDIRECT_URI": f"http://{host}/cb"}).clients[0].redirect_uri == f"http://{host}/cb"
 
 
-def test_every_problem_is_told_at_once():
+def test_every_problem_is_told_at_once() -> None:
     told = problems(
         {"BREEZEDOC_CLIENT_ID": "c", "SYNC_INTERVAL": "soon", "DATABASE_URL": "x", "BREEZEDOC_TOKEN_BODY": "xml"}
     )
@@ -189,7 +190,7 @@ def test_every_problem_is_told_at_once():
     ]
 
 
-def test_a_broken_key_is_not_called_missing_as_well():
+def test_a_broken_key_is_not_called_missing_as_well() -> None:
     assert len(problems({**complete, "ENCRYPTION_KEYS": "k1:AAAA,k2:AAAA"})) == 2
 
 
@@ -202,32 +203,32 @@ def test_a_broken_key_is_not_called_missing_as_well():
         (("clients",), ["BREEZEDOC_CLIENT_ID", "BREEZEDOC_CLIENT_SECRET", "BREEZEDOC_REDIRECT_URI"]),
     ],
 )
-def test_a_process_asks_only_for_what_it_needs(needs, missing):
+def test_a_process_asks_only_for_what_it_needs(needs: tuple[Any, ...], missing: list[Any]) -> None:
     if missing:
         assert [line.partition(":")[0] for line in problems({}, needs=needs)] == missing
     else:
         assert isinstance(read_settings({}, env_file=None, needs=needs), Settings)
 
 
-def test_half_a_client_is_a_problem_even_where_none_is_needed():
+def test_half_a_client_is_a_problem_even_where_none_is_needed() -> None:
     assert [line.partition(":")[0] for line in problems({"BREEZEDOC_CLIENT_ID": "c"}, needs=())] == [
         "BREEZEDOC_CLIENT_SECRET",
         "BREEZEDOC_REDIRECT_URI",
     ]
 
 
-def test_a_provider_without_a_profile_is_a_problem():
+def test_a_provider_without_a_profile_is_a_problem() -> None:
     assert problems({**complete, "PROVIDERS": "breezedoc,absent"}, needs=()) == [
         "PROVIDERS: there is no profile config/providers/absent.toml"
     ]
 
 
-def test_two_streams_of_one_name_are_a_problem():
+def test_two_streams_of_one_name_are_a_problem() -> None:
     assert len(problems({**complete, "EVENTS_STREAM": "s", "RECORDS_STREAM": "s"})) == 1
 
 
 @pytest.mark.parametrize("name", ["DATABASE_URL", "ENCRYPTION_KEYS", "CONNECT_SECRET", "BREEZEDOC_CLIENT_SECRET"])
-def test_a_secret_may_stand_in_a_file(tmp_path, name):
+def test_a_secret_may_stand_in_a_file(tmp_path: Path, name: str) -> None:
     plain = {**complete, "DATABASE_URL": "postgresql+psycopg://u:p@h/d"}
     path = tmp_path / "secret"
     path.write_text(plain[name] + "\n")
@@ -238,7 +239,7 @@ def test_a_secret_may_stand_in_a_file(tmp_path, name):
 @pytest.mark.parametrize(
     "content", [b"", b" \n", b"\xff\xfe", b"x" * 65_537, None], ids=["empty", "blank", "not UTF-8", "huge", "absent"]
 )
-def test_an_unfit_secret_file_is_named(tmp_path, content):
+def test_an_unfit_secret_file_is_named(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "secret"
     if content is not None:
         path.write_bytes(content)
@@ -249,24 +250,24 @@ def test_an_unfit_secret_file_is_named(tmp_path, content):
     assert told[0].startswith(f"CONNECT_SECRET_FILE: cannot read {path}: ")
 
 
-def test_a_directory_is_no_secret_file(tmp_path):
+def test_a_directory_is_no_secret_file(tmp_path: Path) -> None:
     assert len(problems({**complete, "OPERATOR_TOKEN_FILE": str(tmp_path)})) == 1
 
 
-def test_a_value_and_a_file_for_it_are_one_too_many(tmp_path):
+def test_a_value_and_a_file_for_it_are_one_too_many(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("x" * 32)
     told = problems({**complete, "CONNECT_SECRET_FILE": str(tmp_path / "secret")})
     assert len(told) == 1
     assert told[0].startswith("CONNECT_SECRET: set twice")
 
 
-def test_an_empty_value_beside_a_file_counts_as_unset(tmp_path):
+def test_an_empty_value_beside_a_file_counts_as_unset(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("x" * 32)
     settings = read({"CONNECT_SECRET": "", "CONNECT_SECRET_FILE": str(tmp_path / "secret")})
     assert settings.connect_secrets == (Secret("x" * 32),)
 
 
-def test_the_environment_goes_before_the_file_unless_it_is_empty(tmp_path):
+def test_the_environment_goes_before_the_file_unless_it_is_empty(tmp_path: Path) -> None:
     env_file = tmp_path / ".env"
     env_file.write_text("# comment\nSYNC_INTERVAL=1h\nSWEEP_INTERVAL='3s'\nEVENTS_MAXLEN=7\nexport RECORDS_MAXLEN=8\n")
     settings = read_settings({**complete, "SYNC_INTERVAL": "2h", "EVENTS_MAXLEN": ""}, env_file)
@@ -274,16 +275,18 @@ def test_the_environment_goes_before_the_file_unless_it_is_empty(tmp_path):
     assert (settings.events_maxlen, settings.records_maxlen) == (7, 8)
 
 
-def test_an_absent_env_file_is_fine(tmp_path):
+def test_an_absent_env_file_is_fine(tmp_path: Path) -> None:
     assert read_settings(complete, tmp_path / ".env") == read()
 
 
-def test_an_unreadable_env_file_is_a_problem(tmp_path):
+def test_an_unreadable_env_file_is_a_problem(tmp_path: Path) -> None:
     (tmp_path / ".env").write_bytes(b"A=\xff\n")
     assert len(problems(complete, env_file=tmp_path / ".env")) == 1
 
 
-def test_the_process_environment_and_working_directory_are_the_default(monkeypatch, tmp_path):
+def test_the_process_environment_and_working_directory_are_the_default(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     for name, value in complete.items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
@@ -291,7 +294,7 @@ def test_the_process_environment_and_working_directory_are_the_default(monkeypat
     assert read_settings().sync_interval == timedelta(hours=1)
 
 
-def test_another_provider_brings_its_own_variables(monkeypatch, tmp_path):
+def test_another_provider_brings_its_own_variables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "config/providers").mkdir(parents=True)
     (tmp_path / "config/providers/other_1.toml").write_text(
         'authorize_url = "https://o.example/a"\ntoken_url = "https://o.example/t"\napi_url = "https://o.example/api/"\n'
@@ -313,7 +316,7 @@ def test_another_provider_brings_its_own_variables(monkeypatch, tmp_path):
     )
 
 
-def test_the_spool_and_the_heartbeat_are_where_they_are_said_to_be():
+def test_the_spool_and_the_heartbeat_are_where_they_are_said_to_be() -> None:
     assert (read().spool, read().heartbeat_file) == (Path("var/spool"), None)
     settings = read({"SPOOL_DIRECTORY": "/var/spool/breezesync", "HEARTBEAT_FILE": "/run/heartbeat"})
     assert settings.spool == Path("/var/spool/breezesync")

@@ -11,7 +11,7 @@ import pytest
 
 from tests.examples.consumers import Language
 from tests.processes import CHECKOUT, Fleet, running_fleet
-from tests.servers import Valkey, reserved_port, running_valkey
+from tests.servers import Valkey, reserved_port, running_valkey, skip_unless_ci
 
 NODE_EXAMPLE = CHECKOUT / "docs/examples/node"
 NO_NETWORK = ("ENOTFOUND", "EAI_AGAIN", "ECONNREFUSED", "ECONNRESET", "ETIMEDOUT", "ENETUNREACH", "ERR_SOCKET_TIMEOUT")
@@ -19,7 +19,7 @@ NO_NETWORK = ("ENOTFOUND", "EAI_AGAIN", "ECONNREFUSED", "ECONNRESET", "ETIMEDOUT
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """A fleet whose users may return to `url`, where nobody listens yet; its Valkey may be emptied and restarted."""
+    """A fleet whose users may return to `url`, where no server listens yet; its Valkey may be emptied and restarted."""
 
     fleet: Fleet
     valkey: Valkey
@@ -44,7 +44,7 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
 
 @pytest.fixture(params=["python", "node"])
 def language(request: pytest.FixtureRequest) -> Language:
-    """Each of the stand-alone consumers; the one in Node where there is Node."""
+    """Each of the stand-alone consumers."""
     if request.param == "python":
         return Language.python()
     return Language.node(request.getfixturevalue("node"))
@@ -55,7 +55,7 @@ def node() -> str:
     """The path of Node, once the example's packages are installed; they stay for the next time."""
     node, npm = shutil.which("node"), shutil.which("npm")
     if node is None or npm is None or major_version(node) < 20:
-        pytest.skip("no Node on this machine that is new enough: the consumer needs node 20 or newer, and npm")
+        skip_unless_ci("no Node on this machine that is new enough: the consumer needs node 20 or newer, and npm")
     wanted, found = NODE_EXAMPLE / "package.json", NODE_EXAMPLE / "node_modules/.package-lock.json"
     if not found.exists() or found.stat().st_mtime < wanted.stat().st_mtime:
         install(npm)
@@ -76,5 +76,5 @@ def install(npm: str) -> None:
         check=False,
     )
     if done.returncode != 0 and any(word in done.stderr for word in NO_NETWORK):
-        pytest.skip("the npm registry can't be reached: the consumer in Node needs its packages")
+        skip_unless_ci("the npm registry can't be reached: the consumer in Node needs its packages")
     assert done.returncode == 0, done.stderr

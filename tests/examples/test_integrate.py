@@ -9,10 +9,7 @@ import pytest
 from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.pool import NullPool
 
-from config.profiles import profile_directories, read_profile
-from models.crypto.secrets import Secret
-from models.migrations import migrate
-from models.store import open_engine
+from tests.databases import migrate_database
 from tests.processes import CHECKOUT
 
 BLOCKS = re.findall(r"```sql\n(.*?)```", (CHECKOUT / "docs/integrate.md").read_text(), re.DOTALL)
@@ -21,9 +18,7 @@ BLOCKS = re.findall(r"```sql\n(.*?)```", (CHECKOUT / "docs/integrate.md").read_t
 @pytest.fixture
 def database(postgres_url: str) -> str:
     """The schema as breezesync makes it."""
-    engine = open_engine(Secret(postgres_url))
-    migrate(engine, [read_profile("breezedoc", {}, profile_directories())])
-    engine.dispose()
+    migrate_database(postgres_url)
     return postgres_url
 
 

@@ -1,4 +1,4 @@
-"""The house that flows are tried in, once on SQLite and once on PostgreSQL."""
+"""The house that flows are tested in: on SQLite, and on PostgreSQL too if the test is marked `both_databases`."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 
 import sandbox
-from tests.event_assertions import assert_all_told
+from tests.event_assertions import assert_events_match_rows
 from tests.harness import House, build_house
-from tests.servers import Postgres
 
 
 @pytest.fixture(scope="session")
@@ -26,21 +25,13 @@ def provider(shared_provider: sandbox.Running) -> sandbox.Running:
 
 @pytest.fixture
 def everything_is_told(house: House) -> Iterator[None]:
-    """Whatever a test did, in the end its rows and its events say the same."""
+    """Whatever a test did, its rows and its events agree in the end."""
     yield
-    assert_all_told(house.store.engine)
+    assert_events_match_rows(house.store.engine)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def house(request: pytest.FixtureRequest, provider: sandbox.Running, tmp_path: Path) -> Iterator[House]:
-    if request.param == "sqlite":
-        built = build_house(f"sqlite:///{tmp_path}/breezesync.db", provider, tmp_path / "spool")
-        yield built
-        built.close()
-        return
-    postgres: Postgres = request.getfixturevalue("postgres")
-    url = postgres.create_database()
-    built = build_house(url, provider, tmp_path / "spool")
+@pytest.fixture
+def house(migrated_url: str, provider: sandbox.Running, tmp_path: Path) -> Iterator[House]:
+    built = build_house(migrated_url, provider, tmp_path / "spool")
     yield built
     built.close()
-    postgres.drop_database(url)

@@ -4,6 +4,7 @@ import threading
 from dataclasses import replace
 from typing import Any
 
+from tests.databases import both_databases
 from tests.harness import House
 
 
@@ -92,6 +93,7 @@ def test_a_revoked_connection_is_not_revived_by_another_account(house: House) ->
     assert house.connection(connection.id).status == "revoked"
 
 
+@both_databases
 def test_two_browsers_that_connect_one_account_at_the_same_moment_make_one_connection(house: House) -> None:
     authorizations = [house.consent("ada", 1) for _ in range(2)]
     house.queue.held.clear()
@@ -115,6 +117,7 @@ def test_two_browsers_that_connect_one_account_at_the_same_moment_make_one_conne
     assert works(house, connection.id)
 
 
+@both_databases
 def test_a_refresh_that_is_saved_while_the_new_account_is_asked_for_is_history(house: House) -> None:
     connection = house.connect("ada", 1)
     house.work()

@@ -15,6 +15,7 @@ from models.oauth.connection import Connection
 from models.oauth.token_pair import TokenPair
 from models.oauth.token_response import Evidence
 from scheduler.sweep import Sweep
+from tests.databases import both_databases
 from tests.harness import House, join_house
 
 MakeHouse = Callable[..., House]
@@ -102,6 +103,7 @@ def statuses(house: House, connections: Sequence[Connection]) -> set[str]:
     return {house.connection(each.id).status.value for each in connections}
 
 
+@both_databases
 @pytest.mark.parametrize("refusal", refusals)
 def test_a_refused_client_pauses_is_tried_by_one_at_growing_intervals_and_recovers(house: House, refusal: str) -> None:
     connections = connect_many(house)
@@ -253,6 +255,7 @@ def test_a_kept_secret_that_does_not_open_is_the_clients_trouble_and_no_users(ho
     assert house.presentations() == 0
 
 
+@both_databases
 def test_a_pair_won_before_the_refusal_and_heard_of_after_it_ends_no_pause(house: House) -> None:
     early, late = connect_many(house, 2)
     won = house.flows.refresh.take(early.id)
@@ -291,6 +294,7 @@ def test_a_refused_client_is_tried_also_where_the_others_keep_the_budget_busy(ho
     assert {*due[1:]} < {other.id for other in others}
 
 
+@both_databases
 def test_siblings_on_their_way_when_the_client_breaks_do_not_lengthen_its_pause(house: House) -> None:
     connections = connect_many(house, 4)
     taken = [house.flows.refresh.take(each.id) for each in connections]
@@ -307,6 +311,7 @@ def test_siblings_on_their_way_when_the_client_breaks_do_not_lengthen_its_pause(
     assert house.presentations() == 1
 
 
+@both_databases
 def test_a_trial_whose_worker_died_is_followed_by_another(house: House) -> None:
     connections = connect_many(house, 2)
     fault = refuse(house, "invalid_client")

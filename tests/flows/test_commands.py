@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import redis
 
-from models.errors import StoreUnavailable
-from scheduler.command_stream import Commands, RedisUnavailable, group
+from models.errors import RedisUnavailable, StoreUnavailable
+from scheduler.command_stream import Commands, group
 from scheduler.sweep import Sweep
+from tests.databases import both_databases
 from tests.harness import House
 from tests.servers import Valkey, wait_until
 
@@ -153,7 +154,8 @@ def test_what_can_not_be_done_is_moved_away_with_its_reason_and_blocks_nothing(
     application.xadd(stream, {"type": "sync", "connection_id": connection.id})
     assert read_all(reader(house, raw)) == 2
     house.work()
-    [(_, rejected)] = raw.xrange(f"{stream}:rejected")
+    rejections: Any = raw.xrange(f"{stream}:rejected")
+    [(_, rejected)] = rejections
     assert reason in rejected[b"reason"].decode()
     assert rejected[b"entry_id"].decode() == entry_id
     assert {"type", "reason", "entry_id"} < {name.decode() for name in rejected}
@@ -253,6 +255,7 @@ def test_while_redis_is_away_a_reader_says_so_and_goes_on_afterwards(house: Hous
     assert synced(house) == 2
 
 
+@both_databases
 def test_a_waiting_reader_hears_a_command_at_once_and_two_readers_share_the_work(
     house: House, application: Any, raw: redis.Redis
 ) -> None:

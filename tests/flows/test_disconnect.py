@@ -18,6 +18,7 @@ from models.oauth.token_pair import TokenPair
 from models.oauth.token_response import TokenOutcome, TokensGranted
 from models.store import Store, Transaction
 from scheduler.prune import Prune
+from tests.databases import both_databases
 from tests.harness import House
 from worker.oauth.personal_token import ConnectToken
 from worker.oauth.refresh import RefreshRequest
@@ -231,6 +232,7 @@ def test_erasing_may_be_asked_for_afterwards(house: House) -> None:
     assert told(house) == [False]
 
 
+@both_databases
 def test_authorizing_again_tells_the_disconnect_first_and_spares_the_new_grant(house: House) -> None:
     connection = connected(with_endpoint(house))
     is_unheard(house)
@@ -254,6 +256,7 @@ def stands(house: House, connection: Connection) -> bool:
     return after.status == "active" and credential.access_token is not None and told(house) == []
 
 
+@both_databases
 def test_a_disconnect_that_comes_after_the_user_authorized_again_is_not_carried_out(house: House) -> None:
     connection = connected(with_endpoint(house))
     late = sent(house)
@@ -306,6 +309,7 @@ def test_a_message_that_was_carried_out_does_nothing_when_it_is_delivered_again(
     assert (house.connection(connection.id).status, told(house)) == ("active", [False])
 
 
+@both_databases
 def test_messages_that_are_still_under_way_for_a_request_that_was_carried_out_do_nothing(house: House) -> None:
     connection = connected(house)
     with house.store.writing() as tx:
@@ -331,6 +335,7 @@ def test_a_request_that_was_due_before_the_user_authorized_again_is_due_no_more(
     assert [each.verb for each in house.decisions(connection.id)].count("disconnect.superseded") == 1
 
 
+@both_databases
 def test_of_two_requests_the_newest_counts_in_whatever_order_they_are_read(house: House) -> None:
     connection = connected(house)
     older = house.clock()
@@ -393,6 +398,7 @@ def test_a_stray_grant_is_ended_unless_another_connection_lives_by_the_same(hous
     assert ("exchange.grant_spared" in verbs) == is_spared
 
 
+@both_databases
 def test_a_pair_won_while_its_connection_was_let_go_is_ended_at_the_provider_too(house: House) -> None:
     connection, taken, called = refreshing(with_endpoint(house))
     is_unheard(house)
@@ -406,6 +412,7 @@ def test_a_pair_won_while_its_connection_was_let_go_is_ended_at_the_provider_too
     assert told(house) == [True]
 
 
+@both_databases
 def test_no_transaction_is_open_while_it_is_asked_what_is_parked(house: House) -> None:
     connection, ticket, pair = won(with_endpoint(house))
     house.flows.disconnect.parking.park(ticket, pair)
@@ -417,6 +424,7 @@ def test_no_transaction_is_open_while_it_is_asked_what_is_parked(house: House) -
     assert (live(house), told(house)) == (0, [True])
 
 
+@both_databases
 def test_a_pair_parked_since_it_was_looked_for_is_left_to_be_taken_in(house: House) -> None:
     connection, ticket, pair = won(with_endpoint(house))
     parking = house.flows.disconnect.parking

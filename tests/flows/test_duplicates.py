@@ -11,7 +11,10 @@ from models.errors import RedisUnavailable
 from models.messaging import messages
 from models.oauth.connection import Connection, Status
 from scheduler.sweep import Sweep, claim_length
+from tests.databases import both_databases
 from tests.harness import House, ListQueue
+
+pytestmark = both_databases
 
 
 def code_requests(house: House) -> int:

@@ -156,6 +156,7 @@ def test_disconnecting_erases_the_tokens(house: House) -> None:
     assert house.told("connection.disconnected")[0]["revoked_upstream"] is False
 
 
+@pytest.mark.no_cover  # runs the same few lines very often
 def test_a_large_account_pauses_at_the_limit_and_goes_on(house: House) -> None:
     connection = house.connect("linus", 3)
     for _ in range(8):

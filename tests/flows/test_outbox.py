@@ -13,6 +13,7 @@ from sqlalchemy import text
 from models.errors import RedisUnavailable
 from models.messaging.events import About, ConnectionRefreshed, Fact, RecordChanged, StreamSettings, SyncFailed
 from scheduler.prune import Prune
+from tests.databases import both_databases
 from tests.harness import House
 from tests.servers import Valkey
 from worker.queue.publish import PublishEvents, publish_lease
@@ -67,6 +68,7 @@ def begin(publish: Callable[[], None]) -> threading.Thread:
     return thread
 
 
+@both_databases
 def test_several_publishers_at_once_publish_each_event_once_and_in_order(house: House, application: Any) -> None:
     for connection in ("c1", "c2", "c3"):
         append(house, 700, connection)
@@ -80,6 +82,7 @@ def test_several_publishers_at_once_publish_each_event_once_and_in_order(house: 
         assert_in_order(told, 700)
 
 
+@both_databases
 @pytest.mark.parametrize("first", [0, 1])
 def test_publishers_that_stood_still_past_their_lease_repeat_events_and_reorder_none(
     house: House, application: Any, first: int
@@ -103,6 +106,7 @@ def test_publishers_that_stood_still_past_their_lease_repeat_events_and_reorder_
     assert len(told) > 17
 
 
+@both_databases
 def test_a_publisher_that_died_holds_up_the_others_no_longer_than_its_lease(house: House, application: Any) -> None:
     append(house, 3)
     with house.store.writing() as tx:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -43,7 +44,7 @@ def test_a_code_that_was_refused_leaves_its_call_with_the_authorization(house: H
 
 
 @pytest.mark.parametrize(("fault", "status"), [({"kind": "drop"}, 0), ({"status": 503}, 503), ({"status": 429}, 429)])
-def test_a_refresh_stands_there_whatever_came_of_it(house: House, fault: dict[str, object], status: int) -> None:
+def test_a_refresh_stands_there_whatever_came_of_it(house: House, fault: dict[str, Any], status: int) -> None:
     connection = house.connect("ada", 1)
     before = len(calls(house, connection.id))
     house.make_refresh_due(connection.id)

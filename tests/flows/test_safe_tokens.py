@@ -21,6 +21,7 @@ from models.oauth.exchange_outcome import CodeRequest
 from models.oauth.token_pair import TokenPair
 from models.oauth.token_response import TokensGranted
 from models.store.sealed_fields import fields
+from tests.databases import both_databases
 from tests.harness import House, join_house
 from tests.servers import absent_redis
 from worker.cli.keys import reseal
@@ -180,6 +181,7 @@ def test_a_parked_pair_is_found_before_anything_is_said_to_be_lost(house: House)
     assert house.presentations() == 1
 
 
+@both_databases
 def test_a_pair_whose_save_hangs_is_parked_meanwhile_and_saved_once(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -203,6 +205,7 @@ def test_a_pair_whose_save_hangs_is_parked_meanwhile_and_saved_once(
     assert live_families(house) == 1
 
 
+@both_databases
 def test_a_code_whose_tokens_cannot_be_saved_for_long_has_them_parked(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -349,6 +352,7 @@ superseded: dict[str, Callable[[House, Connection], object]] = {
 }
 
 
+@both_databases
 @pytest.mark.parametrize("case", superseded)
 def test_a_parked_pair_that_is_not_the_newest_truth_does_not_outlive_it(house: House, case: str) -> None:
     connection = park_a_pair(house)
@@ -359,6 +363,7 @@ def test_a_parked_pair_that_is_not_the_newest_truth_does_not_outlive_it(house: H
     assert house.connection(connection.id) == before
 
 
+@both_databases
 def test_a_resolution_undoes_no_key_rotation_and_no_progress_of_a_sync(house: House) -> None:
     """Both rows are read again after the probe: what others wrote meanwhile stays."""
     connection = lose_an_answer(house)
@@ -414,11 +419,10 @@ def test_one_more_presentation_waits_for_the_budget_too(house: House) -> None:
     assert house.presentations() == 2
 
 
+@pytest.mark.parametrize("database", ["postgresql"])  # SQLite has no such switch
 def test_a_database_that_only_reads_is_noticed_before_a_token_is_spent(house: House) -> None:
     connection = house.refreshable()
     with house.store.engine.connect() as sql:
-        if sql.dialect.name == "sqlite":
-            pytest.skip("SQLite has no such switch")
         database = sql.execute(text("SELECT current_database()")).scalar_one()
         sql.execute(text(f"ALTER DATABASE {database} SET default_transaction_read_only = on"))
         sql.commit()
@@ -428,6 +432,7 @@ def test_a_database_that_only_reads_is_noticed_before_a_token_is_spent(house: Ho
     assert house.presentations() == 0
 
 
+@both_databases
 @pytest.mark.parametrize("ahead", [-25, 25])
 @pytest.mark.parametrize("reuse", ["harmless", "family_revoked"])
 def test_workers_whose_clocks_differ_by_less_than_half_a_minute_present_once(

@@ -12,9 +12,12 @@ from models.oauth.claims import Claims
 from models.oauth.connection import Connection
 from models.oauth.token_response import Evidence, OutcomeUnknown, TokenOutcome
 from scheduler.sweep import claim_length
+from tests.databases import both_databases
 from tests.harness import House
 from worker.oauth.refresh import RefreshRequest
 from worker.provider.client import Called
+
+pytestmark = both_databases
 
 settle = 61
 

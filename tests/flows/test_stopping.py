@@ -4,23 +4,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import dramatiq
-import pytest
 from dramatiq.brokers.redis import RedisBroker
 from sqlalchemy import update
 
 from models.store.rows import table_of
 from models.store.tables import ConnectionRow
 from tests.processes import Fleet, running_fleet
-from tests.servers import Postgres
 
 
-@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
-def test_a_worker_asked_to_stop_saves_the_pair_it_waits_for(
-    request: pytest.FixtureRequest, database: str, tmp_path: Path, redis_url: str
-) -> None:
+def test_a_worker_asked_to_stop_saves_the_pair_it_waits_for(tmp_path: Path, redis_url: str) -> None:
     """Whatever the message asks for: a time limit, or to be told of the shutdown, which would end it in between."""
-    postgres: Postgres | None = request.getfixturevalue("postgres") if database == "postgresql" else None
-    url = f"sqlite:///{tmp_path}/breezesync.db" if postgres is None else postgres.create_database()
+    url = f"sqlite:///{tmp_path}/breezesync.db"
     with running_fleet(url, redis_url, tmp_path, schedulers=0, BREEZEDOC_REFRESH_SCOPE="") as fleet:
         connection = fleet.connect("ada", 1)
         make_due(fleet, connection)
@@ -32,8 +26,6 @@ def test_a_worker_asked_to_stop_saves_the_pair_it_waits_for(
         fleet.control.remove_fault(late)
         [row] = fleet.rows("SELECT status, generation FROM connection WHERE id = :id", id=connection)
         assert (row.status, row.generation) == ("active", 2)
-    if postgres is not None:
-        postgres.drop_database(url)
 
 
 def make_due(fleet: Fleet, connection_id: str) -> None:
@@ -45,7 +37,7 @@ def make_due(fleet: Fleet, connection_id: str) -> None:
 def send(fleet: Fleet, connection_id: str, **options: object) -> None:
     broker = RedisBroker(url=fleet.redis_url)  # type: ignore[no-untyped-call]
     ids = {"connection_id": connection_id}
-    message = dramatiq.Message(
+    message: dramatiq.Message[object] = dramatiq.Message(
         queue_name="refresh", actor_name="refresh_token", args=(), kwargs=ids, options=dict(options)
     )
     broker.enqueue(message)

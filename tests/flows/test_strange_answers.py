@@ -13,7 +13,6 @@ from tests.flows.answering import Answer, answering, as_json, list_page
 from tests.flows.between import changes_of, listed, stored
 from tests.harness import House
 
-one_database = pytest.mark.parametrize("house", ["sqlite"], indirect=True)
 """Where the answer decides and nothing of it reaches the database."""
 
 
@@ -90,7 +89,6 @@ strange: dict[str, tuple[dict[str, Any], tuple[str, str | None]]] = {
 }
 
 
-@one_database
 @pytest.mark.parametrize("case", strange)
 def test_a_strange_list_ends_bounded_and_deletes_nothing(house: House, case: str) -> None:
     fault, (status, problem) = strange[case]
@@ -138,7 +136,6 @@ refusals = {
 }
 
 
-@one_database
 @pytest.mark.parametrize("case", refusals)
 def test_a_list_that_refuses_every_token_is_left_after_one_forced_refresh(house: House, case: str) -> None:
     paths, unread = refusals[case]
@@ -159,7 +156,6 @@ def test_a_list_that_refuses_every_token_is_left_after_one_forced_refresh(house:
     assert house.connection(connection.id).problem is None
 
 
-@one_database
 def test_an_account_that_refuses_every_token_fails_the_run_and_is_not_revoked(house: House) -> None:
     connection, _ = connect(house)
     house.control.inject("api", status=401, count=None, match={"path": "/api/me"})
@@ -168,7 +164,6 @@ def test_an_account_that_refuses_every_token_fails_the_run_and_is_not_revoked(ho
     assert (forced(house, connection), house.connection(connection.id).status) == (1, "active")
 
 
-@one_database
 def test_a_grant_that_dies_after_a_list_has_refused_its_token_is_still_found_dead(house: House) -> None:
     connection, account = connect(house)
     house.control.inject("api", status=401, count=None, match={"path": "/api/documents"})
@@ -180,7 +175,6 @@ def test_a_grant_that_dies_after_a_list_has_refused_its_token_is_still_found_dea
     assert house.connection(connection.id).revoked_reason == "access_revoked"
 
 
-@one_database
 @pytest.mark.parametrize("fault", [{"status": 500}, {"kind": "html"}, {"kind": "garbage", "body": "[]"}])
 def test_an_account_that_says_nothing_of_itself_fails_the_run_and_nothing_else_is_asked(
     house: House, fault: dict[str, Any]
@@ -195,7 +189,6 @@ def test_an_account_that_says_nothing_of_itself_fails_the_run_and_nothing_else_i
     assert stored(house, connection.id) == set(listed(house, account))
 
 
-@one_database
 def test_a_full_reading_that_failed_is_made_up_for_at_the_next_turn(house: House) -> None:
     connection, _ = connect(house)
     house.control.inject("api", status=500, count=None, match={"path": "/api/documents"})
@@ -216,7 +209,6 @@ def gigabytes(of: int) -> Iterator[bytes]:
         yield b"x" * (1 << 20)
 
 
-@one_database
 def test_two_hundred_megabytes_are_not_read_to_their_end(house: House) -> None:
     connection, account = connect(house)
     sent: list[int] = []
@@ -252,7 +244,6 @@ def endings(house: House, connection: Connection, pages: Any) -> tuple[str, int]
 million = 1_000_000
 
 
-@one_database
 def test_a_million_pages_with_nothing_on_them_are_left_after_two(house: House) -> None:
     connection, account = connect(house)
 
@@ -263,7 +254,6 @@ def test_a_million_pages_with_nothing_on_them_are_left_after_two(house: House) -
     assert stored(house, connection.id) >= set(listed(house, account))
 
 
-@one_database
 def test_a_million_pages_that_are_all_the_same_are_left_after_two(house: House) -> None:
     connection, account = connect(house)
     same = [{"id": number} for number in range(1, 11)]
@@ -275,7 +265,6 @@ def test_a_million_pages_that_are_all_the_same_are_left_after_two(house: House) 
     assert stored(house, connection.id) >= set(listed(house, account))
 
 
-@one_database
 def test_a_list_without_an_end_is_read_as_far_as_the_profile_allows(house: House) -> None:
     connection, account = connect(house)
     client = house.flows.sync.providers["breezedoc"]
@@ -290,7 +279,6 @@ def test_a_list_without_an_end_is_read_as_far_as_the_profile_allows(house: House
         assert tx.records.resource_problems(connection.id)["document"] == "list_too_long"
 
 
-@one_database
 def test_a_link_to_the_next_page_is_never_followed(house: House) -> None:
     connection, _ = connect(house)
 

@@ -10,13 +10,14 @@ import pytest
 from models.crypto.vault import Vault, new_key
 from models.journal import Problem
 from models.oauth.connection import Connection
+from tests.databases import both_databases
 from tests.flows.answering import Answer, answering, as_json, list_page
 from tests.flows.between import Between, before_page, between, changes_of, listed, stored
 from tests.harness import House
 from worker.cli.explain import describe_state
 
 
-def connect(house: House, documents: int, **fields: int) -> tuple[Connection, int]:
+def connect(house: House, documents: int, **fields: Any) -> tuple[Connection, int]:
     """A connection whose account holds so many documents, read once."""
     account = house.control.add_user("Ida", documents=documents, **fields)
     connection = house.connect("ida", account)
@@ -257,6 +258,7 @@ def test_a_request_while_a_run_is_read_or_waits_makes_one_more_and_no_other(hous
     assert len(house.told("sync.completed", connection.id)) == 3
 
 
+@both_databases
 def test_what_is_due_while_a_run_is_under_way_makes_no_other(house: House) -> None:
     connection, _ = connect(house, 12)
     own = house.flows.sync.take(connection.id)
@@ -268,6 +270,7 @@ def test_what_is_due_while_a_run_is_under_way_makes_no_other(house: House) -> No
     assert len(house.told("sync.completed", connection.id)) == 2
 
 
+@both_databases
 @pytest.mark.parametrize("ending", ["disconnected", "revoked"])
 def test_a_connection_that_ends_in_the_middle_keeps_what_was_committed(house: House, ending: str) -> None:
     account = house.control.add_user("Ida", documents=25)
@@ -303,6 +306,7 @@ class Dying(Between):
         return called
 
 
+@both_databases
 def test_a_worker_that_dies_costs_one_page_read_again_and_no_event_twice(house: House) -> None:
     account = house.control.add_user("Ida", documents=25)
     house.connect("ida", account)
@@ -324,6 +328,7 @@ def completed(house: House, connection: Connection) -> int:
     return len(house.told("sync.completed", connection.id))
 
 
+@both_databases
 def test_a_message_that_is_delivered_again_because_its_worker_died_costs_no_other_reading(house: House) -> None:
     connection, _ = connect(house, 25)
     house.flows.sync.providers["breezedoc"] = Dying(house.flows.sync.providers["breezedoc"], lambda *_: None)  # type: ignore[index]  # a dict in truth
@@ -343,6 +348,7 @@ def test_a_message_that_is_delivered_again_because_its_worker_died_costs_no_othe
     assert completed(house, connection) == 3, "it stands for what is due, as any message does"
 
 
+@both_databases
 def test_another_message_while_a_run_is_read_makes_one_more_as_does_the_same_one_for_another_connection(
     house: House,
 ) -> None:
@@ -462,6 +468,7 @@ def test_a_team_that_is_forbidden_or_gone_limits_its_own_list_alone(house: House
     assert len(stored(house, connection.id, f"team_document:{other}")) == 4
 
 
+@both_databases
 def test_authorizing_for_other_teams_in_the_middle_begins_anew_and_mixes_no_lists_up(house: House) -> None:
     account = house.control.add_user("Ida", documents=2, plan="agency")
     teams = [house.control.add_team(account, documents=14, templates=1) for _ in range(3)]

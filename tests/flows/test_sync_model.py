@@ -127,7 +127,8 @@ def last_write(house: House) -> tuple[Any, ...]:
 
 
 @pytest.mark.parametrize("seed", seeds)
-@pytest.mark.parametrize("house", databases, indirect=True)
+@pytest.mark.parametrize("database", databases)
+@pytest.mark.no_cover  # runs the same few lines very often
 def test_whatever_happens_while_it_is_read_the_database_ends_as_the_provider_is(wide: House, seed: int) -> None:
     dice = Random(seed)
     account = wide.control.add_user("Ida", documents=dice.randrange(45))

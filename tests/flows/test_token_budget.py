@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import insert
@@ -16,7 +17,10 @@ from models.store.connections import table as connection_table
 from models.store.credentials import table as credential_table
 from models.store.rows import from_connection, names_of
 from scheduler.sweep import Sweep
+from tests.databases import both_databases
 from tests.harness import Clock, House, join_house
+
+pytestmark = both_databases
 
 minute = timedelta(minutes=1)
 
@@ -50,7 +54,7 @@ def seed(house: House, count: int, due: Callable[[int], timedelta]) -> list[Conn
             expires_at=now + timedelta(days=365),
             refresh_due_at=now - due(n),
         )
-        sealed = {
+        sealed: dict[str, Any] = {
             name: house.vault.seal(Secret(granted[name]), Place("credential", connection.id, name))
             for name in ("access_token", "refresh_token")
         }
@@ -90,6 +94,7 @@ def most_in_a_minute(at: Sequence[float]) -> int:
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.no_cover  # runs the same few lines very often
 def test_a_thousand_refreshes_due_at_once_go_through_in_order_at_sixty_a_minute(house: House) -> None:
     count = 1000 if house.store.engine.dialect.name == "sqlite" else 250
     connections = seed(house, count, lambda n: timedelta(hours=1) - timedelta(seconds=n))

@@ -354,7 +354,7 @@ def test_a_new_pair_waits_wherever_there_is_room_while_the_database_is_away(hous
     taken = flow.take(connection.id)
     assert taken is not None
     called = flow.ask(taken)
-    away = Away(house.store)
+    away: Any = Away(house.store)
     away.away = True
     parking = flow.parking
     if lives == "redis":
@@ -378,7 +378,7 @@ def test_a_new_pair_waits_wherever_there_is_room_while_the_database_is_away(hous
 
 def test_a_store_that_cannot_be_written_is_noticed_before_the_token_is_spent(house: House) -> None:
     connection = house.refreshable()
-    away = Away(house.store)
+    away: Any = Away(house.store)
     away.away = True
     with pytest.raises(StoreUnavailable):
         replace(house.flows.refresh, store=away)(connection.id)
@@ -392,7 +392,7 @@ def test_an_exchanged_pair_that_could_not_be_written_is_not_lost(house: House) -
     assert taken is not None
     assert isinstance(taken, CodeRequest)
     called = flow.ask(taken)
-    away = Away(house.store)
+    away: Any = Away(house.store)
     away.away = True
     with pytest.raises(StoreUnavailable):
         replace(flow, store=away).save(taken, called)

@@ -1,4 +1,4 @@
-"""A real web process on a real database, with nobody behind it who works: what it is asked is all that happens."""
+"""A real web process on a real database without workers: nothing happens but what a test requests."""
 
 import socket
 from collections.abc import Iterator

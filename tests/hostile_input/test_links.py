@@ -96,7 +96,7 @@ FORGED: dict[str, Callable[[str], str]] = {
     "not ASCII": lambda secret: "ü.ü.ü",
     "wrong signature": lambda secret: jwt.encode(claims(), "another secret of 32 bytes or more", algorithm="HS256"),
     "no signature": lambda secret: jwt.encode(claims(), secret, algorithm="HS256").rsplit(".", 1)[0] + ".",
-    "alg none": lambda secret: jwt.encode(claims(), None, algorithm="none"),
+    "alg none": lambda secret: jwt.encode(claims(), "", algorithm="none"),
     "HS512": lambda secret: jwt.encode(claims(), secret * 2, algorithm="HS512"),
     "alg none, yet signed": lambda secret: sign(b'{"alg":"none"}', json.dumps(claims()).encode(), secret),
     "alg a list": lambda secret: sign(b'{"alg":["HS256"]}', json.dumps(claims()).encode(), secret),

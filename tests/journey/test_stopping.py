@@ -24,10 +24,10 @@ from tests.journey.holding import (
 from tests.processes import Fleet, Listener, Program
 
 
-def replace_worker(fleet: Fleet, patience_ms: int) -> Program:
+def replace_worker(fleet: Fleet, grace_ms: int) -> Program:
     """Another worker in the place of the one that runs, with a patience of its own."""
     assert working(fleet).stop() == 0
-    return fleet.start_worker(patience_ms=patience_ms)
+    return fleet.start_worker(grace_ms=grace_ms)
 
 
 def let_refresh_be_due(fleet: Fleet, connection_id: str) -> None:
@@ -69,7 +69,7 @@ def test_a_stopping_worker_ends_its_page_and_hands_the_reading_on(fleet: Fleet, 
 
 
 def test_what_a_stopping_worker_can_not_finish_is_done_by_another(fleet: Fleet, listener: Listener) -> None:
-    worker = replace_worker(fleet, patience_ms=500)
+    worker = replace_worker(fleet, grace_ms=500)
     account = fleet.control.add_user("Lise", documents=12, invoices=3)
     held = hold(fleet, account, "/invoices", FOR_GOOD_MS)
     connection = fleet.connect("lise", account)

@@ -1,8 +1,12 @@
 """The API's records, page formats, orders and refusals."""
 
 import re
+from collections.abc import Callable
+from typing import Any
 
 import pytest
+
+from tests.sandbox.conftest import Application
 
 FLAT = {
     "current_page",
@@ -22,12 +26,12 @@ FLAT = {
 
 
 @pytest.fixture
-def read(app):
+def read(app: Application) -> Callable[..., Any]:
     """Reads a path as a user, without limits; answers the JSON."""
     app.control.set(rate_limit=0)
-    tokens = {}
+    tokens: dict[int, str] = {}
 
-    def read_one(path, user_id=1, status=200):
+    def read_one(path: str, user_id: int = 1, status: int = 200) -> Any:
         token = tokens.get(user_id) or tokens.setdefault(user_id, app.control.personal_token(user_id))
         answer = app.get(path, token)
         assert answer.status_code == status
@@ -36,11 +40,11 @@ def read(app):
     return read_one
 
 
-def test_me_is_the_tokens_user_under_both_bases(read):
+def test_me_is_the_tokens_user_under_both_bases(read: Callable[..., Any]) -> None:
     assert read("/api/me", 2) == read("/v1/me", 2) == {"id": 2, "name": "Grace", "email": "grace@example.com"}
 
 
-def test_either_base_can_be_switched_off(app, read):
+def test_either_base_can_be_switched_off(app: Application, read: Callable[..., Any]) -> None:
     app.control.set(serve_v1=False)
     read("/v1/me", status=404)
     read("/api/me")
@@ -57,7 +61,9 @@ def test_either_base_can_be_switched_off(app, read):
         ("/api/teams/2/templates", 2, 2),
     ],
 )
-def test_documents_templates_and_team_lists_are_flat_pages(read, path, user_id, total):
+def test_documents_templates_and_team_lists_are_flat_pages(
+    read: Callable[..., Any], path: str, user_id: int, total: int
+) -> None:
     page = read(path, user_id)
     assert set(page) == FLAT
     assert (page["total"], page["per_page"], page["current_page"]) == (total, 10, 1)
@@ -66,7 +72,7 @@ def test_documents_templates_and_team_lists_are_flat_pages(read, path, user_id, 
 
 
 @pytest.mark.parametrize("path", ["/api/recipients", "/api/invoices", "/api/documents/1001/recipients"])
-def test_recipients_and_invoices_are_resource_collections(read, path):
+def test_recipients_and_invoices_are_resource_collections(read: Callable[..., Any], path: str) -> None:
     page = read(path)
     assert set(page) == {"data", "links", "meta"}
     assert set(page["links"]) == {"first", "last", "prev", "next"}
@@ -75,7 +81,7 @@ def test_recipients_and_invoices_are_resource_collections(read, path):
 
 
 @pytest.mark.parametrize("path", ["/api/documents", "/api/invoices"])
-def test_following_next_reads_everything_once(app, read, path):
+def test_following_next_reads_everything_once(app: Application, read: Callable[..., Any], path: str) -> None:
     token = app.control.personal_token(2)
     seen, url = [], path
     while url is not None:
@@ -86,18 +92,18 @@ def test_following_next_reads_everything_once(app, read, path):
     assert len(seen) == len(set(seen)) == total
 
 
-def test_a_page_beyond_the_last_is_empty(read):
+def test_a_page_beyond_the_last_is_empty(read: Callable[..., Any]) -> None:
     page = read("/api/documents?page=3")
     assert (page["data"], page["from"], page["to"], page["next_page_url"]) == ([], None, None, None)
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "x", "", "9" * 5000])
-def test_a_page_number_that_is_none_reads_the_first(read, number):
+def test_a_page_number_that_is_none_reads_the_first(read: Callable[..., Any], number: str) -> None:
     assert read(f"/api/documents?page={number}")["current_page"] == 1
 
 
 @pytest.mark.parametrize("path", ["/api/documents", "/api/invoices", "/api/recipients", "/api/templates"])
-def test_direction_turns_the_order_by_id(read, path):
+def test_direction_turns_the_order_by_id(read: Callable[..., Any], path: str) -> None:
     rising = [row["id"] for row in read(f"{path}?order_by=id&direction=asc", 2)["data"]]
     falling = [row["id"] for row in read(f"{path}?order_by=id&direction=desc", 2)["data"]]
     assert rising == sorted(rising)
@@ -105,7 +111,7 @@ def test_direction_turns_the_order_by_id(read, path):
     assert rising != falling
 
 
-def test_recipients_can_be_ordered_and_filtered_by_completion(read):
+def test_recipients_can_be_ordered_and_filtered_by_completion(read: Callable[..., Any]) -> None:
     times = [row["completed_at"] for row in read("/api/recipients?order_by=completed_at&completed=true", 3)["data"]]
     assert None not in times
     assert times == sorted(times, reverse=True)
@@ -113,16 +119,16 @@ def test_recipients_can_be_ordered_and_filtered_by_completion(read):
     assert {row["completed_at"] for row in unfinished} == {None}
 
 
-def test_completed_documents_come_first_when_the_newest_completion_is_asked_for(read):
+def test_completed_documents_come_first_when_the_newest_completion_is_asked_for(read: Callable[..., Any]) -> None:
     documents = read("/api/documents?order_by=completed_at&direction=desc", 3)["data"]
     assert all(one["completed_at"] for document in documents for one in document["recipients"])
 
 
-def test_invoices_can_be_filtered_by_status(read):
+def test_invoices_can_be_filtered_by_status(read: Callable[..., Any]) -> None:
     assert {row["status"] for row in read("/api/invoices?status=paid", 3)["data"]} == {"paid"}
 
 
-def test_a_single_invoice_comes_wrapped_and_a_single_document_does_not(read):
+def test_a_single_invoice_comes_wrapped_and_a_single_document_does_not(read: Callable[..., Any]) -> None:
     invoice = read("/api/invoices")["data"][0]
     document = read("/api/documents")["data"][0]
     assert read(f"/api/invoices/{invoice['id']}") == {"data": invoice}
@@ -130,11 +136,11 @@ def test_a_single_invoice_comes_wrapped_and_a_single_document_does_not(read):
     assert read(f"/api/templates/{read('/api/templates')['data'][0]['id']}")["is_template"] is True
 
 
-def drop_signatures(value):
+def drop_signatures(value: str) -> str:
     return re.sub(r"X-Amz-[^\"]*", "", value)
 
 
-def test_page_urls_are_new_on_every_read_and_nothing_else_is(app, read):
+def test_page_urls_are_new_on_every_read_and_nothing_else_is(app: Application, read: Callable[..., Any]) -> None:
     token = app.control.personal_token(1)
     first, second = (app.get("/api/documents/1001", token).text for _ in range(2))
     assert first != second
@@ -142,7 +148,7 @@ def test_page_urls_are_new_on_every_read_and_nothing_else_is(app, read):
     assert drop_signatures(first) == drop_signatures(second)
 
 
-def test_types_wobble(read):
+def test_types_wobble(read: Callable[..., Any]) -> None:
     fields = [
         field
         for page in range(1, 5)
@@ -155,7 +161,7 @@ def test_types_wobble(read):
     assert {"slug" in field for field in fields} == {True, False}
 
 
-def test_documents_vary_from_small_to_large(app, read):
+def test_documents_vary_from_small_to_large(app: Application, read: Callable[..., Any]) -> None:
     token = app.control.personal_token(3)
     sizes = [len(app.get(f"/api/documents/{number}", token).content) for number in range(1100, 1300)]
     assert min(sizes) < 2_500
@@ -176,34 +182,34 @@ def test_documents_vary_from_small_to_large(app, read):
         ("/api/nothing", 404),
     ],
 )
-def test_what_is_missing_is_404_and_what_is_anothers_403(read, path, status):
+def test_what_is_missing_is_404_and_what_is_anothers_403(read: Callable[..., Any], path: str, status: int) -> None:
     assert set(read(path, status=status)) == {"message"}
 
 
-def test_the_free_plan_has_no_api(app, read):
+def test_the_free_plan_has_no_api(app: Application, read: Callable[..., Any]) -> None:
     assert "plan" in read("/api/me", 5, status=403)["message"]
     app.control.set_plan(5, "pro")
     read("/api/me", 5)
 
 
-def test_writing_is_not_served(app):
+def test_writing_is_not_served(app: Application) -> None:
     token = app.control.personal_token(1)
     answer = app.http.post("/api/documents", headers={"Authorization": f"Bearer {token}"}, json={})
     assert answer.status_code == 405
 
 
 @pytest.mark.parametrize("header", [None, "Bearer", "Bearer garbage", "Basic abc", "garbage"])
-def test_a_bad_token_is_unauthenticated(app, header):
+def test_a_bad_token_is_unauthenticated(app: Application, header: str | None) -> None:
     answer = app.http.get("/api/me", headers={"Authorization": header} if header else {})
     assert (answer.status_code, answer.json()) == (401, {"message": "Unauthenticated."})
 
 
-def test_an_expired_token_is_unauthenticated(app):
+def test_an_expired_token_is_unauthenticated(app: Application) -> None:
     token = app.connect()["access_token"]
     app.control.advance(31_536_001)
     assert app.get("/api/me", token).status_code == 401
 
 
-def test_a_bad_token_without_json_asked_for_is_sent_to_log_in(app):
+def test_a_bad_token_without_json_asked_for_is_sent_to_log_in(app: Application) -> None:
     answer = app.get("/api/me", "garbage", Accept="*/*")
     assert (answer.status_code, answer.headers["location"]) == (302, "/login")

@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import httpx
@@ -12,10 +13,11 @@ import pytest
 
 from sandbox.__main__ import read_options
 from sandbox.client import Control
+from tests.sandbox.conftest import Application
 
 
 @pytest.fixture
-def process():
+def process() -> Iterator[subprocess.Popen[str]]:
     started = subprocess.Popen(
         [sys.executable, "-m", "sandbox", "--port", "0", "--passport", "13"],
         stdout=subprocess.PIPE,
@@ -29,7 +31,8 @@ def process():
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_stops_it_at_once_and_cleanly(process, number):
+def test_a_signal_stops_it_at_once_and_cleanly(process: subprocess.Popen[str], number: signal.Signals) -> None:
+    assert process.stdout is not None
     url = process.stdout.readline().strip().removeprefix("sandbox listening on ")
     with Control(url) as control:
         assert control.state()["settings"]["passport"] == 13
@@ -41,7 +44,7 @@ def test_a_signal_stops_it_at_once_and_cleanly(process, number):
     assert (process.returncode, rest) == (0, ("", ""))
 
 
-def test_a_taken_port_is_said_in_one_line():
+def test_a_taken_port_is_said_in_one_line() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -54,7 +57,7 @@ def test_a_taken_port_is_said_in_one_line():
     assert "Traceback" not in ended.stderr
 
 
-def test_options_come_from_the_environment_and_the_command_line_wins():
+def test_options_come_from_the_environment_and_the_command_line_wins() -> None:
     environment = {"SANDBOX_CLIENT_ID": "from-env", "SANDBOX_PORT": "9", "SANDBOX_REDIRECT_URI": "http://a/, http://b/"}
     settings, host, port = read_options(["--port", "10", "--rate-limit", "5"], environment)
     assert (settings.client_id, settings.redirect_uris) == ("from-env", ("http://a/", "http://b/"))
@@ -62,13 +65,13 @@ def test_options_come_from_the_environment_and_the_command_line_wins():
 
 
 @pytest.mark.parametrize("wrong", [["--passport", "11"], ["--rate-limit", "-1"], ["--port", "x"]])
-def test_a_wrong_option_is_wrong_usage(wrong):
+def test_a_wrong_option_is_wrong_usage(wrong: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         read_options(wrong, {})
     assert ended.value.code == 2
 
 
-def talk(app, sent):
+def talk(app: Application, sent: bytes) -> bytes:
     """Sends raw bytes and reads until the sandbox closes."""
     address = urlsplit(app.provider.url)
     with socket.create_connection((address.hostname, address.port), timeout=5) as link:
@@ -79,7 +82,7 @@ def talk(app, sent):
     return received
 
 
-def test_pipelined_requests_are_answered_in_order(app):
+def test_pipelined_requests_are_answered_in_order(app: Application) -> None:
     app.control.inject("api", "before", "late", delay_ms=50, count=1)
     first = b"GET /api/me HTTP/1.1\r\nHost: x\r\nAccept: application/json\r\n\r\n"
     last = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
@@ -88,7 +91,7 @@ def test_pipelined_requests_are_answered_in_order(app):
     assert received.endswith(b'{"status":"ok"}')
 
 
-def test_head_has_no_body(app):
+def test_head_has_no_body(app: Application) -> None:
     received = talk(app, b"HEAD /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
     assert received.startswith(b"HTTP/1.1 200 OK")
     assert received.endswith(b"\r\n\r\n")
@@ -102,7 +105,7 @@ def test_head_has_no_body(app):
     ],
     ids=["not HTTP", "too large"],
 )
-def test_what_is_no_reasonable_request_is_refused_and_closed(app, sent, status):
+def test_what_is_no_reasonable_request_is_refused_and_closed(app: Application, sent: bytes, status: int) -> None:
     received = talk(app, sent)
     assert received.startswith(f"HTTP/1.1 {status}".encode())
 
@@ -111,6 +114,6 @@ def test_what_is_no_reasonable_request_is_refused_and_closed(app, sent, status):
     "body",
     [b"[1]", b"{", b"\xff\xfe", b'{"grant_type": {"a": 1}}', b'{"grant_type": "refresh_token", "refresh_token": [1]}'],
 )
-def test_a_strange_token_request_is_answered_like_any_malformed_one(app, body):
+def test_a_strange_token_request_is_answered_like_any_malformed_one(app: Application, body: bytes) -> None:
     answer = app.http.post("/oauth/token", content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code == 400

@@ -9,13 +9,12 @@ from uuid import uuid4
 import pytest
 
 from config.profiles import profile_directories, read_profile
-from models.crypto.secrets import Secret
-from models.migrations import migrate
 from models.oauth.authorization import Authorization, Step, hash_of
 from models.oauth.connection import Connection, Status
 from models.oauth.credential import Credential
 from models.provider import Provider
-from models.store import Store, open_engine
+from models.store import Store
+from tests.databases import BOTH, open_fast_engine
 from tests.event_assertions import assert_all_described
 from tests.servers import Postgres
 
@@ -37,10 +36,18 @@ def profile() -> Provider:
     return read_profile("breezedoc", {}, profile_directories())
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path}/breezesync.db"
+@pytest.fixture(params=BOTH)
+def database(request: pytest.FixtureRequest) -> str:
+    """The store's contract is the same on both."""
+    kind: str = request.param
+    return kind
+
+
+@pytest.fixture
+def empty_url(request: pytest.FixtureRequest, database: str, tmp_path: Path) -> Iterator[str]:
+    """The URL of a database without a schema."""
+    if database == "sqlite":
+        yield f"sqlite:///{tmp_path}/empty.db"
         return
     postgres: Postgres = request.getfixturevalue("postgres")
     url = postgres.create_database()
@@ -49,11 +56,10 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
 
 
 @pytest.fixture
-def opened(database_url: str, profile: Provider) -> Iterator[Opened]:
-    store, other = Store(open_engine(Secret(database_url))), Store(open_engine(Secret(database_url)))
-    migrate(store.engine, [profile])
-    yield Opened(database_url, profile, store, other)
-    assert_all_described(database_url)
+def opened(migrated_url: str, profile: Provider) -> Iterator[Opened]:
+    store, other = Store(open_fast_engine(migrated_url)), Store(open_fast_engine(migrated_url))
+    yield Opened(migrated_url, profile, store, other)
+    assert_all_described(migrated_url)
     store.close()
     other.close()
 

@@ -28,8 +28,8 @@ def test_migrating_again_changes_nothing_and_keeps_what_is_there(opened: Opened)
         assert tx.connections.get(connection.id) == connection
 
 
-def test_processes_that_migrate_at_once_wait_for_each_other(database_url: str, tmp_path: Path) -> None:
-    environment = {**plain_environment(), "DATABASE_URL": database_url, "PYTHONPATH": str(CHECKOUT)}
+def test_processes_that_migrate_at_once_wait_for_each_other(empty_url: str, tmp_path: Path) -> None:
+    environment = {**plain_environment(), "DATABASE_URL": empty_url, "PYTHONPATH": str(CHECKOUT)}
     command = [sys.executable, "-m", "worker", "migrate"]
     running = [
         subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -37,7 +37,7 @@ def test_processes_that_migrate_at_once_wait_for_each_other(database_url: str, t
     ]
     said = [process.communicate(timeout=90) for process in running]
     assert [process.returncode for process in running] == [0, 0, 0, 0], said
-    store = Store(open_engine(Secret(database_url)))
+    store = Store(open_engine(Secret(empty_url)))
     with store.reading() as tx:
         assert tx.overview.revision() == newest_revision()
     store.close()
@@ -49,8 +49,8 @@ def test_the_migrations_make_what_the_tables_describe(opened: Opened) -> None:
         assert compare_metadata(context, metadata) == []
 
 
-def test_a_database_without_a_schema_is_not_ready(database_url: str) -> None:
-    store = Store(open_engine(Secret(database_url)))
+def test_a_database_without_a_schema_is_not_ready(empty_url: str) -> None:
+    store = Store(open_engine(Secret(empty_url)))
     with pytest.raises(SyncError):
         store.check()
     store.close()

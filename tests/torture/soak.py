@@ -105,7 +105,7 @@ class Application:
             except redis.ResponseError as error:
                 if not str(error).startswith("NOGROUP"):
                     raise
-                self._begin_anew()
+                self._begin_again()
                 claimed = dict.fromkeys(streams, True)
             except redis.RedisError:
                 time.sleep(0.1)
@@ -146,8 +146,8 @@ class Application:
             (subject, stream, applied, max(seen, sequence), at, at),
         )
 
-    def _begin_anew(self) -> None:
-        """Redis was emptied: the groups are made again, and all that may have been lost is told once more."""
+    def _begin_again(self) -> None:
+        """Redis was emptied: create the groups again and replay all that may have been lost."""
         for stream in streams:
             with suppress(redis.ResponseError):
                 self.redis.xgroup_create(stream, self.name, id="0", mkstream=True)
@@ -160,7 +160,7 @@ class Application:
             tx.outbox.republish_since(since, datetime.now(UTC))
 
     def _fill_gaps(self) -> None:
-        """Each connection whose sequence has a hole is told again from the last event that was applied."""
+        """Replay each connection whose sequence has a gap, from the last event that was applied."""
         holes = self.file.execute("SELECT subject, min(at) FROM place WHERE seen > applied GROUP BY subject LIMIT 200")
         for subject, at in holes.fetchall():
             with self.store.writing() as tx:
@@ -198,7 +198,7 @@ class Soak:
     valkey: Valkey
     store: Store
     directory: Path
-    tell: Callable[[str], None]
+    report: Callable[[str], None]
 
     def __post_init__(self) -> None:
         self.figures = Figures(self.changes, self.connections)
@@ -277,7 +277,7 @@ class Soak:
             due = self.changes * number // (len(plan) + 1)
             wait_until(lambda due=due: self.written >= due, f"{due} changes are written", 3600)  # type: ignore[misc]
             step()
-            self.tell(f"{self.written} of {self.changes} changes; {step.__name__.strip('_').replace('_', ' ')}")
+            self.report(f"{self.written} of {self.changes} changes; {step.__name__.strip('_').replace('_', ' ')}")
 
     def _running(self, kind: str) -> Program:
         return self.dice.choice([each for each in self.fleet.programs if each.name.startswith(kind) and each.runs])
@@ -355,7 +355,7 @@ class Soak:
             return file.execute(query).fetchone() or (0,)
 
     def _count(self) -> None:
-        """AssertionError where an event is missing, out of order, or came with another id."""
+        """AssertionError if an event is missing, out of order, or came with another id."""
         with self.store.reading() as tx:
             stored = self._events_of(tx)
             generations = {each.id: each.generation for each in tx.connections.find(limit=1_000_000)}
@@ -387,13 +387,13 @@ def soak(
     database_url: str,
     valkey: Valkey,
     directory: Path,
-    tell: Callable[[str], None],
+    report: Callable[[str], None],
 ) -> Figures:
-    """Runs one soak on an empty database and returns its figures; AssertionError where a promise is broken."""
+    """Run one soak on an empty database and return its figures; AssertionError if a promise is broken."""
     with running_fleet(database_url, valkey.url, directory, workers=2, schedulers=2) as fleet:
         store = Store(open_engine(Secret(database_url)))
         try:
-            return Soak(changes, connections, seed, fleet, valkey, store, directory, tell).run()
+            return Soak(changes, connections, seed, fleet, valkey, store, directory, report).run()
         finally:
             store.close()
 

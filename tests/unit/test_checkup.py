@@ -1,4 +1,5 @@
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,7 @@ page = Page(({"id": 1},), 1, 1, 1)
 healthy = {"redis_version": "7.2.4", "role": "master", "aof_enabled": 1, "maxmemory_policy": "noeviction"}
 
 
-def answer(status, body=b"", **headers):
+def answer(status: int, body: bytes = b"", **headers: str) -> HttpAnswer:
     return HttpAnswer(status, headers, body)
 
 
@@ -31,12 +32,12 @@ def answer(status, body=b"", **headers):
     ("seconds", "state"),
     [(0, "ok"), (2, "ok"), (-2, "ok"), (2.1, "warn"), (-20, "warn"), (20.5, "failed"), (-3600, "failed")],
 )
-def test_clocks_may_differ_a_little(seconds, state):
+def test_clocks_may_differ_a_little(seconds: float, state: str) -> None:
     finding = judge_clock("Redis", noon + timedelta(seconds=seconds), noon)
     assert (finding.state, bool(finding.remedy)) == (state, state != "ok")
 
 
-def test_a_clock_that_is_only_read_to_the_second_is_given_that_second():
+def test_a_clock_that_is_only_read_to_the_second_is_given_that_second() -> None:
     assert judge_clock("maker", noon + timedelta(seconds=2.9), noon, timedelta(seconds=1)).state == "ok"
 
 
@@ -50,7 +51,7 @@ def test_a_clock_that_is_only_read_to_the_second_is_given_that_second():
         (NoAnswer(True, "ReadTimeout"), None),
     ],
 )
-def test_a_date_is_read_or_there_is_none(given, at):
+def test_a_date_is_read_or_there_is_none(given: HttpAnswer | NoAnswer, at: datetime | None) -> None:
     assert read_date(given) == at
 
 
@@ -68,25 +69,27 @@ def test_a_date_is_read_or_there_is_none(given, at):
         ({"maxmemory_policy": "allkeys-lru"}, None, ["ok", "ok", "warn"]),
     ],
 )
-def test_redis_is_judged_by_what_it_says_of_itself(change, snapshots, states):
+def test_redis_is_judged_by_what_it_says_of_itself(
+    change: dict[str, Any], snapshots: str | None, states: list[str]
+) -> None:
     findings = list(judge_redis("redis://r", healthy | change, snapshots))
     assert [finding.state for finding in findings] == states
     assert all(finding.remedy for finding in findings if finding.state != "ok")
 
 
-def test_a_redis_without_an_append_only_file_is_told_by_what_it_keeps():
+def test_a_redis_without_an_append_only_file_is_told_by_what_it_keeps() -> None:
     _, snapshots, _ = judge_redis("redis://r", healthy | {"aof_enabled": 0}, "3600 1")
     _, nothing, _ = judge_redis("redis://r", healthy | {"aof_enabled": 0}, "")
     assert (snapshots.said, nothing.said) == ("snapshots only", "nothing survives a restart")
 
 
 @pytest.mark.parametrize(("revision", "state"), [(None, "failed"), ("0000", "failed"), ("0001", "ok")])
-def test_the_schema_has_to_be_the_newest(revision, state):
+def test_the_schema_has_to_be_the_newest(revision: str | None, state: str) -> None:
     finding = judge_schema("sqlite:///d", revision, "0001")
     assert (finding.state, "migrate" in finding.remedy) == (state, state == "failed")
 
 
-def test_secrets_that_do_not_open_are_counted_and_the_first_is_named():
+def test_secrets_that_do_not_open_are_counted_and_the_first_is_named() -> None:
     finding = judge_seals("k2", 8, {"credential.access_token of c1": "no such key", "client.secret of m/us": "altered"})
     assert finding.state == "failed"
     assert finding.said.startswith("2 of 10 secrets ")
@@ -116,26 +119,28 @@ def test_secrets_that_do_not_open_are_counted_and_the_first_is_named():
         (answer(200, b'{"error": "bad_refresh_token"}'), "ok", "accepts client us"),
         (answer(407), "failed", "the proxy on the way"),
         (answer(500), "failed", "HTTP 500"),
-        (answer(429, **{"retry-after": "30"}), "warn", "throttled"),
+        (answer(429, b"", **{"retry-after": "30"}), "warn", "throttled"),
         (answer(503), "warn", "maintenance"),
         (NoAnswer(False, "ConnectError"), "failed", "does not answer (ConnectError)"),
         (NoAnswer(True, "ReadTimeout"), "failed", "does not answer (ReadTimeout)"),
     ],
 )
-def test_a_refusal_of_nothing_tells_whether_the_client_is_good(given, state, told):
+def test_a_refusal_of_nothing_tells_whether_the_client_is_good(
+    given: HttpAnswer | NoAnswer, state: str, told: str
+) -> None:
     finding = judge_token_endpoint(client, "https://o.example/token", given, noon)
     assert finding.state == state
     assert told in finding.said
     assert bool(finding.remedy) == (state != "ok")
 
 
-def test_a_client_secret_that_comes_back_is_not_shown():
+def test_a_client_secret_that_comes_back_is_not_shown() -> None:
     given = answer(404, b'{"error": "no client with ' + client.client_secret.reveal().encode() + b'"}')
     finding = judge_token_endpoint(client, "https://o.example/t", given, noon)
     assert "(no client with [secret])" in finding.said
 
 
-def test_a_client_that_is_refused_is_remedied_by_its_own_variables():
+def test_a_client_that_is_refused_is_remedied_by_its_own_variables() -> None:
     finding = judge_token_endpoint(client, "https://o.example/t", answer(401, b'{"error": "invalid_client"}'), noon)
     assert finding.remedy == "Check MAKER_CLIENT_ID and MAKER_CLIENT_SECRET."
 
@@ -155,7 +160,7 @@ def test_a_client_that_is_refused_is_remedied_by_its_own_variables():
         (False, [Failed("ConnectError")], "failed", "MAKER_API_URL"),
     ],
 )
-def test_the_base_that_answers_is_found(with_token, outcomes, state, remedy):
+def test_the_base_that_answers_is_found(with_token: bool, outcomes: list[Any], state: str, remedy: str) -> None:
     urls = ("https://a.example", "https://b.example")
     finding = judge_bases("maker", with_token, [Base(*pair) for pair in zip(urls, outcomes, strict=False)])
     assert finding.state == state

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -9,7 +10,7 @@ from models.account import Account
 from models.api_response import ApiOutcome, Failed, Forbidden, Throttled, Unauthorized
 from models.crypto.secrets import Sealed, Secret
 from models.messaging.events import AuthorizationFailed
-from models.oauth.authorization import Authorization, Step, awaits_user, end_by_error, receive_code
+from models.oauth.authorization import Authorization, AuthorizationChange, Step, awaits_user, end_by_error, receive_code
 from models.oauth.client import OAuthClient
 from models.oauth.connection import Connection, Status
 from models.oauth.exchange_outcome import (
@@ -59,7 +60,7 @@ started = Authorization(
 )
 received = receive_code(started, Sealed("v1.k.c"), now)
 granted = replace(received, step=Step.granted, code=None, verifier=None, tokens=Sealed("v1.k.t"))
-leased = {"lease_owner": "me", "lease_until": now + lease, "due_at": now + lease}
+leased: dict[str, Any] = {"lease_owner": "me", "lease_until": now + lease, "due_at": now + lease}
 
 plans: dict[str, tuple[Authorization, object]] = {
     "the user is at the provider": (started, None),
@@ -90,7 +91,7 @@ plans: dict[str, tuple[Authorization, object]] = {
 def test_a_code_is_presented_only_if_due_free_young_and_not_spent(case: str) -> None:
     found, expected = plans[case]
     plan = plan_exchange(found, "me", lease, now)
-    actual = plan.authorization.reason if hasattr(plan, "facts") else plan
+    actual = plan.authorization.reason if isinstance(plan, AuthorizationChange) else plan
     assert actual == expected
 
 

@@ -127,8 +127,8 @@ statuses: dict[str, tuple[int, dict[str, str], ApiOutcome]] = {
 @pytest.mark.parametrize("case", statuses)
 def test_a_status_means_what_it_means_whatever_the_body(case: str) -> None:
     status, headers, expected = statuses[case]
-    assert read(b"<html>", "laravel", status=status, **headers) == expected
-    assert read(flat, "laravel", status=status, **headers) == expected
+    assert read(b"<html>", "laravel", 2, status, **headers) == expected
+    assert read(flat, "laravel", 2, status, **headers) == expected
 
 
 def test_no_answer_proves_nothing() -> None:

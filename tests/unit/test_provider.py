@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import Any
 from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 import pytest
@@ -18,7 +19,7 @@ breeze = Provider(
 redirect_uri = "https://app.example/auth/breeze/callback?a=1&b=ä"
 
 
-def test_the_authorize_url_asks_for_a_code_with_everything_encoded():
+def test_the_authorize_url_asks_for_a_code_with_everything_encoded() -> None:
     url = breeze.authorize_url_for("client 1", redirect_uri, "s&=#+", "challenge")
     assert url.startswith("https://breeze.example/oauth/authorize?")
     assert dict(parse_qsl(urlsplit(url).query, strict_parsing=True)) == {
@@ -32,12 +33,12 @@ def test_the_authorize_url_asks_for_a_code_with_everything_encoded():
     }
 
 
-def test_without_a_challenge_none_is_sent():
+def test_without_a_challenge_none_is_sent() -> None:
     query = parse_qs(urlsplit(breeze.authorize_url_for("c", redirect_uri, "s", None)).query)
     assert not [name for name in query if name.startswith("code_challenge")]
 
 
-def test_without_a_scope_none_is_sent():
+def test_without_a_scope_none_is_sent() -> None:
     url = replace(breeze, scope="").authorize_url_for("c", redirect_uri, "s", None)
     assert "scope" not in parse_qs(urlsplit(url).query, keep_blank_values=True)
 
@@ -51,7 +52,7 @@ def test_without_a_scope_none_is_sent():
     ],
     ids=["query kept", "own parameters win", "repeated kept"],
 )
-def test_the_urls_own_query_stays(authorize_url, kept):
+def test_the_urls_own_query_stays(authorize_url: str, kept: list[tuple[str, ...]]) -> None:
     url = replace(breeze, authorize_url=authorize_url).authorize_url_for("c", redirect_uri, "s", None)
     pairs = parse_qsl(urlsplit(url).query, keep_blank_values=True)
     assert pairs[: len(kept)] == kept
@@ -59,17 +60,17 @@ def test_the_urls_own_query_stays(authorize_url, kept):
     assert urlsplit(url).fragment == ""
 
 
-def test_a_resource_is_found_by_name():
+def test_a_resource_is_found_by_name() -> None:
     assert breeze.resource("document") == Resource(name="document", path="/documents")
     assert breeze.resource("invoice") is None
 
 
-def test_a_view_carries_the_providers_name():
+def test_a_view_carries_the_providers_name() -> None:
     view = View(name="document", resource="document", columns=(Column(name="id", path="id"),))
     assert breeze.view_name(view) == "breeze_document"
 
 
-def test_a_client_shows_no_secret():
+def test_a_client_shows_no_secret() -> None:
     client = OAuthClient(provider="breeze", client_id="c", client_secret=Secret("hunter2"), redirect_uri=redirect_uri)
     assert "hunter2" not in repr(client)
 
@@ -89,5 +90,7 @@ def test_a_client_shows_no_secret():
     ],
     ids=["signed", "to the very end", "unsigned", "no URL", "at any depth", "other values"],
 )
-def test_a_pre_signed_url_loses_its_signature_and_nothing_else_changes(signed, unsigned):
+def test_a_pre_signed_url_loses_its_signature_and_nothing_else_changes(
+    signed: dict[str, Any] | list[Any] | str, unsigned: dict[str, Any] | list[Any] | str
+) -> None:
     assert unsign(signed) == unsigned

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from models.crypto.secrets import Sealed
+from models.journal import Verb
 from models.messaging.events import ConnectionDisconnected
 from models.oauth.revocation import Revocation, RevocationEnd, begin_attempt, decide_end
 
@@ -30,20 +31,20 @@ def test_an_attempt_begins_when_it_is_due_and_each_pause_is_longer(case: str) ->
 
 
 ends: dict[str, tuple[Revocation, bool, datetime, RevocationEnd | None]] = {
-    "confirmed": (first, True, now, RevocationEnd((ConnectionDisconnected(True),), "revoked.upstream")),
-    "confirmed, no event": (silent, True, now, RevocationEnd((), "revoked.upstream")),
+    "confirmed": (first, True, now, RevocationEnd((ConnectionDisconnected(True),), Verb.revoked_upstream)),
+    "confirmed, no event": (silent, True, now, RevocationEnd((), Verb.revoked_upstream)),
     "not confirmed": (first, False, now + 24 * hour - second, None),
     "not confirmed for a day": (
         first,
         False,
         now + 24 * hour,
-        RevocationEnd((ConnectionDisconnected(False),), "revoked.upstream_unconfirmed"),
+        RevocationEnd((ConnectionDisconnected(False),), Verb.revoked_upstream_unconfirmed),
     ),
     "not confirmed for a day, no event": (
         silent,
         False,
         now + 24 * hour,
-        RevocationEnd((), "revoked.upstream_unconfirmed"),
+        RevocationEnd((), Verb.revoked_upstream_unconfirmed),
     ),
 }
 

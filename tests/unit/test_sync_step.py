@@ -353,7 +353,8 @@ def test_the_end_of_a_resource_decides_what_is_deleted(case: str) -> None:
     assert decision.deletion == (Deletion("document", gone) if gone else None)
     assert decision.lists == lists
     assert [note.verb for note in decision.notes] == verbs
-    assert [fact.external_id for fact in decision.facts if getattr(fact, "kind", "") == "deleted"] == list(gone)
+    deleted = [each for each in decision.facts if isinstance(each, RecordChanged) and each.kind == "deleted"]
+    assert [each.external_id for each in deleted] == list(gone)
     assert decision.run is not None
     assert decision.run.counts["document"]["deleted"] == len(gone)
 

@@ -31,7 +31,7 @@ def refused(error: str, hint: str = "") -> dict[str, str]:
     return {"error": error, "hint": hint, "message": "…"}
 
 
-refresh_table = {
+refresh_table: dict[str, tuple[HttpAnswer | NoAnswer, type]] = {
     "revoked by the user, Passport 12": (
         answer(401, refused("invalid_request", "Token has been revoked")),
         GrantRefused,
@@ -90,7 +90,7 @@ def test_a_refresh_answer_means_what_the_table_says(case: str) -> None:
     assert type(read_token_answer("refresh_token", given, now)) is expected
 
 
-code_table = {
+code_table: dict[str, tuple[HttpAnswer | NoAnswer, type]] = {
     "used twice, Passport 12": (
         answer(400, refused("invalid_request", "Authorization code has been revoked")),
         GrantRefused,

@@ -1,4 +1,5 @@
 from base64 import b64encode, urlsafe_b64decode, urlsafe_b64encode
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,17 +14,17 @@ material = b64encode(bytes(range(32))).decode()
 
 
 @given(st.text())
-def test_what_was_sealed_opens_to_the_same_text(text):
+def test_what_was_sealed_opens_to_the_same_text(text: str) -> None:
     vault = Vault((new,))
     assert vault.open(vault.seal(Secret(text), here), here) == Secret(text)
 
 
-def test_half_a_surrogate_pair_survives_the_vault():
+def test_half_a_surrogate_pair_survives_the_vault() -> None:
     vault = Vault((new,))
     assert vault.open(vault.seal(Secret("a\ud800"), here), here).reveal() == "a\ud800"
 
 
-def test_a_sealed_text_names_its_key_and_hides_its_secret():
+def test_a_sealed_text_names_its_key_and_hides_its_secret() -> None:
     sealed = Vault((new, old)).seal(Secret("hunter2"), here)
     version, used, body = sealed.text.split(".")
     assert (version, used, key_id(sealed)) == ("v1", "new", "new")
@@ -31,7 +32,7 @@ def test_a_sealed_text_names_its_key_and_hides_its_secret():
     assert b"hunter2" not in urlsafe_b64decode(body + "=" * (-len(body) % 4))
 
 
-def test_the_same_secret_sealed_twice_gives_two_texts():
+def test_the_same_secret_sealed_twice_gives_two_texts() -> None:
     vault = Vault((new,))
     assert vault.seal(Secret("a"), here) != vault.seal(Secret("a"), here)
 
@@ -48,14 +49,14 @@ def test_the_same_secret_sealed_twice_gives_two_texts():
     ],
     ids=repr,
 )
-def test_a_sealed_text_opens_in_no_other_place(elsewhere):
+def test_a_sealed_text_opens_in_no_other_place(elsewhere: Place) -> None:
     vault = Vault((new,))
     sealed = vault.seal(Secret("a"), here)
     with pytest.raises(SealBroken):
         vault.open(sealed, elsewhere)
 
 
-def test_no_altered_byte_goes_unnoticed():
+def test_no_altered_byte_goes_unnoticed() -> None:
     vault = Vault((new,))
     text = vault.seal(Secret("hunter2"), here).text
     prefix, body = text.rsplit(".", 1)
@@ -84,13 +85,13 @@ def test_no_altered_byte_goes_unnoticed():
         "x v1.new." + "A" * 44,
     ],
 )
-def test_what_is_no_sealed_text_is_refused(text):
+def test_what_is_no_sealed_text_is_refused(text: str) -> None:
     with pytest.raises(SealBroken) as refused:
         Vault((new,)).open(Sealed(text), here)
     assert "hunter2" not in str(refused.value)
 
 
-def test_every_key_of_the_ring_opens_and_the_first_one_seals():
+def test_every_key_of_the_ring_opens_and_the_first_one_seals() -> None:
     before = Vault((old,)).seal(Secret("a"), here)
     ring = Vault((new, old))
     assert ring.open(before, here) == Secret("a")
@@ -98,27 +99,27 @@ def test_every_key_of_the_ring_opens_and_the_first_one_seals():
     assert not ring.needs_resealing(ring.seal(Secret("a"), here))
 
 
-def test_a_missing_key_is_named_with_the_remedy():
+def test_a_missing_key_is_named_with_the_remedy() -> None:
     sealed = Vault((old,)).seal(Secret("a"), here)
     with pytest.raises(KeyMissing, match=r"'old'.*ENCRYPTION_KEYS") as missing:
         Vault((new,)).open(sealed, here)
     assert missing.value.key_id == "old"
 
 
-def test_another_key_of_the_same_id_does_not_open():
+def test_another_key_of_the_same_id_does_not_open() -> None:
     sealed = Vault((old,)).seal(Secret("a"), here)
     with pytest.raises(SealBroken):
         Vault((new_key("old"),)).open(sealed, here)
 
 
 @pytest.mark.parametrize("keys", [(), (old, old)], ids=["none", "twice the same id"])
-def test_a_vault_refuses_an_unusable_ring(keys):
+def test_a_vault_refuses_an_unusable_ring(keys: tuple[Any, ...]) -> None:
     with pytest.raises(ValueError, match="vault"):
         Vault(keys)
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a.b", "a:b", "a,b", "x" * 33, "é", "a\n"])
-def test_a_key_has_a_plain_id(name):
+def test_a_key_has_a_plain_id(name: str) -> None:
     with pytest.raises(ValueError, match="id"):
         new_key(name)
 
@@ -133,13 +134,13 @@ def test_a_key_has_a_plain_id(name):
     ],
     ids=["one", "two with blanks", "without padding", "URL-safe"],
 )
-def test_keys_are_read_in_their_order(text, ids):
+def test_keys_are_read_in_their_order(text: str, ids: tuple[str, ...]) -> None:
     keys = parse_keys(text)
     assert tuple(key.id for key in keys) == ids
     assert Vault(keys).seal(Secret("a"), here).text.startswith(f"v1.{ids[0]}.")
 
 
-def test_a_new_key_is_read_back_from_its_line():
+def test_a_new_key_is_read_back_from_its_line() -> None:
     key = new_key("k1")
     assert parse_keys(key.line().reveal()) == (key,)
     assert repr(key) == "Key(id='k1', material=***)"
@@ -162,12 +163,12 @@ def test_a_new_key_is_read_back_from_its_line():
         (f"k1:{material[:-4]},k1:***,:{material}", 4),
     ],
 )
-def test_every_problem_with_keys_is_told_and_no_key(text, problems):
+def test_every_problem_with_keys_is_told_and_no_key(text: str, problems: int) -> None:
     with pytest.raises(KeysRejected) as rejected:
         parse_keys(text)
     assert len(rejected.value.problems) == problems
     assert material[:10] not in str(rejected.value)
 
 
-def test_keys_made_by_hand_are_veiled_too():
+def test_keys_made_by_hand_are_veiled_too() -> None:
     assert material not in repr(Key("k1", Secret(material)))

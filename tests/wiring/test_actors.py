@@ -99,7 +99,7 @@ def test_a_message_reaches_its_flow_with_its_ids(house: House, case: str) -> Non
 
 def test_a_disconnect_says_which_message_asks_and_since_when_however_often_it_is_tried(house: House) -> None:
     house.flows["disconnect"].raises = lambda: Transient("a passing trouble")
-    message = dramatiq.Message(
+    message: dramatiq.Message[object] = dramatiq.Message(
         queue_name="control",
         actor_name="disconnect",
         args=(),
@@ -115,7 +115,7 @@ def test_a_disconnect_says_which_message_asks_and_since_when_however_often_it_is
 
 def test_a_sync_says_which_message_asks_however_often_it_is_tried(house: House) -> None:
     house.flows["sync"].raises = lambda: Transient("a passing trouble")
-    message = dramatiq.Message(
+    message: dramatiq.Message[object] = dramatiq.Message(
         queue_name="sync", actor_name="sync_connection", args=(), kwargs={"connection_id": "c1"}, options={}
     )
     house.broker.enqueue(message)
@@ -164,7 +164,7 @@ def test_a_transient_error_is_tried_a_few_times_and_then_left_to_the_sweep(house
     "kwargs", [{}, {"connection_id": "c1", "surplus": "x"}, {"connection_id": None}, {"connection_id": {"deep": [1]}}]
 )
 def test_a_senseless_message_harms_no_other(house: House, kwargs: dict[str, Any]) -> None:
-    senseless = dramatiq.Message(
+    senseless: dramatiq.Message[object] = dramatiq.Message(
         queue_name="sync", actor_name="sync_connection", args=(), kwargs=kwargs, options={"max_retries": 0}
     )
     house.broker.enqueue(senseless)

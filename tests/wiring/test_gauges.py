@@ -9,17 +9,17 @@ from redis.exceptions import RedisError
 
 from models.crypto.secrets import Secret
 from models.messaging.events import About, ConnectionRefreshed
-from models.migrations import migrate
 from models.oauth.connection import Connection, Status
+from models.queue import Depth
 from models.store import Store, open_engine
+from tests.databases import create_sqlite, open_fast_engine
 from worker.web.metrics import build_registry
 
 noon = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 def test_the_lag_is_the_age_of_the_event_that_waits_longest(tmp_path: Path) -> None:
-    store = Store(open_engine(Secret(f"sqlite:///{tmp_path}/b.db")))
-    migrate(store.engine, [])
+    store = Store(open_fast_engine(create_sqlite(tmp_path / "b.db")))
     registry = build_registry(store, lambda: noon)
     assert "breezesync_event_lag_seconds 0.0" in generate_latest(registry).decode()
     with store.writing() as tx:
@@ -31,22 +31,17 @@ def test_the_lag_is_the_age_of_the_event_that_waits_longest(tmp_path: Path) -> N
     store.close()
 
 
-class Told:
-    waiting, under_way, dead = 7, 2, 1
-
-
-def redis_is_away() -> dict[str, Told]:
+def redis_is_away() -> dict[str, Depth]:
     raise RedisError
 
 
 def test_what_stands_what_is_due_and_what_waits_is_told(tmp_path: Path) -> None:
-    store = Store(open_engine(Secret(f"sqlite:///{tmp_path}/b.db")))
-    migrate(store.engine, [])
+    store = Store(open_fast_engine(create_sqlite(tmp_path / "b.db")))
     with store.writing() as tx:
         for number, status in enumerate((Status.active, Status.active, Status.revoked)):
             made = Connection(f"c{number}", "ada", "p", "client", str(number), status, noon)
             tx.connections.add(replace(made, sync_due_at=noon - timedelta(minutes=number)))
-    told = generate_latest(build_registry(store, lambda: noon, lambda: {"sync": Told()})).decode().splitlines()
+    told = generate_latest(build_registry(store, lambda: noon, lambda: {"sync": Depth(7, 2, 1)})).decode().splitlines()
     store.close()
     expected = [
         'breezesync_connections{status="active"} 2.0',
@@ -62,8 +57,7 @@ def test_what_stands_what_is_due_and_what_waits_is_told(tmp_path: Path) -> None:
 
 
 def test_without_redis_the_database_s_figures_are_told_all_the_same(tmp_path: Path) -> None:
-    store = Store(open_engine(Secret(f"sqlite:///{tmp_path}/b.db")))
-    migrate(store.engine, [])
+    store = Store(open_fast_engine(create_sqlite(tmp_path / "b.db")))
     told = generate_latest(build_registry(store, lambda: noon, redis_is_away)).decode()
     store.close()
     assert ("breezesync_connections" in told, "breezesync_queue_messages" in told) == (True, False)

@@ -120,9 +120,9 @@ def test_a_pair_that_is_taken_in_in_the_midst_of_it_does_not_come_back_either(pa
     [found] = parking.seals("redis")
 
     class Interrupted(fakeredis.FakeRedis):
-        def transaction(self, step: Any, *watches: Any, **options: Any) -> Any:
+        def transaction(self, func: Any, *watches: Any, **options: Any) -> Any:
             def interrupted(pipe: Any) -> Any:
-                answer = step(pipe)
+                answer = func(pipe)
                 parking.drop(ticket)
                 return answer
 

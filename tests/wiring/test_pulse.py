@@ -2,7 +2,7 @@
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -66,15 +66,15 @@ class Watched:
 
 
 @contextmanager
-def watched(url: str, hold: Callable[[], None] = lambda: None) -> Iterator[Watched]:
+def watched(url: str, hold: Callable[[], object] = lambda: None) -> Iterator[Watched]:
     """Its clock stands still unless `ahead` moves: what came round stays fresh until then."""
     seen = Watched()
     pulse = Pulse(seen.beat, clock=lambda: seen.ahead, every=0.01)
 
     class Held(Broker):
-        def do_fetch(self, *args: object) -> object:
+        def do_fetch(self, queue_name: str, count: int) -> Sequence[bytes]:
             hold()
-            return super().do_fetch(*args)
+            return super().do_fetch(queue_name, count)
 
     def note_round(queue: str) -> None:
         pulse.note_round(queue)

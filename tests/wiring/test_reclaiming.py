@@ -2,7 +2,7 @@
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import dramatiq
@@ -37,7 +37,7 @@ class Forgetful(Broker):
     losing = 0
     breaks = False
 
-    def do_fetch(self, queue_name: str, count: int) -> object:
+    def do_fetch(self, queue_name: str, count: int) -> Sequence[bytes]:
         if self.losing > 0 and queue_name == "sync":
             texts = self.fetch_readable(queue_name, count)
             if texts:
@@ -109,7 +109,7 @@ def test_a_retry_whose_consumer_forgot_it_comes_all_the_same(redis_url: str) -> 
 
         broken = False
 
-        def do_fetch(self, queue_name: str, count: int) -> object:
+        def do_fetch(self, queue_name: str, count: int) -> Sequence[bytes]:
             if queue_name == "sync.DQ" and self.in_hand[queue_name].passed_on and not self.broken:
                 self.broken = True
                 raise redis.ConnectionError("broken off")

@@ -59,6 +59,7 @@ def examine(env_file: Path = Path(".env")) -> Iterator[Finding]:
             providers=settings.providers,
             clients=settings.clients,
             now=now,
+            proxies=settings.proxies,
         )()
     finally:
         services.close()

@@ -28,6 +28,7 @@ from models.oauth.client import OAuthClient
 from models.oauth.connection import Status
 from models.oauth.refresh_policy import Patience
 from models.provider import Provider
+from models.proxies import Proxies
 from models.store import Store
 from models.store.sealed_fields import fields
 from worker.provider.client import ProviderClient
@@ -52,6 +53,7 @@ class Checkup:
     providers: tuple[Provider, ...]
     clients: tuple[OAuthClient, ...]
     now: Callable[[], datetime]
+    proxies: Proxies
 
     def __call__(self) -> Iterator[Finding]:
         """Yield each finding as soon as it is made."""
@@ -141,7 +143,11 @@ class Checkup:
                 return
         before = self.now()
         answer = ProviderClient(
-            profile, self.now, Budgets(self.client), usual_patience=Patience(deadline=patience)
+            profile,
+            self.now,
+            Budgets(self.client),
+            usual_patience=Patience(deadline=patience),
+            proxies=self.proxies,
         ).ask_for_nothing(client)
         after = self.now()
         yield judge_token_endpoint(client, profile.token_url, answer, after, profile.error_aliases)
@@ -157,7 +163,9 @@ class Checkup:
         """
         urls = (provider.api_url, *provider.api_url_alternatives)
         budgets = Budgets(self.client)
-        readers = {url: ProviderClient(replace(provider, api_url=url), self.now, budgets) for url in urls}
+        readers = {
+            url: ProviderClient(replace(provider, api_url=url), self.now, budgets, proxies=self.proxies) for url in urls
+        }
         try:
             for connection_id, token in self._find_live_tokens(provider) if is_up else ():
                 bases = [Base(url, self._ask(reader, token, connection_id)) for url, reader in readers.items()]

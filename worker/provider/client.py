@@ -21,13 +21,16 @@ from models.oauth.client import OAuthClient
 from models.oauth.refresh_policy import Patience, patience_with
 from models.oauth.token_response import GrantType, TokenOutcome, TokensGranted, read_token_answer
 from models.provider import Provider, Resource
+from models.proxies import Proxies
 from models.rate_limit import Wait
 from worker.provider.rate_limit import Budgets
-from worker.provider.transport import Wire
+from worker.provider.transport import Routed, Wire, find_usual_proxies
 
 api_deadline = timedelta(seconds=30)
 largest_token_answer = 1 << 20
 largest_page = 4 << 20
+api_pool = 20
+"""Connections of one thread to the API, which it needs one of."""
 user_agent = "breezesync/0.1"
 secret_fields = ("code", "code_verifier", "refresh_token")
 
@@ -69,7 +72,8 @@ Answered = Called[HttpAnswer | NoAnswer]
 class ProviderClient:
     """Speaks to one provider. Each thread has an `httpx.Client` of its own; all share one SSL context.
 
-    No API call leaves that the account's budget does not know of.
+    No API call leaves that the account's budget does not know of. `proxies` are those of the settings, or else of the
+    environment as it was when the client was made.
     """
 
     provider: Provider
@@ -77,8 +81,15 @@ class ProviderClient:
     budgets: Budgets
     ssl_context: ssl.SSLContext = field(default_factory=httpx.create_ssl_context)
     usual_patience: Patience = field(default_factory=Patience)
+    proxies: Proxies = field(default_factory=find_usual_proxies)
     _own: threading.local = field(default_factory=threading.local)
     _opened: list[httpx.Client] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Make once what each request needs, so that what can fail fails at start, and not after an intent."""
+        self._open(httpx.Limits()).close()
+        for url in filter(None, (self.provider.token_url, self.provider.revoke_url, self.provider.api_url)):
+            httpx.URL(url)
 
     @property
     def patience(self) -> Patience:
@@ -163,6 +174,8 @@ class ProviderClient:
         wire = Wire(self.now, kept_open=getattr(self._own, "socket", None))
         called = self._measure("GET", path, lambda: wire.send(self._client(), request, largest_page, api_deadline))
         self._own.socket = wire.socket
+        if isinstance(called.outcome, NoAnswer):
+            self._close_own()
         headers = called.outcome.headers if isinstance(called.outcome, HttpAnswer) else {}
         outcome = read_api_answer(called.outcome, resource.paging, page, self.now())
         return called.read_as(outcome, read_remaining(headers))
@@ -198,8 +211,7 @@ class ProviderClient:
         wire = Wire(self.now, send_before)
 
         def send() -> HttpAnswer | NoAnswer:
-            own = httpx.Client(verify=self.ssl_context, limits=httpx.Limits(max_keepalive_connections=0))
-            with own as client:
+            with self._open(httpx.Limits(max_keepalive_connections=0)) as client:
                 answer = wire.send(client, request, largest_token_answer, self.patience.deadline)
             return replace(answer, sent=wire.sent) if isinstance(answer, NoAnswer) else answer
 
@@ -214,9 +226,22 @@ class ProviderClient:
     def _client(self) -> httpx.Client:
         client: httpx.Client | None = getattr(self._own, "client", None)
         if client is None:
-            client = self._own.client = httpx.Client(verify=self.ssl_context)
+            client = self._own.client = self._open(
+                httpx.Limits(max_connections=api_pool, max_keepalive_connections=api_pool)
+            )
             self._opened.append(client)
         return client
+
+    def _open(self, limits: httpx.Limits) -> httpx.Client:
+        return httpx.Client(transport=Routed(self.proxies, self.ssl_context, limits), trust_env=False)
+
+    def _close_own(self) -> None:
+        """Close the thread's client: a tunnel that broke in its TLS handshake would take up its pool for ever."""
+        client: httpx.Client | None = getattr(self._own, "client", None)
+        if client is not None:
+            client.close()
+            self._opened.remove(client)
+            self._own.client = self._own.socket = None
 
     def close(self) -> None:
         """Closes the connections of every thread; none may be reading any more."""

@@ -1,5 +1,7 @@
-"""One request on the wire: whether it left, cut when its time is up, and its answer's body within bounds."""
+"""One request on the wire: by which proxy it leaves, whether it left, cut when its time is up, its answer bounded."""
 
+import os
+import ssl
 import threading
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -11,12 +13,55 @@ from typing import Any
 import httpx
 
 from models.http import HttpAnswer, NoAnswer
+from models.proxies import Proxies, has_socks, read_proxies
 
 try_sending_again = timedelta(seconds=5)
+longest_reason = 100
 
 
 class SendingTooLate(Exception):
     """The moment to send has passed: somebody else may have taken over. Nothing was sent."""
+
+
+class Routed(httpx.BaseTransport):
+    """Sends each request directly or through its proxy.
+
+    httpx reads the proxy variables whenever a client is made, and raises if one is bad. Here they were read and checked
+    at start, so that making a client can't fail after an intent was written.
+    """
+
+    def __init__(self, proxies: Proxies, ssl_context: ssl.SSLContext, limits: httpx.Limits) -> None:
+        self._proxies = proxies
+        self._direct = httpx.HTTPTransport(verify=ssl_context, trust_env=False, limits=limits)
+        self._through = {
+            url: httpx.HTTPTransport(
+                verify=ssl_context, trust_env=False, limits=limits, proxy=_as_proxy(url.reveal(), ssl_context)
+            )
+            for url in set(proxies.by_scheme.values())
+        }
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        proxy = self._proxies.find(request.url.scheme, request.url.host, request.url.port)
+        transport = self._direct if proxy is None else self._through[proxy]
+        return transport.handle_request(request)
+
+    def close(self) -> None:
+        for transport in (self._direct, *self._through.values()):
+            transport.close()
+
+
+def find_usual_proxies() -> Proxies:
+    """Return the proxies of the environment. Raises ValueError with every problem."""
+    found, problems = read_proxies(os.environ, has_socks())
+    if problems:
+        raise ValueError("; ".join(problems))
+    return found
+
+
+def _as_proxy(text: str, ssl_context: ssl.SSLContext) -> httpx.Proxy:
+    """A proxy that is itself spoken to over TLS is held to the same certificates as a provider."""
+    url = httpx.URL(text if "://" in text else f"http://{text}")
+    return httpx.Proxy(url, ssl_context=ssl_context if url.scheme == "https" else None)
 
 
 class Wire:
@@ -37,22 +82,29 @@ class Wire:
         drips. Nothing leaves after `send_before`: the clock is read once more when the body is about to go."""
         request.extensions["trace"] = self._trace
         deadline = monotonic() + length.total_seconds()
-        with self._cut_after(length):
-            try:
+        try:
+            with self._cut_after(length):
                 response = client.send(request, stream=True, follow_redirects=False)
-            except SendingTooLate:
-                return NoAnswer(False, "the lease ran out before the request was sent", retry_after=try_sending_again)
-            except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
-                return NoAnswer(True, type(error).__name__)
-            return _read(response, largest, deadline)
+                return _read(response, largest, deadline)
+        except SendingTooLate:
+            return NoAnswer(False, "the lease ran out before the request was sent", retry_after=try_sending_again)
+        except httpx.ProxyError as error:
+            return NoAnswer(True, f"ProxyError: {error}"[:longest_reason])
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, RuntimeError) as error:
+            # RuntimeError: the machine has no thread left for the timer that cuts the request off.
+            return NoAnswer(True, type(error).__name__)
 
     def _trace(self, name: str, info: Mapping[str, Any]) -> None:
-        """httpcore's trace hook: called at each step of a request, on the thread that makes it."""
-        if name in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
+        """The trace hook of httpcore: called at each step of a request, on the thread that makes it.
+
+        The way through a proxy has steps of the same names: sockets of `connection`, `proxy` and `socks`, and a CONNECT
+        with headers and a body of its own, which carries nothing of ours.
+        """
+        if name.endswith((".connect_tcp.complete", ".start_tls.complete")):
             self.socket = info["return_value"].get_extra_info("socket")
             if self.cut:
                 self._shut()
-        elif name == "http11.send_request_body.started":
+        elif name == "http11.send_request_body.started" and info["request"].method != b"CONNECT":
             if self.send_before is not None and self.now() >= self.send_before:
                 raise SendingTooLate
             self.sent = True

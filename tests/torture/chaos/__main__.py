@@ -1,6 +1,6 @@
-"""`python -m tests.torture.chaos`: a chaos run that prints its table, and ends with 1 if any violation was counted.
+"""`python -m tests.torture.chaos`: one chaos run that prints its table and exits with 1 if it found a violation.
 
-Ctrl-C ends the faults early; what went off until then is judged all the same.
+Ctrl-C stops injecting faults; those injected by then are judged as usual.
 """
 
 import argparse
@@ -21,7 +21,7 @@ def main() -> int:
     parser.add_argument("--users", type=int, default=100)
     parser.add_argument("--workers", type=int, default=8)
     parser.add_argument("--reuse", choices=("harmless", "family_revoked", "grace"), default="harmless")
-    parser.add_argument("--keep", type=Path, help="where logs and traces go, to be read when something was found")
+    parser.add_argument("--keep", type=Path, help="a directory to copy logs and traces to")
     chosen = parser.parse_args()
     asked = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -38,7 +38,7 @@ def main() -> int:
         stopping=asked.is_set,
         say=lambda text: print(text, file=sys.stderr, flush=True),  # noqa: T201 - a run takes minutes
     )
-    print(result.table)  # noqa: T201 - what it is for
+    print(result.table)  # noqa: T201 - the table is its output
     return 0 if result.verdict.is_clean else 1
 
 

@@ -1,38 +1,38 @@
-"""What is left when a run has come to rest, as evidence for the referee."""
+"""What is left when a run has come to rest, as evidence for the verdict."""
 
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from tests.torture.chaos.setup import Stage
-from tests.torture.chaos.verdict import Connected, Decided, Evidence, Failed, Told
+from tests.torture.chaos.setup import ChaosFleet
+from tests.torture.chaos.verdict import Connected, Decided, Evidence, Failed, Published
 
 
 def collect(
-    stage: Stage,
-    heard: Sequence[tuple[str, str, int, str]],
+    fleet: ChaosFleet,
+    delivered: Sequence[tuple[str, str, int, str]],
     revocations: Sequence[tuple[int, float]],
     killed: frozenset[int],
     at_rest: set[str],
     until: int,
 ) -> Evidence:
     """Of the events those up to the position `until`."""
-    with stage.redis() as client:
-        parked = len({*client.hkeys("breezesync:parked"), *(p.stem for p in stage.directory.glob("var/spool/*.pair"))})
+    with fleet.redis() as client:
+        parked = len({*client.hkeys("breezesync:parked"), *(p.stem for p in fleet.directory.glob("var/spool/*.pair"))})
     waiting = "SELECT count(*) AS n FROM event WHERE published_at IS NULL AND position <= :until"
-    [unpublished] = stage.rows(waiting, until=until)
+    [unpublished] = fleet.rows(waiting, until=until)
     return Evidence(
         connections=[
             Connected(row.id, account_of(row.user_id), row.status, row.generation, row.id in at_rest)
-            for row in stage.rows("SELECT id, user_id, status, generation FROM connection")
+            for row in fleet.rows("SELECT id, user_id, status, generation FROM connection")
         ],
         decisions=[
             Decided(row.subject, row.verb, read_json(row.evidence).get("generation"))
-            for row in stage.rows("SELECT subject, verb, evidence FROM decision ORDER BY position")
+            for row in fleet.rows("SELECT subject, verb, evidence FROM decision ORDER BY position")
         ],
         events=[
-            Told(
+            Published(
                 row.position,
                 row.id,
                 row.type,
@@ -43,20 +43,20 @@ def collect(
                 read_json(row.document)["data"],
                 seconds_of(row.created_at),
             )
-            for row in stage.rows(
+            for row in fleet.rows(
                 "SELECT position, id, type, connection_id, subject, stream, sequence, document, created_at "
                 "FROM event WHERE position <= :until ORDER BY position",
                 until=until,
             )
         ],
-        heard=heard,
-        refresh_tokens=stage.control.counters()["refresh_tokens"],
-        traces=[line for line in stage.armoury.traces() if "call" in line],
+        delivered=delivered,
+        refresh_tokens=fleet.control.counters()["refresh_tokens"],
+        traces=[line for line in fleet.points.traces() if "call" in line],
         killed=killed,
         revocations=revocations,
         failures=[
             Failed(row.id, account_of(row.user_id), row.reason, seconds_of(row.code_received_at))
-            for row in stage.rows(
+            for row in fleet.rows(
                 'SELECT id, user_id, reason, code_received_at FROM "authorization" '
                 "WHERE step = 'failed' AND code_received_at IS NOT NULL"
             )

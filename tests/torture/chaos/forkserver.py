@@ -1,6 +1,6 @@
-"""Gives birth to a fleet's processes by forking: the shipped programs, without the second that each takes to import.
+"""Fork a fleet's processes: the shipped programs, without the second that each takes to import.
 
-Reads one order a line from its standard input and answers with a process id; ends everything when that input ends.
+Read one order a line from standard input and answer with a process id; stop every process when that input ends.
 """
 
 import json
@@ -18,8 +18,8 @@ import uvicorn
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.blocking import BlockingScheduler
 
-import tests.torture.chaos.boot  # noqa: F401 - a worker that is born finds it here
-import worker.main  # noqa: F401 - and the web process this
+import tests.torture.chaos.boot  # noqa: F401 - imported once, for every forked worker
+import worker.main  # noqa: F401 - the same for the web process
 from config.logs import configure_logging
 from config.settings import read_settings
 from config.wiring import now, open_services
@@ -33,11 +33,12 @@ most_waiting = 50
 
 def run_worker(threads: int) -> int:
     arguments = ["tests.torture.chaos.boot:boot", "--processes", "1", "--threads", str(threads)]
-    return int(dramatiq.cli.main(dramatiq.cli.make_argument_parser().parse_args(arguments)))
+    parsed = dramatiq.cli.make_argument_parser().parse_args(arguments)  # type: ignore[no-untyped-call]
+    return int(dramatiq.cli.main(parsed))  # type: ignore[no-untyped-call]
 
 
 def run_scheduler() -> int:
-    """The shipped sweep; what it claimed and nobody did is sent again after seconds instead of minutes."""
+    """Run the shipped sweep; what it claimed and no worker did is sent again after seconds instead of minutes."""
     configure_logging()
     settings = read_settings(needs=frozenset())
     services = open_services(settings)
@@ -68,7 +69,7 @@ programs: dict[str, Callable[..., int]] = {
 }
 
 
-def give_birth(order: dict[str, Any]) -> int:
+def fork_program(order: dict[str, Any]) -> int:
     pid = os.fork()
     if pid:
         return pid
@@ -91,7 +92,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     born: list[int] = []
     for line in iter(sys.stdin.readline, ""):
-        born.append(give_birth(json.loads(line)))
+        born.append(fork_program(json.loads(line)))
         print(born[-1], flush=True)  # noqa: T201 - the answer
     for pid in born:
         if is_ours(pid):
@@ -100,7 +101,7 @@ def main() -> None:
 
 
 def is_ours(pid: int) -> bool:
-    """Whether this process still has that child: an id may have gone to somebody else."""
+    """Whether this process still has that child: the id may belong to another process by now."""
     try:
         status = Path(f"/proc/{pid}/stat").read_text()
     except OSError:

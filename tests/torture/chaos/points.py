@@ -62,7 +62,7 @@ raised: dict[str, Callable[[], BaseException]] = {
 
 
 class Points:
-    """One process's view of the directory that it shares with whoever arms it."""
+    """One process's view of the directory that it shares with the run that arms the points."""
 
     def __init__(self, directory: Path) -> None:
         self.armed = directory / "armed"
@@ -72,7 +72,7 @@ class Points:
         self.trace = os.open(directory / "traces" / f"{os.getpid()}.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
     def reach(self, point: str, **facts: object) -> None:
-        """Notes that this point was come by, then does what is armed there."""
+        """Note that this point was reached, then carry out what is armed there."""
         self.note(point, **facts)
         order = self.take(point)
         if order is not None:
@@ -83,7 +83,7 @@ class Points:
         os.write(self.trace, json.dumps(line).encode() + b"\n")
 
     def take(self, point: str) -> Mapping[str, Any] | None:
-        """What is armed at this point, taken by this process alone."""
+        """Return the order armed at this point, if there is one; no other process gets it."""
         for name in os.listdir(self.armed):
             if name.partition("~")[0] != point:
                 continue
@@ -107,11 +107,11 @@ class Points:
             case "raise":
                 raise raised[order["what"]]()
             case other:
-                raise ValueError(f"nobody knows how to {other}")
+                raise ValueError(f"unknown order: {other}")
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class Fired:
     """An armed order that a process has carried out."""
 
     point: str
@@ -120,14 +120,14 @@ class Taken:
 
 
 @dataclass
-class Armoury:
-    """Arms points, and says what went off."""
+class ArmedPoints:
+    """Arms points, and reports the orders that were carried out."""
 
     directory: Path
     counted: set[str] = field(default_factory=set)
 
     def arm(self, point: str, **order: object) -> str:
-        """Whole or not at all, as everything that others may read while it is written."""
+        """Write the order in one step, because processes read the directory meanwhile."""
         name = f"{point}~{uuid4().hex[:8]}"
         armed = self.directory / "armed"
         armed.mkdir(parents=True, exist_ok=True)
@@ -143,19 +143,19 @@ class Armoury:
         for path in (self.directory / "armed").glob("*"):
             path.unlink(missing_ok=True)
 
-    def went_off(self) -> list[Taken]:
-        """What was taken since the last time."""
+    def read_fired(self) -> list[Fired]:
+        """Return the orders that were taken since the last call."""
         found = []
         for path in sorted((self.directory / "taken").glob("*")):
             if path.name not in self.counted:
                 self.counted.add(path.name)
                 point, _, pid = path.name.split("~")
-                found.append(Taken(point, int(pid), json.loads(path.read_text())))
+                found.append(Fired(point, int(pid), json.loads(path.read_text())))
         return found
 
     def traces(self) -> list[dict[str, Any]]:
-        """Every line of every process, a process's own in order; one that a death cut short is left out."""
-        lines = []
+        """Return every line of every process, each process's lines in order; a line cut short by a kill is left out."""
+        lines: list[dict[str, Any]] = []
         for path in sorted((self.directory / "traces").glob("*.jsonl")):
             whole = (line for line in path.read_bytes().split(b"\n") if line.endswith(b"}"))
             lines.extend(json.loads(line) for line in whole)

@@ -1,4 +1,4 @@
-"""One chaos run: faults at random moments until enough went off, then rest, then the referee."""
+"""One chaos run: faults at random moments until there are enough, then rest, then the verdict."""
 
 import os
 import random
@@ -19,13 +19,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from tests.servers import children_of
 from tests.torture.chaos.collect import collect, read_entries
 from tests.torture.chaos.points import kill_points, raise_points, raised
-from tests.torture.chaos.setup import Born, Database, Stage, set_stage, write_lock
+from tests.torture.chaos.setup import ChaosFleet, Child, Database, running_chaos_fleet, write_lock
 from tests.torture.chaos.verdict import Verdict, draw, judge
 
 patience = 90.0
-"""How many seconds a user looks at the page that says "connecting" before starting again."""
+"""Seconds that a user watches the page that says "connecting" before starting again."""
 most_armed = 6
-"""More points at once, and workers would die faster than they can be born: nothing would be seen but a jam."""
+"""With more points at once workers would die faster than they can start, and every run would show only that."""
 longest_latency_ms = 2_500
 """The provider may work on after we hung up, but not beyond the time that a probe waits for."""
 
@@ -76,13 +76,13 @@ class Run:
     """Everything random comes from `dice`, so that a seed brings the same order of faults; when each goes off is up to
     the machine."""
 
-    stage: Stage
+    fleet: ChaosFleet
     dice: random.Random
     wanted: int
     subjects: list[Subject]
     workers: int
     counts: Counter[str] = field(default_factory=Counter)
-    heard: list[tuple[str, str, int, str]] = field(default_factory=list)
+    delivered: list[tuple[str, str, int, str]] = field(default_factory=list)
     positions: dict[str, str] = field(default_factory=lambda: {"breezesync:events": "0", "breezesync:records": "0"})
     revocations: list[tuple[int, float]] = field(default_factory=list)
     killed: set[int] = field(default_factory=set)
@@ -102,7 +102,7 @@ class Run:
         return sum(self.counts.values())
 
     def play(self, seconds: float) -> None:
-        """Until enough went off, the time is over, or somebody asks to stop."""
+        """Inject faults until there are enough, the time is over, or the caller asks to stop."""
         started, look_at, say_at = time.monotonic(), 0.0, 30.0
         while self.count < self.wanted and time.monotonic() < started + seconds and not self.stopping():
             self.tick()
@@ -113,7 +113,7 @@ class Run:
                 look_at = time.monotonic() + 0.3
                 self.count_provider_faults()
                 self.keep_armed()
-            if rows := self.look():
+            if rows := self.read_rows():
                 for subject in self.subjects:
                     self.drive(subject, rows.get(subject.user))
             if not self.outage and time.monotonic() > self.next_global:
@@ -122,13 +122,13 @@ class Run:
             time.sleep(0.1)
 
     def tick(self) -> None:
-        """What has to go on in any case: what was put off, what went off, who died, what is heard."""
+        """Do what is due in any case: scheduled acts, fired points, processes that died, new events."""
         now = time.monotonic()
         ready = [(at, act) for at, act in self.later if at <= now]
         self.later = [(at, act) for at, act in self.later if at > now]
         for _, act in ready:
             act()
-        for taken in self.stage.armoury.went_off():
+        for taken in self.fleet.points.read_fired():
             what = taken.order["do"]
             self.counts[f"{what} at {taken.point}"] += 1
             if what == "kill":
@@ -136,47 +136,47 @@ class Run:
             if what == "stop":
                 self.stopped[taken.pid] = max(self.stopped.get(taken.pid, 0.0), now + taken.order["seconds"])
         self.wake()
-        self.stage.workers = [each for each in self.stage.workers if each.runs]
-        while len([each for each in self.stage.workers if not each.stopping]) < self.workers:
-            self.stage.start_worker(threads=self.dice.choice((2, 3, 4)))
-        self.stage.schedulers = [each for each in self.stage.schedulers if each.runs]
-        while len(self.stage.schedulers) < 2:
-            self.stage.start_scheduler()
+        self.fleet.workers = [each for each in self.fleet.workers if each.runs]
+        while len([each for each in self.fleet.workers if not each.stopping]) < self.workers:
+            self.fleet.start_worker(threads=self.dice.choice((2, 3, 4)))
+        self.fleet.schedulers = [each for each in self.fleet.schedulers if each.runs]
+        while len(self.fleet.schedulers) < 2:
+            self.fleet.start_scheduler()
         self.listen()
 
     def wake(self) -> None:
-        """Lets go on who has stood still for its time. Asked again and again: a process may stop long after it took
-        the order to."""
+        """Continue the processes whose stop is over. Called repeatedly: a process may stop long after it took the
+        order."""
         for pid in [pid for pid, until in self.stopped.items() if until <= time.monotonic()]:
             if not Path(f"/proc/{pid}").exists():
                 del self.stopped[pid]
-            elif is_standing(pid):
+            elif is_stopped(pid):
                 send(pid, signal.SIGCONT)
 
-    def put_off(self, seconds: float, act: Callable[[], None]) -> None:
+    def schedule(self, seconds: float, act: Callable[[], None]) -> None:
         self.later.append((time.monotonic() + seconds, act))
 
     def listen(self) -> None:
-        with suppress(redis.RedisError), self.stage.redis() as client:
+        with suppress(redis.RedisError), self.fleet.redis() as client:
             for key, entries in client.xread(self.positions, count=5_000):
-                self.heard += read_entries(key, entries)
+                self.delivered += read_entries(key, entries)
                 self.positions[key] = entries[-1][0]
 
-    def look(self) -> dict[str, Row]:
-        """Every connection by its user; nothing where the database is away. Who waits to be connected is noted."""
+    def read_rows(self) -> dict[str, Row]:
+        """Return every connection by its user, or nothing if the database is away; note who waits to be connected."""
         query = "SELECT id, user_id, status, refresh_due_at FROM connection"
         waiting = """SELECT DISTINCT user_id FROM "authorization" WHERE step IN ('received', 'granted')"""
         try:
             now = datetime.now(UTC)
-            self.connecting = {row.user_id for row in self.stage.rows(waiting)}
+            self.connecting = {row.user_id for row in self.fleet.rows(waiting)}
             return {
-                row.user_id: Row(row.id, row.status, is_past(row.refresh_due_at, now)) for row in self.stage.rows(query)
+                row.user_id: Row(row.id, row.status, is_past(row.refresh_due_at, now)) for row in self.fleet.rows(query)
             } or {"": Row("", "", False)}
         except SQLAlchemyError:
             return {}
 
     def drive(self, subject: Subject, row: Row | None) -> None:
-        """The next thing that happens to this user."""
+        """Do the next thing that happens to this user."""
         now = time.monotonic()
         if now < subject.next_at:
             return
@@ -201,104 +201,103 @@ class Run:
     def authorize(self, subject: Subject) -> None:
         if self.dice.random() < 0.5:
             self.inject(subject, "exchange", "authorization_code")
-        subject.consent = self.pool.submit(self.stage.consent, subject.user, subject.account)
+        subject.consent = self.pool.submit(self.fleet.consent, subject.user, subject.account)
 
     def refresh(self, subject: Subject, row: Row) -> None:
-        """Makes a refresh due, with or without trouble at the provider, asked for by one message or by many."""
+        """Make a refresh due, with or without a fault at the provider, requested by one message or by many."""
         if self.dice.random() < 0.95:
             self.inject(subject, "refresh", "refresh_token")
         try:
-            self.stage.change(
+            self.fleet.change(
                 "UPDATE connection SET refresh_due_at = :now, refresh_claimed_until = NULL "
                 "WHERE id = :id AND status = 'active'",
                 now=datetime.now(UTC)
-                if self.stage.database == "postgresql"
+                if self.fleet.database == "postgresql"
                 else datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f"),
                 id=row.id,
             )
         except SQLAlchemyError:
             return
         times = self.dice.choices((0, 1, 2, 50), (2, 5, 2, 0.4))[0]
-        if times and self.stage.ask("refresh_token", "refresh", times, connection_id=row.id) and times == 50:
+        if times and self.fleet.ask("refresh_token", "refresh", times, connection_id=row.id) and times == 50:
             self.counts["50 refreshers at once"] += 1
         if self.dice.random() < 0.12:
             self.race(subject, row)
 
     def race(self, subject: Subject, row: Row) -> None:
-        """Something that races the refresh."""
+        """Do something that races the refresh."""
         match self.dice.choices(("revoke", "authorize", "disconnect", "sync"), (3, 3, 2, 3))[0]:
             case "revoke":
-                self.stage.control.revoke_user(subject.account)
+                self.fleet.control.revoke_user(subject.account)
                 self.revocations.append((subject.account, time.time()))
                 self.counts["user: revoked at the provider"] += 1
-                self.stage.ask("sync_connection", "sync", connection_id=row.id)
+                self.fleet.ask("sync_connection", "sync", connection_id=row.id)
             case "authorize":
                 self.counts["user: authorized again"] += 1
                 self.authorize(subject)
             case "disconnect":
-                if self.stage.ask("disconnect", "control", connection_id=row.id):
+                if self.fleet.ask("disconnect", "control", connection_id=row.id):
                     self.counts["user: disconnected"] += 1
             case _:
-                self.stage.ask("sync_connection", "sync", connection_id=row.id)
+                self.fleet.ask("sync_connection", "sync", connection_id=row.id)
 
     def inject(self, subject: Subject, what: str, grant_type: str) -> None:
         label, fault = self.dice.choice(provider_faults)
-        delay = (
-            {"delay_ms": int(self.dice.triangular(1, longest_latency_ms, 600))} if fault.get("kind") == "late" else {}
-        )
+        if fault.get("kind") == "late":
+            fault = {**fault, "delay_ms": int(self.dice.triangular(1, longest_latency_ms, 600))}
         match = {"user_id": subject.account, "grant_type": grant_type}
-        number = self.stage.control.inject("token", match=match, **fault, **delay)
+        number = self.fleet.control.inject("token", match=match, **fault)
         self.injected[number] = (f"{what}, {label}", time.monotonic())
 
     def count_provider_faults(self) -> None:
-        """Those that struck count; those that found nothing to strike go."""
-        for fault in self.stage.control.faults():
+        """Count the faults that hit a request; remove those that hit none."""
+        for fault in self.fleet.control.faults():
             label, since = self.injected.get(fault["id"], ("", 0.0))
             if fault["hits"]:
                 self.counts[label] += 1
             elif time.monotonic() - since < 20:
                 continue
-            self.stage.control.remove_fault(fault["id"])
+            self.fleet.control.remove_fault(fault["id"])
 
     def keep_armed(self) -> None:
-        """A few points are armed at any time; one that nobody came by gives way to another.
+        """Keep a few points armed; one that no process reached is replaced by another.
 
-        Who is stopped within a transaction holds its locks: shortly, or all the others would only wait for it.
+        A process stopped within a transaction keeps its locks, so it is stopped briefly, or all others would only wait.
         """
         now = time.monotonic()
         for name, at in list(self.armed_at.items()):
-            if not self.stage.armoury.is_armed(name):
+            if not self.fleet.points.is_armed(name):
                 del self.armed_at[name]
             elif now - at > 6:
-                (self.stage.armoury.directory / "armed" / name).unlink(missing_ok=True)
+                (self.fleet.points.directory / "armed" / name).unlink(missing_ok=True)
         while len(self.armed_at) < most_armed:
             match self.dice.choices(("kill", "stop", "raise"), (3, 3, 2))[0]:
                 case "kill":
-                    name = self.stage.armoury.arm(self.dice.choice(kill_points), do="kill")
+                    name = self.fleet.points.arm(self.dice.choice(kill_points), do="kill")
                 case "stop":
                     point = self.dice.choice(kill_points)
                     seconds = self.dice.choice((0.3, 1.0) if point.endswith("uncommitted") else (0.3, 1.5, 3.0, 6.0))
-                    name = self.stage.armoury.arm(point, do="stop", seconds=seconds)
+                    name = self.fleet.points.arm(point, do="stop", seconds=seconds)
                 case _:
                     what = self.dice.choice(list(raised))
-                    name = self.stage.armoury.arm(self.dice.choice(raise_points), do="raise", what=what)
+                    name = self.fleet.points.arm(self.dice.choice(raise_points), do="raise", what=what)
             self.armed_at[name] = now
 
     def break_something(self) -> None:
-        """Something that concerns everybody."""
+        """Break something that the whole fleet uses."""
         acts: list[tuple[float, str, Callable[[], None]]] = [
             (3, "worker killed", self.kill_worker),
             (3, "worker stopped for a while", self.pause_worker),
             (2, "worker asked to stop", self.retire_worker),
             (1, "scheduler killed", self.kill_scheduler),
-            (2, "Redis emptied", self.empty_redis),
-            (1, "Redis stopped and started", lambda: self.restart_redis(self.stage.valkey.stop)),
-            (1, "Redis killed and started", lambda: self.restart_redis(self.stage.valkey.kill)),
+            (2, "Redis emptied", self.flush_redis),
+            (1, "Redis stopped and started", lambda: self.restart_redis(self.fleet.valkey.stop)),
+            (1, "Redis killed and started", lambda: self.restart_redis(self.fleet.valkey.kill)),
             (1, "Redis frozen for a while", self.freeze_redis),
             (1, "provider slower for a while", self.slow_provider),
-            (0.7, "keys turned", self.turn_keys),
+            (0.7, "keys rotated", self.rotate_keys),
         ]
-        if self.stage.postgres is not None:
+        if self.fleet.postgres is not None:
             acts += [
                 (2, "database frozen for a while", self.freeze_database),
                 (1.5, "database stopped and started", self.restart_database),
@@ -309,8 +308,8 @@ class Run:
         self.counts[label] += 1
         act()
 
-    def some_worker(self) -> Born:
-        return self.dice.choice([each for each in self.stage.workers if not each.stopping])
+    def some_worker(self) -> Child:
+        return self.dice.choice([each for each in self.fleet.workers if not each.stopping])
 
     def kill_worker(self) -> None:
         worker = self.some_worker()
@@ -320,22 +319,22 @@ class Run:
     def pause_worker(self) -> None:
         worker = self.some_worker()
         worker.send(signal.SIGSTOP)
-        self.put_off(self.dice.uniform(0.5, 7.0), lambda: worker.send(signal.SIGCONT))
+        self.schedule(self.dice.uniform(0.5, 7.0), lambda: worker.send(signal.SIGCONT))
 
     def retire_worker(self) -> None:
         self.some_worker().ask_to_stop()
 
     def kill_scheduler(self) -> None:
-        self.dice.choice(self.stage.schedulers).send(signal.SIGKILL)
+        self.dice.choice(self.fleet.schedulers).send(signal.SIGKILL)
 
-    def turn_keys(self) -> None:
-        """Workers that are born from now on seal with another key; the others go on with the one they have."""
-        self.stage.turn_keys()
+    def rotate_keys(self) -> None:
+        """Give workers started from now on another key to seal with; the others keep the one they have."""
+        self.fleet.rotate_keys()
         self.retire_worker()
 
-    def empty_redis(self) -> None:
-        """What stands in the streams is heard first, in the same step: an application's own loss is not ours."""
-        with suppress(redis.RedisError), self.stage.redis() as client:
+    def flush_redis(self) -> None:
+        """Read the streams in the same step first: what an application did not read in time is not ours to lose."""
+        with suppress(redis.RedisError), self.fleet.redis() as client:
             step = client.pipeline(transaction=True)
             keys = list(self.positions)
             for key in keys:
@@ -343,7 +342,7 @@ class Run:
             step.flushall()
             for key, entries in zip(keys, step.execute(), strict=False):
                 if entries:
-                    self.heard += read_entries(key, entries)
+                    self.delivered += read_entries(key, entries)
                     self.positions[key] = entries[-1][0]
 
     def restart_redis(self, stop: Callable[[], None]) -> None:
@@ -351,23 +350,23 @@ class Run:
         self.outage = True
 
         def start() -> None:
-            self.stage.valkey.start()
+            self.fleet.valkey.start()
             self.outage = False
 
-        self.put_off(self.dice.uniform(0.2, 3.0), start)
+        self.schedule(self.dice.uniform(0.2, 3.0), start)
 
     def freeze_redis(self) -> None:
-        self.stage.valkey.process.send_signal(signal.SIGSTOP)
+        self.fleet.valkey.process.send_signal(signal.SIGSTOP)
         self.outage = True
 
         def thaw() -> None:
-            self.stage.valkey.process.send_signal(signal.SIGCONT)
+            self.fleet.valkey.process.send_signal(signal.SIGCONT)
             self.outage = False
 
-        self.put_off(self.dice.uniform(0.2, 2.5), thaw)
+        self.schedule(self.dice.uniform(0.2, 2.5), thaw)
 
     def freeze_database(self) -> None:
-        postgres = self.stage.postgres
+        postgres = self.fleet.postgres
         assert postgres is not None
         postgres.send_signal(signal.SIGSTOP)
         self.outage = True
@@ -376,10 +375,10 @@ class Run:
             postgres.send_signal(signal.SIGCONT)
             self.outage = False
 
-        self.put_off(self.dice.uniform(0.2, 3.0), thaw)
+        self.schedule(self.dice.uniform(0.2, 3.0), thaw)
 
     def restart_database(self) -> None:
-        postgres = self.stage.postgres
+        postgres = self.fleet.postgres
         assert postgres is not None
         postgres.stop()
         self.outage = True
@@ -388,36 +387,39 @@ class Run:
             postgres.start()
             self.outage = False
 
-        self.put_off(self.dice.uniform(0.2, 3.0), start)
+        self.schedule(self.dice.uniform(0.2, 3.0), start)
 
     def lock_database(self) -> None:
         seconds = self.dice.uniform(0.2, 3.5)
 
         def hold() -> None:
-            with suppress(Exception), write_lock(self.stage.database_url):
+            with suppress(Exception), write_lock(self.fleet.database_url):
                 time.sleep(seconds)
 
         self.outage = True
         self.pool.submit(hold)
-        self.put_off(seconds, self.end_outage)
+        self.schedule(seconds, self.end_outage)
 
     def end_outage(self) -> None:
         self.outage = False
 
     def slow_provider(self) -> None:
-        self.stage.control.set(latency_ms=self.dice.choice((1, 20, 200, 700, 1_500)))
-        self.put_off(self.dice.uniform(0.5, 3.0), lambda: self.stage.control.set(latency_ms=0))
+        def restore() -> None:
+            self.fleet.control.set(latency_ms=0)
+
+        self.fleet.control.set(latency_ms=self.dice.choice((1, 20, 200, 700, 1_500)))
+        self.schedule(self.dice.uniform(0.5, 3.0), restore)
 
     def come_to_rest(self, seconds: float) -> set[str]:
-        """Ends every fault and lets each connection refresh once more: the ids of those that came through it."""
-        self.stage.armoury.disarm()
+        """End every fault and refresh each connection again; return the ids of those that did."""
+        self.fleet.points.disarm()
         self.tick()
         while self.later or any(until > time.monotonic() for until in self.stopped.values()):
             self.tick()
             time.sleep(0.05)
-        self.stage.be_patient()
+        self.fleet.wait_for_locks()
         self.count_provider_faults()
-        self.stage.control.clear_faults()
+        self.fleet.control.clear_faults()
         for subject in self.subjects:
             if subject.consent is not None:
                 subject.consent.result()
@@ -425,23 +427,24 @@ class Run:
         asked = (
             "UPDATE connection SET refresh_due_at = created_at, refresh_claimed_until = NULL WHERE status = 'active'"
         )
-        before = {row.id: row.generation for row in self.stage.rows("SELECT id, generation FROM connection")}
-        self.stage.change(asked)
+        before = {row.id: row.generation for row in self.fleet.rows("SELECT id, generation FROM connection")}
+        self.fleet.change(asked)
 
         def came_through() -> set[str]:
-            rows = self.stage.rows("SELECT id, status, generation FROM connection")
+            rows = self.fleet.rows("SELECT id, status, generation FROM connection")
             return {row.id for row in rows if row.status != "active" or row.generation > before.get(row.id, 0)}
 
         self.wait(lambda: came_through() >= set(before) and self.is_quiet(), seconds)
         return came_through()
 
-    def hear_all(self, seconds: float) -> int:
-        """Waits until all that has happened by now has left, and hears it; syncs go on, and what they tell later is
-        no matter of this run. Returns the position of the last event that is."""
-        [newest] = self.stage.rows("SELECT max(position) AS position FROM event")
+    def read_all_events(self, seconds: float) -> int:
+        """Wait until every event written by now is published, and read it; return the position of the last one.
+
+        Syncs go on, and their later events are not part of this run."""
+        [newest] = self.fleet.rows("SELECT max(position) AS position FROM event")
         until: int = newest.position or 0
         unpublished = "SELECT count(*) AS n FROM event WHERE published_at IS NULL AND position <= :until"
-        self.wait(lambda: self.stage.rows(unpublished, until=until)[0].n == 0, seconds)
+        self.wait(lambda: self.fleet.rows(unpublished, until=until)[0].n == 0, seconds)
         self.listen()
         return until
 
@@ -456,7 +459,7 @@ class Run:
         return False
 
     def is_quiet(self) -> bool:
-        """No refresh under way or due, no authorization open, nothing in the outbox, nothing parked."""
+        """Whether no refresh is under way or due, no authorization open, nothing in the outbox, nothing parked."""
         waiting = (
             "SELECT count(*) AS n FROM credential JOIN connection ON id = connection_id "
             "WHERE status = 'active' AND presented_generation = generation AND presented_at IS NOT NULL",
@@ -465,12 +468,12 @@ class Run:
             ),
             "SELECT count(*) AS n FROM event WHERE published_at IS NULL",
         )
-        if any(self.stage.rows(query)[0].n for query in waiting):
+        if any(self.fleet.rows(query)[0].n for query in waiting):
             return False
-        if any(row.is_due and row.status == "active" for row in self.look().values()):
+        if any(row.is_due and row.status == "active" for row in self.read_rows().values()):
             return False
-        with self.stage.redis() as client:
-            return not client.hlen("breezesync:parked") and not list(self.stage.directory.glob("var/spool/*.pair"))
+        with self.fleet.redis() as client:
+            return not client.hlen("breezesync:parked") and not list(self.fleet.directory.glob("var/spool/*.pair"))
 
     def close(self) -> None:
         self.pool.shutdown()
@@ -481,7 +484,7 @@ def send(pid: int, number: signal.Signals) -> None:
         os.kill(pid, number)
 
 
-def is_standing(pid: int) -> bool:
+def is_stopped(pid: int) -> bool:
     """Whether this process was stopped by a signal."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
@@ -490,7 +493,7 @@ def is_standing(pid: int) -> bool:
 
 
 def is_past(at: Any, now: datetime) -> bool:
-    """Due times as either database brings them."""
+    """Whether a due time, as either database returns it, is past."""
     if at is None:
         return False
     read = datetime.fromisoformat(at) if isinstance(at, str) else at
@@ -517,21 +520,21 @@ def run_chaos(
     stopping: Callable[[], bool] = lambda: False,
     say: Callable[[str], None] = lambda _: None,
 ) -> Result:
-    """One run from an empty database to the table; `keep` is where logs and traces go when it is over."""
+    """Run once from an empty database to the table; logs and traces are copied to `keep` in the end."""
     started = time.monotonic()
-    with set_stage(database, workers=workers, schedulers=2, reuse=reuse) as stage:
+    with running_chaos_fleet(database, workers=workers, schedulers=2, reuse=reuse) as fleet:
         dice = random.Random(seed)
-        accounts = stage.control.add_users(subjects, "Chaos", documents=0)
-        run = Run(stage, dice, faults, [Subject(f"user-{n}", n) for n in accounts], workers, stopping=stopping, say=say)
+        accounts = fleet.control.add_users(subjects, "Chaos", documents=0)
+        run = Run(fleet, dice, faults, [Subject(f"user-{n}", n) for n in accounts], workers, stopping=stopping, say=say)
         try:
             run.play(minutes * 60)
             at_rest = run.come_to_rest(240)
-            until = run.hear_all(120)
-            evidence = collect(stage, run.heard, run.revocations, frozenset(run.killed), at_rest, until)
+            until = run.read_all_events(120)
+            evidence = collect(fleet, run.delivered, run.revocations, frozenset(run.killed), at_rest, until)
         finally:
             run.close()
             if keep is not None:
-                stage.keep(keep)
+                fleet.keep(keep)
     verdict = judge(evidence)
     seconds = round(time.monotonic() - started)
     what = f"seed {seed}, {database}, {reuse}, {workers} workers, {subjects} users"

@@ -1,4 +1,4 @@
-"""What a chaos run breaks: real servers, and a fleet of real processes born in a nursery."""
+"""What a chaos run breaks: real servers, and a fleet of real processes forked from one server."""
 
 import json
 import os
@@ -24,13 +24,11 @@ from redis.retry import Retry
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.pool import NullPool
 
-from config.profiles import profile_directories, read_profile
 from models.crypto.secrets import Secret
 from models.crypto.vault import new_key
-from models.migrations import migrate
 from models.oauth.connect_link import ConnectLink, sign_link
-from models.store import open_engine
 from sandbox.client import Control
+from tests.databases import prepare_database
 from tests.processes import CHECKOUT
 from tests.servers import (
     PostgresServer,
@@ -43,7 +41,7 @@ from tests.servers import (
     temporary_directory,
     wait_until,
 )
-from tests.torture.chaos.points import Armoury
+from tests.torture.chaos.points import ArmedPoints
 
 Database = Literal["sqlite", "postgresql"]
 
@@ -52,8 +50,8 @@ grace_seconds = 20
 
 
 @dataclass
-class Born:
-    """A process of the fleet with those that it starts, by its group."""
+class Child:
+    """A process of the fleet and those that it starts, as one process group."""
 
     name: str
     pid: int
@@ -73,19 +71,19 @@ class Born:
             os.killpg(self.pid, number)
 
     def ask_to_stop(self) -> None:
-        """SIGTERM to the leader, as whoever runs a fleet stops it."""
+        """Send SIGTERM to the leader, as an operator stops a process."""
         self.stopping = True
         with suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGTERM)
 
 
-class Nursery:
-    """Where processes are born; all of them end when it does."""
+class ForkServer:
+    """The process that forks all others; they end when it does."""
 
     def __init__(self, environment: Mapping[str, str], directory: Path) -> None:
         self.directory = directory
-        self.born = 0
-        self._log = (directory / "nursery.log").open("ab")
+        self.started = 0
+        self._log = (directory / "forkserver.log").open("ab")
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.torture.chaos.forkserver"],
             cwd=directory,
@@ -97,9 +95,9 @@ class Nursery:
             text=True,
         )
 
-    def bear(self, program: str, environment: Mapping[str, str] | None = None, **options: object) -> Born:
-        self.born += 1
-        name = f"{program}-{self.born}"
+    def fork(self, program: str, environment: Mapping[str, str] | None = None, **options: object) -> Child:
+        self.started += 1
+        name = f"{program}-{self.started}"
         log = self.directory / f"{name}.log"
         order = {"program": program, "log": str(log), "environment": environment or {}, "options": options}
         assert self._process.stdin is not None
@@ -108,8 +106,8 @@ class Nursery:
         self._process.stdin.flush()
         answer = self._process.stdout.readline()
         if not answer:
-            raise ChildProcessError((self.directory / "nursery.log").read_text(errors="replace")[-4000:])
-        return Born(name, int(answer), log)
+            raise ChildProcessError((self.directory / "forkserver.log").read_text(errors="replace")[-4000:])
+        return Child(name, int(answer), log)
 
     def close(self) -> None:
         assert self._process.stdin is not None
@@ -121,8 +119,8 @@ class Nursery:
 
 
 @dataclass
-class Stage:
-    """The servers and the fleet, with hands for all that a run does to them."""
+class ChaosFleet:
+    """The servers and the fleet, with a method for each thing that a run does to them."""
 
     database: Database
     database_url: str
@@ -130,41 +128,40 @@ class Stage:
     postgres: PostgresServer | None
     valkey: Valkey
     control: Control
-    client_id: str
     web_url: str
     environment: dict[str, str]
     keys: list[str]
-    nursery: Nursery
-    armoury: Armoury
+    forks: ForkServer
+    points: ArmedPoints
     directory: Path
-    workers: list[Born] = field(default_factory=list)
-    schedulers: list[Born] = field(default_factory=list)
+    workers: list[Child] = field(default_factory=list)
+    schedulers: list[Child] = field(default_factory=list)
 
     def start_worker(self, threads: int = 4) -> None:
-        self.workers.append(self.nursery.bear("worker", self._keys_now(), threads=threads))
+        self.workers.append(self.forks.fork("worker", self._keys_now(), threads=threads))
 
     def start_scheduler(self) -> None:
-        self.schedulers.append(self.nursery.bear("scheduler", self._keys_now()))
+        self.schedulers.append(self.forks.fork("scheduler", self._keys_now()))
 
-    def turn_keys(self) -> Born:
-        """From now on another key seals: in every process born later, and in all that is sealed already."""
+    def rotate_keys(self) -> Child:
+        """Seal with another key: in every process started later, and in everything sealed already."""
         self.keys.append(self.keys.pop(0))
-        return self.nursery.bear("rotate", self._keys_now())
+        return self.forks.fork("rotate", self._keys_now())
 
     def _keys_now(self) -> dict[str, str]:
         return {"ENCRYPTION_KEYS": ",".join(self.keys)}
 
     def keep(self, target: Path) -> None:
-        """Copies what the processes said and came by, and the database where it is a file."""
+        """Copy logs, traces and, on SQLite, the database."""
         shutil.copytree(self.directory, target, dirs_exist_ok=True)
 
-    def be_patient(self) -> None:
-        """From now on a busy database is waited for: nothing breaks it any more."""
+    def wait_for_locks(self) -> None:
+        """Wait for a busy database instead of failing: nothing breaks it any more."""
         arguments = {"timeout": 30} if self.postgres is None else {"connect_timeout": 10}
         self.engine = create_engine(self.database_url, poolclass=NullPool, connect_args=arguments)
 
     def rows(self, query: str, **values: object) -> list[Any]:
-        """Raises SQLAlchemy's errors where the database is away."""
+        """Return the rows; raise SQLAlchemy's errors if the database does not answer."""
         with self.engine.connect() as sql:
             return list(sql.execute(text(query), values).all())
 
@@ -180,7 +177,7 @@ class Stage:
             yield client
 
     def ask(self, actor: str, queue: str, times: int = 1, **ids: str) -> bool:
-        """Sends a message as an application does; False where Redis is away."""
+        """Send a message as an application does; return False if Redis does not answer."""
         client = redis.Redis.from_url(self.valkey.url, socket_timeout=2, retry=Retry(NoBackoff(), 0))
         broker = RedisBroker(client=client)  # type: ignore[no-untyped-call]
         try:
@@ -193,8 +190,8 @@ class Stage:
         return True
 
     def consent(self, user: str, account: int) -> str | None:
-        """The browser's part from the link to the callback: the authorization's id, None where the web process could
-        not do its part just now."""
+        """Play the browser from the link to the callback; return the authorization's id, or None if the web process
+        did not answer."""
         now = datetime.now(UTC)
         link = ConnectLink(user_id=user, issued_at=now, expires_at=now + timedelta(minutes=5), jti=uuid4().hex)
         token = sign_link(link, Secret(self.environment["CONNECT_SECRET"]))
@@ -210,8 +207,10 @@ class Stage:
 
 
 @contextmanager
-def set_stage(database: Database, *, workers: int, schedulers: int, reuse: str = "harmless") -> Iterator[Stage]:
-    """Everything started on an empty database, and gone when the block ends."""
+def running_chaos_fleet(
+    database: Database, *, workers: int, schedulers: int, reuse: str = "harmless"
+) -> Iterator[ChaosFleet]:
+    """Start everything on an empty database, and stop and delete it when the block ends."""
     with ExitStack() as stack:
         directory = stack.enter_context(temporary_directory())
         valkey = stack.enter_context(running_valkey(persistent=True))
@@ -220,42 +219,14 @@ def set_stage(database: Database, *, workers: int, schedulers: int, reuse: str =
             user = "nobody" if os.geteuid() == 0 else None
             postgres = stack.enter_context(own_postgres(user, synchronous_commit="on"))
             database_url = postgres.url.render_as_string(False)
-            engine = create_engine(
-                database_url,
-                poolclass=NullPool,
-                connect_args={"connect_timeout": 1, "options": "-c statement_timeout=1000"},
-            )
         else:
             database_url = f"sqlite:///{directory}/breezesync.db"
-            engine = create_engine(database_url, poolclass=NullPool, connect_args={"timeout": 0.3})
-        web_port, sandbox_port = stack.enter_context(reserved_port()), stack.enter_context(reserved_port())
-        web_url, provider_url = f"http://127.0.0.1:{web_port}", f"http://127.0.0.1:{sandbox_port}"
+        prepare_database(database_url)
+        web_port = stack.enter_context(reserved_port())
+        web_url = f"http://127.0.0.1:{web_port}"
         redirect_uri = f"{web_url}/auth/breezedoc/callback"
-        limits = ("--rate-limit", "0", "--token-rate-limit", "0")
-        command = [
-            sys.executable,
-            "-m",
-            "sandbox",
-            "--port",
-            str(sandbox_port),
-            "--redirect-uri",
-            redirect_uri,
-            *limits,
-        ]
-        (directory / "sandbox").mkdir()
-        provider = ServerProcess(command, directory / "sandbox")
-        stack.callback(provider.stop)
-        provider.wait_until_ready(lambda: answers(f"{provider_url}/healthz"))
-        control = stack.enter_context(Control(provider_url))
+        control = stack.enter_context(running_provider(directory / "sandbox", redirect_uri))
         control.set(refresh_reuse=reuse, grace_seconds=grace_seconds)
-        profile = {
-            "BREEZEDOC_AUTHORIZE_URL": f"{provider_url}/oauth/authorize",
-            "BREEZEDOC_TOKEN_URL": f"{provider_url}/oauth/token",
-            "BREEZEDOC_API_URL": f"{provider_url}/api",
-            "BREEZEDOC_REFRESH_REUSE": reuse,
-            "BREEZEDOC_GRACE_SECONDS": str(grace_seconds),
-            "BREEZEDOC_TOKEN_REQUESTS_PER_MINUTE": "10000",
-        }
         keys = [new_key(name).line().reveal() for name in ("k1", "k2", "k3")]
         environment = {
             **plain_environment(),
@@ -265,41 +236,72 @@ def set_stage(database: Database, *, workers: int, schedulers: int, reuse: str =
             "DATABASE_URL": database_url,
             "REDIS_URL": valkey.url,
             "ENCRYPTION_KEYS": ",".join(keys),
-            "CONNECT_SECRET": uuid4().hex,
-            "RETURN_ORIGINS": "https://app.example",
-            "SWEEP_INTERVAL": "250ms",
-            "BREEZEDOC_CLIENT_ID": "sandbox-client",
-            "BREEZEDOC_CLIENT_SECRET": "sandbox-secret",
-            "BREEZEDOC_REDIRECT_URI": redirect_uri,
-            **profile,
+            **settings_for(control.url, redirect_uri, reuse),
         }
-        opened = open_engine(Secret(database_url))
-        migrate(opened, [read_profile("breezedoc", profile, profile_directories())])
-        opened.dispose()
-        nursery = Nursery(environment, directory)
-        stack.callback(nursery.close)
-        stage = Stage(
-            database,
-            database_url,
-            engine,
-            postgres,
-            valkey,
-            control,
-            "sandbox-client",
-            web_url,
-            environment,
-            keys,
-            nursery,
-            Armoury(directory / "points"),
-            directory,
+        forks = ForkServer(environment, directory)
+        stack.callback(forks.close)
+        fleet = ChaosFleet(
+            database=database,
+            database_url=database_url,
+            engine=open_impatient_engine(database_url),
+            postgres=postgres,
+            valkey=valkey,
+            control=control,
+            web_url=web_url,
+            environment=environment,
+            keys=keys,
+            forks=forks,
+            points=ArmedPoints(directory / "points"),
+            directory=directory,
         )
-        nursery.bear("web", port=web_port)
+        forks.fork("web", port=web_port)
         for _ in range(workers):
-            stage.start_worker()
+            fleet.start_worker()
         for _ in range(schedulers):
-            stage.start_scheduler()
+            fleet.start_scheduler()
         wait_until(lambda: answers(f"{web_url}/readyz"), "the web process is ready", 60)
-        yield stage
+        yield fleet
+
+
+def open_impatient_engine(database_url: str) -> Engine:
+    """Open an engine that fails within a second while the database is frozen, stopped or locked."""
+    impatient: dict[str, Any] = {"timeout": 0.3}
+    if not database_url.startswith("sqlite"):
+        impatient = {"connect_timeout": 1, "options": "-c statement_timeout=1000"}
+    return create_engine(database_url, poolclass=NullPool, connect_args=impatient)
+
+
+@contextmanager
+def running_provider(directory: Path, redirect_uri: str) -> Iterator[Control]:
+    """A sandbox without rate limits, in a process of its own."""
+    directory.mkdir()
+    with reserved_port() as port, Control(f"http://127.0.0.1:{port}") as control:
+        limits = ("--rate-limit", "0", "--token-rate-limit", "0")
+        command = [sys.executable, "-m", "sandbox", "--port", str(port), "--redirect-uri", redirect_uri, *limits]
+        provider = ServerProcess(command, directory)
+        try:
+            provider.wait_until_ready(lambda: answers(f"http://127.0.0.1:{port}/healthz"))
+            yield control
+        finally:
+            provider.stop()
+
+
+def settings_for(provider_url: str, redirect_uri: str, reuse: str) -> dict[str, str]:
+    """The settings of a fleet whose provider is the sandbox at `provider_url`."""
+    return {
+        "CONNECT_SECRET": uuid4().hex,
+        "RETURN_ORIGINS": "https://app.example",
+        "SWEEP_INTERVAL": "250ms",
+        "BREEZEDOC_CLIENT_ID": "sandbox-client",
+        "BREEZEDOC_CLIENT_SECRET": "sandbox-secret",
+        "BREEZEDOC_REDIRECT_URI": redirect_uri,
+        "BREEZEDOC_AUTHORIZE_URL": f"{provider_url}/oauth/authorize",
+        "BREEZEDOC_TOKEN_URL": f"{provider_url}/oauth/token",
+        "BREEZEDOC_API_URL": f"{provider_url}/api",
+        "BREEZEDOC_REFRESH_REUSE": reuse,
+        "BREEZEDOC_GRACE_SECONDS": str(grace_seconds),
+        "BREEZEDOC_TOKEN_REQUESTS_PER_MINUTE": "10000",
+    }
 
 
 def answers(url: str) -> bool:
@@ -311,12 +313,12 @@ def answers(url: str) -> bool:
 
 @contextmanager
 def write_lock(database_url: str) -> Iterator[None]:
-    """Somebody else's write on a SQLite file, for as long as the block takes."""
-    held = sqlite3.connect(database_url.removeprefix("sqlite:///"), timeout=5, isolation_level=None)
+    """Hold the write lock of a SQLite file as another process would, for as long as the block takes."""
+    connection = sqlite3.connect(database_url.removeprefix("sqlite:///"), timeout=5, isolation_level=None)
     try:
-        held.execute("BEGIN IMMEDIATE")
+        connection.execute("BEGIN IMMEDIATE")
         yield
     finally:
         with suppress(sqlite3.OperationalError):
-            held.execute("ROLLBACK")
-        held.close()
+            connection.execute("ROLLBACK")
+        connection.close()

@@ -1,4 +1,4 @@
-"""The referee finds each harm that is planted into a run without any."""
+"""The verdict finds each violation that is planted into a clean run."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 
-from tests.torture.chaos.verdict import Connected, Decided, Evidence, Failed, Told, columns, draw, judge
+from tests.torture.chaos.verdict import Connected, Decided, Evidence, Failed, Published, columns, draw, judge
 
 
-def told(position: int, type_: str, sequence: int, **data: Any) -> Told:
-    return Told(position, f"e{position}", f"connection.{type_}", "c1", "c1", "events", sequence, data, float(position))
+def published(position: int, type_: str, sequence: int, **data: Any) -> Published:
+    return Published(
+        position, f"e{position}", f"connection.{type_}", "c1", "c1", "events", sequence, data, float(position)
+    )
 
 
 def token(number: int, *outcomes: str, at: float = 1.5) -> dict[str, Any]:
@@ -26,14 +28,14 @@ def line(point: str, call: str = "k1", pid: int = 7, subject: str = "c1", **fact
 
 
 answered = line("refresh.save.answered", outcome="TokensGranted")
-events = [told(1, "authorized", 1), told(2, "refreshed", 2, generation=2)]
+events = [published(1, "authorized", 1), published(2, "refreshed", 2, generation=2)]
 
 # One connection, authorized, refreshed once.
 clean = Evidence(
     connections=[Connected("c1", 1, "active", 2, at_rest=True)],
     decisions=[Decided("c1", "authorized", 1), Decided("c1", "refresh.saved", 2)],
     events=events,
-    heard=[("events", "c1", 1, "e1"), ("events", "c1", 2, "e2"), ("events", "c1", 2, "e2")],
+    delivered=[("events", "c1", 1, "e1"), ("events", "c1", 2, "e2"), ("events", "c1", 2, "e2")],
     refresh_tokens=[token(1, "rotated"), token(2)],
     traces=[answered, line("refresh.save.committed")],
 )
@@ -41,12 +43,12 @@ clean = Evidence(
 
 def end(evidence: Evidence, reason: str, *outcomes: str, revoked: bool = False) -> Evidence:
     """The same connection with its end: why, and what the provider saw of its last token."""
-    ended = told(3, "reauthorization_required", 3, reason=reason)
+    ended = published(3, "reauthorization_required", 3, reason=reason)
     return replace(
         evidence,
         connections=[Connected("c1", 1, "revoked", 2, at_rest=True)],
         events=[*events, ended],
-        heard=[*evidence.heard, ("events", "c1", 3, "e3")],
+        delivered=[*evidence.delivered, ("events", "c1", 3, "e3")],
         refresh_tokens=[token(1, "rotated"), token(2, *outcomes, at=2.5)],
         revocations=[(1, 2.2)] if revoked else [],
     )
@@ -58,8 +60,8 @@ def test_runs_are_counted_by_flow() -> None:
     assert runs == {"exchange jobs": 2, "refresh jobs": 1, "of them about to send a code or token": 1}
 
 
-def test_a_run_without_harm_is_clean() -> None:
-    assert judge(clean).harm == {column: [] for column in columns}
+def test_a_run_without_violations_is_clean() -> None:
+    assert judge(clean).violations == {column: [] for column in columns}
 
 
 harmless: dict[str, Evidence] = {
@@ -79,7 +81,7 @@ harmless: dict[str, Evidence] = {
         end(clean, "rotation_lost", "not_reached", revoked=True),
         decisions=[*clean.decisions, Decided("c1", "resolved.lost", 2), Decided("c1", "revoked.rotation_lost", 2)],
     ),
-    "presented once more": replace(
+    "presented again": replace(
         clean,
         refresh_tokens=[token(1, "rotated", "reused")],
         decisions=[*clean.decisions, Decided("c1", "resolved.presentagain", 1)],
@@ -93,8 +95,8 @@ harmless: dict[str, Evidence] = {
 
 
 @pytest.mark.parametrize("case", harmless)
-def test_what_is_allowed_is_no_harm(case: str) -> None:
-    assert judge(harmless[case]).is_clean, judge(harmless[case]).harm
+def test_what_is_allowed_is_no_violation(case: str) -> None:
+    assert judge(harmless[case]).is_clean, judge(harmless[case]).violations
 
 
 planted: dict[str, tuple[str, Callable[[], Evidence]]] = {
@@ -111,7 +113,7 @@ planted: dict[str, tuple[str, Callable[[], Evidence]]] = {
         ),
     ),
     "a pair dropped by a living process": ("lost pairs", lambda: replace(clean, traces=[answered])),
-    "a pair that nobody would park": (
+    "a pair that was not parked": (
         "lost pairs",
         lambda: replace(clean, traces=[answered, line("refresh.save.parked", kept=False, ticket="refresh-c1-1")]),
     ),
@@ -139,8 +141,8 @@ planted: dict[str, tuple[str, Callable[[], Evidence]]] = {
         "wrong reasons",
         lambda: replace(clean, failures=[Failed("a1", 1, "code_rejected", 5.0)]),
     ),
-    "a code that nobody came to exchange": (
-        "codes left to run out",
+    "a code that was not exchanged": (
+        "codes that expired unused",
         lambda: replace(clean, failures=[Failed("a1", 1, "expired", 5.0)]),
     ),
     "a generation skipped": (
@@ -151,11 +153,13 @@ planted: dict[str, tuple[str, Callable[[], Evidence]]] = {
         "generations skipped or used twice",
         lambda: replace(clean, decisions=[*clean.decisions, Decided("c1", "refresh.saved", 2)]),
     ),
-    "an event that never left": ("events missing", lambda: replace(clean, heard=clean.heard[:1])),
+    "an event that never left": ("events missing", lambda: replace(clean, delivered=clean.delivered[:1])),
     "a gap in the outbox": (
         "events missing",
         lambda: replace(
-            clean, events=[events[0], replace(events[1], sequence=3)], heard=[*clean.heard, ("events", "c1", 3, "e2")]
+            clean,
+            events=[events[0], replace(events[1], sequence=3)],
+            delivered=[*clean.delivered, ("events", "c1", 3, "e2")],
         ),
     ),
     "a connection revoked by hand": (
@@ -163,30 +167,30 @@ planted: dict[str, tuple[str, Callable[[], Evidence]]] = {
         lambda: replace(clean, connections=[Connected("c1", 1, "revoked", 2, at_rest=True)]),
     ),
     "an event twice in the outbox": (
-        "events doubled or out of order",
+        "events duplicated or out of order",
         lambda: replace(clean, events=[*events, replace(events[1], position=3, id="e3", sequence=3)]),
     ),
     "one number for two events": (
-        "events doubled or out of order",
-        lambda: replace(clean, heard=[*clean.heard, ("events", "c1", 2, "other")]),
+        "events duplicated or out of order",
+        lambda: replace(clean, delivered=[*clean.delivered, ("events", "c1", 2, "other")]),
     ),
     "events out of order": (
-        "events doubled or out of order",
-        lambda: replace(clean, heard=[clean.heard[1], clean.heard[0]]),
+        "events duplicated or out of order",
+        lambda: replace(clean, delivered=[clean.delivered[1], clean.delivered[0]]),
     ),
-    "a connection that stands still": (
-        "never came to rest",
+    "a connection that does not refresh": (
+        "never at rest",
         lambda: replace(clean, connections=[Connected("c1", 1, "active", 2, at_rest=False)]),
     ),
-    "events left behind": ("never came to rest", lambda: replace(clean, unpublished=2)),
+    "events left behind": ("never at rest", lambda: replace(clean, unpublished=2)),
 }
 
 
 @pytest.mark.parametrize("case", planted)
-def test_a_planted_harm_is_found_in_its_column(case: str) -> None:
+def test_a_planted_violation_is_found_in_its_column(case: str) -> None:
     column, plant = planted[case]
     found = judge(plant())
-    assert found.harm[column], found.harm
+    assert found.violations[column], found.violations
     assert not found.is_clean
     shown = draw(found, {"planted": 1}, "a run").splitlines()
-    assert f"  {column:<56}{len(found.harm[column]):>8}" in shown
+    assert f"  {column:<56}{len(found.violations[column]):>8}" in shown

@@ -1,4 +1,4 @@
-"""Judges a chaos run by what the provider, the database, the streams and the traces say: values in, a table out."""
+"""Judge a chaos run by what the provider, the database, the streams and the traces show: values in, a table out."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,10 +9,10 @@ spending = frozenset({"burnt", "rotated", "rotated_again", "reused", "revoked", 
 """Outcomes of a presentation that reached the grant; after any other one the token was as it had been."""
 
 shown_again = frozenset({"resolved.presentagain", "resolved.presumed"})
-"""What is decided of a token that may be spent and is presented all the same."""
+"""Decided of a token that may be spent and is presented again."""
 
 after_unknown = frozenset({*shown_again, "resolved.lost"})
-"""What is decided of a token whose answer nobody kept, and which no old access token proves unspent."""
+"""Decided of a token whose answer was lost, and which no old access token proves unspent."""
 
 by_the_user = frozenset({"access_revoked", "refresh_rejected"})
 
@@ -26,8 +26,8 @@ status_after = {
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """An event as the outbox has it; `at` in seconds since 1970."""
+class Published:
+    """An event of the outbox; `at` in seconds since 1970."""
 
     position: int
     id: str
@@ -60,7 +60,7 @@ class Connected:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """An authorization that came to nothing, by its account; `at` is when its code came."""
+    """A failed authorization, by its account; `at` is when its code arrived."""
 
     id: str
     account: int
@@ -70,18 +70,18 @@ class Failed:
 
 @dataclass
 class Evidence:
-    """All that is known when everything has come to rest."""
+    """Everything that is known once the fleet is at rest."""
 
     connections: Sequence[Connected]
     decisions: Sequence[Decided]
-    events: Sequence[Told]
-    heard: Sequence[tuple[str, str, int, str]]
-    """Entries of the streams as they came: stream, subject, sequence, id."""
+    events: Sequence[Published]
+    delivered: Sequence[tuple[str, str, int, str]]
+    """Entries of the streams in the order of their delivery: stream, subject, sequence, id."""
     refresh_tokens: Sequence[Mapping[str, Any]]
-    """As `sandbox.counters` tells them."""
+    """As `sandbox.counters` returns them."""
     traces: Sequence[Mapping[str, Any]]
     killed: frozenset[int] = frozenset()
-    """Processes that were killed; whatever they had not saved is theirs to lose."""
+    """Processes that were killed; what they had not saved may be lost."""
     revocations: Sequence[tuple[int, float]] = ()
     """When the user of an account revoked."""
     failures: Sequence[Failed] = ()
@@ -91,19 +91,23 @@ class Evidence:
 
 @dataclass
 class Verdict:
-    """What came out: harm by column, each with what it was seen by; and what is told without being harm.
+    """The violations by column, each with its evidence, and notes that are no violations.
 
-    `runs` are jobs that came by a named point at all: one that found nothing to do comes by its end.
+    `runs` counts the jobs that reached a named point; a job with nothing to do reaches its end.
     """
 
-    harm: dict[str, list[str]]
+    violations: dict[str, list[str]]
     runs: dict[str, int] = field(default_factory=dict)
     presentations: dict[str, int] = field(default_factory=dict)
-    told: dict[str, int] = field(default_factory=dict)
+    notes: dict[str, int] = field(default_factory=dict)
+
+    def note(self, what: str) -> None:
+        """Count something worth knowing that is no violation."""
+        self.notes[what] = self.notes.get(what, 0) + 1
 
     @property
     def is_clean(self) -> bool:
-        return not any(self.harm.values())
+        return not any(self.violations.values())
 
 
 columns = (
@@ -112,10 +116,10 @@ columns = (
     "false revocations",
     "wrong reasons",
     "generations skipped or used twice",
-    "codes left to run out",
+    "codes that expired unused",
     "events missing",
-    "events doubled or out of order",
-    "never came to rest",
+    "events duplicated or out of order",
+    "never at rest",
 )
 
 
@@ -131,14 +135,14 @@ def judge(evidence: Evidence) -> Verdict:
     _judge_events(evidence, verdict)
     for each in evidence.connections:
         if not each.at_rest:
-            verdict.harm["never came to rest"].append(each.id)
+            verdict.violations["never at rest"].append(each.id)
     if evidence.unpublished:
-        verdict.harm["never came to rest"].append(f"{evidence.unpublished} events in the outbox")
+        verdict.violations["never at rest"].append(f"{evidence.unpublished} events in the outbox")
     return verdict
 
 
 def _judge_presentations(evidence: Evidence, verdict: Verdict) -> None:
-    """A token may come a second time where it was surely unspent, or once after an answer that nobody kept."""
+    """A token may be presented twice if it was surely unspent, or once again after a lost answer."""
     again: Counter[int] = Counter()
     tokens = [token for token in evidence.refresh_tokens if token["presentations"]]
     most, surely_unspent, once_more = 0, 0, 0
@@ -152,16 +156,18 @@ def _judge_presentations(evidence: Evidence, verdict: Verdict) -> None:
             again[token["user_id"]] += spent - 1
         if spent > 2:
             seen = [f"{one['outcome']} ({one['fault']})" for one in token["presentations"]]
-            verdict.harm["presentations not allowed"].append(f"token {token['id']}: {', '.join(seen)}")
+            verdict.violations["presentations not allowed"].append(f"token {token['id']}: {', '.join(seen)}")
     allowed = Counter(d.subject for d in evidence.decisions if d.verb in shown_again)
     for account, connections in _by_account(evidence).items():
         if again[account] > sum(allowed[each.id] for each in connections):
-            verdict.harm["presentations not allowed"].append(f"account {account}: {again[account]} more than decided")
+            verdict.violations["presentations not allowed"].append(
+                f"account {account}: {again[account]} more than decided"
+            )
     verdict.presentations = {
         "tokens presented": len(tokens),
         "most presentations that reached the grant": most,
         "presented again, surely unspent before": surely_unspent,
-        "presented once more after a lost answer": once_more,
+        "presented again after a lost answer": once_more,
     }
 
 
@@ -174,7 +180,7 @@ def _by_account(evidence: Evidence) -> dict[int, list[Connected]]:
 
 @dataclass
 class Call:
-    """One call of a flow, as its trace tells it."""
+    """One call of a flow, as its trace shows it."""
 
     pid: int
     flow: str
@@ -205,13 +211,13 @@ def read_calls(traces: Sequence[Mapping[str, Any]]) -> Iterator[Call]:
 
 
 def _judge_pairs(evidence: Evidence, verdict: Verdict) -> None:
-    """Every granted pair was written or parked, unless its process was killed; and what was written is held."""
-    lost = verdict.harm["lost pairs"]
-    held: dict[str, set[int]] = defaultdict(set)
+    """Every granted pair was written or parked unless its process was killed, and what was written is stored."""
+    lost = verdict.violations["lost pairs"]
+    stored: dict[str, set[int]] = defaultdict(set)
     settled: Counter[str] = Counter()
     for decision in evidence.decisions:
         if decision.verb in ("refresh.saved", "authorized") and decision.generation is not None:
-            held[decision.subject].add(decision.generation)
+            stored[decision.subject].add(decision.generation)
         settled[decision.subject] += decision.verb in ("refresh.saved", "refresh.superseded")
     gone = {each.id for each in evidence.connections if each.status == "disconnected"}
     committed: Counter[str] = Counter()
@@ -223,65 +229,82 @@ def _judge_pairs(evidence: Evidence, verdict: Verdict) -> None:
             committed[call.subject] += call.flow == "refresh"
         elif call.parked:
             _, connection_id, generation = call.parked.split("-")
-            known = call.flow == "exchange" or int(generation) + 1 in held[connection_id] or connection_id in gone
+            known = call.flow == "exchange" or int(generation) + 1 in stored[connection_id] or connection_id in gone
             if not known:
-                lost.append(f"parked and never taken in: {call.parked}")
+                lost.append(f"parked and never recovered: {call.parked}")
         elif call.pid in evidence.killed:
             killed += 1
         else:
             lost.append(f"dropped by a living process {call.pid}: {call.flow} of {call.subject}")
-    lost += [f"written and not held: {subject}" for subject, n in committed.items() if n > settled[subject]]
+    lost += [f"written and not stored: {subject}" for subject, n in committed.items() if n > settled[subject]]
     if evidence.parked:
         lost.append(f"{evidence.parked} pairs are still parked")
-    verdict.told["pairs that died with a killed process"] = killed
+    verdict.notes["pairs that died with a killed process"] = killed
     parks = Counter(bool(call.parked) for call in read_calls(evidence.traces) if call.granted)
-    verdict.told["pairs parked and taken in"] = parks[True]
+    verdict.notes["pairs parked and recovered"] = parks[True]
 
 
 def _judge_reasons(evidence: Evidence, verdict: Verdict) -> None:
-    """`rotation_lost` where the pair was truly lost, the user's doing where the user revoked, nothing elsewhere."""
+    """`rotation_lost` if the pair was truly lost, revoked by the user if the user revoked, no end otherwise."""
     accounts = {each.id: each.account for each in evidence.connections}
     unknown = {(d.subject, d.generation) for d in evidence.decisions if d.verb in after_unknown}
     ends: dict[str, list[int | None]] = defaultdict(list)
     for decision in evidence.decisions:
         if decision.verb.startswith("revoked."):
             ends[decision.subject].append(decision.generation)
-    tokens: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
-    for token in evidence.refresh_tokens:
-        tokens[token["user_id"]].append(token)
     for event in evidence.events:
         if event.type != "connection.reauthorization_required":
             continue
-        reason, account = event.data["reason"], accounts[event.connection_id]
         generation = ends[event.connection_id].pop(0) if ends[event.connection_id] else None
-        verdict.told[f"ended as {reason}"] = verdict.told.get(f"ended as {reason}", 0) + 1
-        shown = [t for t in tokens[account] if any(p["at"] <= event.at for p in t["presentations"])]
-        last = max(shown, key=lambda t: max(p["at"] for p in t["presentations"] if p["at"] <= event.at), default=None)
-        outcomes = [p["outcome"] for p in last["presentations"] if p["at"] <= event.at] if last else []
-        spent_by_us = any(outcome in ("burnt", "rotated", "rotated_again") for outcome in outcomes)
-        begun = max((e.at for e in _authorizations_of(evidence, event)), default=0.0)
-        revoked = any(who == account and begun - 5 <= at <= event.at for who, at in evidence.revocations)
-        seen_by = f"{event.connection_id}: {reason}, {outcomes}, revoked by the user: {revoked}"
-        match reason in by_the_user, spent_by_us, revoked:
-            case (False, True, _) | (True, False, True):
-                pass
-            case (False, False, True) if (event.connection_id, generation) in unknown:
-                told = "taken for a lost rotation, revoked meanwhile: nobody can tell"
-                verdict.told[told] = verdict.told.get(told, 0) + 1
-            case (_, False, False):
-                verdict.harm["false revocations"].append(seen_by)
-            case _:
-                verdict.harm["wrong reasons"].append(seen_by)
+        is_unknown = (event.connection_id, generation) in unknown
+        _judge_reason(evidence, event, accounts[event.connection_id], is_unknown, verdict)
+    _judge_failures(evidence, verdict)
+
+
+def _judge_reason(evidence: Evidence, event: Published, account: int, is_unknown: bool, verdict: Verdict) -> None:
+    """Compare the reason that one event gives with what the provider saw before it."""
+    reason = event.data["reason"]
+    verdict.note(f"ended as {reason}")
+    outcomes = _last_outcomes(evidence, account, event.at)
+    spent_by_us = any(outcome in ("burnt", "rotated", "rotated_again") for outcome in outcomes)
+    begun = max((e.at for e in _authorizations_of(evidence, event)), default=0.0)
+    revoked = any(who == account and begun - 5 <= at <= event.at for who, at in evidence.revocations)
+    seen_by = f"{event.connection_id}: {reason}, {outcomes}, revoked by the user: {revoked}"
+    match reason in by_the_user, spent_by_us, revoked:
+        case (False, True, _) | (True, False, True):
+            pass
+        case (False, False, True) if is_unknown:
+            verdict.note("taken for a lost rotation, revoked meanwhile: no one can know")
+        case (_, False, False):
+            verdict.violations["false revocations"].append(seen_by)
+        case _:
+            verdict.violations["wrong reasons"].append(seen_by)
+
+
+def _last_outcomes(evidence: Evidence, account: int, until: float) -> list[str]:
+    """What came of each presentation of the account's token that was presented last, as far as `until`."""
+    presented = [
+        [one for one in token["presentations"] if one["at"] <= until]
+        for token in evidence.refresh_tokens
+        if token["user_id"] == account
+    ]
+    last = max(filter(None, presented), key=lambda shown: max(one["at"] for one in shown), default=[])
+    return [one["outcome"] for one in last]
+
+
+def _judge_failures(evidence: Evidence, verdict: Verdict) -> None:
+    """An authorization may fail because its answer was lost or its user revoked, and for no other reason."""
     for failure in evidence.failures:
-        verdict.told[f"authorization: {failure.reason}"] = verdict.told.get(f"authorization: {failure.reason}", 0) + 1
+        verdict.note(f"authorization: {failure.reason}")
         revoked = any(who == failure.account and at >= failure.at - 5 for who, at in evidence.revocations)
         if failure.reason == "expired":
-            verdict.harm["codes left to run out"].append(f"authorization {failure.id} of account {failure.account}")
+            found = f"authorization {failure.id} of account {failure.account}"
+            verdict.violations["codes that expired unused"].append(found)
         elif failure.reason != "answer_lost" and not revoked:
-            verdict.harm["wrong reasons"].append(f"authorization {failure.id}: {failure.reason}")
+            verdict.violations["wrong reasons"].append(f"authorization {failure.id}: {failure.reason}")
 
 
-def _authorizations_of(evidence: Evidence, event: Told) -> list[Told]:
+def _authorizations_of(evidence: Evidence, event: Published) -> list[Published]:
     return [
         each
         for each in evidence.events
@@ -292,54 +315,77 @@ def _authorizations_of(evidence: Evidence, event: Told) -> list[Told]:
 
 
 def _judge_generations(evidence: Evidence, verdict: Verdict) -> None:
-    """1, 2, 3 … in the order in which they were written, up to the one that stands."""
+    """Generations are written as 1, 2, 3 … up to the current one."""
     written: dict[str, list[int]] = defaultdict(list)
     for decision in evidence.decisions:
         if decision.verb in ("refresh.saved", "authorized") and decision.generation is not None:
             written[decision.subject].append(decision.generation)
     for each in evidence.connections:
         if written[each.id] != list(range(1, each.generation + 1)):
-            verdict.harm["generations skipped or used twice"].append(
+            verdict.violations["generations skipped or used twice"].append(
                 f"{each.id}: {written[each.id]}, {each.generation}"
             )
 
 
 def _judge_events(evidence: Evidence, verdict: Verdict) -> None:
-    missing, doubled = verdict.harm["events missing"], verdict.harm["events doubled or out of order"]
+    """The outbox, the streams and the rows agree: every change published once, in order."""
+    _judge_outbox(evidence, verdict)
+    _judge_streams(evidence, verdict)
+    _judge_statuses(evidence, verdict)
+
+
+def _judge_outbox(evidence: Evidence, verdict: Verdict) -> None:
+    """Sequences count 1, 2, 3 … for each subject, and no generation is published twice."""
     kept: dict[tuple[str, str], list[int]] = defaultdict(list)
     for event in evidence.events:
         kept[event.stream, event.subject].append(event.sequence)
     for key, sequences in kept.items():
         if sorted(set(sequences)) != list(range(1, len(set(sequences)) + 1)):
-            missing.append(f"{key}: a gap in the outbox")
+            verdict.violations["events missing"].append(f"{key}: a gap in the outbox")
         if len(set(sequences)) != len(sequences) or sequences != sorted(sequences):
-            doubled.append(f"{key}: {sequences}")
-    told: Counter[tuple[str, str, int]] = Counter(
+            verdict.violations["events duplicated or out of order"].append(f"{key}: {sequences}")
+    refreshed: Counter[tuple[str, str, int]] = Counter(
         (event.connection_id, event.type, event.data["generation"])
         for event in evidence.events
         if event.type == "connection.refreshed"
     )
-    doubled += [f"told twice: {what}" for what, n in told.items() if n > 1]
-    heard_ids = {id_ for _, _, _, id_ in evidence.heard}
-    missing += [f"never on the stream: {e.type} of {e.subject}" for e in evidence.events if e.id not in heard_ids]
+    twice = [f"published twice: {what}" for what, n in refreshed.items() if n > 1]
+    verdict.violations["events duplicated or out of order"] += twice
+
+
+def _judge_streams(evidence: Evidence, verdict: Verdict) -> None:
+    """Every event of the outbox was delivered, each number for one event and in order of first delivery."""
+    delivered_ids = {id_ for _, _, _, id_ in evidence.delivered}
+    verdict.violations["events missing"] += [
+        f"never on the stream: {event.type} of {event.subject}"
+        for event in evidence.events
+        if event.id not in delivered_ids
+    ]
     ids: dict[tuple[str, str, int], str] = {}
     newest: dict[tuple[str, str], int] = defaultdict(int)
-    for stream, subject, sequence, id_ in evidence.heard:
+    doubled = verdict.violations["events duplicated or out of order"]
+    for stream, subject, sequence, id_ in evidence.delivered:
         if ids.setdefault((stream, subject, sequence), id_) != id_:
             doubled.append(f"one number for two events: {subject} {sequence}")
         if sequence > newest[stream, subject] + 1:
             doubled.append(f"out of order: {subject} {newest[stream, subject]} then {sequence}")
         newest[stream, subject] = max(newest[stream, subject], sequence)
+
+
+def _judge_statuses(evidence: Evidence, verdict: Verdict) -> None:
+    """The last event of a connection names its status, and no end is published twice in a row."""
     last: dict[str, str] = {}
     for event in evidence.events:
         if event.type not in status_after:
             continue
         if event.type == last.get(event.connection_id) and status_after[event.type] != "active":
-            doubled.append(f"told twice in a row: {event.type} of {event.connection_id}")
+            found = f"published twice in a row: {event.type} of {event.connection_id}"
+            verdict.violations["events duplicated or out of order"].append(found)
         last[event.connection_id] = event.type
     for each in evidence.connections:
         if status_after.get(last.get(each.id, "")) != each.status:
-            missing.append(f"{each.id} is {each.status}, and the last that was told is {last.get(each.id)}")
+            found = f"{each.id} is {each.status}, and the last published event is {last.get(each.id)}"
+            verdict.violations["events missing"].append(found)
 
 
 def draw(verdict: Verdict, faults: Mapping[str, int], title: str) -> str:
@@ -350,9 +396,9 @@ def draw(verdict: Verdict, faults: Mapping[str, int], title: str) -> str:
     lines += [f"  {name:<56}{count:>8}" for name, count in verdict.runs.items()]
     lines += ["", "presentations of refresh tokens"]
     lines += [f"  {name:<56}{count:>8}" for name, count in verdict.presentations.items()]
-    lines += ["", "what came of it"]
-    lines += [f"  {name:<56}{count:>8}" for name, count in sorted(verdict.told.items())]
-    lines += ["", "harm"]
-    lines += [f"  {column:<56}{len(seen):>8}" for column, seen in verdict.harm.items()]
-    lines += [f"    {column}: {one}" for column, seen in verdict.harm.items() for one in seen[:10]]
+    lines += ["", "outcome"]
+    lines += [f"  {name:<56}{count:>8}" for name, count in sorted(verdict.notes.items())]
+    lines += ["", "violations"]
+    lines += [f"  {column:<56}{len(seen):>8}" for column, seen in verdict.violations.items()]
+    lines += [f"    {column}: {one}" for column, seen in verdict.violations.items() for one in seen[:10]]
     return "\n".join(lines)

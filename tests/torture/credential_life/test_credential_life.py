@@ -130,7 +130,7 @@ class CredentialLife(RuleBasedStateMachine):
         )
         book = OAuthClients(store, ground.vault, (client,))  # type: ignore[arg-type]
         providers: Any = {self.profile.name: StandingClient(self.model, clock)}
-        common: tuple[Any, ...] = (store, ground.vault, book, providers, ground.parking)
+        common: tuple[Any, Any, Any, Any, Any] = (store, ground.vault, book, providers, ground.parking)
         self.refresh = Refresh(*common, lambda message: None, clock)
         self.exchange = Exchange(*common, lambda message: None, clock)
         self.take_in = RecoverTokens(store, ground.vault, book, providers, ground.parking, lambda message: None, clock)  # type: ignore[arg-type]

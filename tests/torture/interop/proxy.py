@@ -1,4 +1,4 @@
-"""A token endpoint's doorkeeper: sends requests on, or drops, delays and cuts them; it counts what came through."""
+"""A proxy before a token endpoint: forwards, drops, delays or cuts requests, and counts what came through."""
 
 import hashlib
 import http.client

@@ -97,7 +97,7 @@ class Trial:
         shown = self.proxy.shown.get(token)
         self.counted["ended as rotation_lost"] += after.revoked_reason == "rotation_lost"
         self.counted["wrong reasons"] += after.revoked_reason != "rotation_lost"
-        self.counted["said to be lost, and was not"] += shown is None or shown.pairs == 0
+        self.counted["reported lost, but was not"] += shown is None or shown.pairs == 0
 
     def fingerprint(self, connection: Connection) -> str:
         sealed = self.house.credential(connection.id).refresh_token
@@ -158,7 +158,7 @@ def test_no_family_is_ended_by_us_whatever_breaks_between_the_servers(
         figures = {
             "rotations saved": tried.counted["rotations"],
             **{f"fault: {name}": tried.proxy.struck[name] for name in sorted(tried.proxy.struck)},
-            "pairs that the server gave and nobody got": sum(s.pairs for s in tried.proxy.shown.values())
+            "pairs granted and not received": sum(s.pairs for s in tried.proxy.shown.values())
             - tried.counted["rotations"],
             "ended as rotation_lost, and authorized again": tried.counted["ended as rotation_lost"],
             "most presentations of one token": max(seen),
@@ -166,14 +166,14 @@ def test_no_family_is_ended_by_us_whatever_breaks_between_the_servers(
             "families": len(families),
             "families ended": sum(alive == 0 for alive in families.values()),
             "wrong reasons": tried.counted["wrong reasons"],
-            "said to be lost, and was not": tried.counted["said to be lost, and was not"],
+            "reported lost, but was not": tried.counted["reported lost, but was not"],
             "generations skipped or reused": count_gaps(tried.house),
         }
         if rotations > 100:
             with capsys.disabled():
                 show(f"django-oauth-toolkit {tried.toolkit.version}, refresh_reuse = {reuse}", figures)
-        harm = ("families ended", "wrong reasons", "said to be lost, and was not", "generations skipped or reused")
-        assert {name: figures[name] for name in harm} == dict.fromkeys(harm, 0)
+        violations = ("families ended", "wrong reasons", "reported lost, but was not", "generations skipped or reused")
+        assert {name: figures[name] for name in violations} == dict.fromkeys(violations, 0)
         if reuse == "family_revoked":
             assert figures["most presentations of one token"] == 1
         assert {tried.house.connection(each.id).status.value for each in connections} == {"active"}

@@ -12,7 +12,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import httpx
-import pytest
+
+from tests.servers import skip_unless_ci
 
 here = Path(__file__).parent
 environments = here.parents[2] / "var" / "interop"
@@ -58,12 +59,12 @@ def environment() -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not made.exists():
             subprocess.run([sys.executable, "-m", "venv", "--clear", directory], check=True)
-            install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+            install: list[str | Path] = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
             done = subprocess.run(
                 [*install, "-r", here / "requirements.txt"], capture_output=True, text=True, check=False
             )
             if done.returncode and any(sign in done.stderr for sign in unreachable):
-                pytest.skip("the package index can't be reached, and django-oauth-toolkit is not here yet")
+                skip_unless_ci("the package index can't be reached, and django-oauth-toolkit is not here yet")
             assert done.returncode == 0, done.stderr
             made.touch()
     return python
@@ -74,7 +75,7 @@ def running_toolkit(grace_seconds: int, users: int) -> Iterator[Toolkit]:
     """With rotation and reuse detection; with a grace of 0 none."""
     python = environment()
     with TemporaryDirectory() as directory:
-        command = [python, here / "server.py", directory, str(grace_seconds), str(users)]
+        command: list[str | Path] = [python, here / "server.py", directory, str(grace_seconds), str(users)]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert process.stdin is not None
         assert process.stdout is not None
