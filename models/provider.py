@@ -93,8 +93,7 @@ class Provider:
     if it holds more than `peek_above` records, read whole at least every `full_reading_minutes` unless that takes
     too long, and never beyond `longest_list` pages. Records that vanish at once, all of their resource or more than
     `vanishing_records` and more than that share of it, wait for a second run. `fastest_cadence`
-    and `slowest_cadence` bound how far the time between two readings follows an account's life, as multiples of the
-    interval.
+    and `slowest_cadence` bound the time between two syncs of the lists, as multiples of the interval.
     """
 
     name: str

@@ -1,17 +1,19 @@
-"""How often one account may be asked: never more requests in any minute than its provider allows, whoever asks."""
+"""How many requests an account may make: never more in any minute than its provider allows, from all workers."""
 
 from dataclasses import dataclass, replace
 
 window = 61
-"""Seconds that a request counts: a minute, and the whole of the second in which it was answered."""
+"""How many seconds a request counts: a minute, and all of the second in which its answer came."""
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What the fleet knows of one account's requests, in seconds of the clock that the fleet shares.
+    """An account's requests, in seconds of the clock that all workers share.
 
-    `spent` counts ours by second, oldest first. `left` is what the provider last said to remain, less what we took
-    since; it holds until `left_until`, when the window that it spoke of is surely over.
+    spent: our requests by second, oldest first.
+    left: how many the provider last said are left, less those that we counted since.
+    left_until: when that is certainly out of date.
+    paused_until: when the account may be used again after a 429.
     """
 
     spent: tuple[tuple[int, int], ...] = ()
@@ -22,7 +24,7 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """One request may leave; it is counted under this second until its answer is there."""
+    """One request may be sent; it is counted under this second until its answer comes."""
 
     budget: Budget
     second: int
@@ -30,13 +32,13 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Not now: there is no room for so many seconds."""
+    """There is no room for so many seconds."""
 
     seconds: float
 
 
 def take(budget: Budget, per_minute: int, now: float) -> Taken | Wait:
-    """Takes one request; a sixtieth of the limit is left to those who count and can't wait (see `count`)."""
+    """Count one request if there is room; a sixtieth of the limit stays free for what cannot wait (see `count`)."""
     if budget.paused_until > now:
         return Wait(budget.paused_until - now)
     spent = _recent(budget, now)
@@ -49,16 +51,16 @@ def take(budget: Budget, per_minute: int, now: float) -> Taken | Wait:
 
 
 def count(budget: Budget, now: float) -> Budget:
-    """Counts a request that leaves whether there is room or not."""
+    """Count a request that is sent whether there is room or not."""
     left = None if budget.left is None or budget.left_until <= now else budget.left - 1
     return replace(budget, spent=_add(_recent(budget, now), int(now), 1), left=left)
 
 
 def settle(budget: Budget, second: int, remaining: int | None, now: float) -> Budget:
-    """An answer came: only now is it sure that its request has reached the provider, so the minute starts here.
+    """Note an answer: only now is it certain that the request reached the provider, so its minute starts here.
 
-    `remaining` is the provider's own count. It knows of other apps of the same user and of what a lost Redis forgot,
-    so where it is lower than ours it is believed; a higher one may have crossed with requests of ours on their way.
+    `remaining` is the provider's own count. If it is lower than ours it is used: it includes other apps of the same
+    user, and what a restarted Redis forgot. A higher one may not include our requests that are on their way.
     """
     spent = _recent(budget, now)
     if any(at == second for at, _ in spent):
@@ -72,7 +74,7 @@ def settle(budget: Budget, second: int, remaining: int | None, now: float) -> Bu
 
 
 def pause(budget: Budget, seconds: float, now: float) -> Budget:
-    """A 429: nobody asks before then."""
+    """Allow no request for so long, after a 429; a longer pause stays."""
     return replace(budget, paused_until=max(budget.paused_until, now + seconds))
 
 
@@ -87,10 +89,10 @@ def _add(spent: tuple[tuple[int, int], ...], second: int, number: int) -> tuple[
 
 
 def _second_of_room(spent: tuple[tuple[int, int], ...], room: int) -> int:
-    """The second whose requests have to be forgotten before there is room for one more."""
-    held = sum(number for _, number in spent)
+    """Return the second whose requests must no longer count before there is room for one more."""
+    counted = sum(number for _, number in spent)
     for second, number in spent:
-        held -= number
-        if held < room:
+        counted -= number
+        if counted < room:
             return second
     return spent[-1][0]

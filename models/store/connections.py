@@ -58,10 +58,6 @@ class Connections:
         statement = update(table).where(table.c.id == connection.id, table.c.generation == generation)
         return self.sql.execute(statement.values(**values)).rowcount == 1
 
-    def note_request(self, connection_id: str) -> None:
-        """Remembers that a sync was asked for; when it is due stays as it was, and so do claims."""
-        self.sql.execute(update(table).where(table.c.id == connection_id).values(sync_requested=True))
-
     def leave_sync_to_message(self, connection_id: str, until: datetime) -> None:
         """Keeps the sweep from sending the sync before then: a message for it leaves with this transaction's end."""
         self.sql.execute(update(table).where(table.c.id == connection_id).values(sync_claimed_until=until))

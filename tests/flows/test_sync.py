@@ -1,4 +1,4 @@
-"""Reading an account: what counts as gone, what a run survives, what is told of it, and how much it asks."""
+"""A sync: what counts as deleted, what a run survives, what is published, and how much is requested."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -234,7 +234,7 @@ def test_a_long_list_is_peeked_at_between_full_readings_and_a_signature_is_seen_
     assert ("updated", str(listed(house, account)[5])) in changes_of(house)
 
 
-def test_what_a_peek_can_not_see_is_seen_by_the_next_full_reading(house: House) -> None:
+def test_what_a_peek_can_not_see_is_seen_by_the_next_full_sync(house: House) -> None:
     connection, account = connect(house, 130)
     house.control.edit_document(account, listed(house, account)[5], "A new title")
     read_when_due(house, connection)

@@ -1,4 +1,4 @@
-"""Requests left to each account, shared by the fleet through Redis and taken before a request is made."""
+"""Count an account's requests before they are sent, for all workers, in Redis."""
 
 import json
 from collections.abc import Callable
@@ -18,7 +18,7 @@ kept_seconds = 120
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """One request that may leave now."""
+    """A request that may be sent now, and the second under which it is counted."""
 
     key: str
     second: int
@@ -26,16 +26,17 @@ class Ticket:
 
 @dataclass(frozen=True, slots=True)
 class Budgets:
-    """One small value per account, changed under WATCH: what counts is decided in `models/rate_limit.py`, where it is
-    tried as a table, and hardly ever do two runs meet at one account. Ready-made limiters count as well, but can't be
-    told what the provider's headers say. `clock` is Redis's own where none is given, the same for every machine.
+    """The budgets of all accounts: one small value each, changed under WATCH by the rules of `models/rate_limit.py`.
+
+    Limiter libraries count, too, but cannot take the provider's headers into account. `clock` is Redis's own if none is
+    given: the same for every machine.
     """
 
     redis: Redis
     clock: Callable[[], float] | None = None
 
     def take(self, provider: Provider, account_id: str) -> Ticket | Wait:
-        """Room for one request, or how long there is none. While Redis is away there is none at all."""
+        """Count one request; return how long to wait if there is no room, or if Redis does not answer."""
         key = _key(provider, account_id)
 
         def step(budget: Budget, now: float) -> tuple[Budget | None, Taken | Wait]:
@@ -50,11 +51,11 @@ class Budgets:
         return Ticket(key, outcome.second) if isinstance(outcome, Taken) else outcome
 
     def settle(self, ticket: Ticket, remaining: int | None) -> None:
-        """The answer to a request that was taken, with what its headers say to remain."""
+        """Note the answer to a counted request; `remaining` is what its headers say is left."""
         self._note(ticket.key, lambda budget, now: settle(budget, ticket.second, remaining, now))
 
     def count(self, provider: Provider, account_id: str, remaining: int | None) -> None:
-        """A request that could not wait was made and answered."""
+        """Note a request that could not wait, after its answer."""
 
         def counted(budget: Budget, now: float) -> Budget:
             return settle(count(budget, now), int(now), remaining, now)
@@ -62,18 +63,18 @@ class Budgets:
         self._note(_key(provider, account_id), counted)
 
     def pause(self, provider: Provider, account_id: str, seconds: float) -> None:
-        """A 429: the account is left alone by everybody."""
+        """Send no request for this account for so long, after a 429."""
         self._note(_key(provider, account_id), lambda budget, now: pause(budget, seconds, now))
 
     def _note(self, key: str, change: Callable[[Budget, float], Budget]) -> None:
-        """What is known afterwards; where Redis is away it is forgotten, and the next answer tells it again."""
+        """Change the budget after an answer; if Redis is down, the next answer's headers make up for it."""
         try:
             self._change(key, lambda budget, now: (change(budget, now), None))
         except RedisError as error:
             structlog.get_logger("budget").warning("budget.away", error=type(error).__name__)
 
     def _change(self, key: str, step: Callable[[Budget, float], tuple[Budget | None, T]]) -> T:
-        """Decides on what is stored now, and again where somebody else was faster: one of those always gets through."""
+        """Decide on the stored value, and again if another worker changed it meanwhile; one of them always succeeds."""
         pipe: Any
         with self.redis.pipeline() as pipe:
             while True:
@@ -103,10 +104,10 @@ def _write(budget: Budget) -> str:
     return json.dumps([budget.spent, budget.left, budget.left_until, budget.paused_until])
 
 
-def _read(held: str | bytes | None) -> Budget:
-    """A budget as it was written; anything else there counts as none."""
+def _read(stored: str | bytes | None) -> Budget:
+    """Return a budget as it was written; anything else counts as an empty one."""
     try:
-        spent, left, left_until, paused_until = json.loads(held or "[]")
+        spent, left, left_until, paused_until = json.loads(stored or "[]")
         return Budget(tuple((second, number) for second, number in spent), left, left_until, paused_until)
     except (ValueError, TypeError):
         return Budget()

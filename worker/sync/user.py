@@ -1,4 +1,4 @@
-"""Syncing all of one user's connections."""
+"""Sync all of a user's connections."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from models.store import Store
 
 @dataclass(frozen=True, slots=True)
 class SyncUser:
-    """One message for each active connection of the user."""
+    """Send one message for each active connection of the user."""
 
     store: Store
     send: Callable[[messages.Message], None]
