@@ -16,7 +16,7 @@ from models.sync.records import Changed, compare, plan_writes, read_item
 from models.sync.sync_run import SyncRun, add_counts
 
 
-def read_page(page: Page, resource: Resource, provider: Provider) -> PageRead:
+def parse_page(page: Page, resource: Resource, provider: Provider) -> PageRead:
     """Return the page's records, and how many of its elements name no record."""
     read = [read_item(raw, resource.id, resource.volatile, provider.null_is_absent) for raw in page.elements]
     items = tuple(item for item in read if item is not None)

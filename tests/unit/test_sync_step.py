@@ -35,7 +35,7 @@ from models.sync.decision import (
     StoredPage,
     StoredResource,
 )
-from models.sync.page import read_page
+from models.sync.page import parse_page
 from models.sync.records import Known
 from models.sync.step import StepAnswer, decide_step, hand_on, may_end_list
 from models.sync.sync_run import RunStatus, SyncRun, fail, finish, on_its_way, plan_lists, run_lease
@@ -232,7 +232,7 @@ def test_a_run_is_completed_or_failed(case: str) -> None:
 def page(*ids: str, number: int = 1, last: int = 1, total: int | None = None) -> PageRead:
     """A page of documents that are nothing but their ids."""
     elements = tuple({"id": each} for each in ids)
-    return read_page(Page(elements, number, last, len(ids) if total is None else total), documents, provider)
+    return parse_page(Page(elements, number, last, len(ids) if total is None else total), documents, provider)
 
 
 def known(*ids: str, source: str = "document", deleted: bool = False) -> dict[str, Known]:

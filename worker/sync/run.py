@@ -16,7 +16,7 @@ from models.oauth.connection import Connection, Status
 from models.rate_limit import Wait
 from models.store import Store, Transaction
 from models.sync.decision import NothingLeft, PageRead
-from models.sync.page import read_page
+from models.sync.page import parse_page
 from models.sync.start import StartRequest, set_aside, start
 from models.sync.step import StepAnswer, decide_step, hand_on
 from models.sync.sync_run import name_run, plan_lists, slice_length
@@ -109,7 +109,7 @@ class Sync:
         if isinstance(called, Wait):
             return called, []
         outcome = called.outcome
-        answer = read_page(outcome, resource, provider.provider) if isinstance(outcome, Page) else outcome
+        answer = parse_page(outcome, resource, provider.provider) if isinstance(outcome, Page) else outcome
         return answer, called.log_for(own.connection.id)
 
     def hand_on(self, own: Slice) -> bool:
