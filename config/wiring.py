@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import redis
 from dramatiq.brokers.redis import RedisBroker
@@ -10,6 +11,7 @@ from dramatiq.middleware import AgeLimit, Callbacks, CurrentMessage, Middleware,
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from config.clock import FleetClock
 from config.redis_url import connect
 from config.settings import Settings
 from models.crypto.secrets import Secret
@@ -18,14 +20,28 @@ from models.queue import MessageQueue, Queues
 from models.store import Store, open_engine
 
 heartbeat_timeout_ms = 15_000
+callers_time = "local timestamp = ARGV[2]"
+redis_time = """local clock = redis.call("time")
+local timestamp = string.format("%.0f", clock[1] * 1000 + math.floor(clock[2] / 1000))"""
 
 
 def now() -> datetime:
+    """Return this machine's time, for what no other machine compares: only `open_clock` is the fleet's."""
     return datetime.now(UTC)
 
 
 def open_store(settings: Settings) -> Store:
     return Store(open_engine(settings.database_url))
+
+
+def open_clock(store: Store) -> FleetClock:
+    """Return the fleet's clock; nothing is asked before it is read."""
+
+    def ask() -> datetime:
+        with store.reading() as tx:
+            return tx.overview.time()
+
+    return FleetClock(ask)
 
 
 def open_redis(url: Secret, decode: bool = True) -> redis.Redis:
@@ -57,24 +73,42 @@ def build_broker(
     answer for ever would look alive and do nothing.
     """
     middleware = [AgeLimit(), Callbacks(), CurrentMessage(), Retries(), *more]
-    return kind(
+    broker = kind(
         client=open_redis(settings.redis_url, decode=False),
         middleware=middleware,
         maintenance_chance=1_000_000,
         heartbeat_timeout=heartbeat_timeout_ms,
     )
+    use_redis_time(broker)
+    return broker
+
+
+def use_redis_time(broker: RedisBroker) -> None:
+    """Have Dramatiq's script read Redis's clock where it takes the caller's.
+
+    By a caller's clock, a machine that is a minute ahead takes every other worker for dead, and hands out its messages
+    a second time. Raises `ValueError` if this version of Dramatiq has another script.
+    """
+    client: Any = broker.client
+    scripts: Any = broker.scripts
+    source = scripts["dispatch"].script
+    source = source.decode() if isinstance(source, bytes) else source
+    if source.count(callers_time) != 1:
+        raise ValueError("this version of Dramatiq takes the time in another way: use_redis_time has to be changed")
+    scripts["dispatch"] = client.register_script(source.replace(callers_time, redis_time))
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
     """The database and Redis as one process uses them; neither is connected to before it is used.
 
-    `redis` decodes its answers.
+    `redis` decodes its answers; `now` is the fleet's time.
     """
 
     store: Store
     redis: redis.Redis
     broker: RedisBroker
+    now: FleetClock
 
     @property
     def queue(self) -> MessageQueue:
@@ -94,4 +128,5 @@ def open_services(
     settings: Settings, more: Sequence[Middleware] = (), kind: Callable[..., RedisBroker] = RedisBroker
 ) -> Services:
     """Open what every process needs; the broker is of this kind, with more middleware than the usual."""
-    return Services(open_store(settings), open_redis(settings.redis_url), build_broker(settings, more, kind))
+    store = open_store(settings)
+    return Services(store, open_redis(settings.redis_url), build_broker(settings, more, kind), open_clock(store))

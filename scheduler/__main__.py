@@ -5,7 +5,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import structlog
 from apscheduler.executors.pool import ThreadPoolExecutor
@@ -14,7 +14,7 @@ from apscheduler.schedulers.blocking import BlockingScheduler
 from config.heartbeat import Heartbeat
 from config.logs import configure_logging
 from config.settings import SettingsError, read_settings
-from config.wiring import now, open_redis, open_services
+from config.wiring import open_redis, open_services
 from models.errors import SyncError
 from scheduler.command_stream import Commands
 from scheduler.prune import Prune
@@ -32,7 +32,7 @@ def main() -> int:
         print(error, file=sys.stderr)  # noqa: T201 - an operator reads this
         return 1
     services = open_services(settings)
-    store = services.store
+    store, now = services.store, services.now
     scheduler = BlockingScheduler(executors={"default": ThreadPoolExecutor(2)}, timezone="UTC")
     sweep = Sweep(
         store,
@@ -46,6 +46,7 @@ def main() -> int:
     repeat(scheduler, Prune(store, now), timedelta(hours=1))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: scheduler.shutdown(wait=False))
+    now.watch(on_step=lambda: run_now(scheduler))
     with listening(commands):
         scheduler.start()
     services.close()
@@ -103,6 +104,12 @@ def repeat(
     scheduler.add_job(
         run, "interval", seconds=interval.total_seconds(), max_instances=1, coalesce=True, misfire_grace_time=None
     )
+
+
+def run_now(scheduler: BlockingScheduler) -> None:
+    """Make every job due: APScheduler waits by the time of day, and would wait an hour if that was set back by one."""
+    for job in scheduler.get_jobs():
+        job.modify(next_run_time=datetime.now(UTC))
 
 
 if __name__ == "__main__":

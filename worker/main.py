@@ -13,7 +13,7 @@ from starlette.applications import Starlette
 from config.heartbeat import Heartbeat
 from config.logs import configure_logging
 from config.settings import Need, Settings, SettingsError, read_settings
-from config.wiring import Services, now, open_hasty_redis, open_redis, open_services, stream_settings
+from config.wiring import Services, open_hasty_redis, open_redis, open_services, stream_settings
 from models.crypto.vault import Vault
 from models.errors import SyncError
 from models.messaging.messages import Message
@@ -65,6 +65,7 @@ def boot() -> None:
     keep_secrets(flows.refresh.clients)
     broker.add_middleware(RecoveryThread(flows.recover_tokens))
     declare_actors(broker, flows)
+    services.now.watch()
 
 
 def keep_secrets(clients: OAuthClients) -> None:
@@ -109,7 +110,7 @@ def build_parts(settings: Settings, services: Services) -> Parts:
         vault=vault,
         clients=OAuthClients(services.store, vault, settings.clients),
         providers={
-            provider.name: ProviderClient(provider, now, budgets, proxies=settings.proxies)
+            provider.name: ProviderClient(provider, services.now, budgets, proxies=settings.proxies)
             for provider in settings.providers
         },
         parking=Parking(vault, open_redis(settings.redis_url, decode=False), settings.spool),
@@ -119,7 +120,7 @@ def build_parts(settings: Settings, services: Services) -> Parts:
 def build_flows(parts: Parts) -> Flows:
     """Return the flows with what they depend on."""
     store, vault, clients, providers = parts.services.store, parts.vault, parts.clients, parts.providers
-    parking, send, settings = parts.parking, parts.send, parts.settings
+    parking, send, settings, now = parts.parking, parts.send, parts.settings, parts.services.now
     return Flows(
         exchange=Exchange(store, vault, clients, providers, parking, send, now),
         refresh=Refresh(store, vault, clients, providers, parking, send, now),
@@ -144,7 +145,7 @@ def build_web(parts: Parts) -> Starlette:
         connect_secrets=settings.connect_secrets,
         return_origins=settings.return_origins,
         send=parts.send,
-        now=now,
+        now=services.now,
     )
 
     def check_database() -> None:
@@ -156,11 +157,13 @@ def build_web(parts: Parts) -> Starlette:
         "schema": store.check,
         "redis": services.redis.ping,
     }
-    return build_app(callback, checks, build_registry(store, now, services.queues.depths))
+    return build_app(callback, checks, build_registry(store, services.now, services.queues.depths))
 
 
 def web() -> Starlette:
     """What `uvicorn --factory worker.main:web` calls."""
     configure_logging()
     settings = read_or_exit("keys", "clients", "links")
-    return build_web(build_parts(settings, open_services(settings)))
+    services = open_services(settings)
+    services.now.watch()
+    return build_web(build_parts(settings, services))

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from config.wiring import now
 from models.journal import Verb
 from models.messaging import messages
 from models.oauth.connection import Connection, Status
@@ -108,8 +107,9 @@ def refresh(
     with opened_store(settings) as store, opened_queues(settings) as queues:
         with store.writing() as tx:
             targets = _find_active(tx, connection, user, provider)
+            now = tx.overview.time()
             for target in targets:
-                tx.connections.make_refresh_due(target.id, now())
+                tx.connections.make_refresh_due(target.id, now)
         for target in targets:
             queues.send(messages.refresh_token(target.id))
     _print_sent("refresh", targets, as_json)
@@ -130,8 +130,9 @@ def disconnect(
             targets = _find(tx, connection, user, provider)
         with opened_queues(settings) as queues:
             with store.writing() as tx:
+                now = tx.overview.time()
                 for target in targets:
-                    tx.connections.request_disconnect(target.id, now(), erase)
+                    tx.connections.request_disconnect(target.id, now, erase)
             for target in targets:
                 queues.send(messages.carry_out_disconnect(target.id))
         if not erase:
@@ -184,7 +185,8 @@ def _find_active(
     found = _find(tx, connection_id, user, provider)
     active = [each for each in found if each.status is Status.active]
     if not active:
-        lines = [f"{each.id} is {describe_state(each)}; {describe_next(each, Outlook(), now())[0]}" for each in found]
+        now = tx.overview.time()
+        lines = [f"{each.id} is {describe_state(each)}; {describe_next(each, Outlook(), now)[0]}" for each in found]
         raise CommandFailed("\n".join(lines))
     return active
 
@@ -199,11 +201,11 @@ def _print_sent(verb: str, targets: Sequence[Connection], as_json: bool) -> None
 
 def _wait_until_disconnected(store: Store, targets: Sequence[Connection]) -> list[str]:
     """Wait for the worker, and return the ids of those that it did not disconnect in time."""
-    deadline = now() + wait_for_disconnect
+    deadline = time.monotonic() + wait_for_disconnect.total_seconds()
     while True:
         with store.reading() as tx:
             late = [target.id for target in targets if tx.connections.disconnect_due_at(target.id) is not None]
-        if not late or now() >= deadline:
+        if not late or time.monotonic() >= deadline:
             return late
         time.sleep(0.1)
 

@@ -10,7 +10,6 @@ import typer
 from rich.markup import escape
 
 from config.settings import parse_duration
-from config.wiring import now
 from models.messaging import messages
 from models.messaging.events import Fact, StoredEvent
 from models.store import Store
@@ -83,11 +82,12 @@ def replay(
     as_json: AsJson = False,
 ) -> None:
     """Publish the events since a time again, with the same ids."""
-    moment = read_time(since, now())
     settings = load_settings()
     with opened_store(settings) as store, opened_queues(settings) as queues:
         with store.writing() as tx:
-            count = tx.outbox.republish_since(moment, now(), user_id=user, connection_id=connection)
+            now = tx.overview.time()
+            moment = read_time(since, now)
+            count = tx.outbox.republish_since(moment, now, user_id=user, connection_id=connection)
         queues.send(messages.publish_events())
     if as_json:
         print_json({"since": moment, "events": count})

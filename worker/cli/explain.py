@@ -8,7 +8,6 @@ import typer
 from rich.markup import escape
 
 from config.settings import Settings
-from config.wiring import now
 from models.journal import Decision, ListProblem, Problem, Request, Verb, sentence_of
 from models.oauth.authorization import Authorization, Step
 from models.oauth.connection import Connection, Status
@@ -196,7 +195,8 @@ def _load(tx: Transaction, settings: Settings, subject: str) -> _ConnectionRepor
         return None
     decisions = tx.journal.decisions_of(authorization.id)
     calls = tx.journal.calls_of(authorization.id, limit=shown_calls)
-    return _AuthorizationReport(authorization, decisions, calls, describe_next_of_authorization(authorization, now()))
+    next_steps = describe_next_of_authorization(authorization, tx.overview.time())
+    return _AuthorizationReport(authorization, decisions, calls, next_steps)
 
 
 def _load_connection(tx: Transaction, settings: Settings, found: Connection) -> _ConnectionReport:
@@ -217,7 +217,7 @@ def _load_connection(tx: Transaction, settings: Settings, found: Connection) -> 
         problems=tx.records.resource_problems(found.id),
         decisions=tx.journal.decisions_of(found.id),
         calls=tx.journal.calls_of(found.id, limit=shown_calls),
-        next_steps=describe_next(found, outlook, now()),
+        next_steps=describe_next(found, outlook, tx.overview.time()),
     )
 
 

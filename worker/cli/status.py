@@ -7,7 +7,6 @@ from typing import Any
 from rich.markup import escape
 
 from config.settings import Settings
-from config.wiring import now
 from models.queue import Depth
 from worker.cli.context import load_settings, opened_queues, opened_store
 from worker.cli.output import AsJson, CommandFailed, format_length, make_table, print_json, print_rich, report_errors
@@ -17,8 +16,8 @@ from worker.cli.output import AsJson, CommandFailed, format_length, make_table, 
 def status(as_json: AsJson = False) -> None:
     """Show connections by status, due work, queue depths and event lag."""
     settings = load_settings()
-    moment = now()
     with opened_store(settings) as store, store.reading() as tx:
+        moment = tx.overview.time()
         by_status, due = tx.overview.connections_by_status(), tx.overview.due(moment)
         oldest, rejected = tx.overview.oldest_due(moment), tx.overview.rejected_clients()
         waiting, since = tx.outbox.backlog()

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from config.settings import Settings
-from config.wiring import now, open_services
+from config.wiring import open_services
 from models.crypto.secrets import Secret
 from models.oauth.connection import Connection
 from worker.cli.context import load_settings, opened_store
@@ -50,7 +50,7 @@ def _connect(settings: Settings, provider: str, user: str, token: Secret, team_i
     parts = build_parts(settings, open_services(settings))
     try:
         with opened_store(settings) as store:
-            flow = ConnectToken(store, parts.vault, parts.providers, parts.send, now)
+            flow = ConnectToken(store, parts.vault, parts.providers, parts.send, parts.services.now)
             return flow(provider, user, token, team_ids)
     finally:
         for each in parts.providers.values():

@@ -22,7 +22,7 @@ import tests.torture.chaos.boot  # noqa: F401 - imported once, for every forked 
 import worker.main  # noqa: F401 - the same for the web process
 from config.logs import configure_logging
 from config.settings import read_settings
-from config.wiring import now, open_services
+from config.wiring import open_services
 from scheduler.__main__ import repeat
 from scheduler.sweep import Sweep
 from worker.cli import keys
@@ -44,7 +44,7 @@ def run_scheduler() -> int:
     services = open_services(settings)
     sweeper = BlockingScheduler(executors={"default": ThreadPoolExecutor(2)}, timezone="UTC")
     rates = {provider.name: provider.token_requests_per_minute for provider in settings.providers}
-    sweep = Sweep(services.store, services.queue, now, rates, claim_length, most_waiting)
+    sweep = Sweep(services.store, services.queue, services.now, rates, claim_length, most_waiting)
     repeat(sweeper, sweep, settings.sweep_interval)
     signal.signal(signal.SIGTERM, lambda *_: sweeper.shutdown(wait=False))
     sweeper.start()
