@@ -47,7 +47,7 @@ class Base:
 
 
 def judge_clock(whose: str, theirs: datetime, ours: datetime, precision: timedelta = timedelta()) -> Finding:
-    """Judge how far a clock is from ours: leases and links are compared by several clocks, so seconds matter."""
+    """Judge how far a clock is from ours: links are signed and logs written by it, though no lease depends on it."""
     distance = abs(theirs - ours)
     said = f"{whose} and this machine are {distance.total_seconds():.1f} s apart"
     if distance <= noticeable + precision:
