@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from models.oauth.authorization import denial
 from models.oauth.connect_link import origin_of
 from models.oauth.token_response import protocol_errors
 from models.provider import Column, Provider, Resource, View
@@ -154,8 +155,8 @@ def _find_endpoint_faults(provider: Provider) -> Iterator[tuple[str, str]]:
     if not re.fullmatch(_path, provider.account_path) or "{team}" in provider.account_path:
         yield "account_path", "expected a path like /me"
     for theirs, ours in provider.error_aliases.items():
-        if ours not in protocol_errors:
-            yield f"error_aliases.{theirs}", f"expected one of {', '.join(sorted(protocol_errors))}"
+        if ours not in protocol_errors | {denial}:
+            yield f"error_aliases.{theirs}", f"expected one of {', '.join(sorted(protocol_errors | {denial}))}"
     for field in ("account_id", "account_email"):
         if not getattr(provider, field):
             yield field, "expected a field's name"

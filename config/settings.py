@@ -28,8 +28,8 @@ from config.proxies import check_proxies, find_proxies, proxy_variables
 from config.redis_url import parse_redis_url
 from models.crypto.secrets import Secret
 from models.crypto.vault import Key, KeysRejected, parse_keys
-from models.oauth.client import OAuthClient
-from models.oauth.connect_link import origin_of
+from models.oauth.client import OAuthClient, callback_path
+from models.oauth.connect_link import loopback_hosts, origin_of
 from models.provider import Provider
 from models.proxies import Proxies
 
@@ -192,7 +192,7 @@ def parse_provider_names(text: str) -> tuple[str, ...]:
 def parse_redirect_uri(text: str) -> str:
     """Where a provider sends its users back to: over https, or on this machine (RFC 8252 §7.3, RFC 9700 §2.1)."""
     origin = origin_of(text)
-    local = origin is not None and urlsplit(origin).hostname in ("localhost", "127.0.0.1", "::1")
+    local = origin is not None and urlsplit(origin).hostname in loopback_hosts
     if origin is None or "#" in text or not (local or origin.startswith("https://")):
         raise ValueError("expected an https URL, or http on localhost, without a fragment")
     return text
@@ -360,6 +360,11 @@ def _read_provider(name: str, found: _Found) -> Iterable[Provider]:
 def _read_client(name: str, found: _Found, needed: bool) -> Iterable[OAuthClient]:
     prefix = f"{name.upper()}_"
     given = _read_group(_ClientVariables, found, prefix)
+    uri, path = given.get("redirect_uri", ""), callback_path(name)
+    if uri and (not uri.endswith(path) or "?" in uri):
+        found.problems.append(
+            f"{prefix}REDIRECT_URI: expected a URL that ends in {path}: there the web process listens"
+        )
     if len(given) == len(_ClientVariables.model_fields):
         return [OAuthClient(provider=name, **given)]
     if needed or given:

@@ -131,6 +131,7 @@ class Verb(Word):
     )
     failed_answer_lost = "failed.answer_lost", "failed: the provider's answer was lost; the user has to start again"
     failed_expired = "failed.expired", "failed: the time for it ran out"
+    failed_provider_unavailable = "failed.provider_unavailable", "failed: the provider was not available"
 
 
 class Problem(Word):

@@ -87,7 +87,8 @@ class Provider:
     `rotation_ends_access` is false an access token outlives the rotation of its pair, and says nothing of it.
     `api_url_alternatives` are other places where the same API is said to be: they are asked only on an operator's word.
     `account_path`, `account_id` and `account_email` say which answer, and which of its fields, name the account.
-    `error_aliases` maps its own names for the errors of its token endpoint to those of RFC 6749 §5.2.
+    `error_aliases` maps its own names for the errors of its token endpoint, and of its redirects, to those of RFC 6749
+    §5.2 and §4.1.2.1.
 
     How it is read: with `null_is_absent` a field that is null and one that is missing are the same. A list is peeked at
     if it holds more than `peek_above` records, read whole at least every `full_reading_minutes` unless that takes

@@ -114,10 +114,10 @@ class House:
 
     def consent(self, user: str = "ada", account: int = 1, allow: bool = True, **claims: Any) -> str:
         """The browser's part, from the link to the callback: the authorization's id."""
-        url, browser = self.callback.begin("breezedoc", self.link(user, **claims), None)
-        back = self.control.authorize(url, account, allow=allow)
+        begun = self.callback.begin("breezedoc", self.link(user, **claims), {})
+        back = self.control.authorize(begun.location, account, allow=allow)
         query = {name: values[0] for name, values in parse_qs(urlsplit(back).query).items()}
-        return self.callback.finish("breezedoc", query, browser).rsplit("/", 1)[1]
+        return self.callback.finish("breezedoc", query, {begun.flow: begun.binding}).id
 
     def connect(self, user: str = "ada", account: int = 1, **claims: Any) -> Connection:
         """A connection, its code exchanged, nothing else done yet."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 from uuid import uuid4
 
 import dramatiq
@@ -256,7 +257,7 @@ class Fleet:
             assert asked.status_code == 302, asked.text
             back = browser.get(self.control.authorize(asked.headers["location"], account))
             assert back.status_code == 303, back.text
-        return f"{self.web_url}{back.headers['location']}"
+        return urljoin(str(back.url), back.headers["location"])
 
     def outcome(self, result_url: str) -> dict[str, Any]:
         """What the result page says once it is decided."""

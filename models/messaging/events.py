@@ -10,7 +10,9 @@ type_prefix = "dev.breezesync."
 schema_version = 1
 
 Stream = Literal["events", "records"]
-FailureReason = Literal["denied", "code_rejected", "client_rejected", "account_mismatch", "answer_lost", "expired"]
+FailureReason = Literal[
+    "denied", "code_rejected", "client_rejected", "account_mismatch", "answer_lost", "expired", "provider_unavailable"
+]
 RevokedReason = Literal["access_revoked", "refresh_rejected", "refresh_expired", "rotation_lost"]
 Detector = Literal["api", "refresh"]
 

@@ -2,6 +2,7 @@
 
 import hashlib
 from base64 import urlsafe_b64encode
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -15,6 +16,29 @@ lifetime = timedelta(minutes=10)
 code_lifetime = timedelta(minutes=10)
 give_up_after = timedelta(hours=24)
 exchange_lease = timedelta(seconds=60)
+
+denial = "access_denied"
+outages = frozenset({"server_error", "temporarily_unavailable"})
+usual_denials = frozenset(
+    {
+        "access_declined",
+        "authorization_denied",
+        "cancelled",
+        "canceled",
+        "consent_denied",
+        "declined",
+        "denied",
+        "user_canceled",
+        "user_cancelled",
+        "user_canceled_authorize",
+        "user_cancelled_authorize",
+        "user_canceled_login",
+        "user_cancelled_login",
+        "user_declined",
+        "user_denied",
+    }
+)
+"""What well-known servers say instead of `access_denied` (RFC 6749 §4.1.2.1) if the user does not allow access."""
 
 
 class Step(StrEnum):
@@ -33,6 +57,7 @@ class Step(StrEnum):
 
 
 open_steps = (Step.started, Step.received, Step.granted)
+failed_steps = (Step.denied, Step.failed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +107,13 @@ class AuthorizationChange:
 def awaits_user(authorization: Authorization, now: datetime) -> bool:
     """Return whether the provider's redirect may still use it: once, and only in time."""
     return authorization.step is Step.started and authorization.expires_at > now
+
+
+def came_too_late(authorization: Authorization, now: datetime) -> bool:
+    """Return whether it ended, or is about to end, because the user did not come back in time."""
+    if authorization.step is Step.started:
+        return authorization.expires_at <= now
+    return authorization.code_received_at is None and authorization.reason == "expired"
 
 
 def is_put_off(authorization: Authorization, now: datetime) -> bool:
@@ -141,16 +173,25 @@ def fail(
     return AuthorizationChange(failed, (fact,), (note_of(Verb(f"failed.{reason}"), evidence or Evidence()),))
 
 
-def end_by_error(authorization: Authorization, error: str, description: str) -> AuthorizationChange:
+def end_by_error(
+    authorization: Authorization, error: str, description: str, aliases: Mapping[str, str]
+) -> AuthorizationChange:
     """End it by the error in the provider's redirect (RFC 6749 §4.1.2.1).
 
-    `access_denied` means that the user refused; anything else is trouble with what we asked for.
+    `aliases` maps the provider's own names to those of the RFC. A denial is the user's, an outage the provider's;
+    anything else is trouble with what we asked for.
     """
-    denied = error == "access_denied"
-    reason: FailureReason = "denied" if denied else "client_rejected"
+    reason = _reason_of(aliases.get(error, error))
+    denied = reason == "denied"
     text = _printable(description) or ("the user said no" if denied else f"the provider answered {_printable(error)}")
     ended = replace(end(authorization, Step.denied if denied else Step.failed), reason=reason, description=text)
     return AuthorizationChange(ended, (AuthorizationFailed(authorization.id, reason, text),))
+
+
+def _reason_of(error: str) -> FailureReason:
+    if error == denial or error.lower() in usual_denials:
+        return "denied"
+    return "provider_unavailable" if error in outages else "client_rejected"
 
 
 def note_of(verb: Verb, evidence: Evidence) -> Note:
@@ -160,6 +201,19 @@ def note_of(verb: Verb, evidence: Evidence) -> Note:
 def hash_of(value: str) -> str:
     """Return the SHA-256 in hex, stored in place of a state, a browser binding or a link's `jti`."""
     return hashlib.sha256(value.encode()).hexdigest()
+
+
+def state_of(binding: str) -> str:
+    """Return the state of the flow whose browser has this secret in its cookie; the state does not reveal the secret.
+
+    So a browser that follows its link again can be sent to the provider with the same state, which is not stored.
+    """
+    return urlsafe_b64encode(hashlib.sha256(f"state\n{binding}".encode()).digest()).rstrip(b"=").decode()
+
+
+def flow_of(state_hash: str) -> str:
+    """Return the short name of a flow, which is part of its cookie's name."""
+    return state_hash[:32]
 
 
 def challenge_of(verifier: str) -> str:

@@ -20,6 +20,11 @@ class OAuthClient:
     redirect_uri: str
 
 
+def callback_path(provider: str) -> str:
+    """Return the path at which the web process waits for a provider's redirect, behind any path prefix of a proxy."""
+    return f"/auth/{provider}/callback"
+
+
 @dataclass(frozen=True, slots=True)
 class StoredClient:
     """A row of the client table.

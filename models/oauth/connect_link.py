@@ -18,6 +18,8 @@ clock_leeway = timedelta(seconds=30)
 longest_token = 8192
 longest_url = 2048
 most_teams = 100
+loopback_hosts = ("localhost", "127.0.0.1", "::1")
+"""The names of this machine; a browser keeps the cookies of each apart."""
 
 Reason = Literal[
     "unreadable",

@@ -24,6 +24,9 @@ personal_client = "personal-access-token"
 clocks_differ = timedelta(seconds=30)
 """How far the clocks of two machines may differ, an application's included."""
 
+answer_delay = timedelta(seconds=5)
+"""How long a token's answer may have been on its way to us, while its time ran."""
+
 
 class Status(StrEnum):
     """Whether a connection can be used: the provider's side ends it as revoked, ours as disconnected."""
@@ -145,6 +148,15 @@ def revoke(
         return connection, ()
     ended = replace(_stop(connection), status=Status.revoked, problem=None, revoked_at=at, revoked_reason=reason)
     return ended, (ReauthorizationRequired(reason, detected_by, connect_path),)
+
+
+def why_refused(connection: Connection, now: datetime) -> RevokedReason:
+    """Return why the API refuses an access token that no refresh can replace: it has expired, or it was taken back.
+
+    The provider's time began before its answer reached us, so a token may expire a moment before `expires_at`.
+    """
+    expires_at = connection.expires_at
+    return "access_revoked" if expires_at is None or expires_at - answer_delay > now else "refresh_expired"
 
 
 def disconnect(connection: Connection, at: datetime, told_later: bool) -> Transition:

@@ -92,6 +92,17 @@ def is_presented(credential: Credential, generation: int) -> bool:
     return credential.presented_at is not None and credential.presented_generation == generation
 
 
+def kept_refresh_token(connection: Connection, credential: Credential | None, client_id: str) -> Sealed | None:
+    """Return the refresh token that a new authorization by `client_id` leaves in use if it brings none of its own.
+
+    Many providers issue one only at the first consent. None if there is none, if it belongs to another client, or if
+    it may be spent.
+    """
+    if connection.status is not Status.active or connection.client_id != client_id or credential is None:
+        return None
+    return None if is_presented(credential, connection.generation) else credential.refresh_token
+
+
 def lease(credential: Credential, owner: str, until: datetime) -> Credential:
     """Let no other job refresh this connection until `until`."""
     return replace(credential, lease_owner=owner, lease_until=until)

@@ -24,7 +24,8 @@ from models.oauth.authorization import (
     put_off,
 )
 from models.oauth.client import OAuthClient
-from models.oauth.connection import Connection
+from models.oauth.connection import Connection, Status
+from models.oauth.credential import Credential, is_presented
 from models.oauth.refresh_policy import asked_for, retry_at, throttled_pause
 from models.oauth.token_pair import TokenPair
 from models.oauth.token_response import (
@@ -43,6 +44,9 @@ most_presentations = 2
 time_to_connect = timedelta(seconds=5)
 """The job that saved an exchange's tokens goes on with them at once; the sweep sends another only if it died."""
 shortest_pause = timedelta(seconds=3)
+time_to_accept = timedelta(seconds=10)
+"""For how long after an exchange a provider's API may not yet know the new access token."""
+pause_to_accept = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,14 +191,33 @@ def decide_account(
     return EndGrant(change, revokes=not shares_grant)
 
 
+def await_refresh(
+    found: Authorization, before: Connection | None, credential: Credential | None, now: datetime
+) -> AuthorizationChange | None:
+    """Put off an authorization without a refresh token of its own while the old one is being presented.
+
+    The answer decides which refresh token the connection keeps. None if there is nothing to wait for, or if it took as
+    long as a code lives: then the new access token counts more.
+    """
+    if before is None or before.status is not Status.active or before.client_id != found.client_id:
+        return None
+    if credential is None or not is_presented(credential, before.generation) or now >= end_of_code(found):
+        return None
+    return AuthorizationChange(put_off(found, now + shortest_pause))
+
+
 def decide_without_account(
-    found: Authorization, outcome: ApiOutcome, provider: str, now: datetime
+    found: Authorization, outcome: ApiOutcome, provider: str, granted_at: datetime, now: datetime
 ) -> AuthorizationChange:
     """Decide what an answer that names no account changes.
 
-    401 and 403 will not change by waiting; anything else is tried again for a day.
+    401 may only mean that the tokens, issued at `granted_at`, are too new; 403 will not change by waiting. Anything
+    else is tried again for a day.
     """
+    accepted_by = granted_at + time_to_accept
     match outcome:
+        case Unauthorized() if now < accepted_by:
+            return AuthorizationChange(put_off(found, min(now + pause_to_accept, accepted_by)))
         case Unauthorized():
             return fail(found, "code_rejected", f"{provider} refused the tokens that it had just issued")
         case Forbidden():

@@ -1,5 +1,6 @@
 """Authorizations: added, found by their state or their browser, saved."""
 
+from collections.abc import Collection
 from datetime import datetime
 
 from sqlalchemy import Connection as SqlConnection
@@ -37,11 +38,15 @@ class Authorizations:
     def by_state(self, state_hash: str) -> Authorization | None:
         return self._one(select(*columns).where(table.c.state_hash == state_hash))
 
-    def newest_of_browser(self, provider: str, browser_hash: str, now: datetime) -> Authorization | None:
-        """Return the browser's newest open authorization, for a provider's answer without `state`."""
+    def by_link(self, link_hash: str) -> Authorization | None:
+        """Return the authorization that the link with this hash began."""
+        return self._one(select(*columns).where(table.c.link_hash == link_hash))
+
+    def newest_of_browser(self, provider: str, browser_hashes: Collection[str], now: datetime) -> Authorization | None:
+        """Return the newest open authorization of a browser's, for a provider's answer without `state`."""
         query = select(*columns).where(
             table.c.provider == provider,
-            table.c.browser_hash == browser_hash,
+            table.c.browser_hash.in_(browser_hashes),
             table.c.step == Step.started.value,
             table.c.expires_at > now,
         )

@@ -49,6 +49,13 @@ class Connections:
         )
         return self.sql.execute(query.limit(1)).first() is not None
 
+    def is_used_by(self, provider: str, client_id: str, user_id: str) -> bool:
+        """Whether an active connection of this user has tokens of this client."""
+        return any(
+            (found.provider, found.client_id, found.status) == (provider, client_id, Status.active)
+            for found in self.find(user_id=user_id)
+        )
+
     def add(self, connection: Connection) -> None:
         self.sql.execute(insert(table).values(**from_connection(connection)))
 

@@ -12,7 +12,7 @@ from typing import assert_never
 from models.api_response import Failed, Forbidden, Missing, Throttled, Unauthorized
 from models.journal import ListProblem, Note, Problem, Verb
 from models.messaging.events import SyncCompleted, SyncFailed
-from models.oauth.connection import Connection, limit_access, revoke
+from models.oauth.connection import Connection, limit_access, revoke, why_refused
 from models.oauth.credential import Credential, asks_for_refresh, refuse_access
 from models.oauth.refresh_policy import spread
 from models.rate_limit import Wait
@@ -105,8 +105,9 @@ def _refuse(rows: StepRows, now: datetime) -> StepDecision:
 
 def _revoke(rows: StepRows, credential: Credential, now: datetime) -> StepDecision:
     connection = rows.connection
-    ended, facts = revoke(connection, "access_revoked", "api", now, f"/auth/{connection.provider}")
-    note = Note(Verb.revoked_access_revoked, {"generation": rows.generation, "status": 401})
+    reason = why_refused(connection, now)
+    ended, facts = revoke(connection, reason, "api", now, f"/auth/{connection.provider}")
+    note = Note(Verb(f"revoked.{reason}"), {"generation": rows.generation, "status": 401})
     return StepDecision(
         subject=connection,
         at=now,
@@ -114,7 +115,7 @@ def _revoke(rows: StepRows, credential: Credential, now: datetime) -> StepDecisi
         credential=credential,
         facts=facts,
         notes=(note,),
-        ended="access_revoked",
+        ended=reason,
     )
 
 

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self, TypeVar
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urljoin, urlsplit, urlunsplit
 
 import httpx
 import redis
@@ -82,7 +82,7 @@ class Application:
             asked = self._visit(browser, link, 302)
             agreed = self.control.authorize(asked.headers["location"], account)
             returned = self._visit(browser, agreed, 303)
-            result = self.at_web(returned.headers["location"])
+            result = urljoin(str(returned.url), returned.headers["location"])
             return self.wait_for(lambda: read_result(browser, result), "the result page's answer")
 
     def _visit(self, browser: httpx.Client, url: str, expected: int) -> httpx.Response:

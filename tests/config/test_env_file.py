@@ -80,7 +80,7 @@ def test_a_file_of_another_encoding_is_refused(tmp_path: Path) -> None:
 def test_a_client_secret_in_quotes_reaches_the_settings_as_it_is(tmp_path: Path, value: str) -> None:
     if "\t" in value:
         pytest.skip("RFC 6749 allows no tab in a client secret")
-    client = "BREEZEDOC_CLIENT_ID=c\nBREEZEDOC_REDIRECT_URI=https://s.example/cb\n"
+    client = "BREEZEDOC_CLIENT_ID=c\nBREEZEDOC_REDIRECT_URI=https://s.example/auth/breezedoc/callback\n"
     (tmp_path / ".env").write_text(f"{client}BREEZEDOC_CLIENT_SECRET='{value}'\n")
     settings = read_settings({"HOME": "/root"}, tmp_path / ".env", needs=())
     assert settings.clients[0].client_secret.reveal() == value

@@ -72,7 +72,7 @@ def test_a_profile_names_errors_or_gets_the_usual_ones() -> None:
 
 def test_an_alias_of_no_known_error_is_named() -> None:
     [problem] = problems({"error_aliases": {"gone": "invalid_grand"}})
-    assert problem.startswith("other.toml: error_aliases.gone: expected one of invalid_client, invalid_grant")
+    assert problem.startswith("other.toml: error_aliases.gone: expected one of access_denied, invalid_client")
     assert "error_aliases" in problems({"error_aliases": "gone"})[0]
 
 

@@ -159,6 +159,12 @@ def test_a_setting_is_read(name: str, text: str, field: str, value: Any) -> None
         ("BREEZEDOC_REDIRECT_URI", "/auth/callback"),
         ("BREEZEDOC_REDIRECT_URI", "https://sync.example/cb#part"),
         ("BREEZEDOC_REDIRECT_URI", "https://u:hunter2@sync.example/cb"),
+        ("BREEZEDOC_REDIRECT_URI", "https://sync.example/cb"),
+        ("BREEZEDOC_REDIRECT_URI", "https://sync.example/auth/other/callback"),
+        ("BREEZEDOC_REDIRECT_URI", "https://sync.example/auth/breezedoc/callback/"),
+        ("BREEZEDOC_REDIRECT_URI", "https://sync.example/auth/breezedoc"),
+        ("BREEZEDOC_REDIRECT_URI", "https://sync.example/AUTH/breezedoc/callback"),
+        ("BREEZEDOC_REDIRECT_URI", "https://sync.example/auth/breezedoc/callback?to=/auth/breezedoc/callback"),
         ("BREEZEDOC_PKCE", "maybe"),
         ("BREEZEDOC_API_URL", "breezedoc.example"),
     ],
@@ -172,7 +178,22 @@ def test_a_wrong_setting_is_named_with_what_is_expected_and_not_shown(name: str,
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1:8700", "[::1]:8700"])
 def test_a_redirect_on_this_machine_needs_no_https(host: str) -> None:
-    assert read({"BREEZEDOC_REDIRECT_URI": f"http://{host}/cb"}).clients[0].redirect_uri == f"http://{host}/cb"
+    uri = f"http://{host}/auth/breezedoc/callback"
+    assert read({"BREEZEDOC_REDIRECT_URI": uri}).clients[0].redirect_uri == uri
+
+
+def test_a_redirect_may_lie_behind_a_path_prefix() -> None:
+    uri = "https://app.example/sync/auth/breezedoc/callback"
+    assert read({"BREEZEDOC_REDIRECT_URI": uri}).clients[0].redirect_uri == uri
+
+
+def test_a_wrong_path_is_named_even_without_the_rest_of_the_client() -> None:
+    told = problems({"BREEZEDOC_REDIRECT_URI": "https://sync.example/cb"}, needs=())
+    assert [line.partition(":")[0] for line in told] == [
+        "BREEZEDOC_REDIRECT_URI",
+        "BREEZEDOC_CLIENT_ID",
+        "BREEZEDOC_CLIENT_SECRET",
+    ]
 
 
 def test_every_problem_is_told_at_once() -> None:

@@ -320,7 +320,7 @@ def test_an_account_that_cannot_be_asked_yet_is_asked_again_without_spending_the
 
 
 def test_an_authorization_nobody_finishes_expires(house: House) -> None:
-    house.callback.begin("breezedoc", house.link("ada"), None)
+    house.callback.begin("breezedoc", house.link("ada"), {})
     house.turn(minutes=11)
     house.sweep()
     assert [event["reason"] for event in house.told("connection.authorization_failed")] == ["expired"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urljoin, urlsplit
 
 import httpx
 import pytest
@@ -46,6 +46,10 @@ class Web:
         answer = self.get(self.fleet.link(user, **claims))
         assert answer.status_code == 302, answer.text
         return parse_qs(urlsplit(answer.headers["location"]).query)["state"][0], dict(answer.cookies)
+
+    def follow(self, answer: httpx.Response, **options: Any) -> httpx.Response:
+        """One step along a redirect, which may be relative."""
+        return self.get(urljoin(str(answer.url), answer.headers["location"]), **options)
 
     def call_back(self, cookies: dict[str, str] | None = None, **query: Any) -> httpx.Response:
         return self.get("/auth/breezedoc/callback", params=query, cookies=cookies or {})

@@ -20,10 +20,13 @@ authorizations = table_of(AuthorizationRow)
 
 def test_a_state_is_used_once(web: Web) -> None:
     state, cookies = web.begin()
-    assert web.call_back(cookies, state=state, code="first").status_code == 303
+    first = web.call_back(cookies, state=state, code="first")
+    assert first.status_code == 303
     before = web.contents()
     for query in ({"code": "second"}, {"error": "access_denied"}):
-        assert web.call_back(cookies, state=state, **query).status_code == 403
+        again = web.call_back(cookies, state=state, **query)
+        assert (again.status_code, again.headers["location"]) == (303, first.headers["location"])
+        assert web.call_back({}, state=state, **query).status_code == 403
     assert web.contents() == before
 
 
@@ -43,6 +46,8 @@ ODD: dict[str, tuple[int, Callable[[str], list[tuple[str, str]]]]] = {
     "half a character in the state": (403, lambda state: [("state", "\udcff"), ("code", "c")]),
     "a long state": (403, lambda state: [("state", "s" * 20_000), ("code", "c")]),
     "an error with a wrong state": (403, lambda state: [("state", "no"), ("error", "access_denied")]),
+    "a denial without a state": (403, lambda state: [("error", "access_denied")]),
+    "an outage without a state": (403, lambda state: [("error", "server_error")]),
     "an issuer that is another": (
         403,
         lambda state: [("state", state), ("code", "c"), ("iss", "https://evil.example")],
@@ -66,7 +71,9 @@ def test_another_browser_gets_nowhere_with_a_state(web: Web) -> None:
     state, cookies = web.begin()
     _, others = web.begin("mallory")
     before = web.contents()
-    for wrong in ({}, others, {"breezesync": "x" * 43}, {"breezesync": "short"}, {"breezesync": "ü" * 43}):
+    [name], [secret] = cookies.keys(), others.values()
+    stolen_name = {name: secret}
+    for wrong in ({}, others, stolen_name, {name: "x" * 43}, {name: "short"}, {name: "ü" * 43}, {"breezesync": secret}):
         raw = "; ".join(f"{name}={value}" for name, value in wrong.items()).encode()
         headers = {b"cookie": raw} if raw else {}
         answer = web.get("/auth/breezedoc/callback", params={"state": state, "code": "c"}, headers=headers)
@@ -108,7 +115,7 @@ def test_what_the_provider_says_of_an_error_reaches_no_page_as_markup(web: Web) 
     }
     answer = web.call_back(cookies, state=state, **words)
     assert answer.status_code == 303
-    page = web.get(answer.headers["location"])
+    page = web.follow(answer)
     assert page.status_code == 200
     assert "alert(1)" not in page.text
     identity = answer.headers["location"].rsplit("/", 1)[1]

@@ -57,12 +57,45 @@ def test_a_link_with_return_to_leads_back_to_the_application(fleet: Fleet, appli
     assert arrived == {"tab": "accounts", "status": "connected", "connection_id": row.id}
 
 
-def test_a_link_opens_once(fleet: Fleet, page: Page) -> None:
+def test_a_link_opens_for_one_browser_which_may_come_again(fleet: Fleet, browser: Browser, page: Page) -> None:
+    account = fleet.control.add_user("Dorothy", documents=1)
     link = fleet.link("dorothy")
     page.goto(link)
     page.goto(link)
-    expect(page.locator("#refused")).to_be_visible()
-    assert page.locator("h1").inner_text() == "This link was already used"
+    expect(page.locator(f"#login-{account}")).to_be_visible()
+    with browser.new_context() as another:
+        stranger = another.new_page()
+        stranger.goto(link)
+        expect(stranger.locator("#refused")).to_be_visible()
+        assert stranger.locator("h1").inner_text() == "This link was already used"
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["the first first", "the second first"])
+def test_two_tabs_of_one_browser_connect_two_accounts(fleet: Fleet, page: Page, order: tuple[int, int]) -> None:
+    accounts = [fleet.control.add_user(name, documents=1) for name in ("Hedy", "Lise")]
+    tabs = [page, page.context.new_page()]
+    for tab in tabs:
+        tab.goto(fleet.link("hedy"))
+    for each in order:
+        back = fleet.control.authorize(tabs[each].url, accounts[each])
+        tabs[each].goto(back)
+        expect(tabs[each].locator("#connected")).to_be_visible(timeout=15_000)
+    names = {cookie["name"] for cookie in page.context.cookies()}
+    assert [name for name in names if name.startswith("breezesync")] == ["breezesync-last"]
+
+
+def test_a_user_who_goes_back_and_allows_again_sees_the_same_result(fleet: Fleet, page: Page) -> None:
+    account = fleet.control.add_user("Rosalind", documents=1)
+    page.goto(fleet.link("rosalind"))
+    asked = page.url
+    page.goto(fleet.control.authorize(asked, account))
+    expect(page.locator("#connected")).to_be_visible(timeout=15_000)
+    result = page.url
+    page.goto(fleet.control.authorize(asked, account))
+    expect(page.locator("#connected")).to_be_visible(timeout=15_000)
+    assert page.url == result
+    [row] = fleet.rows("SELECT generation FROM connection WHERE user_id = 'rosalind'")
+    assert row.generation == 1
 
 
 def test_a_callback_in_another_browser_connects_nothing(fleet: Fleet, browser: Browser, page: Page) -> None:

@@ -4,7 +4,7 @@ from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import parse_qs, quote, urljoin, urlsplit
 
 import httpx
 import pytest
@@ -74,7 +74,7 @@ def test_no_secret_stands_in_clear_anywhere(fleet: Fleet, listener: Listener) ->
     query = {name: values[0] for name, values in parse_qs(urlsplit(back).query).items()}
     secrets = {query["code"], query["state"], fleet.environment["BREEZEDOC_CLIENT_SECRET"], *cookies}
     secrets |= {fleet.environment["ENCRYPTION_KEYS"].split(":")[1], fleet.environment["CONNECT_SECRET"]}
-    connection = fleet.outcome(f"{fleet.web_url}{answer.headers['location']}")["connection_id"]
+    connection = fleet.outcome(urljoin(str(answer.url), answer.headers["location"]))["connection_id"]
     fleet.has_synced(listener, connection)
     secrets |= tokens_of(fleet, connection)
     for trouble in TROUBLES:
@@ -91,7 +91,7 @@ def test_no_secret_stands_in_clear_anywhere(fleet: Fleet, listener: Listener) ->
         "database": in_database(fleet.database_url),
         "redis": in_redis(fleet.redis_url),
         "logs": "\n".join(program.log.read_text() for program in fleet.programs),
-        "page": httpx.get(f"{fleet.web_url}{answer.headers['location']}", trust_env=False).text,
+        "page": httpx.get(urljoin(str(answer.url), answer.headers["location"]), trust_env=False).text,
         "metrics": httpx.get(f"{fleet.web_url}/metrics", trust_env=False).text,
     }
     assert len(secrets) >= 10

@@ -10,9 +10,18 @@ from models.account import Account
 from models.api_response import ApiOutcome, Failed, Forbidden, Throttled, Unauthorized
 from models.crypto.secrets import Sealed, Secret
 from models.messaging.events import AuthorizationFailed
-from models.oauth.authorization import Authorization, AuthorizationChange, Step, awaits_user, end_by_error, receive_code
+from models.oauth.authorization import (
+    Authorization,
+    AuthorizationChange,
+    Step,
+    awaits_user,
+    came_too_late,
+    end_by_error,
+    receive_code,
+)
 from models.oauth.client import OAuthClient
-from models.oauth.connection import Connection, Status
+from models.oauth.connection import Connection, Status, why_refused
+from models.oauth.credential import Credential, kept_refresh_token
 from models.oauth.exchange_outcome import (
     CodeRequest,
     EndGrant,
@@ -20,6 +29,7 @@ from models.oauth.exchange_outcome import (
     MakeConnection,
     PresentCode,
     ReadAccount,
+    await_refresh,
     connect,
     decide_account,
     decide_exchange,
@@ -169,8 +179,18 @@ def test_nothing_changes_an_authorization_that_has_gone_on(step: Step) -> None:
     assert decide_exchange(replace(presented, step=step), request, tokens, deadline, now) is None
 
 
-accounts: dict[str, tuple[ApiOutcome, Authorization, tuple[Step, str | None, timedelta | None]]] = {
-    "401": (Unauthorized(), granted, (Step.failed, "code_rejected", None)),
+Granted = tuple[Authorization, timedelta]
+
+
+def granted_at(seconds: float) -> Granted:
+    """An authorization whose tokens were issued that long ago."""
+    return granted, timedelta(seconds=seconds)
+
+
+accounts: dict[str, tuple[ApiOutcome, Granted | Authorization, tuple[Step, str | None, timedelta | None]]] = {
+    "401 for tokens of this moment": (Unauthorized(), granted_at(0), (Step.granted, None, second)),
+    "401 again": (Unauthorized(), granted_at(9.5), (Step.granted, None, second / 2)),
+    "401 after ten seconds": (Unauthorized(), granted_at(10), (Step.failed, "code_rejected", None)),
     "403": (Forbidden(), granted, (Step.failed, "denied", None)),
     "429": (Throttled(hour), granted, (Step.granted, None, hour)),
     "no answer": (Failed("timeout"), granted, (Step.granted, None, 5 * second)),
@@ -186,7 +206,8 @@ accounts: dict[str, tuple[ApiOutcome, Authorization, tuple[Step, str | None, tim
 @pytest.mark.parametrize("case", accounts)
 def test_an_account_that_is_not_named_is_waited_for_unless_it_is_refused(case: str) -> None:
     outcome, found, (step, reason, wait) = accounts[case]
-    after = decide_without_account(found, outcome, "breezedoc", now).authorization
+    found, age = found if isinstance(found, tuple) else (found, hour)
+    after = decide_without_account(found, outcome, "breezedoc", now - age, now).authorization
     assert (after.step, after.reason, after.due_at) == (step, reason, None if wait is None else now + wait)
 
 
@@ -224,14 +245,26 @@ redirects: dict[str, tuple[str, str, tuple[Step, str, str]]] = {
     "denied": ("access_denied", "", (Step.denied, "denied", "the user said no")),
     "denied, with words": ("access_denied", "No\x00!", (Step.denied, "denied", "No!")),
     "anything else": ("invalid\nscope", "", (Step.failed, "client_rejected", "the provider answered invalidscope")),
-    "a long text": ("server_error", "x" * 300, (Step.failed, "client_rejected", "x" * 200)),
+    "a long text": ("invalid_scope", "x" * 300, (Step.failed, "client_rejected", "x" * 200)),
+    "a defect at the provider": ("server_error", "Oops", (Step.failed, "provider_unavailable", "Oops")),
+    "a busy provider": ("temporarily_unavailable", "Wait", (Step.failed, "provider_unavailable", "Wait")),
+    "a client that may not ask": ("unauthorized_client", "No", (Step.failed, "client_rejected", "No")),
+    "a login that only a person can do": ("login_required", "No", (Step.failed, "client_rejected", "No")),
+    "a cancelled login": ("user_cancelled_login", "", (Step.denied, "denied", "the user said no")),
+    "a cancelled consent": ("user_cancelled_authorize", "", (Step.denied, "denied", "the user said no")),
+    "a denied consent": ("consent_denied", "", (Step.denied, "denied", "the user said no")),
+    "a user who denied": ("user_denied", "", (Step.denied, "denied", "the user said no")),
+    "in capitals": ("USER_DENIED", "", (Step.denied, "denied", "the user said no")),
+    "a name of the provider's own": ("no_thanks", "", (Step.denied, "denied", "the user said no")),
+    "an outage by a name of its own": ("on_holiday", "Back soon", (Step.failed, "provider_unavailable", "Back soon")),
 }
 
 
 @pytest.mark.parametrize("case", redirects)
 def test_an_error_in_the_redirect_ends_the_authorization(case: str) -> None:
     error, description, expected = redirects[case]
-    change = end_by_error(started, error, description)
+    aliases = {"no_thanks": "access_denied", "on_holiday": "temporarily_unavailable"}
+    change = end_by_error(started, error, description, aliases)
     ended = change.authorization
     assert (ended.step, ended.reason, ended.description) == expected
     assert change.facts == (AuthorizationFailed("a1", expected[1], expected[2]),)  # type: ignore[arg-type]
@@ -249,6 +282,80 @@ waiting_for_the_user: dict[str, tuple[Authorization, bool]] = {
 def test_a_state_is_good_once_and_in_time(case: str) -> None:
     found, expected = waiting_for_the_user[case]
     assert awaits_user(found, now) is expected
+
+
+too_late: dict[str, tuple[Authorization, bool]] = {
+    "in time": (started, False),
+    "late": (replace(started, expires_at=now), True),
+    "ended because it was late": (replace(started, step=Step.failed, reason="expired"), True),
+    "a code that became too old": (replace(received, step=Step.failed, reason="expired"), False),
+    "connected": (replace(received, step=Step.connected), False),
+    "denied": (replace(started, step=Step.denied, reason="denied"), False),
+}
+
+
+@pytest.mark.parametrize("case", too_late)
+def test_a_user_is_late_only_without_having_come_back(case: str) -> None:
+    found, expected = too_late[case]
+    assert came_too_late(found, now) is expected
+
+
+active = replace(existing, status=Status.active, generation=3)
+in_use = Credential("c1", None, Sealed("v1.k.r"))
+spent_perhaps = replace(in_use, presented_at=now, presented_generation=3)
+refreshes_under_way: dict[str, tuple[Connection | None, Credential | None, Authorization, bool]] = {
+    "none": (active, in_use, granted, False),
+    "one": (active, spent_perhaps, granted, True),
+    "one of an older generation": (active, replace(spent_perhaps, presented_generation=2), granted, False),
+    "one, for as long as a code lives": (
+        active,
+        spent_perhaps,
+        replace(granted, code_received_at=now - 10 * minute),
+        False,
+    ),
+    "of another client": (replace(active, client_id="old"), spent_perhaps, granted, False),
+    "of an ended connection": (existing, spent_perhaps, granted, False),
+    "a new connection": (None, None, granted, False),
+}
+
+
+@pytest.mark.parametrize("case", refreshes_under_way)
+def test_an_authorization_that_keeps_the_old_refresh_token_waits_for_its_refresh(case: str) -> None:
+    before, credential, found, waits_for_it = refreshes_under_way[case]
+    change = await_refresh(found, before, credential, now)
+    assert (change is not None) is waits_for_it
+    assert change is None or change.authorization.due_at == now + 3 * second
+
+
+kept: dict[str, tuple[Connection, Credential | None, str, bool]] = {
+    "the grant works": (active, in_use, "client", True),
+    "it may be spent": (active, spent_perhaps, "client", False),
+    "another client's": (active, in_use, "new client", False),
+    "a revoked connection": (existing, in_use, "client", False),
+    "there is none": (active, replace(in_use, refresh_token=None), "client", False),
+    "no credential": (active, None, "client", False),
+}
+
+
+@pytest.mark.parametrize("case", kept)
+def test_a_refresh_token_stays_in_use_only_if_it_still_works_for_this_client(case: str) -> None:
+    connection, credential, client_id, expected = kept[case]
+    assert (kept_refresh_token(connection, credential, client_id) is not None) is expected
+
+
+refused_tokens: dict[str, tuple[timedelta | None, str]] = {
+    "it never expires": (None, "access_revoked"),
+    "it has an hour left": (hour, "access_revoked"),
+    "it expires about now": (second, "refresh_expired"),
+    "it expired": (-hour, "refresh_expired"),
+}
+
+
+@pytest.mark.parametrize("case", refused_tokens)
+def test_a_token_that_nothing_refreshes_expires_and_is_not_revoked_by_its_user(case: str) -> None:
+    left, expected = refused_tokens[case]
+    connection = replace(active, expires_at=None if left is None else now + left)
+    assert why_refused(connection, now) == expected
 
 
 def decided(outcome: TokenOutcome, its_request: CodeRequest) -> ExchangeDecision:

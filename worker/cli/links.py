@@ -8,7 +8,7 @@ import typer
 
 from config.settings import Settings
 from config.wiring import now
-from models.oauth.connect_link import ConnectLink, LinkRefused, longest_life, origin_of, read_link, sign_link
+from models.oauth.connect_link import ConnectLink, LinkRefused, longest_life, read_link, sign_link
 from worker.cli.context import load_settings
 from worker.cli.output import AsJson, CommandFailed, NotFound, print_json, print_line, report_errors
 
@@ -50,7 +50,7 @@ def make_link(
     connection_id: str | None = None,
     team_ids: tuple[int, ...] = (),
 ) -> str:
-    """Return the link's URL, on the origin of the client's redirect URI.
+    """Return the link's URL, beside the client's redirect URI: on its origin, and behind the same path prefix.
 
     Raises `CommandFailed` if the web process would refuse the link.
     """
@@ -74,7 +74,7 @@ def make_link(
         read_link(token, settings.connect_secrets, moment, settings.return_origins)
     except LinkRefused as refused:
         raise CommandFailed(_explain(refused, return_to, settings)) from None
-    return f"{origin_of(client.redirect_uri)}/auth/{name}?token={token}"
+    return f"{client.redirect_uri.removesuffix('/callback')}?token={token}"
 
 
 def _explain(refused: LinkRefused, return_to: str | None, settings: Settings) -> str:

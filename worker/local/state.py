@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from config.settings import Settings
+from models.oauth.client import callback_path
 
 state_path = Path("var/run.json")
 sandbox_client_id = "sandbox-client"
@@ -60,7 +61,7 @@ def point_at_sandbox(lack: Lack, provider: str, sandbox_url: str, web_url: str) 
 
 
 def callback_url(provider: str, web_url: str) -> str:
-    return f"{web_url}/auth/{provider}/callback"
+    return f"{web_url}{callback_path(provider)}"
 
 
 @contextmanager

@@ -10,10 +10,11 @@ from models.crypto.vault import Vault
 from models.errors import StoreConflict
 from models.journal import Verb
 from models.messaging import messages
-from models.oauth.authorization import Authorization, Step
+from models.oauth.authorization import Authorization, AuthorizationChange, Step, open_steps
 from models.oauth.exchange_outcome import (
     EndGrant,
     MakeConnection,
+    await_refresh,
     connect,
     decide_account,
     decide_without_account,
@@ -22,7 +23,7 @@ from models.oauth.token_pair import TokenPair, unpack
 from models.store import Store, Transaction
 from worker.oauth.authorization_change import apply_change
 from worker.provider.client import Called, ProviderClient
-from worker.tokens.revocation_queue import UnneededGrant, queue_revocation
+from worker.tokens.revocation_queue import UnneededGrant, queue_revocation, revoke_unconnected
 from worker.tokens.save import Authorized, place_of, save_authorized
 from worker.tokens.spool import Parking, Ticket
 
@@ -73,9 +74,12 @@ class ConnectAccount:
             if found is None or found.step is not Step.granted:
                 return []
             if account is None:
-                apply_change(tx, decide_without_account(found, called.outcome, provider.name, now), now)
-                return []
-            match self._decide(tx, found, account):
+                change = decide_without_account(found, called.outcome, provider.name, pair.issued_at, now)
+                return self._apply_without_account(tx, change, pair, now)
+            match self._decide(tx, found, account, pair, now):
+                case AuthorizationChange() as change:
+                    apply_change(tx, change, now)
+                    return []
                 case MakeConnection() as decision:
                     sends = self._make_connection(tx, found, decision, pair, now)
                 case EndGrant() as decision:
@@ -83,14 +87,32 @@ class ConnectAccount:
         self.parking.drop(Ticket("exchange", own.id))
         return sends
 
-    def _decide(self, tx: Transaction, found: Authorization, account: Account) -> MakeConnection | EndGrant:
+    def _apply_without_account(
+        self, tx: Transaction, change: AuthorizationChange, pair: TokenPair, now: datetime
+    ) -> list[messages.Message]:
+        """Write what becomes of an authorization without an account; a grant that is given up is revoked upstream."""
+        apply_change(tx, change, now)
+        own = change.authorization
+        if own.step in open_steps:
+            return []
+        provider = self.providers[own.provider].provider
+        revocation_id = revoke_unconnected(tx, self.vault, provider, own, pair.granted, now)
+        return [] if revocation_id is None else [messages.revoke_grant(revocation_id)]
+
+    def _decide(
+        self, tx: Transaction, found: Authorization, account: Account, pair: TokenPair, now: datetime
+    ) -> MakeConnection | EndGrant | AuthorizationChange:
         target = found.target_connection_id
         if target:
             before = tx.connections.lock(target)
         else:
             before = tx.connections.lock_account(found.provider, found.user_id, account.id)
         shares_grant = tx.connections.is_lived_by(found.provider, found.client_id, account.id)
-        return decide_account(found, account, before, shares_grant)
+        decision = decide_account(found, account, before, shares_grant)
+        if before is None or pair.granted.refresh_token is not None or isinstance(decision, EndGrant):
+            return decision
+        # The race: a refresh of the old refresh token, which stays in use, is under way.
+        return await_refresh(found, before, tx.credentials.get(before.id), now) or decision
 
     def _make_connection(
         self, tx: Transaction, found: Authorization, decision: MakeConnection, pair: TokenPair, now: datetime

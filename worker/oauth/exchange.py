@@ -14,6 +14,7 @@ from models.oauth.authorization import (
     AuthorizationChange,
     Step,
     exchange_lease,
+    failed_steps,
     grant,
     put_off,
 )
@@ -28,12 +29,13 @@ from models.oauth.exchange_outcome import (
 )
 from models.oauth.refresh_policy import retry_at
 from models.oauth.token_pair import TokenPair
-from models.oauth.token_response import TokenOutcome
+from models.oauth.token_response import TokenOutcome, TokensGranted
 from models.store import Store, Transaction
 from worker.oauth.authorization_change import apply_change
 from worker.oauth.connect_account import ConnectAccount, Granted
 from worker.provider.client import Called, ProviderClient
 from worker.tokens.oauth_clients import ClientUnknown, OAuthClients
+from worker.tokens.revocation_queue import revoke_unconnected
 from worker.tokens.save import place_of, save_exchanged
 from worker.tokens.spool import Parking, Ticket
 
@@ -112,7 +114,13 @@ class Exchange:
             tx.journal.log(called.log_for(own.id))
             found = tx.authorizations.lock(own.id)
             decision = None if found is None else decide_exchange(found, request, called.outcome, deadline, now)
-            return None if decision is None else self._apply(tx, decision, now)
+            if decision is not None:
+                return self._apply(tx, decision, now)
+            if found is not None and found.step in failed_steps and isinstance(called.outcome, TokensGranted):
+                # The race: the authorization was given up before this answer came.
+                provider = self.providers[own.provider].provider
+                revoke_unconnected(tx, self.vault, provider, found, called.outcome, now)
+            return None
 
     def _find_parked(self, authorization_id: str) -> TokenPair | None:
         """Return tokens that were granted and could not be written; only a code that was presented can have any."""

@@ -12,7 +12,7 @@ from dramatiq.middleware import Middleware
 from models.crypto.vault import Vault
 from models.errors import StoreUnavailable, SyncError
 from models.messaging import messages
-from models.oauth.authorization import Step, grant
+from models.oauth.authorization import Step, failed_steps, grant
 from models.oauth.connection import may_hold
 from models.oauth.refresh_outcome import drop_pair, save_pair
 from models.oauth.token_pair import TokenPair
@@ -20,6 +20,7 @@ from models.store import Store
 from worker.oauth.apply_refresh import RefreshWriter
 from worker.provider.client import ProviderClient
 from worker.tokens.oauth_clients import OAuthClients
+from worker.tokens.revocation_queue import revoke_unconnected
 from worker.tokens.save import save_exchanged
 from worker.tokens.spool import Parking, Ticket
 
@@ -79,10 +80,13 @@ class RecoverTokens:
 
     def _save_exchanged(self, ticket: Ticket, pair: TokenPair) -> bool:
         with self.store.writing() as tx:
-            found = tx.authorizations.lock(ticket.id)
+            found, now = tx.authorizations.lock(ticket.id), self.now()
+            if found is not None and found.step in failed_steps:
+                # Race: the authorization was given up while its pair was parked.
+                provider = self.providers[found.provider].provider
+                revoke_unconnected(tx, self.vault, provider, found, pair.granted, now)
             if found is None or found.step is not Step.received:
                 return False
-            now = self.now()
             save_exchanged(tx, self.vault, self.clients, grant(found, due_at=now), pair, now)
         self.send(messages.exchange_code(ticket.id))
         return True

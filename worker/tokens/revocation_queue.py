@@ -9,6 +9,7 @@ import structlog
 from models.crypto.secrets import Sealed, Secret
 from models.crypto.vault import Place, Vault, VaultError
 from models.messaging.events import ConnectionDisconnected
+from models.oauth.authorization import Authorization
 from models.oauth.connection import Connection, Status, personal_client
 from models.oauth.revocation import Revocation
 from models.oauth.token_response import TokensGranted
@@ -69,6 +70,20 @@ def let_go_late(
     if connection.status is Status.disconnected:
         token = granted.refresh_token or granted.access_token
         queue_revocation(tx, vault, provider, UnneededGrant(connection.client_id, token, connection.id), now)
+
+
+def revoke_unconnected(
+    tx: Transaction, vault: Vault, provider: Provider, own: Authorization, granted: TokensGranted, now: datetime
+) -> str | None:
+    """Revoke the tokens of an authorization that failed; return the revocation's id, None if there is none.
+
+    If the user has another connection of that client, nothing is revoked: some providers keep one grant for each user
+    and client, and whose account the tokens open is not known.
+    """
+    if tx.connections.is_used_by(own.provider, own.client_id, own.user_id):
+        return None
+    token = granted.refresh_token or granted.access_token
+    return queue_revocation(tx, vault, provider, UnneededGrant(own.client_id, token), now)
 
 
 def open_token(vault: Vault, connection_id: str, sealed: Sealed | None, field: str) -> Secret | None:

@@ -9,7 +9,7 @@ from models.crypto.secrets import Sealed, Secret
 from models.crypto.vault import Place, Vault
 from models.oauth.authorization import Authorization
 from models.oauth.connection import Connection, NewPair, Status, authorize
-from models.oauth.credential import Credential
+from models.oauth.credential import Credential, kept_refresh_token
 from models.oauth.token_pair import TokenPair, pack
 from models.store import Transaction
 from models.sync.sync_run import on_its_way
@@ -48,6 +48,8 @@ def save_authorized(
 ) -> Connection:
     """Save a pair as the next generation of the connection that was found, or as a new connection.
 
+    A pair without a refresh token leaves the old one in use (see `kept_refresh_token`).
+
     It is due for a sync at once, which the caller sends. Revocations of its older grants are cancelled, and a run
     that reads other teams' lists ends.
     """
@@ -57,9 +59,12 @@ def save_authorized(
     if found is None:
         tx.connections.add(connection)
     pair, granted = authorized.pair, authorized.pair.granted
+    refresh_token = seal_token(vault, granted.refresh_token, connection.id, "refresh_token")
+    if refresh_token is None and found is not None:
+        refresh_token = kept_refresh_token(found, tx.credentials.get(found.id), authorized.client_id)
     saved, facts = authorize(
         connection,
-        NewPair(pair.issued_at, granted.expires_in, granted.scope, refreshable=granted.refresh_token is not None),
+        NewPair(pair.issued_at, granted.expires_in, granted.scope, refreshable=refresh_token is not None),
         client_id=authorized.client_id,
         email=authorized.account.email,
         team_ids=authorized.team_ids,
@@ -74,7 +79,7 @@ def save_authorized(
         Credential(
             connection_id=saved.id,
             access_token=seal_token(vault, granted.access_token, saved.id, "access_token"),
-            refresh_token=seal_token(vault, granted.refresh_token, saved.id, "refresh_token"),
+            refresh_token=refresh_token,
             issued_at=pair.issued_at,
             expires_at=saved.expires_at,
         )

@@ -17,11 +17,10 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 
 from models.errors import SyncError, Transient
-from models.oauth.authorization import describe_result
-from models.oauth.client import OAuthClient
-from worker.web.callback import Callback, Refused
+from models.oauth.authorization import Authorization, describe_result, flow_of, open_steps
+from worker.web.callback import Callback, Refused, result_path
+from worker.web.cookies import Cookies
 
-cookie_lifetime = timedelta(hours=1)
 retry_after = timedelta(seconds=30)
 security_headers = {
     "Cache-Control": "no-store",
@@ -73,37 +72,21 @@ class Answers:
 
     def begin(self, request: Request) -> Response:
         name = request.path_params["provider"]
-        cookie = cookie_name(self.callback.clients.get(name))
-        url, browser = self.callback.begin(name, _read_query(request).get("token", ""), _cookie(request, cookie))
-        answer = RedirectResponse(url, status_code=302, headers=security_headers)
-        answer.set_cookie(
-            cookie,
-            browser,
-            max_age=round(cookie_lifetime.total_seconds()),
-            path="/",
-            secure=cookie.startswith("__Host-"),
-            httponly=True,
-            samesite="lax",
-        )
+        cookies = self._cookies(name)
+        begun = self.callback.begin(name, _read_query(request).get("token", ""), cookies.read(request))
+        answer = RedirectResponse(begun.location, status_code=302, headers=security_headers)
+        cookies.bind(answer, begun.flow, begun.binding)
         return answer
 
     def finish(self, request: Request) -> Response:
         name = request.path_params["provider"]
-        cookie = cookie_name(self.callback.clients.get(name))
-        path = self.callback.finish(name, _read_query(request), _cookie(request, cookie))
-        return RedirectResponse(path, status_code=303, headers=security_headers)
+        found = self.callback.finish(name, _read_query(request), self._cookies(name).read(request))
+        answer = RedirectResponse(result_path(found), status_code=303, headers=security_headers)
+        return self._release(request, answer, found)
 
     def done(self, request: Request) -> Response:
         found = self.callback.outcome(request.path_params["provider"], request.path_params["authorization_id"])
-        answer = describe_result(found)
-        if _wants_json(request):
-            return JSONResponse(answer, headers=security_headers)
-        if found.return_to is not None and answer["status"] != "pending":
-            back = {"status": answer["status"], "connection_id": found.connection_id, "reason": found.reason}
-            location = add_to_query(found.return_to, {name: value for name, value in back.items() if value})
-            return RedirectResponse(location, status_code=303, headers=security_headers)
-        provider = self.callback.providers[found.provider].shown_name
-        return self._show(f"{answer['status']}.html", 200, security_headers, provider=provider, reason=found.reason)
+        return self._release(request, self._show_result(request, found), found)
 
     def refuse(self, request: Request, error: Exception) -> Response:
         refused = error if isinstance(error, Refused) else _refusal_of(error)
@@ -111,7 +94,10 @@ class Answers:
         if _wants_json(request):
             body = {"error": refused.title, "advice": refused.advice}
             return JSONResponse(body, status_code=refused.status, headers=headers)
-        return self._show("refused.html", refused.status, headers, title=refused.title, advice=refused.advice)
+        back = refused.return_to and add_to_query(refused.return_to, {"status": "failed", "reason": "expired"})
+        return self._show(
+            "refused.html", refused.status, headers, title=refused.title, advice=refused.advice, back=back
+        )
 
     def ready(self, request: Request) -> Response:
         for name, check in self.parts.items():
@@ -129,15 +115,30 @@ class Answers:
         read_now = b"" if self.gauges is None else generate_latest(self.gauges)
         return Response(generate_latest() + read_now, media_type=CONTENT_TYPE_LATEST)
 
+    def _show_result(self, request: Request, found: Authorization) -> Response:
+        answer = describe_result(found)
+        if _wants_json(request):
+            return JSONResponse(answer, headers=security_headers)
+        if found.return_to is not None and answer["status"] != "pending":
+            back = {"status": answer["status"], "connection_id": found.connection_id, "reason": found.reason}
+            location = add_to_query(found.return_to, {name: value for name, value in back.items() if value})
+            return RedirectResponse(location, status_code=303, headers=security_headers)
+        provider = self.callback.providers[found.provider].shown_name
+        return self._show(f"{answer['status']}.html", 200, security_headers, provider=provider, reason=found.reason)
+
+    def _release(self, request: Request, answer: Response, found: Authorization) -> Response:
+        """Let go of the browser if the flow has ended."""
+        if found.step not in open_steps:
+            self._cookies(found.provider).release(request, answer, flow_of(found.state_hash))
+        return answer
+
+    def _cookies(self, provider: str) -> Cookies:
+        client = self.callback.clients.get(provider)
+        return Cookies(secure=client is not None and client.redirect_uri.startswith("https://"))
+
     def _show(self, template: str, status: int, headers: Mapping[str, str], **values: Any) -> HTMLResponse:
         page = self.pages.get_template(template).render(**values)
         return HTMLResponse(page, status_code=status, headers=headers)
-
-
-def cookie_name(client: OAuthClient | None) -> str:
-    """Return the name of the browser-binding cookie; over https no other host can set it."""
-    secure = client is not None and client.redirect_uri.startswith("https://")
-    return "__Host-breezesync" if secure else "breezesync"
 
 
 def add_to_query(url: str, more: Mapping[str, str]) -> str:
@@ -160,11 +161,6 @@ def _read_query(request: Request) -> dict[str, str]:
     if len(dict(pairs)) < len(pairs):
         raise Refused(400, "This address can't be read", "Go back to the application and start again from there.")
     return dict(pairs)
-
-
-def _cookie(request: Request, name: str) -> str | None:
-    value = request.cookies.get(name, "")
-    return value if 20 <= len(value) <= 100 and value.isascii() else None
 
 
 def _wants_json(request: Request) -> bool:

@@ -4,7 +4,9 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from hmac import compare_digest
 from secrets import token_urlsafe
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 from models.crypto.secrets import Secret
@@ -14,30 +16,45 @@ from models.oauth.authorization import (
     Authorization,
     Step,
     awaits_user,
+    came_too_late,
     challenge_of,
     end_by_error,
+    flow_of,
     hash_of,
     lifetime,
+    open_steps,
     receive_code,
+    state_of,
 )
 from models.oauth.client import OAuthClient
-from models.oauth.connect_link import LinkRefused, read_link
+from models.oauth.connect_link import ConnectLink, LinkRefused, loopback_hosts, read_link
 from models.provider import Provider
 from models.store import Store, Transaction
 from worker.oauth.authorization_change import apply_change
+from worker.web.cookies import Bindings
 
 longest_code = 8192
 id_pattern = re.compile("[0-9a-f]{32}")
 
 
 class Refused(Exception):
-    """A request that is refused: the HTTP status, and what the user can do about it."""
+    """A request that is refused: the HTTP status, what the user can do about it, and a way back if there is one."""
 
-    def __init__(self, status: int, title: str, advice: str) -> None:
+    def __init__(self, status: int, title: str, advice: str, return_to: str | None = None) -> None:
         super().__init__(title)
         self.status = status
         self.title = title
         self.advice = advice
+        self.return_to = return_to
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """An opened link: where the browser goes, the flow's name, and the secret that binds the browser to it."""
+
+    location: str
+    flow: str
+    binding: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +70,8 @@ class Callback:
     send: Callable[[messages.Message], None]
     now: Callable[[], datetime]
 
-    def begin(self, name: str, token: str, browser: str | None) -> tuple[str, str]:
-        """Open a connect link once; return where to send the browser, and the value that binds the browser to it."""
+    def begin(self, name: str, token: str, bindings: Bindings) -> Begun:
+        """Open a connect link, once; the browser that opened it may come again while its flow is open."""
         provider, client = self._provider(name), self.clients.get(name)
         if client is None:
             raise Refused(404, "This provider is not set up", "Ask the application's operator to set its OAuth client.")
@@ -63,56 +80,44 @@ class Callback:
             link = read_link(token, self.connect_secrets, now, self.return_origins)
         except LinkRefused as refused:
             raise Refused(400, "This link can't be used", str(refused)) from None
-        authorization_id, state, verifier = uuid4().hex, token_urlsafe(32), token_urlsafe(48)
-        browser = browser or token_urlsafe(32)
-        authorization = Authorization(
-            id=authorization_id,
-            provider=name,
-            client_id=client.client_id,
-            user_id=link.user_id,
-            redirect_uri=client.redirect_uri,
-            step=Step.started,
-            state_hash=hash_of(state),
-            browser_hash=hash_of(browser),
-            created_at=now,
-            expires_at=now + lifetime,
-            verifier=self.vault.seal(Secret(verifier), Place("authorization", authorization_id, "verifier"))
-            if provider.pkce
-            else None,
-            return_to=link.return_to,
-            team_ids=link.team_ids,
-            target_connection_id=link.connection_id,
-        )
+        binding, link_hash = token_urlsafe(32), hash_of(f"{link.user_id}\n{link.jti}")
+        authorization, verifier = self._start(provider, client, link, binding, now)
         with self.store.writing() as tx:
             self._check_target(tx, authorization)
-            if not tx.authorizations.add(authorization, hash_of(f"{link.user_id}\n{link.jti}")):
-                raise Refused(400, "This link was already used", "Go back to the application and ask for a new one.")
+            if not tx.authorizations.add(authorization, link_hash):
+                return self._begin_again(provider, tx.authorizations.by_link(link_hash), bindings, now)
         challenge = challenge_of(verifier) if provider.pkce else None
-        return provider.authorize_url_for(client.client_id, client.redirect_uri, state, challenge), browser
+        location = provider.authorize_url_for(client.client_id, client.redirect_uri, state_of(binding), challenge)
+        return Begun(location, flow_of(authorization.state_hash), binding)
 
-    def finish(self, name: str, query: Mapping[str, str], browser: str | None) -> str:
-        """Take the provider's redirect back, which uses the state up; return the path of the result page."""
+    def finish(self, name: str, query: Mapping[str, str], bindings: Bindings) -> Authorization:
+        """Take the provider's redirect back, which uses the state up; return the authorization for its result page.
+
+        The same browser with a used state is sent to the result page again, and nothing changes.
+        """
         provider, now = self._provider(name), self.now()
         code, error = query.get("code", ""), query.get("error", "")
         if not code and not error:
             raise Refused(400, "The provider sent nothing back", "Go back to the application and start again.")
         if (code and error) or len(code) > longest_code:
             raise Refused(400, "The provider's answer makes no sense", "Go back to the application and start again.")
-        stranger = Refused(403, "This page can't be used", "Go back to the application and start again from there.")
-        if browser is None or (query.get("iss") and provider.issuer and query["iss"] != provider.issuer):
-            raise stranger
+        if query.get("iss") and provider.issuer and query["iss"] != provider.issuer:
+            raise _stranger()
         with self.store.writing() as tx:
-            found = self._find(tx, name, query, hash_of(browser), now)
             # The race: two redirects with one state. The row's lock lets the second see that it was used.
-            if found is None or not awaits_user(found, now):
-                raise stranger
+            found = self._find(tx, provider, query, bindings, now)
+            if not awaits_user(found, now):
+                return found
             if error:
-                apply_change(tx, end_by_error(found, error, query.get("error_description", "")), now)
+                change = end_by_error(found, error, query.get("error_description", ""), provider.error_aliases)
+                apply_change(tx, change, now)
+                found = change.authorization
             else:
                 sealed = self.vault.seal(Secret(code), Place("authorization", found.id, "code"))
-                tx.authorizations.save(receive_code(found, sealed, now))
+                found = receive_code(found, sealed, now)
+                tx.authorizations.save(found)
         self.send(messages.publish_events() if error else messages.exchange_code(found.id))
-        return f"/auth/{name}/done/{found.id}"
+        return found
 
     def outcome(self, name: str, authorization_id: str) -> Authorization:
         self._provider(name)
@@ -138,18 +143,91 @@ class Callback:
         if target is None or (target.user_id, target.provider) != (authorization.user_id, authorization.provider):
             raise Refused(400, "This link can't be used", "It names a connection that is not there. Ask for a new one.")
 
-    def _find(
-        self, tx: Transaction, name: str, query: Mapping[str, str], browser_hash: str, now: datetime
-    ) -> Authorization | None:
-        """Lock the authorization that matches state and browser.
+    def _start(
+        self, provider: Provider, client: OAuthClient, link: ConnectLink, binding: str, now: datetime
+    ) -> tuple[Authorization, str]:
+        """Return a new authorization, and its verifier, which it has only sealed."""
+        authorization_id, verifier = uuid4().hex, token_urlsafe(48)
+        authorization = Authorization(
+            id=authorization_id,
+            provider=provider.name,
+            client_id=client.client_id,
+            user_id=link.user_id,
+            redirect_uri=client.redirect_uri,
+            step=Step.started,
+            state_hash=hash_of(state_of(binding)),
+            browser_hash=hash_of(binding),
+            created_at=now,
+            expires_at=now + lifetime,
+            verifier=self.vault.seal(Secret(verifier), Place("authorization", authorization_id, "verifier"))
+            if provider.pkce
+            else None,
+            return_to=link.return_to,
+            team_ids=link.team_ids,
+            target_connection_id=link.connection_id,
+        )
+        return authorization, verifier
 
-        An error may come without a state; then the browser's newest open authorization is meant.
+    def _begin_again(self, provider: Provider, found: Authorization | None, bindings: Bindings, now: datetime) -> Begun:
+        """Send the browser that opened this link on: to the provider, or if it was there already to the result."""
+        binding = None if found is None else bindings.get(flow_of(found.state_hash))
+        if found is None or binding is None or not is_bound(found, bindings) or found.provider != provider.name:
+            raise Refused(400, "This link was already used", "Go back to the application and ask for a new one.")
+        if not awaits_user(found, now):
+            if found.step in open_steps and found.step is not Step.started:
+                return Begun(f"{provider.name}/{result_path(found)}", flow_of(found.state_hash), binding)
+            raise Refused(400, "This link was already used", "Go back to the application and ask for a new one.")
+        challenge = None
+        if found.verifier is not None:
+            opened = self.vault.open(found.verifier, Place("authorization", found.id, "verifier"))
+            challenge = challenge_of(opened.reveal())
+        location = provider.authorize_url_for(found.client_id, found.redirect_uri, state_of(binding), challenge)
+        return Begun(location, flow_of(found.state_hash), binding)
+
+    def _find(
+        self, tx: Transaction, provider: Provider, query: Mapping[str, str], bindings: Bindings, now: datetime
+    ) -> Authorization:
+        """Lock the authorization that state and browser name. Raises `Refused`.
+
+        Some providers send `invalid_scope` without a state; then the browser's newest open authorization is meant.
         """
-        state = query.get("state", "")
-        if not state and query.get("error"):
-            found = tx.authorizations.newest_of_browser(name, browser_hash, now)
-        else:
+        state, error = query.get("state", ""), query.get("error", "")
+        if state:
             found = tx.authorizations.by_state(hash_of(state))
-        if found is None or found.provider != name or found.browser_hash != browser_hash:
-            return None
-        return tx.authorizations.lock(found.id)
+        elif provider.error_aliases.get(error, error) == "invalid_scope":
+            hashes = [hash_of(secret) for secret in bindings.values()]
+            found = tx.authorizations.newest_of_browser(provider.name, hashes, now)
+        else:
+            found = None
+        if found is None or found.provider != provider.name:
+            raise _stranger()
+        if came_too_late(found, now):
+            # Its cookie has expired with it, so the browser can't be checked: this page must not lead any further.
+            advice = "The connection was not made in time. Go back to the application and start again from there."
+            raise Refused(403, "It took too long", advice, found.return_to)
+        if not is_bound(found, bindings):
+            raise _stranger(found)
+        locked = tx.authorizations.lock(found.id)
+        if locked is None:
+            raise _stranger()
+        return locked
+
+
+def is_bound(authorization: Authorization, bindings: Bindings) -> bool:
+    """Return whether the browser with these cookies is the one that began the authorization."""
+    secret = bindings.get(flow_of(authorization.state_hash))
+    return secret is not None and compare_digest(hash_of(secret), authorization.browser_hash)
+
+
+def result_path(authorization: Authorization) -> str:
+    """Return the result page's path relative to the callback's, whatever prefix a proxy puts before it."""
+    return f"done/{authorization.id}"
+
+
+def _stranger(found: Authorization | None = None) -> Refused:
+    """Return the refusal of another browser; of this machine's several names only one has the cookie."""
+    advice = "Go back to the application and start again from there."
+    host = None if found is None else urlsplit(found.redirect_uri).hostname
+    if host in loopback_hosts:
+        advice += f" Open the link on {host}, not on another name of this machine: cookies belong to one name."
+    return Refused(403, "This page can't be used", advice)

@@ -44,7 +44,8 @@ class Breezesync:
             asked = browser.get(f"{self.web}/auth/breezedoc", params={"token": token})
             consent = {"url": asked.headers["location"], "user_id": account}
             returned = browser.get(self.sandbox.post("authorize", json=consent).json()["location"])
-            result, answer = f"{self.web}{returned.headers['location']}", {"status": "pending"}
+            assert returned.next_request is not None
+            result, answer = returned.next_request.url, {"status": "pending"}
             while answer["status"] == "pending":
                 answer = browser.get(result, headers={"Accept": "application/json"}).json()
         assert answer["status"] == "connected", answer

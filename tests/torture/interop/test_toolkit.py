@@ -51,10 +51,10 @@ class Trial:
 
     def consent(self, number: int) -> Connection:
         house = self.house
-        url, browser = house.callback.begin("toolkit", house.link(f"user{number}"), None)
-        back = self.toolkit.authorize(url, number)
+        begun = house.callback.begin("toolkit", house.link(f"user{number}"), {})
+        back = self.toolkit.authorize(begun.location, number)
         query = {name: values[0] for name, values in parse_qs(urlsplit(back).query).items()}
-        authorization_id = house.callback.finish("toolkit", query, browser).rsplit("/", 1)[1]
+        authorization_id = house.callback.finish("toolkit", query, {begun.flow: begun.binding}).id
         house.flows.exchange(authorization_id)
         with house.store.reading() as tx:
             found = tx.authorizations.get(authorization_id)
