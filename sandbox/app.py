@@ -51,23 +51,23 @@ class App:
 
     async def _perform(self, act: Act) -> Answer:
         if (fault := self._take(act, "before")) is not None:
+            await _sleep(fault.pause_ms)
             if fault.kind != "late":
                 return fault.spoil(act.request, None)
-            await _sleep(fault.delay_ms)
         try:
             while True:
                 if next(act.steps) == "checked":
                     await _sleep(self.sandbox.settings.rotation_gap_ms)
                 elif (fault := self._take(act, "middle")) is not None:
+                    await _sleep(fault.pause_ms)
                     if fault.kind != "late":
                         return fault.spoil(act.request, None)
-                    await _sleep(fault.delay_ms)
         except StopIteration as stop:
             answer: Answer = stop.value
         if (fault := self._take(act, "after")) is not None:
+            await _sleep(fault.pause_ms)
             if fault.kind != "late":
                 return fault.spoil(act.request, answer)
-            await _sleep(fault.delay_ms)
         return answer
 
     def _take(self, act: Act, moment: str) -> Fault | None:

@@ -97,6 +97,22 @@ class Control:
     def clear_faults(self) -> None:
         self._call("DELETE", "faults")
 
+    def start_outage(self, kind: str, on: str = "token", *, retry_after: int | None = None, delay_ms: int = 0) -> None:
+        """Take an endpoint down in one of the ways of `sandbox.outages.KINDS`, until `end_outage`."""
+        self._call("POST", "outage", kind=kind, on=on, retry_after=retry_after, delay_ms=delay_ms)
+
+    def end_outage(self, on: str = "token") -> int:
+        """Return how many requests the outage hit."""
+        return int(self._call("DELETE", "outage", on=on)["hits"])
+
+    def replace_keys(self) -> None:
+        """Give the server new keys: earlier refresh tokens and codes can't be decrypted, access tokens get 401."""
+        self._call("POST", "keys/replace")
+
+    def restore_keys(self) -> None:
+        """Give the server its first keys back: tokens from before are good again, those from since are not."""
+        self._call("POST", "keys/restore")
+
     def add_client(
         self, client_id: str, client_secret: str, redirect_uris: list[str] | None = None, name: str | None = None
     ) -> None:

@@ -1,13 +1,14 @@
 """The control API under /_sandbox: every switch, as JSON and as forms that need no script."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 from sandbox.accounts import User
 from sandbox.consent import authorize_as
 from sandbox.control_page import draw_control_page
 from sandbox.counters import summarize
 from sandbox.documents import Document
+from sandbox.faults import Target
 from sandbox.forms import Inputs, MissingError
 from sandbox.grants import PERSONAL_CLIENT, Client
 from sandbox.http import Answer, Request, answer_html, answer_json, redirect
@@ -58,6 +59,12 @@ def _control(sandbox: SandboxState, method: str, parts: list[int | str], inputs:
             return {"location": authorize_as(sandbox, inputs.text("url"), user.id, allow=allow)}
         case _, "faults", *rest:
             return _control_faults(sandbox, method, rest, inputs)
+        case "POST", "outage":
+            return _start_outage(sandbox, inputs)
+        case "DELETE", "outage":
+            return {"hits": sandbox.outages.end(inputs.choice("on", get_args(Target), "token"))}
+        case "POST", "keys", ("replace" | "restore") as change:
+            return _done(sandbox.grants.replace_keys if change == "replace" else sandbox.grants.restore_keys)
         case _, "clients", *rest:
             return _control_clients(sandbox, method, rest, inputs)
         case "POST", "expire":
@@ -82,6 +89,8 @@ def describe_state(sandbox: SandboxState) -> dict[str, Any]:
             for team in sandbox.directory.teams.values()
         ],
         "faults": [fault.describe() for fault in sandbox.faults.list_all()],
+        "outages": sandbox.outages.describe(),
+        "keys": "replaced" if sandbox.grants.key else "original",
     }
 
 
@@ -97,6 +106,13 @@ def _change_settings(sandbox: SandboxState, inputs: Inputs) -> dict[str, Any]:
             changes[name] = inputs.integer(name) if isinstance(default, int) else inputs.text(name)
     sandbox.change_settings(**changes)
     return {"settings": describe_state(sandbox)["settings"]}
+
+
+def _start_outage(sandbox: SandboxState, inputs: Inputs) -> dict[str, Any]:
+    on: Target = inputs.choice("on", get_args(Target), "token")
+    retry_after, delay_ms = inputs.optional_integer("retry_after"), inputs.integer("delay_ms", 0)
+    sandbox.outages.start(inputs.text("kind"), on, retry_after, delay_ms)
+    return {"outages": sandbox.outages.describe()}
 
 
 def _control_faults(sandbox: SandboxState, method: str, parts: list[int | str], inputs: Inputs) -> Any:

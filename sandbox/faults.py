@@ -10,8 +10,10 @@ from sandbox.http import Answer, Request, answer_html, answer_json, answer_probl
 
 Target = Literal["token", "api", "authorize"]
 Moment = Literal["before", "middle", "after"]
-Kind = Literal["status", "drop", "cut", "late", "html", "redirect", "garbage"]
+Kind = Literal["status", "drop", "cut", "late", "silence", "html", "redirect", "garbage"]
 
+SILENCE_MS = 600_000
+REDIRECTS = (301, 302, 303, 307, 308)
 MATCHABLE = ("grant_type", "user_id", "path", "client_id")
 
 
@@ -21,7 +23,8 @@ class Fault:
 
     `before`: nothing was done. `middle`: the old pair (or the code) is used up, no new pair exists; only the
     token endpoint has a middle. `after`: everything was done, only the answer fails. A `late` request
-    continues after `delay_ms`; every other kind ends it.
+    continues after `delay_ms`; every other kind ends it. `silence` sends nothing for `delay_ms` (ten minutes
+    if 0), then resets. `status` also sets the status of `html`, `garbage` and `redirect` (302 if not given).
     """
 
     id: int
@@ -44,6 +47,17 @@ class Fault:
         """Return the fault's name in a presentation: `before:drop`, `after:503`."""
         return f"{self.moment}:{self.status if self.kind == 'status' else self.kind}"
 
+    @property
+    def pause_ms(self) -> int:
+        """Return how long to wait before the request continues or is spoilt."""
+        match self.kind:
+            case "late":
+                return self.delay_ms
+            case "silence":
+                return self.delay_ms or SILENCE_MS
+            case _:
+                return 0
+
     def strikes(self, on: str, moment: str, facts: Mapping[str, str]) -> bool:
         """Return whether this request is hit, at random if the fault has a probability."""
         if self.on != on or self.moment != moment or (self.count is not None and self.hits >= self.count):
@@ -58,7 +72,7 @@ class Fault:
             case "status":
                 headers = {} if self.retry_after is None else {"retry-after": str(self.retry_after)}
                 return answer_problem(request, self.status or 500, None, headers)
-            case "drop":
+            case "drop" | "silence":
                 return Answer(500, ending="drop")
             case "cut":
                 whole = answer or answer_json(200, {"token_type": "Bearer", "expires_in": 31536000})
@@ -67,7 +81,7 @@ class Fault:
                 page = "<!DOCTYPE html><html lang=en><title>BreezeDoc</title><h1>We'll be right back</h1></html>"
                 return answer_html(self.status or 200, self.body or page)
             case "redirect":
-                return redirect("/maintenance")
+                return redirect("/maintenance", self.status if self.status in REDIRECTS else 302)
             case "garbage":
                 return Answer(self.status or 200, (self.body if self.body is not None else "{}").encode())
             case "late":
@@ -89,8 +103,8 @@ class Faults:
     def active(self) -> bool:
         return bool(self._faults)
 
-    def add(self, **wanted: Any) -> Fault:
-        """Add a fault. Raises ValueError with the name of the wrong field."""
+    def add(self, *, first: bool = False, **wanted: Any) -> Fault:
+        """Add a fault, `first` or after all others. Raises ValueError with the name of the wrong field."""
         for name, choices in (("on", Target), ("moment", Moment), ("kind", Kind)):
             if wanted.get(name) not in get_args(choices):
                 raise ValueError(f"{name} is one of {', '.join(get_args(choices))}")
@@ -101,8 +115,11 @@ class Faults:
             raise ValueError("only the token endpoint has a middle")
         wanted["match"] = {name: str(value) for name, value in (wanted.get("match") or {}).items()}
         fault = Fault(next(self._ids), dice=random.Random(wanted.get("seed")), **wanted)
-        self._faults[fault.id] = fault
+        self._faults = {fault.id: fault, **self._faults} if first else {**self._faults, fault.id: fault}
         return fault
+
+    def find(self, fault_id: int) -> Fault | None:
+        return self._faults.get(fault_id)
 
     def take(self, on: str, moment: str, facts: Mapping[str, str]) -> Fault | None:
         """Return the fault that hits this request at this moment, and count the hit."""

@@ -39,6 +39,7 @@ class AccessToken:
     issued_at: float
     expires_at: float
     revoked: bool = False
+    key: int = 0
 
     def is_live(self, now: float) -> bool:
         return not self.revoked and now < self.expires_at
@@ -55,6 +56,7 @@ class RefreshToken:
     expires_at: float
     revoked: bool = False
     spent_at: float | None = None
+    key: int = 0
     presentations: list[Presentation] = field(default_factory=list)
 
     def state_at(self, now: float) -> str:
@@ -106,6 +108,7 @@ class Code:
     challenge_method: str
     expires_at: float
     used: bool = False
+    key: int = 0
     presentations: list[Presentation] = field(default_factory=list)
 
 
@@ -120,7 +123,10 @@ class Pair:
 
 
 class Grants:
-    """Issues, finds and revokes tokens. Values are looked up by digest."""
+    """Issues, finds and revokes tokens. Values are looked up by digest.
+
+    Each value belongs to the server key that was in use when it was issued; under another key it can't be read.
+    """
 
     def __init__(self) -> None:
         self.clients: dict[str, Client] = {}
@@ -128,7 +134,22 @@ class Grants:
         self.access_tokens: dict[bytes, AccessToken] = {}
         self.refresh_tokens: dict[bytes, RefreshToken] = {}
         self.families: dict[int, list[Family]] = {}
-        self._ids = itertools.count(1)
+        self.key = 0
+        self.newest_key = 0
+        self.last_id = 0
+
+    def next_id(self) -> int:
+        self.last_id += 1
+        return self.last_id
+
+    def replace_keys(self) -> None:
+        """Use a new server key: no earlier token or code can be read any more."""
+        self.newest_key += 1
+        self.key = self.newest_key
+
+    def restore_keys(self) -> None:
+        """Use the first server key again: what was issued under it can be read, what came later can't."""
+        self.key = 0
 
     def issue_code(
         self,
@@ -143,7 +164,7 @@ class Grants:
     ) -> str:
         value = _encrypted_looking()
         self.codes[_digest(value)] = Code(
-            next(self._ids),
+            self.next_id(),
             client_id,
             user_id,
             redirect_uri,
@@ -151,25 +172,36 @@ class Grants:
             challenge,
             challenge_method,
             now + CODE_SECONDS,
+            key=self.key,
         )
         return value
 
     def find_code(self, value: str) -> Code | None:
-        return self.codes.get(_digest(value))
+        code = self.recall_code(value)
+        return code if code is not None and code.key == self.key else None
 
     def find_access(self, value: str) -> AccessToken | None:
-        return self.access_tokens.get(_digest(value))
+        access = self.access_tokens.get(_digest(value))
+        return access if access is not None and access.key == self.key else None
 
     def find_refresh(self, value: str) -> RefreshToken | None:
+        refresh = self.recall_refresh(value)
+        return refresh if refresh is not None and refresh.key == self.key else None
+
+    def recall_code(self, value: str) -> Code | None:
+        """Find a code whatever key it was issued under: the counters know more than the server."""
+        return self.codes.get(_digest(value))
+
+    def recall_refresh(self, value: str) -> RefreshToken | None:
         return self.refresh_tokens.get(_digest(value))
 
     def open_family(self, client_id: str, user_id: int, scope: tuple[str, ...]) -> Family:
-        family = Family(next(self._ids), client_id, user_id, scope)
+        family = Family(self.next_id(), client_id, user_id, scope)
         self.families.setdefault(user_id, []).append(family)
         return family
 
     def issue_access(self, family: Family, now: float, ttl: float) -> tuple[AccessToken, str]:
-        access = AccessToken(next(self._ids), family, now, now + ttl)
+        access = AccessToken(self.next_id(), family, now, now + ttl, key=self.key)
         value = _jwt_looking(access)
         self.access_tokens[_digest(value)] = access
         family.access_tokens.append(access)
@@ -177,7 +209,7 @@ class Grants:
 
     def issue_pair(self, family: Family, generation: int, now: float, access_ttl: float, refresh_ttl: float) -> Pair:
         access, access_value = self.issue_access(family, now, access_ttl)
-        refresh = RefreshToken(next(self._ids), family, generation, access, now + refresh_ttl)
+        refresh = RefreshToken(self.next_id(), family, generation, access, now + refresh_ttl, key=self.key)
         refresh_value = _encrypted_looking()
         self.refresh_tokens[_digest(refresh_value)] = refresh
         family.refresh_tokens.append(refresh)

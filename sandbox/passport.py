@@ -40,8 +40,8 @@ def identify_presentation(
     client_id = read_text(fields, "client_id")
     if client_id:
         facts["client_id"] = client_id
-    refresh = grants.find_refresh(read_text(fields, "refresh_token") or "")
-    code = grants.find_code(read_text(fields, "code") or "")
+    refresh = grants.recall_refresh(read_text(fields, "refresh_token") or "")
+    code = grants.recall_code(read_text(fields, "code") or "")
     presentation: Presentation | None = None
     if facts["grant_type"] == "refresh_token" and refresh is not None:
         presentation = Presentation(now)

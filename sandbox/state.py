@@ -10,6 +10,7 @@ from sandbox.counters import Counters
 from sandbox.faults import Faults
 from sandbox.grants import Client, Grants
 from sandbox.limits import Windows
+from sandbox.outages import Outages
 from sandbox.settings import Settings
 
 
@@ -29,6 +30,7 @@ class SandboxState:
         self.directory.add_defaults()
         self.windows = Windows()
         self.faults = Faults()
+        self.outages = Outages(self.faults)
         self.counters = Counters()
         self.sessions: dict[str, int] = {}
         client = Client(self.settings.client_id, self.settings.client_secret, self.settings.redirect_uris, "breezesync")
