@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 
+from sandbox.keeping import KeptStateError
 from sandbox.server import run_process
 from sandbox.settings import Settings
 
@@ -34,6 +35,12 @@ def read_options(arguments: Sequence[str], environment: Mapping[str, str]) -> tu
     for name, text in _NUMBERS.items():
         flag = f"--{name.replace('_', '-')}"
         parser.add_argument(flag, type=int, default=take(name, getattr(defaults, name)), help=text)
+    parser.add_argument(
+        "--state-file",
+        default=take("state_file", ""),
+        metavar="FILE",
+        help="keep grants, accounts and documents in this file between runs",
+    )
     chosen = parser.parse_args(arguments)
     uris = chosen.redirect_uri or environment.get("SANDBOX_REDIRECT_URI", "").replace(",", " ").split()
     try:
@@ -41,6 +48,7 @@ def read_options(arguments: Sequence[str], environment: Mapping[str, str]) -> tu
             client_id=chosen.client_id,
             client_secret=chosen.client_secret,
             redirect_uris=tuple(uris) or defaults.redirect_uris,
+            state_file=chosen.state_file,
             **{name: getattr(chosen, name) for name in _NUMBERS},
         )
     except ValueError as problem:
@@ -54,6 +62,8 @@ def main() -> None:
         run_process(settings, host, port)
     except OSError as problem:
         sys.exit(f"can't listen on {host}:{port}: {problem.strerror}")
+    except KeptStateError as problem:
+        sys.exit(str(problem))
 
 
 if __name__ == "__main__":

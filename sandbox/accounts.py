@@ -1,6 +1,5 @@
 """Users, teams, and the records that they own."""
 
-import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
@@ -55,6 +54,13 @@ class RecordList(Generic[Item]):
         found = (self.find(item_id) for item_id in ids)
         return [item for item in found if item is not None]
 
+    def put_back(self, item_id: int, item: Item) -> None:
+        """Use this record instead of drafting one."""
+        self._items[item_id] = item
+
+    def drafted(self) -> list[Item]:
+        return [item for item in self._items.values() if item is not None]
+
     def ids(self) -> list[int]:
         return list(self._items)
 
@@ -69,6 +75,7 @@ class Workspace:
     documents: RecordList[Document]
     templates: RecordList[Document]
     invoices: RecordList[Invoice]
+    opened_at: float
     recipients_cache: tuple[int, list[Recipient]] = (-1, [])
 
     def recipients(self) -> list[Recipient]:
@@ -118,10 +125,7 @@ class Directory:
         self._now = now
         self.users: dict[int, User] = {}
         self.teams: dict[int, Team] = {}
-        self._user_ids = itertools.count(1)
-        self._team_ids = itertools.count(1)
-        self._document_ids = itertools.count(1001)
-        self._invoice_ids = itertools.count(501)
+        self.last_ids = {"user": 0, "team": 0, "document": 1000, "invoice": 500}
 
     def add_defaults(self) -> None:
         for name, documents, templates, invoices, plan in _DEFAULT_USERS:
@@ -134,17 +138,17 @@ class Directory:
     def add_user(
         self, name: str, email: str | None, plan: Plan, *, documents: int, templates: int, invoices: int
     ) -> User:
-        user_id = next(self._user_ids)
+        user_id = self._take_ids("user", 1)[0]
         address = email or f"user{user_id}@example.com"
-        user = User(user_id, name, address, plan, self._open_desk())
+        user = User(user_id, name, address, plan, self.open_desk(self._now()))
         self.add_documents(user.desk, documents)
         self.add_templates(user.desk, templates)
-        user.desk.invoices.place(itertools.islice(self._invoice_ids, invoices))
+        user.desk.invoices.place(self._take_ids("invoice", invoices))
         self.users[user_id] = user
         return user
 
     def add_team(self, name: str, owner: User, documents: int, templates: int) -> Team:
-        team = Team(next(self._team_ids), name, owner.id, self._open_desk())
+        team = Team(self._take_ids("team", 1)[0], name, owner.id, self.open_desk(self._now()))
         self.add_documents(team.desk, documents)
         self.add_templates(team.desk, templates)
         self.teams[team.id] = team
@@ -152,15 +156,21 @@ class Directory:
         return team
 
     def add_documents(self, desk: Workspace, count: int) -> list[int]:
-        return desk.documents.place(itertools.islice(self._document_ids, count))
+        return desk.documents.place(self._take_ids("document", count))
 
     def add_templates(self, desk: Workspace, count: int) -> list[int]:
-        return desk.templates.place(itertools.islice(self._document_ids, count))
+        return desk.templates.place(self._take_ids("document", count))
 
-    def _open_desk(self) -> Workspace:
-        now = self._now()
+    def _take_ids(self, kind: str, count: int) -> range:
+        first = self.last_ids[kind] + 1
+        self.last_ids[kind] += count
+        return range(first, first + count)
+
+    def open_desk(self, now: float) -> Workspace:
+        """Return an empty desk; its records are drafted as of `now`."""
         return Workspace(
             RecordList(lambda number: draft_document(number, now)),
             RecordList(lambda number: draft_document(number, now, is_template=True)),
             RecordList(lambda number: draft_invoice(number, now)),
+            now,
         )

@@ -3,12 +3,14 @@
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from sandbox import api, consent, passport
 from sandbox.control_api import answer_control
 from sandbox.faults import Fault
 from sandbox.grants import Presentation
 from sandbox.http import Answer, Request, answer_json, answer_problem, redirect
+from sandbox.keeping import save_state
 from sandbox.state import SandboxState
 
 CONTROL_PATH = "/_sandbox"
@@ -29,8 +31,10 @@ class Act:
 class App:
     """Answers requests at once if no setting delays or breaks them, else in a coroutine."""
 
-    def __init__(self, sandbox: SandboxState) -> None:
+    def __init__(self, sandbox: SandboxState, state_file: Path | None = None) -> None:
+        """With a state file every change is in it before the client gets its answer."""
         self.sandbox = sandbox
+        self._state_file = state_file
 
     def is_calm(self) -> bool:
         settings = self.sandbox.settings
@@ -77,6 +81,8 @@ class App:
         return fault
 
     def _finish(self, act: Act, answer: Answer) -> Answer:
+        if self._state_file is not None and _may_change(act.request):
+            save_state(self.sandbox, self._state_file)
         if act.on:
             self.sandbox.counters.note_answer(act.route, answer.status, answer.ending)
         if act.presentation is not None:
@@ -147,6 +153,13 @@ class App:
         if path == "/healthz":
             return answer_json(200, {"status": "ok"})
         return answer_problem(request, 404, f"The route {path.strip('/')} could not be found.")
+
+
+def _may_change(request: Request) -> bool:
+    """Reading the API and the control page changes nothing; authorize gives a code to a GET."""
+    if request.path.startswith(api.PREFIXES):
+        return False
+    return request.method not in ("GET", "HEAD") or request.path == "/oauth/authorize"
 
 
 def _once(answer: Callable[[], Answer]) -> passport.Steps:

@@ -209,6 +209,10 @@ class Control:
         """Sign as one recipient, or as all of them."""
         self._step(user_id, document_id, "complete", recipient_id)
 
+    def decline_document(self, user_id: int, document_id: int, recipient_id: int | None = None) -> None:
+        """Refuse to sign as one recipient, or as all of them."""
+        self._step(user_id, document_id, "decline", recipient_id)
+
     def set_invoice_status(self, user_id: int, invoice_id: int, status: str) -> None:
         self._call("PATCH", f"users/{user_id}/invoices/{invoice_id}", status=status)
 

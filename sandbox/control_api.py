@@ -16,7 +16,8 @@ from sandbox.settings import Settings
 from sandbox.state import SandboxState
 
 PLANS = ("free", "pro", "agency")
-STEPS = ("send", "open", "complete")
+FIXED_SETTINGS = ("client_id", "client_secret", "redirect_uris", "state_file")
+STEPS = ("send", "open", "complete", "decline")
 
 
 def answer_control(sandbox: SandboxState, request: Request) -> Answer:
@@ -97,7 +98,7 @@ def describe_state(sandbox: SandboxState) -> dict[str, Any]:
 def _change_settings(sandbox: SandboxState, inputs: Inputs) -> dict[str, Any]:
     changes: dict[str, Any] = {}
     for name in inputs.names():
-        if name not in Settings.__slots__ or name in ("client_id", "client_secret", "redirect_uris"):
+        if name not in Settings.__slots__ or name in FIXED_SETTINGS:
             raise ValueError(f"no setting is named {name}")
         default = getattr(sandbox.settings, name)
         if isinstance(default, bool):
@@ -236,7 +237,10 @@ def _control_documents(sandbox: SandboxState, method: str, user: User, parts: li
 
 
 def _advance_recipients(document: Document, step: str, recipient_id: int | None, now: float) -> None:
-    """Send to, open for or complete for one recipient or all; earlier steps are done as well."""
+    """Send to, open for, complete for or decline for one recipient or all; earlier steps are done as well.
+
+    The API documents no field for a declined document: only its times change.
+    """
     chosen = [one for one in document.recipients if recipient_id in (None, one.id)]
     if not chosen:
         raise MissingError(f"document {document.id} has no such recipient")
@@ -244,9 +248,11 @@ def _advance_recipients(document: Document, step: str, recipient_id: int | None,
         recipient.sent_at = recipient.sent_at or now
         if step != "send":
             recipient.opened_at = recipient.opened_at or now
-        if step == "complete":
-            recipient.completed_at = now
+        if step in ("complete", "decline"):
+            recipient.completed_at = now if step == "complete" else None
         recipient.updated_at = now
+    if step in ("complete", "decline"):
+        document.declined = step == "decline"
     document.touch(now)
 
 

@@ -1,13 +1,17 @@
 """The control page: the sandbox's state, and a form for each common switch."""
 
 from html import escape
+from typing import get_args
 
 from sandbox.accounts import User
-from sandbox.faults import Fault
+from sandbox.documents import Document
+from sandbox.faults import Fault, Kind
 from sandbox.html import draw_page
+from sandbox.outages import KINDS
 from sandbox.state import SandboxState
 
 LISTED_USERS = 50
+LISTED_DOCUMENTS = 15
 
 
 def draw_control_page(sandbox: SandboxState) -> str:
@@ -20,7 +24,13 @@ def draw_control_page(sandbox: SandboxState) -> str:
         f'<div class="row">{_form("counters/reset", _button("Reset counters"))}'
         f"{_form('reset', _button('Reset everything'))}</div></div>"
     )
-    cards = _draw_settings(sandbox) + _draw_faults(sandbox) + _draw_clients(sandbox) + _draw_new_user()
+    cards = (
+        _draw_settings(sandbox)
+        + _draw_trouble(sandbox)
+        + _draw_faults(sandbox)
+        + _draw_clients(sandbox)
+        + _draw_new_user()
+    )
     return draw_page("BreezeDoc sandbox", f'{head}{_draw_users(sandbox)}<div class="grid">{cards}</div>', wide=True)
 
 
@@ -36,12 +46,42 @@ def _draw_user(sandbox: SandboxState, user: User) -> str:
     renaming = _field("document_id", "", "document id") + _field("title", "", "new title") + _button("Rename")
     forms = (
         _form(f"{path}/revoke", _button("Revoke all grants"))
+        + _form(f"{path}/expire", "<span class=soft>Access tokens</span>" + _button("Expire", f"expire-{user.id}"))
         + _form(path, plan, "PATCH")
         + _form(f"{path}/documents", _field("title", "", "title") + _button("Add document"))
         + _form(f"{path}/documents", renaming, "PATCH")
+        + _draw_documents(sandbox, user)
     )
     facts = f"{escape(user.email)} · {user.plan} · {len(user.desk.documents)} documents · {live} live grants"
     return f"<details><summary><b>{user.id} {escape(user.name)}</b> <small>{facts}</small></summary>{forms}</details>"
+
+
+def _draw_documents(sandbox: SandboxState, user: User) -> str:
+    """List the newest documents with what can happen to each."""
+    newest = user.desk.documents.ids()[: -LISTED_DOCUMENTS - 1 : -1]
+    rows = "".join(_draw_document(sandbox, user, document) for document in user.desk.documents.pick(newest))
+    more = len(user.desk.documents) - len(newest)
+    return f"<ul class=plain>{rows}</ul>" + (f"<p class=soft>… and {more:,} older ones.</p>" if more else "")
+
+
+def _draw_document(sandbox: SandboxState, user: User, document: Document) -> str:
+    path = f"users/{user.id}/documents/{document.id}"
+    buttons = "".join(
+        _form(f"{path}/{step}", _button(text, f"{step}-{document.id}"))
+        for step, text in (("complete", "Sign"), ("decline", "Decline"))
+    )
+    facts = f"{document.id} · {_tell_progress(document)}"
+    return (
+        f"<li><span>{escape(document.title)}<br><small>{escape(facts)}</small></span>"
+        f'<span class="row">{buttons}</span></li>'
+    )
+
+
+def _tell_progress(document: Document) -> str:
+    if document.declined:
+        return "declined"
+    signed = sum(one.completed_at is not None for one in document.recipients)
+    return f"{signed} of {len(document.recipients)} signed"
 
 
 def _draw_settings(sandbox: SandboxState) -> str:
@@ -54,13 +94,28 @@ def _draw_settings(sandbox: SandboxState) -> str:
     return _card("Settings", _form("settings", passport + reuse + revocation + fields + _button("Save")))
 
 
+def _draw_trouble(sandbox: SandboxState) -> str:
+    """Offer what takes the whole server down or away, and the way back from it."""
+    under_way = [
+        f"<p>{on}: {outage['kind']}, {outage['hits']} requests hit</p>"
+        + _form("outage", f'<input type="hidden" name="on" value="{on}">' + _button("End the outage"), "DELETE")
+        for on, outage in sandbox.outages.describe().items()
+    ]
+    start = _select("on", ("token", "api", "authorize"), "token") + _select("kind", tuple(KINDS), "502")
+    replaced = sandbox.grants.key != 0
+    keys = _form("keys/restore", _button("Restore the keys")) if replaced else ""
+    text = "<p class=soft>No token or code from before the keys were replaced can be read.</p>" if replaced else ""
+    body = "".join(under_way) + _form("outage", start + _button("Start an outage"))
+    return _card("Outages and keys", body + text + _form("keys/replace", _button("Replace the keys")) + keys)
+
+
 def _draw_faults(sandbox: SandboxState) -> str:
     rows = "".join(f"<p>{_draw_fault(fault)}</p>" for fault in sandbox.faults.list_all())
     form = _form(
         "faults",
         _select("on", ("token", "api", "authorize"), "token")
         + _select("moment", ("before", "middle", "after"), "before")
-        + _select("kind", ("status", "drop", "cut", "late", "html", "redirect", "garbage"), "status")
+        + _select("kind", get_args(Kind), "status")
         + _field("status", "503", "status")
         + _field("retry_after", "", "retry after")
         + _field("delay_ms", "", "delay ms")
@@ -114,5 +169,6 @@ def _select(name: str, options: tuple[str, ...], chosen: str) -> str:
     return f'<label>{escape(name.replace("_", " "))}<select name="{escape(name)}">{choices}</select></label>'
 
 
-def _button(text: str) -> str:
-    return f"<button>{escape(text)}</button>"
+def _button(text: str, name: str = "") -> str:
+    mark = f' id="{escape(name)}"' if name else ""
+    return f"<button{mark}>{escape(text)}</button>"

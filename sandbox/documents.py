@@ -63,6 +63,8 @@ class Document:
     updated_at: float
     recipients: list[Recipient]
     is_template: bool = False
+    edited: bool = False
+    declined: bool = False
     segments: tuple[bytes, ...] | None = field(default=None, repr=False)
 
     @property
@@ -74,6 +76,7 @@ class Document:
     def touch(self, now: float) -> None:
         """Record a change: drop the cached JSON and set `updated_at`."""
         self.updated_at = now
+        self.edited = True
         self.segments = None
 
     def render(self, signature: bytes) -> bytes:
@@ -121,6 +124,10 @@ class Invoice:
     created_at: float
     updated_at: float
     items: tuple[tuple[str, int, int], ...]
+
+    @property
+    def edited(self) -> bool:
+        return self.updated_at != self.created_at
 
     def to_json(self) -> dict[str, Any]:
         total = sum(quantity * price for _, quantity, price in self.items)

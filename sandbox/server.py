@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from email.utils import formatdate
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any, cast
 from urllib.parse import unquote
 
@@ -20,6 +21,7 @@ import uvloop
 from sandbox.app import App
 from sandbox.client import Control
 from sandbox.http import Answer, Request, answer_json
+from sandbox.keeping import load_state
 from sandbox.settings import Settings
 from sandbox.state import SandboxState
 
@@ -184,7 +186,10 @@ def name_url(listener: socket.socket) -> str:
 
 async def serve(settings: Settings, listener: socket.socket, stopping: asyncio.Event) -> None:
     """Serves until `stopping` is set, then ends every connection and every request under way at once."""
-    app = App(SandboxState(settings))
+    sandbox, state_file = SandboxState(settings), Path(settings.state_file) if settings.state_file else None
+    if state_file is not None:
+        load_state(sandbox, state_file)
+    app = App(sandbox, state_file)
     connections: set[Connection] = set()
     server = await asyncio.get_running_loop().create_server(lambda: Connection(app, connections), sock=listener)
     try:

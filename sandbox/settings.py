@@ -14,6 +14,7 @@ class Settings:
 
     A limit of 0 switches that limit off. `rotation_gap_ms` is the time between the check of a refresh token
     and its revocation: two refreshes within it both succeed, as at a server that uses no transaction.
+    `state_file` keeps grants, accounts, documents and the clock for the next run; empty: nothing is kept.
     """
 
     client_id: str = "sandbox-client"
@@ -34,6 +35,7 @@ class Settings:
     revocation_endpoint: bool = False
     serve_api: bool = True
     serve_v1: bool = True
+    state_file: str = ""
 
     def __post_init__(self) -> None:
         if self.passport not in (12, 13):

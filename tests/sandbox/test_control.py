@@ -216,3 +216,32 @@ def test_many_threads_share_one_control(app: Application) -> None:
         rotated = list(pool.map(lambda one: app.refresh(one["refresh_token"]).status_code, tokens))
     assert set(rotated) == {200}
     assert app.control.counters()["max_presentations"] == 1
+
+
+def test_the_page_lists_documents_and_signs_declines_and_expires(app: Application) -> None:
+    tokens = app.connect()
+    page = app.http.get("/_sandbox").text
+    for path in ("documents/1012/complete", "documents/1011/decline", "expire"):
+        assert f'action="/_sandbox/users/1/{path}"' in page
+        assert app.http.post(f"/_sandbox/users/1/{path}", data={}, headers=FORM).status_code == 303
+    signed, declined = (app.control.documents(1)[number] for number in (11, 10))
+    assert all(one["completed_at"] for one in signed["recipients"])
+    assert not any(one["completed_at"] for one in declined["recipients"])
+    assert "1011 · declined" in app.http.get("/_sandbox").text
+    assert not app.is_alive(tokens)
+    assert "and 985 older ones" in page
+
+
+def test_the_page_starts_and_ends_outages_and_replaces_keys(app: Application) -> None:
+    tokens = app.connect()
+    app.http.post("/_sandbox/outage", data={"on": "token", "kind": "502"})
+    app.http.post("/_sandbox/keys/replace", data={}, headers=FORM)
+    page = app.http.get("/_sandbox").text
+    assert "token: 502, 0 requests hit" in page
+    assert "Restore the keys" in page
+    app.http.post("/_sandbox/outage", data={"_method": "DELETE", "on": "token"})
+    app.http.post("/_sandbox/keys/restore", data={}, headers=FORM)
+    assert app.refresh(tokens["refresh_token"]).status_code == 200
+
+
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}

@@ -204,10 +204,11 @@ def _stop(processes: Processes, stopping: Stopping) -> None:
 
 
 def sandbox_command(sandbox_url: str, web_url: str, provider: str) -> list[str]:
-    """Return users to the web process by either name of this machine."""
+    """Return users to the web process by either name of this machine; remember them from run to run."""
     port = sandbox_url.rpartition(":")[2]
     redirects = [callback_url(provider, base) for base in (web_url, web_url.replace(host, "localhost"))]
-    return [sys.executable, "-m", "sandbox", "--port", port, "--redirect-uri", *redirects]
+    kept = ["--state-file", str((data / "sandbox.json").resolve())]
+    return [sys.executable, "-m", "sandbox", "--port", port, *kept, "--redirect-uri", *redirects]
 
 
 def web_command(port: int) -> list[str]:
