@@ -1,17 +1,22 @@
 """The API's endpoints: they check token, rate limit and plan, then answer."""
 
-import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sandbox.accounts import RecordList, Team, User, Workspace
 from sandbox.documents import Document, Invoice, Recipient, sign_urls
 from sandbox.grants import AccessToken
-from sandbox.http import Answer, Request, answer_json, answer_problem, redirect
+from sandbox.http import Answer, Request, answer_json, answer_problem, encode_json, redirect
 from sandbox.pages import Page, order_rows, read_page_number
 from sandbox.state import SandboxState
 
 PREFIXES = ("/api/", "/v1/")
+
+_ROUTE = re.compile(
+    r"me|(documents|templates|invoices)(/[0-9]{1,11})?|documents/[0-9]{1,11}/recipients|recipients"
+    r"|teams/[0-9]{1,11}/(documents|templates)"
+)
 
 Key = Callable[[Any], float | str | None]
 Orders = Mapping[str, Key]
@@ -42,17 +47,39 @@ def find_token(sandbox: SandboxState, request: Request) -> AccessToken | None:
 
 
 def answer_api(sandbox: SandboxState, request: Request, token: AccessToken | None) -> Answer:
-    """Answer in Laravel's order: check the token, the rate limit, the plan, then return the data."""
+    """Answer in Laravel's order: find the route, check the token, the rate limit, the plan, then return the data."""
+    answer = _refuse_route(request) or _answer_route(sandbox, request, token)
+    answer.headers["access-control-allow-origin"] = "*"
+    return answer
+
+
+def _refuse_route(request: Request) -> Answer | None:
+    """Return what is answered without looking at the token: a preflight, 404 and 405."""
+    if request.method == "OPTIONS" and "access-control-request-method" in request.headers:
+        methods = request.headers["access-control-request-method"]
+        asked = {"access-control-allow-methods": methods, "access-control-max-age": "0"}
+        if (names := request.headers.get("access-control-request-headers")) is not None:
+            asked["access-control-allow-headers"] = names
+        return Answer(204, headers=asked)
+    if _ROUTE.fullmatch(request.path.partition("/")[2].partition("/")[2]) is None:
+        return answer_problem(request, 404, f"The route {request.path.strip('/')} could not be found.")
+    if request.method not in ("GET", "HEAD"):
+        text = f"The {request.method} method is not supported for route {request.path.strip('/')}."
+        return answer_problem(request, 405, f"{text} Supported methods: GET, HEAD.", {"allow": "GET, HEAD"})
+    return None
+
+
+def _answer_route(sandbox: SandboxState, request: Request, token: AccessToken | None) -> Answer:
     user = sandbox.directory.users.get(token.family.user_id) if token is not None else None
     if user is None:
-        return answer_problem(request, 401) if request.wants_json else redirect("/login")
+        return answer_problem(request, 401) if request.wants_json else redirect(f"{request.origin}/login")
     now = sandbox.clock.now()
     sandbox.counters.note_api(user.id, now)
     allowance = sandbox.windows.count(("user", user.id), sandbox.settings.rate_limit, now)
     if allowance is not None and allowance.retry_after is not None:
         return answer_problem(request, 429, headers=allowance.headers)
     answer = _answer_user(sandbox, request, user)
-    if allowance is not None:
+    if allowance is not None and answer.status != 404:
         answer.headers.update(allowance.headers)
     return answer
 
@@ -65,9 +92,6 @@ def name_route(path: str) -> str:
 def _answer_user(sandbox: SandboxState, request: Request, user: User) -> Answer:
     if user.plan == "free":
         return answer_problem(request, 403, "API access requires a Pro or Agency plan.")
-    if request.method not in ("GET", "HEAD"):
-        text = f"The {request.method} method is not supported for route {request.path.strip('/')}."
-        return answer_problem(request, 405, f"{text} Supported methods: GET, HEAD.", {"allow": "GET, HEAD"})
     match [int(part) if part.isdecimal() and len(part) < 12 else part for part in request.path.split("/")[2:]]:
         case ["me"]:
             return answer_json(200, user.to_json())
@@ -149,12 +173,11 @@ def _list_invoices(request: Request, shelf: RecordList[Invoice]) -> Answer:
 
 
 def _answer_collection(page: Page, rows: Sequence[dict[str, Any]]) -> Answer:
-    return Answer(200, page.render_collection([json.dumps(row, separators=(",", ":")).encode() for row in rows]))
+    return Answer(200, page.render_collection([encode_json(row) for row in rows]))
 
 
 def _open_page(request: Request, query: Mapping[str, str], total: int) -> Page:
-    host = request.headers.get("host", "127.0.0.1")
-    return Page(f"http://{host}{request.path}", read_page_number(query.get("page")), total)
+    return Page(f"{request.origin}{request.path}", read_page_number(query.get("page")), total)
 
 
 def _is_wanted(completed_at: float | None, completed: str | None) -> bool:

@@ -27,6 +27,12 @@ class Act:
     facts: Mapping[str, str] = field(default_factory=dict)
     presentation: Presentation | None = None
 
+    def limit(self, answer: Answer) -> Answer:
+        """An error of the application itself says what is left of the limit, as its other answers do."""
+        if self.presentation is None or answer.content_type != "application/json":
+            return answer
+        return answer.with_headers(self.presentation.limits)
+
 
 class App:
     """Answers requests at once if no setting delays or breaks them, else in a coroutine."""
@@ -65,13 +71,13 @@ class App:
                 elif (fault := self._take(act, "middle")) is not None:
                     await _sleep(fault.pause_ms)
                     if fault.kind != "late":
-                        return fault.spoil(act.request, None)
+                        return act.limit(fault.spoil(act.request, None))
         except StopIteration as stop:
             answer: Answer = stop.value
         if (fault := self._take(act, "after")) is not None:
             await _sleep(fault.pause_ms)
             if fault.kind != "late":
-                return fault.spoil(act.request, answer)
+                return act.limit(fault.spoil(act.request, answer))
         return answer
 
     def _take(self, act: Act, moment: str) -> Fault | None:
@@ -81,6 +87,8 @@ class App:
         return fault
 
     def _finish(self, act: Act, answer: Answer) -> Answer:
+        if not act.request.path.startswith(CONTROL_PATH):
+            answer.headers.setdefault("cache-control", "no-cache, private")
         if self._state_file is not None and _may_change(act.request):
             save_state(self.sandbox, self._state_file)
         if act.on:
@@ -126,14 +134,18 @@ class App:
         """Check the endpoint's throttle by IP, then run the grant."""
         sandbox = self.sandbox
         if request.method != "POST":
-            return answer_problem(request, 405, "The GET method is not supported for route oauth/token.")
+            text = f"The {request.method} method is not supported for route oauth/token. Supported methods: POST."
+            return answer_problem(request, 405, text, {"allow": "POST"})
         limit = sandbox.settings.token_rate_limit
         allowance = sandbox.windows.count(("token", request.client_ip), limit, sandbox.clock.now())
         if allowance is not None and allowance.retry_after is not None:
             seen.outcome = "throttled"
             return answer_problem(request, 429, headers=allowance.headers)
+        seen.limits = {} if allowance is None else allowance.headers
+        if request.is_broken_json:
+            return answer_problem(request, 400, "Bad request.", seen.limits)
         answer = yield from passport.grant_tokens(sandbox.grants, sandbox.settings, request, seen, sandbox.clock.now)
-        return answer if allowance is None else answer.with_headers(allowance.headers)
+        return answer.with_headers(seen.limits)
 
     def _answer_page(self, request: Request) -> Answer:
         path = request.path

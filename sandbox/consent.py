@@ -8,12 +8,16 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 from sandbox.grants import Client
 from sandbox.html import draw_error, draw_page
 from sandbox.http import Answer, Request, answer_html, redirect
-from sandbox.oauth_errors import DENIED, RefusalError, refuse_scope
+from sandbox.oauth_errors import DENIED, RefusalError, refuse_client, refuse_grant_type, refuse_request, refuse_scope
 from sandbox.passport import KNOWN_SCOPES
 from sandbox.state import SandboxState
 
 SESSION_COOKIE = "sandbox_session"
 LISTED_USERS = 50
+NEEDED = {
+    "login_required": "The authorization server requires end-user authentication.",
+    "consent_required": "The authorization server requires end-user consent.",
+}
 
 _CHALLENGE = re.compile(r"[A-Za-z0-9\-._~]{43,128}")
 
@@ -32,27 +36,26 @@ class Asked:
 
 
 def read_request(sandbox: SandboxState, query: dict[str, str]) -> Asked | Answer:
-    """Return the request, or the error page or redirect that it gets (RFC 6749 section 4.1.2.1)."""
-    client = sandbox.grants.clients.get(query.get("client_id", ""))
+    """Return the request, or the error or redirect that it gets (RFC 6749 section 4.1.2.1)."""
+    passport = sandbox.settings.passport
+    if query.get("response_type") != "code" or not query.get("client_id"):
+        return refuse_grant_type().answer(passport)
+    client = sandbox.grants.clients.get(query["client_id"])
     if client is None:
-        return _refuse(401, "Unknown application", "No application with this client id exists here.")
+        return refuse_client(sent_basic=False).answer(passport)
     redirect_uri = query.get("redirect_uri") or (client.redirect_uris[0] if len(client.redirect_uris) == 1 else "")
     if redirect_uri not in client.redirect_uris:
-        return _refuse(
-            401, "Unknown redirect address", "The redirect address isn't one that this application registered."
-        )
-    if query.get("response_type") != "code":
-        return _refuse(400, "Unsupported request", "The response type has to be “code”.")
+        return refuse_client(sent_basic=False).answer(passport)
     challenge = query.get("code_challenge") or None
     method = query.get("code_challenge_method") or "plain"
     if challenge is not None and (method not in ("S256", "plain") or not _CHALLENGE.fullmatch(challenge)):
-        return _refuse(400, "Bad code challenge", "The code challenge doesn't follow RFC 7636.")
+        return refuse_request("code_challenge").answer(passport)
     state = query.get("state") or None
     scope = tuple(sorted(set(query.get("scope", "").split())))
     unknown = next((name for name in scope if name not in KNOWN_SCOPES), None)
     if unknown is not None:
-        kept = state if sandbox.settings.passport >= 13 else None
-        return redirect(_name_error(redirect_uri, kept, refuse_scope(unknown), sandbox.settings.passport))
+        kept = state if passport >= 13 else None
+        return redirect(_name_error(redirect_uri, kept, refuse_scope(unknown), passport))
     return Asked(client, redirect_uri, scope, state, challenge, method, query.get("prompt", ""))
 
 
@@ -69,7 +72,7 @@ def answer_authorize(sandbox: SandboxState, request: Request) -> Answer:
     user_id = find_user_id(sandbox, request)
     if user_id is None or asked.prompt == "login":
         if asked.prompt == "none":
-            return redirect(_name_need(sandbox, asked, "login_required", "The user has to log in."))
+            return redirect(_refuse_silence(sandbox, asked, "login_required", "Unauthenticated"))
         return answer_html(200, _draw_login(sandbox, f"/oauth/authorize?{request.query_string}", asked))
     if request.method == "POST":
         return redirect(decide(sandbox, asked, user_id, allow=request.fields.get("decision") == "allow"))
@@ -78,16 +81,14 @@ def answer_authorize(sandbox: SandboxState, request: Request) -> Answer:
     if known and asked.prompt != "consent":
         return redirect(decide(sandbox, asked, user_id, allow=True))
     if asked.prompt == "none":
-        return redirect(_name_need(sandbox, asked, "consent_required", "The user has to consent."))
+        return redirect(_refuse_silence(sandbox, asked, "consent_required", "The user denied the request"))
     return answer_html(200, _draw_consent(sandbox, request, asked, user_id))
 
 
 def decide(sandbox: SandboxState, asked: Asked, user_id: int, *, allow: bool) -> str:
     """Return the redirect's URL: with a code if the user allows access, else with `access_denied`."""
     if not allow:
-        denied = RefusalError("denied", 401, "access_denied", DENIED, "The user denied the request")
-        # Both versions send `message` here.
-        return _name_error(asked.redirect_uri, asked.state, denied, passport=12)
+        return _deny(sandbox, asked, "The user denied the request")
     code = sandbox.grants.issue_code(
         asked.client.id,
         user_id,
@@ -141,8 +142,16 @@ def _name_error(redirect_uri: str, state: str | None, refusal: RefusalError, pas
     return _extend(redirect_uri, ({"state": state} if state else {}) | refusal.payload(passport))
 
 
-def _name_need(sandbox: SandboxState, asked: Asked, error: str, text: str) -> str:
-    refusal = RefusalError(error, 401, error, text)
+def _deny(sandbox: SandboxState, asked: Asked, hint: str) -> str:
+    denied = RefusalError("denied", 401, "access_denied", DENIED, hint)
+    return _name_error(asked.redirect_uri, asked.state, denied, sandbox.settings.passport)
+
+
+def _refuse_silence(sandbox: SandboxState, asked: Asked, error: str, hint: str) -> str:
+    """Answer `prompt=none` where a page would be needed: 12 denies, 13 names what is missing."""
+    if sandbox.settings.passport == 12:
+        return _deny(sandbox, asked, hint)
+    refusal = RefusalError(error, 401, error, NEEDED[error])
     return _name_error(asked.redirect_uri, asked.state, refusal, sandbox.settings.passport)
 
 

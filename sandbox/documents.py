@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 from sandbox.clock import format_time
+from sandbox.http import encode_json
 
 DAY = 86_400.0
 _URL_SIGNATURE = "\x00signature\x00"
@@ -82,7 +83,7 @@ class Document:
     def render(self, signature: bytes) -> bytes:
         """Return the document's JSON with this signature in each pre-signed URL."""
         if self.segments is None:
-            self.segments = tuple(json.dumps(self._to_json(), separators=(",", ":")).encode().split(_SIGNATURE_MARK))
+            self.segments = tuple(encode_json(self._to_json()).split(_SIGNATURE_MARK))
         return signature.join(self.segments)
 
     def _to_json(self) -> dict[str, Any]:

@@ -30,6 +30,7 @@ class Presentation:
     outcome: str = "not_reached"
     fault: str | None = None
     answered_at: float | None = None
+    limits: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

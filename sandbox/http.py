@@ -39,6 +39,21 @@ class Request:
         return decoded if isinstance(decoded, dict) else {}
 
     @property
+    def is_broken_json(self) -> bool:
+        """Return whether the body says it is JSON and is neither an object nor a list."""
+        if "json" not in self.headers.get("content-type", "") or not self.body:
+            return False
+        try:
+            return not isinstance(json.loads(self.body), dict | list)
+        except ValueError:
+            return True
+
+    @property
+    def origin(self) -> str:
+        """Return scheme and host as the client named them."""
+        return f"http://{self.headers.get('host', '127.0.0.1')}"
+
+    @property
     def is_form(self) -> bool:
         return self.headers.get("content-type", "").startswith("application/x-www-form-urlencoded")
 
@@ -69,7 +84,12 @@ class Answer:
 
 
 def answer_json(status: int, value: object, headers: Mapping[str, str] | None = None) -> Answer:
-    return Answer(status, json.dumps(value, separators=(",", ":")).encode(), headers=dict(headers or {}))
+    return Answer(status, encode_json(value), headers=dict(headers or {}))
+
+
+def encode_json(value: object) -> bytes:
+    """Encode as PHP does by default: no spaces, and a backslash before each slash."""
+    return json.dumps(value, separators=(",", ":")).replace("/", "\\/").encode()
 
 
 def answer_html(status: int, page: str, headers: Mapping[str, str] | None = None) -> Answer:
@@ -87,10 +107,12 @@ def redirect(location: str, status: int = 302, headers: Mapping[str, str] | None
 def answer_problem(
     request: Request, status: int, message: str | None = None, headers: Mapping[str, str] | None = None
 ) -> Answer:
-    """Return Laravel's error: JSON for a client that accepts it, else a page."""
+    """Return Laravel's error: JSON for a client that accepts it, pretty-printed unless it is a 401, else a page."""
     text = message if message is not None else laravel_message(status)
     if request.wants_json:
-        return answer_json(status, {"message": text}, headers)
+        if status == 401:
+            return answer_json(status, {"message": text}, headers)
+        return Answer(status, json.dumps({"message": text}, indent=4).encode(), headers=dict(headers or {}))
     title = escape(text)
     page = f"<!DOCTYPE html><html lang=en><title>{title}</title><body><h1>{status}</h1><p>{title}</p></body></html>"
     return answer_html(status, page, headers)

@@ -58,6 +58,11 @@ def refuse_client(*, sent_basic: bool) -> RefusalError:
     return RefusalError("client_rejected", 401, "invalid_client", "Client authentication failed", headers=headers)
 
 
+def refuse_unauthorized_client() -> RefusalError:
+    text = "The authenticated client is not authorized to use this authorization grant type."
+    return RefusalError("client_rejected", 400, "unauthorized_client", text)
+
+
 def refuse_scope(name: str) -> RefusalError:
     hint = f"Check the `{name}` scope" if name else "Specify a scope in the request or set a default scope"
     return RefusalError("scope_rejected", 400, "invalid_scope", BAD_SCOPE, hint)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 from urllib.parse import urlencode
 
+from sandbox.http import encode_json
+
 Item = TypeVar("Item")
 
 PER_PAGE = 10
@@ -36,66 +38,77 @@ class Page:
         return ordered[self.start : self.start + PER_PAGE]
 
     def url(self, number: int) -> str | None:
-        """Return a page's URL, None beyond either end. Like Laravel, it omits the other query parameters."""
-        if not 1 <= number <= self.last:
-            return None
-        return f"{self.path}?{urlencode({'page': number})}"
+        """Return a page's URL, None before the first. Like Laravel, it omits the other query parameters."""
+        return f"{self.path}?{urlencode({'page': number})}" if number >= 1 else None
 
-    def _bounds(self) -> dict[str, int | None]:
-        first = self.start + 1 if self.shown else None
-        return {"from": first, "to": self.start + self.shown if self.shown else None}
+    @property
+    def previous_url(self) -> str | None:
+        """Return the page before, also beyond the end where that page is empty too."""
+        return self.url(self.number - 1)
+
+    @property
+    def next_url(self) -> str | None:
+        return self.url(self.number + 1) if self.number < self.last else None
+
+    @property
+    def first_shown(self) -> int | None:
+        return self.start + 1 if self.shown else None
+
+    @property
+    def last_shown(self) -> int | None:
+        return self.start + self.shown if self.shown else None
 
     def _links(self) -> list[dict[str, object]]:
         numbered: list[dict[str, object]] = [
             {"url": self.url(number), "label": str(number), "active": number == self.number}
             for number in range(max(1, self.number - 2), min(self.last, self.number + 2) + 1)
         ]
-        before: dict[str, object] = {"url": self.url(self.number - 1), "label": "&laquo; Previous", "active": False}
-        after: dict[str, object] = {"url": self.url(self.number + 1), "label": "Next &raquo;", "active": False}
+        before: dict[str, object] = {"url": self.previous_url, "label": "&laquo; Previous", "active": False}
+        after: dict[str, object] = {"url": self.next_url, "label": "Next &raquo;", "active": False}
         return [before, *numbered, after]
 
     def render_flat(self, rows: Sequence[bytes]) -> bytes:
         """`current_page`, `data`, `last_page`, `next_page_url` … side by side."""
         head = json.dumps({"current_page": self.number}, separators=(",", ":")).encode()[:-1]
-        tail = json.dumps(
+        tail = encode_json(
             {
                 "first_page_url": self.url(1),
+                "from": self.first_shown,
                 "last_page": self.last,
                 "last_page_url": self.url(self.last),
                 "links": self._links(),
-                "next_page_url": self.url(self.number + 1),
+                "next_page_url": self.next_url,
                 "path": self.path,
                 "per_page": PER_PAGE,
-                "prev_page_url": self.url(self.number - 1),
+                "prev_page_url": self.previous_url,
+                "to": self.last_shown,
                 "total": self.total,
-                **self._bounds(),
-            },
-            separators=(",", ":"),
-        ).encode()[1:]
+            }
+        )[1:]
         return b"".join((head, b',"data":[', b",".join(rows), b"],", tail))
 
     def render_collection(self, rows: Sequence[bytes]) -> bytes:
         """`data`, `links` and `meta`."""
-        tail = json.dumps(
+        tail = encode_json(
             {
                 "links": {
                     "first": self.url(1),
                     "last": self.url(self.last),
-                    "prev": self.url(self.number - 1),
-                    "next": self.url(self.number + 1),
+                    "prev": self.previous_url,
+                    "next": self.next_url,
                 },
                 "meta": {
                     "current_page": self.number,
+                    "from": self.first_shown,
                     "last_page": self.last,
                     "links": self._links(),
                     "path": self.path,
                     "per_page": PER_PAGE,
+                    "to": self.last_shown,
                     "total": self.total,
-                    **self._bounds(),
                 },
-            },
-            separators=(",", ":"),
-        ).encode()[1:]
+            }
+        )[1:]
         return b"".join((b'{"data":[', b",".join(rows), b"],", tail))
 
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Generator
 from typing import Any, Literal
 
-from sandbox.grants import Client, Code, Family, Grants, Presentation, RefreshToken
+from sandbox.grants import AccessToken, Client, Code, Family, Grants, Presentation, RefreshToken
 from sandbox.http import Answer, Request, answer_json
 from sandbox.oauth_errors import (
     RefusalError,
@@ -18,6 +18,7 @@ from sandbox.oauth_errors import (
     refuse_refresh_token,
     refuse_request,
     refuse_scope,
+    refuse_unauthorized_client,
     refuse_verifier,
 )
 from sandbox.settings import Settings
@@ -25,6 +26,13 @@ from sandbox.settings import Settings
 KNOWN_SCOPES = frozenset(
     {"*", "documents.read", "documents.write", "templates.read", "recipients.read", "invoices.read"}
 )
+
+UNREADABLE_CODE = {
+    12: "Cannot decrypt the authorization code",
+    13: "Cannot validate the provided authorization code",
+}
+WORK_SECONDS = 0.05
+NO_USER = 0
 
 Pause = Literal["checked", "middle"]
 Steps = Generator[Pause, None, Answer]
@@ -64,6 +72,8 @@ def grant_tokens(
                 return (yield from _refresh(grants, settings, request, seen, now))
             case "authorization_code":
                 return (yield from _exchange(grants, settings, request, seen, now))
+            case "client_credentials":
+                return _grant_client(grants, settings, request, now())
             case _:
                 raise refuse_grant_type()
     except RefusalError as refusal:
@@ -75,9 +85,9 @@ def _refresh(
     grants: Grants, settings: Settings, request: Request, seen: Presentation, now: Callable[[], float]
 ) -> Steps:
     client = _authenticate(grants, settings, request)
-    value = read_text(request.fields, "refresh_token")
-    if value is None:
-        raise refuse_request("refresh_token")
+    value = _require(request.fields, "refresh_token", settings.passport)
+    if grants.find_code(value) is not None:
+        raise refuse_request("refresh_token", "Authorization code malformed")
     token = grants.find_refresh(value)
     token = _check_refresh_token(token, client, settings, now())
     asked = read_text(request.fields, "scope")
@@ -119,9 +129,9 @@ def _exchange(
     grants: Grants, settings: Settings, request: Request, seen: Presentation, now: Callable[[], float]
 ) -> Steps:
     client = _authenticate(grants, settings, request)
-    value = read_text(request.fields, "code")
-    if value is None:
-        raise refuse_request("code")
+    value = _require(request.fields, "code", settings.passport)
+    if grants.find_refresh(value) is not None:
+        raise refuse_request("code", "Authorization code malformed")
     code = _check_code(grants.find_code(value), client, settings, request, now())
     _check_verifier(code, read_text(request.fields, "code_verifier"))
     yield "checked"
@@ -136,7 +146,7 @@ def _exchange(
 def _check_code(code: Code | None, client: Client, settings: Settings, request: Request, now: float) -> Code:
     generation = settings.passport
     if code is None:
-        raise refuse_code("unreadable", "Cannot decrypt the authorization code", generation)
+        raise refuse_code("unreadable", UNREADABLE_CODE[generation], generation)
     if now >= code.expires_at:
         raise refuse_code("expired", "Authorization code has expired", generation)
     if code.used:
@@ -171,16 +181,42 @@ def _check_verifier(code: Code, verifier: str | None) -> None:
 
 def _answer_pair(grants: Grants, settings: Settings, family: Family, generation: int, now: float) -> Answer:
     pair = grants.issue_pair(family, generation, now, settings.access_ttl, settings.refresh_ttl)
-    return answer_json(
+    tokens = {"access_token": pair.access_value, "refresh_token": pair.refresh_value}
+    return _answer_tokens(pair.access, settings.access_ttl, tokens)
+
+
+def _answer_tokens(access: AccessToken, ttl: int, tokens: dict[str, str]) -> Answer:
+    """Whole seconds are told, counted when the answer is written: now and then one less than configured."""
+    left = int(access.issued_at + ttl) - int(access.issued_at + WORK_SECONDS)
+    answer = answer_json(
         200,
-        {
-            "token_type": "Bearer",
-            "expires_in": settings.access_ttl,
-            "access_token": pair.access_value,
-            "refresh_token": pair.refresh_value,
-        },
-        {"pragma": "no-cache", "cache-control": "no-store"},
+        {"token_type": "Bearer", "expires_in": max(left, 0), **tokens},
+        {"pragma": "no-cache", "cache-control": "no-store, private"},
     )
+    answer.content_type = "application/json; charset=UTF-8"
+    return answer
+
+
+def _grant_client(grants: Grants, settings: Settings, request: Request, now: float) -> Answer:
+    """Give an access token to the client itself, which no user's data answers to; 13 binds a client to its grants."""
+    client = _authenticate(grants, settings, request)
+    if settings.passport >= 13:
+        raise refuse_unauthorized_client()
+    access, value = grants.issue_access(grants.open_family(client.id, NO_USER, ()), now, settings.access_ttl)
+    return _answer_tokens(access, settings.access_ttl, {"access_token": value})
+
+
+def _require(fields: dict[str, Any], name: str, generation: int) -> str:
+    """Return a field that has to be there: a text on 12, anything but a list or an object on 13."""
+    value = read_text(fields, name)
+    if value is None or _is_wrong_type(fields, name, generation):
+        raise refuse_request(name)
+    return value
+
+
+def _is_wrong_type(fields: dict[str, Any], name: str, generation: int) -> bool:
+    allowed = str if generation == 12 else str | int | float
+    return fields.get(name) is not None and not isinstance(fields[name], allowed)
 
 
 def revoke_token(grants: Grants, settings: Settings, request: Request, now: float) -> Answer:
@@ -205,8 +241,12 @@ def _authenticate(grants: Grants, settings: Settings, request: Request) -> Clien
     secret = read_text(request.fields, "client_secret") or basic_secret
     if client_id is None:
         raise refuse_request("client_id")
+    if _is_wrong_type(request.fields, "client_secret", settings.passport):
+        raise refuse_request("client_secret")
     client = grants.clients.get(client_id)
     sent_basic = "authorization" in request.headers
+    if client is not None and secret is None and settings.passport >= 13:
+        raise refuse_request("client_secret")
     if client is None or secret is None:
         raise refuse_client(sent_basic=sent_basic)
     if not hmac.compare_digest(secret.encode(), client.secret.encode()):

@@ -212,4 +212,4 @@ def test_an_expired_token_is_unauthenticated(app: Application) -> None:
 
 def test_a_bad_token_without_json_asked_for_is_sent_to_log_in(app: Application) -> None:
     answer = app.get("/api/me", "garbage", Accept="*/*")
-    assert (answer.status_code, answer.headers["location"]) == (302, "/login")
+    assert (answer.status_code, answer.headers["location"]) == (302, f"{app.provider.url}/login")

@@ -84,11 +84,27 @@ def test_prompt_login_asks_again_once(app: Application, browser: httpx.Client) -
     assert "code" in read_query(browser.get(sent.headers["location"]).headers["location"])
 
 
-def test_prompt_none_never_shows_a_page(app: Application, browser: httpx.Client) -> None:
+@pytest.mark.parametrize(
+    ("passport", "needs_login", "needs_consent"),
+    [
+        (12, ("access_denied", "Unauthenticated"), ("access_denied", "The user denied the request")),
+        (13, ("login_required", None), ("consent_required", None)),
+    ],
+)
+def test_prompt_none_never_shows_a_page(
+    app: Application,
+    browser: httpx.Client,
+    passport: int,
+    needs_login: tuple[str, str | None],
+    needs_consent: tuple[str, str | None],
+) -> None:
+    app.control.set(passport=passport)
     url = app.authorize_url(prompt="none")
-    assert read_query(browser.get(url).headers["location"])["error"] == "login_required"
+    first = read_query(browser.get(url).headers["location"])
+    assert (first["error"], first.get("hint")) == needs_login
     log_in(browser, app.authorize_url(), 1)
-    assert read_query(browser.get(url).headers["location"])["error"] == "consent_required"
+    second = read_query(browser.get(url).headers["location"])
+    assert (second["error"], second.get("hint")) == needs_consent
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ def see(act: Callable[[], httpx.Response]) -> str:
 
 
 SEEN = {
-    "status": '500 application/json {"message":"Server Error"}',
+    "status": '500 application/json {\n    "message": "Server Error"\n}',
     "drop": "drop",
     "cut": "cut",
     "html": "200 text/html …",

@@ -75,7 +75,7 @@ def test_with_a_gap_between_check_and_revocation_two_refreshes_both_win(start: C
 def test_lives_can_be_shortened_for_new_tokens_and_ended_for_old_ones(app: Application) -> None:
     app.control.set(access_ttl=60, refresh_ttl=120)
     tokens = app.connect()
-    assert tokens["expires_in"] == 60
+    assert tokens["expires_in"] in (59, 60)
     app.control.advance(61)
     assert not app.is_alive(tokens)
     assert app.refresh(tokens["refresh_token"]).status_code == 200

@@ -37,7 +37,8 @@ def test_a_code_is_exchanged_for_a_bearer_pair_without_scope(either: Application
     tokens = answer.json()
     assert answer.status_code == 200
     assert set(tokens) == {"token_type", "expires_in", "access_token", "refresh_token"}
-    assert (tokens["token_type"], tokens["expires_in"]) == ("Bearer", 31_536_000)
+    assert tokens["token_type"] == "Bearer"
+    assert tokens["expires_in"] in (31_535_999, 31_536_000)
     assert re.fullmatch(r"def50200[0-9a-f]{692}", tokens["refresh_token"])
     assert 900 < len(tokens["access_token"]) < 1100
     assert tokens["access_token"].count(".") == 2
@@ -113,7 +114,8 @@ def test_a_code_lives_ten_minutes(either: Application) -> None:
 
 
 def test_an_unreadable_code_is_refused(either: Application) -> None:
-    assert summary(either.exchange("garbage")) == dead_code(either, "Cannot decrypt the authorization code")
+    hints = {12: "Cannot decrypt the authorization code", 13: "Cannot validate the provided authorization code"}
+    assert summary(either.exchange("garbage")) == dead_code(either, hints[generation(either)])
 
 
 @pytest.mark.parametrize(
@@ -124,8 +126,11 @@ def test_an_unreadable_code_is_refused(either: Application) -> None:
 def test_a_client_that_fails_to_authenticate_burns_nothing(either: Application, changes: dict[str, Any]) -> None:
     code, token = either.obtain_code(), either.connect()["refresh_token"]
 
-    assert summary(either.refresh(token, **changes)) == (401, "invalid_client", None)
-    assert summary(either.exchange(code, **changes)) == (401, "invalid_client", None)
+    refused: tuple[int, str, str | None] = (401, "invalid_client", None)
+    if "client_secret" in changes and changes["client_secret"] is None and generation(either) == 13:
+        refused = (400, "invalid_request", "Check the `client_secret` parameter")
+    assert summary(either.refresh(token, **changes)) == refused
+    assert summary(either.exchange(code, **changes)) == refused
 
     assert either.refresh(token).status_code == 200
     assert either.exchange(code).status_code == 200
