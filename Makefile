@@ -12,7 +12,7 @@ PYTEST = $(BIN)/python -m pytest $(AT_ONCE)
 FAST = tests/unit tests/config tests/torture/chaos/test_verdict.py
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header $(LOCK_FLAGS) pyproject.toml
 
-.PHONY: help install run demo example test test-fast interop test-model bench-sync chaos check format up down demo-compose secrets lock clean docs lint-docs soak
+.PHONY: help install run demo example test test-fast interop test-model bench-sync chaos check format up down demo-compose cli secrets lock clean docs lint-docs soak
 
 help: ## Show what there is to type
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -109,6 +109,9 @@ up: secrets ## Build and start a fleet in Docker: WORKERS=3, SCHEDULERS=2; again
 demo-compose: up ## Play the demo against the fleet in Docker, with the sandbox as provider
 	@if [ -z "$(SANDBOX)" ]; then echo "The demo needs the sandbox, and this fleet has a real client." >&2; exit 1; fi
 	$(COMPOSE) $(SANDBOX) run --rm --no-deps $(NO_TERMINAL) demo
+
+cli: secrets ## Run a breezesync command in the fleet in Docker: ARGS='explain CONNECTION'
+	@$(COMPOSE) $(SANDBOX) run --rm --no-deps $(NO_TERMINAL) cli $(ARGS)
 
 down: secrets ## Stop the fleet; its data stays
 	$(COMPOSE) --env-file docker-compose.sandbox.env down --remove-orphans

@@ -6,6 +6,8 @@ In a process of its own: `python -m sandbox [--port 8799] …`. Inside a test, o
         provider.url                  # "http://127.0.0.1:43211"; authorize, token and API are below it
         provider.control.authorize(authorize_url, user_id=1)   # acts as the user, returns the redirect's URL
         provider.control.inject(on="token", moment="after", kind="drop", count=1)
+        provider.control.start_outage("502")                   # and end_outage(); the kinds are in sandbox.outages
+        provider.control.replace_keys()                        # and restore_keys(): a re-keyed server and back
         provider.control.advance(3600)                         # the sandbox's clock, not yours
         provider.control.counters()["max_presentations"]
 
