@@ -18,6 +18,8 @@ client_pauses = tuple(timedelta(seconds=s) for s in (30, 60, 300, 900))
 throttled_pause = timedelta(minutes=1)
 retry_delays = tuple(timedelta(seconds=s) for s in (5, 30, 120, 600, 1800, 3600))
 shortest_deadline = timedelta(seconds=5)
+shortest_interval = timedelta(seconds=10)
+"""A pair is not refreshed before this, however soon the provider says that it expires."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ def refresh_due_at(issued_at: datetime, expires_in: timedelta | None, position: 
     if expires_in is None:
         return None
     lead = min(expires_in * share_of_life, longest_lead)
-    return issued_at + expires_in - lead * (1 + spread_of_lead * position)
+    return issued_at + max(expires_in - lead * (1 + spread_of_lead * position), shortest_interval)
 
 
 def retry_at(now: datetime, failures: int, expires_at: datetime | None) -> datetime:
