@@ -74,7 +74,8 @@ examples: Mapping[str, Fact] = {
 
 jobs = {
     "exchange_code": "Continues an authorization: exchanges its code, then asks which account it belongs to.",
-    "refresh_token": "Refreshes a connection's tokens, if they are due.",
+    "refresh_token": "Refreshes a connection's tokens, due or not; at most once a minute for each connection.",
+    "carry_out_refresh": "Carries out a refresh that is due. Sent by breezesync itself.",
     "sync_connection": "Syncs a connection now; if a sync is running, another one follows it.",
     "read_connection": "Continues a sync, or starts one that is due. Sent by breezesync itself.",
     "sync_user": "Syncs all active connections of a user now.",

@@ -144,7 +144,7 @@ class Commands:
                 case "sync":
                     _request_sync(tx, target.id, now)
                 case "refresh":
-                    tx.connections.make_refresh_due(target.id, now)
+                    tx.connections.request_refresh(target.id, now)
                 case "disconnect":
                     tx.connections.request_disconnect(target.id, asked_at(entry_id, now), command.erase)
                 case _:

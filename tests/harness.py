@@ -143,7 +143,8 @@ class House:
     def perform(self, message: Message) -> None:
         flows: Mapping[str, Callable[..., None]] = {
             "exchange_code": self.flows.exchange,
-            "refresh_token": self.flows.refresh,
+            "refresh_token": lambda connection_id: self.flows.refresh(connection_id, asked=True),
+            "carry_out_refresh": self.flows.refresh,
             "sync_connection": self.flows.sync,
             "read_connection": lambda connection_id: self.flows.sync(connection_id, asked=False),
             "sync_user": lambda user_id, provider=None: self.flows.sync_user(user_id, provider),

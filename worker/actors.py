@@ -7,9 +7,7 @@ from inspect import signature
 from typing import Any
 
 import dramatiq
-from dramatiq.middleware import CurrentMessage
 
-from models.errors import Permanent
 from models.messaging.messages import QUEUES, MessageRefused, Sent, check_ids, read_sent
 from worker.oauth.disconnect import Disconnect
 from worker.oauth.exchange import Exchange
@@ -17,10 +15,9 @@ from worker.oauth.recover_tokens import RecoverTokens
 from worker.oauth.refresh import Refresh
 from worker.oauth.revoke import Revoke
 from worker.queue.publish import PublishEvents
+from worker.queue.retry import current_message, retries_of, retrying
 from worker.sync.run import Sync
 from worker.sync.user import SyncUser
-
-few_short_retries: dict[str, Any] = {"max_retries": 3, "min_backoff": 500, "max_backoff": 5_000, "throws": Permanent}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +35,10 @@ class Flows:
 
 
 def declare_actors(broker: dramatiq.Broker, flows: Flows) -> None:
-    """Bind each actor to its flow. Retries are few and short: what fails longer comes back through the sweep."""
+    """Bind each actor to its flow. Retries are few and short: what fails longer comes back through the sweep.
+
+    Only what someone asks for by the message itself is tried for longer (see `worker/queue/retry.py`).
+    """
     declare = partial(_declare, broker)
 
     @declare
@@ -47,11 +47,15 @@ def declare_actors(broker: dramatiq.Broker, flows: Flows) -> None:
 
     @declare
     def refresh_token(connection_id: str) -> None:
+        flows.refresh(connection_id, asked=True)
+
+    @declare
+    def carry_out_refresh(connection_id: str) -> None:
         flows.refresh(connection_id)
 
     @declare
     def sync_connection(connection_id: str) -> None:
-        flows.sync(connection_id, message_id=_current().message_id)
+        flows.sync(connection_id, message_id=current_message().message_id)
 
     @declare
     def read_connection(connection_id: str) -> None:
@@ -82,21 +86,14 @@ def _declare(broker: dramatiq.Broker, actor: Callable[..., None]) -> None:
     """Declare the actor under the name of its function, on the queue of that name's messages."""
     name = actor.__name__
     after_others = {"priority": 10} if name == "read_connection" else {}
-    options = few_short_retries | after_others
-    dramatiq.actor(broker=broker, actor_name=name, queue_name=QUEUES[name], **options)(_checking(actor))
+    options: dict[str, Any] = retries_of(name) | after_others
+    checked = retrying(name, _checking(actor))
+    dramatiq.actor(broker=broker, actor_name=name, queue_name=QUEUES[name], **options)(checked)
 
 
 def _read_sent() -> Sent:
-    message = _current()
+    message = current_message()
     return read_sent(message.message_id, message.message_timestamp)
-
-
-def _current() -> dramatiq.Message[Any]:
-    """The message that this thread works on."""
-    message = CurrentMessage.get_current_message()
-    if message is None:
-        raise AssertionError("the broker lacks CurrentMessage")
-    return message
 
 
 def _checking(actor: Callable[..., None]) -> Callable[..., None]:

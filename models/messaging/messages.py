@@ -14,6 +14,7 @@ earliest = datetime(2020, 1, 1, tzinfo=UTC)
 QUEUES: Final[dict[str, str]] = {
     "exchange_code": "exchange",
     "refresh_token": "refresh",
+    "carry_out_refresh": "refresh",
     "sync_connection": "sync",
     "sync_user": "sync",
     "read_connection": "reading",
@@ -22,6 +23,10 @@ QUEUES: Final[dict[str, str]] = {
     "revoke_grant": "control",
     "publish_events": "events",
 }
+
+REQUESTS: Final = frozenset({"refresh_token", "sync_connection", "sync_user", "disconnect"})
+"""Messages that are themselves what someone asked for: until they are carried out, no row says so. All other work is
+due in a row, from which the sweep sends it again."""
 
 longest_id = 255
 
@@ -54,7 +59,13 @@ def exchange_code(authorization_id: str) -> Message:
 
 
 def refresh_token(connection_id: str) -> Message:
+    """Return a request for a refresh, due or not."""
     return Message("refresh_token", {"connection_id": connection_id})
+
+
+def carry_out_refresh(connection_id: str) -> Message:
+    """Return a message for a refresh that is due in the connection's row; delivered late, it does nothing."""
+    return Message("carry_out_refresh", {"connection_id": connection_id})
 
 
 def sync_connection(connection_id: str) -> Message:

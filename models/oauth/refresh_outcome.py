@@ -362,7 +362,7 @@ def _drop_scope(
         credential=credential,
         notes=(_note(connection, Verb.refresh_scope_refused, evidence),),
         client=replace(client, omit_refresh_scope=True),
-        send=(messages.refresh_token(connection.id),),
+        send=(messages.carry_out_refresh(connection.id),),
     )
 
 

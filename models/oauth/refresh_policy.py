@@ -20,6 +20,8 @@ retry_delays = tuple(timedelta(seconds=s) for s in (5, 30, 120, 600, 1800, 3600)
 shortest_deadline = timedelta(seconds=5)
 shortest_interval = timedelta(seconds=10)
 """A pair is not refreshed before this, however soon the provider says that it expires."""
+pause_between_requests = timedelta(minutes=1)
+"""How long after a requested refresh another request for the same connection changes nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,14 @@ def retry_at(now: datetime, failures: int, expires_at: datetime | None) -> datet
     if expires_at is not None and expires_at > now:
         delay = min(delay, max((expires_at - now) / 4, retry_delays[0]))
     return now + delay
+
+
+def accepts_request(last_asked_at: datetime | None, now: datetime) -> bool:
+    """Whether a refresh that is asked for now is made due: each connection accepts one request a minute.
+
+    A request from the future was made by a clock that was ahead: it keeps no one waiting.
+    """
+    return last_asked_at is None or not timedelta() <= now - last_asked_at < pause_between_requests
 
 
 def asked_for(retry_after: timedelta | None) -> timedelta | None:

@@ -8,6 +8,7 @@ from sqlalchemy import insert, select, update
 
 from models.oauth.claims import Claims, released, unchanged
 from models.oauth.connection import Connection, DisconnectRequest, Status, newest_disconnect
+from models.oauth.refresh_policy import accepts_request
 from models.store.rows import from_connection, names_of, table_of, to_connection
 from models.store.tables import ConnectionRow, CredentialRow
 
@@ -75,6 +76,19 @@ class Connections:
         is_active = table.c.status == Status.active.value
         statement = update(table).where(table.c.id == connection_id, is_active, table.c.id.in_(can_refresh))
         return self.sql.execute(statement.values(refresh_due_at=now, refresh_claimed_until=None)).rowcount == 1
+
+    def request_refresh(self, connection_id: str, now: datetime) -> bool:
+        """Make an active connection's refresh due now because someone asked for it; False if nothing changed.
+
+        See `accepts_request`; a connection without a refresh token has nothing to make due.
+        """
+        query = select(table.c.refresh_asked_at).where(table.c.id == connection_id).with_for_update()
+        # Race: two requests at once. The row's lock lets the second see the first.
+        asked = self.sql.execute(query).first()
+        if asked is None or not accepts_request(asked[0], now) or not self.make_refresh_due(connection_id, now):
+            return False
+        self.sql.execute(update(table).where(table.c.id == connection_id).values(refresh_asked_at=now))
+        return True
 
     def request_disconnect(self, connection_id: str, asked_at: datetime, erase: bool) -> bool:
         """Make a disconnect due (see `newest_disconnect`); False if there is no such connection."""

@@ -34,7 +34,9 @@ class Kind:
 
 
 exchanges = Kind(authorizations, authorizations.c.due_at, authorizations.c.claimed_until, messages.exchange_code)
-refreshes = Kind(connections, connections.c.refresh_due_at, connections.c.refresh_claimed_until, messages.refresh_token)
+refreshes = Kind(
+    connections, connections.c.refresh_due_at, connections.c.refresh_claimed_until, messages.carry_out_refresh
+)
 syncs = Kind(connections, connections.c.sync_due_at, connections.c.sync_claimed_until, messages.read_connection)
 disconnects = Kind(
     connections, connections.c.disconnect_due_at, connections.c.disconnect_claimed_until, messages.carry_out_disconnect

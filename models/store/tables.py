@@ -173,6 +173,7 @@ class ConnectionRow(Stored, table=True):
     expires_at: datetime | None = _time()
     refresh_due_at: datetime | None = _time()
     refresh_claimed_until: datetime | None = _time()
+    refresh_asked_at: datetime | None = _time()
     sync_due_at: datetime | None = _time()
     sync_claimed_until: datetime | None = _time()
     sync_requested: bool = False

@@ -10,6 +10,7 @@ from models.messaging.messages import QUEUES, Message, MessageRefused, Sent, rea
 each = {
     "exchange_code": (messages.exchange_code("a1"), "exchange", {"authorization_id": "a1"}),
     "refresh_token": (messages.refresh_token("c1"), "refresh", {"connection_id": "c1"}),
+    "carry_out_refresh": (messages.carry_out_refresh("c1"), "refresh", {"connection_id": "c1"}),
     "sync_connection": (messages.sync_connection("c1"), "sync", {"connection_id": "c1"}),
     "read_connection": (messages.read_connection("c1"), "reading", {"connection_id": "c1"}),
     "sync_user": (messages.sync_user("ada"), "sync", {"user_id": "ada"}),

@@ -404,4 +404,4 @@ def test_a_verdict_is_noted_with_what_the_probe_saw(probe: Unauthorized | Failed
 def test_a_scope_that_is_refused_is_never_sent_again_and_the_refresh_is_due_at_once() -> None:
     decision = decide(connection, shown, client, presentation, ScopeRefused(seen), now)
     assert decision.client == replace(client, omit_refresh_scope=True)
-    assert decision.send == (messages.publish_events(), messages.refresh_token("c1"))
+    assert decision.send == (messages.publish_events(), messages.carry_out_refresh("c1"))

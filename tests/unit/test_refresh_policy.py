@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.oauth.refresh_policy import asked_for, refresh_due_at, retry_at, spread
+from models.oauth.refresh_policy import accepts_request, asked_for, refresh_due_at, retry_at, spread
 
 issued_at = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -88,3 +88,18 @@ def test_no_time_at_all_is_no_time_to_come_back_after(
     retry_after: timedelta | None, expected: timedelta | None
 ) -> None:
     assert asked_for(retry_after) == expected
+
+
+@pytest.mark.parametrize(
+    ("last", "accepted"),
+    [
+        pytest.param(None, True, id="the first"),
+        pytest.param(timedelta(0), False, id="the same moment"),
+        pytest.param(timedelta(seconds=-59), False, id="within a minute"),
+        pytest.param(timedelta(seconds=-60), True, id="a minute later"),
+        pytest.param(timedelta(days=1), True, id="by a clock that was a day ahead"),
+    ],
+)
+def test_a_connection_accepts_one_request_a_minute(last: timedelta | None, accepted: bool) -> None:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    assert accepts_request(None if last is None else now + last, now) is accepted

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import timedelta
+from time import monotonic
 from typing import Any
 
 import dramatiq
@@ -9,10 +11,11 @@ import pytest
 from dramatiq import Worker
 from dramatiq.brokers.stub import StubBroker
 from dramatiq.middleware import CurrentMessage, Retries
+from structlog.testing import capture_logs
 
 from models.errors import Permanent, Transient
 from models.messaging import messages
-from models.messaging.messages import QUEUES, Message
+from models.messaging.messages import QUEUES, REQUESTS, Message
 from worker.actors import Flows, declare_actors
 
 
@@ -22,10 +25,11 @@ class Recorded:
 
     asked: list[dict[str, Any]] = field(default_factory=list)
     raises: Callable[[], Exception] | None = None
+    times: int | None = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> None:
         self.asked.append({"args": args, **kwargs})
-        if self.raises is not None:
+        if self.raises is not None and (self.times is None or len(self.asked) <= self.times):
             raise self.raises()
 
 
@@ -64,6 +68,7 @@ def house() -> Iterator[House]:
 every_message = {
     "exchange": messages.exchange_code("a1"),
     "refresh": messages.refresh_token("c1"),
+    "refresh that is due": messages.carry_out_refresh("c1"),
     "sync": messages.sync_connection("c1"),
     "sync that is due": messages.read_connection("c1"),
     "sync_user": messages.sync_user("ada", "breezedoc"),
@@ -92,13 +97,14 @@ def test_a_message_reaches_its_flow_with_its_ids(house: House, case: str) -> Non
     house.finish(message.queue)
     [asked] = house.flows[flow].asked
     asked.pop("message_id", None)
+    asked.pop("asked", None)
     ids = [value for value in (*asked.pop("args"), *asked.values()) if isinstance(value, str)]
     assert sorted(ids) == sorted(message.kwargs.values())
     assert [name for name, recorded in house.flows.items() if recorded.asked] == [flow]
 
 
 def test_a_disconnect_says_which_message_asks_and_since_when_however_often_it_is_tried(house: House) -> None:
-    house.flows["disconnect"].raises = lambda: Transient("a passing trouble")
+    house.flows["disconnect"].raises, house.flows["disconnect"].times = lambda: Transient("a passing trouble"), 3
     message: dramatiq.Message[object] = dramatiq.Message(
         queue_name="control",
         actor_name="disconnect",
@@ -114,7 +120,7 @@ def test_a_disconnect_says_which_message_asks_and_since_when_however_often_it_is
 
 
 def test_a_sync_says_which_message_asks_however_often_it_is_tried(house: House) -> None:
-    house.flows["sync"].raises = lambda: Transient("a passing trouble")
+    house.flows["sync"].raises, house.flows["sync"].times = lambda: Transient("a passing trouble"), 3
     message: dramatiq.Message[object] = dramatiq.Message(
         queue_name="sync", actor_name="sync_connection", args=(), kwargs={"connection_id": "c1"}, options={}
     )
@@ -152,12 +158,46 @@ def test_a_permanent_error_is_a_dead_letter_at_once(house: House) -> None:
     assert [letter.kwargs for letter in house.broker.dead_letters] == [{"connection_id": "c1"}]
 
 
-def test_a_transient_error_is_tried_a_few_times_and_then_left_to_the_sweep(house: House) -> None:
-    house.flows["sync"].raises = lambda: Transient("a passing trouble")
-    house.send(messages.sync_connection("c1"))
-    house.finish("sync")
-    assert len(house.flows["sync"].asked) == 4
-    assert len(house.broker.dead_letters) == 1
+due_work = {case: message for case, message in every_message.items() if message.actor not in REQUESTS}
+
+
+@pytest.mark.parametrize("case", due_work)
+def test_a_transient_error_of_due_work_is_tried_a_few_times_and_then_left_to_the_sweep(house: House, case: str) -> None:
+    message, flow = due_work[case], house.flows[name_flow(case)]
+    flow.raises = lambda: Transient("a passing trouble")
+    house.send(message)
+    house.finish(message.queue)
+    assert len(flow.asked) == (1 if message.actor == "publish_events" else 4)
+    assert house.broker.dead_letters == []
+
+
+@pytest.mark.parametrize("case", set(every_message) - set(due_work))
+def test_a_request_outlasts_an_outage(house: House, case: str) -> None:
+    message, flow = every_message[case], house.flows[name_flow(case)]
+    flow.raises, flow.times = lambda: Transient("an outage"), 40
+    house.send(message)
+    house.finish(message.queue)
+    assert (len(flow.asked), house.broker.dead_letters) == (41, [])
+
+
+def test_a_retry_is_one_calm_line(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    house.flows["refresh"].raises, house.flows["refresh"].times = lambda: Transient("a passing trouble"), 2
+    with capture_logs() as lines:
+        house.send(messages.carry_out_refresh("c1"))
+        house.finish("refresh")
+    told = [(line["event"], line["log_level"], line["error"]) for line in lines]
+    assert told == [("message.retried", "info", "a passing trouble")] * 2
+    assert [record for record in caplog.records if record.levelname in ("ERROR", "CRITICAL")] == []
+    assert [record for record in caplog.records if record.exc_info] == []
+
+
+def test_a_retry_waits_as_long_as_the_other_side_asks(house: House) -> None:
+    house.flows["refresh"].raises = lambda: Transient("busy", retry_after=timedelta(milliseconds=300))
+    house.flows["refresh"].times = 1
+    started = monotonic()
+    house.send(messages.carry_out_refresh("c1"))
+    house.finish("refresh")
+    assert (len(house.flows["refresh"].asked), monotonic() - started >= 0.3) == (2, True)
 
 
 @pytest.mark.parametrize(

@@ -102,17 +102,18 @@ def sync(
 def refresh(
     connection: ConnectionId = None, user: OfUser = None, provider: OfProvider = None, as_json: AsJson = False
 ) -> None:
-    """Refresh a connection's tokens now, even if they are not due."""
+    """Refresh a connection's tokens now, even if they are not due; at most once a minute for each connection."""
     settings = load_settings()
     with opened_store(settings) as store, opened_queues(settings) as queues:
         with store.writing() as tx:
             targets = _find_active(tx, connection, user, provider)
             now = tx.overview.time()
-            for target in targets:
-                tx.connections.make_refresh_due(target.id, now)
+            requested = {target.id: tx.connections.request_refresh(target.id, now) for target in targets}
         for target in targets:
             queues.send(messages.refresh_token(target.id))
     _print_sent("refresh", targets, as_json)
+    for late in (target.id for target in targets if not requested[target.id]):
+        print_error(f"{late}: a refresh was asked for less than a minute ago, or it has no refresh token.")
 
 
 @report_errors

@@ -69,7 +69,11 @@ class Refresh:
     def writer(self) -> RefreshWriter:
         return RefreshWriter(self.vault, self.clients, self.providers)
 
-    def __call__(self, connection_id: str) -> None:
+    def __call__(self, connection_id: str, asked: bool = False) -> None:
+        """Refresh what is due; what is `asked` for is made due first, at most once a minute for each connection."""
+        if asked:
+            with self.store.writing() as tx:
+                tx.connections.request_refresh(connection_id, self.now())
         request = self.take(connection_id)
         if request is not None:
             self.save_or_park(request, self.ask(request))
