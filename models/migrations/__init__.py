@@ -15,6 +15,9 @@ from models.provider import Provider
 from models.store.views import view_statements
 
 lock_number = zlib.crc32(b"breezesync.migrate")
+longest_other_migration_ms = 600_000
+longest_lock_ms = 30_000
+"""How long a statement of a migration waits for other sessions' locks; meanwhile everyone else waits behind it."""
 
 
 def migrate(engine: Engine, providers: Iterable[Provider]) -> str:
@@ -43,8 +46,13 @@ def alembic_config() -> Config:
 
 @contextmanager
 def _alone(engine: Engine) -> Iterator[Connection]:
-    """One transaction that no other migration shares: SQLite's write lock, or PostgreSQL's advisory lock."""
-    with engine.begin() as sql:
+    """One transaction that no other migration shares: SQLite's write lock, or PostgreSQL's advisory lock.
+
+    It may take its time between two statements, so the limit on idle transactions does not apply.
+    """
+    waits = engine.execution_options(lock_timeout_ms=longest_other_migration_ms, idle_timeout_ms=0)
+    with waits.begin() as sql:
         if sql.dialect.name == "postgresql":
             sql.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": lock_number})
+            sql.execute(text(f"SET LOCAL lock_timeout = {longest_lock_ms}"))
         yield sql

@@ -7,9 +7,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from psycopg.errors import ReadOnlySqlTransaction
+from sqlalchemy import URL, Engine, create_engine, event, make_url, text
 from sqlalchemy import Connection as SqlConnection
-from sqlalchemy import Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, SQLAlchemyError
 
 from models.crypto.secrets import Secret
@@ -26,11 +27,24 @@ from models.store.records import Records
 from models.store.revocations import Revocations
 from models.store.sealed_fields import Seals
 from models.store.sync_runs import Runs
+from models.store.tables import metadata
 from models.store.token_rate_limits import Paces
 
 busy_timeout_ms = 20_000
-# A transaction that stalls blocks everyone who waits for its locks: PostgreSQL ends it after this time.
-postgres_options = "-c timezone=UTC -c idle_in_transaction_session_timeout=10000"
+"""How long a write on SQLite waits for another one: writes go one at a time."""
+lock_timeout_ms = 5_000
+"""How long a statement on PostgreSQL waits for a lock; no transaction of ours keeps one for so long."""
+idle_timeout_ms = 10_000
+"""A transaction that stalls blocks everyone who waits for its locks: PostgreSQL ends it after this time."""
+ready_timeout_ms = 2_000
+postgres_defaults: dict[str, Any] = {
+    "connect_timeout": 5,
+    "tcp_user_timeout": 20_000,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+}
+"""What libpq is told unless DATABASE_URL says something else."""
 
 
 class Transaction:
@@ -109,9 +123,15 @@ class Store:
             yield Transaction(sql.execution_options(reads_only=True))
 
     def check(self) -> None:
-        """Raise if the database does not answer or was never migrated."""
-        with self.reading() as tx:
-            tx.sql.execute(text("SELECT version_num FROM alembic_version"))
+        """Raise if the database does not answer, was never migrated, or takes no writes within two seconds."""
+        waits = self.engine.execution_options(lock_timeout_ms=ready_timeout_ms)
+        with _our_errors(), waits.begin() as sql:
+            sql.execute(text("SELECT version_num FROM alembic_version"))
+            if sql.dialect.name == "postgresql":
+                # The lock that every write takes. It fails on a standby, and while someone else has locked a table.
+                tables = ", ".join(f'"{table.name}"' for table in metadata.sorted_tables)
+                sql.execute(text(f"LOCK TABLE {tables} IN ROW EXCLUSIVE MODE"))
+            sql.rollback()
 
     def close(self) -> None:
         self.engine.dispose()
@@ -121,19 +141,53 @@ def open_engine(database_url: Secret) -> Engine:
     """Return an engine: SQLite in WAL mode that waits for locks, PostgreSQL with connections checked before use."""
     url = make_url(database_url.reveal())
     if url.get_backend_name() != "sqlite":
-        return create_engine(
-            url,
-            pool_pre_ping=True,
-            pool_size=16,
-            max_overflow=16,
-            connect_args={"connect_timeout": 5, "tcp_user_timeout": 20_000, "options": postgres_options},
-        )
+        return _open_postgres(url)
     if url.database and url.database != ":memory:":
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(url, connect_args={"timeout": busy_timeout_ms / 1000, "check_same_thread": False})
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _open_postgres(url: URL) -> Engine:
+    """Return an engine that also works through a pooler which gives each transaction another server connection.
+
+    So it sends no settings at the start of a session, which a pooler refuses, and none that would outlive a
+    transaction: they go with BEGIN, in one round trip. What DATABASE_URL asks for goes first.
+    """
+    defaults = {name: value for name, value in postgres_defaults.items() if name not in url.query}
+    engine = create_engine(
+        url,
+        pool_pre_ping=True,
+        pool_size=16,
+        max_overflow=16,
+        connect_args={**defaults, "client_encoding": "utf8", "autocommit": True},
+    )
+    event.listen(engine, "connect", _prepare_postgres)
+    event.listen(engine, "begin", _begin_postgres)
+    return engine
+
+
+def _prepare_postgres(connection: psycopg.Connection[Any], record: Any) -> None:
+    """Prepare no statements on a connection through a pooler, which shows by a process id that is not the server's.
+
+    A statement is prepared on one server connection, and the next transaction may run on another.
+    """
+    found = connection.execute("SELECT pg_backend_pid()").fetchone()
+    if found is not None and found[0] != connection.info.backend_pid:
+        connection.prepare_threshold = None
+
+
+def _begin_postgres(sql: SqlConnection) -> None:
+    """Begin with what every transaction relies on, whatever the server's or the role's defaults are."""
+    options = sql.get_execution_options()
+    lock_ms = options.get("lock_timeout_ms", lock_timeout_ms)
+    idle_ms = options.get("idle_timeout_ms", idle_timeout_ms)
+    sql.exec_driver_sql(
+        "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL timezone = 'UTC'; "
+        f"SET LOCAL lock_timeout = {lock_ms}; SET LOCAL idle_in_transaction_session_timeout = {idle_ms}"
+    )
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, record: Any) -> None:
@@ -144,7 +198,12 @@ def _prepare_sqlite(connection: sqlite3.Connection, record: Any) -> None:
 
 def _begin_sqlite(sql: SqlConnection) -> None:
     """Lock at the beginning of a write: SQLite fails at once if a reader upgrades while another process writes."""
-    sql.exec_driver_sql("BEGIN" if sql.get_execution_options().get("reads_only") else "BEGIN IMMEDIATE")
+    options = sql.get_execution_options()
+    if options.get("reads_only"):
+        sql.exec_driver_sql("BEGIN")
+        return
+    sql.exec_driver_sql(f"PRAGMA busy_timeout = {options.get('lock_timeout_ms', busy_timeout_ms)}")
+    sql.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 @contextmanager

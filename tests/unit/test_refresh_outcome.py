@@ -196,7 +196,7 @@ answers: dict[str, Case] = {
         shown,
         presentation,
         ScopeRefused(seen),
-        Expected(("refresh.scope_refused",), "active", now, None, idle, (), (*publish, "refresh_token")),
+        Expected(("refresh.scope_refused",), "active", now, None, idle, (), (*publish, "carry_out_refresh")),
     ),
     "scope refused, none sent": (
         connection,

@@ -151,6 +151,7 @@ class Exchange:
         if wait_until is not None:
             tx.authorizations.save(put_off(leased, wait_until))
             return None
+        self.parking.reserve(Ticket("exchange", leased.id))
         intent = replace(leased, presented_at=now, attempts=leased.attempts + 1)
         tx.authorizations.save(intent)
         send_before = leased.lease_until - provider.patience.deadline

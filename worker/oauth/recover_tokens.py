@@ -46,6 +46,7 @@ class RecoverTokens:
         A pair that can't be saved for any other reason does not keep the others waiting.
         """
         saved = 0
+        self.parking.release_forgotten()
         for ticket in self.parking.tickets():
             try:
                 saved += self._recover(ticket)

@@ -206,6 +206,7 @@ class Refresh:
         if wait is not None:
             self.writer.apply(tx, claim_until(connection, wait, now, before))
             return None
+        self.parking.reserve(Ticket("refresh", connection.id, connection.generation))
         attempt = replace(attempt, scope=refresh_scope(stored, profile))
         presentation, intent = intend(connection, before, attempt, profile, provider.patience, now)
         self.writer.apply(tx, intent)

@@ -19,6 +19,8 @@ from worker.tokens.spool_backends import ParkingUnavailable, RedisHash, Shelf, S
 
 parked_key = "breezesync:parked"
 longest_save = timedelta(seconds=3)
+longest_request = timedelta(minutes=10)
+"""No request takes that long from its reservation to its save."""
 Kind = Literal["refresh", "exchange"]
 Where = Literal["spool", "redis"]
 places: tuple[Where, ...] = ("spool", "redis")
@@ -65,13 +67,27 @@ class Parking:
         (log.warning if any(kept.values()) else log.critical)("pair.parked", ticket=ticket.name, **kept)
         return any(kept.values())
 
+    def reserve(self, ticket: Ticket) -> None:
+        """Make sure, before a token leaves, that the pair which answers it could be parked.
+
+        Raises `ParkingUnavailable` if it could not: the disk is full, and Redis takes no writes.
+        """
+        if not any(self._shelf(where).reserve(ticket.name) for where in places):
+            raise ParkingUnavailable(f"no token leaves: neither {self.spool} nor Redis could keep the new pair")
+
+    def release_forgotten(self) -> None:
+        """Give back what was reserved on this machine by processes that died since."""
+        Spool(self.spool).release_older_than(longest_request.total_seconds())
+
     @contextmanager
     def shielding(self, ticket: Ticket, outcome: TokenOutcome, at: datetime) -> Iterator[None]:
         """Park a pair granted `at` if the block that saves it fails, or takes so long that its process may end first.
 
-        If the pair is saved after all, it stays parked until its recovery finds that.
+        If the pair is saved after all, it stays parked until its recovery finds that. What `reserve` set apart for the
+        pair is given back.
         """
         if not isinstance(outcome, TokensGranted):
+            Spool(self.spool).release(ticket.name)
             yield
             return
         pair = TokenPair(outcome, at)
@@ -85,6 +101,7 @@ class Parking:
             raise
         finally:
             timer.cancel()
+            Spool(self.spool).release(ticket.name)
 
     def find(self, ticket: Ticket) -> TokenPair | None:
         """Return the pair parked under this ticket, if any. Raises `ParkingUnavailable` if that can't be known.

@@ -1,11 +1,13 @@
 """The two places for sealed texts, files on this machine and a hash in Redis; neither can open them."""
 
 import os
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkstemp
 from typing import Any, Protocol, cast
+from uuid import uuid4
 
 from redis import Redis
 from redis.exceptions import RedisError
@@ -15,6 +17,10 @@ from models.errors import Transient
 
 class ParkingUnavailable(Transient):
     """A place does not answer, or the key of a parked pair is missing: it is not known whether a pair is parked."""
+
+
+slot_bytes = 16_384
+"""What a slot has room for; a sealed pair takes 2 to 10 KB."""
 
 
 class Shelf(Protocol):
@@ -35,12 +41,19 @@ class Shelf(Protocol):
     def drop(self, name: str) -> None:
         """Delete the text; if that fails it stays."""
 
+    def reserve(self, name: str) -> bool:
+        """Make sure that a text can be kept under this name; return whether that is so."""
+
+    def release(self, name: str) -> None:
+        """Give back what was reserved."""
+
 
 @dataclass(frozen=True, slots=True)
 class Spool:
     """One file for each text, whole or not at all: written beside its place, synced to disk, then renamed.
 
-    Files have no lock: one that is dropped at the moment of a replacement comes back.
+    Files have no lock: one that is dropped at the moment of a replacement comes back. A slot is a file whose blocks are
+    allocated before they are needed: a text is written over it even if the disk has become full meanwhile.
     """
 
     directory: Path
@@ -65,10 +78,32 @@ class Spool:
     def keep(self, name: str, text: str) -> bool:
         try:
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._move(_write_beside(self._path(name), text), name)
+            slot = self._take_slot(name)
+            self._move(_write_beside(self._path(name), text) if slot is None else _write_over(slot, text), name)
         except OSError:
             return False
         return True
+
+    def reserve(self, name: str) -> bool:
+        try:
+            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(self._slot(name), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with open(descriptor, "wb", buffering=0) as file:
+                return file.write(bytes(slot_bytes)) == slot_bytes
+        except OSError:
+            self.release(name)
+            return False
+
+    def release(self, name: str) -> None:
+        with suppress(OSError):
+            self._slot(name).unlink()
+
+    def release_older_than(self, seconds: float) -> None:
+        """Give back what processes reserved that have died since."""
+        with suppress(OSError):
+            for path in self.directory.glob("*.slot"):
+                if path.stat().st_mtime < time.time() - seconds:
+                    path.unlink()
 
     def replace(self, name: str, before: str, after: str) -> bool:
         path = self._path(name)
@@ -96,6 +131,19 @@ class Spool:
 
     def _path(self, name: str) -> Path:
         return self.directory / f"{name}.pair"
+
+    def _take_slot(self, name: str) -> Path | None:
+        """Return the reserved slot under a name of its own, or None if there is none."""
+        taken = self.directory / f"{name}-{uuid4().hex}.new"
+        # Race: the save takes too long and fails at once, and both park the pair; only one may write into the slot.
+        try:
+            self._slot(name).rename(taken)
+        except FileNotFoundError:
+            return None
+        return taken
+
+    def _slot(self, name: str) -> Path:
+        return self.directory / f"{name}.slot"
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +189,15 @@ class RedisHash:
         with suppress(RedisError):
             self.client.hdel(self.key, name)
 
+    def reserve(self, name: str) -> bool:
+        try:
+            return bool(self.client.set(f"{self.key}:probe", name, px=1_000))
+        except RedisError:
+            return False
+
+    def release(self, name: str) -> None:
+        """Nothing was reserved: memory is not set apart for one text."""
+
 
 def _away() -> ParkingUnavailable:
     return ParkingUnavailable("Redis, where pairs may be parked, does not answer")
@@ -159,6 +216,15 @@ def _write_beside(path: Path, text: str) -> Path:
         beside.unlink(missing_ok=True)
         raise
     return beside
+
+
+def _write_over(slot: Path, text: str) -> Path:
+    """Write into the blocks that the slot has, synced to disk."""
+    with open(slot, "r+") as file:
+        file.write(text)
+        file.truncate()
+        os.fsync(file.fileno())
+    return slot
 
 
 def _text(value: object) -> str | None:
