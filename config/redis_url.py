@@ -9,6 +9,7 @@ import redis
 from redis.connection import parse_url
 from redis.sentinel import Sentinel
 
+from config.redis_connections import leaving
 from models.crypto.secrets import Secret
 
 expected = (
@@ -46,7 +47,9 @@ def connect(url: Secret, **options: Any) -> redis.Redis:
     """A client of this Redis, whose `options` redis-py understands; through sentinels it follows every failover."""
     found, sentinels, service = _read(url.reveal())
     if not sentinels:
-        return redis.Redis.from_url(url.reveal(), **options)
+        pool = redis.ConnectionPool.from_url(url.reveal(), **options)
+        pool.connection_class = leaving(pool.connection_class)
+        return redis.Redis.from_pool(pool)
     its_own = {name: found.pop(f"sentinel_{name}") for name in ("username", "password") if f"sentinel_{name}" in found}
     secure = found.pop("connection_class", None) is not None
     transport = {name: value for name, value in found.items() if name.startswith("ssl_")} | {"ssl": secure}

@@ -91,6 +91,16 @@ def judge_redis(url: str, info: Mapping[str, object], snapshots: str | None) -> 
         yield Finding("redis memory", "warn", f"maxmemory-policy {policy}", remedy)
 
 
+def judge_keys(url: str, expected: Mapping[str, str], found: Mapping[str, str | None]) -> Iterator[Finding]:
+    """Judge whether each of our keys has its type; `found` is "none" if there is no such key, None if unknown."""
+    wrong = {key: kind for key, kind in found.items() if kind not in (None, "none", expected[key])}
+    for key, kind in wrong.items():
+        remedy = f"Something else uses this key. Rename it (RENAME {key} …), or set another stream name or database."
+        yield Finding("redis keys", "failed", f"{key} in {url} is a {kind}, not a {expected[key]}", remedy)
+    if not wrong:
+        yield Finding("redis keys", "ok", "every key has its type")
+
+
 def judge_schema(url: str, revision: str | None, newest: str) -> Finding:
     if revision is None:
         return Finding("database", "failed", f"{url} has no schema yet", "Run breezesync migrate.")

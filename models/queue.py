@@ -15,6 +15,7 @@ from models.messaging.messages import QUEUES, Message
 
 queue_names = tuple(sorted(set(QUEUES.values())))
 marker_key = "breezesync:queue"
+ready_key = "breezesync:ready"
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +149,43 @@ class MessageQueue:
             return self.client.llen(f"{self.broker.namespace}:{queue}")
         except redis.RedisError as error:
             raise RedisUnavailable("Redis does not answer") from error
+
+
+def find_type(client: redis.Redis, key: str) -> str | None:
+    """Return the type of a key, "none" if there is no such key, or None if Redis does not say."""
+    try:
+        found: Any = client.type(key)
+    except redis.RedisError:
+        return None
+    return found.decode() if isinstance(found, bytes) else str(found)
+
+
+def expected_types() -> dict[str, str]:
+    """Return the type that each key of the queues has, once it exists."""
+    types = {marker_key: "string"}
+    for queue in queue_names:
+        key = f"dramatiq:{queue}"
+        types |= {key: "list", f"{key}.DQ": "list", f"{key}.XQ": "zset"}
+        types |= {f"{key}{part}.msgs": "hash" for part in ("", ".DQ", ".XQ")}
+    return types
+
+
+@dataclass(frozen=True, slots=True)
+class WritableRedis:
+    """Check that Redis is a primary and takes writes; `client` decodes its answers."""
+
+    client: redis.Redis
+
+    def __call__(self) -> None:
+        """Raise `RedisUnavailable` if it does not answer, is a replica, or refuses a write: it is full, or its disk
+        is."""
+        try:
+            role = self.client.info("replication")["role"]
+            self.client.set(ready_key, "1", px=60_000)
+        except redis.RedisError as error:
+            raise RedisUnavailable(f"Redis takes no writes ({type(error).__name__})") from error
+        if role != "master":
+            raise RedisUnavailable(f"Redis is a {role}, not a primary")
 
 
 def _enqueue(broker: RedisBroker, message: Message) -> None:

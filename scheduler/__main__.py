@@ -14,6 +14,7 @@ from apscheduler.schedulers.blocking import BlockingScheduler
 from config.heartbeat import Heartbeat
 from config.logs import configure_logging
 from config.settings import SettingsError, read_settings
+from config.stopping import exit_within
 from config.wiring import open_redis, open_services
 from models.errors import SyncError
 from scheduler.command_stream import Commands
@@ -44,8 +45,13 @@ def main() -> int:
     heartbeat = Heartbeat(settings.heartbeat_file)
     repeat(scheduler, sweep, settings.sweep_interval, lambda: heartbeat.beat(next_in=settings.sweep_interval))
     repeat(scheduler, Prune(store, now), timedelta(hours=1))
+
+    def stop(*_: object) -> None:
+        exit_within()
+        scheduler.shutdown(wait=False)
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: scheduler.shutdown(wait=False))
+        signal.signal(number, stop)
     now.watch(on_step=lambda: run_now(scheduler))
     with listening(commands):
         scheduler.start()

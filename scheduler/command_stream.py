@@ -13,6 +13,7 @@ from redis.exceptions import RedisError, ResponseError
 from models.errors import Permanent, RedisUnavailable
 from models.messaging.commands import Command, CommandRefused, asked_at, read_command
 from models.oauth.connection import Connection, Status
+from models.queue import find_type
 from models.store import Store, Transaction
 
 group = "breezesync"
@@ -59,10 +60,17 @@ class Commands:
             for entry in entries:
                 self._carry_out(entry)
         except RedisError as error:
-            raise RedisUnavailable(f"commands wait: Redis does not answer ({type(error).__name__})") from error
+            raise self._explain(error) from error
         if entries:
             self.sweep()
         return len(entries)
+
+    def _explain(self, error: RedisError) -> RedisUnavailable:
+        for key in (self.stream, self.rejected) if isinstance(error, ResponseError) else ():
+            kind = find_type(self.redis, key)
+            if kind not in (None, "none", "stream"):
+                return RedisUnavailable(f"commands wait: {key} in Redis is a {kind}, not a stream")
+        return RedisUnavailable(f"commands wait: Redis does not answer ({type(error).__name__})")
 
     def leave(self) -> None:
         """Takes this reader's name off the group, unless something is still pending under it: that is taken over."""
@@ -128,9 +136,10 @@ class Commands:
         """Move the entry, long values cut, to the rejected ones with the reason and its id."""
         entry_id, fields = entry
         kept = {name[:longest_kept_value]: value[:longest_kept_value] for name, value in fields.items()}
+        moved = kept | {b"reason": reason.encode(), b"entry_id": entry_id}
+        # In one MULTI, the entry would be deleted even if it can't be added there: the rest goes on past an error.
+        self.redis.xadd(self.rejected, moved, maxlen=most_rejected, approximate=True)
         with self.redis.pipeline(transaction=True) as pipeline:
-            moved = kept | {b"reason": reason.encode(), b"entry_id": entry_id}
-            pipeline.xadd(self.rejected, moved, maxlen=most_rejected, approximate=True)
             pipeline.xack(self.stream, group, entry_id)
             pipeline.xdel(self.stream, entry_id)
             pipeline.execute()

@@ -1,7 +1,9 @@
 """Builds the worker and the web application from the settings."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -13,10 +15,12 @@ from starlette.applications import Starlette
 from config.heartbeat import Heartbeat
 from config.logs import configure_logging
 from config.settings import Need, Settings, SettingsError, read_settings
+from config.stopping import exit_within, longest_stop
 from config.wiring import Services, open_hasty_redis, open_redis, open_services, stream_settings
 from models.crypto.vault import Vault
 from models.errors import SyncError
 from models.messaging.messages import Message
+from models.queue import WritableRedis
 from worker.actors import Flows, declare_actors
 from worker.oauth.disconnect import Disconnect
 from worker.oauth.exchange import Exchange
@@ -52,12 +56,19 @@ class BindIds(Middleware):
     after_skip_message = after_process_message
 
 
+class StopInTime(Middleware):
+    """Ends the process if something hangs when its worker shuts down."""
+
+    def before_worker_shutdown(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
+        exit_within(longest_stop - timedelta(seconds=1))  # the worker notices SIGTERM within a second
+
+
 def boot() -> None:
     """What `dramatiq worker.main:boot` calls: reads the settings, sets the broker, declares the actors."""
     configure_logging()
     settings = read_or_exit("keys", "clients")
     pulse = Pulse(Heartbeat(settings.heartbeat_file).beat)
-    middleware = [BindIds(), KeepReason(), pulse]
+    middleware = [StopInTime(), BindIds(), KeepReason(), pulse]
     services = open_services(settings, middleware, partial(Broker, on_round=pulse.note_round))
     broker = services.broker
     dramatiq.set_broker(broker)
@@ -155,7 +166,7 @@ def build_web(parts: Parts) -> Starlette:
     checks: dict[str, Callable[[], object]] = {
         "database": check_database,
         "schema": store.check,
-        "redis": services.redis.ping,
+        "redis": WritableRedis(open_hasty_redis(settings.redis_url)),
     }
     return build_app(callback, checks, build_registry(store, services.now, services.queues.depths))
 
@@ -166,4 +177,13 @@ def web() -> Starlette:
     settings = read_or_exit("keys", "clients", "links")
     services = open_services(settings)
     services.now.watch()
-    return build_web(build_parts(settings, services))
+    app = build_web(build_parts(settings, services))
+    app.router.lifespan_context = stopping_in_time
+    return app
+
+
+@asynccontextmanager
+async def stopping_in_time(app: Starlette) -> AsyncIterator[None]:
+    """End the process if a request hangs that is under way when the server has stopped waiting for it."""
+    yield
+    exit_within(timedelta(seconds=5))

@@ -7,7 +7,7 @@ from uuid import uuid4
 from sqlalchemy import ColumnElement, delete, func, insert, select, update
 from sqlalchemy import Connection as SqlConnection
 
-from models.messaging.events import About, Fact, StoredEvent, describe, stream_of
+from models.messaging.events import About, Fact, StoredEvent, Stream, describe, stream_of
 from models.store.dialect import insert_or_update
 from models.store.rows import table_of
 from models.store.tables import CounterRow, EventRow, LeaseRow
@@ -63,17 +63,19 @@ class Outbox:
         key = (leases.c.name == "publish") & (leases.c.owner == owner)
         self.sql.execute(update(leases).where(key).values(until=now))
 
-    def unpublished(self, limit: int) -> Sequence[tuple[int, StoredEvent]]:
-        """Return the oldest unpublished events with their positions, in the order of publication."""
+    def unpublished(self, stream: Stream, limit: int) -> Sequence[tuple[int, StoredEvent]]:
+        """Return the stream's oldest unpublished events with their positions, in the order of publication."""
         query = (
             select(table.c.position, *entry)
-            .where(table.c.published_at.is_(None))
+            .where(table.c.published_at.is_(None), table.c.stream == stream)
             .order_by(table.c.position)
             .limit(limit)
         )
         return [(row[0], StoredEvent(*row[1:])) for row in self.sql.execute(query)]
 
     def mark_published(self, positions: Sequence[int], now: datetime) -> None:
+        if not positions:
+            return
         self.sql.execute(update(table).where(table.c.position.in_(positions)).values(published_at=now))
 
     def is_waiting(self) -> bool:

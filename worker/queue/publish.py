@@ -12,10 +12,11 @@ from typing import Any
 from uuid import uuid4
 
 from redis import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from models.errors import RedisUnavailable
 from models.messaging.events import StoredEvent, Stream, StreamSettings
+from models.queue import find_type
 from models.store import Store
 
 batch_size = 500
@@ -32,40 +33,64 @@ class PublishEvents:
     now: Callable[[], datetime]
 
     def __call__(self) -> None:
+        """Empty the outbox, one stream at a time: one that takes nothing does not keep the other waiting.
+
+        Raises `RedisUnavailable` if events had to stay.
+        """
         owner = uuid4().hex
+        refusals: list[RedisUnavailable] = []
         try:
-            while self._publish_batch(owner) == batch_size:
-                continue
+            for stream in self.streams:
+                try:
+                    while self._publish_batch(owner, stream) == batch_size:
+                        continue
+                except RedisUnavailable as refusal:
+                    refusals.append(refusal)
         finally:
             with self.store.writing() as tx:
                 tx.outbox.release(owner, self.now())
+        if refusals:
+            raise refusals[0]
 
-    def _publish_batch(self, owner: str) -> int:
-        """Takes the oldest unpublished events; a crash before they are marked repeats them with the same ids."""
+    def _publish_batch(self, owner: str, stream: Stream) -> int:
+        """Take the oldest unpublished events; a crash before they are marked repeats them with the same ids."""
         now = self.now()
         with self.store.writing() as tx:
             if not tx.outbox.lease(owner, now, now + publish_lease):
                 return 0
-            batch = tx.outbox.unpublished(batch_size)
+            batch = tx.outbox.unpublished(stream, batch_size)
         if not batch:
             return 0
-        self._add([event for _, event in batch])
+        refused = self._add(stream, [event for _, event in batch])
+        added = [position for (position, _), error in zip(batch, refused, strict=True) if error is None]
         with self.store.writing() as tx:
-            tx.outbox.mark_published([position for position, _ in batch], self.now())
+            tx.outbox.mark_published(added, self.now())
+        for error in refused:
+            if error is not None:
+                raise self._explain(stream, error) from error
         return len(batch)
 
-    def _add(self, events: list[StoredEvent]) -> None:
-        """Add all of the batch, or nothing if Redis is full or turns read-only in the middle: an event refused alone
-        would come after the next one of its connection."""
+    def _add(self, stream: Stream, events: list[StoredEvent]) -> list[RedisError | None]:
+        """Add all of the batch, and return of each event the error that it met.
+
+        If Redis is full or turns read-only in the middle, MULTI adds nothing: an event refused alone would come after
+        the next one of its connection. An error that shows only as a command runs does not stop the commands behind it.
+        """
+        settings = self.streams[stream]
         pipeline = self.redis.pipeline(transaction=True)
         for event in events:
-            stream = self.streams[event.stream]
-            pipeline.xadd(stream.key, fields_of(event), maxlen=stream.maxlen, approximate=True)
+            pipeline.xadd(settings.key, fields_of(event), maxlen=settings.maxlen, approximate=True)
         try:
-            pipeline.execute()
+            replies = pipeline.execute(raise_on_error=False)
         except RedisError as error:
-            why = type(error).__name__
-            raise RedisUnavailable(f"events wait in the outbox: Redis does not take them ({why})") from error
+            raise self._explain(stream, error) from error
+        return [reply if isinstance(reply, RedisError) else None for reply in replies]
+
+    def _explain(self, stream: Stream, error: RedisError) -> RedisUnavailable:
+        key = self.streams[stream].key
+        if isinstance(error, ResponseError) and (kind := find_type(self.redis, key)) not in (None, "none", "stream"):
+            return RedisUnavailable(f"events wait in the outbox: {key} in Redis is a {kind}, not a stream")
+        return RedisUnavailable(f"events wait in the outbox: Redis does not take them ({type(error).__name__})")
 
 
 def fields_of(event: StoredEvent) -> dict[Any, Any]:
