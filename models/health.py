@@ -96,9 +96,7 @@ def judge_keys(url: str, expected: Mapping[str, str], found: Mapping[str, str | 
     wrong = {key: kind for key, kind in found.items() if kind not in (None, "none", expected[key])}
     for key, kind in wrong.items():
         remedy = f"Something else uses this key. Rename it (RENAME {key} …), or set another stream name or database."
-        yield Finding("redis keys", "failed", f"{key} in {url} is a {kind}, not a {expected[key]}", remedy)
-    if not wrong:
-        yield Finding("redis keys", "ok", "every key has its type")
+        yield Finding("redis", "failed", f"{key} in {url} is a {kind}, not a {expected[key]}", remedy)
 
 
 def judge_schema(url: str, revision: str | None, newest: str) -> Finding:

@@ -9,9 +9,11 @@ from config.redis_url import show_redis_url
 from config.settings import Settings, SettingsError
 from config.wiring import now, open_services
 from models.health import Finding, State
+from models.queue import expected_types
 from worker.cli.context import load_settings, show_url
 from worker.cli.health_checks import Checkup
 from worker.cli.output import AsJson, CommandFailed, print_json, report_errors, screen
+from worker.tokens.spool import parked_key
 
 _colours: dict[State, str] = {"ok": "green", "warn": "yellow", "failed": "bold red"}
 
@@ -59,10 +61,18 @@ def examine(env_file: Path = Path(".env")) -> Iterator[Finding]:
             providers=settings.providers,
             clients=settings.clients,
             now=now,
+            redis_keys=_name_keys(settings),
             proxies=settings.proxies,
         )()
     finally:
         services.close()
+
+
+def _name_keys(settings: Settings) -> dict[str, str]:
+    """Return our keys in Redis with the type of each."""
+    streams = (settings.events_stream, settings.records_stream, settings.commands_stream)
+    rejected = f"{settings.commands_stream}:rejected"
+    return {**dict.fromkeys((*streams, rejected), "stream"), parked_key: "hash", **expected_types()}
 
 
 def _describe_settings(settings: Settings) -> str:

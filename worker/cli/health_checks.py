@@ -17,6 +17,7 @@ from models.health import (
     Finding,
     judge_bases,
     judge_clock,
+    judge_keys,
     judge_redis,
     judge_schema,
     judge_seals,
@@ -29,6 +30,7 @@ from models.oauth.connection import Status
 from models.oauth.refresh_policy import Patience
 from models.provider import Provider
 from models.proxies import Proxies
+from models.queue import find_type
 from models.store import Store
 from models.store.sealed_fields import fields
 from worker.provider.client import ProviderClient
@@ -43,7 +45,10 @@ no_token = Secret("none")
 
 @dataclass(frozen=True, slots=True)
 class Checkup:
-    """The parts to check; `database` and `queue` are their URLs without passwords, `keys` may be empty."""
+    """The parts to check; `database` and `queue` are their URLs without passwords, `keys` may be empty.
+
+    `redis_keys` has the type of each of our keys in Redis.
+    """
 
     store: Store
     database: str
@@ -54,6 +59,7 @@ class Checkup:
     clients: tuple[OAuthClient, ...]
     now: Callable[[], datetime]
     proxies: Proxies
+    redis_keys: Mapping[str, str]
 
     def __call__(self) -> Iterator[Finding]:
         """Yield each finding as soon as it is made."""
@@ -113,6 +119,8 @@ class Checkup:
         with suppress(redis.RedisError):
             snapshots = cast(Any, self.client.config_get("save")).get("save")
         yield from judge_redis(self.queue, info, snapshots)
+        found = {key: find_type(self.client, key) for key in self.redis_keys}
+        yield from judge_keys(self.queue, self.redis_keys, found)
         with suppress(redis.RedisError):
             yield self._check_clock("Redis", self._ask_redis_time)
 
