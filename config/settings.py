@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
+from psycopg.pq import Conninfo
 from pydantic import Field, PlainValidator, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
@@ -151,6 +152,9 @@ def parse_database_url(text: str) -> Secret:
     except (ArgumentError, ValueError):
         url = None
     if url is not None and url.drivername == "postgresql+psycopg":
+        unknown = sorted(set(url.query) - {option.keyword.decode() for option in Conninfo.get_defaults()})
+        if unknown:
+            raise ValueError(f"expected only options that PostgreSQL's libpq knows; found {', '.join(unknown)}")
         return Secret(text)
     if (
         url is not None

@@ -104,9 +104,7 @@ def judge_schema(url: str, revision: str | None, newest: str) -> Finding:
         return Finding("database", "failed", f"{url} has no schema yet", "Run breezesync migrate.")
     if revision != newest:
         said = f"{url} has schema {revision}, this version needs {newest}"
-        return Finding(
-            "database", "failed", said, "Run breezesync migrate; if a newer version made the schema, run that version."
-        )
+        return Finding("database", "failed", said, "Run breezesync migrate.")
     return Finding("database", "ok", f"{url}, schema {revision}")
 
 

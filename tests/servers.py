@@ -271,9 +271,13 @@ def running_postgres(environment: Mapping[str, str] = os.environ) -> Iterator[Po
     if named := environment.get("TEST_DATABASE_URL"):
         yield Postgres(make_url(named))
         return
-    user = "nobody" if os.geteuid() == 0 else None
-    with own_postgres(user) as server:
+    with own_postgres(postgres_user()) as server:
         yield Postgres(server.url)
+
+
+def postgres_user() -> str | None:
+    """The user that PostgreSQL runs as; None for ours."""
+    return "nobody" if os.geteuid() == 0 else None
 
 
 class PostgresServer:

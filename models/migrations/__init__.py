@@ -22,7 +22,7 @@ longest_lock_ms = 30_000
 
 def migrate(engine: Engine, providers: Iterable[Provider]) -> str:
     """Runs what is missing, all or nothing, and returns the revision; several callers at once wait for each other."""
-    with _alone(engine) as sql:
+    with migrating(engine) as sql:
         config = alembic_config()
         config.attributes["connection"] = sql
         command.upgrade(config, "head")
@@ -37,6 +37,10 @@ def newest_revision() -> str:
     return ScriptDirectory.from_config(alembic_config()).get_current_head() or ""
 
 
+def known_revisions() -> frozenset[str]:
+    return frozenset(script.revision for script in ScriptDirectory.from_config(alembic_config()).walk_revisions())
+
+
 def alembic_config() -> Config:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent))
@@ -45,7 +49,7 @@ def alembic_config() -> Config:
 
 
 @contextmanager
-def _alone(engine: Engine) -> Iterator[Connection]:
+def migrating(engine: Engine) -> Iterator[Connection]:
     """One transaction that no other migration shares: SQLite's write lock, or PostgreSQL's advisory lock.
 
     It may take its time between two statements, so the limit on idle transactions does not apply.

@@ -29,6 +29,7 @@ from models.store.sealed_fields import Seals
 from models.store.sync_runs import Runs
 from models.store.tables import metadata
 from models.store.token_rate_limits import Paces
+from models.store.trouble import explain
 
 busy_timeout_ms = 20_000
 """How long a write on SQLite waits for another one: writes go one at a time."""
@@ -211,7 +212,7 @@ def _our_errors() -> Iterator[None]:
     try:
         yield
     except OperationalError as error:
-        raise StoreUnavailable(f"the database does not answer ({_class_of(error)})") from error
+        raise StoreUnavailable(f"the database {explain(error).said} ({_class_of(error)})") from error
     except IntegrityError as error:
         raise StoreConflict("another transaction wrote the same row first") from error
     except DBAPIError as error:

@@ -12,9 +12,10 @@ from config.settings import Need, Settings, read_settings
 from config.wiring import build_broker, open_redis, open_store
 from models.crypto.secrets import Secret
 from models.crypto.vault import Vault
-from models.errors import StoreUnavailable
+from models.errors import SyncError
 from models.queue import Queues
 from models.store import Store
+from models.store.trouble import Trouble, trouble_of
 from worker.cli.output import CommandFailed
 from worker.local.state import running_environment
 from worker.tokens.spool import Parking
@@ -34,8 +35,8 @@ def opened_store(settings: Settings) -> Iterator[Store]:
         try:
             with store.reading() as tx:
                 revision = tx.overview.revision()
-        except StoreUnavailable as error:
-            raise CommandFailed(database_unavailable(settings)) from error
+        except SyncError as error:
+            raise CommandFailed(describe_trouble(settings, error)) from error
         if revision is None:
             url = show_url(settings.database_url)
             raise CommandFailed(f"The database {url} has no schema yet. Run breezesync migrate.")
@@ -76,6 +77,10 @@ def show_url(url: Secret) -> str:
     return make_url(url.reveal()).render_as_string(hide_password=True)
 
 
-def database_unavailable(settings: Settings) -> str:
-    """Return the error for an operator whose database does not answer."""
-    return f"The database {show_url(settings.database_url)} does not answer. Start it, or set DATABASE_URL."
+def describe_trouble(settings: Settings, error: BaseException) -> str:
+    """Return what an operator reads about a database that can't be used, by the error that showed it."""
+    return describe(settings, trouble_of(error))
+
+
+def describe(settings: Settings, trouble: Trouble) -> str:
+    return f"The database {show_url(settings.database_url)} {trouble.said}. {trouble.remedy}"

@@ -11,7 +11,7 @@ import redis
 from models.api_response import ApiOutcome, Forbidden, Page, Unauthorized
 from models.crypto.secrets import Secret
 from models.crypto.vault import Key, Place, Vault, VaultError
-from models.errors import StoreUnavailable, SyncError
+from models.errors import SyncError
 from models.health import (
     Base,
     Finding,
@@ -24,7 +24,7 @@ from models.health import (
     judge_token_endpoint,
     read_date,
 )
-from models.migrations import newest_revision
+from models.migrations import known_revisions, newest_revision
 from models.oauth.client import OAuthClient
 from models.oauth.connection import Status
 from models.oauth.refresh_policy import Patience
@@ -32,7 +32,9 @@ from models.provider import Provider
 from models.proxies import Proxies
 from models.queue import find_type
 from models.store import Store
+from models.store.fitness import find_misfit
 from models.store.sealed_fields import fields
+from models.store.trouble import trouble_of
 from worker.provider.client import ProviderClient
 from worker.provider.rate_limit import Budgets
 
@@ -80,13 +82,13 @@ class Checkup:
     def _check_database(self) -> Finding:
         try:
             with self.store.reading() as tx:
-                return judge_schema(self.database, tx.overview.revision(), newest_revision())
-        except StoreUnavailable:
-            return Finding("database", "failed", f"{self.database} does not answer", "Start it, or set DATABASE_URL.")
+                revision = tx.overview.revision()
+                trouble = find_misfit(tx.sql, revision, known_revisions())
+            if trouble is None:
+                return judge_schema(self.database, revision, newest_revision())
         except SyncError as error:
-            return Finding(
-                "database", "failed", f"{self.database}: {error}", "Check DATABASE_URL and the user's permissions."
-            )
+            trouble = trouble_of(error)
+        return Finding("database", "failed", f"{self.database} {trouble.said}", trouble.remedy)
 
     def _check_keys(self, vault: Vault) -> Finding:
         """Open every stored secret, and discard what it opened."""

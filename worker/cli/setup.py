@@ -8,14 +8,17 @@ from typing import Annotated
 
 import typer
 from rich.markup import escape
+from sqlalchemy.exc import SQLAlchemyError
 
 from config.env_file import read_env_file
 from config.env_template import write_env
 from config.redis_url import show_redis_url
 from config.wiring import open_store
-from models.errors import StoreUnavailable
+from models.errors import SyncError
+from models.migrations import known_revisions
 from models.migrations import migrate as migrate_database
-from worker.cli.context import database_unavailable, load_settings, show_url
+from models.store.fitness import find_misfit
+from worker.cli.context import describe, describe_trouble, load_settings, show_url
 from worker.cli.links import make_link
 from worker.cli.output import AsJson, CommandFailed, print_error, print_json, print_line, print_rich, report_errors
 from worker.local.processes import ChildDied
@@ -50,10 +53,12 @@ def migrate(as_json: AsJson = False) -> None:
     store = open_store(settings)
     try:
         with store.reading() as tx:
-            tx.overview.revision()
+            misfit = find_misfit(tx.sql, tx.overview.revision(), known_revisions())
+        if misfit is not None:
+            raise CommandFailed(describe(settings, misfit))
         revision = migrate_database(store.engine, settings.providers)
-    except StoreUnavailable as error:
-        raise CommandFailed(database_unavailable(settings)) from error
+    except (SyncError, SQLAlchemyError) as error:
+        raise CommandFailed(describe_trouble(settings, error)) from error
     finally:
         store.close()
     if as_json:
