@@ -202,3 +202,22 @@ def test_a_used_up_budget_is_respected(desk: Desk) -> None:
     desk.set(BREEZEDOC_TOKEN_REQUESTS_PER_MINUTE="1")
     assert of(desk.read("doctor"), "token endpoint")["state"] == "ok"
     assert of(desk.read("doctor"), "token endpoint")["state"] == "warn"
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [
+        ("breezesync:events", "stream"),
+        ("breezesync:commands", "stream"),
+        ("breezesync:commands:rejected", "stream"),
+        ("breezesync:parked", "hash"),
+        ("dramatiq:refresh.msgs", "hash"),
+    ],
+)
+def test_a_key_of_another_type_is_named(desk: Desk, key: str, expected: str) -> None:
+    desk.redis.set(key, "something else")
+    failed = [check for check in desk.read("doctor", code=1)["checks"] if check["state"] == "failed"]
+    assert [(key in check["said"], f"is a string, not a {expected}" in check["said"]) for check in failed] == [
+        (True, True)
+    ]
+    assert key in failed[0]["remedy"]

@@ -287,3 +287,18 @@ def test_a_reader_that_leaves_takes_its_name_off_the_group(house: House, applica
     assert [each["name"] for each in application.xinfo_consumers(stream, group)] == [commands.name]
     commands.leave()
     assert application.xinfo_consumers(stream, group) == []
+
+
+def test_a_refused_command_that_can_not_be_written_down_is_not_dropped(
+    house: House, application: Any, raw: redis.Redis
+) -> None:
+    application.rpush(f"{stream}:rejected", "something else")
+    application.xadd(stream, {"type": "nonsense"})
+    commands = reader(house, raw)
+    commands(no_wait)
+    with pytest.raises(RedisUnavailable, match="breezesync:commands:rejected in Redis is a list, not a stream"):
+        commands(no_wait)
+    assert (application.xlen(stream), pending(application)) == (1, 1)
+    application.delete(f"{stream}:rejected")
+    assert read_all(commands) == 1
+    assert (application.xlen(stream), application.xlen(f"{stream}:rejected")) == (0, 1)

@@ -226,3 +226,49 @@ def test_an_entry_says_what_its_document_says(house: House, application: Any) ->
     document = json.loads(fields["event"])
     assert set(fields) == {"id", "type", "provider", "user_id", "connection_id", "sequence", "event"}
     assert (document["id"], document["sequence"]) == (fields["id"], fields["sequence"])
+
+
+def test_a_stream_of_another_type_takes_nothing_and_keeps_no_one_waiting(house: House, application: Any) -> None:
+    """MULTI goes on past a command that fails as it runs: what was added must count as added."""
+    application.rpush("e", "something else")
+    append(house, 600)
+    append(house, 5, fact=RecordChanged("created", "document", "1", ("id",), initial=True))
+    for _ in range(3):
+        with pytest.raises(RedisUnavailable, match="e in Redis is a list, not a stream"):
+            publisher(house, application)()
+    assert application.xlen("r") == 5
+    application.delete("e")
+    publisher(house, application)()
+    assert_in_order(heard(application), 600)
+    assert (application.xlen("e"), application.xlen("r")) == (600, 5)
+
+
+class RefusesAfter:
+    """A client whose MULTI adds the first `count` entries; the rest meet a key of another type as they run."""
+
+    def __init__(self, client: Any, count: int) -> None:
+        self.client, self.count = client, count
+
+    def type(self, key: str) -> Any:
+        return self.client.type(key)
+
+    def pipeline(self, **options: Any) -> Any:
+        pipeline = self.client.pipeline(**options)
+        xadd, called = pipeline.xadd, iter(range(1_000))
+
+        def add(key: str, *arguments: Any, **more: Any) -> Any:
+            return xadd(key if next(called) < self.count else "a list", *arguments, **more)
+
+        pipeline.xadd = add
+        return pipeline
+
+
+def test_what_was_added_before_an_error_is_not_added_again(house: House, application: Any) -> None:
+    application.rpush("a list", "something else")
+    append(house, 5)
+    with pytest.raises(RedisUnavailable):
+        publisher(house, RefusesAfter(application, 3))()
+    assert application.xlen("e") == 3
+    publisher(house, application)()
+    assert_in_order(heard(application), 5)
+    assert application.xlen("e") == 5
