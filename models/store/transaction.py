@@ -200,11 +200,8 @@ def _prepare_sqlite(connection: sqlite3.Connection, record: Any) -> None:
 def _begin_sqlite(sql: SqlConnection) -> None:
     """Lock at the beginning of a write: SQLite fails at once if a reader upgrades while another process writes."""
     options = sql.get_execution_options()
-    if options.get("reads_only"):
-        sql.exec_driver_sql("BEGIN")
-        return
     sql.exec_driver_sql(f"PRAGMA busy_timeout = {options.get('lock_timeout_ms', busy_timeout_ms)}")
-    sql.exec_driver_sql("BEGIN IMMEDIATE")
+    sql.exec_driver_sql("BEGIN" if options.get("reads_only") else "BEGIN IMMEDIATE")
 
 
 @contextmanager
