@@ -40,6 +40,16 @@ def declare_actors(broker: dramatiq.Broker, flows: Flows) -> None:
     Only what someone asks for by the message itself is tried for longer (see `worker/queue/retry.py`).
     """
     declare = partial(_declare, broker)
+    _declare_tokens(declare, flows)
+    _declare_syncs(declare, flows)
+
+    @declare
+    def publish_events() -> None:
+        flows.publish()
+
+
+def _declare_tokens(declare: Callable[[Callable[..., None]], None], flows: Flows) -> None:
+    """Declare what wins, renews and ends grants."""
 
     @declare
     def exchange_code(authorization_id: str) -> None:
@@ -54,18 +64,6 @@ def declare_actors(broker: dramatiq.Broker, flows: Flows) -> None:
         flows.refresh(connection_id)
 
     @declare
-    def sync_connection(connection_id: str) -> None:
-        flows.sync(connection_id, message_id=current_message().message_id)
-
-    @declare
-    def read_connection(connection_id: str) -> None:
-        flows.sync(connection_id, asked=False)
-
-    @declare
-    def sync_user(user_id: str, provider: str | None = None) -> None:
-        flows.sync_user(user_id, provider)
-
-    @declare
     def disconnect(connection_id: str, erase: bool = False) -> None:
         flows.disconnect(connection_id, erase, _read_sent())
 
@@ -77,9 +75,21 @@ def declare_actors(broker: dramatiq.Broker, flows: Flows) -> None:
     def revoke_grant(revocation_id: str) -> None:
         flows.revoke(revocation_id)
 
+
+def _declare_syncs(declare: Callable[[Callable[..., None]], None], flows: Flows) -> None:
+    """Declare what reads connections' data."""
+
     @declare
-    def publish_events() -> None:
-        flows.publish()
+    def sync_connection(connection_id: str) -> None:
+        flows.sync(connection_id, message_id=current_message().message_id)
+
+    @declare
+    def read_connection(connection_id: str) -> None:
+        flows.sync(connection_id, asked=False)
+
+    @declare
+    def sync_user(user_id: str, provider: str | None = None) -> None:
+        flows.sync_user(user_id, provider)
 
 
 def _declare(broker: dramatiq.Broker, actor: Callable[..., None]) -> None:

@@ -43,7 +43,7 @@ def run(server: PostgresServer, *statements: str, database: str = "postgres") ->
     address = server.url.set(drivername="postgresql", database=database).render_as_string(False)
     with psycopg.connect(address, autocommit=True) as connection:
         for statement in statements:
-            connection.execute(statement)  # type: ignore[call-overload]
+            connection.execute(statement)
 
 
 def url_of(server: PostgresServer, database: str = "postgres", user: str = "breezesync", **query: str) -> str:

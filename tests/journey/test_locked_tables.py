@@ -18,7 +18,7 @@ in_time = 30.0
 @contextmanager
 def locking(database_url: str, table: str, mode: str = "ACCESS EXCLUSIVE") -> Iterator[None]:
     with psycopg.connect(database_url.replace("+psycopg", "")) as connection:
-        connection.execute(f"LOCK TABLE {table} IN {mode} MODE")  # type: ignore[call-overload]
+        connection.execute(f"LOCK TABLE {table} IN {mode} MODE")
         yield
 
 

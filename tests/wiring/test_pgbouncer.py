@@ -53,7 +53,7 @@ class Pooled:
     def create_database(self, name: str) -> str:
         with psycopg.connect(self.server.url.set(drivername="postgresql").render_as_string(False)) as connection:
             connection.autocommit = True
-            connection.execute(f"CREATE DATABASE {name}")  # type: ignore[call-overload]
+            connection.execute(f"CREATE DATABASE {name}")
         return self.url.set(database=name).render_as_string(False)
 
 
