@@ -119,5 +119,5 @@ def _take_over(handler: logging.Handler) -> None:
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
-    for name in ("httpx", "httpcore", "apscheduler", "uvicorn.access"):
+    for name in ("httpx", "httpcore", "apscheduler", "uvicorn.access", "dramatiq.middleware.retries"):
         logging.getLogger(name).setLevel(logging.WARNING)
