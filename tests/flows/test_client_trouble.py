@@ -94,7 +94,7 @@ def rotated(house: House) -> Iterator[MakeHouse]:
 def sweep(house: House) -> int:
     """One sweep and its work; how many refreshes were sent."""
     Sweep(house.store, house.queue, house.clock, {"breezedoc": house.profile.token_requests_per_minute})()
-    sent = sum(message.actor == "refresh_token" for message in house.queue.held)
+    sent = sum(message.actor == "carry_out_refresh" for message in house.queue.held)
     house.work()
     return sent
 

@@ -77,7 +77,7 @@ def limit(house: House, per_minute: int) -> None:
 def claim(house: House) -> list[Message]:
     """What one sweep sends."""
     Sweep(house.store, house.queue, house.clock, {"breezedoc": house.profile.token_requests_per_minute})()
-    sent = [message for message in house.queue.held if message.actor == "refresh_token"]
+    sent = [message for message in house.queue.held if message.actor == "carry_out_refresh"]
     house.queue.held.clear()
     return sent
 
