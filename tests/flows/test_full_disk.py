@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 
 import sandbox
+from models.crypto.secrets import Secret
 from models.errors import Transient
+from models.migrations import migrate
+from models.store import open_engine
 from tests.harness import House, build_house
 from tests.servers import absent_redis
 from worker.oauth.refresh import Refresh
@@ -50,7 +53,11 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
 
 @pytest.fixture
 def house(disk: Disk, provider: sandbox.Running) -> Iterator[House]:
-    built = build_house(f"sqlite:///{disk.path}/breezesync.db", provider, disk.path / "spool")
+    url = f"sqlite:///{disk.path}/breezesync.db"
+    engine = open_engine(Secret(url))
+    migrate(engine, [])
+    engine.dispose()
+    built = build_house(url, provider, disk.path / "spool")
     parking = Parking(built.vault, absent_redis(), built.spool)
     flows = replace(
         built.flows,
