@@ -18,8 +18,10 @@ client_pauses = tuple(timedelta(seconds=s) for s in (30, 60, 300, 900))
 throttled_pause = timedelta(minutes=1)
 retry_delays = tuple(timedelta(seconds=s) for s in (5, 30, 120, 600, 1800, 3600))
 shortest_deadline = timedelta(seconds=5)
-shortest_interval = timedelta(seconds=10)
-"""A pair is not refreshed before this, however soon the provider says that it expires."""
+shortest_life = timedelta(seconds=5)
+"""No one can work with tokens that live for less: what says so is a mistake, and is not followed."""
+shortest_interval = timedelta(minutes=1)
+"""How often a pair is refreshed whose life is not credible."""
 pause_between_requests = timedelta(minutes=1)
 """How long after a requested refresh another request for the same connection changes nothing."""
 
@@ -62,7 +64,9 @@ def refresh_due_at(issued_at: datetime, expires_in: timedelta | None, position: 
     if expires_in is None:
         return None
     lead = min(expires_in * share_of_life, longest_lead)
-    return issued_at + max(expires_in - lead * (1 + spread_of_lead * position), shortest_interval)
+    if expires_in < shortest_life:
+        return issued_at + shortest_interval
+    return issued_at + expires_in - lead * (1 + spread_of_lead * position)
 
 
 def retry_at(now: datetime, failures: int, expires_at: datetime | None) -> datetime:

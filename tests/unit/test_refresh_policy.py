@@ -18,9 +18,10 @@ lives = {
     "a month": (timedelta(days=30), timedelta(days=9), timedelta(days=6)),
     "an hour": (timedelta(hours=1), timedelta(minutes=18), timedelta(minutes=12)),
     "a minute": (timedelta(minutes=1), timedelta(seconds=18), timedelta(seconds=12)),
-    "fifteen seconds": (timedelta(seconds=15), timedelta(seconds=4.5), timedelta(seconds=3)),
-    "a second": (timedelta(seconds=1), timedelta(seconds=-9), timedelta(seconds=-9)),
-    "no time at all": (timedelta(), timedelta(seconds=-10), timedelta(seconds=-10)),
+    "five seconds": (timedelta(seconds=5), timedelta(seconds=1.5), timedelta(seconds=1)),
+    "less than five": (timedelta(seconds=4.9), timedelta(seconds=-55.1), timedelta(seconds=-55.1)),
+    "a second": (timedelta(seconds=1), timedelta(seconds=-59), timedelta(seconds=-59)),
+    "no time at all": (timedelta(), timedelta(seconds=-60), timedelta(seconds=-60)),
 }
 
 
@@ -36,7 +37,7 @@ def test_without_a_named_expiry_nothing_is_due() -> None:
 
 
 @given(
-    st.timedeltas(min_value=timedelta(seconds=15), max_value=timedelta(days=36_500)),
+    st.timedeltas(min_value=timedelta(seconds=5), max_value=timedelta(days=36_500)),
     st.floats(0, 1, exclude_max=True),
 )
 def test_a_refresh_is_always_due_after_the_issue_and_before_the_expiry(expires_in: timedelta, position: float) -> None:
