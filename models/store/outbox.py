@@ -1,6 +1,6 @@
 """The outbox: events are appended with their sequence number, and read in order for publication."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from uuid import uuid4
 
@@ -63,11 +63,11 @@ class Outbox:
         key = (leases.c.name == "publish") & (leases.c.owner == owner)
         self.sql.execute(update(leases).where(key).values(until=now))
 
-    def unpublished(self, stream: Stream, limit: int) -> Sequence[tuple[int, StoredEvent]]:
-        """Return the stream's oldest unpublished events with their positions, in the order of publication."""
+    def unpublished(self, streams: Collection[Stream], limit: int) -> Sequence[tuple[int, StoredEvent]]:
+        """Return the oldest unpublished events of these streams with their positions, in the order of publication."""
         query = (
             select(table.c.position, *entry)
-            .where(table.c.published_at.is_(None), table.c.stream == stream)
+            .where(table.c.published_at.is_(None), table.c.stream.in_(streams))
             .order_by(table.c.position)
             .limit(limit)
         )

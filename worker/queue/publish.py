@@ -33,64 +33,69 @@ class PublishEvents:
     now: Callable[[], datetime]
 
     def __call__(self) -> None:
-        """Empty the outbox, one stream at a time: one that takes nothing does not keep the other waiting.
+        """Empty the outbox; a stream that takes nothing does not keep the other waiting.
 
         Raises `RedisUnavailable` if events had to stay.
         """
         owner = uuid4().hex
-        refusals: list[RedisUnavailable] = []
+        refusals: dict[Stream, RedisUnavailable] = {}
         try:
-            for stream in self.streams:
-                try:
-                    while self._publish_batch(owner, stream) == batch_size:
-                        continue
-                except RedisUnavailable as refusal:
-                    refusals.append(refusal)
+            while self._publish_batch(owner, refusals) == batch_size:
+                continue
         finally:
             with self.store.writing() as tx:
                 tx.outbox.release(owner, self.now())
-        if refusals:
-            raise refusals[0]
+        for refusal in refusals.values():
+            raise refusal
 
-    def _publish_batch(self, owner: str, stream: Stream) -> int:
-        """Take the oldest unpublished events; a crash before they are marked repeats them with the same ids."""
+    def _publish_batch(self, owner: str, refusals: dict[Stream, RedisUnavailable]) -> int:
+        """Take the oldest events of the streams that refused none, and return how many there were.
+
+        A crash before they are marked repeats them with the same ids.
+        """
         now = self.now()
         with self.store.writing() as tx:
             if not tx.outbox.lease(owner, now, now + publish_lease):
                 return 0
-            batch = tx.outbox.unpublished(stream, batch_size)
+            batch = tx.outbox.unpublished(self.streams.keys() - refusals.keys(), batch_size)
         if not batch:
             return 0
-        refused = self._add(stream, [event for _, event in batch])
-        added = [position for (position, _), error in zip(batch, refused, strict=True) if error is None]
+        errors = self._add([event for _, event in batch])
         with self.store.writing() as tx:
+            added = [position for (position, _), error in zip(batch, errors, strict=True) if error is None]
             tx.outbox.mark_published(added, self.now())
-        for error in refused:
-            if error is not None:
-                raise self._explain(stream, error) from error
+        for (_, event), error in zip(batch, errors, strict=True):
+            if error is not None and event.stream not in refusals:
+                refusals[event.stream] = self._explain(event.stream, error)
         return len(batch)
 
-    def _add(self, stream: Stream, events: list[StoredEvent]) -> list[RedisError | None]:
-        """Add all of the batch, and return of each event the error that it met.
+    def _add(self, events: list[StoredEvent]) -> list[RedisError | None]:
+        """Add all of the batch in its order, whatever its streams, and return of each event the error that it met.
 
-        If Redis is full or turns read-only in the middle, MULTI adds nothing: an event refused alone would come after
-        the next one of its connection. An error that shows only as a command runs does not stop the commands behind it.
+        What a sync changed so comes before the event that says it is completed. If Redis is full or turns read-only in
+        the middle, MULTI adds nothing: an event refused alone would come after the next one of its connection. An error
+        that shows only as a command runs does not stop the commands behind it.
         """
-        settings = self.streams[stream]
         pipeline = self.redis.pipeline(transaction=True)
         for event in events:
+            settings = self.streams[event.stream]
             pipeline.xadd(settings.key, fields_of(event), maxlen=settings.maxlen, approximate=True)
         try:
             replies = pipeline.execute(raise_on_error=False)
         except RedisError as error:
-            raise self._explain(stream, error) from error
+            raise RedisUnavailable(describe(error)) from error
         return [reply if isinstance(reply, RedisError) else None for reply in replies]
 
     def _explain(self, stream: Stream, error: RedisError) -> RedisUnavailable:
         key = self.streams[stream].key
         if isinstance(error, ResponseError) and (kind := find_type(self.redis, key)) not in (None, "none", "stream"):
             return RedisUnavailable(f"events wait in the outbox: {key} in Redis is a {kind}, not a stream")
-        return RedisUnavailable(f"events wait in the outbox: Redis does not take them ({type(error).__name__})")
+        return RedisUnavailable(describe(error))
+
+
+def describe(error: RedisError) -> str:
+    """Return what an operator is told about events that had to stay."""
+    return f"events wait in the outbox: Redis does not take them ({type(error).__name__})"
 
 
 def fields_of(event: StoredEvent) -> dict[Any, Any]:
