@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal, cast
 
-from models.http import HttpAnswer, NoAnswer, read_object, read_retry_after
+from models import exact_json
+from models.http import HttpAnswer, NoAnswer, read_retry_after
 
 Paging = Literal["laravel", "laravel_resource", "none"]
 deepest = 100
@@ -65,9 +66,11 @@ def read_api_answer(answer: HttpAnswer | NoAnswer, paging: Paging, page: int, no
         case 200 if not answer.complete:
             return Failed("the body was cut off or too large")
         case 200:
-            return _read_page(read_object(answer.body), paging, page)
+            return _read_page(_read_object(answer.body), paging, page)
         case 401:
             return Unauthorized()
+        case 403 if is_html(answer):
+            return Failed("HTTP 403 with a page of HTML: a firewall's, not the API's", retry_after)
         case 403:
             return Forbidden()
         case 404:
@@ -82,6 +85,21 @@ def read_remaining(headers: Mapping[str, str]) -> int | None:
     """How many more requests the provider takes before its window closes (`X-RateLimit-Remaining`), if it says so."""
     value = headers.get("x-ratelimit-remaining", "").strip()
     return int(value) if value.isascii() and value.isdigit() and len(value) < 10 else None
+
+
+def is_html(answer: HttpAnswer) -> bool:
+    """Whether the body is a page for people, which an API does not send: something in front of it did."""
+    kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return kind in ("text/html", "application/xhtml+xml") or answer.body.lstrip()[:1] == b"<"
+
+
+def _read_object(body: bytes) -> dict[str, object] | None:
+    """Return the body as a JSON object whose numbers keep every digit; None if it is anything else."""
+    try:
+        value = exact_json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def _read_reset(headers: Mapping[str, str], now: datetime) -> timedelta | None:
@@ -102,21 +120,37 @@ def _read_page(body: dict[str, object] | None, paging: Paging, page: int) -> Pag
         inner = body.get("data")
         return Page((inner if isinstance(inner, dict) else body,), 1, 1, 1)
     numbers = body if paging == "laravel" else body.get("meta")
-    elements = body.get("data")
-    if not isinstance(numbers, dict) or not isinstance(elements, list):
+    elements = _read_elements(body.get("data"))
+    if not isinstance(numbers, dict) or elements is None:
         return Failed("the body is no page")
-    current, last, total = (numbers.get(name) for name in ("current_page", "last_page", "total"))
+    current, last = (_read_count(numbers.get(name)) for name in ("current_page", "last_page"))
+    total = _read_count(_read_text(numbers.get("total")))
     if len(elements) > longest_page:
         return Failed(f"the page has more than {longest_page} elements")
-    if not all(_is_count(number) for number in (current, last, total)):
+    if current is None or last is None or total is None:
         return Failed("the page's numbers are missing or senseless")
     if current != page:
         return Failed(f"page {page} was asked for, page {current} came")
-    return Page(tuple(elements), page, max(cast(int, last), 1), cast(int, total))
+    return Page(tuple(elements), page, max(last, 1), total)
 
 
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= largest_number
+def _read_elements(data: object) -> list[object] | None:
+    """Return a page's elements; Laravel sends a collection that it filtered as an object with numbers as its keys."""
+    if isinstance(data, dict) and all(key.isascii() and key.isdigit() and len(key) < 10 for key in data):
+        return [data[key] for key in sorted(data, key=int)]
+    return data if isinstance(data, list) else None
+
+
+def _read_text(value: object) -> object:
+    """Return the number that a text is: some databases count in texts, and Laravel passes their total on."""
+    is_number = isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 11
+    return int(cast(str, value)) if is_number else value
+
+
+def _read_count(value: object) -> int | None:
+    """Return a number of pages or records; None if it makes no sense."""
+    is_count = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= largest_number
+    return cast(int, value) if is_count else None
 
 
 def _depth_exceeds(value: object, most: int) -> bool:

@@ -4,16 +4,19 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, bindparam, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Text, bindparam, cast, delete, func, insert, select, update
 from sqlalchemy import Connection as SqlConnection
 
+from models import exact_json
 from models.store.dialect import insert_or_update
 from models.store.rows import table_of
 from models.store.tables import RecordRow, ResourceRow
-from models.sync.records import Known, RecordChanges
+from models.sync.records import Json, Known, RecordChanges
 
 table = table_of(RecordRow)
 resources = table_of(ResourceRow)
+as_text = cast(table.c.data, Text)
+"""The stored JSON itself: the drivers would read its numbers as floats."""
 
 
 class Records:
@@ -23,13 +26,14 @@ class Records:
         self.sql = sql
 
     def known(self, connection_id: str, resource: str, ids: Collection[str]) -> dict[str, Known]:
-        columns = (table.c.content_hash, table.c.data, table.c.deleted_at, table.c.source)
+        columns = (table.c.content_hash, as_text.label("data"), table.c.deleted_at, table.c.source)
         query = select(table.c.external_id, *columns).where(
             table.c.connection_id == connection_id, table.c.resource == resource, table.c.external_id.in_(ids)
         )
         rows = self.sql.execute(query)
         return {
-            row.external_id: Known(row.content_hash, row.data, row.deleted_at is not None, row.source) for row in rows
+            row.external_id: Known(row.content_hash, _parse(row.data), row.deleted_at is not None, row.source)
+            for row in rows
         }
 
     def write(self, connection_id: str, changes: RecordChanges, now: datetime) -> None:
@@ -123,6 +127,11 @@ class Records:
     def _of_list(self, connection_id: str, source: str, column: ColumnElement[Any]) -> Any:
         query = select(column).where(resources.c.connection_id == connection_id, resources.c.name == source)
         return self.sql.execute(query).scalar()
+
+
+def _parse(text: str) -> Json:
+    data = exact_json.loads(text)
+    return data if isinstance(data, dict) else {}
 
 
 def _living(connection_id: str, resource: str, source: str) -> tuple[ColumnElement[bool], ...]:

@@ -13,6 +13,7 @@ from sqlalchemy import URL, Engine, create_engine, event, make_url, text
 from sqlalchemy import Connection as SqlConnection
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, SQLAlchemyError
 
+from models import exact_json
 from models.crypto.secrets import Secret
 from models.errors import StoreConflict, StoreRefused, StoreUnavailable
 from models.store.authorizations import Authorizations
@@ -145,7 +146,8 @@ def open_engine(database_url: Secret) -> Engine:
         return _open_postgres(url)
     if url.database and url.database != ":memory:":
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(url, connect_args={"timeout": busy_timeout_ms / 1000, "check_same_thread": False})
+    arguments = {"timeout": busy_timeout_ms / 1000, "check_same_thread": False}
+    engine = create_engine(url, json_serializer=exact_json.dumps, connect_args=arguments)
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
@@ -160,6 +162,7 @@ def _open_postgres(url: URL) -> Engine:
     defaults = {name: value for name, value in postgres_defaults.items() if name not in url.query}
     engine = create_engine(
         url,
+        json_serializer=exact_json.dumps,
         pool_pre_ping=True,
         pool_size=16,
         max_overflow=16,

@@ -3,8 +3,11 @@
 from models.provider import Column, Provider, View
 
 Dialect = str
-time_of_day = r"^.{10}[T ]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d+)?)?(Z|[+-]([01]\d):?([0-5]\d)?)?$"
+zone = r"(Z|[+-](0\d|1[0-5])(:?[0-5]\d)?)"
+time_of_day = rf"^.{{10}}[T ]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d{{1,30}})?)?{zone}?$"
 """Matches times that PostgreSQL casts without an error; the date is checked separately."""
+longest_time = 62
+"""The characters of the longest text that `time_of_day` matches."""
 
 
 def view_statements(provider: Provider, view: View, dialect: Dialect) -> tuple[str, str]:
@@ -34,7 +37,7 @@ def _express(column: Column, dialect: Dialect) -> str:
     if column.type == "count":
         return _count(parts, column.where, dialect)
     if dialect == "sqlite":
-        return f"json_extract(r.data, {_text('$.' + '.'.join(parts))})"
+        return _express_in_sqlite(column, _text("$." + ".".join(parts)))
     value = f"r.data #>> {_text('{' + ','.join(parts) + '}')}"
     match column.type:
         case "integer" | "number":
@@ -42,17 +45,45 @@ def _express(column: Column, dialect: Dialect) -> str:
         case "boolean":
             return _typed(parts, "boolean", f"({value})::boolean")
         case "time":
-            return f"CASE WHEN {value} ~ {_text(time_of_day)} AND {_is_date(value)} THEN ({value})::timestamptz END"
+            has_zone = f"{value} ~ {_text(zone + '$')}"
+            in_zone = f"(CASE WHEN {has_zone} THEN {value} ELSE {value} || 'Z' END)::timestamptz"
+            is_time = f"{value} ~ {_text(time_of_day)} AND {value} !~ '^9999' AND {_is_date(value)}"
+            return f"CASE WHEN {is_time} THEN {in_zone} END"
         case "date":
             return f"CASE WHEN {_is_date(value)} THEN left({value}, 10)::date END"
         case _:
             return value
 
 
+def _express_in_sqlite(column: Column, path: str) -> str:
+    """Return the column's value, or NULL if it is of another type; a time is a text in UTC with a Z."""
+    value, kind = f"json_extract(r.data, {path})", f"json_type(r.data, {path})"
+    day = f"substr({value}, 1, 10)"
+    is_day = f"{kind} = 'text' AND {day} GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]' AND {day} >= '0002'"
+    is_day += f" AND date({day}, '+0 days') = {day}"
+    match column.type:
+        case "integer" | "number":
+            return f"CASE WHEN {kind} IN ('integer', 'real') THEN {value} END"
+        case "boolean":
+            return f"CASE WHEN {kind} IN ('true', 'false') THEN {value} END"
+        case "time":
+            clock = f"substr({value}, 11, 6) GLOB '[T ][0-9][0-9]:[0-9][0-9]' AND substr({value}, 12, 2) < '24'"
+            is_time = f"{is_day} AND {clock} AND {day} < '9999' AND length({value}) <= {longest_time}"
+            return f"CASE WHEN {is_time} THEN strftime('%Y-%m-%dT%H:%M:%fZ', {value}) END"
+        case "date":
+            return f"CASE WHEN {is_day} THEN {day} END"
+        case _:
+            return value
+
+
 def _is_date(value: str) -> str:
-    """Test that a text begins with a date that exists: PostgreSQL's cast fails on 0000-00-00 and on 02-31."""
+    """Test that a text begins with a date that exists: PostgreSQL's cast fails on 0000-00-00 and on 02-31.
+
+    The years 1 and, for a time, 9999 are left out: in the session's zone they may be the years 0 and 10000, which
+    clients cannot read.
+    """
     is_day = f"jsonb_path_query_first(to_jsonb(left({value}, 10)), '$.datetime()', '{{}}', true) IS NOT NULL"
-    return f"({value} ~ '^\\d{{4}}-\\d\\d-\\d\\d' AND {value} !~ '^0000' AND {is_day})"
+    return f"({value} ~ '^\\d{{4}}-\\d\\d-\\d\\d' AND {value} !~ '^000[01]' AND {is_day})"
 
 
 def _typed(parts: list[str], kind: str, cast: str) -> str:

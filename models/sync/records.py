@@ -1,16 +1,17 @@
 """Which records of a page are new, changed or unchanged."""
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import Literal, cast
 
 from models.crypto.redact import clean_text
+from models.exact_json import canonical
 from models.provider import unsign
 
 Json = dict[str, object]
+longest_id = 255
 Change = Literal["created", "updated"]
 
 
@@ -80,7 +81,7 @@ def read_item(raw: object, id_field: str, volatile: Sequence[str], null_is_absen
     identity = raw.get(id_field)
     if isinstance(identity, bool) or not isinstance(identity, int | str):
         return None
-    external_id = clean_text(str(identity))[:255]
+    external_id = _keep_apart(str(identity))
     if not external_id:
         return None
     data = cast(Json, without(_clean(raw), [path.split(".") for path in volatile]))
@@ -89,8 +90,7 @@ def read_item(raw: object, id_field: str, volatile: Sequence[str], null_is_absen
 
 def hash_content(data: object) -> str:
     """Return the SHA-256 of the canonical form: keys sorted, 1.0 and 1 the same number."""
-    canonical = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()
+    return hashlib.sha256(canonical(data).encode()).hexdigest()
 
 
 def without(value: object, paths: Sequence[Sequence[str]]) -> object:
@@ -142,6 +142,18 @@ def hash_of_field(value: object, absent: object) -> str | None:
     return None if value is absent else hash_content(_clean(value))
 
 
+def _keep_apart(identity: str) -> str:
+    """Return the id as it came; if the database cannot hold it, as much as fits and the hash of the whole.
+
+    Ids that differ only in what was cut off or removed stay different.
+    """
+    cleaned = clean_text(identity)
+    if not cleaned or (cleaned == identity and len(identity) <= longest_id):
+        return cleaned
+    digest = hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{cleaned[: longest_id - len(digest) - 1]}~{digest}"
+
+
 def _present(data: Json) -> Json:
     """Return the data without the fields that are null."""
 
@@ -154,7 +166,7 @@ def _present(data: Json) -> Json:
 
 
 def _clean(value: object) -> object:
-    """Return JSON that both databases can store: no NUL, no lone surrogates, no NaN; whole floats as integers."""
+    """Return JSON that both databases can store: no NUL, no lone surrogates, no NaN; numbers as they came."""
     if isinstance(value, str):
         return clean_text(value)
     if isinstance(value, float):

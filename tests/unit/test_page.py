@@ -63,7 +63,9 @@ senseless: dict[str, dict[str, Any]] = {
     "a negative total": {"total": -1},
     "a null": {"last_page": None},
     "another page than the one asked for": {"current_page": 1},
-    "elements keyed by number": {"data": {"0": {"id": 1}}},
+    "elements keyed by name": {"data": {"0": {"id": 1}, "first": {"id": 2}}},
+    "a total in words": {"total": "six"},
+    "a total of another script": {"total": "٦"},
     "no elements": {"data": None},
 }
 
@@ -112,7 +114,6 @@ def test_a_body_that_was_cut_off_proves_nothing_even_where_it_can_be_read() -> N
 
 statuses: dict[str, tuple[int, dict[str, str], ApiOutcome]] = {
     "unauthenticated": (401, {}, Unauthorized()),
-    "the plan": (403, {}, Forbidden()),
     "not there": (404, {}, Missing()),
     "throttled for so long": (429, {"retry_after": "7"}, Throttled(timedelta(seconds=7))),
     "throttled": (429, {}, Throttled(timedelta(seconds=60))),
