@@ -68,6 +68,11 @@ def ends_list(page: PageSeen, before: PageSeen | None, largest: int) -> bool:
     return before is not None and bool(page.ids) and set(page.ids) <= set(before.ids)
 
 
+def is_unreadable(page: PageSeen) -> bool:
+    """Whether a list begins with records of which none has an id."""
+    return page.page == 1 and page.nameless > 0 and not page.ids
+
+
 def is_whole(pages: Sequence[PageSeen]) -> bool:
     """Whether the list was read without a gap: every page, the same total on each, and as many ids as that total."""
     if not pages:

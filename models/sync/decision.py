@@ -17,10 +17,14 @@ from models.sync.sync_run import SyncList, SyncRun, run_lease
 
 @dataclass(frozen=True, slots=True)
 class PageRead:
-    """The answer to a request for a page: its records, and what it says about its list."""
+    """The answer to a request for a page: its records, and what it says about its list.
+
+    account_id: the id of the account that it names, if the page is the account.
+    """
 
     items: tuple[Item, ...]
     seen: PageSeen
+    account_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

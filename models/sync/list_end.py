@@ -65,7 +65,8 @@ def _end_resource(rows: StepRows, decision: StepDecision, run: SyncRun) -> StepD
         run = replace(run, counts=count_seen(run.counts, name, len(seen)))
     match verdict:
         case Whole(gone):
-            decision = _delete(rows, decision, name, living, frozenset(gone))
+            created = run.counts.get(name, {}).get("created", 0)
+            decision = _delete(rows, decision, name, living, frozenset(gone), created)
             deleted = 0 if decision.deletion is None else len(decision.deletion.ids)
             run = replace(run, counts=add_counts(run.counts, name, {"deleted": deleted}))
         case Unproven(why):
@@ -101,11 +102,19 @@ def _living_after(rows: StepRows, decision: StepDecision, key: str) -> set[str]:
 
 
 def _delete(
-    rows: StepRows, decision: StepDecision, name: str, living: Mapping[str, set[str]], gone: frozenset[str]
+    rows: StepRows,
+    decision: StepDecision,
+    name: str,
+    living: Mapping[str, set[str]],
+    gone: frozenset[str],
+    created: int,
 ) -> StepDecision:
-    """Delete what is proven to be gone; if that is much at once, only in the second run in a row."""
+    """Delete what is proven to be gone; if that is much at once, only in the second run in a row.
+
+    It is compared with what was stored before the run, so without the records that the run itself `created`.
+    """
     lost = {key: len(ids & gone) for key, ids in living.items()}
-    of = sum(map(len, living.values()))
+    of = max(sum(map(len, living.values())) - created, sum(lost.values()))
     if _must_hold_back(rows, lost, of):
         many = ListProblem.many_gone
         kept = tuple(ListRead(key, many, count) if count else ListRead(key) for key, count in lost.items())

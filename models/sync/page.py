@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import replace
 from datetime import datetime
 
+from models.account import read_account
 from models.api_response import Page
 from models.messaging.events import Fact, RecordChanged
 from models.oauth.connection import restore_access
@@ -21,7 +22,11 @@ def parse_page(page: Page, resource: Resource, provider: Provider) -> PageRead:
     read = [read_item(raw, resource.id, resource.volatile, provider.null_is_absent) for raw in page.elements]
     items = tuple(item for item in read if item is not None)
     ids = tuple(item.external_id for item in items)
-    return PageRead(items, PageSeen(page.number, page.total, page.last, ids, len(read) - len(items)))
+    seen = PageSeen(page.number, page.total, page.last, ids, len(read) - len(items))
+    if resource.path != provider.account_path:
+        return PageRead(items, seen)
+    account = read_account(provider, page)
+    return PageRead(items, seen, None if account is None else account.id)
 
 
 def keep_page(rows: StepRows, answer: PageRead, now: datetime) -> StepDecision:

@@ -16,7 +16,7 @@ from models.oauth.connection import Connection, limit_access, revoke, why_refuse
 from models.oauth.credential import Credential, asks_for_refresh, refuse_access
 from models.oauth.refresh_policy import spread
 from models.rate_limit import Wait
-from models.sync.absence import ends_list
+from models.sync.absence import ends_list, is_unreadable
 from models.sync.cadence import plan_next
 from models.sync.decision import ListSkipped, NothingLeft, PageRead, StepDecision, StepRows, park
 from models.sync.list_end import skip_list
@@ -30,7 +30,7 @@ def decide_step(rows: StepRows, answer: StepAnswer, now: datetime) -> StepDecisi
     """Return what the answer does; the rows were read and locked after it came."""
     match answer:
         case PageRead():
-            return keep_page(rows, answer, now)
+            return _take_page(rows, answer, now)
         case Unauthorized():
             return _refuse(rows, now)
         case Forbidden():
@@ -58,8 +58,14 @@ def hand_on(rows: StepRows, now: datetime) -> StepDecision:
 def may_end_list(rows: StepRows, answer: StepAnswer) -> bool:
     """Whether the answer may end the list, so that the decision needs to know what is stored about its resource."""
     match answer:
+        case PageRead(account_id=None) if rows.is_account(rows.sync_list):
+            return gives_up(_with_failure(rows.run))
         case PageRead(seen=seen):
-            return rows.run.page == 0 or ends_list(seen, rows.page.previous, rows.provider.longest_list)
+            return (
+                rows.run.page == 0
+                or is_unreadable(seen)
+                or ends_list(seen, rows.page.previous, rows.provider.longest_list)
+            )
         case Forbidden() | Missing():
             return True
         case Failed() | Unauthorized():
@@ -144,6 +150,24 @@ def _retry(rows: StepRows, failed: Failed, now: datetime) -> StepDecision:
     description = run.description or f"{sync_list.key}: {failed.why}"
     given_up = replace(run, reason="provider_unavailable", description=description)
     return skip_list(replace(rows, run=given_up), ListProblem.unreadable, now)
+
+
+def _take_page(rows: StepRows, answer: PageRead, now: datetime) -> StepDecision:
+    """Keep a page, unless it is another account's or its records have no id: then nothing of it is written."""
+    if rows.is_account(rows.sync_list):
+        if answer.account_id is None:
+            return _retry(rows, Failed("the account's answer names no account"), now)
+        if answer.account_id != rows.connection.account_id:
+            return _fail(rows, "account_mismatch", "the API answered for another account; nothing was written", now)
+    return _skip_unreadable(rows, now) if is_unreadable(answer.seen) else keep_page(rows, answer, now)
+
+
+def _skip_unreadable(rows: StepRows, now: datetime) -> StepDecision:
+    """Skip a list whose records have no id; asking for it again would not help, and the run ends as failed."""
+    run, key = rows.run, rows.sync_list.key
+    description = f"{key}: no record has an id"
+    marked = replace(run, reason=run.reason or "unreadable", description=run.description or description)
+    return skip_list(replace(rows, run=marked), ListProblem.nameless_records, now)
 
 
 def _end_run(rows: StepRows, now: datetime) -> StepDecision:

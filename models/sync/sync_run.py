@@ -82,7 +82,8 @@ def name_run(connection_id: str, message_id: str) -> str:
 
 
 def plan_lists(provider: Provider, team_ids: Sequence[int], depth: Depth = "full") -> tuple[SyncList, ...]:
-    """Return what a run reads, in order; a team's lists once for each team that the application named."""
+    """Return what a run reads, in order: the account first, then a team's lists once for each team that the application
+    named."""
     lists: list[SyncList] = []
     for resource in provider.resources:
         if resource.per_team:
@@ -93,7 +94,8 @@ def plan_lists(provider: Provider, team_ids: Sequence[int], depth: Depth = "full
         else:
             lists.append(SyncList(resource, resource.path, resource.name))
     account = tuple(sync_list for sync_list in lists if sync_list.path == provider.account_path)
-    return account if depth == "pulse" and account else tuple(lists)
+    others = tuple(sync_list for sync_list in lists if sync_list.path != provider.account_path)
+    return account if depth == "pulse" and account else account + others
 
 
 def places_of(lists: Sequence[SyncList], place: int) -> range:

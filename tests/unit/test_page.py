@@ -9,7 +9,6 @@ import pytest
 from models.api_response import (
     ApiOutcome,
     Failed,
-    Forbidden,
     Missing,
     Page,
     Paging,

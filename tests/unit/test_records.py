@@ -164,7 +164,7 @@ def test_of_an_id_given_twice_in_a_page_the_later_counts() -> None:
 
 
 unholdable: dict[str, tuple[object, object]] = {
-    "NUL in a text": ("a\x00b", "ab~59b271ae1bbcb1d31d41929817f4b16fb439eb4f31520b5ad1d5ce98920a7138"),
+    "NUL in a text": ("a\x00b", "ab"),
     "NUL in a key": ({"a\x00": 1}, {"a": 1}),
     "half a character": ("a\ud83d", "a?"),
     "not a number": (float("nan"), None),

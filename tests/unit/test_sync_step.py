@@ -235,6 +235,11 @@ def page(*ids: str, number: int = 1, last: int = 1, total: int | None = None) ->
     return parse_page(Page(elements, number, last, len(ids) if total is None else total), documents, provider)
 
 
+def account_page(identity: str = "1") -> PageRead:
+    """The account, as the API answers for it."""
+    return parse_page(Page(({"id": identity},), 1, 1, 1), account, provider)
+
+
 def known(*ids: str, source: str = "document", deleted: bool = False) -> dict[str, Known]:
     return {item.external_id: Known(item.content_hash, item.data, deleted, source) for item in page(*ids).items}
 
@@ -271,15 +276,19 @@ positions: dict[str, tuple[StepRows, PageRead, tuple[int, int, int]]] = {
     ),
     "the account, before a long list": (
         replace(at(place=0, depth="usual"), resource=StoredResource(next_living=2)),
-        page("a"),
+        account_page(),
         (1, 0, 0),
     ),
     "the account, before a short list": (
         replace(at(place=0, depth="usual"), resource=StoredResource(next_living=1)),
-        page("a"),
+        account_page(),
         (1, 1, 0),
     ),
-    "the account, in a full sync": (replace(at(place=0), resource=StoredResource(next_living=2)), page("a"), (1, 1, 0)),
+    "the account, in a full sync": (
+        replace(at(place=0), resource=StoredResource(next_living=2)),
+        account_page(),
+        (1, 1, 0),
+    ),
     "one team's list": (at(place=2), page("a"), (3, 1, 0)),
 }
 
@@ -349,7 +358,8 @@ proofs: dict[str, tuple[StoredResource, tuple[str, ...], tuple[ListRead, ...], l
 @pytest.mark.parametrize("case", proofs)
 def test_the_end_of_a_resource_decides_what_is_deleted(case: str) -> None:
     resource, gone, lists, verbs = proofs[case]
-    decision = decide_step(replace(at(pass_number=1), resource=resource), page("a", "b"), now)
+    given = replace(at(pass_number=1), resource=resource, page=StoredPage(known("a", "b")))
+    decision = decide_step(given, page("a", "b"), now)
     assert decision.deletion == (Deletion("document", gone) if gone else None)
     assert decision.lists == lists
     assert [note.verb for note in decision.notes] == verbs
@@ -378,7 +388,7 @@ def test_the_first_list_that_answers_ends_a_limit_and_the_account_alone_does_not
     of_list = decide_step(replace(rows, connection=limited), page("a", last=2), now)
     assert of_list.facts[0] == AccessRestored()
     assert of_list.connection == replace(connection, sync_due_at=until)
-    of_account = decide_step(replace(at(place=0), connection=limited), page("a"), now)
+    of_account = decide_step(replace(at(place=0), connection=limited), account_page(), now)
     assert of_account.connection == replace(limited, sync_due_at=until)
 
 
