@@ -5,7 +5,19 @@ from io import TextIOWrapper
 
 import typer
 
-from worker.cli import connections, dead_letters, doctor, events, explain, keys, links, setup, status, tokens
+from worker.cli import (
+    authorizations,
+    connections,
+    dead_letters,
+    doctor,
+    events,
+    explain,
+    keys,
+    links,
+    setup,
+    status,
+    tokens,
+)
 
 
 def build_app() -> typer.Typer:
@@ -24,6 +36,7 @@ def build_app() -> typer.Typer:
     app.command("connect-link")(links.connect_link)
     app.command("connect-token")(tokens.connect_token)
     app.command()(connections.connections)
+    app.command()(authorizations.authorizations)
     app.command()(explain.explain)
     app.command()(connections.sync)
     app.command()(connections.refresh)

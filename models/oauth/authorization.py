@@ -141,13 +141,26 @@ def grant(authorization: Authorization, due_at: datetime) -> Authorization:
     The sweep sends no one else on with it before `due_at`.
     """
     return replace(
-        authorization, step=Step.granted, code=None, verifier=None, due_at=due_at, attempts=0, lease_until=None
+        authorization,
+        step=Step.granted,
+        code=None,
+        verifier=None,
+        due_at=due_at,
+        attempts=0,
+        lease_until=None,
+        reason=None,
+        description=None,
     )
 
 
 def put_off(authorization: Authorization, until: datetime) -> Authorization:
     """Return it without its lease, due again at `until`."""
     return replace(authorization, lease_owner=None, lease_until=None, due_at=until)
+
+
+def hold_up(authorization: Authorization, why: str) -> Authorization:
+    """Return an open authorization with why its last attempt failed; its next step clears that."""
+    return replace(authorization, reason="provider_unavailable", description=why)
 
 
 def end(authorization: Authorization, step: Step) -> Authorization:
@@ -226,7 +239,7 @@ def describe_result(authorization: Authorization) -> dict[str, str | None]:
     status = authorization.step.value if authorization.step not in open_steps else "pending"
     return {
         "status": status,
-        "reason": authorization.reason,
+        "reason": None if authorization.step in open_steps else authorization.reason,
         "connection_id": authorization.connection_id,
     }
 

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import assert_never
 
 from models.account import Account
-from models.api_response import ApiOutcome, Forbidden, Throttled, Unauthorized
+from models.api_response import ApiOutcome, Failed, Forbidden, Throttled, Unauthorized
 from models.crypto.secrets import Secret
 from models.journal import Note, Verb
 from models.messaging.events import FailureReason
@@ -18,6 +18,7 @@ from models.oauth.authorization import (
     fail,
     give_up_after,
     grant,
+    hold_up,
     is_put_off,
     note_of,
     open_steps,
@@ -168,7 +169,7 @@ def decide_exchange(
         case NotNow():
             return _try_later(found, request, outcome, now)
         case OutcomeUnknown(evidence):
-            waiting = put_off(found, now + deadline)
+            waiting = hold_up(put_off(found, now + deadline), _explain(evidence))
             return ExchangeDecision(AuthorizationChange(waiting, notes=(note_of(Verb.exchange_unknown, evidence),)))
         case _:
             assert_never(outcome)
@@ -223,17 +224,20 @@ def decide_without_account(
         case Forbidden():
             return fail(found, "denied", f"the account's plan at {provider} does not include access for applications")
         case Throttled(retry_after):
-            return AuthorizationChange(put_off(found, now + retry_after))
+            throttled = hold_up(found, "the API takes no more requests for this account at the moment (429)")
+            return AuthorizationChange(put_off(throttled, now + retry_after))
         case _ if now - (found.code_received_at or now) > give_up_after:
             return fail(found, "answer_lost", f"{provider} never told whose account it is")
         case _:
-            tried = replace(found, attempts=found.attempts + 1)
+            why = outcome.why if isinstance(outcome, Failed) else "the API's answer names no account"
+            tried = hold_up(replace(found, attempts=found.attempts + 1), f"reading whose account it is: {why}")
             return AuthorizationChange(put_off(tried, retry_at(now, tried.attempts, None)))
 
 
 def connect(found: Authorization, connection_id: str) -> AuthorizationChange:
     """End the authorization as connected."""
-    return AuthorizationChange(replace(end(found, Step.connected), connection_id=connection_id))
+    ended = end(found, Step.connected)
+    return AuthorizationChange(replace(ended, connection_id=connection_id, reason=None, description=None))
 
 
 def _why_refused(request: CodeRequest, outcome: GrantRefused | ScopeRefused | RequestRefused) -> FailureReason:
@@ -243,12 +247,18 @@ def _why_refused(request: CodeRequest, outcome: GrantRefused | ScopeRefused | Re
     return "expired" if isinstance(outcome, GrantRefused) and outcome.expired else "code_rejected"
 
 
+def _explain(evidence: Evidence) -> str:
+    """Return what the token endpoint did, in words."""
+    answer = f"HTTP {evidence.status}" if evidence.status else "no answer"
+    return f"exchanging the code: {' '.join(filter(None, (answer, evidence.error, evidence.hint)))}"
+
+
 def _try_later(found: Authorization, request: CodeRequest, outcome: NotNow, now: datetime) -> ExchangeDecision:
     """Put it off: the code was not spent. It counts as presented only if that is not sure."""
     pause = asked_for(outcome.retry_after) or (throttled_pause if outcome.throttled else shortest_pause)
     is_unspent = outcome.sure and not request.after_unknown
     presented_at = None if is_unspent else found.presented_at
     restored = replace(found, presented_at=presented_at, attempts=found.attempts - 1)
-    waiting = put_off(restored, min(now + pause, end_of_code(found)))
+    waiting = hold_up(put_off(restored, min(now + pause, end_of_code(found))), _explain(outcome.evidence))
     change = AuthorizationChange(waiting, notes=(note_of(Verb.exchange_not_now, outcome.evidence),))
     return ExchangeDecision(change, paused_until=now + pause if outcome.throttled else None)

@@ -52,6 +52,15 @@ class Authorizations:
         )
         return self._one(query.order_by(table.c.created_at.desc()).limit(1))
 
+    def find(self, user_id: str | None, step: Step | None, limit: int) -> list[Authorization]:
+        """Return up to `limit` authorizations, the newest first; without a step those that made no connection."""
+        chosen = table.c.step != Step.connected.value if step is None else table.c.step == step.value
+        query = select(*columns).where(chosen)
+        if user_id is not None:
+            query = query.where(table.c.user_id == user_id)
+        rows = self.sql.execute(query.order_by(table.c.created_at.desc(), table.c.id).limit(limit)).mappings()
+        return [to_authorization(row) for row in rows]
+
     def prune(self, before: datetime, limit: int) -> int:
         """Delete up to `limit` attempts from before then that made no connection; a connection's own stay."""
         steps = [Step.denied.value, Step.failed.value]

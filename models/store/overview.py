@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection as SqlConnection
 from sqlalchemy import func, inspect, select, text
 
+from models.oauth.authorization import Step
 from models.store.rows import table_of
 from models.store.tables import AuthorizationRow, ClientRow, ConnectionRow
 
@@ -37,6 +38,11 @@ class Overview:
     def connections_by_status(self) -> dict[str, int]:
         query = select(connections.c.status, func.count()).group_by(connections.c.status)
         return dict(self.sql.execute(query).all())
+
+    def authorizations_waiting(self) -> int:
+        """Count the authorizations whose code has arrived and that made no connection yet."""
+        waiting = authorizations.c.step.in_((Step.received.value, Step.granted.value))
+        return self.sql.execute(select(func.count()).select_from(authorizations).where(waiting)).scalar_one()
 
     def due(self, now: datetime) -> dict[str, int]:
         """Count the refreshes, syncs and exchanges that are due."""

@@ -86,15 +86,20 @@ def describe_step(authorization: Authorization) -> str:
         case Step.started:
             return "the user has not come back from the provider yet"
         case Step.received:
-            return "the code has arrived and is not exchanged yet"
+            return "the code has arrived and is not exchanged yet" + _describe_hold_up(authorization)
         case Step.granted:
-            return "the tokens are here; the account they belong to is not known yet"
+            text = "the tokens are here; the account they belong to is not known yet"
+            return text + _describe_hold_up(authorization)
         case Step.connected:
             return f"connected: it became connection {authorization.connection_id}"
         case Step.denied:
             return "ended: the user did not allow access"
         case Step.failed:
             return f"failed ({authorization.reason}): {authorization.description}"
+
+
+def _describe_hold_up(authorization: Authorization) -> str:
+    return f"; the last attempt failed: {authorization.description}" if authorization.reason else ""
 
 
 def describe_progress(run: SyncRun, keys: Sequence[str], totals: Mapping[str, int]) -> str:

@@ -31,6 +31,7 @@ class StoreGauges:
                 by_status, due = tx.overview.connections_by_status(), tx.overview.due(now)
                 oldest, rejected = tx.overview.oldest_due(now), tx.overview.rejected_clients()
                 waiting, since = tx.outbox.backlog()
+                connecting = tx.overview.authorizations_waiting()
         except SyncError:
             return
         connections: Figures = {(status.value,): by_status.get(status.value, 0) for status in Status}
@@ -42,6 +43,9 @@ class StoreGauges:
         by_client: Figures = {(provider, client_id): 1 for provider, client_id, _ in rejected}
         yield _gauge(
             "client_rejected", "OAuth clients rejected by their provider.", ("provider", "client_id"), by_client
+        )
+        yield _gauge(
+            "authorizations_waiting", "Users who came back with a code and are not connected yet.", (), {(): connecting}
         )
         yield _gauge("events_unpublished", "Unpublished events.", (), {(): waiting})
         yield _gauge(
