@@ -96,6 +96,8 @@ class Verb(Word):
         "the access token cannot be decrypted with the configured keys; no request was sent",
     )
     sync_failed = "sync.failed", "a sync failed"
+    list_failing = "list.failing", "a list failed more than once in a row; it is tried again"
+    list_recovered = "list.recovered", "the list that kept failing was read"
     reading_unproven = "reading.unproven", "a list was read to its end, but no record was proven to be deleted"
     deletion_held_back = (
         "deletion.held_back",
@@ -150,6 +152,7 @@ class Problem(Word):
     )
     refresh_malformed = "refresh_malformed", "the provider calls our refresh requests malformed"
     sync_failing = "sync_failing", "the last sync failed"
+    list_failing = "list_failing", "the sync under way waits for a list that keeps failing"
 
 
 class ListProblem(Word):

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from models.account import read_account
 from models.api_response import Page
+from models.journal import Note, Problem, Verb
 from models.messaging.events import Fact, RecordChanged
 from models.oauth.connection import restore_access
 from models.oauth.credential import accept_access
@@ -59,6 +60,10 @@ def _accept(rows: StepRows, now: datetime) -> StepDecision:
     connection, facts = rows.connection, tuple[Fact, ...]()
     if not rows.is_account(rows.sync_list) or len(rows.plan) == 1:
         connection, facts = restore_access(connection)
+    notes: tuple[Note, ...] = ()
+    if connection.problem == Problem.list_failing:
+        connection = replace(connection, problem=None)
+        notes = (Note(Verb.list_recovered, {"list": rows.sync_list.key}),)
     credential = rows.credential
     was_refused = credential is not None and credential.refused_generation is not None
     return StepDecision(
@@ -67,6 +72,7 @@ def _accept(rows: StepRows, now: datetime) -> StepDecision:
         connection=connection,
         credential=accept_access(credential) if credential is not None and was_refused else None,
         facts=facts,
+        notes=notes,
     )
 
 

@@ -23,6 +23,7 @@ from models.sync.list_end import skip_list
 from models.sync.page import keep_page
 from models.sync.sync_run import SyncRun, fail, finish, gives_up, on_its_way, retry_delay
 
+failures_noted = 2
 StepAnswer = PageRead | Unauthorized | Forbidden | Missing | Throttled | Failed | Wait | NothingLeft
 
 
@@ -143,13 +144,23 @@ def _retry(rows: StepRows, failed: Failed, now: datetime) -> StepDecision:
     """
     run, sync_list = _with_failure(rows.run), rows.sync_list
     if not gives_up(run):
-        decision = replace(_begin(rows, now), connection=rows.connection)
+        decision = _note_failing(rows, run, failed, now)
         return park(decision, run, now + retry_delay(run.failures, failed.retry_after))
     if rows.is_account(sync_list):
         return _fail(replace(rows, run=run), "provider_unavailable", failed.why, now)
     description = run.description or f"{sync_list.key}: {failed.why}"
     given_up = replace(run, reason="provider_unavailable", description=description)
     return skip_list(replace(rows, run=given_up), ListProblem.unreadable, now)
+
+
+def _note_failing(rows: StepRows, run: SyncRun, failed: Failed, now: datetime) -> StepDecision:
+    """Note at its second failure in a row that a list keeps failing, and why; further ones are no news."""
+    connection, decision = rows.connection, _begin(rows, now)
+    if run.failures != failures_noted:
+        return replace(decision, connection=connection)
+    note = Note(Verb.list_failing, {"list": rows.sync_list.key, "why": failed.why})
+    problem = connection.problem or Problem.list_failing
+    return replace(decision, connection=replace(connection, problem=problem), notes=(note,))
 
 
 def _take_page(rows: StepRows, answer: PageRead, now: datetime) -> StepDecision:

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from models.api_response import Page
-from models.journal import ListProblem, Verb
+from models.api_response import Failed, Page
+from models.journal import ListProblem, Problem, Verb
 from models.messaging.events import SyncFailed
 from models.sync.absence import PageSeen
 from models.sync.decision import ListSkipped, PageRead
@@ -53,3 +53,19 @@ def test_a_list_whose_every_record_has_no_id_fails_the_run() -> None:
     assert decision.run is not None
     assert (decision.run.reason, decision.run.description) == ("unreadable", "document: no record has an id")
     assert ListSkipped("document", ListProblem.nameless_records) in decision.lists
+
+
+def test_a_list_that_keeps_failing_is_noted_once_until_it_is_read() -> None:
+    noted = []
+    for failures in range(4):
+        decision = decide_step(at(failures=failures), Failed("the body is no page"), now)
+        noted.append([note.verb for note in decision.notes])
+    assert noted == [[], [Verb.list_failing], [], []]
+    decision = decide_step(at(failures=1), Failed("the body is no page"), now)
+    assert decision.notes[0].evidence == {"list": "document", "why": "the body is no page"}
+    assert decision.connection is not None
+    assert decision.connection.problem == Problem.list_failing
+    read = decide_step(replace(rows, connection=decision.connection), page("a", last=2), now)
+    assert [note.verb for note in read.notes] == [Verb.list_recovered]
+    assert read.connection is not None
+    assert read.connection.problem is None

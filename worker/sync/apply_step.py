@@ -7,7 +7,13 @@ from models.store import Transaction
 from models.sync.decision import ListNote, ListRead, StepDecision
 from worker.tokens.end_connection import end_connection
 
-warned_of = (Verb.reading_unproven, Verb.deletion_held_back)
+warned_of = (
+    Verb.reading_unproven,
+    Verb.deletion_held_back,
+    Verb.list_failing,
+    Verb.list_recovered,
+    Verb.sync_failed,
+)
 
 
 def apply_step(tx: Transaction, decision: StepDecision) -> None:
