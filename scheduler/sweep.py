@@ -68,6 +68,7 @@ class Sweep:
         for kind in (disconnects, revocations, exchanges):
             due += tx.due.claim(kind, now, until, room[kind.queue])
         for provider in self.token_requests_per_minute:
+            due += tx.clients.claim_probes(provider, now, until)
             free = self._count_free(tx, provider, now, room[refreshes.queue])
             due += tx.due.claim_refreshes(provider, now, until, free, room[refreshes.queue])
         due += tx.due.claim(syncs, now, until, room[syncs.queue])

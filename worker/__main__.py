@@ -5,7 +5,7 @@ from io import TextIOWrapper
 
 import typer
 
-from worker.cli import connections, dead_letters, doctor, events, explain, keys, links, setup, status, tokens
+from worker.cli import connections, dead_letters, doctor, events, explain, keys, links, provider, setup, status, tokens
 
 
 def build_app() -> typer.Typer:
@@ -39,6 +39,11 @@ def build_app() -> typer.Typer:
     letters.command()(dead_letters.retry)
     letters.command()(dead_letters.drop)
     app.add_typer(letters, name="dead-letters")
+    breakers = typer.Typer(help="Show and control what keeps a provider's tokens back.")
+    breakers.command()(provider.status)
+    breakers.command()(provider.pause)
+    breakers.command()(provider.resume)
+    app.add_typer(breakers, name="provider")
     key_ring = typer.Typer(help="Show which encryption key seals what, and reseal everything with the first key.")
     key_ring.command()(keys.status)
     key_ring.command()(keys.rotate)

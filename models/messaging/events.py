@@ -117,6 +117,28 @@ class ClientRecovered:
     description: str
 
 
+@dataclass(frozen=True, slots=True)
+class ProviderUnavailable:
+    """`status` is the HTTP status of the last answer; None if none came."""
+
+    type: ClassVar[str] = "provider.unavailable"
+    client_id: str
+    endpoint: str
+    status: int | None
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderAvailable:
+    """`status` and `since` are those of the outage that has ended."""
+
+    type: ClassVar[str] = "provider.available"
+    client_id: str
+    endpoint: str
+    status: int | None
+    since: datetime
+
+
 Fact = (
     ConnectionAuthorized
     | AuthorizationFailed
@@ -130,6 +152,8 @@ Fact = (
     | RecordChanged
     | ClientRejected
     | ClientRecovered
+    | ProviderUnavailable
+    | ProviderAvailable
 )
 
 

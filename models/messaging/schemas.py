@@ -26,6 +26,8 @@ summaries: Mapping[str, str] = {
     "record.deleted": "A record was proven to be deleted at the provider.",
     "provider.client_rejected": "The provider rejects the OAuth client. For the operator; no user is at fault.",
     "provider.client_recovered": "The provider accepts the OAuth client again.",
+    "provider.unavailable": "The token endpoint gives no certain answer; tokens and codes are kept back.",
+    "provider.available": "The token endpoint answers again.",
 }
 
 words: Mapping[str, str] = {
@@ -53,6 +55,9 @@ words: Mapping[str, str] = {
     "initial": "Whether the resource was read for the first time, so that this is no news to the user.",
     "client_id": "The OAuth client at the provider.",
     "error": "The provider's error code; empty if it sent none.",
+    "endpoint": "The URL of the token endpoint.",
+    "status": "The HTTP status of its last answer that was no certain one; null if no answer came.",
+    "since": "Since when the endpoint is, or was, unavailable.",
 }
 
 

@@ -88,9 +88,13 @@ class NotNow:
 
 @dataclass(frozen=True, slots=True)
 class OutcomeUnknown:
-    """The grant may have run: nobody can tell from this answer whether the token was spent."""
+    """The grant may have run: nobody can tell from this answer whether the token was spent.
+
+    `misdirected` is whether something else than a token endpoint answered: a redirect, or a body that is not OAuth's.
+    """
 
     evidence: Evidence
+    misdirected: bool = False
 
 
 TokenOutcome = TokensGranted | GrantRefused | ClientRefused | ScopeRefused | RequestRefused | NotNow | OutcomeUnknown
@@ -145,9 +149,12 @@ def read_token_answer(
         case status if _is_success(status) or 400 <= status < 500:
             if said.error in not_now_errors:
                 return NotNow(evidence, retry_after, throttled=False)
-            return _read_refusal(grant, status, said, evidence)
-        case _:
-            return OutcomeUnknown(evidence)
+            refusal = _read_refusal(grant, status, said, evidence)
+            if isinstance(refusal, OutcomeUnknown) and not said.error and answer.complete:
+                return OutcomeUnknown(evidence, misdirected=True)
+            return refusal
+        case status:
+            return OutcomeUnknown(evidence, misdirected=300 <= status < 400)
 
 
 def _is_success(status: int) -> bool:

@@ -68,18 +68,24 @@ def _sealed() -> Any:
 
 
 class ClientRow(Stored, table=True):
-    """An OAuth client that we have or had at a provider; while it is rejected, its refreshes are paused."""
+    """An OAuth client that we have or had at a provider, and the breaker of its token endpoint."""
 
     __tablename__ = "client"
     provider: str = Field(primary_key=True)
     client_id: str = Field(primary_key=True)
     secret: Sealed | None = _sealed()
     omit_refresh_scope: bool = False
-    rejected_at: datetime | None = _time()
-    rejected_error: str | None = None
+    cause: str | None = None
+    opened_at: datetime | None = _time()
+    error: str | None = None
+    status: int | None = None
+    endpoint: str | None = None
     probes: int = 0
-    paused_until: datetime | None = _time()
-    probing_until: datetime | None = _time()
+    next_probe_at: datetime | None = _time()
+    probe_claimed_until: datetime | None = _time()
+    closed_at: datetime | None = _time()
+    suspects: list[str] = Field(sa_type=json_type)
+    paused_at: datetime | None = _time()
 
 
 class AuthorizationRow(Stored, table=True):

@@ -18,6 +18,8 @@ from models.messaging.events import (
     ConnectionDisconnected,
     ConnectionRefreshed,
     Fact,
+    ProviderAvailable,
+    ProviderUnavailable,
     ReauthorizationRequired,
     RecordChanged,
     StoredEvent,
@@ -82,6 +84,13 @@ promised: dict[str, tuple[Fact, dict[str, Any]]] = {
         ClientRecovered("client", "", "it answers again"),
         {"client_id": "client", "error": "", "description": "it answers again"},
     ),
+    **{
+        fact.type: (
+            fact("client", "https://p/t", None, at),
+            {"client_id": "client", "endpoint": "https://p/t", "status": None, "since": at.isoformat()},
+        )
+        for fact in (ProviderUnavailable, ProviderAvailable)
+    },
 }
 
 

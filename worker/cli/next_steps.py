@@ -102,15 +102,10 @@ def _describe_unknown_outcome(due: datetime, credential: Credential, provider: P
 
 
 def _describe_waits(outlook: Outlook, now: datetime) -> list[str]:
-    """Return what else a refresh waits for: a rejected client, a 429 of the token endpoint, or its rate limit."""
+    """Return what else a refresh waits for: an open breaker, a 429 of the token endpoint, or its rate limit."""
     client, provider, pace = outlook.client, outlook.provider, outlook.pace
-    if client is not None and client.is_rejected:
-        rejected = f"the provider rejects its OAuth client {client.client_id} ({client.rejected_error})"
-        if client.probing_until is not None and client.probing_until > now:
-            return [f"{rejected}; one refresh is trying it now, the others wait"]
-        if client.paused_until is None or client.paused_until <= now:
-            return [f"{rejected}; the next refresh tries it, the others wait"]
-        return [f"{rejected}; one refresh tries it {format_future(client.paused_until, now)}, the others wait"]
+    if client is not None and client.is_open:
+        return describe_breaker(client, now)
     if pace.paused_until is not None and pace.paused_until > now:
         return [f"the token endpoint answered 429: refreshes continue {format_future(pace.paused_until, now)}"]
     if provider is not None:
@@ -118,6 +113,20 @@ def _describe_waits(outlook: Outlook, now: datetime) -> list[str]:
         if isinstance(stepped, WaitUntil):
             return [f"the token endpoint's rate limit is reached: refreshes continue {format_future(stepped.at, now)}"]
     return []
+
+
+def describe_breaker(client: StoredClient, now: datetime) -> list[str]:
+    """Return why an open breaker keeps tokens back, and when that may end."""
+    if client.paused_at is not None:
+        resume = f"breezesync provider resume {client.provider}"
+        return [f"an operator paused OAuth client {client.client_id}; no token is sent until {resume}"]
+    since = "" if client.opened_at is None else f", {format_past(client.opened_at, now)}"
+    if client.is_rejected:
+        why = f"the provider rejects its OAuth client {client.client_id} ({client.error}){since}"
+    else:
+        why = f"the token endpoint gives no certain answer ({client.error}){since}"
+    probe = format_future(client.next_probe_at or now, now)
+    return [f"{why}; no token is sent, and a probe that spends nothing is sent {probe}"]
 
 
 def _describe_sync(connection: Connection, run: SyncRun | None, now: datetime) -> list[str]:

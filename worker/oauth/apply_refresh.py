@@ -35,8 +35,7 @@ class RefreshWriter:
         for note in decision.notes:
             tx.journal.decide(subject.id, at, note.verb, **note.evidence)
         if decision.client is not None:
-            tx.clients.save(decision.client)
-            tx.outbox.append(decision.client.about, decision.client_facts, at)
+            self.clients.save(tx, decision.client, decision.client_facts, at)
         if decision.client_accepted:
             self.clients.accept(tx, subject.provider, subject.client_id, at)
         if decision.endpoint_paused_until is not None:

@@ -11,7 +11,7 @@ from models.api_response import ApiOutcome
 from models.crypto.secrets import Secret
 from models.crypto.vault import KeyMissing, Place, SealBroken, Vault, VaultError
 from models.messaging import messages
-from models.oauth.client import OAuthClient, StoredClient, begin_probe, refresh_scope
+from models.oauth.client import OAuthClient, StoredClient, refresh_scope
 from models.oauth.connection import Connection, Status
 from models.oauth.credential import Credential, Leave, Present, Resolve, plan_refresh, release_lease
 from models.oauth.refresh_outcome import (
@@ -30,7 +30,7 @@ from models.oauth.refresh_outcome import (
     settle_unknown,
 )
 from models.oauth.token_rate_limit import Purpose
-from models.oauth.token_response import ClientRefused, Evidence, ScopeRefused, TokenOutcome
+from models.oauth.token_response import Evidence, GrantRefused, TokenOutcome, TokensGranted
 from models.oauth.unknown_outcome import resolve
 from models.store import Store, Transaction
 from worker.oauth.apply_refresh import RefreshWriter
@@ -97,9 +97,6 @@ class Refresh:
             if isinstance(plan, Resolve) and now < plan.at:
                 self.writer.apply(tx, postpone(connection, plan.at, now))
                 return None
-            if not self._may_use_client(tx, connection, now):
-                self.writer.apply(tx, claim_until(connection, None, now))
-                return None
             if isinstance(plan, Present):
                 return self._prepare(tx, connection, credential, Attempt(owner), now)
             lease_until = now + patience.lease
@@ -156,7 +153,7 @@ class Refresh:
                 decision = save_pair(current, credential, parked)
             else:
                 probe = None if called is None else called.outcome
-                verdict = resolve(provider.provider, credential, probe, now)
+                verdict = resolve(provider.provider, credential, probe, now, _is_kept_back(tx, connection))
                 decision = settle_unknown(current, credential, verdict, probe, now)
                 attempt = attempt_after(verdict, owner)
             self.writer.apply(tx, decision)
@@ -190,6 +187,10 @@ class Refresh:
             return None
         before = release_lease(credential)
         stored = tx.clients.get(connection.provider, connection.client_id)
+        if stored is not None and stored.is_open:
+            # It stays due as it was: the sweep leaves it in line for as long as the breaker is open.
+            self.writer.apply(tx, claim_until(connection, None, now, before if before != credential else None))
+            return None
         try:
             client = self.clients.find_in(tx, connection.provider, connection.client_id)
             token = self.vault.open(credential.refresh_token, Place("credential", connection.id, "refresh_token"))
@@ -227,20 +228,6 @@ class Refresh:
         troubled = replace(connection, problem="client_unknown")
         self.writer.apply(tx, pause_client(troubled, credential, stored, evidence, now))
 
-    def _may_use_client(self, tx: Transaction, connection: Connection, now: datetime) -> bool:
-        """Whether the connection's client is not rejected, or this job is the one that tries it again.
-
-        Otherwise the refresh stays due as it was: the sweep leaves it in line for as long as the pause lasts.
-        """
-        client = tx.clients.get(connection.provider, connection.client_id)
-        if client is None or not client.is_rejected:
-            return True
-        # Race: several workers see that the pause is over; only the one that locks the client first may try it.
-        locked = tx.clients.lock(connection.provider, connection.client_id)
-        probing = begin_probe(locked, now, now + self.providers[connection.provider].patience.lease)
-        self.writer.apply(tx, RefreshDecision(subject=connection, at=now, client=probing))
-        return probing is not None
-
     def _lock_own(self, tx: Transaction, connection: Connection, owner: str) -> tuple[Connection, Credential] | None:
         """Return both rows, locked; None if this job lost its lease or something newer was saved."""
         current = tx.connections.lock(connection.id)
@@ -259,7 +246,13 @@ class Refresh:
 
 
 def _load_client(tx: Transaction, connection: Connection, outcome: TokenOutcome) -> StoredClient:
-    """Lock the client if the answer is about it; no other answer needs its row."""
-    if isinstance(outcome, ClientRefused | ScopeRefused):
-        return tx.clients.lock(connection.provider, connection.client_id)
-    return StoredClient(connection.provider, connection.client_id)
+    """Lock the client, unless the answer is about a token: then its row need not change."""
+    if isinstance(outcome, TokensGranted | GrantRefused):
+        return StoredClient(connection.provider, connection.client_id)
+    return tx.clients.lock(connection.provider, connection.client_id)
+
+
+def _is_kept_back(tx: Transaction, connection: Connection) -> bool:
+    """Whether the connection's client is behind an open breaker."""
+    client = tx.clients.get(connection.provider, connection.client_id)
+    return client is not None and client.is_open

@@ -30,6 +30,7 @@ class StoreGauges:
             with self.store.reading() as tx:
                 by_status, due = tx.overview.connections_by_status(), tx.overview.due(now)
                 oldest, rejected = tx.overview.oldest_due(now), tx.overview.rejected_clients()
+                clients = tx.clients.all()
                 waiting, since = tx.outbox.backlog()
         except SyncError:
             return
@@ -42,6 +43,14 @@ class StoreGauges:
         by_client: Figures = {(provider, client_id): 1 for provider, client_id, _ in rejected}
         yield _gauge(
             "client_rejected", "OAuth clients rejected by their provider.", ("provider", "client_id"), by_client
+        )
+        unavailable: dict[tuple[str, ...], float] = {(client.provider,): 0 for client in clients}
+        unavailable |= {(client.provider,): 1 for client in clients if client.keeps_codes}
+        yield _gauge(
+            "provider_unavailable",
+            "Whether tokens and codes are kept back: the token endpoint is unavailable, or an operator paused it.",
+            ("provider",),
+            unavailable,
         )
         yield _gauge("events_unpublished", "Unpublished events.", (), {(): waiting})
         yield _gauge(
