@@ -11,7 +11,7 @@ from models.provider import Provider
 pause_between_probes = timedelta(seconds=30)
 most_presentations = 2
 """Of a token that may be spent, within a grace."""
-pauses_before_next = Backoff.of_seconds(0, 120, 300, 900, 1800, 3600)
+pauses_before_next = Backoff.of_seconds(0, 60, 120, 300, 900, 3600)
 """Where it is harmless: how long after a presentation without a certain answer the next one may follow."""
 
 

@@ -87,8 +87,10 @@ def test_after_a_503_a_token_counts_as_spent_only_where_that_is_seen(case: str) 
 spent_or_not: dict[str, tuple[RefreshReuse, int, timedelta, Verdict]] = {
     "harmless, shown once": ("harmless", 1, minute, PresentAgain()),
     "harmless, shown once, long ago": ("harmless", 1, timedelta(days=9), PresentAgain()),
-    "harmless, shown twice": ("harmless", 2, minute, Wait(now + minute)),
-    "harmless, shown twice, two minutes ago": ("harmless", 2, 2 * minute, PresentAgain()),
+    "harmless, shown twice": ("harmless", 2, minute / 2, Wait(now + minute / 2)),
+    "harmless, shown twice, a minute ago": ("harmless", 2, minute, PresentAgain()),
+    "harmless, shown three times": ("harmless", 3, minute, Wait(now + minute)),
+    "harmless, shown three times, two minutes ago": ("harmless", 3, 2 * minute, PresentAgain()),
     "harmless, shown a hundred times": ("harmless", 100, 59 * minute, Wait(now + minute)),
     "harmless, shown a hundred times, an hour ago": ("harmless", 100, 60 * minute, PresentAgain()),
     "ends the family, shown once": ("family_revoked", 1, minute, Lost()),

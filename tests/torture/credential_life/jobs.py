@@ -106,6 +106,10 @@ class StandingClient:
     ) -> Called[TokenOutcome]:
         return self._send("authorization_code", lambda: self.model.exchange(code.reveal()), send_before)
 
+    def probe(self, client: Any) -> Called[TokenOutcome]:
+        answer: HttpAnswer | NoAnswer = current().stand("probing")
+        return self._called("refresh_token", answer, self.now())
+
     def _send(self, grant: GrantType, act: Callable[[], HttpAnswer], send_before: datetime) -> Called[TokenOutcome]:
         job = current()
         refused: NoAnswer | HttpAnswer | None = job.stand("sending")
