@@ -332,7 +332,7 @@ def test_a_refresh_that_only_puts_itself_off_leaves_the_claim_of_the_sync_alone(
 
 
 suspected = replace(client, suspects=("c8", "c9"))
-uncertain = {"no clear answer": OutcomeUnknown(seen), "503": unavailable, "never left": busy}
+uncertain: dict[str, TokenOutcome] = {"no clear answer": OutcomeUnknown(seen), "503": unavailable, "never left": busy}
 
 
 @pytest.mark.parametrize("case", uncertain)

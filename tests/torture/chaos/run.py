@@ -328,7 +328,7 @@ class Run:
         number = self.fleet.control.inject("token", count=None, **fault)
         self.outages.add(number)
         self.counts[f"outage: {label}"] += 1
-        self.put_off(self.dice.uniform(2, 8), lambda: self.fleet.control.remove_fault(number))
+        self.schedule(self.dice.uniform(2, 8), lambda: self.fleet.control.remove_fault(number))
 
     def some_worker(self) -> Child:
         return self.dice.choice([each for each in self.fleet.workers if not each.stopping])

@@ -6,10 +6,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 from models.http import HttpAnswer, NoAnswer
 from models.provider import RefreshReuse
 from tests.torture.outage.world import Answer, World, world_on
+from worker.oauth.refresh import RefreshRequest
 
 minute = timedelta(minutes=1)
 page = b"<!DOCTYPE html><title>Just a moment</title>"
@@ -94,7 +96,7 @@ def measure(
 
 def begin_in_flight(world: World, number: int) -> list[Callable[[Answer], None]]:
     """Send that many refreshes whose grants the server runs; each returned call loses one of the answers."""
-    lose = []
+    lose: list[Callable[[Answer], None]] = []
     for id_ in world.ids(number):
         with world.store.writing() as tx:
             tx.connections.make_refresh_due(id_, world.clock())
@@ -102,8 +104,12 @@ def begin_in_flight(world: World, number: int) -> list[Callable[[Answer], None]]
         if request is None:
             raise AssertionError("nothing could be sent before the outage")
         world.server.present(request.refresh_token.reveal())
-        lose.append(lambda answer, request=request: world.refresh.save(request, world.called(answer)))
+        lose.append(partial(save_answer, world, request))
     return lose
+
+
+def save_answer(world: World, request: RefreshRequest, answer: Answer) -> None:
+    world.refresh.save(request, world.called(answer))
 
 
 def shown(world: World) -> Counter[str]:
