@@ -30,6 +30,8 @@ from models.messaging.events import (
     ConnectionDisconnected,
     ConnectionRefreshed,
     Fact,
+    MassRefusal,
+    MassRefusalEnded,
     ProviderAvailable,
     ProviderUnavailable,
     ReauthorizationRequired,
@@ -74,6 +76,8 @@ examples: Mapping[str, Fact] = {
     ),
     "provider.unavailable": ProviderUnavailable("client-1", "https://breezedoc.com/oauth/token", 502, at),
     "provider.available": ProviderAvailable("client-1", "https://breezedoc.com/oauth/token", 502, at),
+    "provider.mass_refusal": MassRefusal("client-1", 260, 270, "held"),
+    "provider.mass_refusal_ended": MassRefusalEnded("client-1", 4980, 12, "recovered"),
 }
 
 jobs = {

@@ -49,6 +49,10 @@ class Sweep:
         if self.queue.was_emptied():
             with self.store.writing() as tx:
                 tx.due.void_claims()
+        with self.store.writing() as tx:
+            tx.refusals.settle(now)
+            for provider in self.token_requests_per_minute:
+                tx.refusals.begin_trials(provider, now)
         room = {queue: self.most_waiting - self.queue.count_waiting(queue) for queue in set(messages.QUEUES.values())}
         with self.store.writing() as tx:
             due = self._claim(tx, now, room)

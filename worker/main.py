@@ -135,7 +135,7 @@ def build_flows(parts: Parts) -> Flows:
     parking, send, settings, now = parts.parking, parts.send, parts.settings, parts.services.now
     return Flows(
         exchange=Exchange(store, vault, clients, providers, parking, send, now),
-        refresh=Refresh(store, vault, clients, providers, parking, send, now),
+        refresh=Refresh(store, vault, clients, providers, parking, send, now, settings.sync_interval),
         sync=Sync(store, vault, providers, send, now, settings.sync_interval),
         sync_user=SyncUser(store, send),
         disconnect=Disconnect(store, vault, providers, parking, send, now),

@@ -139,6 +139,28 @@ class ProviderAvailable:
     since: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class MassRefusal:
+    """`refused` connections of a client were refused within its window, and `held` of them wait for a decision."""
+
+    type: ClassVar[str] = "provider.mass_refusal"
+    client_id: str
+    held: int
+    refused: int
+    decision: Literal["held", "held_by_operator"]
+
+
+@dataclass(frozen=True, slots=True)
+class MassRefusalEnded:
+    """`held` connections were held until then; `recovered` means that one of them turned out good."""
+
+    type: ClassVar[str] = "provider.mass_refusal_ended"
+    client_id: str
+    held: int
+    refused: int
+    decision: Literal["recovered", "released", "accepted"]
+
+
 Fact = (
     ConnectionAuthorized
     | AuthorizationFailed
@@ -154,6 +176,8 @@ Fact = (
     | ClientRecovered
     | ProviderUnavailable
     | ProviderAvailable
+    | MassRefusal
+    | MassRefusalEnded
 )
 
 

@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 from typing import assert_never
 
 from models.api_response import ApiOutcome
-from models.journal import Note, Verb
+from models.journal import Note, Problem, Verb
 from models.messaging import messages
-from models.messaging.events import Detector, Fact, RevokedReason
+from models.messaging.events import Detector, Fact, ReauthorizationRequired, RevokedReason
 from models.oauth.breaker import Endpoint, Sighting, endpoint_of, observe, reject
 from models.oauth.claims import Claims, refresh_released, released, unchanged_claims
 from models.oauth.client import StoredClient
@@ -23,6 +23,7 @@ from models.oauth.credential import (
     release_lease,
     withdraw_presentation,
 )
+from models.oauth.hold import EndNow, Hold, HoldBack, Judgement, Refusal, WaitUntil, open_hold
 from models.oauth.refresh_policy import Patience, asked_for, present_again_at, retry_at, throttled_pause
 from models.oauth.token_pair import TokenPair
 from models.oauth.token_response import (
@@ -55,6 +56,8 @@ class RefreshDecision:
     client: the OAuth client to save, with its events `client_facts`; None if it does not change.
     client_accepted: whether the answer proves that the token endpoint accepts our client.
     endpoint_paused_until: until when the fleet sends no token request to this provider; None for no pause.
+    refusal: the refusal to save, with the client locked; None if there is none.
+    hold: the hold that it opens.
     runs_end: the reason for which the connection's sync runs end; None if they go on.
     unsaved: a pair that came too late to be saved; of a disconnected account it is revoked at the provider.
     send: the messages to send after the commit.
@@ -73,6 +76,8 @@ class RefreshDecision:
     client_accepted: bool = False
     endpoint_paused_until: datetime | None = None
     runs_end: RevokedReason | None = None
+    refusal: Refusal | None = None
+    hold: Hold | None = None
     unsaved: TokensGranted | None = None
     send: tuple[messages.Message, ...] = ()
 
@@ -215,7 +220,7 @@ def _decide_grant(
     return saved
 
 
-Refusal = GrantRefused | ClientRefused | ScopeRefused | RequestRefused | NotNow | OutcomeUnknown
+Refused = GrantRefused | ClientRefused | ScopeRefused | RequestRefused | NotNow | OutcomeUnknown
 
 
 def _decide_refused(
@@ -223,7 +228,7 @@ def _decide_refused(
     credential: Credential,
     client: StoredClient,
     presentation: Presentation,
-    outcome: Refusal,
+    outcome: Refused,
     now: datetime,
 ) -> RefreshDecision:
     generation = presentation.generation
@@ -244,13 +249,13 @@ def _decide_refusal(
     credential: Credential,
     client: StoredClient,
     presentation: Presentation,
-    outcome: Refusal,
+    outcome: Refused,
     now: datetime,
 ) -> RefreshDecision:
     withdrawn = withdraw_presentation(credential, presentation.before)
     match outcome:
-        case GrantRefused(evidence, expired):
-            reason, detected_by = _blame(presentation, credential, expired)
+        case GrantRefused(evidence):
+            reason, detected_by = _blame(presentation, credential, outcome)
             return end(connection, credential, reason, detected_by, evidence, now)
         case OutcomeUnknown(evidence):
             note = _note(connection, Verb.refresh_unknown, evidence)
@@ -268,6 +273,53 @@ def _decide_refusal(
             return _wait_for_endpoint(connection, left, outcome, now)
         case _:
             assert_never(outcome)
+
+
+def describe_refusal(connection: Connection, ended: RefreshDecision, now: datetime) -> Refusal:
+    """Return the refusal that `ended` would end the connection by."""
+    [fact] = [each for each in ended.facts if isinstance(each, ReauthorizationRequired)]
+    return Refusal(
+        connection_id=connection.id,
+        provider=connection.provider,
+        client_id=connection.client_id,
+        generation=connection.generation,
+        reason=fact.reason,
+        detected_by=fact.detected_by,
+        evidence=ended.notes[-1].evidence,
+        refused_at=now,
+    )
+
+
+def carry_out(
+    judgement: Judgement, ended: RefreshDecision, refusal: Refusal, credential: Credential, presentation: Presentation
+) -> RefreshDecision:
+    """Return what a judged refusal does: it ends the connection as `ended`, or its tokens are kept.
+
+    A refused token surely was not spent: it can be presented again later.
+    """
+    subject, now = ended.subject, refusal.refused_at
+    match judgement:
+        case EndNow():
+            return replace(ended, refusal=replace(refusal, ended_at=now))
+        case WaitUntil(at):
+            verb, problem, kept, hold = Verb.refusal_waits, Problem.refused, replace(refusal, due_at=at), None
+        case HoldBack(opens):
+            verb, problem, kept = Verb.refusal_held, Problem.held, replace(refusal, is_held=True)
+            hold = open_hold(refusal.provider, refusal.client_id, False, now) if opens else None
+        case _:
+            assert_never(judgement)
+    return RefreshDecision(
+        subject=subject,
+        at=now,
+        connection=replace(subject, refresh_due_at=kept.due_at, problem=problem.value),
+        claims=refresh_released,
+        credential=withdraw_presentation(credential, presentation.before),
+        notes=(Note(verb, refusal.evidence),),
+        client_accepted=ended.client_accepted,
+        refusal=kept,
+        hold=hold,
+        send=ended.send,
+    )
 
 
 def save_pair(connection: Connection, credential: Credential, pair: TokenPair) -> RefreshDecision:
@@ -420,12 +472,17 @@ def _wait_for_endpoint(
     )
 
 
-def _blame(presentation: Presentation, credential: Credential, expired: bool) -> tuple[RevokedReason, Detector]:
-    """Why the grant is dead: by our own note of a lost answer first, then by what the API and the hint said."""
+def _blame(presentation: Presentation, credential: Credential, refused: GrantRefused) -> tuple[RevokedReason, Detector]:
+    """Why the grant is dead: by our own note of a lost answer first, then by what the API and the hint said.
+
+    A token that the server can't read any more is the server's doing, whatever its API says.
+    """
     if presentation.attempt.after_unknown:
         return "rotation_lost", "refresh"
+    if refused.unreadable:
+        return "refresh_rejected", "refresh"
     by_api = credential.refused_generation == presentation.generation
-    if expired:
+    if refused.expired:
         return "refresh_expired", "api" if by_api else "refresh"
     return ("access_revoked", "api") if by_api else ("refresh_rejected", "refresh")
 

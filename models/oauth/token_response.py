@@ -46,10 +46,15 @@ class TokensGranted:
 
 @dataclass(frozen=True, slots=True)
 class GrantRefused:
-    """The code or refresh token is dead; `expired` if the provider's hint says that its time had run out."""
+    """The code or refresh token is dead; `expired` if the provider's hint says that its time had run out.
+
+    `unreadable` is whether the server says that it can't read it: that is about the server's keys, and never the
+    user's doing.
+    """
 
     evidence: Evidence
     expired: bool
+    unreadable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,9 +174,9 @@ def _read_refusal(grant: GrantType, status: int, said: "_Said", evidence: Eviden
         case _, "invalid_request" if _names_client(evidence):
             return ClientRefused(evidence)
         case (_, "invalid_grant") | (401, "invalid_request"):
-            return GrantRefused(evidence, _says_expired(evidence))
+            return GrantRefused(evidence, _says_expired(evidence), _says_unreadable(evidence))
         case _, "invalid_request" if grant == "authorization_code":
-            return GrantRefused(evidence, _says_expired(evidence))
+            return GrantRefused(evidence, _says_expired(evidence), _says_unreadable(evidence))
         case _, "invalid_scope":
             return ScopeRefused(evidence)
         case _, "invalid_request":
@@ -307,6 +312,11 @@ def _says_expired(evidence: Evidence) -> bool:
     """Only a hint says so: the standard description of `invalid_grant` lists "expired" among all that it may be."""
     hint = evidence.hint.lower()
     return "expired" in hint and "revoked" not in hint
+
+
+def _says_unreadable(evidence: Evidence) -> bool:
+    """League says "Cannot decrypt the refresh token"; another code or token of this server's own reads as before."""
+    return "decrypt" in f"{evidence.hint} {evidence.description}".lower()
 
 
 def _names_client(evidence: Evidence) -> bool:

@@ -216,6 +216,37 @@ class CredentialRow(Stored, table=True):
     failures: int = 0
 
 
+class RefusalRow(Stored, table=True):
+    """A connection whose refresh token was refused: it waits, is held, or ended not long ago."""
+
+    __tablename__ = "refusal"
+    __table_args__ = (Index("refusal_client", "provider", "client_id", "refused_at"),)
+    connection_id: str = Field(primary_key=True)
+    provider: str
+    client_id: str
+    generation: int
+    reason: str
+    detected_by: str
+    evidence: dict[str, Any] = Field(sa_type=json_type)
+    refused_at: datetime = Field(sa_type=UtcTime)
+    due_at: datetime | None = _time()
+    ended_at: datetime | None = _time()
+    is_held: bool = False
+    is_released: bool = False
+
+
+class HoldRow(Stored, table=True):
+    """A client whose refused connections are held, and when one of them is tried next."""
+
+    __tablename__ = "hold"
+    provider: str = Field(primary_key=True)
+    client_id: str = Field(primary_key=True)
+    opened_at: datetime = Field(sa_type=UtcTime)
+    by_operator: bool = False
+    trials: int = 0
+    next_trial_at: datetime = Field(sa_type=UtcTime)
+
+
 class RevocationRow(Stored, table=True):
     """A grant to revoke at the provider: its sealed token, and when the next attempt is due."""
 

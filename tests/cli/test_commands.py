@@ -412,3 +412,47 @@ def test_an_open_breaker_is_shown_with_its_evidence(desk: Desk) -> None:
     checks = desk.read("doctor", code=1)["checks"]
     [breaker] = [check for check in checks if check["check"] == "breaker"]
     assert (breaker["state"], "http_302" in breaker["said"]) == ("failed", True)
+
+
+def test_an_operator_holds_refused_connections_and_accepts_their_end(either_desk: Desk) -> None:
+    desk = either_desk
+    connection = desk.house.connect("ada", 1)
+    assert desk.read("provider", "hold", "breezedoc") == [
+        {"provider": "breezedoc", "client_id": "sandbox-client", "held": 0}
+    ]
+    desk.house.control.revoke_user(1)
+    desk.house.make_refresh_due(connection.id)
+    desk.house.flows.refresh(connection.id)
+    desk.house.flows.refresh(connection.id)
+    assert desk.house.connection(connection.id).problem == "held"
+    [held] = desk.read("status")["holds"]
+    assert (held["client_id"], held["held"]) == ("sandbox-client", 1)
+    assert "are held" in desk.type("status").stdout
+    assert any("it is held" in step for step in desk.read("explain", connection.id)["next"])
+    [check] = [check for check in desk.read("doctor", code=1)["checks"] if check["check"] == "hold"]
+    assert "breezesync provider accept breezedoc" in check["remedy"]
+    [accepted] = desk.read("provider", "accept", "breezedoc")
+    assert accepted["accepted"] == 1
+    ended = desk.house.connection(connection.id)
+    assert (ended.status.value, ended.revoked_reason) == ("revoked", "refresh_rejected")
+    assert [event["decision"] for event in desk.house.told("provider.mass_refusal_ended")] == ["accepted"]
+    assert len(desk.house.told("connection.reauthorization_required")) == 1
+    assert desk.type("provider", "accept", "breezedoc").exit_code == 1
+
+
+def test_an_operator_releases_what_is_held(desk: Desk) -> None:
+    connection = desk.house.connect("ada", 1)
+    desk.read("provider", "hold", "breezedoc")
+    fault = desk.house.control.inject(
+        "token", kind="garbage", count=None, status=401, body='{"error": "invalid_grant"}'
+    )
+    desk.house.make_refresh_due(connection.id)
+    desk.house.flows.refresh(connection.id)
+    assert desk.house.connection(connection.id).problem == "held"
+    desk.house.control.remove_fault(fault)
+    assert desk.read("provider", "release", "breezedoc")[0]["released"] == 1
+    for _ in range(3):
+        desk.house.sweep()
+    released = desk.house.connection(connection.id)
+    assert (released.generation, released.problem) == (2, None)
+    assert desk.house.told("connection.reauthorization_required") == []

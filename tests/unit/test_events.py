@@ -18,6 +18,8 @@ from models.messaging.events import (
     ConnectionDisconnected,
     ConnectionRefreshed,
     Fact,
+    MassRefusal,
+    MassRefusalEnded,
     ProviderAvailable,
     ProviderUnavailable,
     ReauthorizationRequired,
@@ -91,6 +93,14 @@ promised: dict[str, tuple[Fact, dict[str, Any]]] = {
         )
         for fact in (ProviderUnavailable, ProviderAvailable)
     },
+    "provider.mass_refusal": (
+        MassRefusal("client", 260, 270, "held"),
+        {"client_id": "client", "held": 260, "refused": 270, "decision": "held"},
+    ),
+    "provider.mass_refusal_ended": (
+        MassRefusalEnded("client", 260, 270, "recovered"),
+        {"client_id": "client", "held": 260, "refused": 270, "decision": "recovered"},
+    ),
 }
 
 

@@ -18,6 +18,7 @@ from models.health import (
     judge_bases,
     judge_breaker,
     judge_clock,
+    judge_hold,
     judge_keys,
     judge_redis,
     judge_schema,
@@ -36,7 +37,7 @@ from models.store import Store
 from models.store.fitness import find_misfit
 from models.store.sealed_fields import fields
 from models.store.trouble import trouble_of
-from worker.cli.next_steps import describe_breaker
+from worker.cli.next_steps import describe_breaker, describe_hold
 from worker.provider.client import ProviderClient
 from worker.provider.rate_limit import Budgets
 
@@ -174,6 +175,9 @@ class Checkup:
         now = self.now()
         with self.store.reading() as tx:
             clients = tx.clients.all()
+            held = {hold: tx.refusals.count_held(hold.provider, hold.client_id) for hold in tx.refusals.holds()}
+        for hold, count in held.items():
+            yield judge_hold(hold, describe_hold(hold, count, now))
         for client in clients:
             if client.is_open:
                 yield judge_breaker(client, describe_breaker(client, now)[0])

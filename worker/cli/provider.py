@@ -1,4 +1,4 @@
-"""`breezesync provider`: the breakers of the OAuth clients, and an operator's pause."""
+"""`breezesync provider`: the breakers and holds of the OAuth clients, and what an operator decides about them."""
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -11,8 +11,19 @@ from config.wiring import now
 from models.oauth.breaker import pause as pause_client
 from models.oauth.breaker import resume as resume_client
 from models.oauth.client import StoredClient
+from models.store import Transaction
 from worker.cli.context import load_settings, opened_store
-from worker.cli.output import AsJson, NotFound, make_table, print_json, print_line, print_rich, report_errors
+from worker.cli.output import (
+    AsJson,
+    CommandFailed,
+    NotFound,
+    make_table,
+    print_json,
+    print_line,
+    print_rich,
+    report_errors,
+)
+from worker.oauth.hold import HoldByOperator
 
 ProviderName = Annotated[str, typer.Argument(metavar="NAME", help="The provider's name, as in PROVIDERS.")]
 
@@ -24,9 +35,13 @@ def state_of(client: StoredClient) -> str:
     return "closed" if client.cause is None else client.cause.value
 
 
-def describe_client(client: StoredClient) -> Mapping[str, object]:
+def describe_client(client: StoredClient, tx: Transaction) -> Mapping[str, object]:
     """Return what an operator may know of a client: never its secret."""
+    hold = tx.refusals.hold(client.provider, client.client_id)
     return {
+        "held": tx.refusals.count_held(client.provider, client.client_id),
+        "held_since": None if hold is None else hold.opened_at,
+        "next_trial_at": None if hold is None else hold.next_trial_at,
         "provider": client.provider,
         "client_id": client.client_id,
         "state": state_of(client),
@@ -42,11 +57,22 @@ def describe_client(client: StoredClient) -> Mapping[str, object]:
 def status(as_json: AsJson = False) -> None:
     """Show each OAuth client with its breaker."""
     with opened_store(load_settings()) as store, store.reading() as tx:
-        shown = [describe_client(client) for client in tx.clients.all()]
+        shown = [describe_client(client, tx) for client in tx.clients.all()]
     if as_json:
         print_json(shown)
         return
-    head = ("provider", "client_id", "state", "since", "error", "status", "next_probe_at", "probes")
+    head = (
+        "provider",
+        "client_id",
+        "state",
+        "since",
+        "error",
+        "status",
+        "next_probe_at",
+        "probes",
+        "held",
+        "held_since",
+    )
     print_rich(make_table([name.replace("_", " ") for name in head], [[row[name] for name in head] for row in shown]))
 
 
@@ -62,19 +88,57 @@ def resume(name: ProviderName, as_json: AsJson = False) -> None:
     _change(name, resume_client, as_json)
 
 
+@report_errors
+def hold(name: ProviderName, as_json: AsJson = False) -> None:
+    """Hold refused connections: tokens stay, and no user is told, until release or accept."""
+    _decide(name, "held", HoldByOperator.hold, as_json)
+
+
+@report_errors
+def release(name: ProviderName, as_json: AsJson = False) -> None:
+    """Try every held connection again."""
+    _decide(name, "released", HoldByOperator.release, as_json)
+
+
+@report_errors
+def accept(name: ProviderName, as_json: AsJson = False) -> None:
+    """End every held connection, and tell each user to authorize again."""
+    _decide(name, "accepted", HoldByOperator.accept, as_json)
+
+
+def _decide(name: str, verb: str, act: Callable[[HoldByOperator, str], int | None], as_json: bool) -> None:
+    settings = load_settings()
+    profile = settings.provider(name)
+    if profile is None:
+        raise NotFound(f"There is no provider {name}. List them with breezesync provider status.")
+    with opened_store(settings) as store:
+        with store.reading() as tx:
+            ids = {client.client_id for client in tx.clients.all(name)} | _configured(settings, name)
+        counts = {client_id: act(HoldByOperator(store, profile, now), client_id) for client_id in sorted(ids)}
+    found = {client_id: count for client_id, count in counts.items() if count is not None}
+    if not found:
+        raise CommandFailed(f"Nothing of {name} is held.")
+    if as_json:
+        print_json([{"provider": name, "client_id": client_id, verb: count} for client_id, count in found.items()])
+        return
+    for client_id, count in found.items():
+        print_line(f"{name} {client_id}: {count} connections {verb}")
+
+
 def _change(name: str, change: Callable[[StoredClient, datetime], StoredClient], as_json: bool) -> None:
     settings = load_settings()
     with opened_store(settings) as store, store.writing() as tx:
         ids = {client.client_id for client in tx.clients.all(name)} | _configured(settings, name)
         if not ids:
             raise NotFound(f"There is no provider {name}. List them with breezesync provider status.")
-        changed = []
+        changed: list[StoredClient] = []
         for client_id in sorted(ids):
             client = change(tx.clients.lock(name, client_id), now())
             tx.clients.save(client)
             changed.append(client)
+        shown = [describe_client(client, tx) for client in changed]
     if as_json:
-        print_json([describe_client(client) for client in changed])
+        print_json(shown)
         return
     for client in changed:
         print_line(f"{client.provider} {client.client_id}: {state_of(client)}")

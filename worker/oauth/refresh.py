@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import uuid4
 
 import structlog
@@ -14,14 +14,17 @@ from models.messaging import messages
 from models.oauth.client import OAuthClient, StoredClient, refresh_scope
 from models.oauth.connection import Connection, Status
 from models.oauth.credential import Credential, Leave, Present, Resolve, plan_refresh, release_lease
+from models.oauth.hold import is_counted, judge, limits_of
 from models.oauth.refresh_outcome import (
     Attempt,
     Presentation,
     RefreshDecision,
     attempt_after,
     begin_resolving,
+    carry_out,
     claim_until,
     decide,
+    describe_refusal,
     intend,
     pause_client,
     postpone,
@@ -64,6 +67,7 @@ class Refresh:
     parking: Parking
     send: Callable[[messages.Message], None]
     now: Callable[[], datetime]
+    sync_interval: timedelta = timedelta(minutes=15)
 
     @property
     def writer(self) -> RefreshWriter:
@@ -126,6 +130,8 @@ class Refresh:
                 return
             client = _load_client(tx, connection, called.outcome)
             decision = decide(connection, credential, client, request.presentation, called.outcome, now)
+            if isinstance(called.outcome, GrantRefused) and decision.runs_end is not None:
+                decision = self._judge(tx, decision, called.outcome, credential, request.presentation)
             self.writer.apply(tx, decision)
         self._send_all(decision)
 
@@ -239,6 +245,26 @@ class Refresh:
         if current.generation != connection.generation or current.status is not Status.active:
             return None
         return (current, credential) if credential.lease_owner == owner else None
+
+    def _judge(
+        self,
+        tx: Transaction,
+        ended: RefreshDecision,
+        outcome: GrantRefused,
+        credential: Credential,
+        presentation: Presentation,
+    ) -> RefreshDecision:
+        """Decide whether a refused connection ends, waits or is held, by how many others were refused."""
+        connection = ended.subject
+        refusal = describe_refusal(connection, ended, ended.at)
+        # Race: many are refused at once; the client's lock lets each of them count those before it.
+        tx.clients.lock(connection.provider, connection.client_id)
+        limits = limits_of(self.providers[connection.provider].provider)
+        situation = tx.refusals.situation(refusal, limits, self.sync_interval)
+        if not (is_counted(refusal.reason) or outcome.unreadable or situation.is_held):
+            return ended
+        judgement = judge(situation, outcome.unreadable, ended.at)
+        return carry_out(judgement, ended, refusal, credential, presentation)
 
     def _send_all(self, decision: RefreshDecision) -> None:
         for message in decision.send:

@@ -31,6 +31,7 @@ class StoreGauges:
                 by_status, due = tx.overview.connections_by_status(), tx.overview.due(now)
                 oldest, rejected = tx.overview.oldest_due(now), tx.overview.rejected_clients()
                 clients = tx.clients.all()
+                held = [(each.provider, tx.refusals.count_held(each.provider, each.client_id)) for each in clients]
                 waiting, since = tx.outbox.backlog()
         except SyncError:
             return
@@ -52,6 +53,10 @@ class StoreGauges:
             ("provider",),
             unavailable,
         )
+        by_provider: dict[tuple[str, ...], float] = {(provider,): 0 for provider, _ in held}
+        for provider, number in held:
+            by_provider[provider,] += number
+        yield _gauge("held_connections", "Refused connections that are held.", ("provider",), by_provider)
         yield _gauge("events_unpublished", "Unpublished events.", (), {(): waiting})
         yield _gauge(
             "event_lag_seconds", "For how long the oldest unpublished event has waited.", (), {(): _age(since, now)}

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import fakeredis
-from sqlalchemy import event, insert, select, text
+from sqlalchemy import event, insert, select, text, update
 
 from models.api_response import ApiOutcome, Page, Unauthorized
 from models.crypto.secrets import Secret
@@ -246,6 +246,27 @@ class World:
         query = select(column.id).where(column.status == "active").order_by(column.refresh_due_at).limit(number)
         with self.store.reading() as tx:
             return list(tx.sql.execute(query).scalars())
+
+    def make_sync_due(self, id_: str, at: datetime) -> None:
+        with self.store.writing() as tx:
+            tx.sql.execute(update(connection_table).where(connection_table.c.id == id_).values(sync_due_at=at))
+
+    def count_held(self) -> int:
+        with self.store.reading() as tx:
+            return tx.refusals.count_held(name, client_id)
+
+    def count_erased(self) -> int:
+        """Return how many connections have no refresh token any more."""
+        with self.store.reading() as tx:
+            query = select(credential_table.c.connection_id).where(credential_table.c.refresh_token.is_(None))
+            return len(tx.sql.execute(query).all())
+
+    def ended_at(self) -> dict[str, datetime]:
+        """Return when each ended connection ended."""
+        column = connection_table.c
+        with self.store.reading() as tx:
+            rows = tx.sql.execute(select(column.id, column.revoked_at).where(column.revoked_at.is_not(None))).all()
+        return {row[0]: row[1] for row in rows}
 
     def called(self, answer: Answer) -> Called[TokenOutcome]:
         """Return what a flow gets for this answer."""
