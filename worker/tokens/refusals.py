@@ -5,7 +5,7 @@ from typing import Literal
 
 import structlog
 
-from models.messaging.events import About, Fact, MassRefusal, MassRefusalEnded, data_of
+from models.messaging.events import About, MassRefusal, MassRefusalEnded, data_of
 from models.oauth.connection import Connection
 from models.oauth.hold import Hold, Refusal, limits_of
 from models.provider import Provider
@@ -60,7 +60,9 @@ def _count_refused(tx: Transaction, hold: Hold, provider: Provider, now: datetim
     return tx.refusals.count_refused(hold.provider, hold.client_id, now - limits_of(provider).window)
 
 
-def _publish(tx: Transaction, hold: Hold, fact: Fact, now: datetime) -> None:
+def _publish(tx: Transaction, hold: Hold, fact: MassRefusal | MassRefusalEnded, now: datetime) -> None:
+    """Add the event; what an operator decides is on their screen, and needs no line in a log."""
     about = About(hold.provider, other_subject=f"client/{hold.client_id}")
     tx.outbox.append(about, (fact,), now)
-    structlog.get_logger("hold").warning(fact.type, provider=hold.provider, **data_of(fact))
+    if fact.decision in ("held", "recovered"):
+        structlog.get_logger("hold").warning(fact.type, provider=hold.provider, **data_of(fact))
