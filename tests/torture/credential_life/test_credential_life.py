@@ -219,6 +219,8 @@ class CredentialLife(RuleBasedStateMachine):
         job = self._pick("waiting", pick)
         if acted:
             self._act(job)
+            if how == "503" and job.presented is not None:
+                job.presented.is_lied_about = True
         lost = {
             "timeout": NoAnswer(True, "ReadTimeout"),
             "500": HttpAnswer(500, {}, b""),
@@ -454,6 +456,7 @@ class CredentialLife(RuleBasedStateMachine):
         """The provider works on the request, once; what it answered is on its way."""
         if job.act is not None and job.answer is None and job.sent_at is not None:
             job.answer = job.act()
+            job.presented = self.model.newest
         job.act = None
 
     def _pass(self, length: timedelta) -> None:
