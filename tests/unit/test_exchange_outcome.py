@@ -105,7 +105,7 @@ def test_a_code_is_presented_only_if_due_free_young_and_not_spent(case: str) -> 
     assert actual == expected
 
 
-kept: dict[str, tuple[timedelta, int, timedelta | None]] = {
+kept_back: dict[str, tuple[timedelta, int, timedelta | None]] = {
     "fresh": (timedelta(), 0, 5 * second),
     "at the end of its life": (10 * minute - second, 0, second),
     "over": (10 * minute, 0, None),
@@ -113,11 +113,11 @@ kept: dict[str, tuple[timedelta, int, timedelta | None]] = {
 }
 
 
-@pytest.mark.parametrize("case", kept)
+@pytest.mark.parametrize("case", kept_back)
 def test_a_code_behind_an_open_breaker_waits_for_the_probe_and_fails_as_unavailable_when_its_life_ends(
     case: str,
 ) -> None:
-    age, attempts, due_in = kept[case]
+    age, attempts, due_in = kept_back[case]
     waiting = replace(received, code_received_at=now - age, due_at=now - age, attempts=attempts)
     plan = plan_exchange(waiting, "me", lease, now, now + 5 * second)
     assert isinstance(plan, AuthorizationChange)

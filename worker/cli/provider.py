@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from config.settings import Settings
-from config.wiring import now
 from models.oauth.breaker import pause as pause_client
 from models.oauth.breaker import resume as resume_client
 from models.oauth.client import StoredClient
@@ -114,7 +113,7 @@ def _decide(name: str, verb: str, act: Callable[[HoldByOperator, str], int | Non
     with opened_store(settings) as store:
         with store.reading() as tx:
             ids = {client.client_id for client in tx.clients.all(name)} | _configured(settings, name)
-        counts = {client_id: act(HoldByOperator(store, profile, now), client_id) for client_id in sorted(ids)}
+        counts = {client_id: act(HoldByOperator(store, profile), client_id) for client_id in sorted(ids)}
     found = {client_id: count for client_id, count in counts.items() if count is not None}
     if not found:
         raise CommandFailed(f"Nothing of {name} is held.")
@@ -133,7 +132,7 @@ def _change(name: str, change: Callable[[StoredClient, datetime], StoredClient],
             raise NotFound(f"There is no provider {name}. List them with breezesync provider status.")
         changed: list[StoredClient] = []
         for client_id in sorted(ids):
-            client = change(tx.clients.lock(name, client_id), now())
+            client = change(tx.clients.lock(name, client_id), tx.overview.time())
             tx.clients.save(client)
             changed.append(client)
         shown = [describe_client(client, tx) for client in changed]

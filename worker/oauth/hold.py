@@ -1,8 +1,6 @@
 """An operator's part in a hold: begin one, release what it holds, or accept that it has ended."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
 
 from models.journal import Verb
 from models.oauth.connection import Status, revoke
@@ -21,13 +19,12 @@ class HoldByOperator:
 
     store: Store
     provider: Provider
-    now: Callable[[], datetime]
 
     def hold(self, client_id: str) -> int:
         """Hold every further refusal of the client, and those that wait, until an operator decides."""
         with self.store.writing() as tx:
             tx.clients.lock(self.provider.name, client_id)
-            hold, now = tx.refusals.hold(self.provider.name, client_id), self.now()
+            hold, now = tx.refusals.hold(self.provider.name, client_id), tx.overview.time()
             if hold is not None and hold.by_operator:
                 return tx.refusals.count_held(self.provider.name, client_id)
             return begin_hold(tx, open_hold(self.provider.name, client_id, True, now), self.provider, now)
@@ -37,7 +34,7 @@ class HoldByOperator:
         with self.store.writing() as tx:
             tx.clients.lock(self.provider.name, client_id)
             hold = tx.refusals.hold(self.provider.name, client_id)
-            return None if hold is None else end_hold(tx, hold, self.provider, "released", self.now())
+            return None if hold is None else end_hold(tx, hold, self.provider, "released", tx.overview.time())
 
     def accept(self, client_id: str) -> int | None:
         """End every held connection for the reason that its refusal gave, and tell each user."""
@@ -53,7 +50,7 @@ class HoldByOperator:
             accepted += sum(self._end(refusal) for refusal in held)
         with self.store.writing() as tx:
             tx.clients.lock(self.provider.name, client_id)
-            end_hold(tx, hold, self.provider, "accepted", self.now(), accepted)
+            end_hold(tx, hold, self.provider, "accepted", tx.overview.time(), accepted)
         return accepted
 
     def _end(self, refusal: Refusal) -> bool:
@@ -61,7 +58,7 @@ class HoldByOperator:
             connection = tx.connections.lock(refusal.connection_id)
             tx.clients.lock(refusal.provider, refusal.client_id)
             # Race: it turned out good, was authorized again or disconnected meanwhile.
-            found, now = tx.refusals.get(refusal.connection_id), self.now()
+            found, now = tx.refusals.get(refusal.connection_id), tx.overview.time()
             if found is None or not found.is_held:
                 return False
             tx.refusals.drop(refusal.connection_id)
