@@ -2,8 +2,9 @@
 
 import argparse
 import sys
+from datetime import timedelta
 
-from tests.torture.outage.run import draw, measure_all
+from tests.torture.outage.run import draw, kinds, measure_all
 from tests.torture.outage.world import databases
 
 
@@ -11,11 +12,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.torture.outage", description=__doc__)
     parser.add_argument("--connections", type=int, default=1000)
     parser.add_argument("--database", choices=("sqlite", "postgresql", "both"), default="both")
+    parser.add_argument("--kind", choices=tuple(kinds), action="append")
+    parser.add_argument("--step", type=float, default=5, help="seconds between two sweeps")
     chosen = parser.parse_args()
+    step = timedelta(seconds=chosen.step)
     too_much = False
     for database in ("sqlite", "postgresql") if chosen.database == "both" else (chosen.database,):
         with databases(database) as make_url:
-            costs = measure_all(make_url, chosen.connections)
+            costs = measure_all(make_url, chosen.connections, chosen.kind or tuple(kinds), step)
         title = f"{chosen.connections} connections with 10-minute tokens, 30 minutes out, {database}"
         print(draw(costs, title))  # noqa: T201 - what it is for
         too_much |= any(cost.lost > cost.in_flight or cost.fresh_after is None for cost in costs)

@@ -3,7 +3,7 @@
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -151,12 +151,12 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)  # noqa: T201 - a run takes minutes
 
 
-def measure_all(make_url: Callable[[], str], connections: int) -> list[Cost]:
+def measure_all(make_url: Callable[[], str], connections: int, chosen: Sequence[str], step: timedelta) -> list[Cost]:
     costs = []
     reuses: tuple[RefreshReuse, ...] = ("harmless", "family_revoked")
     for reuse in reuses:
-        for kind in kinds:
+        for kind in chosen:
             started = time.monotonic()
-            costs.append(measure(make_url(), kind, reuse, connections=connections))
-            say(f"{kind}, {reuse}: {time.monotonic() - started:.0f} s")
+            costs.append(measure(make_url(), kind, reuse, connections=connections, step=step))
+            say(draw(costs[-1:], f"after {time.monotonic() - started:.0f} s"))
     return costs
