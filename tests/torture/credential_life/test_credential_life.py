@@ -395,6 +395,7 @@ class CredentialLife(RuleBasedStateMachine):
                 job.kill()
         self.jobs.clear()
         self.take_in()
+        self.all_is_well()
         for _ in range(most_rounds):
             connection, credential = self._stored()
             due = connection.refresh_due_at
