@@ -12,7 +12,7 @@ PYTEST = $(BIN)/python -m pytest $(AT_ONCE)
 FAST = tests/unit tests/config tests/torture/chaos/test_verdict.py
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header $(LOCK_FLAGS) pyproject.toml
 
-.PHONY: help install run demo example test test-fast interop test-model bench-sync chaos check format up down demo-compose cli secrets lock clean docs lint-docs soak
+.PHONY: help install run demo example test test-fast interop test-model bench-sync chaos outage mass-refusal check format up down demo-compose cli secrets lock clean docs lint-docs soak
 
 help: ## Show what there is to type
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -65,6 +65,12 @@ interop: $(STAMP) ## Rotate 500 times at django-oauth-toolkit with everything br
 
 chaos: $(STAMP) ## Break a fleet at random and count violations: SEED=7 FAULTS=2000 DATABASE=postgresql
 	$(BIN)/python -m tests.torture.chaos --seed $(or $(SEED),1) --faults $(or $(FAULTS),200) --database $(or $(DATABASE),sqlite) $(ARGS)
+
+outage: $(STAMP) ## Put the token endpoint out for half an hour in every way, for 1,000 connections, and print what it cost
+	$(BIN)/python -m tests.torture.outage $(ARGS)
+
+mass-refusal: $(STAMP) ## Re-key the provider of 5,000 connections, restore its database, let 3 % revoke, and print who was told
+	$(BIN)/python -m tests.torture.mass_refusal $(ARGS)
 
 check: $(STAMP) ## Run all that CI runs: format, lint, types, imports, tests with their coverage
 	$(BIN)/ruff format --check .

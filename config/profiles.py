@@ -4,11 +4,14 @@ import re
 import tomllib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import fields, replace
+from datetime import timedelta
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from config.durations import parse_duration
 from models.oauth.authorization import denial
 from models.oauth.connect_link import origin_of
 from models.oauth.token_response import protocol_errors
@@ -32,7 +35,8 @@ _scalars = tuple(
 _urls = ("authorize_url", "token_url", "api_url", "revoke_url", "issuer")
 _scopes = ("scope", "refresh_scope")
 _rates = ("token_requests_per_minute", "api_requests_per_minute", "full_reading_minutes", "longest_list")
-_counts = ("grace_seconds", "peek_above", "vanishing_records")
+_lengths = ("mass_refusal_window",)
+_counts = ("grace_seconds", "peek_above", "vanishing_records", "mass_refusal_count")
 _columns_of_every_view = {
     "connection_id",
     "user_id",
@@ -99,7 +103,8 @@ def _validate(
     """The profile, None if the file itself is unusable, and its faults: those of types, and what else is wrong
     with the rest."""
     try:
-        built = TypeAdapter(Provider).validate_python({**written, **overridden, "name": provider})
+        values = _read_lengths({**written, **overridden, "name": provider})
+        built = TypeAdapter(Provider).validate_python(values)
         return built, list(find_faults(built))
     except ValidationError as error:
         found = error.errors(include_input=False)
@@ -109,6 +114,16 @@ def _validate(
         return None, faults
     rest, more = _validate(provider, written, {field: text for field, text in overridden.items() if field not in wrong})
     return rest, [*faults, *(fault for fault in more if fault not in faults)]
+
+
+def _read_lengths(values: Mapping[str, object]) -> dict[str, object]:
+    """Return the values with lengths of time as such; one that can't be read stays, for pydantic to name it."""
+    read = dict(values)
+    for field in _lengths:
+        text = read.get(field)
+        with suppress(ValueError):
+            read |= {field: parse_duration(text)} if isinstance(text, str) else {}
+    return read
 
 
 def _find_alternatives(api_url: str, written: Mapping[str, object], built: Provider) -> tuple[str, ...]:
@@ -148,8 +163,11 @@ def _find_endpoint_faults(provider: Provider) -> Iterator[tuple[str, str]]:
     for field in _counts:
         if getattr(provider, field) < 0:
             yield field, "expected no negative number"
-    if not 0 <= provider.vanishing_share <= 1:
-        yield "vanishing_share", "expected a share from 0 to 1"
+    if provider.mass_refusal_window <= timedelta():
+        yield "mass_refusal_window", "expected a length of time, more than none"
+    for field in ("vanishing_share", "mass_refusal_share"):
+        if not 0 <= getattr(provider, field) <= 1:
+            yield field, "expected a share from 0 to 1"
     if not 0 < provider.fastest_cadence <= 1 <= provider.slowest_cadence <= 1000:
         yield "fastest_cadence", "expected fastest_cadence above 0 and up to 1, slowest_cadence from 1 to 1000"
     if not re.fullmatch(_path, provider.account_path) or "{team}" in provider.account_path:

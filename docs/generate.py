@@ -30,6 +30,10 @@ from models.messaging.events import (
     ConnectionDisconnected,
     ConnectionRefreshed,
     Fact,
+    MassRefusal,
+    MassRefusalEnded,
+    ProviderAvailable,
+    ProviderUnavailable,
     ReauthorizationRequired,
     RecordChanged,
     StoredEvent,
@@ -70,6 +74,10 @@ examples: Mapping[str, Fact] = {
     "provider.client_recovered": ClientRecovered(
         "client-1", "invalid_client", "the token endpoint accepts the client again"
     ),
+    "provider.unavailable": ProviderUnavailable("client-1", "https://breezedoc.com/oauth/token", 502, at),
+    "provider.available": ProviderAvailable("client-1", "https://breezedoc.com/oauth/token", 502, at),
+    "provider.mass_refusal": MassRefusal("client-1", 260, 270, "held"),
+    "provider.mass_refusal_ended": MassRefusalEnded("client-1", 4980, 12, "recovered"),
 }
 
 jobs = {
@@ -82,6 +90,7 @@ jobs = {
     "disconnect": "Disconnects an account: erases its tokens at once, and revokes them at the provider.",
     "carry_out_disconnect": "Carries out a disconnect that is due, once. Sent by breezesync itself.",
     "revoke_grant": "Revokes a grant at the provider. Sent by breezesync itself.",
+    "probe_client": "Probes a token endpoint behind an open breaker. Sent by breezesync itself.",
     "publish_events": "Publishes the events in the outbox. Sent by breezesync itself.",
 }
 

@@ -9,7 +9,8 @@ from typing import Literal, assert_never
 
 from models.api_response import ApiOutcome, Failed, Forbidden, Missing, Page, Throttled, Unauthorized
 from models.http import HttpAnswer, NoAnswer
-from models.oauth.client import OAuthClient
+from models.oauth.client import OAuthClient, StoredClient
+from models.oauth.hold import Hold
 from models.oauth.token_response import (
     ClientRefused,
     GrantRefused,
@@ -151,6 +152,24 @@ def judge_token_endpoint(
             return _token_endpoint("failed", said, f"Check {prefix}_TOKEN_URL.")
         case _:
             assert_never(outcome)
+
+
+def judge_breaker(client: StoredClient, said: str) -> Finding:
+    """Judge an open breaker: one that an operator paused is only a reminder."""
+    if client.paused_at is not None:
+        return Finding("breaker", "warn", said, f"breezesync provider resume {client.provider}")
+    if client.is_rejected:
+        prefix = client.provider.upper()
+        return Finding("breaker", "failed", said, f"Check {prefix}_CLIENT_ID and {prefix}_CLIENT_SECRET.")
+    return Finding("breaker", "failed", said, "Nothing; it closes by itself when the token endpoint is back.")
+
+
+def judge_hold(hold: Hold, said: str) -> Finding:
+    remedy = (
+        f"Ask the provider what happened. If it is mended, breezesync provider release {hold.provider}; if the grants "
+        f"are gone for good, breezesync provider accept {hold.provider}."
+    )
+    return Finding("hold", "failed", said, remedy)
 
 
 def judge_bases(provider: str, asked_with_token: bool, bases: Sequence[Base]) -> Finding:

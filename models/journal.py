@@ -73,6 +73,16 @@ class Verb(Word):
         "whether the refresh token was used up is not known yet; it is checked again later",
     )
 
+    refusal_waits = (
+        "refusal.waits",
+        "the token endpoint rejected the refresh token; its tokens are kept, and it is tried again before that counts",
+    )
+    refusal_held = (
+        "refusal.held",
+        "the token endpoint rejected the refresh token, as those of many others; its tokens are kept, no one is told",
+    )
+    refusal_released = "refusal.released", "the hold has ended; its refresh token is tried again"
+
     revoked_access_revoked = (
         "revoked.access_revoked",
         "ended: the API and the token endpoint reject the grant; the user revoked it",
@@ -153,6 +163,12 @@ class Problem(Word):
     refresh_malformed = "refresh_malformed", "the provider calls our refresh requests malformed"
     sync_failing = "sync_failing", "the last sync failed"
     list_failing = "list_failing", "the sync under way waits for a list that keeps failing"
+    refused = "refused", "its refresh token was rejected; it is tried once more before that counts"
+    held = (
+        "held",
+        "its refresh token was rejected, as those of many others: its tokens are kept until the provider accepts them "
+        "again, or an operator decides with breezesync provider",
+    )
 
 
 class ListProblem(Word):

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Literal
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -90,6 +91,9 @@ class Provider:
     `error_aliases` maps its own names for the errors of its token endpoint, and of its redirects, to those of RFC 6749
     §5.2 and §4.1.2.1.
 
+    When more than `mass_refusal_count` connections of a client, and more than `mass_refusal_share` of its active ones,
+    are refused within `mass_refusal_window`, nobody is blamed, and the rest is held.
+
     How it is read: with `null_is_absent` a field that is null and one that is missing are the same. A list is peeked at
     if it holds more than `peek_above` records, read whole at least every `full_reading_minutes` unless that takes
     too long, and never beyond `longest_list` pages. Records that vanish at once, all of their resource or more than
@@ -124,6 +128,9 @@ class Provider:
     longest_list: int = 10_000
     vanishing_records: int = 10
     vanishing_share: float = 0.5
+    mass_refusal_count: int = 10
+    mass_refusal_share: float = 0.05
+    mass_refusal_window: timedelta = timedelta(hours=1)
     fastest_cadence: float = 0.25
     slowest_cadence: float = 2.0
     error_aliases: Mapping[str, str] = field(default_factory=lambda: usual_error_aliases)

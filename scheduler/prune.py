@@ -26,6 +26,7 @@ class Prune:
         kinds: tuple[Callable[[Transaction], int], ...] = (
             lambda tx: tx.journal.prune(before, MOST_PER_TRANSACTION),
             lambda tx: tx.outbox.prune(before, MOST_PER_TRANSACTION),
+            lambda tx: tx.refusals.prune(before, MOST_PER_TRANSACTION),
             lambda tx: tx.runs.prune(before, MOST_PER_TRANSACTION),
             lambda tx: tx.authorizations.prune(before, MOST_PER_TRANSACTION),
         )

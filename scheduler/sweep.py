@@ -49,6 +49,10 @@ class Sweep:
         if self.queue.was_emptied():
             with self.store.writing() as tx:
                 tx.due.void_claims()
+        with self.store.writing() as tx:
+            tx.refusals.settle(now)
+            for provider in self.token_requests_per_minute:
+                tx.refusals.begin_trials(provider, now)
         room = {queue: self.most_waiting - self.queue.count_waiting(queue) for queue in set(messages.QUEUES.values())}
         with self.store.writing() as tx:
             due = self._claim(tx, now, room)
@@ -68,6 +72,7 @@ class Sweep:
         for kind in (disconnects, revocations, exchanges):
             due += tx.due.claim(kind, now, until, room[kind.queue])
         for provider in self.token_requests_per_minute:
+            due += tx.clients.claim_probes(provider, now, until)
             free = self._count_free(tx, provider, now, room[refreshes.queue])
             due += tx.due.claim_refreshes(provider, now, until, free, room[refreshes.queue])
         due += tx.due.claim(syncs, now, until, room[syncs.queue])

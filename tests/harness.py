@@ -30,6 +30,7 @@ from tests.event_assertions import assert_all_described
 from worker.actors import Flows
 from worker.oauth.disconnect import Disconnect
 from worker.oauth.exchange import Exchange
+from worker.oauth.probe_client import ProbeClient
 from worker.oauth.recover_tokens import RecoverTokens
 from worker.oauth.refresh import Refresh
 from worker.oauth.revoke import Revoke
@@ -149,6 +150,7 @@ class House:
             "read_connection": lambda connection_id: self.flows.sync(connection_id, asked=False),
             "sync_user": lambda user_id, provider=None: self.flows.sync_user(user_id, provider),
             "revoke_grant": self.flows.revoke,
+            "probe_client": self.flows.probe_client,
             "carry_out_disconnect": lambda connection_id: self.flows.disconnect(connection_id, asked=False),
         }
         flows[message.actor](**message.kwargs)
@@ -263,6 +265,7 @@ def join_house(
         sync_user=SyncUser(store, queue.send),
         disconnect=Disconnect(store, vault, providers, parking, queue.send, clock),
         revoke=Revoke(store, vault, clients, providers, queue.send, clock),
+        probe_client=ProbeClient(store, clients, providers, queue.send, clock),
         recover_tokens=RecoverTokens(store, vault, clients, providers, parking, queue.send, clock),
         publish=publish,  # type: ignore[arg-type]  # only tests of publishing bring one
     )

@@ -14,6 +14,7 @@ from worker.cli import (
     explain,
     keys,
     links,
+    provider,
     setup,
     status,
     tokens,
@@ -52,6 +53,14 @@ def build_app() -> typer.Typer:
     letters.command()(dead_letters.retry)
     letters.command()(dead_letters.drop)
     app.add_typer(letters, name="dead-letters")
+    breakers = typer.Typer(help="Show and control what keeps a provider's tokens back.")
+    breakers.command()(provider.status)
+    breakers.command()(provider.hold)
+    breakers.command()(provider.release)
+    breakers.command()(provider.accept)
+    breakers.command()(provider.pause)
+    breakers.command()(provider.resume)
+    app.add_typer(breakers, name="provider")
     key_ring = typer.Typer(help="Show which encryption key seals what, and reseal everything with the first key.")
     key_ring.command()(keys.status)
     key_ring.command()(keys.rotate)

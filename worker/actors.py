@@ -11,6 +11,7 @@ import dramatiq
 from models.messaging.messages import QUEUES, MessageRefused, Sent, check_ids, read_sent
 from worker.oauth.disconnect import Disconnect
 from worker.oauth.exchange import Exchange
+from worker.oauth.probe_client import ProbeClient
 from worker.oauth.recover_tokens import RecoverTokens
 from worker.oauth.refresh import Refresh
 from worker.oauth.revoke import Revoke
@@ -30,6 +31,7 @@ class Flows:
     sync_user: SyncUser
     disconnect: Disconnect
     revoke: Revoke
+    probe_client: ProbeClient
     publish: PublishEvents
     recover_tokens: RecoverTokens
 
@@ -74,6 +76,10 @@ def _declare_tokens(declare: Callable[[Callable[..., None]], None], flows: Flows
     @declare
     def revoke_grant(revocation_id: str) -> None:
         flows.revoke(revocation_id)
+
+    @declare
+    def probe_client(provider: str, client_id: str) -> None:
+        flows.probe_client(provider, client_id)
 
 
 def _declare_syncs(declare: Callable[[Callable[..., None]], None], flows: Flows) -> None:

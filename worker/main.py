@@ -24,6 +24,7 @@ from models.queue import WritableRedis
 from worker.actors import Flows, declare_actors
 from worker.oauth.disconnect import Disconnect
 from worker.oauth.exchange import Exchange
+from worker.oauth.probe_client import ProbeClient
 from worker.oauth.recover_tokens import RecoverTokens, RecoveryThread
 from worker.oauth.refresh import Refresh
 from worker.oauth.revoke import Revoke
@@ -44,7 +45,7 @@ from worker.web.metrics import build_registry
 class BindIds(Middleware):
     """Puts a message's ids on every log line that its actor writes."""
 
-    known = frozenset({"authorization_id", "connection_id", "revocation_id", "user_id", "provider"})
+    known = frozenset({"authorization_id", "client_id", "connection_id", "revocation_id", "user_id", "provider"})
 
     def before_process_message(self, broker: dramatiq.Broker, message: dramatiq.MessageProxy) -> None:
         ids = {name: value for name, value in message.kwargs.items() if name in self.known and isinstance(value, str)}
@@ -134,11 +135,12 @@ def build_flows(parts: Parts) -> Flows:
     parking, send, settings, now = parts.parking, parts.send, parts.settings, parts.services.now
     return Flows(
         exchange=Exchange(store, vault, clients, providers, parking, send, now),
-        refresh=Refresh(store, vault, clients, providers, parking, send, now),
+        refresh=Refresh(store, vault, clients, providers, parking, send, now, settings.sync_interval),
         sync=Sync(store, vault, providers, send, now, settings.sync_interval),
         sync_user=SyncUser(store, send),
         disconnect=Disconnect(store, vault, providers, parking, send, now),
         revoke=Revoke(store, vault, clients, providers, send, now),
+        probe_client=ProbeClient(store, clients, providers, send, now),
         recover_tokens=RecoverTokens(store, vault, clients, providers, parking, send, now),
         publish=PublishEvents(store, parts.services.redis, stream_settings(settings), now),
     )

@@ -117,6 +117,50 @@ class ClientRecovered:
     description: str
 
 
+@dataclass(frozen=True, slots=True)
+class ProviderUnavailable:
+    """`status` is the HTTP status of the last answer; None if none came."""
+
+    type: ClassVar[str] = "provider.unavailable"
+    client_id: str
+    endpoint: str
+    status: int | None
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderAvailable:
+    """`status` and `since` are those of the outage that has ended."""
+
+    type: ClassVar[str] = "provider.available"
+    client_id: str
+    endpoint: str
+    status: int | None
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class MassRefusal:
+    """`refused` connections of a client were refused within its window, and `held` of them wait for a decision."""
+
+    type: ClassVar[str] = "provider.mass_refusal"
+    client_id: str
+    held: int
+    refused: int
+    decision: Literal["held", "held_by_operator"]
+
+
+@dataclass(frozen=True, slots=True)
+class MassRefusalEnded:
+    """`held` connections were held until then; `recovered` means that one of them turned out good."""
+
+    type: ClassVar[str] = "provider.mass_refusal_ended"
+    client_id: str
+    held: int
+    refused: int
+    decision: Literal["recovered", "released", "accepted"]
+
+
 Fact = (
     ConnectionAuthorized
     | AuthorizationFailed
@@ -130,6 +174,10 @@ Fact = (
     | RecordChanged
     | ClientRejected
     | ClientRecovered
+    | ProviderUnavailable
+    | ProviderAvailable
+    | MassRefusal
+    | MassRefusalEnded
 )
 
 

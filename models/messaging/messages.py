@@ -21,6 +21,7 @@ QUEUES: Final[dict[str, str]] = {
     "disconnect": "control",
     "carry_out_disconnect": "control",
     "revoke_grant": "control",
+    "probe_client": "control",
     "publish_events": "events",
 }
 
@@ -91,6 +92,10 @@ def carry_out_disconnect(connection_id: str) -> Message:
 
 def revoke_grant(revocation_id: str) -> Message:
     return Message("revoke_grant", {"revocation_id": revocation_id})
+
+
+def probe_client(provider: str, client_id: str) -> Message:
+    return Message("probe_client", {"provider": provider, "client_id": client_id})
 
 
 def publish_events() -> Message:

@@ -26,6 +26,10 @@ summaries: Mapping[str, str] = {
     "record.deleted": "A record was proven to be deleted at the provider.",
     "provider.client_rejected": "The provider rejects the OAuth client. For the operator; no user is at fault.",
     "provider.client_recovered": "The provider accepts the OAuth client again.",
+    "provider.unavailable": "The token endpoint gives no certain answer; tokens and codes are kept back.",
+    "provider.available": "The token endpoint answers again.",
+    "provider.mass_refusal": "More of a client's connections were refused than people revoke: the rest is held.",
+    "provider.mass_refusal_ended": "Held connections are tried again, or were accepted as ended.",
 }
 
 words: Mapping[str, str] = {
@@ -53,6 +57,12 @@ words: Mapping[str, str] = {
     "initial": "Whether the resource was read for the first time, so that this is no news to the user.",
     "client_id": "The OAuth client at the provider.",
     "error": "The provider's error code; empty if it sent none.",
+    "held": "How many connections are held, or were.",
+    "refused": "How many connections of the client were refused within the profile's window.",
+    "decision": "Who or what began or ended the hold.",
+    "endpoint": "The URL of the token endpoint.",
+    "status": "The HTTP status of its last answer that was no certain one; null if no answer came.",
+    "since": "Since when the endpoint is, or was, unavailable.",
 }
 
 

@@ -216,6 +216,13 @@ def is_superseded(asked_at: datetime, authorized_at: datetime | None) -> bool:
     return authorized_at is not None and asked_at < authorized_at - clocks_differ
 
 
+def note_problem(connection: Connection, problem: str | None) -> Connection:
+    """Return it with what a sync found to be wrong; what is wrong with its refresh token stays."""
+    if connection.problem in ("refused", "held"):
+        return connection
+    return replace(connection, problem=problem)
+
+
 def limit_access(connection: Connection) -> Transition:
     """A 403: the account's plan, not its token."""
     if connection.access_limited:

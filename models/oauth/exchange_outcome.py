@@ -88,13 +88,11 @@ class ExchangeDecision:
 
     change: the authorization's new state, its events and notes.
     pair: the tokens to seal into the authorization; the client is accepted as well.
-    client_rejected: the evidence if the answer rejects our client.
     paused_until: when the provider takes token requests again, if it throttles them.
     """
 
     change: AuthorizationChange
     pair: TokenPair | None = None
-    client_rejected: Evidence | None = None
     paused_until: datetime | None = None
 
 
@@ -119,9 +117,12 @@ class EndGrant:
 
 
 def plan_exchange(
-    found: Authorization, owner: str, lease: timedelta, now: datetime
+    found: Authorization, owner: str, lease: timedelta, now: datetime, kept_until: datetime | None = None
 ) -> PresentCode | ReadAccount | AuthorizationChange | None:
-    """Decide what to do with an authorization; None if there is nothing to do now."""
+    """Decide what to do with an authorization; None if there is nothing to do now.
+
+    `kept_until` is when a breaker that keeps codes back is looked at again; None if there is none.
+    """
     if found.step not in open_steps or is_put_off(found, now):
         return None
     if found.lease_until is not None and found.lease_until > now:
@@ -134,6 +135,11 @@ def plan_exchange(
             return fail(found, "expired", "the user did not come back from the provider in time")
         case Step.granted:
             return ReadAccount(leased)
+        case Step.received if kept_until is not None and code_is_over:
+            text = "the provider's token endpoint was unavailable for as long as the code was valid"
+            return fail(found, "provider_unavailable", text)
+        case Step.received if kept_until is not None:
+            return AuthorizationChange(put_off(found, min(kept_until, end_of_code(found))))
         case Step.received if found.attempts >= (1 if code_is_over else most_presentations):
             return fail(found, "answer_lost", "the provider's answer to the code exchange was lost")
         case Step.received if code_is_over:
@@ -165,7 +171,7 @@ def decide_exchange(
             return ExchangeDecision(fail(found, _why_refused(request, outcome), text, evidence))
         case ClientRefused(evidence):
             text = evidence.description or "our client was refused"
-            return ExchangeDecision(fail(found, "client_rejected", text, evidence), client_rejected=evidence)
+            return ExchangeDecision(fail(found, "client_rejected", text, evidence))
         case NotNow():
             return _try_later(found, request, outcome, now)
         case OutcomeUnknown(evidence):

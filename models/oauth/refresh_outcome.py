@@ -6,11 +6,12 @@ from datetime import datetime, timedelta
 from typing import assert_never
 
 from models.api_response import ApiOutcome
-from models.journal import Note, Verb
+from models.journal import Note, Problem, Verb
 from models.messaging import messages
-from models.messaging.events import Detector, Fact, RevokedReason
+from models.messaging.events import Detector, Fact, ReauthorizationRequired, RevokedReason
+from models.oauth.breaker import Endpoint, Sighting, endpoint_of, observe, reject
 from models.oauth.claims import Claims, refresh_released, released, unchanged_claims
-from models.oauth.client import StoredClient, reject_client
+from models.oauth.client import StoredClient
 from models.oauth.connection import Connection, NewPair, Status, may_hold, refresh, revoke
 from models.oauth.credential import (
     Credential,
@@ -22,7 +23,8 @@ from models.oauth.credential import (
     release_lease,
     withdraw_presentation,
 )
-from models.oauth.refresh_policy import Patience, asked_for, probe_again_at, retry_at, throttled_pause
+from models.oauth.hold import EndNow, Hold, HoldBack, Judgement, Refusal, WaitUntil, open_hold
+from models.oauth.refresh_policy import Patience, asked_for, present_again_at, retry_at, throttled_pause
 from models.oauth.token_pair import TokenPair
 from models.oauth.token_response import (
     ClientRefused,
@@ -54,6 +56,8 @@ class RefreshDecision:
     client: the OAuth client to save, with its events `client_facts`; None if it does not change.
     client_accepted: whether the answer proves that the token endpoint accepts our client.
     endpoint_paused_until: until when the fleet sends no token request to this provider; None for no pause.
+    refusal: the refusal to save, with the client locked; None if there is none.
+    hold: the hold that it opens.
     runs_end: the reason for which the connection's sync runs end; None if they go on.
     unsaved: a pair that came too late to be saved; of a disconnected account it is revoked at the provider.
     send: the messages to send after the commit.
@@ -72,6 +76,8 @@ class RefreshDecision:
     client_accepted: bool = False
     endpoint_paused_until: datetime | None = None
     runs_end: RevokedReason | None = None
+    refusal: Refusal | None = None
+    hold: Hold | None = None
     unsaved: TokensGranted | None = None
     send: tuple[messages.Message, ...] = ()
 
@@ -96,13 +102,17 @@ class Attempt:
 class Presentation:
     """A committed intent: this job alone may present the refresh token of `generation`, and only before `send_before`.
 
-    `before` is the credential without this presentation: what an answer that spent nothing brings back.
+    before: the credential without this presentation: what an answer that spent nothing brings back.
+    at: when the intent was committed.
+    endpoint: where it is presented.
     """
 
     attempt: Attempt
     generation: int
     before: Credential
     send_before: datetime
+    at: datetime
+    endpoint: Endpoint
 
 
 def claim_until(
@@ -149,7 +159,8 @@ def intend(
         postpone(connection, now + patience.settle, now),
         credential=lease(presented, attempt.owner, now + patience.lease),
     )
-    return Presentation(attempt, connection.generation, before, send_before), decision
+    presentation = Presentation(attempt, connection.generation, before, send_before, now, endpoint_of(provider))
+    return presentation, decision
 
 
 def set_aside(connection: Connection, credential: Credential, now: datetime) -> RefreshDecision:
@@ -161,14 +172,10 @@ def set_aside(connection: Connection, credential: Credential, now: datetime) -> 
 def pause_client(
     connection: Connection, credential: Credential, client: StoredClient, evidence: Evidence, now: datetime
 ) -> RefreshDecision:
-    """Our client is rejected, and nothing was spent: its refreshes pause, and this one is due after the others."""
-    rejected, client_facts = reject_client(client, evidence, now)
-    due = probe_again_at(rejected.paused_until or now, now, credential.failures + 1, connection.expires_at)
+    """No request can leave as our client: its breaker opens as if the token endpoint had rejected it."""
+    rejected, client_facts = reject(client, evidence, now)
     return replace(
-        _retry(connection, credential, now, until=due),
-        notes=(_note(connection, Verb.client_rejected, evidence),),
-        client=rejected,
-        client_facts=client_facts,
+        _wait_for_client(connection, credential, rejected, evidence, now), client=rejected, client_facts=client_facts
     )
 
 
@@ -181,20 +188,54 @@ def decide(
     now: datetime,
 ) -> RefreshDecision:
     """Return what the answer to a presentation does; the rows were read and locked after the answer came."""
-    generation = presentation.generation
-    superseded = Note(Verb.refresh_superseded, {"generation": generation})
     if isinstance(outcome, TokensGranted):
-        # Race: another job, or the take-in, refreshed meanwhile, the user authorized again, or the account was
-        # disconnected: the pair is not the newest one.
-        if not may_hold(connection, generation):
-            return replace(drop_pair(connection, outcome, now), notes=(superseded,))
-        saved = save_pair(connection, credential, TokenPair(outcome, now))
-        if credential.refused_generation == generation:
-            return replace(saved, send=(*saved.send, messages.read_connection(connection.id)))
-        return saved
+        return _decide_grant(connection, credential, presentation, outcome, now)
+    if isinstance(outcome, GrantRefused):
+        decided = _decide_refused(connection, credential, client, presentation, outcome, now)
+        return replace(decided, client_accepted=True)
+    # A scope that is refused though none was sent is the client's trouble.
+    is_clients = isinstance(outcome, ScopeRefused) and not presentation.attempt.scope
+    proof = ClientRefused(outcome.evidence) if is_clients else outcome
+    seen, facts = observe(client, Sighting(proof, connection.id, presentation.endpoint, presentation.at), now)
+    decided = _decide_refused(connection, credential, seen, presentation, outcome, now)
+    return replace(decided, client=decided.client or seen, client_facts=facts)
+
+
+def _decide_grant(
+    connection: Connection,
+    credential: Credential,
+    presentation: Presentation,
+    outcome: TokensGranted,
+    now: datetime,
+) -> RefreshDecision:
+    generation = presentation.generation
+    # Race: another job, or the take-in, refreshed meanwhile, the user authorized again, or the account was
+    # disconnected: the pair is not the newest one.
+    if not may_hold(connection, generation):
+        note = Note(Verb.refresh_superseded, {"generation": generation})
+        return replace(drop_pair(connection, outcome, now), notes=(note,), client_accepted=True)
+    saved = save_pair(connection, credential, TokenPair(outcome, now))
+    if credential.refused_generation == generation:
+        return replace(saved, send=(*saved.send, messages.read_connection(connection.id)))
+    return saved
+
+
+Refused = GrantRefused | ClientRefused | ScopeRefused | RequestRefused | NotNow | OutcomeUnknown
+
+
+def _decide_refused(
+    connection: Connection,
+    credential: Credential,
+    client: StoredClient,
+    presentation: Presentation,
+    outcome: Refused,
+    now: datetime,
+) -> RefreshDecision:
+    generation = presentation.generation
     # Race: the outcome of this presentation was settled meanwhile; a late refusal must not overwrite a success.
     if not may_hold(connection, generation) or credential.presented_generation != generation:
-        return RefreshDecision(subject=connection, at=now, notes=(superseded,))
+        note = Note(Verb.refresh_superseded, {"generation": generation})
+        return RefreshDecision(subject=connection, at=now, notes=(note,))
     # Race: the lease ran out and another job presented the same token; its answer decides.
     if credential.lease_owner != presentation.attempt.owner or connection.status is not Status.active:
         note = Note(Verb.refresh_handed_over, {"generation": generation})
@@ -203,30 +244,26 @@ def decide(
     return replace(decision, send=(messages.publish_events(), *decision.send))
 
 
-Refusal = GrantRefused | ClientRefused | ScopeRefused | RequestRefused | NotNow | OutcomeUnknown
-
-
 def _decide_refusal(
     connection: Connection,
     credential: Credential,
     client: StoredClient,
     presentation: Presentation,
-    outcome: Refusal,
+    outcome: Refused,
     now: datetime,
 ) -> RefreshDecision:
     withdrawn = withdraw_presentation(credential, presentation.before)
     match outcome:
-        case GrantRefused(evidence, expired):
-            reason, detected_by = _blame(presentation, credential, expired)
-            ended = end(connection, credential, reason, detected_by, evidence, now)
-            return replace(ended, client_accepted=True)
+        case GrantRefused(evidence):
+            reason, detected_by = _blame(presentation, credential, outcome)
+            return end(connection, credential, reason, detected_by, evidence, now)
         case OutcomeUnknown(evidence):
             note = _note(connection, Verb.refresh_unknown, evidence)
             return RefreshDecision(subject=connection, at=now, credential=release_lease(credential), notes=(note,))
         case ScopeRefused(evidence) if presentation.attempt.scope:
             return _drop_scope(connection, withdrawn, client, evidence, now)
         case ScopeRefused(evidence) | ClientRefused(evidence):
-            return pause_client(connection, withdrawn, client, evidence, now)
+            return _wait_for_client(connection, withdrawn, client, evidence, now)
         case RequestRefused(evidence):
             retried = _retry(connection, withdrawn, now, problem="refresh_malformed")
             return replace(retried, notes=(_note(connection, Verb.refresh_malformed, evidence),))
@@ -236,6 +273,53 @@ def _decide_refusal(
             return _wait_for_endpoint(connection, left, outcome, now)
         case _:
             assert_never(outcome)
+
+
+def describe_refusal(connection: Connection, ended: RefreshDecision, now: datetime) -> Refusal:
+    """Return the refusal that `ended` would end the connection by."""
+    [fact] = [each for each in ended.facts if isinstance(each, ReauthorizationRequired)]
+    return Refusal(
+        connection_id=connection.id,
+        provider=connection.provider,
+        client_id=connection.client_id,
+        generation=connection.generation,
+        reason=fact.reason,
+        detected_by=fact.detected_by,
+        evidence=ended.notes[-1].evidence,
+        refused_at=now,
+    )
+
+
+def carry_out(
+    judgement: Judgement, ended: RefreshDecision, refusal: Refusal, credential: Credential, presentation: Presentation
+) -> RefreshDecision:
+    """Return what a judged refusal does: it ends the connection as `ended`, or its tokens are kept.
+
+    A refused token surely was not spent: it can be presented again later.
+    """
+    subject, now = ended.subject, refusal.refused_at
+    match judgement:
+        case EndNow():
+            return replace(ended, refusal=replace(refusal, ended_at=now))
+        case WaitUntil(at):
+            verb, problem, kept, hold = Verb.refusal_waits, Problem.refused, replace(refusal, due_at=at), None
+        case HoldBack(opens):
+            verb, problem, kept = Verb.refusal_held, Problem.held, replace(refusal, is_held=True)
+            hold = open_hold(refusal.provider, refusal.client_id, False, now) if opens else None
+        case _:
+            assert_never(judgement)
+    return RefreshDecision(
+        subject=subject,
+        at=now,
+        connection=replace(subject, refresh_due_at=kept.due_at, problem=problem.value),
+        claims=refresh_released,
+        credential=withdraw_presentation(credential, presentation.before),
+        notes=(Note(verb, refusal.evidence),),
+        client_accepted=ended.client_accepted,
+        refusal=kept,
+        hold=hold,
+        send=ended.send,
+    )
 
 
 def save_pair(connection: Connection, credential: Credential, pair: TokenPair) -> RefreshDecision:
@@ -366,6 +450,15 @@ def _drop_scope(
     )
 
 
+def _wait_for_client(
+    connection: Connection, credential: Credential, client: StoredClient, evidence: Evidence, now: datetime
+) -> RefreshDecision:
+    """Our client is rejected, and nothing was spent: this connection is due after the probe, and after the others."""
+    due = present_again_at(client.next_probe_at or now, now, credential.failures + 1, connection.expires_at)
+    waiting = _retry(connection, credential, now, until=due)
+    return replace(waiting, notes=(_note(connection, Verb.client_rejected, evidence),))
+
+
 def _wait_for_endpoint(
     connection: Connection, credential: Credential, outcome: NotNow, now: datetime
 ) -> RefreshDecision:
@@ -379,12 +472,17 @@ def _wait_for_endpoint(
     )
 
 
-def _blame(presentation: Presentation, credential: Credential, expired: bool) -> tuple[RevokedReason, Detector]:
-    """Why the grant is dead: by our own note of a lost answer first, then by what the API and the hint said."""
+def _blame(presentation: Presentation, credential: Credential, refused: GrantRefused) -> tuple[RevokedReason, Detector]:
+    """Why the grant is dead: by our own note of a lost answer first, then by what the API and the hint said.
+
+    A token that the server can't read any more is the server's doing, whatever its API says.
+    """
     if presentation.attempt.after_unknown:
         return "rotation_lost", "refresh"
+    if refused.unreadable:
+        return "refresh_rejected", "refresh"
     by_api = credential.refused_generation == presentation.generation
-    if expired:
+    if refused.expired:
         return "refresh_expired", "api" if by_api else "refresh"
     return ("access_revoked", "api") if by_api else ("refresh_rejected", "refresh")
 

@@ -9,14 +9,15 @@ import hashlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from models.backoff import Backoff
 from models.provider import Provider
 
 longest_lead = timedelta(days=28)
 share_of_life = 0.2
 spread_of_lead = 0.5
-client_pauses = tuple(timedelta(seconds=s) for s in (30, 60, 300, 900))
 throttled_pause = timedelta(minutes=1)
-retry_delays = tuple(timedelta(seconds=s) for s in (5, 30, 120, 600, 1800, 3600))
+retries = Backoff.of_seconds(5, 30, 120, 600, 1800, 3600)
+longest_trial = timedelta(minutes=15)
 shortest_deadline = timedelta(seconds=5)
 shortest_life = timedelta(seconds=5)
 """No one can work with tokens that live for less: what says so is a mistake, and is not followed."""
@@ -71,9 +72,9 @@ def refresh_due_at(issued_at: datetime, expires_in: timedelta | None, position: 
 
 def retry_at(now: datetime, failures: int, expires_at: datetime | None) -> datetime:
     """Return when to try again after the `failures`th failure in a row; sooner if the token is about to expire."""
-    delay = retry_delays[min(max(failures, 1), len(retry_delays)) - 1]
+    delay = retries.after(failures)
     if expires_at is not None and expires_at > now:
-        delay = min(delay, max((expires_at - now) / 4, retry_delays[0]))
+        delay = min(delay, max((expires_at - now) / 4, retries.first))
     return now + delay
 
 
@@ -88,17 +89,12 @@ def accepts_request(last_asked_at: datetime | None, now: datetime) -> bool:
 def asked_for(retry_after: timedelta | None) -> timedelta | None:
     """Return how long the provider asks us to wait, or None if it does not say: neither zero nor a time in the past is
     an answer."""
-    return max(retry_after, retry_delays[0]) if retry_after else None
+    return max(retry_after, retries.first) if retry_after else None
 
 
-def client_pause(probes: int) -> timedelta:
-    """Return how long a rejected client pauses after `probes` requests have tried it in vain; longer each time."""
-    return client_pauses[min(probes, len(client_pauses) - 1)]
-
-
-def probe_again_at(paused_until: datetime, now: datetime, failures: int, expires_at: datetime | None) -> datetime:
-    """Return when the connection that found its client rejected is due again: after the pause, and after the others.
+def present_again_at(next_probe_at: datetime, now: datetime, failures: int, expires_at: datetime | None) -> datetime:
+    """Return when the connection that found its client rejected is due again: after the probe, and after the others.
 
     If only this one connection is refused, it must not pause the others every half minute.
     """
-    return max(paused_until, min(retry_at(now, failures, expires_at), now + client_pauses[-1]))
+    return max(next_probe_at, min(retry_at(now, failures, expires_at), now + longest_trial))

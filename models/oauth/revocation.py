@@ -3,12 +3,13 @@
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from models.backoff import Backoff
 from models.crypto.secrets import Sealed
 from models.journal import Verb
 from models.messaging.events import ConnectionDisconnected, Fact
 
 give_up_after = timedelta(hours=24)
-pauses = tuple(timedelta(seconds=seconds) for seconds in (30, 60, 300, 900, 3600))
+pauses = Backoff.of_seconds(30, 60, 300, 900, 3600)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +46,8 @@ def begin_attempt(revocation: Revocation, now: datetime) -> Revocation | None:
     """
     if revocation.due_at > now:
         return None
-    pause = pauses[min(revocation.attempts, len(pauses) - 1)]
-    return replace(revocation, attempts=revocation.attempts + 1, due_at=now + pause)
+    attempts = revocation.attempts + 1
+    return replace(revocation, attempts=attempts, due_at=now + pauses.after(attempts))
 
 
 def decide_end(revocation: Revocation, confirmed: bool, now: datetime) -> RevocationEnd | None:

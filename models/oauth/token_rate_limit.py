@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-Purpose = Literal["exchange", "refresh", "resolve"]
+Purpose = Literal["exchange", "refresh", "resolve", "probe"]
 window = timedelta(seconds=61)
 share_for_refreshes = 0.9
 

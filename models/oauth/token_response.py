@@ -46,10 +46,15 @@ class TokensGranted:
 
 @dataclass(frozen=True, slots=True)
 class GrantRefused:
-    """The code or refresh token is dead; `expired` if the provider's hint says that its time had run out."""
+    """The code or refresh token is dead; `expired` if the provider's hint says that its time had run out.
+
+    `unreadable` is whether the server says that it can't read it: that is about the server's keys, and never the
+    user's doing.
+    """
 
     evidence: Evidence
     expired: bool
+    unreadable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +93,13 @@ class NotNow:
 
 @dataclass(frozen=True, slots=True)
 class OutcomeUnknown:
-    """The grant may have run: nobody can tell from this answer whether the token was spent."""
+    """The grant may have run: nobody can tell from this answer whether the token was spent.
+
+    `misdirected` is whether something else than a token endpoint answered: a redirect, or a body that is not OAuth's.
+    """
 
     evidence: Evidence
+    misdirected: bool = False
 
 
 TokenOutcome = TokensGranted | GrantRefused | ClientRefused | ScopeRefused | RequestRefused | NotNow | OutcomeUnknown
@@ -145,9 +154,12 @@ def read_token_answer(
         case status if _is_success(status) or 400 <= status < 500:
             if said.error in not_now_errors:
                 return NotNow(evidence, retry_after, throttled=False)
-            return _read_refusal(grant, status, said, evidence)
-        case _:
-            return OutcomeUnknown(evidence)
+            refusal = _read_refusal(grant, status, said, evidence)
+            if isinstance(refusal, OutcomeUnknown) and not said.error and answer.complete:
+                return OutcomeUnknown(evidence, misdirected=True)
+            return refusal
+        case status:
+            return OutcomeUnknown(evidence, misdirected=300 <= status < 400)
 
 
 def _is_success(status: int) -> bool:
@@ -162,9 +174,9 @@ def _read_refusal(grant: GrantType, status: int, said: "_Said", evidence: Eviden
         case _, "invalid_request" if _names_client(evidence):
             return ClientRefused(evidence)
         case (_, "invalid_grant") | (401, "invalid_request"):
-            return GrantRefused(evidence, _says_expired(evidence))
+            return GrantRefused(evidence, _says_expired(evidence), _says_unreadable(evidence))
         case _, "invalid_request" if grant == "authorization_code":
-            return GrantRefused(evidence, _says_expired(evidence))
+            return GrantRefused(evidence, _says_expired(evidence), _says_unreadable(evidence))
         case _, "invalid_scope":
             return ScopeRefused(evidence)
         case _, "invalid_request":
@@ -300,6 +312,11 @@ def _says_expired(evidence: Evidence) -> bool:
     """Only a hint says so: the standard description of `invalid_grant` lists "expired" among all that it may be."""
     hint = evidence.hint.lower()
     return "expired" in hint and "revoked" not in hint
+
+
+def _says_unreadable(evidence: Evidence) -> bool:
+    """League says "Cannot decrypt the refresh token"; another code or token of this server's own reads as before."""
+    return "decrypt" in f"{evidence.hint} {evidence.description}".lower()
 
 
 def _names_client(evidence: Evidence) -> bool:

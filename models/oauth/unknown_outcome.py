@@ -4,11 +4,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from models.api_response import ApiOutcome, Forbidden, Page, Unauthorized
+from models.backoff import Backoff
 from models.oauth.credential import Credential
 from models.provider import Provider
 
 pause_between_probes = timedelta(seconds=30)
 most_presentations = 2
+"""Of a token that may be spent, within a grace."""
+pauses_before_next = Backoff.of_seconds(0, 60, 120, 300, 900, 3600)
+"""Where it is harmless: how long after a presentation without a certain answer the next one may follow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,35 +46,56 @@ class Wait:
 Verdict = Unspent | Presumed | PresentAgain | Lost | Wait
 
 
-def resolve(provider: Provider, credential: Credential, probe: ApiOutcome | None, now: datetime) -> Verdict:
+def resolve(
+    provider: Provider, credential: Credential, probe: ApiOutcome | None, now: datetime, is_open: bool = False
+) -> Verdict:
     """Decide by the probe with the old access token (None: no probe was possible), then by the profile's
     `refresh_reuse`.
 
     A rotation revokes the old access token at once. So a probe that the API accepts proves that none happened; 403 is
     such an answer, because it is about the plan, not the token. 401 proves that a rotation at least began, unless the
     API had refused the token before.
+
+    While the client's breaker `is_open`, only what is proven is decided: nothing is presented, and nothing is given up
+    because time has passed.
     """
+    verdict, is_proven = _decide(provider, credential, probe, now)
+    if is_open and not isinstance(verdict, Unspent) and not (isinstance(verdict, Lost) and is_proven):
+        return Wait(now + pause_between_probes)
+    return verdict
+
+
+def _decide(
+    provider: Provider, credential: Credential, probe: ApiOutcome | None, now: datetime
+) -> tuple[Verdict, bool]:
+    """Return the verdict, and whether the probe proves that a rotation began."""
     again = credential.presentations < most_presentations
     match probe:
         case Page() | Forbidden():
-            return Unspent()
+            return Unspent(), False
         case None:
             is_proven = False
         case Unauthorized():
             is_proven = not _was_refused_before(credential)
         case _ if provider.refresh_reuse == "grace" and again and _in_grace(provider, credential, now):
-            return PresentAgain()
+            return PresentAgain(), False
         case _:
-            return Wait(now + pause_between_probes)
+            return Wait(now + pause_between_probes), False
     if credential.answered_at is not None and not is_proven:
-        return Presumed()
+        return Presumed(), False
     match provider.refresh_reuse:
-        case "harmless" if again:
-            return PresentAgain()
+        case "harmless":
+            return _present_in_time(credential, now), is_proven
         case "grace" if again and _in_grace(provider, credential, now):
-            return PresentAgain()
+            return PresentAgain(), is_proven
         case _:
-            return Lost()
+            return Lost(), is_proven
+
+
+def _present_in_time(credential: Credential, now: datetime) -> Verdict:
+    """However often it was presented without a certain answer, it may be again, each time after a longer pause."""
+    at = (credential.presented_at or now) + pauses_before_next.after(credential.presentations)
+    return PresentAgain() if at <= now else Wait(at)
 
 
 def _was_refused_before(credential: Credential) -> bool:

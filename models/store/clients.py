@@ -1,16 +1,20 @@
-"""OAuth clients: their sealed secrets, and whether their requests are paused."""
+"""OAuth clients: their sealed secrets, and the breakers of their token endpoints."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, or_, select, update
+from sqlalchemy import ColumnElement, RowMapping, or_, select, update
 from sqlalchemy import Connection as SqlConnection
 
-from models.oauth.client import StoredClient
+from models.messaging import messages
+from models.oauth.client import Cause, StoredClient
 from models.store.dialect import insert_or_update
 from models.store.rows import names_of, table_of
 from models.store.tables import ClientRow
 
 table = table_of(ClientRow)
+columns = [table.c[name] for name in names_of(StoredClient)]
+is_open = table.c.cause.is_not(None) | table.c.paused_at.is_not(None)
 
 
 class Clients:
@@ -18,30 +22,56 @@ class Clients:
         self.sql = sql
 
     def get(self, provider: str, client_id: str) -> StoredClient | None:
-        row = self.sql.execute(select(table).where(_is(provider, client_id))).mappings().first()
-        return StoredClient(**row) if row else None
+        row = self.sql.execute(select(*columns).where(_is(provider, client_id))).mappings().first()
+        return _to_client(row) if row else None
+
+    def all(self, provider: str | None = None) -> Sequence[StoredClient]:
+        """Return every client, or those of one provider."""
+        query = select(*columns).order_by(table.c.provider, table.c.client_id)
+        if provider is not None:
+            query = query.where(table.c.provider == provider)
+        return [_to_client(row) for row in self.sql.execute(query).mappings()]
 
     def lock(self, provider: str, client_id: str) -> StoredClient:
         """Return the client, inserted if it is missing; no one else writes it until this transaction ends."""
-        values = {"provider": provider, "client_id": client_id, "omit_refresh_scope": False, "probes": 0}
+        values = {
+            "provider": provider,
+            "client_id": client_id,
+            "omit_refresh_scope": False,
+            "probes": 0,
+            "suspects": [],
+        }
         self.sql.execute(insert_or_update(self.sql, table, values, {"client_id": client_id}))
-        return StoredClient(**self.sql.execute(select(table).where(_is(provider, client_id))).mappings().one())
+        return _to_client(self.sql.execute(select(*columns).where(_is(provider, client_id))).mappings().one())
 
     def save(self, client: StoredClient) -> None:
         """Write the whole client, which the caller has locked."""
         values = {name: getattr(client, name) for name in names_of(StoredClient)}
+        values |= {"cause": client.cause and client.cause.value, "suspects": list(client.suspects)}
         self.sql.execute(update(table).where(_is(client.provider, client.client_id)).values(**values))
 
-    def probeable(self, provider: str, now: datetime) -> list[str]:
-        """Return the rejected clients that one request may try now: the rule of `may_be_probed`."""
-        query = select(table.c.client_id).where(
+    def claim_probes(self, provider: str, now: datetime, until: datetime) -> Sequence[messages.Message]:
+        """Claim the probes that are due: the rule of `begin_probe`, and one message at a time."""
+        statement = update(table).where(
             table.c.provider == provider,
-            table.c.rejected_at.is_not(None),
-            table.c.paused_until <= now,
-            or_(table.c.probing_until.is_(None), table.c.probing_until <= now),
+            table.c.cause.is_not(None),
+            table.c.paused_at.is_(None),
+            table.c.next_probe_at <= now,
+            or_(table.c.probe_claimed_until.is_(None), table.c.probe_claimed_until <= now),
         )
-        return list(self.sql.execute(query).scalars())
+        claimed = self.sql.execute(statement.values(probe_claimed_until=until).returning(table.c.client_id)).scalars()
+        return [messages.probe_client(provider, client_id) for client_id in claimed]
+
+    def void_claims(self) -> int:
+        """Give back the claim of every probe."""
+        statement = update(table).where(table.c.probe_claimed_until.is_not(None))
+        return self.sql.execute(statement.values(probe_claimed_until=None)).rowcount
 
 
 def _is(provider: str, client_id: str) -> ColumnElement[bool]:
     return (table.c.provider == provider) & (table.c.client_id == client_id)
+
+
+def _to_client(row: RowMapping) -> StoredClient:
+    cause = row["cause"]
+    return StoredClient(**dict(row) | {"cause": cause and Cause(cause), "suspects": tuple(row["suspects"])})

@@ -10,6 +10,7 @@ from sqlalchemy import Connection as SqlConnection
 
 from models.messaging import messages
 from models.store.clients import Clients
+from models.store.clients import is_open as client_is_open
 from models.store.clients import table as clients
 from models.store.rows import table_of
 from models.store.tables import AuthorizationRow, ConnectionRow, CredentialRow, RevocationRow
@@ -75,11 +76,10 @@ class Due:
     def claim_refreshes(
         self, provider: str, now: datetime, until: datetime, most: int, room: int
     ) -> Sequence[messages.Message]:
-        """Refreshes of one provider, `most` on their way at a time: those of a rejected client stay in line.
+        """Refreshes of one provider, `most` on their way at a time; while a client's breaker is open, its stay in line.
 
-        Once a rejected client's pause is over, its oldest one goes to try it again. Before them all goes what was
-        presented already, as much as there is `room` for: it needs no budget to be looked into, and may have little
-        time.
+        Before them all goes what was presented already, as much as there is `room` for, also behind an open breaker:
+        it needs no budget to be looked into, and may have little time.
         """
         of_provider = connections.c.provider == provider
         unresolved = (
@@ -90,23 +90,19 @@ class Due:
             )
             .exists()
         )
-        paused = (
+        kept_back = (
             select(clients.c.client_id)
             .where(
                 clients.c.provider == connections.c.provider,
                 clients.c.client_id == connections.c.client_id,
-                clients.c.rejected_at.is_not(None),
+                client_is_open,
             )
             .exists()
         )
-        due = [*self.claim(refreshes, now, until, room, of_provider, ~paused, unresolved)]
-        free = min(most - self._count_claimed(now, of_provider & ~unresolved), room - len(due))
-        for client_id in Clients(self.sql).probeable(provider, now):
-            of_client = of_provider & (connections.c.client_id == client_id)
-            if free > 0 and self._count_claimed(now, of_client) == 0:
-                tries = self.claim(refreshes, now, until, 1, of_client)
-                due, free = [*due, *tries], free - len(tries)
-        return [*due, *self.claim(refreshes, now, until, free, of_provider, ~paused, ~unresolved)]
+        due = [*self.claim(refreshes, now, until, room, of_provider, unresolved)]
+        on_their_way = self._count_claimed(now, of_provider & ~unresolved & ~kept_back)
+        free = min(most - on_their_way, room - len(due))
+        return [*due, *self.claim(refreshes, now, until, free, of_provider, ~kept_back, ~unresolved)]
 
     def _count_claimed(self, now: datetime, of: ColumnElement[bool]) -> int:
         """How many refreshes are on their way."""
@@ -115,7 +111,7 @@ class Due:
 
     def void_claims(self) -> int:
         """Give every claim back, after the queue with the messages was lost or emptied."""
-        freed = 0
+        freed = Clients(self.sql).void_claims()
         for kind in kinds:
             statement = update(kind.table).where(kind.claimed_until.is_not(None))
             freed += self.sql.execute(statement.values({kind.claimed_until: None})).rowcount
@@ -123,6 +119,8 @@ class Due:
 
     def give_back(self, unsent: Sequence[messages.Message]) -> None:
         """Takes back the claims of messages that did not leave: they are due as they were."""
+        if any(message.actor == "probe_client" for message in unsent):
+            Clients(self.sql).void_claims()
         for kind in kinds:
             actor = kind.message("").actor
             ids = [id_ for message in unsent if message.actor == actor for id_ in message.kwargs.values()]

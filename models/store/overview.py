@@ -6,6 +6,7 @@ from sqlalchemy import Connection as SqlConnection
 from sqlalchemy import func, inspect, select, text
 
 from models.oauth.authorization import Step
+from models.oauth.client import Cause
 from models.store.rows import table_of
 from models.store.tables import AuthorizationRow, ClientRow, ConnectionRow
 
@@ -62,5 +63,5 @@ class Overview:
         return min((at for at in oldest if at is not None), default=None)
 
     def rejected_clients(self) -> list[tuple[str, str, str]]:
-        query = select(clients.c.provider, clients.c.client_id, clients.c.rejected_error)
-        return [(p, c, e) for p, c, e in self.sql.execute(query.where(clients.c.rejected_at.is_not(None)))]
+        query = select(clients.c.provider, clients.c.client_id, clients.c.error)
+        return [(p, c, e) for p, c, e in self.sql.execute(query.where(clients.c.cause == Cause.rejected.value))]

@@ -68,18 +68,24 @@ def _sealed() -> Any:
 
 
 class ClientRow(Stored, table=True):
-    """An OAuth client that we have or had at a provider; while it is rejected, its refreshes are paused."""
+    """An OAuth client that we have or had at a provider, and the breaker of its token endpoint."""
 
     __tablename__ = "client"
     provider: str = Field(primary_key=True)
     client_id: str = Field(primary_key=True)
     secret: Sealed | None = _sealed()
     omit_refresh_scope: bool = False
-    rejected_at: datetime | None = _time()
-    rejected_error: str | None = None
+    cause: str | None = None
+    opened_at: datetime | None = _time()
+    error: str | None = None
+    status: int | None = None
+    endpoint: str | None = None
     probes: int = 0
-    paused_until: datetime | None = _time()
-    probing_until: datetime | None = _time()
+    next_probe_at: datetime | None = _time()
+    probe_claimed_until: datetime | None = _time()
+    closed_at: datetime | None = _time()
+    suspects: list[str] = Field(sa_type=json_type)
+    paused_at: datetime | None = _time()
 
 
 class AuthorizationRow(Stored, table=True):
@@ -208,6 +214,37 @@ class CredentialRow(Stored, table=True):
     refused_generation: int | None = None
     refused_at: datetime | None = _time()
     failures: int = 0
+
+
+class RefusalRow(Stored, table=True):
+    """A connection whose refresh token was refused: it waits, is held, or ended not long ago."""
+
+    __tablename__ = "refusal"
+    __table_args__ = (Index("refusal_client", "provider", "client_id", "refused_at"),)
+    connection_id: str = Field(primary_key=True)
+    provider: str
+    client_id: str
+    generation: int
+    reason: str
+    detected_by: str
+    evidence: dict[str, Any] = Field(sa_type=json_type)
+    refused_at: datetime = Field(sa_type=UtcTime)
+    due_at: datetime | None = _time()
+    ended_at: datetime | None = _time()
+    is_held: bool = False
+    is_released: bool = False
+
+
+class HoldRow(Stored, table=True):
+    """A client whose refused connections are held, and when one of them is tried next."""
+
+    __tablename__ = "hold"
+    provider: str = Field(primary_key=True)
+    client_id: str = Field(primary_key=True)
+    opened_at: datetime = Field(sa_type=UtcTime)
+    by_operator: bool = False
+    trials: int = 0
+    next_trial_at: datetime = Field(sa_type=UtcTime)
 
 
 class RevocationRow(Stored, table=True):

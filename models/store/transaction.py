@@ -25,6 +25,7 @@ from models.store.journal import Journal
 from models.store.outbox import Outbox
 from models.store.overview import Overview
 from models.store.records import Records
+from models.store.refusals import Refusals
 from models.store.revocations import Revocations
 from models.store.sealed_fields import Seals
 from models.store.sync_runs import Runs
@@ -94,6 +95,10 @@ class Transaction:
     @cached_property
     def records(self) -> Records:
         return Records(self.sql)
+
+    @cached_property
+    def refusals(self) -> Refusals:
+        return Refusals(self.sql)
 
     @cached_property
     def revocations(self) -> Revocations:

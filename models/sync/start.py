@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from models.journal import Note, Problem, Verb
 from models.oauth.claims import released, unchanged_claims
-from models.oauth.connection import Connection
+from models.oauth.connection import Connection, note_problem
 from models.sync.cadence import choose_depth
 from models.sync.decision import StepDecision, go_on, park
 from models.sync.sync_run import RunStatus, SyncRun
@@ -52,7 +52,7 @@ def start(connection: Connection, run: SyncRun | None, request: StartRequest, no
 def set_aside(decision: StepDecision, run: SyncRun, interval: timedelta) -> StepDecision:
     """Wait for an operator, because the access token cannot be decrypted; the run tries again at every interval."""
     connection = decision.connection or decision.subject
-    troubled = replace(decision, connection=replace(connection, problem=Problem.token_unreadable))
+    troubled = replace(decision, connection=note_problem(connection, Problem.token_unreadable))
     if decision.subject.problem != Problem.token_unreadable:
         note = Note(Verb.sync_token_unreadable, {"generation": connection.generation})
         troubled = replace(troubled, notes=(note,))

@@ -12,7 +12,7 @@ from typing import assert_never
 from models.api_response import Failed, Forbidden, Missing, Throttled, Unauthorized
 from models.journal import ListProblem, Note, Problem, Verb
 from models.messaging.events import SyncCompleted, SyncFailed
-from models.oauth.connection import Connection, limit_access, revoke, why_refused
+from models.oauth.connection import Connection, limit_access, note_problem, revoke, why_refused
 from models.oauth.credential import Credential, asks_for_refresh, refuse_access
 from models.oauth.refresh_policy import spread
 from models.rate_limit import Wait
@@ -103,7 +103,7 @@ def _refuse(rows: StepRows, now: datetime) -> StepDecision:
         return _revoke(rows, credential, now)
     if asks_for_refresh(rows.connection, credential, rows.generation, now):
         return _force_refresh(rows, credential, now)
-    refused = replace(rows.connection, problem=Problem.access_refused)
+    refused = note_problem(rows.connection, Problem.access_refused)
     if credential.refused_generation == rows.generation:
         return park(replace(decision, connection=refused), rows.run, now + retry_delay(4))
     failed = Failed("HTTP 401 for a token that was only just issued")
@@ -196,7 +196,7 @@ def _end_run(rows: StepRows, now: datetime) -> StepDecision:
     return StepDecision(
         subject=rows.connection,
         at=now,
-        connection=replace(planned, last_synced_at=now, problem=problem),
+        connection=replace(note_problem(planned, problem), last_synced_at=now),
         run=finished,
         facts=(SyncCompleted(run.id, run.counts, duration_ms),),
     )
@@ -207,7 +207,7 @@ def _limit(rows: StepRows, now: datetime) -> StepDecision:
     decision = _fail(
         replace(rows, connection=limited), "plan_required", "the account's plan has no API access (403)", now
     )
-    connection = replace(decision.connection or limited, problem=Problem.plan_required)
+    connection = note_problem(decision.connection or limited, Problem.plan_required)
     return replace(decision, subject=rows.connection, connection=connection, facts=(*facts, *decision.facts))
 
 
@@ -217,7 +217,7 @@ def _fail(rows: StepRows, reason: str, description: str, now: datetime) -> StepD
     return StepDecision(
         subject=rows.connection,
         at=now,
-        connection=replace(planned, problem=Problem.sync_failing),
+        connection=note_problem(planned, Problem.sync_failing),
         run=failed,
         facts=(SyncFailed(failed.id, reason, description),),
         notes=(Note(Verb.sync_failed, {"reason": reason, "description": description}),),

@@ -11,14 +11,15 @@ import pytest
 from sqlalchemy import text
 
 from config.settings import read_settings
-from config.wiring import build_broker
+from config.wiring import build_broker, now
 from models.crypto.secrets import Secret
 from models.crypto.vault import Vault, new_key
 from models.journal import Verb
 from models.messaging.messages import QUEUES
+from models.oauth.breaker import Sighting, endpoint_of, observe
 from models.oauth.connect_link import read_link
 from models.oauth.token_pair import TokenPair
-from models.oauth.token_response import TokensGranted
+from models.oauth.token_response import Evidence, OutcomeUnknown, TokensGranted
 from tests.cli.conftest import Desk
 from tests.harness import link_secret
 from worker.tokens.spool import Ticket
@@ -380,3 +381,78 @@ def test_status_counts_what_there_is(either_desk: Desk) -> None:
     shown = desk.type("status").stdout
     assert "1 active" in shown
     assert "1 syncs" in shown
+
+
+def test_an_operator_pauses_a_provider_sees_it_everywhere_and_resumes_it(either_desk: Desk) -> None:
+    desk = either_desk
+    connection = desk.house.connect("ada", 1)
+    [paused] = desk.read("provider", "pause", "breezedoc")
+    assert (paused["client_id"], paused["state"]) == ("sandbox-client", "paused")
+    assert [each["state"] for each in desk.read("provider", "status")] == ["paused"]
+    assert [each["state"] for each in desk.read("status")["breakers"]] == ["paused"]
+    assert "breezesync provider resume breezedoc" in desk.type("status").stdout
+    desk.house.make_refresh_due(connection.id)
+    assert any("paused" in step for step in desk.read("explain", connection.id)["next"])
+    [resumed] = desk.read("provider", "resume", "breezedoc")
+    assert resumed["state"] == "closed"
+    assert desk.read("status")["breakers"] == []
+    assert desk.type("provider", "pause", "nobody").exit_code == 3
+
+
+def test_an_open_breaker_is_shown_with_its_evidence(desk: Desk) -> None:
+    desk.house.connect("ada", 1)
+    with desk.house.store.writing() as tx:
+        seen = Sighting(OutcomeUnknown(Evidence(302), misdirected=True), "c1", endpoint_of(desk.house.profile), now())
+        opened, _ = observe(tx.clients.lock("breezedoc", "sandbox-client"), seen, now())
+        tx.clients.save(opened)
+    [shown] = desk.read("provider", "status")
+    assert (shown["state"], shown["error"], shown["status"], shown["probes"]) == ("unavailable", "http_302", 302, 1)
+    assert "secret" not in shown
+    assert "http_302" in desk.type("provider", "status").stdout
+    checks = desk.read("doctor", code=1)["checks"]
+    [breaker] = [check for check in checks if check["check"] == "breaker"]
+    assert (breaker["state"], "http_302" in breaker["said"]) == ("failed", True)
+
+
+def test_an_operator_holds_refused_connections_and_accepts_their_end(either_desk: Desk) -> None:
+    desk = either_desk
+    connection = desk.house.connect("ada", 1)
+    assert desk.read("provider", "hold", "breezedoc") == [
+        {"provider": "breezedoc", "client_id": "sandbox-client", "held": 0}
+    ]
+    desk.house.control.revoke_user(1)
+    desk.house.make_refresh_due(connection.id)
+    desk.house.flows.refresh(connection.id)
+    desk.house.flows.refresh(connection.id)
+    assert desk.house.connection(connection.id).problem == "held"
+    [held] = desk.read("status")["holds"]
+    assert (held["client_id"], held["held"]) == ("sandbox-client", 1)
+    assert "are held" in desk.type("status").stdout
+    assert any("it is held" in step for step in desk.read("explain", connection.id)["next"])
+    [check] = [check for check in desk.read("doctor", code=1)["checks"] if check["check"] == "hold"]
+    assert "breezesync provider accept breezedoc" in check["remedy"]
+    [accepted] = desk.read("provider", "accept", "breezedoc")
+    assert accepted["accepted"] == 1
+    ended = desk.house.connection(connection.id)
+    assert (ended.status.value, ended.revoked_reason) == ("revoked", "refresh_rejected")
+    assert [event["decision"] for event in desk.house.told("provider.mass_refusal_ended")] == ["accepted"]
+    assert len(desk.house.told("connection.reauthorization_required")) == 1
+    assert desk.type("provider", "accept", "breezedoc").exit_code == 1
+
+
+def test_an_operator_releases_what_is_held(desk: Desk) -> None:
+    connection = desk.house.connect("ada", 1)
+    desk.read("provider", "hold", "breezedoc")
+    fault = desk.house.control.inject(
+        "token", kind="garbage", count=None, status=401, body='{"error": "invalid_grant"}'
+    )
+    desk.house.make_refresh_due(connection.id)
+    desk.house.flows.refresh(connection.id)
+    assert desk.house.connection(connection.id).problem == "held"
+    desk.house.control.remove_fault(fault)
+    assert desk.read("provider", "release", "breezedoc")[0]["released"] == 1
+    for _ in range(3):
+        desk.house.sweep()
+    released = desk.house.connection(connection.id)
+    assert (released.generation, released.problem) == (2, None)
+    assert desk.house.told("connection.reauthorization_required") == []

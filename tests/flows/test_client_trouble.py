@@ -10,7 +10,9 @@ import pytest
 from sqlalchemy import text
 
 from models.crypto.secrets import Sealed, Secret
-from models.oauth.client import OAuthClient, StoredClient, reject_client
+from models.messaging import messages
+from models.oauth.breaker import reject as reject_client
+from models.oauth.client import OAuthClient, StoredClient
 from models.oauth.connection import Connection
 from models.oauth.token_pair import TokenPair
 from models.oauth.token_response import Evidence
@@ -55,6 +57,11 @@ def refuse(house: House, refusal: str, client_id: str = "sandbox-client") -> int
 
 def asked(house: House) -> int:
     return sum(house.control.counters(tokens=False)["token_requests"].values())
+
+
+def shown(house: House) -> int:
+    """How many refresh tokens the provider has seen."""
+    return sum(bool(token["presentations"]) for token in house.control.counters()["refresh_tokens"])
 
 
 def client(house: House, client_id: str = "sandbox-client") -> StoredClient:
@@ -105,7 +112,7 @@ def statuses(house: House, connections: Sequence[Connection]) -> set[str]:
 
 @both_databases
 @pytest.mark.parametrize("refusal", refusals)
-def test_a_refused_client_pauses_is_tried_by_one_at_growing_intervals_and_recovers(house: House, refusal: str) -> None:
+def test_a_refused_client_pauses_is_probed_at_growing_intervals_and_recovers(house: House, refusal: str) -> None:
     connections = connect_many(house)
     fault = refuse(house, refusal)
     sent, tried_at = 0, []
@@ -114,14 +121,15 @@ def test_a_refused_client_pauses_is_tried_by_one_at_growing_intervals_and_recove
         before = asked(house)
         sent += sweep(house)
         if asked(house) > before:
-            assert asked(house) == before + 1, "one connection tries for all"
+            assert asked(house) == before + 1, "one probe is sent for all"
             tried_at.append((house.clock() - began).total_seconds())
         house.turn(seconds=31)
     pauses = [later - earlier for earlier, later in pairwise(tried_at)]
     for pause, least in zip(pauses, (30, 60, 300, 900), strict=False):
         assert least <= pause < least + 40
     assert len(tried_at) == 5
-    assert sent == len(connections) + 4, "nothing is sent in a loop"
+    assert sent == len(connections), "nothing is sent in a loop"
+    assert shown(house) == 1, "and no other token leaves before a probe has shown that it may"
     assert [event["error"] for event in house.told("provider.client_rejected")] == [refusal]
     assert statuses(house, connections) == {"active"}
     house.control.remove_fault(fault)
@@ -274,7 +282,7 @@ def test_a_pair_won_before_the_refusal_and_heard_of_after_it_ends_no_pause(house
     assert house.told("provider.client_recovered") == []
 
 
-def test_a_refused_client_is_tried_also_where_the_others_keep_the_budget_busy(house: House) -> None:
+def test_a_refused_client_is_probed_also_where_the_others_keep_the_budget_busy(house: House) -> None:
     refused, *others = connect_many(house, 12)
     with house.store.writing() as tx:
         stored = tx.clients.lock("breezedoc", "other-client")
@@ -283,15 +291,10 @@ def test_a_refused_client_is_tried_also_where_the_others_keep_the_budget_busy(ho
         found = tx.connections.lock(refused.id)
         assert found is not None
         tx.connections.save(replace(found, client_id="other-client", refresh_due_at=house.clock()), found.generation)
-        due = [
-            message.kwargs["connection_id"]
-            for message in tx.due.claim_refreshes(
-                "breezedoc", house.clock(), house.clock() + timedelta(minutes=1), 3, 100
-            )
-        ]
-    assert len(due) == 3
-    assert due[0] == refused.id
-    assert {*due[1:]} < {other.id for other in others}
+    Sweep(house.store, house.queue, house.clock, {"breezedoc": 3})()
+    probe, *refreshes = [each for each in house.queue.held if each.actor in ("probe_client", "refresh_token")]
+    assert probe == messages.probe_client("breezedoc", "other-client")
+    assert {each.kwargs["connection_id"] for each in refreshes} < {other.id for other in others}
 
 
 @both_databases
@@ -304,21 +307,21 @@ def test_siblings_on_their_way_when_the_client_breaks_do_not_lengthen_its_pause(
         house.flows.refresh.save(each, house.flows.refresh.ask(each))
     stored = client(house)
     assert stored.probes == 1
-    assert stored.rejected_at is not None
-    assert stored.paused_until is not None
-    assert (stored.paused_until - stored.rejected_at).total_seconds() == 30
+    assert stored.opened_at is not None
+    assert stored.next_probe_at is not None
+    assert (stored.next_probe_at - stored.opened_at).total_seconds() == 30
     assert len(house.told("provider.client_rejected")) == 1
     assert house.presentations() == 1
 
 
 @both_databases
-def test_a_trial_whose_worker_died_is_followed_by_another(house: House) -> None:
+def test_a_probe_whose_worker_died_is_followed_by_another(house: House) -> None:
     connections = connect_many(house, 2)
     fault = refuse(house, "invalid_client")
     house.sweep()
     house.control.remove_fault(fault)
     house.turn(seconds=31)
-    assert house.flows.refresh.take(connections[1].id) is not None, "and its worker is killed here"
+    assert house.flows.probe_client.begin("breezedoc", "sandbox-client") is not None, "and its worker is killed here"
     before = asked(house)
     house.sweep()
     assert asked(house) == before

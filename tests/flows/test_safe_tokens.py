@@ -70,6 +70,7 @@ def test_a_token_that_cannot_leave_does_not_count_as_presented(house: House, cas
     assert after.refresh_due_at > house.clock()
     assert house.presentations() == 0
     house.turn(seconds=SETTLE)
+    house.flows.probe_client("breezedoc", "sandbox-client")
     house.flows.refresh(connection.id)
     assert (house.connection(connection.id).generation, house.connection(connection.id).problem) == (3, None)
 

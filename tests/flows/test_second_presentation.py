@@ -54,6 +54,11 @@ def with_a_lost_answer(house: House, reuse: str, grace_seconds: int = 30) -> Con
     return connection
 
 
+def close_breaker(house: House) -> None:
+    """Send the probe that a sweep would have sent: the lost answer opened the breaker."""
+    house.flows.probe_client("breezedoc", "sandbox-client")
+
+
 @pytest.mark.parametrize("answer", answers_that_spend_nothing)
 def test_an_answer_that_spends_nothing_does_not_erase_what_is_unknown_of_the_first(house: House, answer: str) -> None:
     connection = with_a_lost_answer(house, "harmless")
@@ -71,6 +76,7 @@ def test_an_answer_that_spends_nothing_does_not_erase_what_is_unknown_of_the_fir
 def test_within_the_grace_the_same_pair_comes_once_more(house: House) -> None:
     connection = with_a_lost_answer(house, "grace")
     house.turn(seconds=21)
+    close_breaker(house)
     house.flows.refresh(connection.id)
     after = house.connection(connection.id)
     assert (after.status, after.generation) == ("active", connection.generation + 1)
@@ -148,6 +154,7 @@ def test_what_was_presented_goes_before_all_that_only_waits_its_turn(house: Hous
 def test_a_worker_that_sleeps_past_the_grace_sends_nothing_more(house: House) -> None:
     connection = with_a_lost_answer(house, "grace")
     house.turn(seconds=25)
+    close_breaker(house)
     taken = house.flows.refresh.take(connection.id)
     assert taken is not None
     house.turn(seconds=6)
@@ -165,6 +172,7 @@ def test_an_access_token_that_outlives_the_rotation_proves_nothing(house: House)
     client.provider = replace(client.provider, rotation_ends_access=False)
     still_works: Any = Answering(client, Page(({"id": 1},), 1, 1, 1))
     house.turn(seconds=settle)
+    close_breaker(house)
     replace(house.flows.refresh, providers={"breezedoc": still_works})(connection.id)
     assert house.connection(connection.id).revoked_reason == "rotation_lost"
     assert house.control.counters()["live"]["1"]["families"] == 1

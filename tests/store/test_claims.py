@@ -1,12 +1,15 @@
 """What saving a connection does to its claims, and that SQL and the core agree on which client may be tried."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
 from sqlalchemy import select
 
+from models.messaging import messages
+from models.oauth.breaker import begin_probe
 from models.oauth.claims import Claims, released
-from models.oauth.client import StoredClient, may_be_probed
+from models.oauth.client import Cause, StoredClient
 from models.store import Store
 from models.store.connections import table
 from tests.store.conftest import add_connection, noon
@@ -36,20 +39,27 @@ def test_saving_a_connection_writes_the_claims_that_it_is_given(store: Store, ca
         assert tuple(tx.sql.execute(query).one()) == expected
 
 
+opened = StoredClient("breezedoc", "c", cause=Cause.unavailable, opened_at=noon, next_probe_at=noon, suspects=("c1",))
 clients = {
-    "accepted": StoredClient("breezedoc", "c"),
-    "in its pause": StoredClient("breezedoc", "c", rejected_at=noon, paused_until=later),
-    "its pause over": StoredClient("breezedoc", "c", rejected_at=noon, paused_until=noon),
-    "being tried": StoredClient("breezedoc", "c", rejected_at=noon, paused_until=noon, probing_until=later),
-    "tried long ago": StoredClient("breezedoc", "c", rejected_at=noon, paused_until=noon, probing_until=noon),
+    "closed": StoredClient("breezedoc", "c"),
+    "open, its probe due": opened,
+    "rejected, its probe due": replace(opened, cause=Cause.rejected),
+    "open, its probe not due": replace(opened, next_probe_at=later),
+    "paused by an operator": replace(opened, paused_at=noon),
+    "paused and closed": StoredClient("breezedoc", "c", paused_at=noon),
 }
 
 
 @pytest.mark.parametrize("case", clients)
-def test_the_database_finds_the_clients_that_may_be_tried(store: Store, case: str) -> None:
+def test_the_database_finds_the_clients_that_may_be_probed(store: Store, case: str) -> None:
     client = clients[case]
     with store.writing() as tx:
         tx.clients.lock(client.provider, client.client_id)
         tx.clients.save(client)
         assert tx.clients.get(client.provider, client.client_id) == client
-        assert tx.clients.probeable("breezedoc", noon) == (["c"] if may_be_probed(client, noon) else [])
+        may_leave = begin_probe(client, noon, later) is not None
+        expected = [messages.probe_client("breezedoc", "c")] if may_leave else []
+        assert tx.clients.claim_probes("breezedoc", noon, later) == expected
+        assert tx.clients.claim_probes("breezedoc", noon, later) == [], "one message at a time"
+        assert tx.due.void_claims() == len(expected)
+        assert tx.clients.claim_probes("breezedoc", noon, later) == expected

@@ -9,8 +9,8 @@ from typing import TypeVar
 
 from models.crypto.secrets import Sealed
 from models.messaging.events import ConnectionRefreshed
+from models.oauth import breaker
 from models.oauth.authorization import awaits_user, receive_code
-from models.oauth.client import reject_client
 from models.oauth.token_response import Evidence
 from models.store import Store
 from models.store.due_work import refreshes, syncs
@@ -103,7 +103,7 @@ def test_a_refused_client_is_told_of_once(opened: Opened) -> None:
     def reject(store: Store, number: int) -> bool:
         with store.writing() as tx:
             locked = tx.clients.lock("breezedoc", "client-1")
-            rejected, facts = reject_client(locked, Evidence(error="invalid_client"), noon)
+            rejected, facts = breaker.reject(locked, Evidence(error="invalid_client"), noon)
             tx.clients.save(rejected)
             return len(facts) > 0
 

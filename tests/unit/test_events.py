@@ -18,6 +18,10 @@ from models.messaging.events import (
     ConnectionDisconnected,
     ConnectionRefreshed,
     Fact,
+    MassRefusal,
+    MassRefusalEnded,
+    ProviderAvailable,
+    ProviderUnavailable,
     ReauthorizationRequired,
     RecordChanged,
     StoredEvent,
@@ -81,6 +85,21 @@ promised: dict[str, tuple[Fact, dict[str, Any]]] = {
     "provider.client_recovered": (
         ClientRecovered("client", "", "it answers again"),
         {"client_id": "client", "error": "", "description": "it answers again"},
+    ),
+    **{
+        fact.type: (
+            fact("client", "https://p/t", None, at),
+            {"client_id": "client", "endpoint": "https://p/t", "status": None, "since": at.isoformat()},
+        )
+        for fact in (ProviderUnavailable, ProviderAvailable)
+    },
+    "provider.mass_refusal": (
+        MassRefusal("client", 260, 270, "held"),
+        {"client_id": "client", "held": 260, "refused": 270, "decision": "held"},
+    ),
+    "provider.mass_refusal_ended": (
+        MassRefusalEnded("client", 260, 270, "recovered"),
+        {"client_id": "client", "held": 260, "refused": 270, "decision": "recovered"},
     ),
 }
 

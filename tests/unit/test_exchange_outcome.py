@@ -105,6 +105,26 @@ def test_a_code_is_presented_only_if_due_free_young_and_not_spent(case: str) -> 
     assert actual == expected
 
 
+kept_back: dict[str, tuple[timedelta, int, timedelta | None]] = {
+    "fresh": (timedelta(), 0, 5 * second),
+    "at the end of its life": (10 * minute - second, 0, second),
+    "over": (10 * minute, 0, None),
+    "over, its answer unknown": (10 * minute, 1, None),
+}
+
+
+@pytest.mark.parametrize("case", kept_back)
+def test_a_code_behind_an_open_breaker_waits_for_the_probe_and_fails_as_unavailable_when_its_life_ends(
+    case: str,
+) -> None:
+    age, attempts, due_in = kept_back[case]
+    waiting = replace(received, code_received_at=now - age, due_at=now - age, attempts=attempts)
+    plan = plan_exchange(waiting, "me", lease, now, now + 5 * second)
+    assert isinstance(plan, AuthorizationChange)
+    assert plan.authorization.due_at == (None if due_in is None else now + due_in)
+    assert plan.authorization.reason == (None if due_in else "provider_unavailable")
+
+
 presented = replace(received, lease_owner="me", lease_until=now + lease, presented_at=now, attempts=1)
 client = OAuthClient(
     provider="breezedoc", client_id="client", client_secret=Secret("secret"), redirect_uri=started.redirect_uri
@@ -135,7 +155,6 @@ def test_a_refusal_ends_the_authorization_with_its_reason(case: str) -> None:
     assert (failed.code, failed.verifier, failed.lease_owner) == (None, None, None)
     assert [type(fact) for fact in decision.change.facts] == [AuthorizationFailed]
     assert [note.verb for note in decision.change.notes] == [f"failed.{reason}"]
-    assert decision.client_rejected == (evidence if reason == "client_rejected" else None)
 
 
 waits: dict[str, tuple[TokenOutcome, CodeRequest, tuple[timedelta, bool, int, timedelta | None]]] = {

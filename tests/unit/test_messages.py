@@ -22,6 +22,11 @@ each = {
     ),
     "carry_out_disconnect": (messages.carry_out_disconnect("c1"), "control", {"connection_id": "c1"}),
     "revoke_grant": (messages.revoke_grant("r1"), "control", {"revocation_id": "r1"}),
+    "probe_client": (
+        messages.probe_client("p", "client-1"),
+        "control",
+        {"provider": "p", "client_id": "client-1"},
+    ),
     "publish_events": (messages.publish_events(), "events", {}),
 }
 

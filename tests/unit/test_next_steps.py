@@ -7,7 +7,7 @@ import pytest
 
 from models.crypto.secrets import Sealed
 from models.oauth.authorization import Authorization, Step
-from models.oauth.client import StoredClient
+from models.oauth.client import Cause, StoredClient
 from models.oauth.connection import Connection, Status, personal_client
 from models.oauth.credential import Credential
 from models.oauth.token_rate_limit import Pace
@@ -35,7 +35,12 @@ shown = replace(held, presented_at=now - 20 * second, presented_generation=3, pr
 profile = Provider(name="breezedoc", authorize_url="https://p/a", token_url="https://p/t", api_url="https://p/api")
 harmless, grace = replace(profile, refresh_reuse="harmless"), replace(profile, refresh_reuse="grace", grace_seconds=90)
 refused = StoredClient(
-    "breezedoc", "client-1", rejected_at=now, rejected_error="invalid_client", paused_until=now + 30 * second
+    "breezedoc",
+    "client-1",
+    cause=Cause.rejected,
+    opened_at=now,
+    error="invalid_client",
+    next_probe_at=now + 30 * second,
 )
 run = SyncRun("r1", "c1", RunStatus.running, now)
 again = ("authorize again", "breezesync connect-link ada --provider breezedoc --connection c1")
@@ -92,17 +97,22 @@ futures: dict[str, tuple[Connection, Outlook, list[tuple[str, ...]]]] = {
     "its client rejected": (
         due,
         Outlook(held, refused, profile),
-        [(*client, "at 2026-11-26 12:00:30 UTC, in 30 seconds", "the others wait")],
+        [(*client, "no token is sent", "at 2026-11-26 12:00:30 UTC, in 30 seconds")],
     ),
-    "its client rejected, and the pause over": (
+    "its client rejected, and a probe due": (
         due,
-        Outlook(held, replace(refused, paused_until=now), profile),
-        [(*client, "the next refresh", "the others wait")],
+        Outlook(held, replace(refused, next_probe_at=now), profile),
+        [(*client, "a probe that spends nothing", "now")],
     ),
-    "its client rejected, and being tried": (
+    "the token endpoint unavailable": (
         due,
-        Outlook(held, replace(refused, paused_until=now, probing_until=now + second), profile),
-        [(*client, "now", "the others wait")],
+        Outlook(held, replace(refused, cause=Cause.unavailable, error="http_502"), profile),
+        [("no certain answer", "http_502", "no token is sent", "in 30 seconds")],
+    ),
+    "paused by an operator": (
+        due,
+        Outlook(held, replace(refused, paused_at=now), profile),
+        [("an operator paused", "breezesync provider resume breezedoc")],
     ),
     "a 429 at the token endpoint": (
         due,

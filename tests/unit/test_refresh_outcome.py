@@ -8,8 +8,9 @@ import pytest
 from models.api_response import Failed, Forbidden, Unauthorized
 from models.crypto.secrets import Sealed, Secret
 from models.messaging import messages
+from models.oauth.breaker import Endpoint, endpoint_of
 from models.oauth.claims import Claims, released, unchanged_claims
-from models.oauth.client import StoredClient
+from models.oauth.client import Cause, StoredClient
 from models.oauth.connection import Connection, Status
 from models.oauth.credential import Credential, lease, present
 from models.oauth.refresh_outcome import (
@@ -54,11 +55,12 @@ lost = replace(connection, status=Status.revoked, revoked_reason="rotation_lost"
 gone = replace(connection, status=Status.disconnected)
 idle = Credential("c1", Sealed("v1.k.a"), Sealed("v1.k.r"))
 client = StoredClient("p", "client")
-presentation = Presentation(Attempt("worker", scope="read"), 3, idle, sent_at + minute)
+endpoint = Endpoint("https://p/t", most_uncertain=3)
+presentation = Presentation(Attempt("worker", scope="read"), 3, idle, sent_at + minute, sent_at, endpoint)
 shown = lease(present(idle, 3, sent_at), "worker", sent_at + minute)
 
 earlier = present(idle, 3, sent_at - hour)
-second_try = Presentation(Attempt("worker", after_unknown=True), 3, earlier, sent_at + minute)
+second_try = Presentation(Attempt("worker", after_unknown=True), 3, earlier, sent_at + minute, sent_at, endpoint)
 shown_twice = lease(present(earlier, 3, sent_at), "worker", sent_at + minute)
 
 granted = TokensGranted(Secret("a2"), Secret("r2"), hour, "read")
@@ -101,6 +103,10 @@ dead = replace(dead, presentations=1)
 superseded = Expected(("refresh.superseded",))
 handed_over = Expected(("refresh.handed_over",))
 ended = ("connection.reauthorization_required",)
+
+
+def accepted(expected: Expected) -> Expected:
+    return replace(expected, accepted=True)
 
 
 def revoked(reason: str, credential: Credential = dead) -> Expected:
@@ -233,18 +239,18 @@ answers: dict[str, Case] = {
         replace(shown, presented_at=None, presented_generation=None),
         presentation,
         GrantRefused(seen, False),
-        superseded,
+        accepted(superseded),
     ),
-    "refused, settled meanwhile": (connection, idle, presentation, GrantRefused(seen, False), superseded),
-    "refused, disconnected meanwhile": (gone, shown, presentation, GrantRefused(seen, False), superseded),
+    "refused, settled meanwhile": (connection, idle, presentation, GrantRefused(seen, False), accepted(superseded)),
+    "refused, disconnected meanwhile": (gone, shown, presentation, GrantRefused(seen, False), accepted(superseded)),
     "refused, leased by another": (
         connection,
         lease(shown, "another", now + minute),
         presentation,
         GrantRefused(seen, False),
-        handed_over,
+        accepted(handed_over),
     ),
-    "refused, given up meanwhile": (lost, shown, presentation, GrantRefused(seen, False), handed_over),
+    "refused, given up meanwhile": (lost, shown, presentation, GrantRefused(seen, False), accepted(handed_over)),
     "unknown, leased by another": (
         connection,
         lease(shown, "another", now + minute),
@@ -252,8 +258,14 @@ answers: dict[str, Case] = {
         OutcomeUnknown(seen),
         handed_over,
     ),
-    "a pair, of an older generation": (replace(connection, generation=4), idle, presentation, granted, superseded),
-    "a pair, disconnected meanwhile": (gone, shown, presentation, granted, superseded),
+    "a pair, of an older generation": (
+        replace(connection, generation=4),
+        idle,
+        presentation,
+        granted,
+        accepted(superseded),
+    ),
+    "a pair, disconnected meanwhile": (gone, shown, presentation, granted, accepted(superseded)),
 }
 
 
@@ -319,8 +331,23 @@ def test_a_refresh_that_only_puts_itself_off_leaves_the_claim_of_the_sync_alone(
     assert decide(connection, shown, client, presentation, OutcomeUnknown(seen), now).claims == unchanged_claims
 
 
+suspected = replace(client, suspects=("c8", "c9"))
+uncertain: dict[str, TokenOutcome] = {"no clear answer": OutcomeUnknown(seen), "503": unavailable, "never left": busy}
+
+
+@pytest.mark.parametrize("case", uncertain)
+def test_the_third_uncertain_answer_in_a_row_opens_the_breaker_whatever_became_of_the_rows(case: str) -> None:
+    for current in (connection, replace(connection, generation=4)):
+        decision = decide(current, shown, suspected, presentation, uncertain[case], now)
+        assert decision.client is not None
+        assert decision.client.cause is Cause.unavailable
+        assert [fact.type for fact in decision.client_facts] == ["provider.unavailable"]
+
+
 def test_a_client_that_pauses_already_stays_as_it_is() -> None:
-    paused = replace(client, rejected_at=now - minute, rejected_error="e", probes=1, paused_until=now + hour)
+    paused = replace(
+        client, cause=Cause.rejected, opened_at=now - minute, error="e", probes=1, next_probe_at=now + hour
+    )
     decision = pause_client(connection, idle, paused, seen, now)
     assert decision.client == paused
     assert decision.client_facts == ()
@@ -349,7 +376,7 @@ intents: dict[str, tuple[Credential, Attempt, Provider, timedelta, int]] = {
 def test_lease_and_intent_are_committed_with_the_time_to_resolve_them(case: str) -> None:
     before, attempt, profile, in_time, presentations = intents[case]
     sent, decision = intend(connection, before, attempt, profile, patience, now)
-    assert sent == Presentation(attempt, 3, before, now + in_time)
+    assert sent == Presentation(attempt, 3, before, now + in_time, now, endpoint_of(profile))
     credential = decision.credential
     assert credential is not None
     assert (credential.lease_owner, credential.lease_until) == ("w", now + patience.lease)

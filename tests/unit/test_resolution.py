@@ -86,8 +86,13 @@ def test_after_a_503_a_token_counts_as_spent_only_where_that_is_seen(case: str) 
 
 spent_or_not: dict[str, tuple[RefreshReuse, int, timedelta, Verdict]] = {
     "harmless, shown once": ("harmless", 1, minute, PresentAgain()),
-    "harmless, shown twice": ("harmless", 2, minute, Lost()),
     "harmless, shown once, long ago": ("harmless", 1, timedelta(days=9), PresentAgain()),
+    "harmless, shown twice": ("harmless", 2, minute / 2, Wait(now + minute / 2)),
+    "harmless, shown twice, a minute ago": ("harmless", 2, minute, PresentAgain()),
+    "harmless, shown three times": ("harmless", 3, minute, Wait(now + minute)),
+    "harmless, shown three times, two minutes ago": ("harmless", 3, 2 * minute, PresentAgain()),
+    "harmless, shown a hundred times": ("harmless", 100, 59 * minute, Wait(now + minute)),
+    "harmless, shown a hundred times, an hour ago": ("harmless", 100, 60 * minute, PresentAgain()),
     "ends the family, shown once": ("family_revoked", 1, minute, Lost()),
     "ends the family, shown twice": ("family_revoked", 2, minute, Lost()),
     "within the grace": ("grace", 1, timedelta(seconds=89), PresentAgain()),
@@ -99,7 +104,9 @@ spent_or_not: dict[str, tuple[RefreshReuse, int, timedelta, Verdict]] = {
 
 @pytest.mark.parametrize("probe", refused)
 @pytest.mark.parametrize("case", spent_or_not)
-def test_a_token_that_may_be_spent_is_shown_again_once_and_only_where_that_harms_nobody(case: str, probe: str) -> None:
+def test_a_token_that_may_be_spent_is_shown_again_only_where_that_harms_nobody_and_ever_more_slowly(
+    case: str, probe: str
+) -> None:
     reuse, presentations, ago, expected = spent_or_not[case]
     shown = replace(credential, presentations=presentations, presented_at=now - ago)
     assert resolve(replace(provider, refresh_reuse=reuse), shown, refused[probe], now) == expected
@@ -108,3 +115,28 @@ def test_a_token_that_may_be_spent_is_shown_again_once_and_only_where_that_harms
 def test_a_grace_without_a_known_beginning_is_none() -> None:
     shown = replace(credential, presentations=1, presented_at=None)
     assert resolve(replace(provider, refresh_reuse="grace"), shown, Unauthorized(), now) == Lost()
+
+
+later = Wait(now + pause_between_probes)
+behind_an_open_breaker: dict[str, tuple[RefreshReuse, Credential, ApiOutcome | None, Verdict]] = {
+    "proven unspent": ("family_revoked", replace(credential, presentations=1), Page(({"id": 1},), 1, 1, 1), Unspent()),
+    "proven spent, which ends the family": (
+        "family_revoked",
+        replace(credential, presentations=1),
+        Unauthorized(),
+        Lost(),
+    ),
+    "proven spent, harmless": ("harmless", replace(credential, presentations=1), Unauthorized(), later),
+    "nothing to ask with, ends the family": ("family_revoked", replace(credential, presentations=1), None, later),
+    "nothing to ask with, harmless": ("harmless", replace(credential, presentations=9), None, later),
+    "the grace is over": ("grace", replace(credential, presentations=1), None, later),
+    "nothing to ask with, after a 503": ("family_revoked", answered, None, later),
+    "nobody answers": ("harmless", credential, Failed("timeout"), later),
+}
+
+
+@pytest.mark.parametrize("case", behind_an_open_breaker)
+def test_behind_an_open_breaker_only_what_is_proven_is_decided(case: str) -> None:
+    reuse, shown, probe, expected = behind_an_open_breaker[case]
+    shown = replace(shown, presented_at=now - timedelta(hours=1))
+    assert resolve(replace(provider, refresh_reuse=reuse), shown, probe, now, is_open=True) == expected

@@ -53,7 +53,7 @@ class House:
 def house() -> Iterator[House]:
     broker = StubBroker(middleware=[CurrentMessage(), Retries()])
     broker.emit_after("process_boot")
-    names = {"exchange", "refresh", "sync", "sync_user", "disconnect", "revoke", "publish"}
+    names = {"exchange", "refresh", "sync", "sync_user", "disconnect", "revoke", "probe_client", "publish"}
     flows = {name: Recorded() for name in names}
     declare_actors(broker, Flows(**flows, recover_tokens=None))  # type: ignore[arg-type]
     for actor in broker.actors.values():
@@ -75,6 +75,7 @@ every_message = {
     "disconnect": Message("disconnect", {"connection_id": "c1"}),
     "disconnect that is due": messages.carry_out_disconnect("c1"),
     "revoke": messages.revoke_grant("r1"),
+    "probe_client": messages.probe_client("breezedoc", "client-1"),
     "publish": messages.publish_events(),
 }
 

@@ -41,6 +41,10 @@ def test_what_stands_what_is_due_and_what_waits_is_told(tmp_path: Path) -> None:
         for number, status in enumerate((Status.active, Status.active, Status.revoked)):
             made = Connection(f"c{number}", "ada", "p", "client", str(number), status, noon)
             tx.connections.add(replace(made, sync_due_at=noon - timedelta(minutes=number)))
+        for client_id in ("c1", "c2"):
+            client = tx.clients.lock("p", client_id)
+            tx.clients.save(replace(client, paused_at=noon if client_id == "c2" else None))
+        tx.clients.lock("q", "c3")
     told = generate_latest(build_registry(store, lambda: noon, lambda: {"sync": Depth(7, 2, 1)})).decode().splitlines()
     store.close()
     expected = [
@@ -48,6 +52,8 @@ def test_what_stands_what_is_due_and_what_waits_is_told(tmp_path: Path) -> None:
         'breezesync_connections{status="revoked"} 1.0',
         'breezesync_connections{status="disconnected"} 0.0',
         'breezesync_due{kind="syncs"} 3.0',
+        'breezesync_provider_unavailable{provider="p"} 1.0',
+        'breezesync_provider_unavailable{provider="q"} 0.0',
         "breezesync_oldest_due_age_seconds 120.0",
         'breezesync_queue_messages{queue="sync",state="waiting"} 7.0',
         'breezesync_queue_messages{queue="sync",state="under_way"} 2.0',

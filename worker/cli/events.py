@@ -9,7 +9,7 @@ from typing import Annotated, Any, get_args
 import typer
 from rich.markup import escape
 
-from config.settings import parse_duration
+from config.durations import parse_duration
 from models.messaging import messages
 from models.messaging.events import Fact, StoredEvent
 from models.store import Store

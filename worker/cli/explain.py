@@ -212,6 +212,7 @@ def _load_connection(tx: Transaction, settings: Settings, found: Connection) -> 
         provider=profile,
         pace=tx.paces.get(found.provider),
         run=run,
+        refusal=tx.refusals.get(found.id),
     )
     return _ConnectionReport(
         found=found,

@@ -16,7 +16,9 @@ from models.health import (
     Base,
     Finding,
     judge_bases,
+    judge_breaker,
     judge_clock,
+    judge_hold,
     judge_keys,
     judge_redis,
     judge_schema,
@@ -35,6 +37,7 @@ from models.store import Store
 from models.store.fitness import find_misfit
 from models.store.sealed_fields import fields
 from models.store.trouble import trouble_of
+from worker.cli.next_steps import describe_breaker, describe_hold
 from worker.provider.client import ProviderClient
 from worker.provider.rate_limit import Budgets
 
@@ -76,6 +79,8 @@ class Checkup:
         yield from queue
         for client in self.clients:
             yield from self._check_token_endpoint(client, usable)
+        if usable:
+            yield from self._check_breakers()
         for provider in self.providers:
             yield self._check_api(provider, usable and queue[0].state == "ok")
 
@@ -165,6 +170,17 @@ class Checkup:
         if theirs is not None:
             middle = theirs + second / 2
             yield judge_clock(profile.name, middle, before + (after - before) / 2, second / 2 + (after - before) / 2)
+
+    def _check_breakers(self) -> Iterator[Finding]:
+        now = self.now()
+        with self.store.reading() as tx:
+            clients = tx.clients.all()
+            held = {hold: tx.refusals.count_held(hold.provider, hold.client_id) for hold in tx.refusals.holds()}
+        for hold, count in held.items():
+            yield judge_hold(hold, describe_hold(hold, count, now))
+        for client in clients:
+            if client.is_open:
+                yield judge_breaker(client, describe_breaker(client, now)[0])
 
     def _check_api(self, provider: Provider, is_up: bool) -> Finding:
         """Ask every base URL for the account, with a connection's live token if the request can be logged and counted.

@@ -7,6 +7,7 @@ from models.oauth.authorization import Authorization, Step
 from models.oauth.client import StoredClient
 from models.oauth.connection import Connection, Status, personal_client
 from models.oauth.credential import Credential
+from models.oauth.hold import Hold, Refusal
 from models.oauth.refresh_policy import Patience, patience_with
 from models.oauth.token_rate_limit import Pace, WaitUntil, step
 from models.provider import Provider
@@ -23,6 +24,7 @@ class Outlook:
     provider: Provider | None = None
     pace: Pace = field(default_factory=Pace)
     run: SyncRun | None = None
+    refusal: Refusal | None = None
 
 
 def describe_next(connection: Connection, outlook: Outlook, now: datetime) -> list[str]:
@@ -67,6 +69,8 @@ def _describe_reconnecting(connection: Connection) -> list[str]:
 
 def _describe_refresh(connection: Connection, outlook: Outlook, now: datetime) -> list[str]:
     due, credential, provider = connection.refresh_due_at, outlook.credential, outlook.provider
+    if outlook.refusal is not None and (kept := _describe_refusal(outlook.refusal, now)):
+        return kept
     if credential is not None and credential.refresh_token is None:
         return ["it has no refresh token: when the API rejects its access token, the user has to authorize again"]
     if credential is not None and credential.lease_until is not None and credential.lease_until > now:
@@ -102,15 +106,10 @@ def _describe_unknown_outcome(due: datetime, credential: Credential, provider: P
 
 
 def _describe_waits(outlook: Outlook, now: datetime) -> list[str]:
-    """Return what else a refresh waits for: a rejected client, a 429 of the token endpoint, or its rate limit."""
+    """Return what else a refresh waits for: an open breaker, a 429 of the token endpoint, or its rate limit."""
     client, provider, pace = outlook.client, outlook.provider, outlook.pace
-    if client is not None and client.is_rejected:
-        rejected = f"the provider rejects its OAuth client {client.client_id} ({client.rejected_error})"
-        if client.probing_until is not None and client.probing_until > now:
-            return [f"{rejected}; one refresh is trying it now, the others wait"]
-        if client.paused_until is None or client.paused_until <= now:
-            return [f"{rejected}; the next refresh tries it, the others wait"]
-        return [f"{rejected}; one refresh tries it {format_future(client.paused_until, now)}, the others wait"]
+    if client is not None and client.is_open:
+        return describe_breaker(client, now)
     if pace.paused_until is not None and pace.paused_until > now:
         return [f"the token endpoint answered 429: refreshes continue {format_future(pace.paused_until, now)}"]
     if provider is not None:
@@ -118,6 +117,40 @@ def _describe_waits(outlook: Outlook, now: datetime) -> list[str]:
         if isinstance(stepped, WaitUntil):
             return [f"the token endpoint's rate limit is reached: refreshes continue {format_future(stepped.at, now)}"]
     return []
+
+
+def describe_hold(hold: Hold, count: int, now: datetime) -> str:
+    """Return what is held and since when, and what decides about it."""
+    who = "an operator began to hold them" if hold.by_operator else "more were refused than people revoke"
+    began = f"{who} {format_past(hold.opened_at, now)}"
+    whose = f"{count} connections of OAuth client {hold.client_id} at {hold.provider} are held"
+    trial = f"one is tried {format_future(hold.next_trial_at, now)}"
+    return f"{whose}: {began}; {trial}; breezesync provider release {hold.provider}, or accept {hold.provider}"
+
+
+def _describe_refusal(refusal: Refusal, now: datetime) -> list[str]:
+    """Return what becomes of a connection whose refresh token was refused and is kept."""
+    refused = f"its refresh token was refused {format_past(refusal.refused_at, now)}"
+    if refusal.is_held:
+        commands = f"breezesync provider release {refusal.provider}, or accept {refusal.provider}"
+        return [f"{refused}, as those of many others; it is held until one of them turns out good, or {commands}"]
+    if refusal.due_at is None:
+        return []
+    return [f"{refused}; it is tried again {format_future(refusal.due_at, now)}, and ends if it is refused again"]
+
+
+def describe_breaker(client: StoredClient, now: datetime) -> list[str]:
+    """Return why an open breaker keeps tokens back, and when that may end."""
+    if client.paused_at is not None:
+        resume = f"breezesync provider resume {client.provider}"
+        return [f"an operator paused OAuth client {client.client_id}; no token is sent until {resume}"]
+    since = "" if client.opened_at is None else f", {format_past(client.opened_at, now)}"
+    if client.is_rejected:
+        why = f"the provider rejects its OAuth client {client.client_id} ({client.error}){since}"
+    else:
+        why = f"the token endpoint gives no certain answer ({client.error}){since}"
+    probe = format_future(client.next_probe_at or now, now)
+    return [f"{why}; no token is sent, and a probe that spends nothing is sent {probe}"]
 
 
 def _describe_sync(connection: Connection, run: SyncRun | None, now: datetime) -> list[str]:

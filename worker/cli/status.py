@@ -9,7 +9,9 @@ from rich.markup import escape
 from config.settings import Settings
 from models.queue import Depth
 from worker.cli.context import load_settings, opened_queues, opened_store
+from worker.cli.next_steps import describe_breaker, describe_hold
 from worker.cli.output import AsJson, CommandFailed, format_length, make_table, print_json, print_rich, report_errors
+from worker.cli.provider import describe_client, state_of
 
 
 @report_errors
@@ -20,6 +22,10 @@ def status(as_json: AsJson = False) -> None:
         moment = tx.overview.time()
         by_status, due = tx.overview.connections_by_status(), tx.overview.due(moment)
         oldest, rejected = tx.overview.oldest_due(moment), tx.overview.rejected_clients()
+        clients = tx.clients.all()
+        breakers = [client for client in clients if client.is_open]
+        shown = [describe_client(client, tx) for client in breakers]
+        held = {hold: tx.refusals.count_held(hold.provider, hold.client_id) for hold in tx.refusals.holds()}
         waiting, since = tx.outbox.backlog()
     depths, failure = _find_depths(settings)
     if as_json:
@@ -31,15 +37,25 @@ def status(as_json: AsJson = False) -> None:
                 "events": {"unpublished": waiting, "lag_seconds": _seconds(since, moment)},
                 "queues": depths,
                 "rejected_clients": [{"provider": p, "client_id": c, "error": e} for p, c, e in rejected],
+                "breakers": shown,
+                "holds": [
+                    {"provider": hold.provider, "client_id": hold.client_id, "since": hold.opened_at, "held": count}
+                    for hold, count in held.items()
+                ],
             }
         )
     else:
         print_rich(f"[bold]Connections[/]   {_count(by_status)}")
         print_rich(f"[bold]Due now[/]       {_count(due)}{_age(oldest, moment)}")
         print_rich(f"[bold]Events[/]        {waiting} unpublished{_age(since, moment)}")
-        for provider, client, error in rejected:
-            text = f"{client} by {provider} ({error}). Check its id and secret."
+        for provider, client_id, error in rejected:
+            text = f"{client_id} by {provider} ({error}). Check its id and secret."
             print_rich(f"[bold red]Rejected[/]      OAuth client {escape(text)}")
+        for client in breakers:
+            for line in describe_breaker(client, moment):
+                print_rich(f"[bold red]{state_of(client).capitalize():<16}[/]{escape(client.provider)}: {escape(line)}")
+        for hold, count in held.items():
+            print_rich(f"[bold red]Held[/]          {escape(describe_hold(hold, count, moment))}")
         if depths is not None:
             rows = [(name, depth.waiting, depth.under_way, depth.dead) for name, depth in depths.items()]
             print_rich("", make_table(("queue", "waiting", "under way", "dead"), rows))

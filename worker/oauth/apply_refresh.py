@@ -5,13 +5,17 @@ from dataclasses import dataclass, replace
 
 from models.crypto.vault import Vault
 from models.oauth.claims import unchanged_claims
+from models.oauth.connection import Connection
 from models.oauth.credential import Credential
+from models.oauth.hold import Refusal
 from models.oauth.refresh_outcome import RefreshDecision
 from models.oauth.token_response import TokensGranted
+from models.provider import Provider
 from models.store import Transaction
 from worker.provider.client import ProviderClient
 from worker.tokens.end_connection import end_connection
 from worker.tokens.oauth_clients import OAuthClients
+from worker.tokens.refusals import begin_hold, note_recovery
 from worker.tokens.revocation_queue import let_go_late
 from worker.tokens.save import seal_token
 
@@ -27,6 +31,8 @@ class RefreshWriter:
     def apply(self, tx: Transaction, decision: RefreshDecision) -> None:
         """Write the decision in the transaction that locked its rows."""
         subject, at = decision.subject, decision.at
+        if decision.granted is not None:
+            note_recovery(tx, subject, self._profile(subject), at)
         if decision.runs_end is not None and decision.connection is not None:
             ended = (decision.connection, decision.facts)
             end_connection(tx, ended, decision.credential, decision.runs_end, at)
@@ -35,16 +41,26 @@ class RefreshWriter:
         for note in decision.notes:
             tx.journal.decide(subject.id, at, note.verb, **note.evidence)
         if decision.client is not None:
-            tx.clients.save(decision.client)
-            tx.outbox.append(decision.client.about, decision.client_facts, at)
+            self.clients.save(tx, decision.client, decision.client_facts, at)
         if decision.client_accepted:
             self.clients.accept(tx, subject.provider, subject.client_id, at)
         if decision.endpoint_paused_until is not None:
             tx.paces.pause(subject.provider, decision.endpoint_paused_until)
         if decision.unsaved is not None:
-            client = self.providers.get(subject.provider)
-            profile = None if client is None else client.provider
-            let_go_late(tx, self.vault, profile, subject, decision.unsaved, at)
+            let_go_late(tx, self.vault, self._profile(subject), subject, decision.unsaved, at)
+        if decision.refusal is not None:
+            self._keep_refusal(tx, decision, decision.refusal)
+
+    def _keep_refusal(self, tx: Transaction, decision: RefreshDecision, refusal: Refusal) -> None:
+        """Save the refusal; the client is locked since it was judged."""
+        tx.refusals.put(refusal)
+        profile = self._profile(decision.subject)
+        if decision.hold is not None and profile is not None:
+            begin_hold(tx, decision.hold, profile, decision.at)
+
+    def _profile(self, connection: Connection) -> Provider | None:
+        client = self.providers.get(connection.provider)
+        return None if client is None else client.provider
 
     def _save(self, tx: Transaction, decision: RefreshDecision) -> None:
         subject = decision.subject

@@ -16,6 +16,7 @@ from models.oauth.token_pair import TokenPair
 from models.store import Store, Transaction
 from worker.provider.client import ProviderClient
 from worker.tokens.end_connection import end_connection
+from worker.tokens.refusals import forget_refusal
 from worker.tokens.revocation_queue import UnneededGrant, open_token, queue_revocation
 from worker.tokens.spool import Parking, Ticket
 from worker.tokens.spool_backends import ParkingUnavailable
@@ -157,6 +158,7 @@ class Disconnect:
     def _end(self, tx: Transaction, loaded: Loaded) -> str | None:
         """Write the end; return the id of the revocation that it begins, if any."""
         connection, sent, now = loaded.connection, loaded.sent, loaded.now
+        forget_refusal(tx, connection)
         credential = tx.credentials.get(connection.id)
         client = self.providers.get(connection.provider)
         provider = None if client is None else client.provider

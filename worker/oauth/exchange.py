@@ -18,6 +18,7 @@ from models.oauth.authorization import (
     grant,
     put_off,
 )
+from models.oauth.breaker import Sighting, endpoint_of, look_again_at
 from models.oauth.exchange_outcome import (
     CodeRequest,
     ExchangeDecision,
@@ -80,7 +81,7 @@ class Exchange:
             if parked is not None and found.step is Step.received:
                 saving = grant(found, now + time_to_connect)
                 return Granted(save_exchanged(tx, self.vault, self.clients, saving, parked, now), parked)
-            match plan_exchange(found, uuid4().hex, self.lease, now):
+            match plan_exchange(found, uuid4().hex, self.lease, now, _keeps_until(tx, found, now)):
                 case ReadAccount(leased):
                     tx.authorizations.save(leased)
                     return Granted(leased)
@@ -114,9 +115,13 @@ class Exchange:
             tx.journal.log(called.log_for(own.id))
             found = tx.authorizations.lock(own.id)
             decision = None if found is None else decide_exchange(found, request, called.outcome, deadline, now)
-            if decision is not None:
-                return self._apply(tx, decision, now)
-            if found is not None and found.step in failed_steps and isinstance(called.outcome, TokensGranted):
+            granted = None if decision is None else self._apply(tx, decision, now)
+            if granted is not None or found is None:
+                return granted
+            endpoint = endpoint_of(self.providers[own.provider].provider)
+            seen = Sighting(called.outcome, own.id, endpoint, own.presented_at or now)
+            self.clients.observe(tx, own.provider, own.client_id, seen, now)
+            if decision is None and found.step in failed_steps and isinstance(called.outcome, TokensGranted):
                 # The race: the authorization was given up before this answer came.
                 provider = self.providers[own.provider].provider
                 revoke_unconnected(tx, self.vault, provider, found, called.outcome, now)
@@ -160,13 +165,16 @@ class Exchange:
     def _apply(self, tx: Transaction, decision: ExchangeDecision, now: datetime) -> Granted | None:
         """Write a decision; return the tokens if it has any: they need not be opened again to go on."""
         authorization = decision.change.authorization
-        provider, client_id = authorization.provider, authorization.client_id
         if decision.pair is not None:
             saved = save_exchanged(tx, self.vault, self.clients, authorization, decision.pair, now)
             return Granted(saved, decision.pair)
         apply_change(tx, decision.change, now)
-        if decision.client_rejected is not None:
-            self.clients.reject(tx, provider, client_id, decision.client_rejected, now)
         if decision.paused_until is not None:
-            tx.paces.pause(provider, decision.paused_until)
+            tx.paces.pause(authorization.provider, decision.paused_until)
         return None
+
+
+def _keeps_until(tx: Transaction, found: Authorization, now: datetime) -> datetime | None:
+    """Return when the client's breaker is looked at again; None if it lets codes leave."""
+    client = tx.clients.get(found.provider, found.client_id)
+    return look_again_at(client, now) if client is not None and client.keeps_codes else None

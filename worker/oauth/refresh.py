@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import uuid4
 
 import structlog
@@ -11,17 +11,20 @@ from models.api_response import ApiOutcome
 from models.crypto.secrets import Secret
 from models.crypto.vault import KeyMissing, Place, SealBroken, Vault, VaultError
 from models.messaging import messages
-from models.oauth.client import OAuthClient, StoredClient, begin_probe, refresh_scope
+from models.oauth.client import OAuthClient, StoredClient, refresh_scope
 from models.oauth.connection import Connection, Status
 from models.oauth.credential import Credential, Leave, Present, Resolve, plan_refresh, release_lease
+from models.oauth.hold import is_counted, judge, limits_of
 from models.oauth.refresh_outcome import (
     Attempt,
     Presentation,
     RefreshDecision,
     attempt_after,
     begin_resolving,
+    carry_out,
     claim_until,
     decide,
+    describe_refusal,
     intend,
     pause_client,
     postpone,
@@ -30,7 +33,7 @@ from models.oauth.refresh_outcome import (
     settle_unknown,
 )
 from models.oauth.token_rate_limit import Purpose
-from models.oauth.token_response import ClientRefused, Evidence, ScopeRefused, TokenOutcome
+from models.oauth.token_response import Evidence, GrantRefused, TokenOutcome, TokensGranted
 from models.oauth.unknown_outcome import resolve
 from models.store import Store, Transaction
 from worker.oauth.apply_refresh import RefreshWriter
@@ -64,6 +67,7 @@ class Refresh:
     parking: Parking
     send: Callable[[messages.Message], None]
     now: Callable[[], datetime]
+    sync_interval: timedelta = timedelta(minutes=15)
 
     @property
     def writer(self) -> RefreshWriter:
@@ -97,9 +101,6 @@ class Refresh:
             if isinstance(plan, Resolve) and now < plan.at:
                 self.writer.apply(tx, postpone(connection, plan.at, now))
                 return None
-            if not self._may_use_client(tx, connection, now):
-                self.writer.apply(tx, claim_until(connection, None, now))
-                return None
             if isinstance(plan, Present):
                 return self._prepare(tx, connection, credential, Attempt(owner), now)
             lease_until = now + patience.lease
@@ -129,6 +130,8 @@ class Refresh:
                 return
             client = _load_client(tx, connection, called.outcome)
             decision = decide(connection, credential, client, request.presentation, called.outcome, now)
+            if isinstance(called.outcome, GrantRefused) and decision.runs_end is not None:
+                decision = self._judge(tx, decision, called.outcome, credential, request.presentation)
             self.writer.apply(tx, decision)
         self._send_all(decision)
 
@@ -156,7 +159,7 @@ class Refresh:
                 decision = save_pair(current, credential, parked)
             else:
                 probe = None if called is None else called.outcome
-                verdict = resolve(provider.provider, credential, probe, now)
+                verdict = resolve(provider.provider, credential, probe, now, _is_kept_back(tx, connection))
                 decision = settle_unknown(current, credential, verdict, probe, now)
                 attempt = attempt_after(verdict, owner)
             self.writer.apply(tx, decision)
@@ -190,6 +193,10 @@ class Refresh:
             return None
         before = release_lease(credential)
         stored = tx.clients.get(connection.provider, connection.client_id)
+        if stored is not None and stored.is_open:
+            # It stays due as it was: the sweep leaves it in line for as long as the breaker is open.
+            self.writer.apply(tx, claim_until(connection, None, now, before if before != credential else None))
+            return None
         try:
             client = self.clients.find_in(tx, connection.provider, connection.client_id)
             token = self.vault.open(credential.refresh_token, Place("credential", connection.id, "refresh_token"))
@@ -227,20 +234,6 @@ class Refresh:
         troubled = replace(connection, problem="client_unknown")
         self.writer.apply(tx, pause_client(troubled, credential, stored, evidence, now))
 
-    def _may_use_client(self, tx: Transaction, connection: Connection, now: datetime) -> bool:
-        """Whether the connection's client is not rejected, or this job is the one that tries it again.
-
-        Otherwise the refresh stays due as it was: the sweep leaves it in line for as long as the pause lasts.
-        """
-        client = tx.clients.get(connection.provider, connection.client_id)
-        if client is None or not client.is_rejected:
-            return True
-        # Race: several workers see that the pause is over; only the one that locks the client first may try it.
-        locked = tx.clients.lock(connection.provider, connection.client_id)
-        probing = begin_probe(locked, now, now + self.providers[connection.provider].patience.lease)
-        self.writer.apply(tx, RefreshDecision(subject=connection, at=now, client=probing))
-        return probing is not None
-
     def _lock_own(self, tx: Transaction, connection: Connection, owner: str) -> tuple[Connection, Credential] | None:
         """Return both rows, locked; None if this job lost its lease or something newer was saved."""
         current = tx.connections.lock(connection.id)
@@ -253,13 +246,39 @@ class Refresh:
             return None
         return (current, credential) if credential.lease_owner == owner else None
 
+    def _judge(
+        self,
+        tx: Transaction,
+        ended: RefreshDecision,
+        outcome: GrantRefused,
+        credential: Credential,
+        presentation: Presentation,
+    ) -> RefreshDecision:
+        """Decide whether a refused connection ends, waits or is held, by how many others were refused."""
+        connection = ended.subject
+        refusal = describe_refusal(connection, ended, ended.at)
+        # Race: many are refused at once; the client's lock lets each of them count those before it.
+        tx.clients.lock(connection.provider, connection.client_id)
+        limits = limits_of(self.providers[connection.provider].provider)
+        situation = tx.refusals.situation(refusal, limits, self.sync_interval)
+        if not (is_counted(refusal.reason) or outcome.unreadable or situation.is_held):
+            return ended
+        judgement = judge(situation, outcome.unreadable, ended.at)
+        return carry_out(judgement, ended, refusal, credential, presentation)
+
     def _send_all(self, decision: RefreshDecision) -> None:
         for message in decision.send:
             self.send(message)
 
 
 def _load_client(tx: Transaction, connection: Connection, outcome: TokenOutcome) -> StoredClient:
-    """Lock the client if the answer is about it; no other answer needs its row."""
-    if isinstance(outcome, ClientRefused | ScopeRefused):
-        return tx.clients.lock(connection.provider, connection.client_id)
-    return StoredClient(connection.provider, connection.client_id)
+    """Lock the client, unless the answer is about a token: then its row need not change."""
+    if isinstance(outcome, TokensGranted | GrantRefused):
+        return StoredClient(connection.provider, connection.client_id)
+    return tx.clients.lock(connection.provider, connection.client_id)
+
+
+def _is_kept_back(tx: Transaction, connection: Connection) -> bool:
+    """Whether the connection's client is behind an open breaker."""
+    client = tx.clients.get(connection.provider, connection.client_id)
+    return client is not None and client.is_open

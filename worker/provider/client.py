@@ -118,9 +118,13 @@ class ProviderClient:
         fields = {"refresh_token": refresh_token.reveal()} | ({"scope": scope} if scope else {})
         return self._request_tokens("refresh_token", client, fields, send_before)
 
+    def probe(self, client: OAuthClient) -> Called[TokenOutcome]:
+        """Return what the answer to a refresh without a refresh token means; it spends nothing."""
+        return self._request_tokens("refresh_token", client, {}, send_before=None)
+
     def ask_for_nothing(self, client: OAuthClient) -> HttpAnswer | NoAnswer:
         """A refresh without a token to refresh: it spends nothing, and its refusal tells whether the client is good."""
-        body = {"grant_type": "refresh_token", "refresh_token": ""}
+        body = {"grant_type": "refresh_token"}
         request = self._post(self.provider.token_url, client, body, as_json=self.provider.token_body == "json")  # noqa: S105
         return self._send_watched(request, send_before=None).outcome
 
@@ -181,7 +185,7 @@ class ProviderClient:
         return called.read_as(outcome, read_remaining(headers))
 
     def _request_tokens(
-        self, grant: GrantType, client: OAuthClient, fields: Mapping[str, str], send_before: datetime
+        self, grant: GrantType, client: OAuthClient, fields: Mapping[str, str], send_before: datetime | None
     ) -> Called[TokenOutcome]:
         body = {"grant_type": grant, **fields}
         request = self._post(self.provider.token_url, client, body, as_json=self.provider.token_body == "json")  # noqa: S105

@@ -1,12 +1,16 @@
 """Which OAuth client a request is sent as, and what follows when the token endpoint accepts or rejects it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+import structlog
+
 from models.crypto.vault import Place, Vault, VaultError
 from models.errors import Permanent
-from models.oauth.client import OAuthClient, StoredClient, predates_rejection, recover_client, reject_client
-from models.oauth.token_response import Evidence
+from models.messaging.events import Fact, data_of
+from models.oauth.breaker import Proof, Sighting, accept, observe, proof_of
+from models.oauth.client import OAuthClient, StoredClient
 from models.store import Store, Transaction
 
 
@@ -58,27 +62,37 @@ class OAuthClients:
                     self._keep_secret(tx, client)
 
     def accept(self, tx: Transaction, provider: str, client_id: str, at: datetime) -> None:
-        """The token endpoint accepted the client `at` that time: keep its secret and end its pause, if there is one."""
+        """The token endpoint answered for a token at that time: keep the secret, and close an open breaker."""
         stored = tx.clients.get(provider, client_id)
-        if stored is not None and predates_rejection(stored, at):
+        if stored is not None and stored.opened_at is not None and at < stored.opened_at:
             return
         for client in self.configured:
             named = (client.provider, client.client_id) == (provider, client_id)
             if named and (stored is None or not self._is_kept(stored, client)):
                 self._keep_secret(tx, client)
-        if stored is None or not stored.is_rejected:
+        if stored is None or (stored.cause is None and not stored.suspects and not stored.probes):
             return
-        # Race: several answers end the same pause; only the one that locks the client first publishes the event.
-        recovered, facts = recover_client(tx.clients.lock(provider, client_id), at)
-        tx.clients.save(recovered)
-        tx.outbox.append(recovered.about, facts, at)
+        # Race: several answers close the same breaker; only the one that locks the client first publishes the event.
+        accepted, facts = accept(tx.clients.lock(provider, client_id), at)
+        self.save(tx, accepted, facts, at)
 
-    def reject(self, tx: Transaction, provider: str, client_id: str, evidence: Evidence, now: datetime) -> datetime:
-        """The token endpoint rejects the client: pause it and return until when."""
-        rejected, facts = reject_client(tx.clients.lock(provider, client_id), evidence, now)
-        tx.clients.save(rejected)
-        tx.outbox.append(rejected.about, facts, now)
-        return rejected.paused_until or now
+    def observe(self, tx: Transaction, provider: str, client_id: str, sighting: Sighting, now: datetime) -> None:
+        """Open or close the breaker as the answer to a request shows."""
+        match proof_of(sighting.outcome):
+            case Proof.accepted:
+                self.accept(tx, provider, client_id, now)
+            case Proof.nothing:
+                pass
+            case _:
+                seen, facts = observe(tx.clients.lock(provider, client_id), sighting, now)
+                self.save(tx, seen, facts, now)
+
+    def save(self, tx: Transaction, client: StoredClient, facts: Sequence[Fact], now: datetime) -> None:
+        """Write a client that the caller has locked, with the events of its change."""
+        tx.clients.save(client)
+        tx.outbox.append(client.about, facts, now)
+        for fact in facts:
+            structlog.get_logger("breaker").warning(fact.type, provider=client.provider, **data_of(fact))
 
     def _is_kept(self, stored: StoredClient, client: OAuthClient) -> bool:
         """Whether exactly this secret is stored; a stored one that no longer opens is replaced."""

@@ -14,6 +14,7 @@ from models.oauth.token_pair import TokenPair, pack
 from models.store import Transaction
 from models.sync.sync_run import on_its_way
 from worker.tokens.oauth_clients import OAuthClients
+from worker.tokens.refusals import forget_refusal
 from worker.tokens.revocation_queue import cancel_revocations
 
 
@@ -54,6 +55,7 @@ def save_authorized(
     that reads other teams' lists ends.
     """
     if found is not None:
+        forget_refusal(tx, found)
         cancel_revocations(tx, found, now)
     connection = found or _new_connection(authorized, now)
     if found is None:

@@ -30,6 +30,8 @@ class StoreGauges:
             with self.store.reading() as tx:
                 by_status, due = tx.overview.connections_by_status(), tx.overview.due(now)
                 oldest, rejected = tx.overview.oldest_due(now), tx.overview.rejected_clients()
+                clients = tx.clients.all()
+                held = [(each.provider, tx.refusals.count_held(each.provider, each.client_id)) for each in clients]
                 waiting, since = tx.outbox.backlog()
                 connecting = tx.overview.authorizations_waiting()
         except SyncError:
@@ -47,6 +49,18 @@ class StoreGauges:
         yield _gauge(
             "authorizations_waiting", "Users who came back with a code and are not connected yet.", (), {(): connecting}
         )
+        unavailable: dict[tuple[str, ...], float] = {(client.provider,): 0 for client in clients}
+        unavailable |= {(client.provider,): 1 for client in clients if client.keeps_codes}
+        yield _gauge(
+            "provider_unavailable",
+            "Whether tokens and codes are kept back: the token endpoint is unavailable, or an operator paused it.",
+            ("provider",),
+            unavailable,
+        )
+        by_provider: dict[tuple[str, ...], float] = {(provider,): 0 for provider, _ in held}
+        for provider, number in held:
+            by_provider[provider,] += number
+        yield _gauge("held_connections", "Refused connections that are held.", ("provider",), by_provider)
         yield _gauge("events_unpublished", "Unpublished events.", (), {(): waiting})
         yield _gauge(
             "event_lag_seconds", "For how long the oldest unpublished event has waited.", (), {(): _age(since, now)}

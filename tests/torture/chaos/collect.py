@@ -63,6 +63,7 @@ def collect(
         ],
         parked=parked,
         unpublished=unpublished.n,
+        reuse=fleet.environment["BREEZEDOC_REFRESH_REUSE"],
     )
 
 

@@ -50,6 +50,16 @@ provider_faults: tuple[tuple[str, dict[str, Any]], ...] = (
     ("after: late", {"moment": "after", "kind": "late"}),
 )
 
+outages: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("502", {"status": 502}),
+    ("503", {"status": 503}),
+    ("redirect", {"kind": "redirect"}),
+    ("HTML 200", {"kind": "html"}),
+    ("HTML 403", {"kind": "html", "status": 403}),
+    ("reset", {"kind": "drop"}),
+)
+"""What every token request is answered during an outage of the endpoint."""
+
 
 @dataclass
 class Subject:
@@ -89,6 +99,7 @@ class Run:
     later: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
     stopped: dict[int, float] = field(default_factory=dict)
     injected: dict[int, tuple[str, float]] = field(default_factory=dict)
+    outages: set[int] = field(default_factory=set)
     armed_at: dict[str, float] = field(default_factory=dict)
     connecting: set[str] = field(default_factory=set)
     outage: bool = False
@@ -252,6 +263,8 @@ class Run:
     def count_provider_faults(self) -> None:
         """Count the faults that hit a request; remove those that hit none."""
         for fault in self.fleet.control.faults():
+            if fault["id"] in self.outages:
+                continue
             label, since = self.injected.get(fault["id"], ("", 0.0))
             if fault["hits"]:
                 self.counts[label] += 1
@@ -295,6 +308,7 @@ class Run:
             (1, "Redis killed and started", lambda: self.restart_redis(self.fleet.valkey.kill)),
             (1, "Redis frozen for a while", self.freeze_redis),
             (1, "provider slower for a while", self.slow_provider),
+            (1.5, "token endpoint out for a while", self.break_token_endpoint),
             (0.7, "keys rotated", self.rotate_keys),
         ]
         if self.fleet.postgres is not None:
@@ -307,6 +321,14 @@ class Run:
         _, label, act = self.dice.choices(acts, [weight for weight, *_ in acts])[0]
         self.counts[label] += 1
         act()
+
+    def break_token_endpoint(self) -> None:
+        """An outage: every token request gets the same answer, and nothing is run."""
+        label, fault = self.dice.choice(outages)
+        number = self.fleet.control.inject("token", count=None, **fault)
+        self.outages.add(number)
+        self.counts[f"outage: {label}"] += 1
+        self.schedule(self.dice.uniform(2, 8), lambda: self.fleet.control.remove_fault(number))
 
     def some_worker(self) -> Child:
         return self.dice.choice([each for each in self.fleet.workers if not each.stopping])
@@ -528,7 +550,7 @@ def run_chaos(
         run = Run(fleet, dice, faults, [Subject(f"user-{n}", n) for n in accounts], workers, stopping=stopping, say=say)
         try:
             run.play(minutes * 60)
-            at_rest = run.come_to_rest(240)
+            at_rest = run.come_to_rest(600)
             until = run.read_all_events(120)
             evidence = collect(fleet, run.delivered, run.revocations, frozenset(run.killed), at_rest, until)
         finally:

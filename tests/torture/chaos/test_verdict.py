@@ -86,6 +86,18 @@ harmless: dict[str, Evidence] = {
         refresh_tokens=[token(1, "rotated", "reused")],
         decisions=[*clean.decisions, Decided("c1", "resolved.presentagain", 1)],
     ),
+    "presented three times, each time after an answer that was lost": replace(
+        clean,
+        refresh_tokens=[token(1, "rotated", "reused", "reused")],
+        decisions=[*clean.decisions, *[Decided("c1", "resolved.presentagain", 1)] * 2],
+    ),
+    "presented three times, twice answered 503": replace(
+        clean,
+        refresh_tokens=[
+            {"id": 1, "user_id": 1, "presentations": [*[presented("rotated", "after:503")] * 2, presented("reused")]}
+        ],
+        reuse="family_revoked",
+    ),
     "presented again, unspent": replace(clean, refresh_tokens=[token(1, "not_reached", "not_reached", "rotated")]),
     "killed with a pair in hand": replace(clean, traces=[answered], killed=frozenset({7})),
     "parked and taken in": replace(
@@ -110,6 +122,15 @@ planted: dict[str, tuple[str, Callable[[], Evidence]]] = {
             clean,
             refresh_tokens=[token(1, "rotated", "reused", "reused")],
             decisions=[*clean.decisions, *[Decided("c1", "resolved.presentagain", 1)] * 2],
+            reuse="family_revoked",
+        ),
+    ),
+    "a token spent three times and decided so once": (
+        "presentations not allowed",
+        lambda: replace(
+            clean,
+            refresh_tokens=[token(1, "rotated", "reused", "reused")],
+            decisions=[*clean.decisions, Decided("c1", "resolved.presentagain", 1)],
         ),
     ),
     "a pair dropped by a living process": ("lost pairs", lambda: replace(clean, traces=[answered])),

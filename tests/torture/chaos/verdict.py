@@ -87,6 +87,8 @@ class Evidence:
     failures: Sequence[Failed] = ()
     parked: int = 0
     unpublished: int = 0
+    reuse: str = "harmless"
+    """What the provider does with a refresh token that is presented again."""
 
 
 @dataclass
@@ -142,19 +144,21 @@ def judge(evidence: Evidence) -> Verdict:
 
 
 def _judge_presentations(evidence: Evidence, verdict: Verdict) -> None:
-    """A token may be presented twice if it was surely unspent, or once again after a lost answer."""
+    """A token may come again if it was surely unspent or was answered 503, and one time more after an answer that was
+    not kept; if reuse is harmless, as many times more as no certain answer was kept, which the decisions say.
+    """
     again: Counter[int] = Counter()
     tokens = [token for token in evidence.refresh_tokens if token["presentations"]]
     most, surely_unspent, once_more = 0, 0, 0
     for token in tokens:
         outcomes = [one["outcome"] for one in token["presentations"]]
-        spent = sum(outcome in spending for outcome in outcomes)
+        spent = sum(reached_the_grant(one) for one in token["presentations"])
         most = max(most, spent)
         surely_unspent += len(outcomes) > 1 and len(outcomes) > spent
         if spent > 1:
             once_more += 1
             again[token["user_id"]] += spent - 1
-        if spent > 2:
+        if spent > 2 and evidence.reuse != "harmless":
             seen = [f"{one['outcome']} ({one['fault']})" for one in token["presentations"]]
             verdict.violations["presentations not allowed"].append(f"token {token['id']}: {', '.join(seen)}")
     allowed = Counter(d.subject for d in evidence.decisions if d.verb in shown_again)
@@ -169,6 +173,11 @@ def _judge_presentations(evidence: Evidence, verdict: Verdict) -> None:
         "presented again, surely unspent before": surely_unspent,
         "presented again after a lost answer": once_more,
     }
+
+
+def reached_the_grant(presentation: Mapping[str, Any]) -> bool:
+    """Return whether a presentation counts: it reached the grant, and was not answered 503."""
+    return presentation["outcome"] in spending and not str(presentation["fault"]).endswith(":503")
 
 
 def _by_account(evidence: Evidence) -> dict[int, list[Connected]]:

@@ -13,7 +13,7 @@ from models.http import HttpAnswer, NoAnswer
 from models.oauth.refresh_policy import Patience
 from models.oauth.token_response import GrantType, TokenOutcome, read_token_answer
 from models.provider import Provider
-from tests.torture.credential_life.provider import ModelProvider
+from tests.torture.credential_life.provider import ModelProvider, RefreshToken
 from worker.provider.client import Called
 
 
@@ -30,6 +30,7 @@ class Job:
         self.act: Callable[[], HttpAnswer] | None = None
         self.sent_at: datetime | None = None
         self.answer: HttpAnswer | None = None
+        self.presented: RefreshToken | None = None
         self.error: Exception | None = None
         self.has_failed = False
         self.told: SimpleQueue[Callable[[], Any]] = SimpleQueue()
@@ -105,6 +106,10 @@ class StandingClient:
         self, client: Any, code: Any, verifier: Any, uri: str, send_before: datetime
     ) -> Called[TokenOutcome]:
         return self._send("authorization_code", lambda: self.model.exchange(code.reveal()), send_before)
+
+    def probe(self, client: Any) -> Called[TokenOutcome]:
+        answer: HttpAnswer | NoAnswer = current().stand("probing")
+        return self._called("refresh_token", answer, self.now())
 
     def _send(self, grant: GrantType, act: Callable[[], HttpAnswer], send_before: datetime) -> Called[TokenOutcome]:
         job = current()

@@ -18,10 +18,12 @@ class Family:
 
     ended_by_user: bool = False
     ended_by_us: bool = False
+    ended_by_lie: bool = False
+    """503 was said of a presentation that was run, so that another one followed: nobody could tell."""
 
     @property
     def is_alive(self) -> bool:
-        return not (self.ended_by_user or self.ended_by_us)
+        return not (self.ended_by_user or self.ended_by_us or self.ended_by_lie)
 
 
 @dataclass
@@ -30,6 +32,8 @@ class RefreshToken:
     access_token: str
     spent_at: datetime | None = None
     shown_after_spent: int = 0
+    is_lied_about: bool = False
+    """The presentation that spent it was answered 503."""
 
 
 @dataclass
@@ -49,6 +53,7 @@ class ModelProvider:
     access_tokens: dict[str, AccessToken] = field(default_factory=dict)
     families: list[Family] = field(default_factory=list)
     codes: set[str] = field(default_factory=set)
+    newest: RefreshToken | None = None
     numbers: "count[int]" = field(default_factory=lambda: count(1))
 
     def grant(self, family: Family) -> tuple[str, str]:
@@ -70,6 +75,7 @@ class ModelProvider:
         return code
 
     def exchange(self, code: str) -> HttpAnswer:
+        self.newest = None
         if code not in self.codes:
             return refusal("invalid_grant")
         self.codes.remove(code)
@@ -78,7 +84,8 @@ class ModelProvider:
     def present(self, value: str) -> HttpAnswer:
         """What the token endpoint does with a refresh token that arrives."""
         token = self.refresh_tokens[value]
-        if token.spent_at is not None:
+        self.newest = token
+        if token.spent_at is not None and not token.is_lied_about:
             token.shown_after_spent += 1
         if not token.family.is_alive:
             return refusal("invalid_grant")
@@ -86,7 +93,9 @@ class ModelProvider:
             grace = timedelta(seconds=self.profile.grace_seconds)
             if self.profile.refresh_reuse == "grace" and self.now() <= token.spent_at + grace:
                 return tokens(self.grant(token.family))
-            token.family.ended_by_us = self.profile.refresh_reuse != "harmless"
+            ends = self.profile.refresh_reuse != "harmless"
+            token.family.ended_by_lie = ends and token.is_lied_about
+            token.family.ended_by_us = ends and not token.is_lied_about
             return refusal("invalid_grant")
         token.spent_at = self.now()
         self.access_tokens[token.access_token].is_rotated = True

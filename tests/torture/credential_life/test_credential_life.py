@@ -43,6 +43,7 @@ from tests.torture.credential_life.jobs import Away, Job, StandingClient
 from tests.torture.credential_life.provider import Family, ModelProvider, RefreshToken, refusal
 from worker.oauth.disconnect import Disconnect
 from worker.oauth.exchange import Exchange
+from worker.oauth.probe_client import ProbeClient
 from worker.oauth.recover_tokens import RecoverTokens
 from worker.oauth.refresh import Refresh
 from worker.sync.run import Sync
@@ -118,8 +119,8 @@ class CredentialLife(RuleBasedStateMachine):
         self.unknown: set[int] = set()
         self.held: list[Family] = [self.model.families[0]]
         self.generation = 1
-        self.lies = 0
-        """How often 503 was said of a grant that was run: nobody can tell, and at worst it costs one try more."""
+        self.uncertain = 0
+        """How often an answer was lost, or no use: as often a token may be presented again where that is harmless."""
         self.ends = ends
         self.is_put_off = is_put_off
 
@@ -132,6 +133,7 @@ class CredentialLife(RuleBasedStateMachine):
         providers: Any = {self.profile.name: StandingClient(self.model, clock)}
         common: tuple[Any, Any, Any, Any, Any] = (store, ground.vault, book, providers, ground.parking)
         self.refresh = Refresh(*common, lambda message: None, clock)
+        self.probe = ProbeClient(store, book, providers, lambda message: None, clock)  # type: ignore[arg-type]
         self.exchange = Exchange(*common, lambda message: None, clock)
         self.take_in = RecoverTokens(store, ground.vault, book, providers, ground.parking, lambda message: None, clock)  # type: ignore[arg-type]
         self.sync = Sync(store, ground.vault, providers, lambda message: None, clock, timedelta(minutes=15))  # type: ignore[arg-type]
@@ -207,6 +209,7 @@ class CredentialLife(RuleBasedStateMachine):
         self._act(job)
         answer = job.answer
         self.store.is_away = database_is_away
+        self.uncertain += database_is_away
         self._go_on(job, answer if answer is not None else NoAnswer(True, "ReadTimeout"))
         self.store.is_away = False
 
@@ -216,7 +219,8 @@ class CredentialLife(RuleBasedStateMachine):
         job = self._pick("waiting", pick)
         if acted:
             self._act(job)
-            self.lies += how == "503"
+            if how == "503" and job.presented is not None:
+                job.presented.is_lied_about = True
         lost = {
             "timeout": NoAnswer(True, "ReadTimeout"),
             "500": HttpAnswer(500, {}, b""),
@@ -305,8 +309,22 @@ class CredentialLife(RuleBasedStateMachine):
     @rule()
     def a_calm_minute_passes(self) -> None:
         self._pass(timedelta(seconds=61))
+        self._probe(works=True)
         self._start(lambda: self.refresh(self.id))
         self._play_out()
+
+    @precondition(lambda self: len(self.jobs) < most_jobs)
+    @rule(works=st.sampled_from([True, True, False]))
+    def the_endpoint_is_probed(self, works: bool) -> None:
+        self._probe(works)
+
+    def _probe(self, works: bool) -> None:
+        """The probe of an open breaker, if one is due; no other job waits for it."""
+        job = Job(lambda: self.probe(self.profile.name, "client"))
+        while not job.is_over:
+            answer = refusal("invalid_request") if works else HttpAnswer(502, {}, b"")
+            job.go_on(lambda answer=answer: answer)  # type: ignore[misc]
+        assert job.error is None
 
     @rule()
     def parked_pairs_are_taken_in(self) -> None:
@@ -329,9 +347,7 @@ class CredentialLife(RuleBasedStateMachine):
 
     def _check_provider(self) -> None:
         assert not any(family.ended_by_us for family in self.model.families), "we ended a user's grant"
-        most = 0 if self.reuse == "family_revoked" else 1
-        if self.reuse == "harmless" and self.lies:
-            most += 1
+        most = {"family_revoked": 0, "grace": 1, "harmless": self.uncertain}[self.reuse]
         shown = [token.shown_after_spent for token in self.model.refresh_tokens.values()]
         assert max(shown) <= most, "a spent token was presented more often than it may be"
 
@@ -379,6 +395,7 @@ class CredentialLife(RuleBasedStateMachine):
                 job.kill()
         self.jobs.clear()
         self.take_in()
+        self.all_is_well()
         for _ in range(most_rounds):
             connection, credential = self._stored()
             due = connection.refresh_due_at
@@ -388,6 +405,7 @@ class CredentialLife(RuleBasedStateMachine):
                 break
             wait = timedelta(0) if due is None else due - self.clock()
             self._pass(max(wait, timedelta(seconds=61)))
+            self._probe(works=True)
             self._start(lambda: self.refresh(self.id))
             self._play_out()
             self.all_is_well()
@@ -439,6 +457,7 @@ class CredentialLife(RuleBasedStateMachine):
         """The provider works on the request, once; what it answered is on its way."""
         if job.act is not None and job.answer is None and job.sent_at is not None:
             job.answer = job.act()
+            job.presented = self.model.newest
         job.act = None
 
     def _pass(self, length: timedelta) -> None:
@@ -452,6 +471,7 @@ class CredentialLife(RuleBasedStateMachine):
         self.clock.time = end
 
     def _note_unknown(self) -> None:
+        self.uncertain += 1
         self.unknown.add(self._stored()[0].generation)
 
     def _stored(self) -> tuple[Connection, Credential]:

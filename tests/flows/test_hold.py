@@ -1,0 +1,115 @@
+"""A server that refuses many at once: nobody is told, nothing is erased, and all goes on when it is back."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from models.oauth.connection import Connection
+from tests.flows.test_breaker import pass_time
+from tests.flows.test_client_trouble import connect_many, statuses, stop_syncs
+from tests.harness import House
+from worker.oauth.hold import HoldByOperator
+
+
+def rekeyed(house: House, connections: int) -> list[Connection]:
+    """Connections of a server that has just lost its keys; more than two refusals of one client are many."""
+    found = connect_many(house, connections)
+    client = house.flows.refresh.providers["breezedoc"]
+    client.provider = house.profile = replace(client.provider, mass_refusal_count=2, mass_refusal_share=0.1)
+    house.control.replace_keys()
+    return found
+
+
+def problems(house: House, connections: Sequence[Connection]) -> list[str | None]:
+    return [house.connection(each.id).problem for each in connections]
+
+
+@pytest.mark.parametrize("passport", [12, 13])
+def test_a_rekeyed_server_ends_nobody_and_one_connection_tries_for_all(house: House, passport: int) -> None:
+    house.control.set(passport=passport)
+    connections = rekeyed(house, 6)
+    pass_time(house, 60)
+    assert set(problems(house, connections)) == {"held"}
+    [event] = house.told("provider.mass_refusal")
+    assert (event["client_id"], event["decision"], event["refused"]) == ("sandbox-client", "held", 3)
+    house.control.reset_counters()
+    pass_time(house, 3600, step=30)
+    shown = sum(len(token["presentations"]) for token in house.control.counters()["refresh_tokens"])
+    assert 4 <= shown <= 9, "one at a time, ever more slowly"
+    assert statuses(house, connections) == {"active"}
+    house.control.restore_keys()
+    pass_time(house, 1200, step=30)
+    assert [house.connection(each.id).generation for each in connections] == [2] * 6
+    assert set(problems(house, connections)) == {None}
+    assert [event["decision"] for event in house.told("provider.mass_refusal_ended")] == ["recovered"]
+    assert house.told("connection.reauthorization_required") == []
+
+
+def test_a_token_that_the_server_can_not_read_is_tried_once_more_and_never_called_revoked(house: House) -> None:
+    [connection] = connect_many(house, 1)
+    house.control.replace_keys()
+    house.sweep()
+    assert problems(house, [connection]) == ["refused"]
+    assert house.credential(connection.id).refresh_token is not None
+    pass_time(house, 840, step=60)
+    assert house.told("connection.reauthorization_required") == []
+    pass_time(house, 180, step=30)
+    [event] = house.told("connection.reauthorization_required")
+    assert event["reason"] == "refresh_rejected"
+    assert house.presentations() == 2
+
+
+def test_what_is_still_refused_after_the_hold_is_told(house: House) -> None:
+    connections = rekeyed(house, 6)
+    pass_time(house, 60)
+    account = int(connections[0].account_id)
+    house.control.restore_keys()
+    house.control.revoke_user(account)
+    HoldByOperator(house.store, house.profile).release("sandbox-client")
+    pass_time(house, 1500, step=30)
+    told = {event["connection_id"] for event in house.told("connection.reauthorization_required")}
+    of_account = {each.id for each in connections if int(each.account_id) == account}
+    assert told <= of_account
+    assert all(house.connection(each.id).generation == 2 for each in connections if each.id not in of_account)
+
+
+def test_a_held_connection_that_is_authorized_again_is_held_no_more(house: House) -> None:
+    connections = rekeyed(house, 6)
+    pass_time(house, 60)
+    again, gone = connections[0], connections[1]
+    house.connect("user 0", int(again.account_id), connection_id=again.id)
+    house.queue.held.clear()
+    stop_syncs(house)
+    house.flows.disconnect(gone.id)
+    with house.store.reading() as tx:
+        held = {refusal.connection_id for refusal in tx.refusals.held("breezedoc", "sandbox-client", 100)}
+    assert held == {each.id for each in connections[2:]}
+    assert house.connection(again.id).problem is None
+    assert house.told("provider.mass_refusal_ended") == []
+
+
+def test_an_operator_s_hold_ends_only_by_an_operator(house: House) -> None:
+    [connection] = connect_many(house, 1)
+    operator = HoldByOperator(house.store, house.profile)
+    assert operator.hold("sandbox-client") == 0
+    house.control.replace_keys()
+    house.sweep()
+    assert problems(house, [connection]) == ["held"]
+    house.control.restore_keys()
+    pass_time(house, 180)
+    assert house.connection(connection.id).generation == 2, "one that turns out good is good"
+    assert house.told("provider.mass_refusal_ended") == []
+    assert operator.release("sandbox-client") == 0
+    assert [event["decision"] for event in house.told("provider.mass_refusal_ended")] == ["released"]
+    assert operator.release("sandbox-client") is None
+
+
+def test_two_of_many_that_revoke_are_told_at_once(house: House) -> None:
+    connections = connect_many(house, 4)
+    house.control.revoke_user(1)
+    house.sweep()
+    told = {event["connection_id"] for event in house.told("connection.reauthorization_required")}
+    assert told == {each.id for each in connections if each.account_id == "1"}
+    assert house.clock.ahead < timedelta(minutes=1)

@@ -1,0 +1,147 @@
+"""`breezesync provider`: the breakers and holds of the OAuth clients, and what an operator decides about them."""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Annotated
+
+import typer
+
+from config.settings import Settings
+from models.oauth.breaker import pause as pause_client
+from models.oauth.breaker import resume as resume_client
+from models.oauth.client import StoredClient
+from models.store import Transaction
+from worker.cli.context import load_settings, opened_store
+from worker.cli.output import (
+    AsJson,
+    CommandFailed,
+    NotFound,
+    make_table,
+    print_json,
+    print_line,
+    print_rich,
+    report_errors,
+)
+from worker.oauth.hold import HoldByOperator
+
+ProviderName = Annotated[str, typer.Argument(metavar="NAME", help="The provider's name, as in PROVIDERS.")]
+
+
+def state_of(client: StoredClient) -> str:
+    """Return closed, rejected, unavailable or paused."""
+    if client.paused_at is not None:
+        return "paused"
+    return "closed" if client.cause is None else client.cause.value
+
+
+def describe_client(client: StoredClient, tx: Transaction) -> Mapping[str, object]:
+    """Return what an operator may know of a client: never its secret."""
+    hold = tx.refusals.hold(client.provider, client.client_id)
+    return {
+        "held": tx.refusals.count_held(client.provider, client.client_id),
+        "held_since": None if hold is None else hold.opened_at,
+        "next_trial_at": None if hold is None else hold.next_trial_at,
+        "provider": client.provider,
+        "client_id": client.client_id,
+        "state": state_of(client),
+        "since": client.paused_at or client.opened_at,
+        "error": client.error,
+        "status": client.status,
+        "next_probe_at": client.next_probe_at,
+        "probes": client.probes,
+    }
+
+
+@report_errors
+def status(as_json: AsJson = False) -> None:
+    """Show each OAuth client with its breaker."""
+    with opened_store(load_settings()) as store, store.reading() as tx:
+        shown = [describe_client(client, tx) for client in tx.clients.all()]
+    if as_json:
+        print_json(shown)
+        return
+    head = (
+        "provider",
+        "client_id",
+        "state",
+        "since",
+        "error",
+        "status",
+        "next_probe_at",
+        "probes",
+        "held",
+        "held_since",
+    )
+    print_rich(make_table([name.replace("_", " ") for name in head], [[row[name] for name in head] for row in shown]))
+
+
+@report_errors
+def pause(name: ProviderName, as_json: AsJson = False) -> None:
+    """Send no token request to a provider until it is resumed."""
+    _change(name, pause_client, as_json)
+
+
+@report_errors
+def resume(name: ProviderName, as_json: AsJson = False) -> None:
+    """End an operator's pause."""
+    _change(name, resume_client, as_json)
+
+
+@report_errors
+def hold(name: ProviderName, as_json: AsJson = False) -> None:
+    """Hold refused connections: tokens stay, and no user is told, until release or accept."""
+    _decide(name, "held", HoldByOperator.hold, as_json)
+
+
+@report_errors
+def release(name: ProviderName, as_json: AsJson = False) -> None:
+    """Try every held connection again."""
+    _decide(name, "released", HoldByOperator.release, as_json)
+
+
+@report_errors
+def accept(name: ProviderName, as_json: AsJson = False) -> None:
+    """End every held connection, and tell each user to authorize again."""
+    _decide(name, "accepted", HoldByOperator.accept, as_json)
+
+
+def _decide(name: str, verb: str, act: Callable[[HoldByOperator, str], int | None], as_json: bool) -> None:
+    settings = load_settings()
+    profile = settings.provider(name)
+    if profile is None:
+        raise NotFound(f"There is no provider {name}. List them with breezesync provider status.")
+    with opened_store(settings) as store:
+        with store.reading() as tx:
+            ids = {client.client_id for client in tx.clients.all(name)} | _configured(settings, name)
+        counts = {client_id: act(HoldByOperator(store, profile), client_id) for client_id in sorted(ids)}
+    found = {client_id: count for client_id, count in counts.items() if count is not None}
+    if not found:
+        raise CommandFailed(f"Nothing of {name} is held.")
+    if as_json:
+        print_json([{"provider": name, "client_id": client_id, verb: count} for client_id, count in found.items()])
+        return
+    for client_id, count in found.items():
+        print_line(f"{name} {client_id}: {count} connections {verb}")
+
+
+def _change(name: str, change: Callable[[StoredClient, datetime], StoredClient], as_json: bool) -> None:
+    settings = load_settings()
+    with opened_store(settings) as store, store.writing() as tx:
+        ids = {client.client_id for client in tx.clients.all(name)} | _configured(settings, name)
+        if not ids:
+            raise NotFound(f"There is no provider {name}. List them with breezesync provider status.")
+        changed: list[StoredClient] = []
+        for client_id in sorted(ids):
+            client = change(tx.clients.lock(name, client_id), tx.overview.time())
+            tx.clients.save(client)
+            changed.append(client)
+        shown = [describe_client(client, tx) for client in changed]
+    if as_json:
+        print_json(shown)
+        return
+    for client in changed:
+        print_line(f"{client.provider} {client.client_id}: {state_of(client)}")
+
+
+def _configured(settings: Settings, name: str) -> set[str]:
+    return {client.client_id for client in settings.clients if client.provider == name}

@@ -1,0 +1,69 @@
+"""Probe a token endpoint behind an open breaker, with a request that spends nothing."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from models.messaging import messages
+from models.oauth.breaker import begin_probe, postpone_probe, settle_probe
+from models.oauth.client import OAuthClient
+from models.oauth.token_response import ClientRefused, Evidence, TokenOutcome
+from models.store import Store
+from worker.provider.client import ProviderClient
+from worker.tokens.oauth_clients import ClientUnknown, OAuthClients
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeClient:
+    """One probe. The next one's time is saved before it leaves: if its worker dies, the sweep sends another."""
+
+    store: Store
+    clients: OAuthClients
+    providers: Mapping[str, ProviderClient]
+    send: Callable[[messages.Message], None]
+    now: Callable[[], datetime]
+
+    def __call__(self, provider: str, client_id: str) -> None:
+        if provider not in self.providers:
+            return
+        loaded = self.begin(provider, client_id)
+        if loaded is None:
+            return
+        self.save(provider, client_id, *self.ask(provider, loaded))
+
+    def save(self, provider: str, client_id: str, outcome: TokenOutcome, sent_at: datetime) -> None:
+        """Close the breaker, or say when the next probe is due."""
+        with self.store.writing() as tx:
+            client = tx.clients.lock(provider, client_id)
+            now = self.now()
+            settled, facts = settle_probe(client, outcome, sent_at, now)
+            self.clients.save(tx, settled, facts, now)
+        if facts:
+            self.send(messages.publish_events())
+
+    def begin(self, provider: str, client_id: str) -> OAuthClient | ClientUnknown | None:
+        """Reserve the probe, and a request of the fleet's budget; None if it may not leave now."""
+        speaker = self.providers[provider]
+        with self.store.writing() as tx:
+            now = self.now()
+            found = tx.clients.get(provider, client_id)
+            if found is None:
+                return None
+            # Race: the message came twice; only the one that locks the client first probes it.
+            begun = begin_probe(tx.clients.lock(provider, client_id), now, now + speaker.patience.lease)
+            if begun is None:
+                return None
+            try:
+                client = self.clients.find_in(tx, provider, client_id)
+            except ClientUnknown as unknown:
+                tx.clients.save(begun)
+                return unknown
+            wait = tx.paces.take(provider, speaker.provider.token_requests_per_minute, "probe", now)
+            tx.clients.save(begun if wait is None else postpone_probe(begun, wait))
+        return client if wait is None else None
+
+    def ask(self, provider: str, client: OAuthClient | ClientUnknown) -> tuple[TokenOutcome, datetime]:
+        if isinstance(client, ClientUnknown):
+            return ClientRefused(Evidence(error="client_unknown", description=str(client))), self.now()
+        called = self.providers[provider].probe(client)
+        return called.outcome, called.at
