@@ -1,8 +1,21 @@
 """Control a sandbox from outside, with one method per control; threads and processes may share it."""
 
-from typing import Any, Self
+from typing import Any, Self, TypedDict, Unpack
 
 import httpx
+
+
+class FaultDetails(TypedDict, total=False):
+    """What a fault does and when; `count=None` lasts until it is removed."""
+
+    status: int | None
+    retry_after: int | None
+    delay_ms: int
+    body: str | None
+    count: int | None
+    match: dict[str, Any]
+    probability: float
+    seed: int | None
 
 
 class ControlError(Exception):
@@ -54,38 +67,10 @@ class Control:
     def reset_counters(self) -> None:
         self._call("POST", "counters/reset")
 
-    def inject(
-        self,
-        on: str,
-        moment: str = "before",
-        kind: str = "status",
-        *,
-        status: int | None = None,
-        retry_after: int | None = None,
-        delay_ms: int = 0,
-        body: str | None = None,
-        count: int | None = 1,
-        match: dict[str, Any] | None = None,
-        probability: float = 1.0,
-        seed: int | None = None,
-    ) -> int:
-        """Set a fault (see `sandbox.faults.Fault`) and return its id; `count=None` lasts until it is removed."""
-        fault = self._call(
-            "POST",
-            "faults",
-            on=on,
-            moment=moment,
-            kind=kind,
-            status=status,
-            retry_after=retry_after,
-            delay_ms=delay_ms,
-            body=body,
-            count=count,
-            match=match or {},
-            probability=probability,
-            seed=seed,
-        )
-        return int(fault["id"])
+    def inject(self, on: str, moment: str = "before", kind: str = "status", **details: Unpack[FaultDetails]) -> int:
+        """Set a fault (see `sandbox.faults.Fault`) and return its id; it strikes once unless `count` says otherwise."""
+        fields: dict[str, Any] = {"count": 1, **details}
+        return int(self._call("POST", "faults", on=on, moment=moment, kind=kind, **fields)["id"])
 
     def faults(self) -> list[dict[str, Any]]:
         """Return every fault with its `hits`."""

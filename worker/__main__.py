@@ -1,6 +1,7 @@
 """`breezesync COMMAND`: the command line."""
 
 import sys
+from collections.abc import Callable
 from io import TextIOWrapper
 
 import typer
@@ -43,29 +44,24 @@ def build_app() -> typer.Typer:
     app.command()(connections.refresh)
     app.command()(connections.disconnect)
     app.command()(status.status)
-    streams = typer.Typer()
-    streams.callback(invoke_without_command=True)(events.events)
-    streams.command()(events.replay)
-    streams.command()(events.groups)
-    app.add_typer(streams, name="events")
-    letters = typer.Typer()
-    letters.callback(invoke_without_command=True)(dead_letters.dead_letters)
-    letters.command()(dead_letters.retry)
-    letters.command()(dead_letters.drop)
-    app.add_typer(letters, name="dead-letters")
-    breakers = typer.Typer(help="Show and control what keeps a provider's tokens back.")
-    breakers.command()(provider.status)
-    breakers.command()(provider.hold)
-    breakers.command()(provider.release)
-    breakers.command()(provider.accept)
-    breakers.command()(provider.pause)
-    breakers.command()(provider.resume)
-    app.add_typer(breakers, name="provider")
-    key_ring = typer.Typer(help="Show which encryption key seals what, and reseal everything with the first key.")
-    key_ring.command()(keys.status)
-    key_ring.command()(keys.rotate)
-    app.add_typer(key_ring, name="keys")
+    for name, group in (
+        ("events", _group(events.events, events.replay, events.groups)),
+        ("dead-letters", _group(dead_letters.dead_letters, dead_letters.retry, dead_letters.drop)),
+        ("provider", _group(None, *provider.commands, text="Show and control what keeps a provider's tokens back.")),
+        ("keys", _group(None, keys.status, keys.rotate, text="Show what each encryption key seals, and reseal all.")),
+    ):
+        app.add_typer(group, name=name)
     return app
+
+
+def _group(alone: Callable[..., None] | None, *commands: Callable[..., None], text: str | None = None) -> typer.Typer:
+    """Return a group of commands; `alone` runs if none of them is named."""
+    group = typer.Typer(help=text)
+    if alone is not None:
+        group.callback(invoke_without_command=True)(alone)
+    for command in commands:
+        group.command()(command)
+    return group
 
 
 def main() -> None:

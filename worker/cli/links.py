@@ -1,5 +1,6 @@
 """`breezesync connect-link`: sign a link that lets a user connect an account."""
 
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated
 from uuid import uuid4
@@ -34,27 +35,32 @@ def connect_link(
     """Print a signed link that lets one user connect an account, once."""
     settings = load_settings("clients", "links")
     life = timedelta(seconds=ttl)
-    url = make_link(settings, user, provider, return_to, life, connection, tuple(team or ()))
+    wanted = LinkOptions(provider, return_to, life, connection, tuple(team or ()))
+    url = make_link(settings, user, wanted)
     if as_json:
         print_json({"url": url, "user_id": user, "expires_in": ttl})
     else:
         print_line(url)
 
 
-def make_link(
-    settings: Settings,
-    user: str,
-    provider: str | None = None,
-    return_to: str | None = None,
-    life: timedelta = longest_life,
-    connection_id: str | None = None,
-    team_ids: tuple[int, ...] = (),
-) -> str:
+@dataclass(frozen=True, slots=True)
+class LinkOptions:
+    """What a link says beside its user; without a provider it is for the first one."""
+
+    provider: str | None = None
+    return_to: str | None = None
+    life: timedelta = longest_life
+    connection_id: str | None = None
+    team_ids: tuple[int, ...] = ()
+
+
+def make_link(settings: Settings, user: str, wanted: LinkOptions | None = None) -> str:
     """Return the link's URL, beside the client's redirect URI: on its origin, and behind the same path prefix.
 
     Raises `CommandFailed` if the web process would refuse the link.
     """
-    name = provider or settings.providers[0].name
+    wanted = wanted or LinkOptions()
+    name = wanted.provider or settings.providers[0].name
     client = settings.client_for(name)
     if settings.provider(name) is None or client is None:
         known = ", ".join(each.name for each in settings.providers)
@@ -63,17 +69,17 @@ def make_link(
     link = ConnectLink(
         user_id=user,
         issued_at=moment,
-        expires_at=moment + life,
+        expires_at=moment + wanted.life,
         jti=uuid4().hex,
-        return_to=return_to,
-        team_ids=team_ids,
-        connection_id=connection_id,
+        return_to=wanted.return_to,
+        team_ids=wanted.team_ids,
+        connection_id=wanted.connection_id,
     )
     token = sign_link(link, settings.connect_secrets[0])
     try:
         read_link(token, settings.connect_secrets, moment, settings.return_origins)
     except LinkRefused as refused:
-        raise CommandFailed(_explain(refused, return_to, settings)) from None
+        raise CommandFailed(_explain(refused, wanted.return_to, settings)) from None
     return f"{client.redirect_uri.removesuffix('/callback')}?token={token}"
 
 

@@ -1,17 +1,36 @@
 """`breezesync status`: connections by status, due work, queues and unpublished events."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from rich.markup import escape
 
 from config.settings import Settings
+from models.oauth.client import StoredClient
+from models.oauth.hold import Hold
 from models.queue import Depth
+from models.store import Transaction
 from worker.cli.context import load_settings, opened_queues, opened_store
 from worker.cli.next_steps import describe_breaker, describe_hold
 from worker.cli.output import AsJson, CommandFailed, format_length, make_table, print_json, print_rich, report_errors
 from worker.cli.provider import describe_client, state_of
+
+
+@dataclass(frozen=True, slots=True)
+class _Overview:
+    """What the database says at `moment`; `oldest` and `since` are since when the first due work and event wait."""
+
+    moment: datetime
+    connections: Mapping[str, int]
+    due: Mapping[str, int]
+    oldest: datetime | None
+    rejected: Sequence[tuple[str, str, str]]
+    breakers: Mapping[StoredClient, Mapping[str, object]]
+    held: Mapping[Hold, int]
+    unpublished: int
+    since: datetime | None
 
 
 @report_errors
@@ -19,48 +38,63 @@ def status(as_json: AsJson = False) -> None:
     """Show connections by status, due work, queue depths and event lag."""
     settings = load_settings()
     with opened_store(settings) as store, store.reading() as tx:
-        moment = tx.overview.time()
-        by_status, due = tx.overview.connections_by_status(), tx.overview.due(moment)
-        oldest, rejected = tx.overview.oldest_due(moment), tx.overview.rejected_clients()
-        clients = tx.clients.all()
-        breakers = [client for client in clients if client.is_open]
-        shown = [describe_client(client, tx) for client in breakers]
-        held = {hold: tx.refusals.count_held(hold.provider, hold.client_id) for hold in tx.refusals.holds()}
-        waiting, since = tx.outbox.backlog()
+        found = _read(tx)
     depths, failure = _find_depths(settings)
     if as_json:
-        print_json(
-            {
-                "connections": by_status,
-                "due": due,
-                "oldest_due_seconds": _seconds(oldest, moment),
-                "events": {"unpublished": waiting, "lag_seconds": _seconds(since, moment)},
-                "queues": depths,
-                "rejected_clients": [{"provider": p, "client_id": c, "error": e} for p, c, e in rejected],
-                "breakers": shown,
-                "holds": [
-                    {"provider": hold.provider, "client_id": hold.client_id, "since": hold.opened_at, "held": count}
-                    for hold, count in held.items()
-                ],
-            }
-        )
+        print_json(_as_json(found, depths))
     else:
-        print_rich(f"[bold]Connections[/]   {_count(by_status)}")
-        print_rich(f"[bold]Due now[/]       {_count(due)}{_age(oldest, moment)}")
-        print_rich(f"[bold]Events[/]        {waiting} unpublished{_age(since, moment)}")
-        for provider, client_id, error in rejected:
-            text = f"{client_id} by {provider} ({error}). Check its id and secret."
-            print_rich(f"[bold red]Rejected[/]      OAuth client {escape(text)}")
-        for client in breakers:
-            for line in describe_breaker(client, moment):
-                print_rich(f"[bold red]{state_of(client).capitalize():<16}[/]{escape(client.provider)}: {escape(line)}")
-        for hold, count in held.items():
-            print_rich(f"[bold red]Held[/]          {escape(describe_hold(hold, count, moment))}")
-        if depths is not None:
-            rows = [(name, depth.waiting, depth.under_way, depth.dead) for name, depth in depths.items()]
-            print_rich("", make_table(("queue", "waiting", "under way", "dead"), rows))
+        _print(found, depths)
     if failure is not None:
         raise failure
+
+
+def _read(tx: Transaction) -> _Overview:
+    moment = tx.overview.time()
+    waiting, since = tx.outbox.backlog()
+    return _Overview(
+        moment=moment,
+        connections=tx.overview.connections_by_status(),
+        due=tx.overview.due(moment),
+        oldest=tx.overview.oldest_due(moment),
+        rejected=tx.overview.rejected_clients(),
+        breakers={client: describe_client(client, tx) for client in tx.clients.all() if client.is_open},
+        held={hold: tx.refusals.count_held(hold.provider, hold.client_id) for hold in tx.refusals.holds()},
+        unpublished=waiting,
+        since=since,
+    )
+
+
+def _as_json(found: _Overview, depths: Mapping[str, Depth] | None) -> dict[str, object]:
+    return {
+        "connections": found.connections,
+        "due": found.due,
+        "oldest_due_seconds": _seconds(found.oldest, found.moment),
+        "events": {"unpublished": found.unpublished, "lag_seconds": _seconds(found.since, found.moment)},
+        "queues": depths,
+        "rejected_clients": [{"provider": p, "client_id": c, "error": e} for p, c, e in found.rejected],
+        "breakers": list(found.breakers.values()),
+        "holds": [
+            {"provider": hold.provider, "client_id": hold.client_id, "since": hold.opened_at, "held": count}
+            for hold, count in found.held.items()
+        ],
+    }
+
+
+def _print(found: _Overview, depths: Mapping[str, Depth] | None) -> None:
+    print_rich(f"[bold]Connections[/]   {_count(found.connections)}")
+    print_rich(f"[bold]Due now[/]       {_count(found.due)}{_age(found.oldest, found.moment)}")
+    print_rich(f"[bold]Events[/]        {found.unpublished} unpublished{_age(found.since, found.moment)}")
+    for provider, client_id, error in found.rejected:
+        text = f"{client_id} by {provider} ({error}). Check its id and secret."
+        print_rich(f"[bold red]Rejected[/]      OAuth client {escape(text)}")
+    for client in found.breakers:
+        for line in describe_breaker(client, found.moment):
+            print_rich(f"[bold red]{state_of(client).capitalize():<16}[/]{escape(client.provider)}: {escape(line)}")
+    for hold, count in found.held.items():
+        print_rich(f"[bold red]Held[/]          {escape(describe_hold(hold, count, found.moment))}")
+    if depths is not None:
+        rows = [(name, depth.waiting, depth.under_way, depth.dead) for name, depth in depths.items()]
+        print_rich("", make_table(("queue", "waiting", "under way", "dead"), rows))
 
 
 def _find_depths(settings: Settings) -> tuple[Mapping[str, Depth] | None, CommandFailed | None]:

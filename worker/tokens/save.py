@@ -49,10 +49,8 @@ def save_authorized(
 ) -> Connection:
     """Save a pair as the next generation of the connection that was found, or as a new connection.
 
-    A pair without a refresh token leaves the old one in use (see `kept_refresh_token`).
-
-    It is due for a sync at once, which the caller sends. Revocations of its older grants are cancelled, and a run
-    that reads other teams' lists ends.
+    A pair without a refresh token leaves the old one in use (see `kept_refresh_token`). It is due for a sync at once,
+    which the caller sends. Older grants are no longer revoked, and a run that reads other teams' lists ends.
     """
     if found is not None:
         forget_refusal(tx, found)
@@ -62,8 +60,7 @@ def save_authorized(
         tx.connections.add(connection)
     pair, granted = authorized.pair, authorized.pair.granted
     refresh_token = seal_token(vault, granted.refresh_token, connection.id, "refresh_token")
-    if refresh_token is None and found is not None:
-        refresh_token = kept_refresh_token(found, tx.credentials.get(found.id), authorized.client_id)
+    refresh_token = refresh_token or _kept_refresh_token(tx, found, authorized.client_id)
     saved, facts = authorize(
         connection,
         NewPair(pair.issued_at, granted.expires_in, granted.scope, refreshable=refresh_token is not None),
@@ -88,6 +85,10 @@ def save_authorized(
     )
     tx.outbox.append(saved.about, facts, now)
     return saved
+
+
+def _kept_refresh_token(tx: Transaction, found: Connection | None, client_id: str) -> Sealed | None:
+    return None if found is None else kept_refresh_token(found, tx.credentials.get(found.id), client_id)
 
 
 def _new_connection(authorized: Authorized, now: datetime) -> Connection:

@@ -1,6 +1,6 @@
 """Metrics that are read from the database and the queues at each scrape."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -9,6 +9,7 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from redis.exceptions import RedisError
 
 from models.errors import SyncError
+from models.oauth.client import StoredClient
 from models.oauth.connection import Status
 from models.queue import Depth
 from models.store import Store
@@ -49,18 +50,7 @@ class StoreGauges:
         yield _gauge(
             "authorizations_waiting", "Users who came back with a code and are not connected yet.", (), {(): connecting}
         )
-        unavailable: dict[tuple[str, ...], float] = {(client.provider,): 0 for client in clients}
-        unavailable |= {(client.provider,): 1 for client in clients if client.keeps_codes}
-        yield _gauge(
-            "provider_unavailable",
-            "Whether tokens and codes are kept back: the token endpoint is unavailable, or an operator paused it.",
-            ("provider",),
-            unavailable,
-        )
-        by_provider: dict[tuple[str, ...], float] = {(provider,): 0 for provider, _ in held}
-        for provider, number in held:
-            by_provider[provider,] += number
-        yield _gauge("held_connections", "Refused connections that are held.", ("provider",), by_provider)
+        yield from _breaker_gauges(clients, held)
         yield _gauge("events_unpublished", "Unpublished events.", (), {(): waiting})
         yield _gauge(
             "event_lag_seconds", "For how long the oldest unpublished event has waited.", (), {(): _age(since, now)}
@@ -101,6 +91,21 @@ def build_registry(
     if depths is not None:
         registry.register(QueueGauges(depths))
     return registry
+
+
+def _breaker_gauges(clients: Sequence[StoredClient], held: Sequence[tuple[str, int]]) -> Iterator[Metric]:
+    unavailable: dict[tuple[str, ...], float] = {(client.provider,): 0 for client in clients}
+    unavailable |= {(client.provider,): 1 for client in clients if client.keeps_codes}
+    yield _gauge(
+        "provider_unavailable",
+        "Whether tokens and codes are kept back: the token endpoint is unavailable, or an operator paused it.",
+        ("provider",),
+        unavailable,
+    )
+    by_provider: dict[tuple[str, ...], float] = {(provider,): 0 for provider, _ in held}
+    for provider, number in held:
+        by_provider[provider,] += number
+    yield _gauge("held_connections", "Refused connections that are held.", ("provider",), by_provider)
 
 
 def _gauge(name: str, text: str, labels: tuple[str, ...], values: Figures) -> Metric:
