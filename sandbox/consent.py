@@ -94,8 +94,7 @@ def decide(sandbox: SandboxState, asked: Asked, user_id: int, *, allow: bool) ->
         user_id,
         redirect_uri=asked.redirect_uri,
         scope=asked.scope,
-        challenge=asked.challenge,
-        challenge_method=asked.challenge_method,
+        pkce=(asked.challenge, asked.challenge_method),
         now=sandbox.clock.now(),
     )
     return _extend(asked.redirect_uri, {"code": code} | ({"state": asked.state} if asked.state else {}))

@@ -159,10 +159,10 @@ class Grants:
         *,
         redirect_uri: str,
         scope: tuple[str, ...],
-        challenge: str | None,
-        challenge_method: str,
+        pkce: tuple[str | None, str],
         now: float,
     ) -> str:
+        """Return a new code; `pkce` is the challenge, None if there was none, with its method."""
         value = _encrypted_looking()
         self.codes[_digest(value)] = Code(
             self.next_id(),
@@ -170,8 +170,7 @@ class Grants:
             user_id,
             redirect_uri,
             scope,
-            challenge,
-            challenge_method,
+            *pkce,
             now + CODE_SECONDS,
             key=self.key,
         )
