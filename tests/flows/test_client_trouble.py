@@ -292,7 +292,7 @@ def test_a_refused_client_is_probed_also_where_the_others_keep_the_budget_busy(h
         assert found is not None
         tx.connections.save(replace(found, client_id="other-client", refresh_due_at=house.clock()), found.generation)
     Sweep(house.store, house.queue, house.clock, {"breezedoc": 3})()
-    probe, *refreshes = [each for each in house.queue.held if each.actor in ("probe_client", "refresh_token")]
+    probe, *refreshes = [each for each in house.queue.held if each.actor in ("probe_client", "carry_out_refresh")]
     assert probe == messages.probe_client("breezedoc", "other-client")
     assert {each.kwargs["connection_id"] for each in refreshes} < {other.id for other in others}
 

@@ -65,7 +65,7 @@ def monday(
 ) -> Cost:
     """A day on which some people really revoke, at times of their own."""
     dice = random.Random(5)
-    with world_on(database_url, "harmless", 60 * minute, token_requests_per_minute=max(connections // 5, 60)) as world:
+    with world_on(database_url, "harmless", day, token_requests_per_minute=max(connections // 5, 60)) as world:
         world.connect(connections)
         world.pass_time(10 * minute, step)
         began = world.clock()

@@ -211,7 +211,7 @@ class World:
     def work(self) -> None:
         Sweep(self.store, self.queue, self.clock, {name: self.profile.token_requests_per_minute})()
         actors: Mapping[str, Callable[..., None]] = {
-            "refresh_token": self.refresh,
+            "carry_out_refresh": self.refresh,
             "probe_client": self.probe,
             "read_connection": lambda connection_id: self.sync(connection_id, asked=False),
         }
