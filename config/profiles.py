@@ -127,7 +127,7 @@ def _read_lengths(values: Mapping[str, object]) -> dict[str, object]:
 
 
 def _find_alternatives(api_url: str, written: Mapping[str, object], built: Provider) -> tuple[str, ...]:
-    """The other bases of the profile; none where the API in use is not one of them, because a live token that is meant
+    """The other bases of the profile; none if the API in use is not one of them, because a live token that is meant
     for it must not reach another host."""
     known = [url.rstrip("/") for url in (str(written.get("api_url", "")), *built.api_url_alternatives)]
     return tuple(dict.fromkeys(url for url in known if url != api_url)) if api_url in known else ()

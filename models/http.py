@@ -25,7 +25,7 @@ class HttpAnswer:
 
 @dataclass(frozen=True, slots=True)
 class NoAnswer:
-    """No answer came; `sent` is False only where the request surely never reached the server; where that was our own
+    """No answer came; `sent` is False only if the request surely never reached the server; if that was our own
     doing, `retry_after` says how soon it may be tried again."""
 
     sent: bool
@@ -34,7 +34,7 @@ class NoAnswer:
 
 
 def read_object(body: bytes) -> dict[str, object] | None:
-    """The body as a JSON object, or None where it is anything else."""
+    """Return the body as a JSON object, or None if it is anything else."""
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):

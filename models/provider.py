@@ -84,7 +84,7 @@ class Provider:
 
     `title` is what people call it. `api_url` has no trailing slash. An empty `revoke_url` or `issuer` means that there
     is none, an empty `refresh_scope` that none is sent. `refresh_reuse` says what a refresh token presented again does:
-    nothing, the end of its family, or nothing within `grace_seconds` and the end of its family after. Where
+    nothing, the end of its family, or nothing within `grace_seconds` and the end of its family after. If
     `rotation_ends_access` is false an access token outlives the rotation of its pair, and says nothing of it.
     `api_url_alternatives` are other places where the same API is said to be: they are asked only on an operator's word.
     `account_path`, `account_id` and `account_email` say which answer, and which of its fields, name the account.

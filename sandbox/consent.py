@@ -147,7 +147,7 @@ def _deny(sandbox: SandboxState, asked: Asked, hint: str) -> str:
 
 
 def _refuse_silence(sandbox: SandboxState, asked: Asked, error: str, hint: str) -> str:
-    """Answer `prompt=none` where a page would be needed: 12 denies, 13 names what is missing."""
+    """Answer `prompt=none` if a page would be needed: 12 denies, 13 names what is missing."""
     if sandbox.settings.passport == 12:
         return _deny(sandbox, asked, hint)
     refusal = RefusalError(error, 401, error, NEEDED[error])

@@ -43,7 +43,7 @@ class Page:
 
     @property
     def previous_url(self) -> str | None:
-        """Return the page before, also beyond the end where that page is empty too."""
+        """Return the page before, also beyond the end if that page is empty too."""
         return self.url(self.number - 1)
 
     @property

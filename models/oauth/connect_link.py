@@ -107,7 +107,7 @@ def read_link(token: str, secrets: Sequence[Secret], now: datetime, return_origi
 def origin_of(url: str) -> str | None:
     """Return the origin (RFC 6454 §4) of an absolute http(s) URL: scheme, host and any port but the scheme's own.
 
-    None where a browser might understand the URL otherwise than we do: user information, backslashes, spaces,
+    None if a browser might understand the URL otherwise than we do: user information, backslashes, spaces,
     control characters, anything not ASCII, a host of anything but letters, digits, dots, dashes, underscores.
     """
     if len(url) > longest_url or not re.fullmatch(r"https?://[!-~]+", url, re.IGNORECASE) or "\\" in url:

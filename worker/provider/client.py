@@ -41,9 +41,9 @@ Other = TypeVar("Other")
 
 @dataclass(frozen=True, slots=True)
 class Called(Generic[Outcome]):
-    """A call's outcome, with what the request log keeps of it; status 0 where no answer came.
+    """A call's outcome, with what the request log keeps of it; status 0 if no answer came.
 
-    `sent` is False where nothing left; `remaining` is how many more requests the provider says it takes.
+    `sent` is False if nothing left; `remaining` is how many more requests the provider says it takes.
     """
 
     outcome: Outcome
@@ -129,7 +129,7 @@ class ProviderClient:
         return self._send_watched(request, send_before=None).outcome
 
     def revoke(self, client: OAuthClient, token: Secret) -> Called[bool] | None:
-        """RFC 7009 §2.1: whether the provider confirmed; None where it has no endpoint."""
+        """RFC 7009 §2.1: whether the provider confirmed; None if it has no endpoint."""
         if not self.provider.revoke_url:
             return None
         request = self._post(self.provider.revoke_url, client, {"token": token.reveal()}, as_json=False)

@@ -146,7 +146,7 @@ def _read(response: httpx.Response, largest: int, deadline: float) -> HttpAnswer
 
 
 def unpack_body(raw: bytes, encoding: str, largest: int) -> bytes | None:
-    """The body as it was before a server packed it, which nobody had asked it to; None where it is packed in a way that
+    """The body as it was before a server packed it, which nobody had asked it to; None if it is packed in a way that
     can't be undone within `largest` bytes."""
     match encoding.strip().lower():
         case "" | "identity":
