@@ -3,12 +3,17 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from playwright.sync_api import Browser
 from sqlalchemy import make_url
 
 from tests.databases import DATABASES, create_sqlite, create_template
 from tests.servers import Postgres, Valkey, running_chromium, running_postgres, running_valkey
+
+# How long an example takes depends on what else the machine does; a test that hangs is ended by pytest-timeout.
+hypothesis.settings.register_profile("breezesync", deadline=None)
+hypothesis.settings.load_profile("breezesync")
 
 MEASURED = frozenset({"unit", "config", "store", "wiring", "flows", "cli", "hostile_input"})
 """The folders whose tests run the shipped code in this process, so that its coverage can be measured."""

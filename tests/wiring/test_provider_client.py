@@ -146,7 +146,7 @@ def test_a_bomb_is_not_unpacked_beyond_its_bound() -> None:
 
 def refresh(url: str) -> object:
     client = client_of(url)
-    client.usual_patience = Patience(deadline=timedelta(seconds=0.3))
+    client.usual_patience = Patience(deadline=timedelta(seconds=1))
     return client.refresh(who, Secret("r"), "", datetime.now(UTC) + timedelta(minutes=1)).outcome
 
 
