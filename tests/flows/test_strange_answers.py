@@ -66,7 +66,10 @@ strange: dict[str, tuple[dict[str, Any], tuple[str, str | None]]] = {
     "a list": ({"kind": "garbage", "body": "[]"}, failed),
     "half a page": ({"kind": "garbage", "body": page_with('{"id":1001}')[:30]}, failed),
     "deep nesting": ({"kind": "garbage", "body": deep(5000)}, failed),
-    "elements as an object": ({"kind": "garbage", "body": page_with().replace("[]", "{}")}, ("completed", "list_shifting")),
+    "elements as an object": (
+        {"kind": "garbage", "body": page_with().replace("[]", "{}")},
+        ("completed", "list_shifting"),
+    ),
     "a total as a text": ({"kind": "garbage", "body": page_with(total='"12"')}, ("completed", "list_shifting")),
     "a total beyond 64 bit": ({"kind": "garbage", "body": page_with(total="1" * 30)}, failed),
     "a number of ten thousand digits": ({"kind": "garbage", "body": page_with(total="1" * 10_000)}, failed),
