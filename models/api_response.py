@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Literal, cast
 
 from models import exact_json
-from models.http import HttpAnswer, NoAnswer, read_retry_after
+from models.http import HttpAnswer, NoAnswer, read_pause, read_retry_after
 
 Paging = Literal["laravel", "laravel_resource", "none"]
 deepest = 100
@@ -67,10 +67,10 @@ def read_api_answer(answer: HttpAnswer | NoAnswer, paging: Paging, page: int, no
             return Failed("the body was cut off or too large")
         case 200:
             return _read_page(_read_object(answer.body), paging, page)
+        case (401 | 403 | 404) as status if is_html(answer):
+            return Failed(f"HTTP {status} with a page of HTML: a firewall's, not the API's", retry_after)
         case 401:
             return Unauthorized()
-        case 403 if is_html(answer):
-            return Failed("HTTP 403 with a page of HTML: a firewall's, not the API's", retry_after)
         case 403:
             return Forbidden()
         case 404:
@@ -103,12 +103,8 @@ def _read_object(body: bytes) -> dict[str, object] | None:
 
 
 def _read_reset(headers: Mapping[str, str], now: datetime) -> timedelta | None:
-    """How long until the window closes (`X-RateLimit-Reset`, in seconds since 1970): for a 429 that names no length."""
-    value = headers.get("x-ratelimit-reset", "").strip()
-    if not (value.isascii() and value.isdigit() and len(value) < 12):
-        return None
-    length = timedelta(seconds=int(value)) - timedelta(seconds=now.timestamp())
-    return min(length, timedelta(days=1)) if length > timedelta(0) else None
+    """How long until the window closes (`X-RateLimit-Reset`, usually a unix time), for a 429 that names no length."""
+    return read_pause(headers.get("x-ratelimit-reset", "").strip(), now) or None
 
 
 def _read_page(body: dict[str, object] | None, paging: Paging, page: int) -> Page | Failed:

@@ -77,8 +77,8 @@ def read_retry_after(headers: Mapping[str, str], now: datetime) -> timedelta | N
     Nonsense counts as absent, and a unix time more than a day away is nonsense. A day is the longest pause.
     """
     value = headers.get("retry-after", "").strip()
-    if re.fullmatch(r"[0-9]{1,30}(\.[0-9]{1,30})?", value):
-        return _read_pause(float(value), now)
+    if value[:1].isdigit() and (pause := read_pause(value, now)) is not None:
+        return pause
     try:
         at = parsedate_to_datetime(value)
     except (ValueError, OverflowError, TypeError, IndexError):
@@ -88,7 +88,11 @@ def read_retry_after(headers: Mapping[str, str], now: datetime) -> timedelta | N
     return min(max(at - now, timedelta(0)), longest_pause)
 
 
-def _read_pause(number: float, now: datetime) -> timedelta | None:
+def read_pause(value: str, now: datetime) -> timedelta | None:
+    """Read a number of seconds, or a unix time in seconds or ms; None if it is neither, or more than a day away."""
+    if not re.fullmatch(r"[0-9]{1,30}(\.[0-9]{1,30})?", value):
+        return None
+    number = float(value)
     if number < earliest_unix_time:
         return min(timedelta(seconds=number), longest_pause)
     left = (number / 1000 if number >= earliest_unix_time * 1000 else number) - now.timestamp()

@@ -127,8 +127,31 @@ statuses: dict[str, tuple[int, dict[str, str], ApiOutcome]] = {
 @pytest.mark.parametrize("case", statuses)
 def test_a_status_means_what_it_means_whatever_the_body(case: str) -> None:
     status, headers, expected = statuses[case]
-    assert read(b"<html>", "laravel", 2, status, **headers) == expected
+    assert read(b"no JSON", "laravel", 2, status, **headers) == expected
     assert read(flat, "laravel", 2, status, **headers) == expected
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_page_for_people_is_a_firewall_s_and_says_nothing_of_the_user(status: int) -> None:
+    assert isinstance(read(b" \n<!doctype html><title>Blocked</title>", "laravel", 2, status), Failed)
+    assert isinstance(read(b"Blocked", "laravel", 2, status, content_type="text/html; charset=utf-8"), Failed)
+
+
+resets = {
+    "a unix time": (now.timestamp() + 20, 20),
+    "a unix time in milliseconds": ((now.timestamp() + 20) * 1000, 20),
+    "seconds": (20, 20),
+    "a time that has passed": (now.timestamp() - 20, 60),
+    "a time of another year": (now.timestamp() + 400 * 86_400, 60),
+    "none": (0, 60),
+}
+
+
+@pytest.mark.parametrize("case", resets)
+def test_the_end_of_a_window_is_read_and_nonsense_pauses_no_account_for_a_day(case: str) -> None:
+    reset, seconds = resets[case]
+    throttled = read(flat, "laravel", 2, 429, x_ratelimit_reset=str(int(reset)))
+    assert throttled == Throttled(timedelta(seconds=seconds))
 
 
 def test_no_answer_proves_nothing() -> None:
