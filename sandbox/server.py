@@ -246,7 +246,6 @@ def running(*, port: int = 0, **options: Any) -> Iterator[Running]:
     """
     settings = Settings(**options)
     listener = open_socket("127.0.0.1", port)
-    url = name_url(listener)
     ready = threading.Event()
     failures: list[BaseException] = []
     handles: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
@@ -270,8 +269,8 @@ def running(*, port: int = 0, **options: Any) -> Iterator[Running]:
     thread.start()
     ready.wait()
     try:
-        with Control(url) as control:
-            yield Running(url, control, settings)
+        with Control(name_url(listener)) as control:
+            yield Running(control.url, control, settings)
     finally:
         for loop, stopping in handles:
             with contextlib.suppress(RuntimeError):

@@ -66,10 +66,6 @@ class Connections:
         statement = update(table).where(table.c.id == connection.id, table.c.generation == generation)
         return self.sql.execute(statement.values(**values)).rowcount == 1
 
-    def leave_sync_to_message(self, connection_id: str, until: datetime) -> None:
-        """Keeps the sweep from sending the sync before then: a message for it leaves with this transaction's end."""
-        self.sql.execute(update(table).where(table.c.id == connection_id).values(sync_claimed_until=until))
-
     def make_refresh_due(self, connection_id: str, now: datetime) -> bool:
         """Make an active connection's refresh due now; False if there is no such connection, or no refresh token."""
         can_refresh = select(credentials.c.connection_id).where(credentials.c.refresh_token.is_not(None))

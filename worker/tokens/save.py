@@ -8,6 +8,7 @@ from models.account import Account
 from models.crypto.secrets import Sealed, Secret
 from models.crypto.vault import Place, Vault
 from models.oauth.authorization import Authorization
+from models.oauth.claims import Claims
 from models.oauth.connection import Connection, NewPair, Status, authorize
 from models.oauth.credential import Credential, kept_refresh_token
 from models.oauth.token_pair import TokenPair, pack
@@ -72,8 +73,7 @@ def save_authorized(
     saved = replace(saved, sync_due_at=now)
     if saved.team_ids != connection.team_ids:
         tx.runs.end(saved.id, "teams_changed")
-    tx.connections.save(saved, connection.generation)
-    tx.connections.leave_sync_to_message(saved.id, now + on_its_way)
+    tx.connections.save(saved, connection.generation, Claims(refresh=None, sync=now + on_its_way))
     tx.credentials.put(
         Credential(
             connection_id=saved.id,
