@@ -43,7 +43,7 @@ def test_a_signed_document_is_told_with_what_changed(fleet: Fleet, listener: Lis
 
 def test_short_lived_tokens_are_refreshed_before_they_expire(fleet: Fleet, listener: Listener) -> None:
     account = fleet.control.add_user("Hedy", documents=1)
-    fleet.control.set(access_ttl=6)
+    fleet.control.set(access_ttl=12)
     try:
         connection = fleet.connect("hedy", account)
     finally:
