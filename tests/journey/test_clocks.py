@@ -79,11 +79,11 @@ def test_wrong_clocks_spend_no_token_twice(tmp_path: Path, postgres: Postgres, r
         for name in ("ahead", "behind", "set"):
             clocks[name].start_worker(fleet)
         clocks["scheduler"].start(fleet, "scheduler-wrong", "scheduler")
-        fleet.control.set(refresh_reuse=reuse, access_ttl=20, token_rate_limit=0, rate_limit=0, latency_ms=100)
+        fleet.control.set(refresh_reuse=reuse, access_ttl=12, token_rate_limit=0, rate_limit=0, latency_ms=100)
         listener = Listener(valkey.url)
         users = fleet.control.add_users(USERS, documents=1)
         connections = [fleet.connect(f"user-{user}", user) for user in users]
-        for ahead in (120, DAY, -HOUR, 0, -DAY):
+        for ahead in (DAY, -HOUR):
             seen = {each: refreshed(listener, each) for each in connections}
             clocks["set"].set(ahead)
             clocks["scheduler"].set(-ahead)
