@@ -6,9 +6,8 @@ STAMP := .venv/installed
 ASYNCAPI := node_modules/.asyncapi-parser-3.6.6
 COMPOSE = $(shell if docker compose version >/dev/null 2>&1; then echo docker compose; else echo docker-compose; fi)
 UV = $(shell command -v uv || echo $(BIN)/uv)
-# Three at a time: tests mostly wait. In the order of the folders, so that files of few slow tests do not come last.
-# AT_ONCE= runs them one after another.
-AT_ONCE = -n 3 --dist loadfile --no-loadscope-reorder
+# Three at a time: tests mostly wait. AT_ONCE= runs them one after another.
+AT_ONCE = -n 3 --dist loadfile
 PYTEST = $(BIN)/python -m pytest $(AT_ONCE)
 FAST = tests/unit tests/config tests/torture/chaos/test_verdict.py
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header $(LOCK_FLAGS) pyproject.toml

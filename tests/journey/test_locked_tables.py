@@ -3,13 +3,14 @@
 import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from tests.processes import Fleet, running_fleet
+from tests.processes import Fleet, Program, running_fleet
 from tests.servers import Postgres, own_postgres, postgres_user
 
 in_time = 30.0
@@ -23,13 +24,15 @@ def locking(database_url: str, table: str, mode: str = "ACCESS EXCLUSIVE") -> It
 
 
 def stop_all(fleet: Fleet) -> dict[str, tuple[int, bool]]:
-    """SIGTERM to each process in turn: its exit code, and whether it ended in time."""
-    ended = {}
-    for program in [each for each in fleet.programs if each.runs]:
+    """SIGTERM to all processes at once: the exit code of each, and whether it ended in time."""
+
+    def stop(program: Program) -> tuple[int, bool]:
         started = time.monotonic()
-        code = program.stop()
-        ended[program.name] = (code, time.monotonic() - started < in_time)
-    return ended
+        return program.stop(), time.monotonic() - started < in_time
+
+    running = [each for each in fleet.programs if each.runs]
+    with ThreadPoolExecutor(len(running)) as pool:
+        return dict(zip([each.name for each in running], pool.map(stop, running), strict=True))
 
 
 def test_a_locked_table_keeps_no_process_from_stopping(postgres: Postgres, redis_url: str, tmp_path: Path) -> None:
