@@ -79,7 +79,7 @@ def test_wrong_clocks_spend_no_token_twice(tmp_path: Path, postgres: Postgres, r
         for name in ("ahead", "behind", "set"):
             clocks[name].start_worker(fleet)
         clocks["scheduler"].start(fleet, "scheduler-wrong", "scheduler")
-        fleet.control.set(refresh_reuse=reuse, access_ttl=12, token_rate_limit=0, rate_limit=0, latency_ms=100)
+        fleet.control.set(refresh_reuse=reuse, access_ttl=20, token_rate_limit=0, rate_limit=0, latency_ms=100)
         listener = Listener(valkey.url)
         users = fleet.control.add_users(USERS, documents=1)
         connections = [fleet.connect(f"user-{user}", user) for user in users]
@@ -95,11 +95,10 @@ def test_wrong_clocks_spend_no_token_twice(tmp_path: Path, postgres: Postgres, r
         assert ended == []
         assert {status for (status,) in fleet.rows("SELECT status FROM connection")} == {"active"}
         counters = fleet.control.counters()
-        presented = [
-            [one["outcome"] for one in token["presentations"] if one["outcome"] != "scope_rejected"]
-            for token in counters["refresh_tokens"]
-        ]
-        assert all(outcomes in ([], ["rotated"]) for outcomes in presented), presented
+        acted_on = ("rotated", "rotated_again", "burnt", "reused")
+        for token in counters["refresh_tokens"]:
+            outcomes = [one["outcome"] for one in token["presentations"]]
+            assert sum(outcome in acted_on for outcome in outcomes) <= 1, outcomes
         assert counters["reuses"] == 0
         for name in ("ahead", "behind"):
             assert "clock.off" in next(p for p in fleet.programs if p.name == f"worker-{name}").log.read_text()
