@@ -13,19 +13,17 @@ from models.oauth.claims import Claims, released, unchanged_claims
 from models.oauth.client import Cause, StoredClient
 from models.oauth.connection import Connection, Status
 from models.oauth.credential import Credential, lease, present
-from models.oauth.refresh_outcome import (
+from models.oauth.refresh_decision import RefreshDecision, drop_pair, save_pair
+from models.oauth.refresh_intent import (
     Attempt,
     Presentation,
-    RefreshDecision,
     attempt_after,
-    decide,
-    drop_pair,
     intend,
     pause_client,
-    save_pair,
     set_aside,
     settle_unknown,
 )
+from models.oauth.refresh_outcome import decide
 from models.oauth.refresh_policy import Patience, throttled_pause
 from models.oauth.token_pair import TokenPair
 from models.oauth.token_response import (

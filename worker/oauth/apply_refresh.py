@@ -8,7 +8,7 @@ from models.oauth.claims import unchanged_claims
 from models.oauth.connection import Connection
 from models.oauth.credential import Credential
 from models.oauth.hold import Refusal
-from models.oauth.refresh_outcome import RefreshDecision
+from models.oauth.refresh_decision import RefreshDecision
 from models.oauth.token_response import TokensGranted
 from models.provider import Provider
 from models.store import Transaction

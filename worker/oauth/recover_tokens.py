@@ -14,7 +14,7 @@ from models.errors import StoreUnavailable, SyncError
 from models.messaging import messages
 from models.oauth.authorization import Step, failed_steps, grant
 from models.oauth.connection import may_hold
-from models.oauth.refresh_outcome import drop_pair, save_pair
+from models.oauth.refresh_decision import drop_pair, save_pair
 from models.oauth.token_pair import TokenPair
 from models.store import Store
 from worker.oauth.apply_refresh import RefreshWriter

@@ -15,23 +15,19 @@ from models.oauth.client import OAuthClient, StoredClient, refresh_scope
 from models.oauth.connection import Connection, Status
 from models.oauth.credential import Credential, Leave, Present, Resolve, plan_refresh, release_lease
 from models.oauth.hold import is_counted, judge, limits_of
-from models.oauth.refresh_outcome import (
+from models.oauth.refresh_decision import RefreshDecision, claim_until, postpone, save_pair
+from models.oauth.refresh_intent import (
     Attempt,
     Presentation,
-    RefreshDecision,
     attempt_after,
     begin_resolving,
-    carry_out,
-    claim_until,
-    decide,
-    describe_refusal,
     intend,
     pause_client,
-    postpone,
-    save_pair,
     set_aside,
     settle_unknown,
 )
+from models.oauth.refresh_outcome import decide
+from models.oauth.refusal_outcome import carry_out, describe_refusal
 from models.oauth.token_rate_limit import Purpose
 from models.oauth.token_response import Evidence, GrantRefused, TokenOutcome, TokensGranted
 from models.oauth.unknown_outcome import resolve
