@@ -1,4 +1,4 @@
-"""The fleet that every journey passes through, once on SQLite and once on PostgreSQL."""
+"""The fleet that journeys pass through: on PostgreSQL, and on SQLite too if the database can make a difference."""
 
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -33,7 +33,19 @@ def application() -> Iterator[str]:
         server.shutdown()
 
 
-@pytest.fixture(scope="package", params=["sqlite", "postgresql"])
+ON_POSTGRESQL_ONLY = frozenset({"test_browser", "test_commands"})
+"""The journeys that are about browsers and Redis: what they do to the database, others do on both."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Take the journeys of a file through a fleet on each database that matters to them."""
+    if "fleet" in metafunc.fixturenames and not hasattr(metafunc.module, "fleet"):
+        only_one = metafunc.module.__name__.rpartition(".")[2] in ON_POSTGRESQL_ONLY
+        databases = ["postgresql"] if only_one else ["sqlite", "postgresql"]
+        metafunc.parametrize("fleet", databases, indirect=True, scope="package")
+
+
+@pytest.fixture(scope="package")
 def fleet(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, application: str
 ) -> Iterator[Fleet]:

@@ -24,7 +24,7 @@ def test_an_outage_costs_at_most_the_refreshes_that_were_in_flight(
 ) -> None:
     url = f"sqlite:///{tmp_path}/b.db" if database == "sqlite" else request.getfixturevalue("postgres_url")
     cost = measure(
-        url, kind, reuse, connections=24, in_flight=2, before=4 * minute, outage=12 * minute, step=timedelta(seconds=5)
+        url, kind, reuse, connections=24, in_flight=2, before=4 * minute, outage=12 * minute, step=timedelta(seconds=10)
     )
     assert cost.lost <= cost.in_flight
     assert cost.most_shown <= (1 if reuse == "family_revoked" and kind != "503" else 3)
