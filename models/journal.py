@@ -75,13 +75,13 @@ class Verb(Word):
 
     refusal_waits = (
         "refusal.waits",
-        "the token endpoint rejected the refresh token; its tokens are kept, and it is tried again before that counts",
+        "the provider rejected its token; its tokens are kept, and it is tried again before that counts",
     )
     refusal_held = (
         "refusal.held",
-        "the token endpoint rejected the refresh token, as those of many others; its tokens are kept, no one is told",
+        "the provider rejected its token, as those of many others; its tokens are kept, no one is told",
     )
-    refusal_released = "refusal.released", "the hold has ended; its refresh token is tried again"
+    refusal_released = "refusal.released", "the hold has ended; its token is tried again"
 
     revoked_access_revoked = (
         "revoked.access_revoked",
@@ -163,10 +163,10 @@ class Problem(Word):
     refresh_malformed = "refresh_malformed", "the provider calls our refresh requests malformed"
     sync_failing = "sync_failing", "the last sync failed"
     list_failing = "list_failing", "the sync under way waits for a list that keeps failing"
-    refused = "refused", "its refresh token was rejected; it is tried once more before that counts"
+    refused = "refused", "its token was rejected; it is tried once more before that counts"
     held = (
         "held",
-        "its refresh token was rejected, as those of many others: its tokens are kept until the provider accepts them "
+        "its token was rejected, as those of many others: its tokens are kept until the provider accepts them "
         "again, or an operator decides with breezesync provider",
     )
 

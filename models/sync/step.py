@@ -21,6 +21,7 @@ from models.sync.cadence import plan_next
 from models.sync.decision import ListSkipped, NothingLeft, PageRead, StepDecision, StepRows, park
 from models.sync.list_end import skip_list
 from models.sync.page import keep_page
+from models.sync.refusal import is_recovered
 from models.sync.sync_run import SyncRun, fail, finish, gives_up, on_its_way, retry_delay
 
 failures_noted = 2
@@ -90,8 +91,8 @@ def _forbid(rows: StepRows, now: datetime) -> StepDecision:
 def _refuse(rows: StepRows, now: datetime) -> StepDecision:
     """A 401 for an older token: continue with the current one. For the current one: force one refresh.
 
-    Without a refresh token the 401 is final: the user revoked the token. If a refresh was forced a moment ago, and its
-    new token is refused too, it is the list that fails.
+    Without a refresh token the 401 is final, unless too many others were refused as well (see `refusal.py`). If a
+    refresh was forced a moment ago, and its new token is refused too, it is the list that fails.
     """
     credential, decision = rows.credential, _begin(rows, now)
     if credential is None:
@@ -203,12 +204,14 @@ def _end_run(rows: StepRows, now: datetime) -> StepDecision:
 
 
 def _limit(rows: StepRows, now: datetime) -> StepDecision:
-    limited, facts = limit_access(rows.connection)
+    recovered = is_recovered(rows)
+    limited, facts = limit_access(replace(rows.connection, problem=None) if recovered else rows.connection)
     decision = _fail(
         replace(rows, connection=limited), "plan_required", "the account's plan has no API access (403)", now
     )
     connection = note_problem(decision.connection or limited, Problem.plan_required)
-    return replace(decision, subject=rows.connection, connection=connection, facts=(*facts, *decision.facts))
+    every_fact = (*facts, *decision.facts)
+    return replace(decision, subject=rows.connection, connection=connection, facts=every_fact, recovered=recovered)
 
 
 def _fail(rows: StepRows, reason: str, description: str, now: datetime) -> StepDecision:
