@@ -61,6 +61,8 @@ def _accept(rows: StepRows, now: datetime) -> StepDecision:
     connection, facts = rows.connection, tuple[Fact, ...]()
     if not rows.is_account(rows.sync_list) or len(rows.plan) == 1:
         connection, facts = restore_access(connection)
+    if connection.problem == Problem.throttled:
+        connection = replace(connection, problem=None)
     notes: tuple[Note, ...] = ()
     if connection.problem == Problem.list_failing:
         connection = replace(connection, problem=None)

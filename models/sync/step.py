@@ -25,6 +25,8 @@ from models.sync.refusal import is_recovered
 from models.sync.sync_run import SyncRun, fail, finish, gives_up, on_its_way, retry_delay
 
 failures_noted = 2
+usual_wait = timedelta(minutes=1)
+"""A rate limit is counted by the minute, so a sync of many pages waits that long without any trouble."""
 StepAnswer = PageRead | Unauthorized | Forbidden | Missing | Throttled | Failed | Wait | NothingLeft
 
 
@@ -40,9 +42,9 @@ def decide_step(rows: StepRows, answer: StepAnswer, now: datetime) -> StepDecisi
         case Missing():
             return skip_list(rows, ListProblem.not_found, now)
         case Throttled(retry_after):
-            return park(_begin(rows, now), rows.run, now + retry_after)
+            return _wait(rows, retry_after, now)
         case Wait(seconds):
-            return park(_begin(rows, now), rows.run, now + timedelta(seconds=seconds))
+            return _wait(rows, timedelta(seconds=seconds), now)
         case Failed():
             return _retry(rows, answer, now)
         case NothingLeft():
@@ -78,6 +80,15 @@ def may_end_list(rows: StepRows, answer: StepAnswer) -> bool:
 
 def _begin(rows: StepRows, now: datetime) -> StepDecision:
     return StepDecision(subject=rows.connection, at=now)
+
+
+def _wait(rows: StepRows, pause: timedelta, now: datetime) -> StepDecision:
+    """Wait for the account's rate limit. More than its usual minute is noted, once until a page is read again."""
+    decision, connection = _begin(rows, now), rows.connection
+    if pause > usual_wait and connection.problem is None:
+        note = Note(Verb.sync_throttled, {"list": rows.sync_list.key, "seconds": round(pause.total_seconds())})
+        decision = replace(decision, connection=replace(connection, problem=Problem.throttled), notes=(note,))
+    return park(decision, rows.run, now + pause)
 
 
 def _forbid(rows: StepRows, now: datetime) -> StepDecision:

@@ -15,6 +15,7 @@ warned_of = (
     Verb.list_failing,
     Verb.list_recovered,
     Verb.sync_failed,
+    Verb.sync_throttled,
 )
 
 
