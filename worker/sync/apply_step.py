@@ -25,7 +25,8 @@ def apply_step(tx: Transaction, decision: StepDecision, provider: Provider) -> N
     if decision.recovered:
         note_recovery(tx, subject, provider, at)
     if decision.ended is not None and decision.connection is not None:
-        end_connection(tx, (decision.connection, decision.facts), decision.credential, decision.ended, at)
+        transition = (decision.connection, decision.facts)
+        end_connection(tx, transition, decision.credential, decision.ended, at, provider.path_prefix)
     else:
         _save(tx, decision)
     for note in decision.notes:
