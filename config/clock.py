@@ -57,6 +57,11 @@ class FleetClock:
         with self.lock:
             self._measure()
 
+    def offset(self) -> timedelta:
+        """Return how far this machine's time of day is ahead. Raises `StoreUnavailable` like a call."""
+        fleet = self()
+        return self.read().wall - fleet
+
     def stepped(self) -> bool:
         """Return whether this machine's clock was set since the last measurement."""
         anchor = self.anchor

@@ -26,11 +26,13 @@ _volatile = rf"{_part}(\[\])*(\.{_part}(\[\])*)*(\.\*\?)?"
 _path = r"(/([A-Za-z0-9._~-]+|\{team\}))+"
 _scope = r"[!#-\[\]-~]+( [!#-\[\]-~]+)*"
 
+_given = ("name", "path_prefix")
+"""Fields that no profile sets."""
 _tables = {"resources": Resource, "views": View, "columns": Column}
 _scalars = tuple(
     field.name
     for field in fields(Provider)
-    if field.name not in ("name", "api_url_alternatives", "error_aliases", *_tables)
+    if field.name not in (*_given, "api_url_alternatives", "error_aliases", *_tables)
 )
 _urls = ("authorize_url", "token_url", "api_url", "revoke_url", "issuer")
 _scopes = ("scope", "refresh_scope")
@@ -225,7 +227,7 @@ def _find_repeated(where: str, names: Iterable[str]) -> Iterator[tuple[str, str]
 
 
 def _find_unknown(table: object, kind: type[Provider | Resource | View | Column], where: str) -> Iterator[str]:
-    known = {field.name for field in fields(kind)} - ({"name"} if kind is Provider else set())
+    known = {field.name for field in fields(kind)} - (set(_given) if kind is Provider else set())
     for key, inner in table.items() if isinstance(table, Mapping) else ():
         if key not in known:
             yield f"{where}{key}"

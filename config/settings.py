@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -30,7 +30,7 @@ from config.proxies import check_proxies, find_proxies, proxy_variables
 from config.redis_url import parse_redis_url
 from models.crypto.secrets import Secret
 from models.crypto.vault import Key, KeysRejected, parse_keys
-from models.oauth.client import OAuthClient, callback_path
+from models.oauth.client import OAuthClient, callback_path, find_path_prefix
 from models.oauth.connect_link import loopback_hosts, origin_of
 from models.provider import Provider
 from models.proxies import Proxies
@@ -99,10 +99,12 @@ def read_settings(
     proxy_texts = {name: found.text(name) or "" for name in proxy_variables}
     fixed = _read_group(_Variables, found)
     names = fixed.pop("providers", ("breezedoc",))
+    providers = tuple(provider for name in names for provider in _read_provider(name, found))
+    clients = tuple(client for name in names for client in _read_client(name, found, "clients" in needs))
     settings = Settings(
         **fixed,
-        providers=tuple(provider for name in names for provider in _read_provider(name, found)),
-        clients=tuple(client for name in names for client in _read_client(name, found, "clients" in needs)),
+        providers=tuple(_with_prefix(provider, clients) for provider in providers),
+        clients=clients,
         proxies=find_proxies(proxy_texts),
     )
     found.problems.extend(check_proxies(proxy_texts))
@@ -350,6 +352,11 @@ def _read_provider(name: str, found: _Found) -> Iterable[Provider]:
     except ProfileError as unfit:
         found.problems.extend(unfit.problems)
         return []
+
+
+def _with_prefix(provider: Provider, clients: Iterable[OAuthClient]) -> Provider:
+    prefixes = (find_path_prefix(client) for client in clients if client.provider == provider.name)
+    return replace(provider, path_prefix=next(prefixes, ""))
 
 
 def _read_client(name: str, found: _Found, needed: bool) -> Iterable[OAuthClient]:

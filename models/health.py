@@ -1,11 +1,12 @@
 """Judge the answers of each part that `doctor` checks: one finding each, with its remedy."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Literal, assert_never
+from urllib.parse import urlsplit
 
 from models.api_response import ApiOutcome, Failed, Forbidden, Missing, Page, Throttled, Unauthorized
 from models.http import HttpAnswer, NoAnswer
@@ -24,6 +25,7 @@ from models.oauth.token_response import (
 from models.provider import usual_error_aliases
 
 State = Literal["ok", "warn", "failed"]
+loopback_names = frozenset({"localhost", "127.0.0.1", "::1"})
 oldest_redis = (6, 2)
 noticeable = timedelta(seconds=2)
 harmful = timedelta(seconds=20)
@@ -37,6 +39,22 @@ class Finding:
     state: State
     said: str
     remedy: str = ""
+
+
+def judge_loopback_names(variable: str, redirect_uri: str, return_origins: Collection[str]) -> Finding | None:
+    """Warn if the redirect URI, in `variable`, and an origin name this machine differently; None if none does.
+
+    A browser keeps the cookies of `localhost` and of `127.0.0.1` apart, and a provider compares redirect URIs as text.
+    """
+    own = urlsplit(redirect_uri).hostname
+    others = sorted(origin for origin in return_origins if urlsplit(origin).hostname != own)
+    differing = [origin for origin in others if urlsplit(origin).hostname in loopback_names]
+    if own not in loopback_names or not differing:
+        return None
+    other = urlsplit(differing[0]).hostname
+    said = f"{variable} says {own}, and RETURN_ORIGINS says {other}: to a browser these are two sites"
+    remedy = f"Use one name in both: change {own} to {other} in {variable}, and where it is registered at the provider."
+    return Finding("settings", "warn", said, remedy)
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,13 +75,13 @@ class Verb(Word):
 
     refusal_waits = (
         "refusal.waits",
-        "the token endpoint rejected the refresh token; its tokens are kept, and it is tried again before that counts",
+        "the provider rejected its token; its tokens are kept, and it is tried again before that counts",
     )
     refusal_held = (
         "refusal.held",
-        "the token endpoint rejected the refresh token, as those of many others; its tokens are kept, no one is told",
+        "the provider rejected its token, as those of many others; its tokens are kept, no one is told",
     )
-    refusal_released = "refusal.released", "the hold has ended; its refresh token is tried again"
+    refusal_released = "refusal.released", "the hold has ended; its token is tried again"
 
     revoked_access_revoked = (
         "revoked.access_revoked",
@@ -105,6 +105,7 @@ class Verb(Word):
         "sync.token_unreadable",
         "the access token cannot be decrypted with the configured keys; no request was sent",
     )
+    sync_throttled = "sync.throttled", "the provider takes no more requests for the account; the sync waits"
     sync_failed = "sync.failed", "a sync failed"
     list_failing = "list.failing", "a list failed more than once in a row; it is tried again"
     list_recovered = "list.recovered", "the list that kept failing was read"
@@ -126,6 +127,15 @@ class Verb(Word):
     exchange_unknown = (
         "exchange.unknown",
         "the answer to the code exchange was lost; it is tried a second time if the code is still valid",
+    )
+    exchange_kept_back = "exchange.kept_back", "the code is kept back until the token endpoint takes it"
+    exchange_client_unknown = (
+        "exchange.client_unknown",
+        "the OAuth client that it began with is not configured, and no stored secret opens; no request was sent",
+    )
+    exchange_code_unreadable = (
+        "exchange.code_unreadable",
+        "the code cannot be decrypted with the configured keys; no request was sent",
     )
     exchange_grant_spared = (
         "exchange.grant_spared",
@@ -161,12 +171,13 @@ class Problem(Word):
         "one of its tokens cannot be decrypted with the configured keys; run breezesync doctor",
     )
     refresh_malformed = "refresh_malformed", "the provider calls our refresh requests malformed"
+    throttled = "throttled", "the provider takes no more requests for its account at the moment; its sync waits"
     sync_failing = "sync_failing", "the last sync failed"
     list_failing = "list_failing", "the sync under way waits for a list that keeps failing"
-    refused = "refused", "its refresh token was rejected; it is tried once more before that counts"
+    refused = "refused", "its token was rejected; it is tried once more before that counts"
     held = (
         "held",
-        "its refresh token was rejected, as those of many others: its tokens are kept until the provider accepts them "
+        "its token was rejected, as those of many others: its tokens are kept until the provider accepts them "
         "again, or an operator decides with breezesync provider",
     )
 

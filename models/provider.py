@@ -89,7 +89,8 @@ class Provider:
     `api_url_alternatives` are other places where the same API is said to be: they are asked only on an operator's word.
     `account_path`, `account_id` and `account_email` say which answer, and which of its fields, name the account.
     `error_aliases` maps its own names for the errors of its token endpoint, and of its redirects, to those of RFC 6749
-    §5.2 and §4.1.2.1.
+    §5.2 and §4.1.2.1. `path_prefix` is no part of a profile: it comes from the redirect URI, and is what a proxy puts
+    before the paths of our web process.
 
     When more than `mass_refusal_count` connections of a client, and more than `mass_refusal_share` of its active ones,
     are refused within `mass_refusal_window`, nobody is blamed, and the rest is held.
@@ -106,6 +107,7 @@ class Provider:
     token_url: str
     api_url: str
     title: str = ""
+    path_prefix: str = ""
     revoke_url: str = ""
     issuer: str = ""
     scope: str = ""

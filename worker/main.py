@@ -170,7 +170,8 @@ def build_web(parts: Parts) -> Starlette:
         "schema": store.check,
         "redis": WritableRedis(open_hasty_redis(settings.redis_url)),
     }
-    return build_app(callback, checks, build_registry(store, services.now, services.queues.depths))
+    registry = build_registry(store, services.now, services.queues.depths, services.now.offset)
+    return build_app(callback, checks, registry)
 
 
 def web() -> Starlette:

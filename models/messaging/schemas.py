@@ -46,7 +46,7 @@ words: Mapping[str, str] = {
     "description": "The reason in words, for a log.",
     "generation": "How many pairs of tokens the connection has had.",
     "detected_by": "Whether an API request or a refresh detected it.",
-    "connect_path": "The path of a new connect link, without its token.",
+    "connect_path": "The path of a new connect link, without its token; it begins with the redirect URI's path prefix.",
     "revoked_upstream": "Whether the provider confirmed that it revoked the grant.",
     "run_id": "The sync's id in the table sync_run.",
     "resources": "The counts for each resource.",

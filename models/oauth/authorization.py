@@ -158,9 +158,18 @@ def put_off(authorization: Authorization, until: datetime) -> Authorization:
     return replace(authorization, lease_owner=None, lease_until=None, due_at=until)
 
 
-def hold_up(authorization: Authorization, why: str) -> Authorization:
+def hold_up(authorization: Authorization, why: str, reason: str = "provider_unavailable") -> Authorization:
     """Return an open authorization with why its last attempt failed; its next step clears that."""
-    return replace(authorization, reason="provider_unavailable", description=why)
+    return replace(authorization, reason=reason, description=why)
+
+
+def keep_waiting(
+    authorization: Authorization, reason: str, why: str, verb: Verb, until: datetime
+) -> AuthorizationChange:
+    """Put it off because its code cannot be presented now; it is noted once, however often that is found."""
+    is_known = (authorization.reason, authorization.description) == (reason, why)
+    held_up = hold_up(put_off(authorization, until), why, reason)
+    return AuthorizationChange(held_up, notes=() if is_known else (Note(verb, {"why": why}),))
 
 
 def end(authorization: Authorization, step: Step) -> Authorization:

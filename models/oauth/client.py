@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from urllib.parse import urlsplit
 
 from models.crypto.secrets import Sealed, Secret
 from models.messaging.events import About
@@ -22,6 +23,11 @@ class OAuthClient:
 def callback_path(provider: str) -> str:
     """Return the path at which the web process waits for a provider's redirect, behind any path prefix of a proxy."""
     return f"/auth/{provider}/callback"
+
+
+def find_path_prefix(client: OAuthClient) -> str:
+    """Return what a proxy puts before the paths of the web process, by the client's redirect URI; often nothing."""
+    return urlsplit(client.redirect_uri).path.removesuffix(callback_path(client.provider))
 
 
 class Cause(StrEnum):

@@ -20,6 +20,7 @@ from models.oauth.authorization import (
     grant,
     hold_up,
     is_put_off,
+    keep_waiting,
     note_of,
     open_steps,
     put_off,
@@ -42,6 +43,7 @@ from models.oauth.token_response import (
 )
 
 most_presentations = 2
+kept_back = "no code is sent to the token endpoint at the moment; breezesync provider status says why"
 time_to_connect = timedelta(seconds=5)
 """The job that saved an exchange's tokens goes on with them at once; the sweep sends another only if it died."""
 shortest_pause = timedelta(seconds=3)
@@ -139,7 +141,8 @@ def plan_exchange(
             text = "the provider's token endpoint was unavailable for as long as the code was valid"
             return fail(found, "provider_unavailable", text)
         case Step.received if kept_until is not None:
-            return AuthorizationChange(put_off(found, min(kept_until, end_of_code(found))))
+            until = min(kept_until, end_of_code(found))
+            return keep_waiting(found, "provider_unavailable", kept_back, Verb.exchange_kept_back, until)
         case Step.received if found.attempts >= (1 if code_is_over else most_presentations):
             return fail(found, "answer_lost", "the provider's answer to the code exchange was lost")
         case Step.received if code_is_over:

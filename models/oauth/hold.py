@@ -18,7 +18,7 @@ pauses_between_trials = Backoff.of_seconds(60, 120, 300, 600, 900)
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """The refusal of one connection's refresh token.
+    """The refusal of one connection's refresh token, or if it has none, of its access token.
 
     generation: of the refused token.
     reason, detected_by: what the connection's end would say.

@@ -25,6 +25,12 @@ class Connections:
         row = self.sql.execute(select(*columns).where(table.c.id == connection_id)).mappings().first()
         return to_connection(row) if row else None
 
+    def has_client(self, provider: str, client_id: str) -> bool:
+        """Return whether a connection of this client is active."""
+        of_client = (table.c.provider == provider) & (table.c.client_id == client_id)
+        query = select(table.c.id).where(of_client, table.c.status == Status.active.value).limit(1)
+        return self.sql.execute(query).first() is not None
+
     def lock(self, connection_id: str) -> Connection | None:
         """The connection, nobody else writing it until this transaction ends; to be locked before its credential."""
         query = select(*columns).where(table.c.id == connection_id).with_for_update()

@@ -4,18 +4,19 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Table, delete, func, select, update
+from sqlalchemy import ColumnElement, Table, case, delete, func, select, update
 from sqlalchemy import Connection as SqlConnection
 
 from models.oauth.connection import Status
 from models.oauth.hold import Hold, Limits, Refusal, Situation, begin_trial
 from models.store.dialect import insert_or_update
 from models.store.rows import names_of, table_of
-from models.store.tables import ConnectionRow, HoldRow, RefusalRow
+from models.store.tables import ConnectionRow, CredentialRow, HoldRow, RefusalRow
 
 table = table_of(RefusalRow)
 holds = table_of(HoldRow)
 connections = table_of(ConnectionRow)
+credentials = table_of(CredentialRow)
 columns = [table.c[name] for name in names_of(Refusal)]
 most_settled = 500
 
@@ -99,7 +100,7 @@ class Refusals:
         if marked := self._choose(table.c.is_held & unmarked):
             self._change(marked, problem="held", refresh_due_at=None)
         if released := self._choose(table.c.is_released):
-            self._change(released, problem=None, refresh_due_at=now)
+            self._make_due(released, now, problem=None)
             self.sql.execute(delete(table).where(table.c.connection_id.in_(released)))
 
     def begin_trials(self, provider: str, now: datetime) -> None:
@@ -118,7 +119,7 @@ class Refusals:
             )
             values = {"trials": begun.trials, "next_trial_at": begun.next_trial_at}
             if chosen and self.sql.execute(statement.values(**values)).rowcount == 1:
-                self._change(chosen, refresh_due_at=now)
+                self._make_due(chosen, now)
 
     def prune(self, before: datetime, limit: int) -> int:
         """Delete up to `limit` refusals that ended their connections before then."""
@@ -135,6 +136,22 @@ class Refusals:
             .with_for_update(skip_locked=True)
         )
         return list(self.sql.execute(query).scalars())
+
+    def _make_due(self, ids: list[str], now: datetime, **values: Any) -> None:
+        """Make a refresh of each connection due, or of one that has no refresh token a sync."""
+        column = connections.c
+        refreshable = (
+            select(credentials.c.connection_id)
+            .where(credentials.c.connection_id == column.id, credentials.c.refresh_token.is_not(None))
+            .exists()
+        )
+        self._change(
+            ids,
+            refresh_due_at=case((refreshable, now), else_=column.refresh_due_at),
+            sync_due_at=case((refreshable, column.sync_due_at), else_=now),
+            sync_claimed_until=case((refreshable, column.sync_claimed_until), else_=None),
+            **values,
+        )
 
     def _change(self, ids: list[str], **values: Any) -> None:
         statement = update(connections).where(connections.c.id.in_(ids))

@@ -9,6 +9,7 @@ from models.messaging.events import Fact, RevokedReason
 from models.oauth.claims import Claims, released
 from models.oauth.connection import Connection
 from models.oauth.credential import Credential
+from models.oauth.hold import Hold, Refusal
 from models.provider import Provider
 from models.sync.absence import ListSeen, PageSeen
 from models.sync.records import Item, Known, RecordChanges
@@ -153,6 +154,9 @@ class StepDecision:
     facts: the events, in order.
     notes: the journal's entries, in order.
     ended: why the connection's grant is dead; `connection` is the ended one then, and its run ends with it.
+    refusal: the refusal to save, with the client locked; None if there is none.
+    hold: the hold that it opens.
+    recovered: whether the connection's earlier refusal has turned out wrong.
     goes_on: whether this job keeps the run and asks for the next page.
     """
 
@@ -170,6 +174,9 @@ class StepDecision:
     facts: tuple[Fact, ...] = ()
     notes: tuple[Note, ...] = ()
     ended: RevokedReason | None = None
+    refusal: Refusal | None = None
+    hold: Hold | None = None
+    recovered: bool = False
     goes_on: bool = False
 
 

@@ -15,6 +15,7 @@ from models.sync.absence import PageSeen, ends_list, is_quiet
 from models.sync.decision import ListRead, PageNote, PageRead, StepDecision, StepRows, go_on
 from models.sync.list_end import end_list
 from models.sync.records import Changed, compare, plan_writes, read_item
+from models.sync.refusal import is_recovered
 from models.sync.sync_run import SyncRun, add_counts
 
 
@@ -60,10 +61,15 @@ def _accept(rows: StepRows, now: datetime) -> StepDecision:
     connection, facts = rows.connection, tuple[Fact, ...]()
     if not rows.is_account(rows.sync_list) or len(rows.plan) == 1:
         connection, facts = restore_access(connection)
+    if connection.problem == Problem.throttled:
+        connection = replace(connection, problem=None)
     notes: tuple[Note, ...] = ()
     if connection.problem == Problem.list_failing:
         connection = replace(connection, problem=None)
         notes = (Note(Verb.list_recovered, {"list": rows.sync_list.key}),)
+    recovered = is_recovered(rows)
+    if recovered:
+        connection = replace(connection, problem=None)
     credential = rows.credential
     was_refused = credential is not None and credential.refused_generation is not None
     return StepDecision(
@@ -73,6 +79,7 @@ def _accept(rows: StepRows, now: datetime) -> StepDecision:
         credential=accept_access(credential) if credential is not None and was_refused else None,
         facts=facts,
         notes=notes,
+        recovered=recovered,
     )
 
 

@@ -21,9 +21,12 @@ from models.sync.cadence import plan_next
 from models.sync.decision import ListSkipped, NothingLeft, PageRead, StepDecision, StepRows, park
 from models.sync.list_end import skip_list
 from models.sync.page import keep_page
+from models.sync.refusal import is_recovered
 from models.sync.sync_run import SyncRun, fail, finish, gives_up, on_its_way, retry_delay
 
 failures_noted = 2
+usual_wait = timedelta(minutes=1)
+"""A rate limit is counted by the minute, so a sync of many pages waits that long without any trouble."""
 StepAnswer = PageRead | Unauthorized | Forbidden | Missing | Throttled | Failed | Wait | NothingLeft
 
 
@@ -39,9 +42,9 @@ def decide_step(rows: StepRows, answer: StepAnswer, now: datetime) -> StepDecisi
         case Missing():
             return skip_list(rows, ListProblem.not_found, now)
         case Throttled(retry_after):
-            return park(_begin(rows, now), rows.run, now + retry_after)
+            return _wait(rows, retry_after, now)
         case Wait(seconds):
-            return park(_begin(rows, now), rows.run, now + timedelta(seconds=seconds))
+            return _wait(rows, timedelta(seconds=seconds), now)
         case Failed():
             return _retry(rows, answer, now)
         case NothingLeft():
@@ -79,6 +82,15 @@ def _begin(rows: StepRows, now: datetime) -> StepDecision:
     return StepDecision(subject=rows.connection, at=now)
 
 
+def _wait(rows: StepRows, pause: timedelta, now: datetime) -> StepDecision:
+    """Wait for the account's rate limit. More than its usual minute is noted, once until a page is read again."""
+    decision, connection = _begin(rows, now), rows.connection
+    if pause > usual_wait and connection.problem is None:
+        note = Note(Verb.sync_throttled, {"list": rows.sync_list.key, "seconds": round(pause.total_seconds())})
+        decision = replace(decision, connection=replace(connection, problem=Problem.throttled), notes=(note,))
+    return park(decision, rows.run, now + pause)
+
+
 def _forbid(rows: StepRows, now: datetime) -> StepDecision:
     """A 403 for a list skips that list; for the account it means the plan, and nothing else is requested."""
     if not rows.is_account(rows.sync_list):
@@ -90,8 +102,8 @@ def _forbid(rows: StepRows, now: datetime) -> StepDecision:
 def _refuse(rows: StepRows, now: datetime) -> StepDecision:
     """A 401 for an older token: continue with the current one. For the current one: force one refresh.
 
-    Without a refresh token the 401 is final: the user revoked the token. If a refresh was forced a moment ago, and its
-    new token is refused too, it is the list that fails.
+    Without a refresh token the 401 is final, unless too many others were refused as well (see `refusal.py`). If a
+    refresh was forced a moment ago, and its new token is refused too, it is the list that fails.
     """
     credential, decision = rows.credential, _begin(rows, now)
     if credential is None:
@@ -203,12 +215,14 @@ def _end_run(rows: StepRows, now: datetime) -> StepDecision:
 
 
 def _limit(rows: StepRows, now: datetime) -> StepDecision:
-    limited, facts = limit_access(rows.connection)
+    recovered = is_recovered(rows)
+    limited, facts = limit_access(replace(rows.connection, problem=None) if recovered else rows.connection)
     decision = _fail(
         replace(rows, connection=limited), "plan_required", "the account's plan has no API access (403)", now
     )
     connection = note_problem(decision.connection or limited, Problem.plan_required)
-    return replace(decision, subject=rows.connection, connection=connection, facts=(*facts, *decision.facts))
+    every_fact = (*facts, *decision.facts)
+    return replace(decision, subject=rows.connection, connection=connection, facts=every_fact, recovered=recovered)
 
 
 def _fail(rows: StepRows, reason: str, description: str, now: datetime) -> StepDecision:

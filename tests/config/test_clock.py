@@ -4,11 +4,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
 from structlog.testing import capture_logs
 
 from config.clock import FleetClock
 from models.clock import Reading
 from models.errors import StoreUnavailable
+from worker.web.metrics import ClockGauge
 
 noon = datetime(2026, 3, 1, 12, tzinfo=UTC)
 second = timedelta(seconds=1)
@@ -82,3 +84,18 @@ def test_a_machine_that_goes_wrong_is_logged_once_and_so_is_its_recovery() -> No
             world.ahead = ahead * second
             world.clock.measure()
     assert [(line["event"], line["ahead"]) for line in lines] == [("clock.off", 70.0), ("clock.right", 0.0)]
+
+
+@pytest.mark.parametrize("ahead", [-70, 0, 120])
+def test_its_offset_is_how_far_the_machine_is_ahead(ahead: int) -> None:
+    world = World(ahead=ahead * second)
+    assert world.clock.offset() == ahead * second
+    assert f"breezesync_clock_offset_seconds {float(ahead)}" in generate_latest(registry_of(world)).decode()
+    world.away, world.ahead = True, (ahead + 10) * second
+    assert b"clock_offset" not in generate_latest(registry_of(world)), "after a step no time is certain without asking"
+
+
+def registry_of(world: World) -> CollectorRegistry:
+    registry = CollectorRegistry()
+    registry.register(ClockGauge(world.clock.offset))
+    return registry

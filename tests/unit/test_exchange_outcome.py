@@ -122,7 +122,8 @@ def test_a_code_behind_an_open_breaker_waits_for_the_probe_and_fails_as_unavaila
     plan = plan_exchange(waiting, "me", lease, now, now + 5 * second)
     assert isinstance(plan, AuthorizationChange)
     assert plan.authorization.due_at == (None if due_in is None else now + due_in)
-    assert plan.authorization.reason == (None if due_in else "provider_unavailable")
+    assert plan.authorization.reason == "provider_unavailable"
+    assert plan.authorization.step is (Step.received if due_in else Step.failed)
 
 
 presented = replace(received, lease_owner="me", lease_until=now + lease, presented_at=now, attempts=1)

@@ -8,7 +8,7 @@ from rich.markup import escape
 from config.redis_url import show_redis_url
 from config.settings import Settings, SettingsError
 from config.wiring import now, open_services
-from models.health import Finding, State
+from models.health import Finding, State, judge_loopback_names
 from models.queue import expected_types
 from worker.cli.context import load_settings, show_url
 from worker.cli.health_checks import Checkup
@@ -45,6 +45,10 @@ def examine(env_file: Path = Path(".env")) -> Iterator[Finding]:
             settings = load_settings()
         except SettingsError:
             return
+    for client in settings.clients:
+        variable = f"{client.provider.upper()}_REDIRECT_URI"
+        if hint := judge_loopback_names(variable, client.redirect_uri, settings.return_origins):
+            yield hint
     if env_file.exists() and env_file.stat().st_mode & 0o077:
         remedy = f"chmod 600 {env_file}"
         yield Finding(

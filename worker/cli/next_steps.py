@@ -129,8 +129,8 @@ def describe_hold(hold: Hold, count: int, now: datetime) -> str:
 
 
 def _describe_refusal(refusal: Refusal, now: datetime) -> list[str]:
-    """Return what becomes of a connection whose refresh token was refused and is kept."""
-    refused = f"its refresh token was refused {format_past(refusal.refused_at, now)}"
+    """Return what becomes of a connection whose token was refused and is kept."""
+    refused = f"its token was refused {format_past(refusal.refused_at, now)}"
     if refusal.is_held:
         commands = f"breezesync provider release {refusal.provider}, or accept {refusal.provider}"
         return [f"{refused}, as those of many others; it is held until one of them turns out good, or {commands}"]

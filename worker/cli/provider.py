@@ -10,6 +10,7 @@ from config.settings import Settings
 from models.oauth.breaker import pause as pause_client
 from models.oauth.breaker import resume as resume_client
 from models.oauth.client import StoredClient
+from models.oauth.connection import personal_client
 from models.store import Transaction
 from worker.cli.context import load_settings, opened_store
 from worker.cli.output import (
@@ -113,6 +114,8 @@ def _decide(name: str, verb: str, act: Callable[[HoldByOperator, str], int | Non
     with opened_store(settings) as store:
         with store.reading() as tx:
             ids = {client.client_id for client in tx.clients.all(name)} | _configured(settings, name)
+            if tx.connections.has_client(name, personal_client):
+                ids.add(personal_client)
         counts = {client_id: act(HoldByOperator(store, profile), client_id) for client_id in sorted(ids)}
     found = {client_id: count for client_id, count in counts.items() if count is not None}
     if not found:
@@ -127,7 +130,8 @@ def _decide(name: str, verb: str, act: Callable[[HoldByOperator, str], int | Non
 def _change(name: str, change: Callable[[StoredClient, datetime], StoredClient], as_json: bool) -> None:
     settings = load_settings()
     with opened_store(settings) as store, store.writing() as tx:
-        ids = {client.client_id for client in tx.clients.all(name)} | _configured(settings, name)
+        known = {client.client_id for client in tx.clients.all(name)} - {personal_client}
+        ids = known | _configured(settings, name)
         if not ids:
             raise NotFound(f"There is no provider {name}. List them with breezesync provider status.")
         changed: list[StoredClient] = []

@@ -35,7 +35,9 @@ class RefreshWriter:
             note_recovery(tx, subject, self._profile(subject), at)
         if decision.runs_end is not None and decision.connection is not None:
             ended = (decision.connection, decision.facts)
-            end_connection(tx, ended, decision.credential, decision.runs_end, at)
+            profile = self._profile(subject)
+            prefix = "" if profile is None else profile.path_prefix
+            end_connection(tx, ended, decision.credential, decision.runs_end, at, prefix)
         else:
             self._save(tx, decision)
         for note in decision.notes:

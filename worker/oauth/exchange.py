@@ -8,6 +8,7 @@ from uuid import uuid4
 import structlog
 
 from models.crypto.vault import Vault, VaultError
+from models.journal import Verb
 from models.messaging import messages
 from models.oauth.authorization import (
     Authorization,
@@ -16,6 +17,7 @@ from models.oauth.authorization import (
     exchange_lease,
     failed_steps,
     grant,
+    keep_waiting,
     put_off,
 )
 from models.oauth.breaker import Sighting, endpoint_of, look_again_at
@@ -149,8 +151,10 @@ class Exchange:
             sealed = leased.verifier
             verifier = None if sealed is None else self.vault.open(sealed, place_of(leased, "verifier"))
         except (ClientUnknown, VaultError) as error:
-            structlog.get_logger("exchange").error("exchange.impossible", authorization_id=leased.id, error=str(error))
-            tx.authorizations.save(put_off(leased, retry_at(now, 2, None)))
+            is_unknown = isinstance(error, ClientUnknown)
+            reason = "client_unknown" if is_unknown else "code_unreadable"
+            verb = Verb.exchange_client_unknown if is_unknown else Verb.exchange_code_unreadable
+            apply_change(tx, keep_waiting(leased, reason, str(error), verb, retry_at(now, 2, None)), now)
             return None
         wait_until = tx.paces.take(leased.provider, provider.provider.token_requests_per_minute, "exchange", now)
         if wait_until is not None:

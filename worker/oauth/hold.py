@@ -65,6 +65,7 @@ class HoldByOperator:
             if connection is None or connection.status is not Status.active:
                 return False
             transition = revoke(connection, found.reason, found.detected_by, now, f"/auth/{connection.provider}")
-            end_connection(tx, transition, tx.credentials.get(connection.id), found.reason, now)
+            credential, prefix = tx.credentials.get(connection.id), self.provider.path_prefix
+            end_connection(tx, transition, credential, found.reason, now, prefix)
             tx.journal.decide(connection.id, now, Verb(f"revoked.{found.reason}"), **found.evidence)
         return True

@@ -3,9 +3,11 @@
 import structlog
 
 from models.journal import Verb
+from models.provider import Provider
 from models.store import Transaction
 from models.sync.decision import ListNote, ListRead, StepDecision
 from worker.tokens.end_connection import end_connection
+from worker.tokens.refusals import begin_hold, note_recovery
 
 warned_of = (
     Verb.reading_unproven,
@@ -13,20 +15,28 @@ warned_of = (
     Verb.list_failing,
     Verb.list_recovered,
     Verb.sync_failed,
+    Verb.sync_throttled,
 )
 
 
-def apply_step(tx: Transaction, decision: StepDecision) -> None:
+def apply_step(tx: Transaction, decision: StepDecision, provider: Provider) -> None:
     """Write the decision in the transaction that locked its rows; the only writer of a sync."""
     subject, at = decision.subject, decision.at
+    if decision.recovered:
+        note_recovery(tx, subject, provider, at)
     if decision.ended is not None and decision.connection is not None:
-        end_connection(tx, (decision.connection, decision.facts), decision.credential, decision.ended, at)
+        transition = (decision.connection, decision.facts)
+        end_connection(tx, transition, decision.credential, decision.ended, at, provider.path_prefix)
     else:
         _save(tx, decision)
     for note in decision.notes:
         tx.journal.decide(subject.id, at, note.verb, **note.evidence)
         if note.verb in warned_of:
             structlog.get_logger("sync").warning(note.verb, **note.evidence)
+    if decision.refusal is not None:
+        tx.refusals.put(decision.refusal)
+        if decision.hold is not None:
+            begin_hold(tx, decision.hold, provider, at)
 
 
 def _save(tx: Transaction, decision: StepDecision) -> None:

@@ -13,10 +13,12 @@ from models.errors import StoreRefused
 from models.journal import Request
 from models.messaging import messages
 from models.oauth.connection import Connection, Status
+from models.oauth.hold import is_counted, judge, limits_of
 from models.rate_limit import Wait
 from models.store import Store, Transaction
-from models.sync.decision import NothingLeft, PageRead
+from models.sync.decision import NothingLeft, PageRead, StepDecision, StepRows
 from models.sync.page import parse_page
+from models.sync.refusal import carry_out, describe_refusal
 from models.sync.start import StartRequest, set_aside, start
 from models.sync.step import StepAnswer, decide_step, hand_on
 from models.sync.sync_run import name_run, plan_lists, slice_length
@@ -73,18 +75,18 @@ class Sync:
             decision = start(connection, tx.runs.running(connection_id), request, now)
             if decision is None:
                 return None
-            run = decision.run
+            run, profile = decision.run, self.providers[connection.provider].provider
             if run is None:
-                apply_step(tx, decision)
+                apply_step(tx, decision, profile)
                 return None
             try:
                 token = self.vault.open(credential.access_token, Place("credential", connection_id, "access_token"))
             except VaultError as error:
-                apply_step(tx, set_aside(decision, run, self.interval))
+                apply_step(tx, set_aside(decision, run, self.interval), profile)
                 structlog.get_logger("sync").error("sync.impossible", connection_id=connection_id, error=str(error))
                 return None
-            apply_step(tx, decision)
-        plan = plan_lists(self.providers[connection.provider].provider, connection.team_ids, run.depth)
+            apply_step(tx, decision, profile)
+        plan = plan_lists(profile, connection.team_ids, run.depth)
         return Slice(run, plan, connection, token, now)
 
     def step(self, own: Slice) -> Slice | None:
@@ -118,7 +120,7 @@ class Sync:
             provider = self.providers[own.connection.provider].provider
             rows = load_rows(tx, own, None, provider, self.interval)
             if rows is not None:
-                apply_step(tx, hand_on(rows, self.now()))
+                apply_step(tx, hand_on(rows, self.now()), provider)
         return rows is not None
 
     def _save(self, own: Slice, answer: StepAnswer, log: list[Request]) -> Slice | None:
@@ -131,10 +133,22 @@ class Sync:
                 return None
             now = self.now()
             decision = decide_step(rows, answer, now)
-            apply_step(tx, decision)
+            if decision.ended is not None:
+                decision = self._judge(tx, decision, rows)
+            apply_step(tx, decision, provider)
         if decision.run is None or not decision.goes_on:
             return None
         return replace(own, run=decision.run, at=now)
+
+    def _judge(self, tx: Transaction, ended: StepDecision, rows: StepRows) -> StepDecision:
+        """Decide whether a refused connection ends, waits or is held, by how many others were refused."""
+        refusal = describe_refusal(ended)
+        # Race: many are refused at once; the client's lock lets each of them count those before it.
+        tx.clients.lock(refusal.provider, refusal.client_id)
+        situation = tx.refusals.situation(refusal, limits_of(rows.provider), self.interval)
+        if not (is_counted(refusal.reason) or situation.is_held):
+            return ended
+        return carry_out(judge(situation, False, ended.at), ended, refusal, situation.earlier, rows.run)
 
 
 def _identify(tx: Transaction, connection: Connection, asked: bool, message_id: str | None) -> StartRequest:

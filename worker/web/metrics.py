@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
@@ -83,13 +83,36 @@ class QueueGauges:
         return []
 
 
+@dataclass(frozen=True, slots=True)
+class ClockGauge:
+    """How far this process's machine is ahead of the database's clock; nothing if that is not known."""
+
+    offset: Callable[[], timedelta]
+
+    def collect(self) -> Iterator[Metric]:
+        try:
+            ahead = self.offset().total_seconds()
+        except SyncError:
+            return
+        text = "How far the clock of this process's machine is ahead of the database's."
+        yield _gauge("clock_offset_seconds", text, (), {(): ahead})
+
+    def describe(self) -> list[Metric]:
+        return []
+
+
 def build_registry(
-    store: Store, now: Callable[[], datetime], depths: Callable[[], Mapping[str, Depth]] | None = None
+    store: Store,
+    now: Callable[[], datetime],
+    depths: Callable[[], Mapping[str, Depth]] | None = None,
+    offset: Callable[[], timedelta] | None = None,
 ) -> CollectorRegistry:
     registry = CollectorRegistry()
     registry.register(StoreGauges(store, now))
     if depths is not None:
         registry.register(QueueGauges(depths))
+    if offset is not None:
+        registry.register(ClockGauge(offset))
     return registry
 
 
