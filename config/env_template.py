@@ -22,6 +22,18 @@ _text = """\
 # What seals tokens: id:base64(32 bytes), comma-separated; the first seals, all open.
 # Without it every connection is lost.
 ENCRYPTION_KEYS={encryption_keys}
+# All that the web process needs in place of them: breezesync keys sealing-key prints it.
+# SEALING_KEY=
+# Keys that are lost for good, by id, comma-separated: without them a worker starts all the same.
+# WITHOUT_KEYS=
+
+# A HashiCorp Vault or OpenBao whose transit engine wraps the data keys in place of the first key.
+# VAULT_ADDR=https://vault.example.com:8200
+# VAULT_TOKEN=
+# VAULT_TRANSIT_KEY=breezesync
+# VAULT_TRANSIT_MOUNT=transit
+# VAULT_NAMESPACE=
+# VAULT_CACERT=
 
 # What signs connect links (HS256, 32 bytes or more); the application needs the same. Comma-separated during a change.
 CONNECT_SECRET={connect_secret}

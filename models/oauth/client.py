@@ -10,13 +10,19 @@ from models.provider import Provider
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OAuthClient:
-    """Who we are to a provider (RFC 6749 §2.2), and the one address to which it redirects its users."""
+class Registration:
+    """Who we are to a provider (RFC 6749 §2), and the one address to which it redirects its users."""
 
     provider: str
     client_id: str
-    client_secret: Secret
     redirect_uri: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OAuthClient(Registration):
+    """A registration with its secret, by which a token request is authenticated."""
+
+    client_secret: Secret
 
 
 def callback_path(provider: str) -> str:

@@ -18,7 +18,8 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
 from config.settings import read_settings
-from models.crypto.vault import Place, Vault, new_key
+from models.crypto.vault import Vault, new_key
+from models.oauth.credential import place_of_token
 from models.store.sealed_fields import fields
 from tests.cli.conftest import Desk
 from tests.processes import CHECKOUT
@@ -204,7 +205,9 @@ def test_keys_rotate_while_tokens_are_refreshed_and_after_a_kill(either_desk: De
     for connection in connections:
         credential = desk.house.credential(connection.id)
         assert credential.access_token is not None
-        token = vault.open(credential.access_token, Place("credential", connection.id, "access_token"))
+        token = vault.open(
+            credential.access_token, place_of_token(desk.house.connection(connection.id), "access_token")
+        )
         assert refresh.providers["breezedoc"].read_account(token).status == 200
 
 
