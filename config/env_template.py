@@ -27,10 +27,11 @@ ENCRYPTION_KEYS={encryption_keys}
 # Keys that are lost for good, by id, comma-separated: without them a worker starts all the same.
 # WITHOUT_KEYS=
 
-# A HashiCorp Vault or OpenBao whose transit engine wraps the data keys in place of the first key.
-# VAULT_ADDR=https://vault.example.com:8200
+# A HashiCorp Vault or OpenBao (https) whose transit engine wraps the data keys in place of the first key: its URL, our
+# token, and the name of the engine's key.
+# VAULT_ADDR=
 # VAULT_TOKEN=
-# VAULT_TRANSIT_KEY=breezesync
+# VAULT_TRANSIT_KEY=
 # VAULT_TRANSIT_MOUNT=transit
 # VAULT_NAMESPACE=
 # VAULT_CACERT=

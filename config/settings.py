@@ -118,11 +118,12 @@ def read_settings(
     fixed = _read_group(_Variables, found)
     names = fixed.pop("providers", ("breezedoc",))
     transit = _read_transit(found)
+    providers = tuple(provider for name in names for provider in _read_provider(name, found))
     registrations = tuple(client for name in names for client in _read_client(name, found, needs))
     settings = Settings(
         **fixed | check_encryption(fixed, found.problems),
         transit=transit,
-        providers=tuple(provider for name in names for provider in _read_provider(name, found)),
+        providers=providers,
         registrations=registrations,
         clients=tuple(client for client in registrations if isinstance(client, OAuthClient)),
         proxies=find_proxies(proxy_texts),

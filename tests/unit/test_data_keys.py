@@ -1,15 +1,13 @@
 """Data keys behind a request: when one is made, what is remembered, and what happens while the server is away."""
 
-from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
 
-from models.crypto.data_keys import KeyRing
 from models.crypto.errors import KeyMissing, KeyNotAtHand, KeyServiceUnavailable
-from models.crypto.sealed_text import Wrapped
 from models.crypto.secrets import Sealed, Secret
 from models.crypto.vault import Place, Vault, new_key
+from tests.key_server import KeyServer
 from worker.tokens.data_keys import (
     DataKeys,
     fetching_keys,
@@ -25,50 +23,12 @@ here = Place("credential", "c1", "refresh_token", 7)
 ring = (new_key("k1"),)
 
 
-class Server:
-    """A master key that may be away, and counts the requests."""
-
-    def __init__(self) -> None:
-        self.ring = KeyRing((new_key("server"),))
-        self.id = "server"
-        self.requests: list[str] = []
-        self.is_away = False
-        self.refuses = False
-        self.time = 1_000.0
-
-    def clock(self) -> float:
-        return self.time
-
-    def owns(self, key_id: str) -> bool:
-        return key_id == "server"
-
-    def wrap(self, materials: Sequence[bytes]) -> list[Wrapped]:
-        self.note("wrap")
-        return self.ring.wrap(materials)
-
-    def unwrap(self, wrapped: Sequence[Wrapped]) -> list[bytes | None]:
-        self.note("unwrap")
-        return [None] * len(wrapped) if self.refuses else self.ring.unwrap(wrapped)
-
-    def rewrap(self, wrapped: Sequence[Wrapped]) -> list[Wrapped | None]:
-        self.note("rewrap")
-        return self.ring.rewrap(wrapped)
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-    def note(self, what: str) -> None:
-        self.requests.append(what)
-        if self.is_away:
-            raise KeyServiceUnavailable("away")
-
-
 @pytest.fixture
-def server() -> Server:
-    return Server()
+def server() -> KeyServer:
+    return KeyServer()
 
 
-def vault_of(server: Server) -> Vault:
+def vault_of(server: KeyServer) -> Vault:
     return Vault(ring, DataKeys(server, clock=server.clock))
 
 
@@ -86,7 +46,7 @@ class Flow:
         return self.vault.seal(Secret(text), here).text
 
 
-def test_a_flow_runs_again_after_what_it_lacked_was_fetched(server: Server) -> None:
+def test_a_flow_runs_again_after_what_it_lacked_was_fetched(server: KeyServer) -> None:
     flow = Flow(vault_of(server))
     assert flow.seal("a").startswith("v1.server.")
     assert (flow.runs, server.requests) == (2, ["wrap"])
@@ -100,7 +60,7 @@ def test_a_flow_without_an_external_key_runs_once() -> None:
     assert flow.runs == 1
 
 
-def test_nothing_is_sealed_or_opened_by_a_request(server: Server) -> None:
+def test_nothing_is_sealed_or_opened_by_a_request(server: KeyServer) -> None:
     with pytest.raises(KeyNotAtHand):
         vault_of(server).seal(Secret("a"), here)
     text = Flow(vault_of(server)).seal("a")
@@ -110,7 +70,7 @@ def test_nothing_is_sealed_or_opened_by_a_request(server: Server) -> None:
     assert [each.key_id for each in missing.value.wanted] == ["server"]
 
 
-def test_each_text_has_a_data_key_of_its_own_until_the_stock_is_used_up(server: Server) -> None:
+def test_each_text_has_a_data_key_of_its_own_until_the_stock_is_used_up(server: KeyServer) -> None:
     vault = vault_of(server)
     vault.fetch()
     server.is_away = True
@@ -119,7 +79,7 @@ def test_each_text_has_a_data_key_of_its_own_until_the_stock_is_used_up(server: 
     assert used[-4:] == used[-1:] * 4, "a text that must be saved now is sealed by the last one again"
 
 
-def test_a_token_leaves_only_if_there_are_data_keys_for_what_it_brings(server: Server) -> None:
+def test_a_token_leaves_only_if_there_are_data_keys_for_what_it_brings(server: KeyServer) -> None:
     vault = vault_of(server)
     with pytest.raises(KeyNotAtHand):
         vault.require()
@@ -134,7 +94,7 @@ def test_a_token_leaves_only_if_there_are_data_keys_for_what_it_brings(server: S
         vault.fetch()
 
 
-def test_an_old_stock_is_replaced_since_the_master_key_may_have_been_rotated(server: Server) -> None:
+def test_an_old_stock_is_replaced_since_the_master_key_may_have_been_rotated(server: KeyServer) -> None:
     vault = vault_of(server)
     vault.fetch()
     server.time += longest_kept.total_seconds() + 1
@@ -145,7 +105,7 @@ def test_an_old_stock_is_replaced_since_the_master_key_may_have_been_rotated(ser
 @pytest.mark.parametrize(
     ("refuses", "kept"), [(False, longest_kept), (True, refusal_kept)], ids=["a data key", "a refusal"]
 )
-def test_what_was_fetched_is_remembered_for_minutes(server: Server, refuses: bool, kept: timedelta) -> None:
+def test_what_was_fetched_is_remembered_for_minutes(server: KeyServer, refuses: bool, kept: timedelta) -> None:
     sealed = Flow(vault_of(server)).vault
     sealed.fetch()
     text, server.refuses = sealed.seal(Secret("a"), here), refuses
@@ -165,7 +125,7 @@ def test_what_was_fetched_is_remembered_for_minutes(server: Server, refuses: boo
         opens()
 
 
-def test_no_more_than_so_many_are_remembered(server: Server) -> None:
+def test_no_more_than_so_many_are_remembered(server: KeyServer) -> None:
     keys = DataKeys(server, clock=server.clock)
     wrapped = server.ring.wrap([bytes([n % 256, n // 256]) * 16 for n in range(most_kept + 10)])
     keys.fetch(wrapped)
@@ -174,7 +134,7 @@ def test_no_more_than_so_many_are_remembered(server: Server) -> None:
     assert keys.find(wrapped[10])
 
 
-def test_threads_do_not_wait_one_after_the_other_for_a_server_that_is_away(server: Server) -> None:
+def test_threads_do_not_wait_one_after_the_other_for_a_server_that_is_away(server: KeyServer) -> None:
     vault, server.is_away = vault_of(server), True
     for _ in range(5):
         with pytest.raises(KeyServiceUnavailable):
