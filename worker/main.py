@@ -22,6 +22,7 @@ from models.crypto.vault import Vault
 from models.errors import SyncError
 from models.messaging.messages import Message
 from models.queue import WritableRedis
+from models.store import Store
 from worker.actors import Flows, declare_actors
 from worker.oauth.disconnect import Disconnect
 from worker.oauth.exchange import Exchange
@@ -75,9 +76,8 @@ def boot() -> None:
     services = open_services(settings, middleware, partial(Broker, on_round=pulse.note_round))
     broker = services.broker
     dramatiq.set_broker(broker)
-    parts = build_parts(settings, services)
-    check_or_exit(parts)
-    flows = build_flows(parts)
+    check_or_exit(services.store, settings)
+    flows = build_flows(build_parts(settings, services))
     keep_secrets(flows.refresh.clients)
     broker.add_middleware(RecoveryThread(flows.recover_tokens))
     declare_actors(broker, flows)
@@ -133,10 +133,10 @@ def build_parts(settings: Settings, services: Services) -> Parts:
     )
 
 
-def check_or_exit(parts: Parts) -> None:
+def check_or_exit(store: Store, settings: Settings) -> None:
     """End the process with 1 if a key that is still needed is missing; if the database is away, rows say it later."""
     try:
-        missing = find_missing_keys(parts.services.store, parts.settings)
+        missing = find_missing_keys(store, settings)
     except SyncError as error:
         structlog.get_logger("boot").warning("keys.not_checked", error=str(error))
         return

@@ -1,7 +1,7 @@
 """Commands that show which encryption key seals what, and bring everything under the key that seals now."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated
 
 import typer
@@ -31,6 +31,8 @@ from worker.tokens.spool_backends import ParkingUnavailable
 most_passes = 3
 look = TextColumn("{task.description:<24}"), BarColumn(30), MofNCompleteColumn()
 parked_name = "parking.pair"
+codes = ("authorization.code", "authorization.verifier")
+"""What the web process seals, always to a key of the ring."""
 
 
 @report_errors
@@ -54,7 +56,7 @@ def status(as_json: AsJson = False) -> None:
         rows = [(name, each, count) for name, by_key in counts.items() for each, count in by_key.items()]
         print_rich(make_table(("sealed", "key", "secrets"), rows))
         print_line(f"{sealing} seals new secrets, and {known[0]} codes. {', '.join(known)} can open them.")
-        if used & set(known[1:]) or (settings.transit is not None and used - set(known)):
+        if needs_rotation(counts, sealing, known[0]):
             print_line("Run breezesync keys rotate to bring everything under the key that seals now.")
         for why in uncounted:
             print_line(f"Not counted: {why}. So no key is reported as unused.")
@@ -67,7 +69,7 @@ def status(as_json: AsJson = False) -> None:
         missing = ", ".join(unknown)
         raise CommandFailed(
             f"Some secrets are sealed with keys that are not configured: {missing}. "
-            "Add them to ENCRYPTION_KEYS, after the first key."
+            "Add them to ENCRYPTION_KEYS, after the first key; one named vault:… needs VAULT_ADDR and VAULT_TOKEN."
         )
 
 
@@ -133,6 +135,14 @@ def name_sealing_key(settings: Settings) -> str:
     """Name the master key of new secrets; an external one without its version, which only its server knows."""
     transit = settings.transit
     return settings.encryption_keys[0].id if transit is None or transit.key is None else f"vault:{transit.key}"
+
+
+def needs_rotation(counts: Mapping[str, Mapping[str, int]], sealing: str, sealing_codes: str) -> bool:
+    """Return whether another key still seals something than the one that seals it now, or several versions of it do."""
+    tokens = {key for name, by_key in counts.items() if name not in codes for key in by_key}
+    others = {key for key in tokens if key != sealing and not key.startswith(f"{sealing}:")}
+    stale_codes = {key for name in codes for key in counts.get(name, ())} - {sealing_codes}
+    return bool(others or stale_codes or len(tokens) > 1)
 
 
 def opens(settings: Settings, key: str) -> bool:
