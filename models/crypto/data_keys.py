@@ -63,7 +63,7 @@ class ExternalKeys(Protocol):
         """Return whether its master key wrapped this."""
 
     def take(self) -> DataKey:
-        """Return a data key from the stock. Raises `KeyNotAtHand` if there has never been one."""
+        """Return a data key from the stock. Raises `KeyNotAtHand` if there has been none yet, or none of late."""
 
     def require(self) -> None:
         """Raise `KeyNotAtHand` if the stock is low."""

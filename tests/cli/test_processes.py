@@ -167,12 +167,12 @@ def family_of(pids: Any) -> list[int]:
     return found
 
 
-@pytest.mark.parametrize("target", ["a new key", "a Vault"])
+@pytest.mark.parametrize(("database", "target"), [("desk", "a new key"), ("postgres_desk", "a Vault")])
 def test_keys_rotate_while_tokens_are_refreshed_and_after_a_kill(
-    either_desk: Desk, target: str, request: pytest.FixtureRequest
+    database: str, target: str, request: pytest.FixtureRequest
 ) -> None:
     """No read fails meanwhile, and afterwards the old key is not needed by any token."""
-    desk = either_desk
+    desk: Desk = request.getfixturevalue(database)
     users = [desk.house.control.add_user(f"User {number}", documents=0) for number in range(24)]
     connections = [desk.house.connect(f"user-{account}", account) for account in users]
     new, prefix = turn_over(desk, target, request)

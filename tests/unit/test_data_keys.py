@@ -100,6 +100,10 @@ def test_an_old_stock_is_replaced_since_the_master_key_may_have_been_rotated(ser
     server.time += longest_kept.total_seconds() + 1
     with pytest.raises(KeyNotAtHand):
         vault.require()
+    vault.seal(Secret("a"), here)
+    server.time += longest_kept.total_seconds()
+    with pytest.raises(KeyNotAtHand):
+        vault.seal(Secret("a"), here)
 
 
 @pytest.mark.parametrize(

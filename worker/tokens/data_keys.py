@@ -22,6 +22,8 @@ stock_size = 64
 low_stock = 32
 longest_kept = timedelta(minutes=10)
 """How long a data key stays in memory. It is never stale: a wrapped text stands for one data key for good."""
+longest_in_stock = 2 * longest_kept
+"""How long a new data key may still be used; a request for a token has ended long before that (see `require`)."""
 refusal_kept = timedelta(minutes=1)
 most_kept = 4_096
 pause = timedelta(seconds=2)
@@ -59,12 +61,13 @@ class DataKeys:
     def take(self) -> DataKey:
         """Return a data key that nothing was sealed with, or the last one again if the stock is used up.
 
-        It may seal again, with another nonce: what must be saved now is worth more than a key of its own.
+        It may seal again, with another nonce: what must be saved now is worth more than a key of its own. Raises
+        `KeyNotAtHand` if there has been no stock yet, or if it is so old that its master key may be out of use.
         """
         with self._lock:
             if self._stock:
                 self._last = self._stock.popleft()
-            if self._last is None:
+            if self._last is None or self.clock() - self._stocked_at > longest_in_stock.total_seconds():
                 raise KeyNotAtHand
             self._keep(self._last.wrapped, self._last.material)
             return self._last
