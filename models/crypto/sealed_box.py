@@ -12,6 +12,7 @@ from models.crypto.keys import SealingKey
 from models.crypto.sealed_text import Place, PublicSeal, write_sealed
 from models.crypto.secrets import Sealed, Secret
 
+box_fields = frozenset({("authorization", "code"), ("authorization", "verifier")})
 suite = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
 
 
@@ -29,7 +30,12 @@ class Sealer:
 
 
 def open_box(parts: PublicSeal, private: X25519PrivateKey, place: Place) -> Secret:
-    """Open what was sealed to the public half of this key, for this place. Raises `SealBroken`."""
+    """Open what was sealed to the public half of this key, for this place. Raises `SealBroken`.
+
+    Whoever has the public half can seal anything, so only the fields that the web process writes are opened.
+    """
+    if (place.table, place.field) not in box_fields:
+        raise SealBroken(f"the {place.table}.{place.field} of {place.row} is sealed to a public key, as no token is")
     try:
         text = suite.decrypt(parts.body, private, info=_bind(parts.key_id, place))
     except (InvalidTag, ValueError):

@@ -1,5 +1,8 @@
 """A key that rows still need stops what opens with it; the web process opens nothing, and needs none."""
 
+import subprocess
+import sys
+
 import httpx
 import pytest
 
@@ -10,6 +13,8 @@ from models.crypto.vault import KeyMissing, Place, Vault, new_key
 from models.store import Store, open_engine
 from tests.cli.conftest import Desk
 from tests.hostile_input.conftest import serving
+from tests.processes import CHECKOUT
+from tests.servers import plain_environment
 from worker.main import build_web, check_or_exit
 from worker.startup import find_missing_keys
 
@@ -23,6 +28,17 @@ def test_a_worker_does_not_start_without_a_key_that_rows_need(either_desk: Desk)
         check_or_exit(desk.house.store, read_settings())
     assert "key 'k1' is not configured, and 3 rows need it" in str(stopped.value)
     assert "WITHOUT_KEYS=k1" in str(stopped.value)
+
+
+def test_the_workers_process_ends_with_that_as_its_last_word(desk: Desk) -> None:
+    desk.house.connect("ada", 1)
+    environment = {**plain_environment(), **desk.environment, "ENCRYPTION_KEYS": new_key("k2").line().reveal()}
+    command = [sys.executable, "-c", "from worker.main import boot; boot()"]
+    ended = subprocess.run(
+        command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (ended.returncode, "key 'k1' is not configured, and 2 rows need it" in ended.stderr) == (1, True)
+    assert "Traceback" not in ended.stderr
 
 
 def test_a_worker_starts_without_a_key_that_is_given_up(desk: Desk) -> None:

@@ -12,7 +12,7 @@ from models.crypto.sealed_text import prefix_of
 from models.crypto.secrets import Sealed, Secret
 from models.crypto.vault import KeyMissing, Place, SealBroken, Sealer, Vault, key_id, new_key
 
-here = Place("credential", "c1", "refresh_token", 7)
+here = Place("authorization", "c1", "code", 7)
 old, new = new_key("old"), new_key("new")
 Seal = Callable[[str, Place], Sealed]
 seals: dict[str, Seal] = {
@@ -48,16 +48,16 @@ def test_the_same_secret_sealed_twice_gives_two_texts(seal: Seal) -> None:
 
 
 elsewhere: dict[str, Place] = {
-    "another table": replace(here, table="authorization"),
+    "another table": replace(here, table="credential"),
     "another row": replace(here, row="c2"),
-    "another field": replace(here, field="access_token"),
+    "another field": replace(here, field="verifier"),
     "a later generation": replace(here, generation=8),
     "an earlier generation": replace(here, generation=6),
     "no generation": replace(here, generation=None),
-    "table and row run together": Place("credentialc1", "", "refresh_token", 7),
-    "row and field run together": Place("credential", "c1refresh_token", "", 7),
-    "field and generation run together": Place("credential", "c1", "refresh_token7"),
-    "quotes": Place('credential", "c1', "", "refresh_token", 7),
+    "table and row run together": Place("authorizationc1", "", "code", 7),
+    "row and field run together": Place("authorization", "c1code", "", 7),
+    "field and generation run together": Place("authorization", "c1", "code7"),
+    "quotes": Place('authorization", "c1', "", "code", 7),
 }
 
 
@@ -102,6 +102,14 @@ def test_no_altered_text_opens(seal: Seal, data: st.DataObject) -> None:
         assert mixed != one
     except KeyMissing:
         assert not mixed.startswith(prefix_of(Sealed(one)))
+
+
+@pytest.mark.parametrize("place", [Place("credential", "c1", "refresh_token", 7), Place("client", "p/c", "secret")])
+def test_a_public_key_seals_no_token(place: Place) -> None:
+    """Whoever took it from the web process can seal, and write into the database, whatever they like."""
+    forged = Sealer(new.sealing_key).seal(Secret("mine"), place)
+    with pytest.raises(SealBroken, match="public key"):
+        Vault((new,)).open(forged, place)
 
 
 def test_the_data_key_of_one_text_opens_no_other() -> None:

@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from config.settings import Settings
 from models.crypto.errors import KeyServiceUnavailable
 from models.crypto.rotation import reseal as reseal_texts
+from models.crypto.sealed_box import box_fields
 from models.crypto.secrets import Sealed
 from models.crypto.vault import Vault, VaultError
 from models.store import Store
@@ -31,7 +32,7 @@ from worker.tokens.spool_backends import ParkingUnavailable
 most_passes = 3
 look = TextColumn("{task.description:<24}"), BarColumn(30), MofNCompleteColumn()
 parked_name = "parking.pair"
-codes = ("authorization.code", "authorization.verifier")
+codes = frozenset(f"{table}.{field}" for table, field in box_fields)
 """What the web process seals, always to a key of the ring."""
 
 
