@@ -18,6 +18,7 @@ from models.crypto.secrets import Sealed, Secret
 from models.crypto.transit_settings import TransitSettings
 from models.crypto.vault import Place, Vault, new_key
 from tests.openbao import OpenBao
+from tests.servers import reserved_port
 from worker.tokens.data_keys import DataKeys
 from worker.tokens.transit import Transit, context
 
@@ -104,12 +105,11 @@ def test_secrets_move_from_the_ring_to_the_vault_and_to_another_of_its_keys_and_
     assert seen == [f"v1.vault:{first.key}:v1.", f"v1.vault:{second.key}:v1.", "v1.k1."]
 
 
-troubles: dict[str, tuple[Callable[[TransitSettings], TransitSettings], int | None]] = {
+troubles: dict[str, tuple[Callable[[TransitSettings], TransitSettings], int]] = {
     "a wrong token": (lambda s: replace(s, token=Secret("wrong")), 403),
     "a key that is not there": (lambda s: replace(s, key="nothing"), 403),
     "an engine that is not there": (lambda s: replace(s, mount="nothing"), 403),
     "a namespace that is not there": (lambda s: replace(s, namespace="nothing"), 404),
-    "no server": (lambda s: replace(s, address="http://127.0.0.1:1"), None),
 }
 
 
@@ -123,6 +123,14 @@ def test_trouble_is_transient_and_says_what_the_server_said(
         transit.wrap([b"x" * 32])
     assert trouble.value.status == status
     assert "wrong" not in str(trouble.value)
+
+
+def test_a_server_that_does_not_answer_is_transient(open_transit: OpenTransit) -> None:
+    with reserved_port() as port:
+        transit = open_transit(TransitSettings(address=f"http://127.0.0.1:{port}", token=Secret("t"), key="k"))
+        with pytest.raises(KeyServiceUnavailable, match="does not answer") as trouble:
+            transit.wrap([b"x" * 32])
+    assert trouble.value.status is None
 
 
 def test_a_sealed_vault_is_transient(openbao: OpenBao, open_transit: OpenTransit) -> None:
