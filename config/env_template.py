@@ -22,6 +22,19 @@ _text = """\
 # What seals tokens: id:base64(32 bytes), comma-separated; the first seals, all open.
 # Without it every connection is lost.
 ENCRYPTION_KEYS={encryption_keys}
+# All that the web process needs in place of them: breezesync keys sealing-key prints it.
+# SEALING_KEY=
+# Keys that are lost for good, by id, comma-separated: without them a worker starts all the same.
+# WITHOUT_KEYS=
+
+# A HashiCorp Vault or OpenBao (https) whose transit engine wraps the data keys in place of the first key: its URL, our
+# token, and the name of the engine's key.
+# VAULT_ADDR=
+# VAULT_TOKEN=
+# VAULT_TRANSIT_KEY=
+# VAULT_TRANSIT_MOUNT=transit
+# VAULT_NAMESPACE=
+# VAULT_CACERT=
 
 # What signs connect links (HS256, 32 bytes or more); the application needs the same. Comma-separated during a change.
 CONNECT_SECRET={connect_secret}

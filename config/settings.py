@@ -17,6 +17,15 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from config.durations import parse_duration
+from config.encryption import (
+    check_encryption,
+    parse_address,
+    parse_encryption_keys,
+    parse_key_ids,
+    parse_mount,
+    parse_name,
+    parse_public_key,
+)
 from config.env_file import EnvFileError, read_env_file
 from config.profiles import (
     ProfileError,
@@ -29,13 +38,14 @@ from config.profiles import (
 from config.proxies import check_proxies, find_proxies, proxy_variables
 from config.redis_url import parse_redis_url
 from models.crypto.secrets import Secret
-from models.crypto.vault import Key, KeysRejected, parse_keys
-from models.oauth.client import OAuthClient, callback_path, find_path_prefix
+from models.crypto.transit_settings import TransitSettings
+from models.crypto.vault import Key, SealingKey
+from models.oauth.client import OAuthClient, Registration, callback_path, find_path_prefix
 from models.oauth.connect_link import loopback_hosts, origin_of
 from models.provider import Provider
 from models.proxies import Proxies
 
-Need = Literal["keys", "clients", "links"]
+Need = Literal["keys", "sealing", "clients", "registrations", "links"]
 everything: frozenset[Need] = frozenset({"keys", "clients", "links"})
 largest_file = 65_536
 
@@ -53,6 +63,9 @@ class Settings:
     """The settings of one process.
 
     Of several clients of one provider the first serves new authorizations. The URLs are secrets: they hold passwords.
+    `sealing_key` seals codes, and follows from `encryption_keys` if it is not set; `transit` wraps data keys in place
+    of the first of them. `without_keys` are those that may be missing though texts need them. `registrations` are the
+    clients with and without a secret.
     `spool` is where new tokens wait while the database is away; `heartbeat_file` is the file
     whose age a health check reads.
     """
@@ -60,10 +73,14 @@ class Settings:
     database_url: Secret = field(default_factory=lambda: Secret("sqlite:///var/breezesync.db"))
     redis_url: Secret = field(default_factory=lambda: Secret("redis://127.0.0.1:6379/0"))
     encryption_keys: tuple[Key, ...] = ()
+    sealing_key: SealingKey | None = None
+    transit: TransitSettings | None = None
+    without_keys: frozenset[str] = frozenset()
     connect_secrets: tuple[Secret, ...] = ()
     return_origins: frozenset[str] = frozenset()
     providers: tuple[Provider, ...] = ()
     clients: tuple[OAuthClient, ...] = ()
+    registrations: tuple[Registration, ...] = ()
     events_stream: str = "breezesync:events"
     records_stream: str = "breezesync:records"
     commands_stream: str = "breezesync:commands"
@@ -93,23 +110,29 @@ def read_settings(
     """The settings of this process, from its environment and then from the file; raises `SettingsError`.
 
     `NAME_FILE` names a file that holds the value of `NAME`. Empty is unset. What is set must be right, whether or not
-    it is needed; `needs` says what must be set: encryption keys, a client per provider, the secret of connect links.
+    it is needed; `needs` says what must be set: encryption keys, or only what seals; a client per provider, or only its
+    registration; the secret of connect links.
     """
     found = _Found(_gather(os.environ if environ is None else environ, env_file))
     proxy_texts = {name: found.text(name) or "" for name in proxy_variables}
     fixed = _read_group(_Variables, found)
     names = fixed.pop("providers", ("breezedoc",))
+    transit = _read_transit(found)
     providers = tuple(provider for name in names for provider in _read_provider(name, found))
-    clients = tuple(client for name in names for client in _read_client(name, found, "clients" in needs))
+    registrations = tuple(client for name in names for client in _read_client(name, found, needs))
     settings = Settings(
-        **fixed,
-        providers=tuple(_with_prefix(provider, clients) for provider in providers),
-        clients=clients,
+        **fixed | check_encryption(fixed, found.problems),
+        transit=transit,
+        providers=tuple(_with_prefix(provider, registrations) for provider in providers),
+        registrations=registrations,
+        clients=tuple(client for client in registrations if isinstance(client, OAuthClient)),
         proxies=find_proxies(proxy_texts),
     )
     found.problems.extend(check_proxies(proxy_texts))
     if "keys" in needs:
         found.require("ENCRYPTION_KEYS", "keys as id:base64(32 bytes), comma-separated; `breezesync init` makes one")
+    if "sealing" in needs and settings.sealing_key is None:
+        found.require("SEALING_KEY", "id:base64 as `breezesync keys sealing-key` prints it, or ENCRYPTION_KEYS")
     if "links" in needs:
         found.require("CONNECT_SECRET", "32 bytes or more; `breezesync init` makes one")
     streams = (settings.events_stream, settings.records_stream, settings.commands_stream)
@@ -248,13 +271,6 @@ def parse_client_secret(text: str) -> Secret:
     return Secret(text)
 
 
-def _parse_keys(text: str) -> tuple[Key, ...]:
-    try:
-        return parse_keys(text)
-    except KeysRejected as rejected:
-        raise ValueError("\n".join(rejected.problems)) from None
-
-
 def _parsed(parse: Callable[[str], object]) -> PlainValidator:
     """Return a validator that parses a text without the blanks around it."""
     return PlainValidator(lambda text: parse(text.strip()))
@@ -305,7 +321,9 @@ class _Variables(_Group):
 
     database_url: Annotated[Secret | None, _parsed(parse_database_url)] = None
     redis_url: Annotated[Secret | None, _parsed(parse_redis_url)] = None
-    encryption_keys: Annotated[tuple[Key, ...], _parsed(_parse_keys)] = ()
+    encryption_keys: Annotated[tuple[Key, ...], _parsed(parse_encryption_keys)] = ()
+    sealing_key: Annotated[SealingKey | None, _parsed(parse_public_key)] = None
+    without_keys: Annotated[frozenset[str], _parsed(parse_key_ids)] = frozenset()
     connect_secrets: Annotated[tuple[Secret, ...], _parsed(parse_connect_secrets)] = Field((), alias="CONNECT_SECRET")
     return_origins: Annotated[frozenset[str], _parsed(parse_origins)] = frozenset()
     providers: Annotated[tuple[str, ...], _parsed(parse_provider_names)] = ()
@@ -319,6 +337,17 @@ class _Variables(_Group):
     operator_token: Annotated[Secret | None, _parsed(parse_token)] = None
     spool: Annotated[Path | None, _parsed(parse_path)] = Field(None, alias="SPOOL_DIRECTORY")
     heartbeat_file: Annotated[Path | None, _parsed(parse_path)] = None
+
+
+class _TransitVariables(_Group):
+    """The transit engine of a Vault; none of it is needed."""
+
+    address: Annotated[str | None, _parsed(parse_address)] = Field(None, alias="ADDR")
+    token: Annotated[Secret | None, _parsed(parse_token)] = None
+    key: Annotated[str | None, _parsed(parse_name)] = Field(None, alias="TRANSIT_KEY")
+    mount: Annotated[str, _parsed(parse_mount)] = Field("", alias="TRANSIT_MOUNT")
+    namespace: Annotated[str | None, _parsed(parse_mount)] = None
+    authorities: Annotated[Path | None, _parsed(parse_path)] = Field(None, alias="CACERT")
 
 
 class _ClientVariables(_Group):
@@ -354,12 +383,25 @@ def _read_provider(name: str, found: _Found) -> Iterable[Provider]:
         return []
 
 
-def _with_prefix(provider: Provider, clients: Iterable[OAuthClient]) -> Provider:
+def _with_prefix(provider: Provider, clients: Iterable[Registration]) -> Provider:
     prefixes = (find_path_prefix(client) for client in clients if client.provider == provider.name)
     return replace(provider, path_prefix=next(prefixes, ""))
 
 
-def _read_client(name: str, found: _Found, needed: bool) -> Iterable[OAuthClient]:
+def _read_transit(found: _Found) -> TransitSettings | None:
+    """Return the transit engine's settings; None if no address is set."""
+    given = _read_group(_TransitVariables, found, "VAULT_")
+    if "address" not in given or "token" not in given:
+        if given.keys() & {"address", "token", "key"}:
+            found.require("VAULT_ADDR", "the URL of a Vault or OpenBao")
+            found.require("VAULT_TOKEN", "a token that may encrypt, decrypt and rewrap with VAULT_TRANSIT_KEY")
+        return None
+    token_file = found.texts.get("VAULT_TOKEN_FILE", "").strip()
+    return TransitSettings(**given, token_file=Path(token_file) if token_file else None)
+
+
+def _read_client(name: str, found: _Found, needs: Collection[Need]) -> Iterable[Registration]:
+    """Return a provider's client; without its secret only its registration, if no more is needed."""
     prefix = f"{name.upper()}_"
     given = _read_group(_ClientVariables, found, prefix)
     uri, path = given.get("redirect_uri", ""), callback_path(name)
@@ -369,9 +411,13 @@ def _read_client(name: str, found: _Found, needed: bool) -> Iterable[OAuthClient
         )
     if len(given) == len(_ClientVariables.model_fields):
         return [OAuthClient(provider=name, **given)]
-    if needed or given:
+    needs_secret = "clients" in needs or ("registrations" not in needs and "client_secret" in given)
+    if given.keys() == {"client_id", "redirect_uri"} and not needs_secret:
+        return [Registration(provider=name, **given)]
+    if {"clients", "registrations"} & set(needs) or given:
         found.require(f"{prefix}CLIENT_ID", "the id of the OAuth client")
-        found.require(f"{prefix}CLIENT_SECRET", "the secret of the OAuth client")
+        if "registrations" not in needs or "clients" in needs:
+            found.require(f"{prefix}CLIENT_SECRET", "the secret of the OAuth client")
         found.require(f"{prefix}REDIRECT_URI", "where the provider sends users back to: https, or http on localhost")
     return []
 

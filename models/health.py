@@ -137,6 +137,29 @@ def judge_seals(sealing: str, opened: int, unopened: Mapping[str, str]) -> Findi
     return Finding("keys", "failed", said, remedy)
 
 
+def judge_missing_keys(missing: Mapping[str, int], given_up: Collection[str]) -> Iterator[Finding]:
+    """Report each key that stored secrets need and the settings lack; `missing` counts its rows."""
+    for key, rows in missing.items():
+        said = f"key {key} is not configured, and {rows} rows need it"
+        if key in given_up:
+            yield Finding("keys", "warn", f"{said}; WITHOUT_KEYS gives them up", "Their users have to authorize again.")
+        else:
+            where = "Set VAULT_ADDR and VAULT_TOKEN" if key.startswith("vault:") else "Add it to ENCRYPTION_KEYS"
+            yield Finding("keys", "failed", said, f"{where}; without it no worker starts, unless WITHOUT_KEYS={key}.")
+
+
+def judge_key_service(said: str, status: int | None) -> Finding:
+    """Judge why the server of the master key gave no data key; nothing ends by that, all tokens wait."""
+    remedies = {
+        400: "Check that VAULT_TRANSIT_KEY exists: vault write -f transit/keys/NAME derived=true",
+        403: "Check VAULT_TOKEN, and that its policy has update on encrypt, decrypt and rewrap of VAULT_TRANSIT_KEY.",
+        404: "Check VAULT_TRANSIT_KEY, VAULT_TRANSIT_MOUNT and VAULT_NAMESPACE.",
+        503: "Unseal it: vault operator unseal",
+    }
+    remedy = remedies.get(status or 0, "Start it, or check VAULT_ADDR, VAULT_CACERT and the network.")
+    return Finding("vault", "failed", said, f"{remedy} No token is refreshed until then.")
+
+
 def judge_token_endpoint(
     client: OAuthClient,
     url: str,

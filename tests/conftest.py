@@ -9,6 +9,7 @@ from playwright.sync_api import Browser
 from sqlalchemy import make_url
 
 from tests.databases import DATABASES, create_sqlite, create_template
+from tests.openbao import OpenBao, running_openbao
 from tests.servers import Postgres, Valkey, running_chromium, running_postgres, running_valkey
 
 # How long an example takes depends on what else the machine does; a test that hangs is ended by pytest-timeout.
@@ -96,6 +97,13 @@ def redis_url(valkey: Valkey) -> str:
 def own_valkey() -> Iterator[Valkey]:
     """A persistent Valkey of this test's own, running, to stop, kill and start again on its port."""
     with running_valkey(persistent=True) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def openbao() -> Iterator[OpenBao]:
+    """One OpenBao for all tests; `new_key` gives a test a key of its own."""
+    with running_openbao() as server:
         yield server
 
 

@@ -271,7 +271,7 @@ def join_house(
     )
     callback = Callback(
         store=store,
-        vault=vault,
+        sealer=vault.sealer,
         providers={profile.name: profile},
         clients={profile.name: configured[0]} if configured else {},
         connect_secrets=(link_secret,),

@@ -48,7 +48,16 @@ def build_app() -> typer.Typer:
         ("events", _group(events.events, events.replay, events.groups)),
         ("dead-letters", _group(dead_letters.dead_letters, dead_letters.retry, dead_letters.drop)),
         ("provider", _group(None, *provider.commands, text="Show and control what keeps a provider's tokens back.")),
-        ("keys", _group(None, keys.status, keys.rotate, text="Show what each encryption key seals, and reseal all.")),
+        (
+            "keys",
+            _group(
+                None,
+                keys.status,
+                keys.rotate,
+                keys.sealing_key,
+                text="Show what each encryption key seals, and reseal all.",
+            ),
+        ),
     ):
         app.add_typer(group, name=name)
     return app

@@ -17,10 +17,12 @@ from config.logs import configure_logging
 from config.settings import Need, Settings, SettingsError, read_settings
 from config.stopping import exit_within, longest_stop
 from config.wiring import Services, open_hasty_redis, open_redis, open_services, stream_settings
+from models.crypto.sealed_box import Sealer
 from models.crypto.vault import Vault
 from models.errors import SyncError
 from models.messaging.messages import Message
 from models.queue import WritableRedis
+from models.store import Store
 from worker.actors import Flows, declare_actors
 from worker.oauth.disconnect import Disconnect
 from worker.oauth.exchange import Exchange
@@ -33,6 +35,7 @@ from worker.provider.rate_limit import Budgets
 from worker.queue.broker import Broker, KeepReason
 from worker.queue.liveness import Pulse
 from worker.queue.publish import PublishEvents
+from worker.startup import describe_missing_keys, find_missing_keys, open_vault
 from worker.sync.run import Sync
 from worker.sync.user import SyncUser
 from worker.tokens.oauth_clients import OAuthClients
@@ -73,6 +76,7 @@ def boot() -> None:
     services = open_services(settings, middleware, partial(Broker, on_round=pulse.note_round))
     broker = services.broker
     dramatiq.set_broker(broker)
+    check_or_exit(services.store, settings)
     flows = build_flows(build_parts(settings, services))
     keep_secrets(flows.refresh.clients)
     broker.add_middleware(RecoveryThread(flows.recover_tokens))
@@ -114,7 +118,7 @@ class Parts:
 
 def build_parts(settings: Settings, services: Services) -> Parts:
     """Build what depends on keys and providers; nothing is connected to yet."""
-    vault = Vault(settings.encryption_keys)
+    vault = open_vault(settings)
     budgets = Budgets(open_hasty_redis(settings.redis_url))
     return Parts(
         settings=settings,
@@ -127,6 +131,17 @@ def build_parts(settings: Settings, services: Services) -> Parts:
         },
         parking=Parking(vault, open_redis(settings.redis_url, decode=False), settings.spool),
     )
+
+
+def check_or_exit(store: Store, settings: Settings) -> None:
+    """End the process with 1 if a key that is still needed is missing; if the database is away, rows say it later."""
+    try:
+        missing = find_missing_keys(store, settings)
+    except SyncError as error:
+        structlog.get_logger("boot").warning("keys.not_checked", error=str(error))
+        return
+    if missing:
+        raise SystemExit(describe_missing_keys(missing))
 
 
 def build_flows(parts: Parts) -> Flows:
@@ -146,18 +161,19 @@ def build_flows(parts: Parts) -> Flows:
     )
 
 
-def build_web(parts: Parts) -> Starlette:
-    """Return the web application with what it depends on."""
-    settings, services = parts.settings, parts.services
+def build_web(settings: Settings, services: Services) -> Starlette:
+    """Return the web application with what it depends on; it has no key that opens anything."""
     store = services.store
+    if settings.sealing_key is None:
+        raise AssertionError("the web process was started without a sealing key")
     callback = Callback(
         store=store,
-        vault=parts.vault,
+        sealer=Sealer(settings.sealing_key),
         providers={provider.name: provider for provider in settings.providers},
-        clients={client.provider: client for client in reversed(settings.clients)},
+        clients={client.provider: client for client in reversed(settings.registrations)},
         connect_secrets=settings.connect_secrets,
         return_origins=settings.return_origins,
-        send=parts.send,
+        send=services.queue.send,
         now=services.now,
     )
 
@@ -177,10 +193,10 @@ def build_web(parts: Parts) -> Starlette:
 def web() -> Starlette:
     """What `uvicorn --factory worker.main:web` calls."""
     configure_logging()
-    settings = read_or_exit("keys", "clients", "links")
+    settings = read_or_exit("sealing", "registrations", "links")
     services = open_services(settings)
     services.now.watch()
-    app = build_web(build_parts(settings, services))
+    app = build_web(settings, services)
     app.router.lifespan_context = stopping_in_time
     return app
 

@@ -62,7 +62,7 @@ class Sealed(_Veiled):
 
     @property
     def text(self) -> str:
-        """The stored form, `v1.<key id>.<base64url>`."""
+        """The stored form (see `sealed_text`)."""
         return self._text
 
 

@@ -1,167 +1,170 @@
-"""Seal and open secrets with AES-256-GCM, bound to table, row and field, with several keys for rotation.
+"""Seal and open secrets: AES-256-GCM with a data key for each text, which a master key wraps.
 
-A sealed text reads `v1.<key id>.<base64url(nonce + ciphertext)>`. The nonce is 96 random bits, so one key should seal
-fewer than 2**32 texts (NIST SP 800-38D §8.3).
+The associated data is version, table, row, field and generation, so that a text opens only where and while it is the
+newest. It does not name the master key: to turn that over, only the data key is wrapped again.
 """
 
-import binascii
 import json
-import re
 import secrets
-from base64 import b64decode, b64encode, urlsafe_b64encode
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from models.crypto.data_keys import ExternalKeys, KeyRing, nonce_bytes
+from models.crypto.errors import (
+    KeyMissing,
+    KeyNotAtHand,
+    KeyServiceUnavailable,
+    KeysRejected,
+    SealBroken,
+    VaultError,
+)
+from models.crypto.keys import Key, SealingKey, new_key, parse_keys, parse_sealing_key
+from models.crypto.sealed_box import Sealer, open_box
+from models.crypto.sealed_text import (
+    Envelope,
+    NotSealed,
+    Place,
+    PublicSeal,
+    Wrapped,
+    key_id,
+    prefixes_of,
+    read_sealed,
+    write_sealed,
+)
 from models.crypto.secrets import Sealed, Secret
-from models.errors import Permanent
 
-nonce_bytes = 12
-key_bytes = 32
-id_pattern = r"[A-Za-z0-9_-]{1,32}"
-
-
-class VaultError(Permanent):
-    """A secret that cannot be opened, or keys that cannot be used."""
-
-
-class KeysRejected(VaultError):
-    """Encryption keys in a wrong format; `problems` has every reason by position, and never a part of a key."""
-
-    def __init__(self, problems: list[str]) -> None:
-        super().__init__("; ".join(problems))
-        self.problems = problems
-
-
-class KeyMissing(VaultError):
-    """The key that sealed this text is not configured."""
-
-    def __init__(self, key_id: str) -> None:
-        super().__init__(
-            f"sealed with key '{key_id}', which is not configured: add it to ENCRYPTION_KEYS after the first key, "
-            "and run breezesync keys rotate before you remove it again"
-        )
-        self.key_id = key_id
-
-
-class SealBroken(VaultError):
-    """The text was sealed for another place, was altered, or is not a sealed text."""
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """The field that a sealed text belongs to: it opens in no other."""
-
-    table: str
-    row: str
-    field: str
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    """A key; each text it seals names its `id`, and `material` is 32 bytes in base64."""
-
-    id: str
-    material: Secret
-
-    def line(self) -> Secret:
-        """Return the key as `id:base64`, as `parse_keys` reads it."""
-        return Secret(f"{self.id}:{self.material.reveal()}")
+__all__ = [
+    "Key",
+    "KeyMissing",
+    "KeyNotAtHand",
+    "KeyServiceUnavailable",
+    "KeysRejected",
+    "Place",
+    "SealBroken",
+    "Sealer",
+    "SealingKey",
+    "Vault",
+    "VaultError",
+    "key_id",
+    "new_key",
+    "parse_keys",
+    "parse_sealing_key",
+]
 
 
 class Vault:
-    """Seals with the first key and opens with any. Threads may share it."""
+    """Seals by the external master key if there is one, else by the first key of the ring, and opens by any.
 
-    def __init__(self, keys: tuple[Key, ...]) -> None:
-        if not keys:
-            raise ValueError("a vault needs a key")
-        self._ciphers = {key.id: AESGCM(b64decode(key.material.reveal())) for key in keys}
-        if len(self._ciphers) != len(keys):
-            raise ValueError("two keys of a vault have the same id")
-        self._sealing_id = keys[0].id
+    Neither makes a request: what has to be fetched first raises `KeyNotAtHand`, and `fetch` is called outside of any
+    transaction. Threads may share it.
+    """
+
+    def __init__(self, keys: tuple[Key, ...], external: ExternalKeys | None = None) -> None:
+        self.ring = KeyRing(keys)
+        self.external = external
+        self._private = {key.id: key.private_key() for key in keys}
+        self.sealer = Sealer(keys[0].sealing_key)
+
+    @property
+    def current_id(self) -> str:
+        """The master key that wraps now, with its version if it has several."""
+        external = self.external
+        return external.current_id if external is not None and external.wraps else self.ring.id
+
+    @property
+    def current_prefixes(self) -> tuple[str, str]:
+        """How texts begin that need not be sealed again: by a data key, or to a public key."""
+        return prefixes_of(self.current_id)[0], prefixes_of(self.ring.id)[1]
 
     def seal(self, secret: Secret, place: Place) -> Sealed:
         """Seal a secret for this place; sealing it twice gives two different texts."""
+        external = self.external
+        data_key = external.take() if external is not None and external.wraps else self.ring.new()
         nonce = secrets.token_bytes(nonce_bytes)
         text = secret.reveal().encode("utf-8", "surrogatepass")
-        body = self._ciphers[self._sealing_id].encrypt(nonce, text, _bind(self._sealing_id, place))
-        encoded = urlsafe_b64encode(nonce + body).rstrip(b"=").decode("ascii")
-        return Sealed(f"v1.{self._sealing_id}.{encoded}")
+        body = AESGCM(data_key.material).encrypt(nonce, text, _bind(place))
+        return write_sealed(Envelope(data_key.wrapped, nonce + body))
 
     def open(self, sealed: Sealed, place: Place) -> Secret:
-        """Open a text that was sealed for this place. Raises `KeyMissing` or `SealBroken`."""
-        used, body = _split(sealed)
-        cipher = self._ciphers.get(used)
-        if cipher is None:
-            raise KeyMissing(used)
-        try:
-            text = cipher.decrypt(body[:nonce_bytes], body[nonce_bytes:], _bind(used, place))
-        except InvalidTag:
+        """Open a text that was sealed for this place. Raises `KeyMissing`, `SealBroken` or `KeyNotAtHand`."""
+        parts = _read(sealed)
+        if isinstance(parts, PublicSeal):
+            private = self._private.get(parts.key_id)
+            if private is None:
+                raise KeyMissing(parts.key_id)
+            return open_box(parts, private, place)
+        text = _decrypt(self._find(parts.wrapped), parts.body, place)
+        if text is None:
             raise SealBroken(
-                f"the sealed {place.table}.{place.field} of {place.row} cannot be opened: "
-                "it was sealed for another place, with another key of the same id, or altered"
-            ) from None
+                f"the sealed {place.table}.{place.field} of {place.row} cannot be opened: it was sealed for another "
+                "place or generation, with another key of the same id, or altered"
+            )
         return Secret(text.decode("utf-8", "surrogatepass"))
 
-    def needs_resealing(self, sealed: Sealed) -> bool:
-        """Return whether another key than the first sealed this."""
-        return key_id(sealed) != self._sealing_id
+    def require(self, sealed: Sealed | None = None) -> None:
+        """Make sure, before a token leaves, that its answer can be saved whatever happens to the master key's server.
 
+        New texts can be sealed, and this one can be opened. Raises `KeyNotAtHand` if that is not so.
+        """
+        if self.external is not None and self.external.wraps:
+            self.external.require()
+        parts = None if sealed is None else self._needs_fetch(sealed)
+        if parts is not None:
+            raise KeyNotAtHand([parts.wrapped])
 
-def key_id(sealed: Sealed) -> str:
-    """Return the id of the key that sealed this text. Raises `SealBroken` if it is not a sealed text."""
-    return _split(sealed)[0]
+    def fetch(self, wanted: Sequence[Wrapped] = ()) -> None:
+        """Fetch data keys; if no transaction is open. Raises `KeyServiceUnavailable`."""
+        if self.external is not None:
+            self.external.fetch(wanted)
 
+    def fetch_for(self, texts: Sequence[Sealed]) -> None:
+        """Fetch what these texts need, in one request. Raises `KeyServiceUnavailable`."""
+        wanted = [parts.wrapped for text in texts if (parts := self._needs_fetch(text)) is not None]
+        if wanted:
+            self.fetch(wanted)
 
-def new_key(name: str) -> Key:
-    """Return a new random key. Raises ValueError if the name cannot be a key's id."""
-    if not re.fullmatch(id_pattern, name):
-        raise ValueError("a key's id has 1 to 32 letters, digits, '-' or '_'")
-    return Key(name, Secret(b64encode(secrets.token_bytes(key_bytes)).decode("ascii")))
+    def close(self) -> None:
+        if self.external is not None:
+            self.external.close()
 
-
-def parse_keys(text: str) -> tuple[Key, ...]:
-    """Read `id:base64(32 bytes)`, separated by commas; URL-safe base64 and missing padding are accepted.
-
-    Raises `KeysRejected` with every problem. Entries are named by position, because a malformed id may be a key.
-    """
-    keys: list[Key] = []
-    problems: list[str] = []
-    for position, entry in enumerate(text.split(","), start=1):
-        name, _, encoded = (part.strip() for part in entry.partition(":"))
-        material = _read_base64(encoded)
-        if not re.fullmatch(id_pattern, name):
-            problems.append(f"entry {position}: expected an id of 1 to 32 letters, digits, '-' or '_' and a colon")
-        if name in {key.id for key in keys}:
-            problems.append(f"entry {position}: an earlier entry has the same id")
-        if material is None:
-            problems.append(f"entry {position}: expected base64 after the colon")
-        elif len(material) != key_bytes:
-            problems.append(f"entry {position}: expected {key_bytes} bytes in base64, got {len(material)}")
-        keys.append(Key(name, Secret(b64encode(material or b"").decode("ascii"))))
-    if problems:
-        raise KeysRejected(problems)
-    return tuple(keys)
-
-
-def _bind(used: str, place: Place) -> bytes:
-    """Return the associated data; JSON is unambiguous, joined strings could describe two different places."""
-    return json.dumps(["v1", used, place.table, place.row, place.field]).encode("ascii")
-
-
-def _split(sealed: Sealed) -> tuple[str, bytes]:
-    match = re.fullmatch(rf"v1\.({id_pattern})\.([A-Za-z0-9_-]+)", sealed.text)
-    body = _read_base64(match[2]) if match else None
-    if match is None or body is None or len(body) <= nonce_bytes:
-        raise SealBroken("this is not a sealed text: expected v1.<key id>.<base64url>")
-    return match[1], body
-
-
-def _read_base64(encoded: str) -> bytes | None:
-    """Decode strict base64 of either alphabet, padded or not; return None for anything else."""
-    plain = encoded.rstrip("=").translate(str.maketrans("-_", "+/"))
-    try:
-        return b64decode(plain + "=" * (-len(plain) % 4), validate=True)
-    except (binascii.Error, ValueError):
+    def _needs_fetch(self, sealed: Sealed) -> Envelope | None:
+        try:
+            parts = read_sealed(sealed)
+            if isinstance(parts, Envelope):
+                self._find(parts.wrapped)
+        except KeyNotAtHand:
+            return parts if isinstance(parts, Envelope) else None
+        except (NotSealed, VaultError):
+            pass
         return None
+
+    def _find(self, wrapped: Wrapped) -> bytes | None:
+        """Return the data key; None if it does not open. Raises `KeyMissing` or `KeyNotAtHand`."""
+        if self.ring.owns(wrapped.key_id):
+            return self.ring.unwrap([wrapped])[0]
+        if self.external is not None and self.external.owns(wrapped.key_id):
+            return self.external.find(wrapped)
+        raise KeyMissing(wrapped.key_id)
+
+
+def _bind(place: Place) -> bytes:
+    """Return the associated data; JSON is unambiguous, joined strings could describe two different places."""
+    return json.dumps(["v1", place.table, place.row, place.field, place.generation]).encode("ascii")
+
+
+def _decrypt(material: bytes | None, body: bytes, place: Place) -> bytes | None:
+    try:
+        return (
+            None if material is None else AESGCM(material).decrypt(body[:nonce_bytes], body[nonce_bytes:], _bind(place))
+        )
+    except (InvalidTag, ValueError):
+        return None
+
+
+def _read(sealed: Sealed) -> Envelope | PublicSeal:
+    try:
+        return read_sealed(sealed)
+    except NotSealed as error:
+        raise SealBroken(str(error)) from None

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from models.crypto.sealed_text import Place
 from models.crypto.secrets import Sealed
 from models.journal import Note, Verb
 from models.messaging.events import About, AuthorizationFailed, Fact, FailureReason
@@ -62,7 +63,10 @@ failed_steps = (Step.denied, Step.failed)
 
 @dataclass(frozen=True, slots=True)
 class Authorization:
-    """One attempt to connect an account. State and browser are hashes; verifier, code and tokens are sealed."""
+    """One attempt to connect an account. State and browser are hashes; verifier, code and tokens are sealed.
+
+    challenge: what the provider was sent of the verifier, which is no secret; None without PKCE.
+    """
 
     id: str
     provider: str
@@ -75,6 +79,7 @@ class Authorization:
     created_at: datetime
     expires_at: datetime
     verifier: Sealed | None = None
+    challenge: str | None = None
     code: Sealed | None = None
     tokens: Sealed | None = None
     return_to: str | None = None
@@ -102,6 +107,11 @@ class AuthorizationChange:
     authorization: Authorization
     facts: tuple[Fact, ...] = ()
     notes: tuple[Note, ...] = ()
+
+
+def place_of(authorization_id: str, field: str) -> Place:
+    """Return the place that an authorization's secrets are sealed to."""
+    return Place("authorization", authorization_id, field)
 
 
 def awaits_user(authorization: Authorization, now: datetime) -> bool:

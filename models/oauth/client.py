@@ -11,13 +11,19 @@ from models.provider import Provider
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OAuthClient:
-    """Who we are to a provider (RFC 6749 §2.2), and the one address to which it redirects its users."""
+class Registration:
+    """Who we are to a provider (RFC 6749 §2), and the one address to which it redirects its users."""
 
     provider: str
     client_id: str
-    client_secret: Secret
     redirect_uri: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OAuthClient(Registration):
+    """A registration with its secret, by which a token request is authenticated."""
+
+    client_secret: Secret
 
 
 def callback_path(provider: str) -> str:
@@ -25,7 +31,7 @@ def callback_path(provider: str) -> str:
     return f"/auth/{provider}/callback"
 
 
-def find_path_prefix(client: OAuthClient) -> str:
+def find_path_prefix(client: Registration) -> str:
     """Return what a proxy puts before the paths of the web process, by the client's redirect URI; often nothing."""
     return urlsplit(client.redirect_uri).path.removesuffix(callback_path(client.provider))
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from models.crypto.sealed_text import Place
 from models.crypto.secrets import Sealed
 from models.oauth.connection import Connection, Status
 
@@ -62,6 +63,11 @@ class Leave:
 
     why: str
     until: datetime | None = None
+
+
+def place_of_token(connection: Connection, field: str) -> Place:
+    """Return the place that a token of the connection's generation is sealed to."""
+    return Place("credential", connection.id, field, connection.generation)
 
 
 RefreshPlan = Present | Resolve | Leave

@@ -1,17 +1,28 @@
 """Every sealed column of every table: which keys sealed its texts, and how a text is resealed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Table, Text, and_, func, select, tuple_, type_coerce, update
+from sqlalchemy import Column, ColumnElement, Table, Text, and_, func, null, or_, select, tuple_, type_coerce, update
 from sqlalchemy import Connection as SqlConnection
 
+from models.crypto.sealed_text import NotSealed, Place, key_id, prefix_of
 from models.crypto.secrets import Sealed
 from models.store.rows import table_of
 from models.store.tables import ConnectionRow, CredentialRow, SealedText, metadata
 
 connections = table_of(ConnectionRow)
 credentials = table_of(CredentialRow)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A sealed text, its row's primary key, and the generation of a token's connection."""
+
+    key: tuple[str, ...]
+    sealed: Sealed
+    generation: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +40,8 @@ class Field:
     def name(self) -> str:
         return f"{self.table.name}.{self.column.name}"
 
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A sealed text and its row's primary key."""
-
-    key: tuple[str, ...]
-    sealed: Sealed
+    def place(self, found: Found) -> Place:
+        return Place(self.table.name, "/".join(found.key), self.column.name, found.generation)
 
 
 fields: tuple[Field, ...] = tuple(
@@ -44,13 +50,19 @@ fields: tuple[Field, ...] = tuple(
 
 
 class Seals:
-    """Sealed texts by their prefix: everything up to and including the last dot, which names the key."""
+    """Sealed texts by their prefix, which names the key."""
 
     def __init__(self, sql: SqlConnection) -> None:
         self.sql = sql
 
     def count(self, field: Field, prefix: str) -> int:
-        query = select(func.count()).select_from(field.table).where(_begins_with(field, prefix))
+        query = select(func.count()).select_from(field.table).where(_begins_with(field.column, prefix))
+        return self.sql.execute(query).scalar_one()
+
+    def count_others(self, field: Field, prefixes: Sequence[str]) -> int:
+        """Count the texts with none of these prefixes."""
+        other = (~_begins_with(field.column, prefix) for prefix in prefixes)
+        query = select(func.count()).select_from(field.table).where(field.column.is_not(None), *other)
         return self.sql.execute(query).scalar_one()
 
     def others(
@@ -58,13 +70,43 @@ class Seals:
     ) -> Sequence[Found]:
         """Return texts with none of these prefixes, ordered by primary key, after the key `after`."""
         key = list(field.table.primary_key.columns)
-        query = select(*key, field.column).where(
-            field.column.is_not(None), *(~_begins_with(field, prefix) for prefix in prefixes)
+        query = select(*key, field.column, _generation_of(field)).where(
+            field.column.is_not(None), *(~_begins_with(field.column, prefix) for prefix in prefixes)
         )
+        if field.table is credentials:
+            query = query.join_from(credentials, connections)
         if after is not None:
             query = query.where(tuple_(*key) > tuple_(*after))
         rows = self.sql.execute(query.order_by(*key).limit(limit)).all()
-        return [Found(tuple(row[:-1]), row[-1]) for row in rows]
+        return [Found(tuple(row[:-2]), row[-2], row[-1]) for row in rows]
+
+    def count_by_key(self) -> dict[str, dict[str, int]]:
+        """Count the texts of each field by their key's id; what is no sealed text counts under `?`."""
+        counts: dict[str, dict[str, int]] = {}
+        for field in fields:
+            for prefix, name in self._prefixes(field, ()):
+                by_key = counts.setdefault(field.name, {})
+                by_key[name] = by_key.get(name, 0) + self.count(field, prefix)
+        return counts
+
+    def count_rows_of_others(self, known: Sequence[str]) -> dict[str, int]:
+        """Count the rows that need each key whose texts have none of these prefixes."""
+        rows: dict[str, int] = {}
+        for table in dict.fromkeys(field.table for field in fields):
+            own = [field for field in fields if field.table is table]
+            needed = {prefix: name for field in own for prefix, name in self._prefixes(field, known) if name != "?"}
+            for prefix, name in needed.items():
+                begins = or_(*(_begins_with(field.column, prefix) for field in own))
+                count = self.sql.execute(select(func.count()).select_from(table).where(begins)).scalar_one()
+                rows[name] = rows.get(name, 0) + count
+        return rows
+
+    def _prefixes(self, field: Field, known: Sequence[str]) -> Iterator[tuple[str, str]]:
+        """Yield each prefix in use that is not known yet, with its key's id."""
+        seen = list(known)
+        while others := self.others(field, seen):
+            seen.append(prefix_of(others[0].sealed))
+            yield seen[-1], name_key(others[0].sealed)
 
     def replace(self, field: Field, changes: Mapping[Found, Sealed]) -> int:
         """Replace each text that has not changed since it was read; return how many were replaced.
@@ -83,6 +125,18 @@ class Seals:
         return self.sql.execute(statement.values({field.column: sealed})).rowcount
 
 
-def _begins_with(field: Field, prefix: str) -> ColumnElement[bool]:
+def name_key(sealed: Sealed) -> str:
+    """Return the id of the key that sealed it, `?` if there is none."""
+    try:
+        return key_id(sealed)
+    except NotSealed:
+        return "?"
+
+
+def _generation_of(field: Field) -> ColumnElement[Any]:
+    return connections.c.generation if field.table is credentials else null()
+
+
+def _begins_with(column: Column[Sealed], prefix: str) -> ColumnElement[bool]:
     """Compare with substr, because LIKE ignores case on SQLite: `k1` would match `K1`."""
-    return func.substr(type_coerce(field.column, Text), 1, len(prefix)) == prefix
+    return func.substr(type_coerce(column, Text), 1, len(prefix)) == prefix

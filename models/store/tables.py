@@ -122,6 +122,7 @@ class AuthorizationRow(Stored, table=True):
     created_at: datetime = Field(sa_type=UtcTime)
     expires_at: datetime = Field(sa_type=UtcTime)
     verifier: Sealed | None = _sealed()
+    challenge: str | None = None
     code: Sealed | None = _sealed()
     tokens: Sealed | None = _sealed()
     return_to: str | None = None

@@ -355,11 +355,11 @@ def test_keys_that_are_missing_are_named(desk: Desk) -> None:
     assert desk.read("keys", "status", code=1)["sealed"]["credential.refresh_token"] == {"k1": 1}
 
 
-def test_one_secret_that_does_not_open_does_not_keep_the_others_from_being_sealed(desk: Desk) -> None:
+def test_one_secret_whose_data_key_does_not_open_keeps_no_other_from_being_moved(desk: Desk) -> None:
     ada, grace = desk.house.connect("ada", 1), desk.house.connect("grace", 2)
     with desk.house.store.writing() as tx:
-        broken = "UPDATE credential SET access_token = refresh_token WHERE connection_id = :id"
-        tx.sql.execute(text(broken), {"id": ada.id})
+        broken = "UPDATE credential SET access_token = :sealed WHERE connection_id = :id"
+        tx.sql.execute(text(broken), {"id": ada.id, "sealed": f"v1.k1.{'A' * 80}.{'A' * 44}"})
     desk.set(ENCRYPTION_KEYS=f"{new_key('k2').line().reveal()},{desk.environment['ENCRYPTION_KEYS']}")
     report = desk.read("keys", "rotate", code=1)
     assert list(report["unopened"]) == [f"credential.access_token of {ada.id}"]

@@ -7,7 +7,8 @@ import pytest
 
 from config.settings import Settings, SettingsError, read_settings
 from models.crypto.secrets import Secret
-from models.crypto.vault import Vault
+from models.crypto.transit_settings import TransitSettings
+from models.crypto.vault import Vault, new_key
 from models.oauth.client import OAuthClient
 
 key = "k1:" + b64encode(b"k" * 32).decode()
@@ -221,6 +222,8 @@ def test_a_broken_key_is_not_called_missing_as_well() -> None:
         ((), []),
         (("keys",), ["ENCRYPTION_KEYS"]),
         (("links",), ["CONNECT_SECRET"]),
+        (("sealing",), ["SEALING_KEY"]),
+        (("registrations",), ["BREEZEDOC_CLIENT_ID", "BREEZEDOC_REDIRECT_URI"]),
         (("clients",), ["BREEZEDOC_CLIENT_ID", "BREEZEDOC_CLIENT_SECRET", "BREEZEDOC_REDIRECT_URI"]),
     ],
 )
@@ -236,6 +239,80 @@ def test_half_a_client_is_a_problem_even_where_none_is_needed() -> None:
         "BREEZEDOC_CLIENT_SECRET",
         "BREEZEDOC_REDIRECT_URI",
     ]
+
+
+public = {"BREEZEDOC_CLIENT_ID": "c", "BREEZEDOC_REDIRECT_URI": complete["BREEZEDOC_REDIRECT_URI"]}
+sealing_line = new_key("k1").sealing_key.line()
+
+
+def test_the_web_process_needs_no_key_that_opens_and_no_client_secret() -> None:
+    web = {"CONNECT_SECRET": complete["CONNECT_SECRET"], "SEALING_KEY": sealing_line, **public}
+    settings = read_settings(web, None, needs=("sealing", "registrations", "links"))
+    assert settings.sealing_key is not None
+    assert (settings.sealing_key.line(), settings.encryption_keys, settings.clients) == (sealing_line, (), ())
+    assert [client.client_id for client in settings.registrations] == ["c"]
+
+
+def test_the_sealing_key_follows_from_the_first_key() -> None:
+    first, second = new_key("k2"), new_key("k1")
+    keys = f"{first.line().reveal()},{second.line().reveal()}"
+    read = {name: read_settings({"ENCRYPTION_KEYS": keys} | more, None, needs=()).sealing_key for name, more in {
+        "derived": {}, "set": {"SEALING_KEY": second.sealing_key.line()}
+    }.items()}  # fmt: skip
+    assert read == {"derived": first.sealing_key, "set": second.sealing_key}
+    assert problems({"ENCRYPTION_KEYS": keys, "SEALING_KEY": sealing_line}, needs=()) == [
+        "SEALING_KEY: no key of ENCRYPTION_KEYS opens what 'k1' seals"
+    ]
+
+
+vault = {"VAULT_ADDR": "https://vault:8200/", "VAULT_TOKEN": "t"}
+
+
+def test_a_vault_is_read(tmp_path: Path) -> None:
+    assert read_settings({}, None, needs=()).transit is None
+    assert read_settings(vault, None, needs=()).transit == TransitSettings(
+        address="https://vault:8200", token=Secret("t")
+    )
+    (tmp_path / "token").write_text("t\n")
+    more = {
+        "VAULT_ADDR": "http://127.0.0.1:8200",
+        "VAULT_TOKEN_FILE": str(tmp_path / "token"),
+        "VAULT_TRANSIT_KEY": "breezesync",
+        "VAULT_TRANSIT_MOUNT": "/keys/transit/".strip("/"),
+        "VAULT_NAMESPACE": "team/a",
+        "VAULT_CACERT": "/etc/ca.pem",
+    }
+    assert read_settings(more, None, needs=()).transit == TransitSettings(
+        address="http://127.0.0.1:8200",
+        token=Secret("t"),
+        token_file=tmp_path / "token",
+        key="breezesync",
+        mount="keys/transit",
+        namespace="team/a",
+        authorities=Path("/etc/ca.pem"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "variable"),
+    [
+        ({"VAULT_ADDR": "https://vault"}, "VAULT_TOKEN"),
+        ({"VAULT_TOKEN": "t"}, "VAULT_ADDR"),
+        ({"VAULT_TRANSIT_KEY": "k"}, "VAULT_ADDR"),
+        (vault | {"VAULT_ADDR": "http://vault:8200"}, "VAULT_ADDR"),
+        (vault | {"VAULT_ADDR": "vault:8200"}, "VAULT_ADDR"),
+        (vault | {"VAULT_ADDR": "https://u:p@vault"}, "VAULT_ADDR"),
+        (vault | {"VAULT_ADDR": "https://vault/?x"}, "VAULT_ADDR"),
+        (vault | {"VAULT_ADDR": "https://vault:x"}, "VAULT_ADDR"),
+        (vault | {"VAULT_TRANSIT_KEY": "a/b"}, "VAULT_TRANSIT_KEY"),
+        (vault | {"VAULT_TRANSIT_MOUNT": "../sys"}, "VAULT_TRANSIT_MOUNT"),
+        (vault | {"VAULT_NAMESPACE": "a b"}, "VAULT_NAMESPACE"),
+        ({"WITHOUT_KEYS": "a b"}, "WITHOUT_KEYS"),
+        ({"SEALING_KEY": "k1"}, "SEALING_KEY"),
+    ],
+)
+def test_what_seals_has_to_be_right(given: dict[str, str], variable: str) -> None:
+    assert problems(given, needs=())[0].partition(":")[0] == variable
 
 
 def test_a_provider_without_a_profile_is_a_problem() -> None:

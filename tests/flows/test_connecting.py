@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 import sandbox
+from models.crypto.secrets import Secret
 from models.oauth.authorization import Authorization
+from models.oauth.credential import place_of_token
 from models.oauth.token_response import TokensGranted
 from models.store.rows import table_of
 from models.store.tables import RevocationRow
@@ -60,13 +62,19 @@ def count_revocations(house: House) -> int:
         return len(tx.sql.execute(table_of(RevocationRow).select()).all())
 
 
+def refresh_token_of(house: House, connection_id: str) -> Secret:
+    sealed = house.credential(connection_id).refresh_token
+    assert sealed is not None
+    return house.vault.open(sealed, place_of_token(house.connection(connection_id), "refresh_token"))
+
+
 def test_authorizing_again_without_a_refresh_token_keeps_the_one_that_works(house: House) -> None:
     connection = house.connect("ada", 1)
     house.work()
-    kept = house.credential(connection.id).refresh_token
+    kept = refresh_token_of(house, connection.id)
     assert authorize(house).connection_id == connection.id
     again = house.connection(connection.id)
-    assert (again.generation, house.credential(connection.id).refresh_token) == (2, kept)
+    assert (again.generation, refresh_token_of(house, connection.id)) == (2, kept)
     assert again.refresh_due_at is not None
     house.make_refresh_due(connection.id)
     house.sweep()

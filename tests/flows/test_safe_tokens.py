@@ -14,9 +14,10 @@ from sqlalchemy import text
 
 import worker.tokens.spool
 from models.crypto.secrets import Sealed, Secret
-from models.crypto.vault import Place, Vault, new_key
+from models.crypto.vault import Vault, new_key
 from models.errors import StoreConflict, StoreRefused, StoreUnavailable
 from models.oauth.connection import Connection
+from models.oauth.credential import place_of_token
 from models.oauth.exchange_outcome import CodeRequest
 from models.oauth.token_pair import TokenPair
 from models.oauth.token_response import TokensGranted
@@ -313,7 +314,7 @@ def test_a_server_that_echoes_a_secret_is_not_repeated(house: House) -> None:
     connection = house.refreshable()
     sealed = house.credential(connection.id).refresh_token
     assert sealed is not None
-    token = house.vault.open(sealed, Place("credential", connection.id, "refresh_token")).reveal()
+    token = house.vault.open(sealed, place_of_token(house.connection(connection.id), "refresh_token")).reveal()
     body = {"error": "invalid_grant", "error_description": f"no such token: {token}", "hint": token}
     house.control.inject("token", kind="garbage", status=400, body=json.dumps(body))
     house.flows.refresh(connection.id)

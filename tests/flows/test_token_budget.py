@@ -9,10 +9,9 @@ import pytest
 from sqlalchemy import insert
 
 from models.crypto.secrets import Secret
-from models.crypto.vault import Place
 from models.messaging.messages import Message
 from models.oauth.connection import Connection, Status
-from models.oauth.credential import Credential
+from models.oauth.credential import Credential, place_of_token
 from models.store.connections import table as connection_table
 from models.store.credentials import table as credential_table
 from models.store.rows import from_connection, names_of
@@ -55,7 +54,7 @@ def seed(house: House, count: int, due: Callable[[int], timedelta]) -> list[Conn
             refresh_due_at=now - due(n),
         )
         sealed: dict[str, Any] = {
-            name: house.vault.seal(Secret(granted[name]), Place("credential", connection.id, name))
+            name: house.vault.seal(Secret(granted[name]), place_of_token(connection, name))
             for name in ("access_token", "refresh_token")
         }
         connections.append(connection)

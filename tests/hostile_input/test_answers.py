@@ -98,7 +98,7 @@ def test_a_callback_leads_to_a_clean_page_and_keeps_the_code_sealed(web: Web) ->
     assert {name: answer.headers.get(name) for name in FOR_EVERY_PAGE} == FOR_EVERY_PAGE
     [row] = web.fleet.rows("SELECT step, code FROM authorization WHERE id = :id", id=match[1])
     assert row.step == "received"
-    assert row.code.startswith("v1.k1.")
+    assert row.code.startswith("h1.k1.")
     with web.house.store.reading() as tx:
         found = tx.authorizations.get(match[1])
     assert found is not None

@@ -39,9 +39,13 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
 def tokens_of(fleet: Fleet, connection: str) -> set[str]:
     """The tokens that the connection holds now, opened."""
     vault = Vault(parse_keys(fleet.environment["ENCRYPTION_KEYS"]))
-    [row] = fleet.rows("SELECT access_token, refresh_token FROM credential WHERE connection_id = :id", id=connection)
+    [row] = fleet.rows(
+        "SELECT access_token, refresh_token, generation FROM credential JOIN connection ON id = connection_id "
+        "WHERE id = :id",
+        id=connection,
+    )
     return {
-        vault.open(Sealed(sealed), Place("credential", connection, name)).reveal()
+        vault.open(Sealed(sealed), Place("credential", connection, name, row[2])).reveal()
         for name, sealed in (("access_token", row[0]), ("refresh_token", row[1]))
     }
 

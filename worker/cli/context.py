@@ -11,13 +11,13 @@ from config.redis_url import show_redis_url
 from config.settings import Need, Settings, read_settings
 from config.wiring import build_broker, open_redis, open_store
 from models.crypto.secrets import Secret
-from models.crypto.vault import Vault
 from models.errors import SyncError
 from models.queue import Queues
 from models.store import Store
 from models.store.trouble import Trouble, trouble_of
 from worker.cli.output import CommandFailed
 from worker.local.state import running_environment
+from worker.startup import open_vault
 from worker.tokens.spool import Parking
 
 
@@ -65,10 +65,11 @@ def opened_queues(settings: Settings) -> Iterator[Queues]:
 @contextmanager
 def opened_parking(settings: Settings) -> Iterator[Parking]:
     """Open the places in which new tokens wait for the database: Redis, which need not answer, and the local spool."""
-    client = open_redis(settings.redis_url, decode=False)
+    client, vault = open_redis(settings.redis_url, decode=False), open_vault(settings)
     try:
-        yield Parking(Vault(settings.encryption_keys), client, settings.spool)
+        yield Parking(vault, client, settings.spool)
     finally:
+        vault.close()
         client.close()
 
 

@@ -13,6 +13,7 @@ from models.queue import expected_types
 from worker.cli.context import load_settings, show_url
 from worker.cli.health_checks import Checkup
 from worker.cli.output import AsJson, CommandFailed, print_json, report_errors, screen
+from worker.startup import known_prefixes, open_vault
 from worker.tokens.spool import parked_key
 
 _colours: dict[State, str] = {"ok": "green", "warn": "yellow", "failed": "bold red"}
@@ -55,13 +56,16 @@ def examine(env_file: Path = Path(".env")) -> Iterator[Finding]:
             "settings", "warn", f"{env_file} has secrets in it, and other users of this machine can read it", remedy
         )
     services = open_services(settings)
+    vault = open_vault(settings) if settings.encryption_keys else None
     try:
         yield from Checkup(
             store=services.store,
             database=show_url(settings.database_url),
             client=services.redis,
             queue=show_redis_url(settings.redis_url),
-            keys=settings.encryption_keys,
+            vault=vault,
+            known_keys=known_prefixes(settings),
+            without_keys=settings.without_keys,
             providers=settings.providers,
             clients=settings.clients,
             now=now,
@@ -69,6 +73,8 @@ def examine(env_file: Path = Path(".env")) -> Iterator[Finding]:
             proxies=settings.proxies,
         )()
     finally:
+        if vault is not None:
+            vault.close()
         services.close()
 
 

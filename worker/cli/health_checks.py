@@ -1,6 +1,6 @@
 """The checks of `breezesync doctor`: one for each part that breezesync works with. None uses up a token."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -9,8 +9,9 @@ from typing import Any, cast
 import redis
 
 from models.api_response import ApiOutcome, Forbidden, Page, Unauthorized
+from models.crypto.errors import KeyServiceUnavailable
 from models.crypto.secrets import Secret
-from models.crypto.vault import Key, Place, Vault, VaultError
+from models.crypto.vault import KeyMissing, Vault, VaultError
 from models.errors import SyncError
 from models.health import (
     Base,
@@ -19,7 +20,9 @@ from models.health import (
     judge_breaker,
     judge_clock,
     judge_hold,
+    judge_key_service,
     judge_keys,
+    judge_missing_keys,
     judge_redis,
     judge_schema,
     judge_seals,
@@ -29,6 +32,7 @@ from models.health import (
 from models.migrations import known_revisions, newest_revision
 from models.oauth.client import OAuthClient
 from models.oauth.connection import Status
+from models.oauth.credential import place_of_token
 from models.oauth.refresh_policy import Patience
 from models.provider import Provider
 from models.proxies import Proxies
@@ -50,16 +54,22 @@ no_token = Secret("none")
 
 @dataclass(frozen=True, slots=True)
 class Checkup:
-    """The parts to check; `database` and `queue` are their URLs without passwords, `keys` may be empty.
+    """The parts to check.
 
-    `redis_keys` has the type of each of our keys in Redis.
+    database, queue: their URLs without passwords.
+    vault: None without keys.
+    known_keys: how the texts begin that the settings can open.
+    without_keys: the ids of keys that may be missing.
+    redis_keys: the type of each of our keys in Redis.
     """
 
     store: Store
     database: str
     client: redis.Redis
     queue: str
-    keys: tuple[Key, ...]
+    vault: Vault | None
+    known_keys: Sequence[str]
+    without_keys: Collection[str]
     providers: tuple[Provider, ...]
     clients: tuple[OAuthClient, ...]
     now: Callable[[], datetime]
@@ -71,8 +81,8 @@ class Checkup:
         database = self._check_database()
         yield database
         usable = database.state == "ok"
-        if usable and self.keys:
-            yield self._check_keys(Vault(self.keys))
+        if self.vault is not None:
+            yield from self._check_keys(self.vault, usable)
         if usable:
             yield self._check_clock("the database", self._ask_database_time)
         queue = list(self._check_redis())
@@ -95,7 +105,21 @@ class Checkup:
             trouble = trouble_of(error)
         return Finding("database", "failed", f"{self.database} {trouble.said}", trouble.remedy)
 
-    def _check_keys(self, vault: Vault) -> Finding:
+    def _check_keys(self, vault: Vault, has_database: bool) -> Iterator[Finding]:
+        """Check the external master key if there is one, look for missing keys, and open every stored secret."""
+        try:
+            if vault.external is not None:
+                vault.fetch()
+                yield Finding("vault", "ok", f"{vault.current_id} wraps and unwraps data keys")
+            if has_database:
+                with self.store.reading() as tx:
+                    missing = tx.seals.count_rows_of_others(self.known_keys)
+                yield from judge_missing_keys(missing, self.without_keys)
+                yield self._open_all(vault)
+        except KeyServiceUnavailable as error:
+            yield judge_key_service(str(error), error.status)
+
+    def _open_all(self, vault: Vault) -> Finding:
         """Open every stored secret, and discard what it opened."""
         opened, unopened = 0, dict[str, str]()
         for field in fields:
@@ -105,15 +129,18 @@ class Checkup:
                     found = tx.seals.others(field, [], after, batch)
                 if not found:
                     break
+                vault.fetch_for([one.sealed for one in found])
                 for one in found:
-                    place = Place(field.table.name, "/".join(one.key), field.column.name)
+                    place = field.place(one)
                     try:
                         vault.open(one.sealed, place)
                         opened += 1
                     except VaultError as error:
+                        if isinstance(error, KeyMissing) and error.key_id in self.without_keys:
+                            continue
                         unopened[f"{field.name} of {place.row}"] = str(error)
                 after = found[-1].key
-        return judge_seals(self.keys[0].id, opened, unopened)
+        return judge_seals(vault.current_id, opened, unopened)
 
     def _check_redis(self) -> Iterator[Finding]:
         try:
@@ -213,17 +240,18 @@ class Checkup:
 
     def _find_live_tokens(self, provider: Provider) -> Iterator[tuple[str, Secret]]:
         """Yield access tokens of a few active connections that should be valid; skip those that do not open."""
-        if not self.keys:
+        now, vault = self.now(), self.vault
+        if vault is None:
             return
-        now, vault = self.now(), Vault(self.keys)
         with self.store.reading() as tx:
             found = tx.connections.find(provider=provider.name, status=Status.active.value, limit=most_tried)
             credentials = [tx.credentials.get(connection.id) for connection in found]
-        for credential in credentials:
+        for connection, credential in zip(found, credentials, strict=True):
             if credential is None or credential.access_token is None:
                 continue
             if credential.expires_at is not None and credential.expires_at <= now:
                 continue
-            with suppress(VaultError):
-                place = Place("credential", credential.connection_id, "access_token")
-                yield credential.connection_id, vault.open(credential.access_token, place)
+            with suppress(VaultError, KeyServiceUnavailable):
+                vault.fetch_for([credential.access_token])
+                token = vault.open(credential.access_token, place_of_token(connection, "access_token"))
+                yield connection.id, token

@@ -1,16 +1,20 @@
-"""Commands that show which encryption key seals what, and reseal everything with the first key."""
+"""Commands that show which encryption key seals what, and bring everything under the key that seals now."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Annotated
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from models.crypto.secrets import Sealed, Secret
-from models.crypto.vault import Place, Vault, VaultError, key_id
+from config.settings import Settings
+from models.crypto.errors import KeyServiceUnavailable
+from models.crypto.rotation import reseal as reseal_texts
+from models.crypto.sealed_box import box_fields
+from models.crypto.secrets import Sealed
+from models.crypto.vault import Vault, VaultError
 from models.store import Store
-from models.store.sealed_fields import Field, Found, fields
+from models.store.sealed_fields import Field, fields, name_key
 from worker.cli.context import load_settings, opened_parking, opened_store
 from worker.cli.output import (
     AsJson,
@@ -26,7 +30,10 @@ from worker.tokens.spool import Parking, places
 from worker.tokens.spool_backends import ParkingUnavailable
 
 most_passes = 3
+look = TextColumn("{task.description:<24}"), BarColumn(30), MofNCompleteColumn()
 parked_name = "parking.pair"
+codes = frozenset(f"{table}.{field}" for table, field in box_fields)
+"""What the web process seals, always to a key of the ring."""
 
 
 @report_errors
@@ -34,22 +41,24 @@ def status(as_json: AsJson = False) -> None:
     """Show how many secrets each key seals, and which keys are configured."""
     settings = load_settings("keys")
     known = [key.id for key in settings.encryption_keys]
+    sealing = name_sealing_key(settings)
     with opened_store(settings) as store, opened_parking(settings) as parking:
-        counts = count_seals(store)
+        with store.reading() as tx:
+            counts = tx.seals.count_by_key()
         parked, uncounted = count_parked(parking)
     counts |= {parked_name: parked} if parked else {}
     used = {each for by_key in counts.values() for each in by_key}
-    unknown = sorted(used - set(known))
+    unknown = sorted(each for each in used - set(known) if not opens(settings, each))
     idle = [each for each in known[1:] if each not in used and not uncounted]
     if as_json:
-        report = {"sealing": known[0], "opening": known, "unknown": unknown, "idle": idle, "sealed": counts}
+        report = {"sealing": sealing, "opening": known, "unknown": unknown, "idle": idle, "sealed": counts}
         print_json(report | {"uncounted": uncounted})
     else:
         rows = [(name, each, count) for name, by_key in counts.items() for each, count in by_key.items()]
         print_rich(make_table(("sealed", "key", "secrets"), rows))
-        print_line(f"{known[0]} seals new secrets. {', '.join(known)} can open them.")
-        if used & set(known[1:]):
-            print_line("Run breezesync keys rotate to reseal everything with the first key.")
+        print_line(f"{sealing} seals new secrets, and {known[0]} codes. {', '.join(known)} can open them.")
+        if needs_rotation(counts, sealing, known[0]):
+            print_line("Run breezesync keys rotate to bring everything under the key that seals now.")
         for why in uncounted:
             print_line(f"Not counted: {why}. So no key is reported as unused.")
         if idle:
@@ -61,36 +70,40 @@ def status(as_json: AsJson = False) -> None:
         missing = ", ".join(unknown)
         raise CommandFailed(
             f"Some secrets are sealed with keys that are not configured: {missing}. "
-            "Add them to ENCRYPTION_KEYS, after the first key."
+            "Add them to ENCRYPTION_KEYS, after the first key; one named vault:… needs VAULT_ADDR and VAULT_TOKEN."
         )
+
+
+@report_errors
+def sealing_key(as_json: AsJson = False) -> None:
+    """Print what the web process needs as SEALING_KEY: the public half of the first key, which opens nothing."""
+    line = load_settings("keys").encryption_keys[0].sealing_key.line()
+    if as_json:
+        print_json({"sealing_key": line})
+    else:
+        print_line(line)
 
 
 @report_errors
 def rotate(
     batch: Annotated[int, typer.Option(min=1, max=1000, help="Secrets per transaction.")] = 50, as_json: AsJson = False
 ) -> None:
-    """Reseal everything with the first key, while all processes run. It can be interrupted and started again."""
+    """Bring everything under the key that seals now, while all processes run; it may be interrupted and repeated."""
     settings = load_settings("keys")
-    vault = Vault(settings.encryption_keys)
-    own = settings.encryption_keys[0].id
     resealed, failures = 0, dict[str, str]()
-    look = TextColumn("{task.description:<24}"), BarColumn(30), MofNCompleteColumn()
-    with opened_store(settings) as store, Progress(*look, console=screen(), disable=as_json) as bars:
-        for _ in range(most_passes):
-            left = {name: sum(n for key, n in by.items() if key != own) for name, by in count_seals(store).items()}
-            if sum(left.values()) <= len(failures):
-                break
-            for field in fields:
-                if not left.get(field.name):
-                    continue
-                task = bars.add_task(field.name, total=left[field.name])
-                for count, unopened in reseal(store, vault, field, batch):
+    try:
+        with opened_store(settings) as store, opened_parking(settings) as parking:
+            vault = parking.vault
+            vault.fetch()
+            with Progress(*look, console=screen(), disable=as_json) as bars:
+                for count, unopened in reseal_all(store, vault, batch, bars):
                     resealed += count
                     failures |= unopened
-                    bars.advance(task, count)
-        with opened_parking(settings) as parking:
-            count, unopened = reseal_parked(parking, own)
+            count, unopened = reseal_parked(parking, vault)
             resealed, failures = resealed + count, failures | unopened
+    except KeyServiceUnavailable as error:
+        raise CommandFailed(f"{error}. {resealed} secrets were resealed; run this again to go on.") from None
+    own = vault.current_id
     if as_json:
         print_json({"key": own, "resealed": resealed, "unopened": failures})
     else:
@@ -102,19 +115,46 @@ def rotate(
         )
 
 
-def count_seals(store: Store) -> dict[str, dict[str, int]]:
-    """Count the secrets that each key seals, by field; a text that is not sealed counts under `?`."""
-    counts: dict[str, dict[str, int]] = {}
-    with store.reading() as tx:
+def reseal_all(store: Store, vault: Vault, batch: int, bars: Progress) -> Iterator[tuple[int, dict[str, str]]]:
+    """Reseal every field, again for what other processes wrote meanwhile; yield what `reseal` does."""
+    unopened = set[str]()
+    for _ in range(most_passes):
+        left = count_left(store, vault)
+        if sum(left.values()) <= len(unopened):
+            return
         for field in fields:
-            prefixes: list[str] = []
-            while others := tx.seals.others(field, prefixes):
-                prefix = prefix_of(others[0].sealed)
-                prefixes.append(prefix)
-                by_key = counts.setdefault(field.name, {})
-                name = name_key(others[0].sealed)
-                by_key[name] = by_key.get(name, 0) + tx.seals.count(field, prefix)
-    return counts
+            if not left[field.name]:
+                continue
+            task = bars.add_task(field.name, total=left[field.name])
+            for count, failures in reseal(store, vault, field, batch):
+                unopened |= failures.keys()
+                bars.advance(task, count)
+                yield count, failures
+
+
+def name_sealing_key(settings: Settings) -> str:
+    """Name the master key of new secrets; an external one without its version, which only its server knows."""
+    transit = settings.transit
+    return settings.encryption_keys[0].id if transit is None or transit.key is None else f"vault:{transit.key}"
+
+
+def needs_rotation(counts: Mapping[str, Mapping[str, int]], sealing: str, sealing_codes: str) -> bool:
+    """Return whether another key still seals something than the one that seals it now, or several versions of it do."""
+    tokens = {key for name, by_key in counts.items() if name not in codes for key in by_key}
+    others = {key for key in tokens if key != sealing and not key.startswith(f"{sealing}:")}
+    stale_codes = {key for name in codes for key in counts.get(name, ())} - {sealing_codes}
+    return bool(others or stale_codes or len(tokens) > 1)
+
+
+def opens(settings: Settings, key: str) -> bool:
+    """Return whether this is a key of the transit engine that is configured."""
+    return settings.transit is not None and key.startswith("vault:")
+
+
+def count_left(store: Store, vault: Vault) -> dict[str, int]:
+    """Count the texts of each field that another key seals than the one that seals now."""
+    with store.reading() as tx:
+        return {field.name: tx.seals.count_others(field, vault.current_prefixes) for field in fields}
 
 
 def count_parked(parking: Parking) -> tuple[dict[str, int], list[str]]:
@@ -128,12 +168,12 @@ def count_parked(parking: Parking) -> tuple[dict[str, int], list[str]]:
     return dict(by_key), uncounted
 
 
-def reseal_parked(parking: Parking, own: str) -> tuple[int, dict[str, str]]:
+def reseal_parked(parking: Parking, vault: Vault) -> tuple[int, dict[str, str]]:
     """Reseal parked pairs; return how many were, and which were not, with the reason."""
     resealed, failures = 0, dict[str, str]()
     for place in places:
         try:
-            found = [each for each in parking.seals(place) if name_key(each.sealed) != own]
+            found = [each for each in parking.seals(place) if not is_current(vault, each.sealed)]
         except ParkingUnavailable as error:
             failures[f"{parked_name} in {place}"] = str(error)
             continue
@@ -149,43 +189,26 @@ def reseal(store: Store, vault: Vault, field: Field, batch: int) -> Iterator[tup
     """Reseal one field by primary key, in small transactions; yield each one's count, and what could not be opened.
 
     A value that another process wrote between our read and our write is left alone: it is newer, and the next pass
-    sees which key sealed it.
+    sees which key sealed it. Raises `KeyServiceUnavailable`, between two transactions.
     """
-    own = prefix_of(vault.seal(Secret(""), Place("", "", "")))
     after: tuple[str, ...] | None = None
     while True:
         with store.reading() as tx:
-            found = tx.seals.others(field, [own], after, batch)
+            found = tx.seals.others(field, vault.current_prefixes, after, batch)
         if not found:
             return
-        changes, unopened = open_and_seal(vault, field, found)
+        results = reseal_texts(vault, [(one.sealed, field.place(one)) for one in found])
+        changes = {one: each for one, each in zip(found, results, strict=True) if isinstance(each, Sealed)}
+        unopened = {
+            f"{field.name} of {field.place(one).row}": str(each)
+            for one, each in zip(found, results, strict=True)
+            if not isinstance(each, Sealed)
+        }
         with store.writing() as tx:
             count = tx.seals.replace(field, changes)
         yield count, unopened
         after = found[-1].key
 
 
-def open_and_seal(vault: Vault, field: Field, found: Sequence[Found]) -> tuple[dict[Found, Sealed], dict[str, str]]:
-    """Return each text resealed with the first key; and those that cannot be opened, by place."""
-    changes: dict[Found, Sealed] = {}
-    unopened: dict[str, str] = {}
-    for one in found:
-        place = Place(field.table.name, "/".join(one.key), field.column.name)
-        try:
-            changes[one] = vault.seal(vault.open(one.sealed, place), place)
-        except VaultError as error:
-            unopened[f"{field.name} of {place.row}"] = str(error)
-    return changes, unopened
-
-
-def prefix_of(sealed: Sealed) -> str:
-    """Return a sealed text up to and including its last dot: what all texts of one key have in common."""
-    return sealed.text[: sealed.text.rfind(".") + 1]
-
-
-def name_key(sealed: Sealed) -> str:
-    """Return the id of the key that sealed it, `?` if there is none."""
-    try:
-        return key_id(sealed)
-    except VaultError:
-        return "?"
+def is_current(vault: Vault, sealed: Sealed) -> bool:
+    return sealed.text.startswith(vault.current_prefixes)

@@ -72,6 +72,9 @@ def run(
     port: Annotated[int, typer.Option(min=1, max=65535, help="The web process's port.")] = 8700,
     sandbox_port: Annotated[int | None, typer.Option(min=1, max=65535, help="The sandbox's port.")] = None,
     workers: Annotated[int, typer.Option(min=1, max=64, help="The number of worker processes.")] = 1,
+    without_key: Annotated[
+        list[str] | None, typer.Option(help="Start though this key is missing; can be repeated.")
+    ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show the processes' logs.")] = False,
     state: Annotated[
         Path | None, typer.Option(help="Write URLs and settings to this file once everything runs.")
@@ -79,7 +82,7 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Run all processes on this machine until Ctrl-C, with a built-in Redis and provider if none is configured."""
-    options = Options(port, sandbox_port, workers, state)
+    options = Options(port, sandbox_port, workers, state, tuple(without_key or ()))
     if sys.stdout.isatty() and not as_json:
         print_line("Starting; this takes a few seconds.")
     try:

@@ -55,6 +55,7 @@ def _connect(settings: Settings, provider: str, user: str, token: Secret, team_i
     finally:
         for each in parts.providers.values():
             each.close()
+        parts.vault.close()
         parts.services.close()
 
 

@@ -29,6 +29,7 @@ from worker.local.state import (
     point_at_sandbox,
     write_state,
 )
+from worker.startup import describe_missing_keys, find_missing_keys
 
 data = Path("var")
 env_file = Path(".env")
@@ -48,12 +49,13 @@ class Stopped(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`sandbox_port` None means the usual one or, if that is taken, a free one."""
+    """`sandbox_port` None means the usual one or, if that is taken, a free one. `without_keys` may be missing."""
 
     port: int = 8700
     sandbox_port: int | None = None
     workers: int = 1
     state: Path | None = None
+    without_keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +177,8 @@ def _plan(options: Options) -> tuple[Running, Mapping[str, str]]:
             require_free(options.sandbox_port, "--sandbox-port")
         sandbox_url = f"http://{host}:{options.sandbox_port or usual_or_free(usual_sandbox_port)}"
         chosen |= point_at_sandbox(lack, settings.providers[0].name, sandbox_url, web_url)
+    if options.without_keys:
+        chosen["WITHOUT_KEYS"] = ",".join(options.without_keys)
     settings = read_settings({**os.environ, **chosen})
     redis_url = settings.redis_url.reveal()
     return Running(web_url, sandbox_url, redis_url, settings, chosen, lack.keys, embedded_redis=lack.redis), written
@@ -278,6 +282,9 @@ def _migrate(settings: Settings) -> None:
     store = open_store(settings)
     try:
         migrate(store.engine, settings.providers)
+        missing = find_missing_keys(store, settings)
+        if missing:
+            raise RunFailed(describe_missing_keys(missing))
     finally:
         store.close()
 

@@ -17,7 +17,7 @@ from worker.tokens.end_connection import end_connection
 from worker.tokens.oauth_clients import OAuthClients
 from worker.tokens.refusals import begin_hold, note_recovery
 from worker.tokens.revocation_queue import let_go_late
-from worker.tokens.save import seal_token
+from worker.tokens.save import seal_again, seal_token
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,17 +69,19 @@ class RefreshWriter:
         if decision.connection is not None or decision.claims != unchanged_claims:
             tx.connections.save(decision.connection or subject, subject.generation, decision.claims)
         if decision.credential is not None:
-            tx.credentials.put(self._seal(decision.credential, decision.granted))
+            after = decision.connection or subject
+            tx.credentials.put(self._seal(decision.credential, decision.granted, subject, after))
         tx.outbox.append(subject.about, decision.facts, decision.at)
 
-    def _seal(self, credential: Credential, granted: TokensGranted | None) -> Credential:
+    def _seal(
+        self, credential: Credential, granted: TokensGranted | None, before: Connection, after: Connection
+    ) -> Credential:
         """Put new tokens into their row; without a new refresh token the old one stays (RFC 6749 §6)."""
         if granted is None:
             return credential
-        subject_id = credential.connection_id
-        refresh_token = seal_token(self.vault, granted.refresh_token, subject_id, "refresh_token")
+        refresh_token = seal_token(self.vault, granted.refresh_token, after, "refresh_token")
         return replace(
             credential,
-            access_token=seal_token(self.vault, granted.access_token, subject_id, "access_token"),
-            refresh_token=refresh_token or credential.refresh_token,
+            access_token=seal_token(self.vault, granted.access_token, after, "access_token"),
+            refresh_token=refresh_token or seal_again(self.vault, credential.refresh_token, before, after),
         )

@@ -10,7 +10,7 @@ from models.crypto.vault import Vault
 from models.errors import StoreConflict
 from models.journal import Verb
 from models.messaging import messages
-from models.oauth.authorization import Authorization, AuthorizationChange, Step, open_steps
+from models.oauth.authorization import Authorization, AuthorizationChange, Step, open_steps, place_of
 from models.oauth.exchange_outcome import (
     EndGrant,
     MakeConnection,
@@ -23,8 +23,9 @@ from models.oauth.token_pair import TokenPair, unpack
 from models.store import Store, Transaction
 from worker.oauth.authorization_change import apply_change
 from worker.provider.client import Called, ProviderClient
+from worker.tokens.data_keys import fetching_keys
 from worker.tokens.revocation_queue import UnneededGrant, queue_revocation, revoke_unconnected
-from worker.tokens.save import Authorized, place_of, save_authorized
+from worker.tokens.save import Authorized, save_authorized
 from worker.tokens.spool import Parking, Ticket
 
 
@@ -59,11 +60,13 @@ class ConnectAccount:
         for message in sends:
             self.send(message)
 
+    @fetching_keys
     def _open(self, own: Authorization) -> TokenPair:
         if own.tokens is None:
             raise AssertionError("an authorization was granted without tokens")
-        return unpack(self.vault.open(own.tokens, place_of(own, "tokens")))
+        return unpack(self.vault.open(own.tokens, place_of(own.id, "tokens")))
 
+    @fetching_keys
     def _save(self, own: Authorization, pair: TokenPair, called: Called[ApiOutcome]) -> list[messages.Message]:
         """Save what the answer means; return what is sent after the commit."""
         provider, now = self.providers[own.provider].provider, self.now()

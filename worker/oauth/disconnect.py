@@ -15,6 +15,7 @@ from models.oauth.credential import Credential
 from models.oauth.token_pair import TokenPair
 from models.store import Store, Transaction
 from worker.provider.client import ProviderClient
+from worker.tokens.data_keys import fetching_keys
 from worker.tokens.end_connection import end_connection
 from worker.tokens.refusals import forget_refusal
 from worker.tokens.revocation_queue import UnneededGrant, open_token, queue_revocation
@@ -50,6 +51,15 @@ class Loaded:
 
 
 @dataclass(frozen=True, slots=True)
+class Ended:
+    """What was committed: the plan, the newest parked pair, and the revocation that begins, if any."""
+
+    plan: DisconnectPlan
+    parked: Parked | None
+    revocation_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Disconnect:
     """One transaction, whatever provider and Redis do meanwhile: after it no token is left that could be used here.
 
@@ -73,18 +83,32 @@ class Disconnect:
         that is due in the row is carried out.
         """
         parked = self._find_parked(connection_id)
+        ended = self._write(connection_id, parked, erase, sent, asked)
+        if ended is None:
+            return
+        if ended.plan is DisconnectPlan.end and ended.parked is not None:
+            self.parking.drop(ended.parked.ticket)
+        if ended.revocation_id is not None:
+            self.send(messages.revoke_grant(ended.revocation_id))
+        self.send(messages.publish_events())
+
+    @fetching_keys
+    def _write(
+        self, connection_id: str, parked: Parked | None, erase: bool, sent: messages.Sent | None, asked: bool
+    ) -> Ended | None:
+        """Decide and write, in one transaction; None if there is nothing to end."""
         with self.store.writing() as tx:
             loaded = self._load(tx, connection_id, parked, sent, asked)
             if loaded is None:
                 structlog.get_logger("disconnect").warning("connection.unknown")
-                return
+                return None
             plan = plan_disconnect(loaded.connection, loaded.asked_at, loaded.authorized_at, loaded.now)
             match plan:
                 case DisconnectPlan.nothing:
-                    return
+                    return None
                 case DisconnectPlan.superseded:
                     self._note_superseded(tx, loaded)
-                    return
+                    return None
             erases = tx.connections.take_disconnect(connection_id) or erase
             revocation_id = self._end(tx, loaded) if plan is DisconnectPlan.end else None
             if plan is DisconnectPlan.repeated and sent is not None:
@@ -92,11 +116,7 @@ class Disconnect:
             if erases:
                 erased = tx.records.erase(connection_id)
                 tx.journal.decide(connection_id, loaded.now, Verb.records_erased, records=erased)
-        if plan is DisconnectPlan.end and loaded.parked is not None:
-            self.parking.drop(loaded.parked.ticket)
-        if revocation_id is not None:
-            self.send(messages.revoke_grant(revocation_id))
-        self.send(messages.publish_events())
+        return Ended(plan, loaded.parked, revocation_id)
 
     def _find_parked(self, connection_id: str) -> Parked | None:
         """Return a pair that is still to be saved. This runs before any row is locked: Redis may be slow.
@@ -162,7 +182,7 @@ class Disconnect:
         credential = tx.credentials.get(connection.id)
         client = self.providers.get(connection.provider)
         provider = None if client is None else client.provider
-        token = self._newest_token(credential, loaded.parked)
+        token = self._newest_token(connection, credential, loaded.parked)
         unneeded = UnneededGrant(connection.client_id, token, connection.id, tells=True)
         revocation_id = queue_revocation(tx, self.vault, provider, unneeded, now)
         transition = disconnect(connection, now, told_later=revocation_id is not None)
@@ -171,7 +191,9 @@ class Disconnect:
         tx.journal.decide(connection.id, now, Verb.disconnected, **evidence)
         return revocation_id
 
-    def _newest_token(self, credential: Credential | None, parked: Parked | None) -> Secret | None:
+    def _newest_token(
+        self, connection: Connection, credential: Credential | None, parked: Parked | None
+    ) -> Secret | None:
         """Return the token to revoke, the refresh token if there is one: it ends the whole grant (RFC 7009 §2.1).
 
         A parked pair is newer than the saved one.
@@ -181,9 +203,7 @@ class Disconnect:
         if credential is None:
             return None
         sealed_by_field = {"refresh_token": credential.refresh_token, "access_token": credential.access_token}
-        opened = (
-            open_token(self.vault, credential.connection_id, sealed, field) for field, sealed in sealed_by_field.items()
-        )
+        opened = (open_token(self.vault, connection, sealed, field) for field, sealed in sealed_by_field.items())
         return next((token for token in opened if token is not None), None)
 
 

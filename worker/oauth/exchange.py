@@ -18,6 +18,7 @@ from models.oauth.authorization import (
     failed_steps,
     grant,
     keep_waiting,
+    place_of,
     put_off,
 )
 from models.oauth.breaker import Sighting, endpoint_of, look_again_at
@@ -37,9 +38,10 @@ from models.store import Store, Transaction
 from worker.oauth.authorization_change import apply_change
 from worker.oauth.connect_account import ConnectAccount, Granted
 from worker.provider.client import Called, ProviderClient
+from worker.tokens.data_keys import fetching_keys
 from worker.tokens.oauth_clients import ClientUnknown, OAuthClients
 from worker.tokens.revocation_queue import revoke_unconnected
-from worker.tokens.save import place_of, save_exchanged
+from worker.tokens.save import save_exchanged
 from worker.tokens.spool import Parking, Ticket
 
 
@@ -71,6 +73,7 @@ class Exchange:
             self.connect_account(granted)
         self.send(messages.publish_events())
 
+    @fetching_keys
     def load(self, authorization_id: str) -> CodeRequest | Granted | None:
         """Lease the authorization: return its code to present, or its tokens if only the account is missing."""
         parked = self._find_parked(authorization_id)
@@ -147,9 +150,9 @@ class Exchange:
             raise AssertionError("an exchange was taken without a code or a lease")
         try:
             client = self.clients.find_in(tx, leased.provider, leased.client_id)
-            code = self.vault.open(leased.code, place_of(leased, "code"))
+            code = self.vault.open(leased.code, place_of(leased.id, "code"))
             sealed = leased.verifier
-            verifier = None if sealed is None else self.vault.open(sealed, place_of(leased, "verifier"))
+            verifier = None if sealed is None else self.vault.open(sealed, place_of(leased.id, "verifier"))
         except (ClientUnknown, VaultError) as error:
             is_unknown = isinstance(error, ClientUnknown)
             reason = "client_unknown" if is_unknown else "code_unreadable"
@@ -160,6 +163,7 @@ class Exchange:
         if wait_until is not None:
             tx.authorizations.save(put_off(leased, wait_until))
             return None
+        self.vault.require()
         self.parking.reserve(Ticket("exchange", leased.id))
         intent = replace(leased, presented_at=now, attempts=leased.attempts + 1)
         tx.authorizations.save(intent)

@@ -16,6 +16,7 @@ from models.oauth.token_pair import TokenPair
 from models.oauth.token_response import TokensGranted
 from models.store import Store
 from worker.provider.client import Called, ProviderClient
+from worker.tokens.data_keys import fetching_keys
 from worker.tokens.save import Authorized, save_authorized
 
 
@@ -47,13 +48,18 @@ class ConnectToken:
         now = self.now()
         pair = TokenPair(TokensGranted(access_token=token, refresh_token=None, expires_in=None, scope=None), now)
         authorized = Authorized(provider, user_id, personal_client, account, pair, team_ids)
+        connection = self._save(authorized, called, now)
+        self.send(messages.sync_connection(connection.id))
+        self.send(messages.publish_events())
+        return connection
+
+    @fetching_keys
+    def _save(self, authorized: Authorized, called: Called[ApiOutcome], now: datetime) -> Connection:
         with self.store.writing() as tx:
-            found = tx.connections.lock_account(provider, user_id, account.id)
+            found = tx.connections.lock_account(authorized.provider, authorized.user_id, authorized.account.id)
             connection = save_authorized(tx, self.vault, found, authorized, now)
             tx.journal.decide(connection.id, now, Verb.authorized, generation=connection.generation, by=personal_client)
             tx.journal.log(called.log_for(connection.id))
-        self.send(messages.sync_connection(connection.id))
-        self.send(messages.publish_events())
         return connection
 
 

@@ -4,12 +4,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from models.crypto.vault import Vault
 from models.messaging import messages
 from models.oauth.breaker import begin_probe, postpone_probe, settle_probe
 from models.oauth.client import OAuthClient
 from models.oauth.token_response import ClientRefused, Evidence, TokenOutcome
 from models.store import Store
 from worker.provider.client import ProviderClient
+from worker.tokens.data_keys import fetching_keys
 from worker.tokens.oauth_clients import ClientUnknown, OAuthClients
 
 
@@ -41,6 +43,11 @@ class ProbeClient:
         if facts:
             self.send(messages.publish_events())
 
+    @property
+    def vault(self) -> Vault:
+        return self.clients.vault
+
+    @fetching_keys
     def begin(self, provider: str, client_id: str) -> OAuthClient | ClientUnknown | None:
         """Reserve the probe, and a request of the fleet's budget; None if it may not leave now."""
         speaker = self.providers[provider]

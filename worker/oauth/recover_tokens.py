@@ -19,6 +19,7 @@ from models.oauth.token_pair import TokenPair
 from models.store import Store
 from worker.oauth.apply_refresh import RefreshWriter
 from worker.provider.client import ProviderClient
+from worker.tokens.data_keys import fetching_keys
 from worker.tokens.oauth_clients import OAuthClients
 from worker.tokens.revocation_queue import revoke_unconnected
 from worker.tokens.save import save_exchanged
@@ -64,6 +65,7 @@ class RecoverTokens:
         self.parking.drop(ticket)
         return saved
 
+    @fetching_keys
     def _save_refreshed(self, ticket: Ticket, pair: TokenPair) -> bool:
         writer = RefreshWriter(self.vault, self.clients, self.providers)
         with self.store.writing() as tx:
@@ -79,6 +81,7 @@ class RecoverTokens:
         self.send(messages.read_connection(ticket.id))
         return True
 
+    @fetching_keys
     def _save_exchanged(self, ticket: Ticket, pair: TokenPair) -> bool:
         with self.store.writing() as tx:
             found, now = tx.authorizations.lock(ticket.id), self.now()

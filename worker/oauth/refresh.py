@@ -8,12 +8,20 @@ from uuid import uuid4
 import structlog
 
 from models.api_response import ApiOutcome
-from models.crypto.secrets import Secret
-from models.crypto.vault import KeyMissing, Place, SealBroken, Vault, VaultError
+from models.crypto.secrets import Sealed, Secret
+from models.crypto.vault import KeyMissing, SealBroken, Vault, VaultError
 from models.messaging import messages
 from models.oauth.client import OAuthClient, StoredClient, refresh_scope
 from models.oauth.connection import Connection, Status
-from models.oauth.credential import Credential, Leave, Present, Resolve, plan_refresh, release_lease
+from models.oauth.credential import (
+    Credential,
+    Leave,
+    Present,
+    Resolve,
+    place_of_token,
+    plan_refresh,
+    release_lease,
+)
 from models.oauth.hold import is_counted, judge, limits_of
 from models.oauth.refresh_decision import RefreshDecision, claim_until, postpone, save_pair
 from models.oauth.refresh_intent import (
@@ -28,12 +36,14 @@ from models.oauth.refresh_intent import (
 )
 from models.oauth.refresh_outcome import decide
 from models.oauth.refusal_outcome import carry_out, describe_refusal
+from models.oauth.token_pair import TokenPair
 from models.oauth.token_rate_limit import Purpose
 from models.oauth.token_response import Evidence, GrantRefused, TokenOutcome, TokensGranted
 from models.oauth.unknown_outcome import resolve
 from models.store import Store, Transaction
 from worker.oauth.apply_refresh import RefreshWriter
 from worker.provider.client import Called, ProviderClient
+from worker.tokens.data_keys import fetching_keys
 from worker.tokens.oauth_clients import ClientUnknown, OAuthClients
 from worker.tokens.spool import Parking, Ticket
 
@@ -81,6 +91,12 @@ class Refresh:
     def take(self, connection_id: str) -> RefreshRequest | None:
         """Commit lease and intent; None if nothing may leave now. An unknown outcome is resolved first."""
         owner = uuid4().hex
+        taken = self._load(connection_id, owner)
+        return self._resolve(*taken, owner) if isinstance(taken, tuple) else taken
+
+    @fetching_keys
+    def _load(self, connection_id: str, owner: str) -> RefreshRequest | tuple[Connection, Credential] | None:
+        """Return a request that may leave now, or the rows whose unknown outcome this job may resolve."""
         with self.store.writing() as tx:
             connection = tx.connections.lock(connection_id)
             credential = tx.credentials.get(connection_id)
@@ -101,7 +117,7 @@ class Refresh:
                 return self._prepare(tx, connection, credential, Attempt(owner), now)
             lease_until = now + patience.lease
             self.writer.apply(tx, begin_resolving(connection, credential, owner, lease_until, now))
-        return self._resolve(connection, credential, owner)
+        return connection, credential
 
     def ask(self, request: RefreshRequest) -> Called[TokenOutcome]:
         """Present the refresh token, unless it is too late for that."""
@@ -133,16 +149,22 @@ class Refresh:
 
     def _resolve(self, connection: Connection, credential: Credential, owner: str) -> RefreshRequest | None:
         """Find out what came of the last presentation: look for a parked pair, then probe with the old access token."""
-        provider = self.providers[connection.provider]
         # Race: the pair came, but its save failed: it is parked, and must not count as lost.
         parked = self.parking.find(Ticket("refresh", connection.id, connection.generation))
         try:
             called = None if parked else self._probe(connection, credential)
+            return self._settle(connection, owner, parked, called)
         except KeyMissing as missing:
             with self.store.writing() as tx:
                 if (own := self._lock_own(tx, connection, owner)) is not None:
                     self._set_aside(tx, *own, missing, self.now())
             return None
+
+    @fetching_keys
+    def _settle(
+        self, connection: Connection, owner: str, parked: TokenPair | None, called: Called[ApiOutcome] | None
+    ) -> RefreshRequest | None:
+        """Write what came of the last presentation; return the next one if it may leave now."""
         with self.store.writing() as tx:
             if called is not None:
                 tx.journal.log(called.log_for(connection.id))
@@ -155,7 +177,8 @@ class Refresh:
                 decision = save_pair(current, credential, parked)
             else:
                 probe = None if called is None else called.outcome
-                verdict = resolve(provider.provider, credential, probe, now, _is_kept_back(tx, connection))
+                profile = self.providers[connection.provider].provider
+                verdict = resolve(profile, credential, probe, now, _is_kept_back(tx, connection))
                 decision = settle_unknown(current, credential, verdict, probe, now)
                 attempt = attempt_after(verdict, owner)
             self.writer.apply(tx, decision)
@@ -173,10 +196,14 @@ class Refresh:
         if credential.access_token is None or (credential.expires_at or now) < now:
             return None
         try:
-            token = self.vault.open(credential.access_token, Place("credential", connection.id, "access_token"))
+            token = self._open(connection, credential.access_token)
         except SealBroken:
             return None
         return provider.read_account(token, connection.account_id)
+
+    @fetching_keys
+    def _open(self, connection: Connection, access_token: Sealed) -> Secret:
+        return self.vault.open(access_token, place_of_token(connection, "access_token"))
 
     def _prepare(
         self, tx: Transaction, connection: Connection, credential: Credential, attempt: Attempt, now: datetime
@@ -193,9 +220,10 @@ class Refresh:
             # It stays due as it was: the sweep leaves it in line for as long as the breaker is open.
             self.writer.apply(tx, claim_until(connection, None, now, before if before != credential else None))
             return None
+        self.clients.require_secret(stored)
         try:
             client = self.clients.find_in(tx, connection.provider, connection.client_id)
-            token = self.vault.open(credential.refresh_token, Place("credential", connection.id, "refresh_token"))
+            token = self.vault.open(credential.refresh_token, place_of_token(connection, "refresh_token"))
         except ClientUnknown as unknown:
             self._pause_unknown_client(tx, connection, before, unknown, now)
             return None
@@ -209,6 +237,7 @@ class Refresh:
         if wait is not None:
             self.writer.apply(tx, claim_until(connection, wait, now, before))
             return None
+        self.vault.require()
         self.parking.reserve(Ticket("refresh", connection.id, connection.generation))
         attempt = replace(attempt, scope=refresh_scope(stored, profile))
         presentation, intent = intend(connection, before, attempt, profile, provider.patience, now)

@@ -4,13 +4,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from models.crypto.vault import Vault, VaultError
+from models.crypto.secrets import Secret
+from models.crypto.vault import KeyServiceUnavailable, Vault, VaultError
 from models.messaging import messages
 from models.oauth.revocation import Revocation, RevocationEnd, begin_attempt, decide_end
 from models.store import Store, Transaction
 from worker.provider.client import Called, ProviderClient
+from worker.tokens.data_keys import fetching_keys
 from worker.tokens.oauth_clients import ClientUnknown, OAuthClients
-from worker.tokens.revocation_queue import place_of_token
+from worker.tokens.revocation_queue import place_of_grant
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +56,14 @@ class Revoke:
             return None
         try:
             client = self.clients.find(taken.provider, taken.client_id)
-            token = self.vault.open(taken.token, place_of_token(taken.id))
-        except (ClientUnknown, VaultError):
+            token = self._open(taken)
+        except (ClientUnknown, KeyServiceUnavailable, VaultError):
             return None
         return provider.revoke(client, token)
+
+    @fetching_keys
+    def _open(self, taken: Revocation) -> Secret:
+        return self.vault.open(taken.token, place_of_grant(taken.id))
 
     def _apply(self, tx: Transaction, taken: Revocation, end: RevocationEnd, now: datetime) -> None:
         """Delete the token, and publish how the disconnect of its connection ended, once."""

@@ -8,11 +8,12 @@ from uuid import uuid4
 import structlog
 
 from models.api_response import Failed, Page
-from models.crypto.vault import Place, Vault, VaultError
+from models.crypto.vault import Vault, VaultError
 from models.errors import StoreRefused
 from models.journal import Request
 from models.messaging import messages
 from models.oauth.connection import Connection, Status
+from models.oauth.credential import place_of_token
 from models.oauth.hold import is_counted, judge, limits_of
 from models.rate_limit import Wait
 from models.store import Store, Transaction
@@ -26,6 +27,7 @@ from worker.provider.client import ProviderClient
 from worker.sync.apply_step import apply_step
 from worker.sync.rows import load_rows
 from worker.sync.slice import Slice
+from worker.tokens.data_keys import fetching_keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,7 @@ class Sync:
             self.send(messages.read_connection(connection_id))
         self.send(messages.publish_events())
 
+    @fetching_keys
     def take(self, connection_id: str, asked: bool = True, message_id: str | None = None) -> Slice | None:
         """Lease the connection's run, or a new one; None if there is nothing to read now."""
         with self.store.writing() as tx:
@@ -80,7 +83,7 @@ class Sync:
                 apply_step(tx, decision, profile)
                 return None
             try:
-                token = self.vault.open(credential.access_token, Place("credential", connection_id, "access_token"))
+                token = self.vault.open(credential.access_token, place_of_token(connection, "access_token"))
             except VaultError as error:
                 apply_step(tx, set_aside(decision, run, self.interval), profile)
                 structlog.get_logger("sync").error("sync.impossible", connection_id=connection_id, error=str(error))

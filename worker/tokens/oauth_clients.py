@@ -6,12 +6,13 @@ from datetime import datetime
 
 import structlog
 
-from models.crypto.vault import Place, Vault, VaultError
+from models.crypto.vault import KeyNotAtHand, Place, Vault, VaultError
 from models.errors import Permanent
 from models.messaging.events import Fact, data_of
 from models.oauth.breaker import Proof, Sighting, accept, observe, proof_of
 from models.oauth.client import OAuthClient, StoredClient
 from models.store import Store, Transaction
+from worker.tokens.data_keys import fetching_keys
 
 
 class ClientUnknown(Permanent):
@@ -26,6 +27,7 @@ class OAuthClients:
     vault: Vault
     configured: tuple[OAuthClient, ...]
 
+    @fetching_keys
     def find(self, provider: str, client_id: str) -> OAuthClient:
         """Return the client by its id. Raises `ClientUnknown`, also if its stored secret does not open."""
         with self.store.reading() as tx:
@@ -50,6 +52,7 @@ class OAuthClients:
             ) from error
         return replace(newest, client_id=client_id, client_secret=secret)
 
+    @fetching_keys
     def keep_secrets(self) -> None:
         """Store the secret of every client that has none stored, so that no change of the settings loses one.
 
@@ -60,6 +63,13 @@ class OAuthClients:
                 stored = tx.clients.get(client.provider, client.client_id)
                 if stored is None or stored.secret is None:
                     self._keep_secret(tx, client)
+                else:
+                    self.require_secret(stored)
+
+    def require_secret(self, stored: StoredClient | None) -> None:
+        """Make sure, before a token leaves, that `accept` can compare the stored secret. Raises `KeyNotAtHand`."""
+        if stored is not None and stored.secret is not None:
+            self.vault.require(stored.secret)
 
     def accept(self, tx: Transaction, provider: str, client_id: str, at: datetime) -> None:
         """The token endpoint answered for a token at that time: keep the secret, and close an open breaker."""
@@ -95,13 +105,19 @@ class OAuthClients:
             structlog.get_logger("breaker").warning(fact.type, provider=client.provider, **data_of(fact))
 
     def _is_kept(self, stored: StoredClient, client: OAuthClient) -> bool:
-        """Whether exactly this secret is stored; a stored one that no longer opens is replaced."""
+        """Whether exactly this secret is stored; a stored one that no longer opens is replaced.
+
+        If its data key is not at hand it counts as kept: what is saved now must wait for nothing, and the next
+        request fetches the key first.
+        """
         if stored.secret is None:
             return False
         try:
             return self.vault.open(stored.secret, place_of_secret(client.provider, client.client_id)) == (
                 client.client_secret
             )
+        except KeyNotAtHand:
+            return True
         except VaultError:
             return False
 

@@ -11,6 +11,7 @@ from models.crypto.vault import Place, Vault, VaultError
 from models.messaging.events import ConnectionDisconnected
 from models.oauth.authorization import Authorization
 from models.oauth.connection import Connection, Status, personal_client
+from models.oauth.credential import place_of_token
 from models.oauth.revocation import Revocation
 from models.oauth.token_response import TokensGranted
 from models.provider import Provider
@@ -45,7 +46,7 @@ def queue_revocation(
             id=revocation_id,
             provider=provider.name,
             client_id=grant.client_id,
-            token=vault.seal(grant.token, place_of_token(revocation_id)),
+            token=vault.seal(grant.token, place_of_grant(revocation_id)),
             created_at=now,
             due_at=now,
             connection_id=grant.connection_id,
@@ -86,14 +87,14 @@ def revoke_unconnected(
     return queue_revocation(tx, vault, provider, UnneededGrant(own.client_id, token), now)
 
 
-def open_token(vault: Vault, connection_id: str, sealed: Sealed | None, field: str) -> Secret | None:
+def open_token(vault: Vault, connection: Connection, sealed: Sealed | None, field: str) -> Secret | None:
     """Open a connection's token to revoke it; None if there is none, or if no key opens it."""
     if sealed is None:
         return None
     try:
-        return vault.open(sealed, Place("credential", connection_id, field))
+        return vault.open(sealed, place_of_token(connection, field))
     except VaultError as error:
-        structlog.get_logger("letting_go").error("token.unreadable", connection_id=connection_id, error=str(error))
+        structlog.get_logger("letting_go").error("token.unreadable", connection_id=connection.id, error=str(error))
         return None
 
 
@@ -108,5 +109,5 @@ def cancel_revocations(tx: Transaction, connection: Connection, now: datetime) -
             tx.outbox.append(connection.about, [ConnectionDisconnected(revoked_upstream=False)], now)
 
 
-def place_of_token(revocation_id: str) -> Place:
+def place_of_grant(revocation_id: str) -> Place:
     return Place("revocation", revocation_id, "token")

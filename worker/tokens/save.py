@@ -6,11 +6,11 @@ from uuid import uuid4
 
 from models.account import Account
 from models.crypto.secrets import Sealed, Secret
-from models.crypto.vault import Place, Vault
-from models.oauth.authorization import Authorization
+from models.crypto.vault import SealBroken, Vault
+from models.oauth.authorization import Authorization, place_of
 from models.oauth.claims import Claims
 from models.oauth.connection import Connection, NewPair, Status, authorize
-from models.oauth.credential import Credential, kept_refresh_token
+from models.oauth.credential import Credential, kept_refresh_token, place_of_token
 from models.oauth.token_pair import TokenPair, pack
 from models.store import Transaction
 from models.sync.sync_run import on_its_way
@@ -39,7 +39,7 @@ def save_exchanged(
     tx: Transaction, vault: Vault, clients: OAuthClients, granted: Authorization, pair: TokenPair, now: datetime
 ) -> Authorization:
     """Save a pair beside its authorization (see `grant`), which goes on from here however often it is interrupted."""
-    saved = replace(granted, tokens=vault.seal(pack(pair), place_of(granted, "tokens")))
+    saved = replace(granted, tokens=vault.seal(pack(pair), place_of(granted.id, "tokens")))
     tx.authorizations.save(saved)
     clients.accept(tx, saved.provider, saved.client_id, now)
     return saved
@@ -60,11 +60,11 @@ def save_authorized(
     if found is None:
         tx.connections.add(connection)
     pair, granted = authorized.pair, authorized.pair.granted
-    refresh_token = seal_token(vault, granted.refresh_token, connection.id, "refresh_token")
-    refresh_token = refresh_token or _kept_refresh_token(tx, found, authorized.client_id)
+    kept = None if granted.refresh_token else _kept_refresh_token(tx, found, authorized.client_id)
+    refreshable = granted.refresh_token is not None or kept is not None
     saved, facts = authorize(
         connection,
-        NewPair(pair.issued_at, granted.expires_in, granted.scope, refreshable=refresh_token is not None),
+        NewPair(pair.issued_at, granted.expires_in, granted.scope, refreshable),
         client_id=authorized.client_id,
         email=authorized.account.email,
         team_ids=authorized.team_ids,
@@ -77,8 +77,9 @@ def save_authorized(
     tx.credentials.put(
         Credential(
             connection_id=saved.id,
-            access_token=seal_token(vault, granted.access_token, saved.id, "access_token"),
-            refresh_token=refresh_token,
+            access_token=seal_token(vault, granted.access_token, saved, "access_token"),
+            refresh_token=seal_token(vault, granted.refresh_token, saved, "refresh_token")
+            or seal_again(vault, kept, connection, saved),
             issued_at=pair.issued_at,
             expires_at=saved.expires_at,
         )
@@ -103,11 +104,20 @@ def _new_connection(authorized: Authorized, now: datetime) -> Connection:
     )
 
 
-def seal_token(vault: Vault, token: Secret | None, connection_id: str, field: str) -> Sealed | None:
-    """Seal a token to its connection's row; None if there is no token."""
-    return None if token is None else vault.seal(token, Place("credential", connection_id, field))
+def seal_token(vault: Vault, token: Secret | None, connection: Connection, field: str) -> Sealed | None:
+    """Seal a token to its connection's row and generation; None if there is no token."""
+    return None if token is None else vault.seal(token, place_of_token(connection, field))
 
 
-def place_of(authorization: Authorization, field: str) -> Place:
-    """Return the place that an authorization's secrets are sealed to."""
-    return Place("authorization", authorization.id, field)
+def seal_again(vault: Vault, kept: Sealed | None, before: Connection, after: Connection) -> Sealed | None:
+    """Seal a refresh token that stays in use to the next generation of its connection; None if there is none.
+
+    A broken seal stays as it is. Raises `KeyMissing` or `KeyNotAtHand`.
+    """
+    if kept is None:
+        return None
+    try:
+        token = vault.open(kept, place_of_token(before, "refresh_token"))
+    except SealBroken:
+        return kept
+    return vault.seal(token, place_of_token(after, "refresh_token"))

@@ -11,10 +11,12 @@ from typing import Literal
 import structlog
 from redis import Redis
 
-from models.crypto.secrets import Sealed
-from models.crypto.vault import KeyMissing, Place, Vault, VaultError
+from models.crypto.rotation import reseal
+from models.crypto.secrets import Sealed, Secret
+from models.crypto.vault import KeyMissing, KeyServiceUnavailable, Place, Vault, VaultError
 from models.oauth.token_pair import TokenPair, pack, unpack
 from models.oauth.token_response import TokenOutcome, TokensGranted
+from worker.tokens.data_keys import fetching_keys
 from worker.tokens.spool_backends import ParkingUnavailable, RedisHash, Shelf, Spool
 
 parked_key = "breezesync:parked"
@@ -126,13 +128,17 @@ class Parking:
         if sealed is None:
             return None
         try:
-            return unpack(self.vault.open(Sealed(sealed), _place(ticket)))
-        except KeyMissing as missing:
+            return unpack(self._unseal(Sealed(sealed), ticket))
+        except (KeyMissing, KeyServiceUnavailable) as missing:
             structlog.get_logger("parking").error("pair.locked", ticket=ticket.name, error=str(missing))
             raise ParkingUnavailable(f"a pair is parked, and does not open: {missing}") from missing
         except VaultError as error:
             structlog.get_logger("parking").error("pair.unreadable", ticket=ticket.name, error=str(error))
             return None
+
+    @fetching_keys
+    def _unseal(self, sealed: Sealed, ticket: Ticket) -> Secret:
+        return self.vault.open(sealed, _place(ticket))
 
     def drop(self, ticket: Ticket) -> None:
         """Delete a pair that was saved or is no longer needed; a copy that can't be deleted now is deleted later."""
@@ -153,13 +159,14 @@ class Parking:
         return [ParkedSeal(ticket, where, Sealed(sealed)) for ticket, sealed in found if sealed is not None]
 
     def reseal(self, found: ParkedSeal) -> bool:
-        """Seal a parked pair with the first key; return False if it was dropped or parked again since.
+        """Bring a parked pair under the key that seals now; return False if it was dropped or parked again since.
 
-        Raises `VaultError` if it does not open, `ParkingUnavailable` if it can't be written. If a pair comes back
-        that was dropped meanwhile (see `Spool`), its recovery finds it superseded.
+        Raises `VaultError` if its key does not open, `KeyServiceUnavailable`, and `ParkingUnavailable` if it can't be
+        written. If a pair comes back that was dropped meanwhile (see `Spool`), its recovery finds it superseded.
         """
-        place = _place(found.ticket)
-        sealed = self.vault.seal(self.vault.open(found.sealed, place), place)
+        [sealed] = reseal(self.vault, [(found.sealed, _place(found.ticket))])
+        if isinstance(sealed, VaultError):
+            raise sealed
         return self._shelf(found.where).replace(found.ticket.name, found.sealed.text, sealed.text)
 
     def _tickets_in(self, where: Where) -> list[Ticket]:

@@ -9,8 +9,8 @@ from secrets import token_urlsafe
 from urllib.parse import urlsplit
 from uuid import uuid4
 
+from models.crypto.sealed_box import Sealer
 from models.crypto.secrets import Secret
-from models.crypto.vault import Place, Vault
 from models.messaging import messages
 from models.oauth.authorization import (
     Authorization,
@@ -23,10 +23,11 @@ from models.oauth.authorization import (
     hash_of,
     lifetime,
     open_steps,
+    place_of,
     receive_code,
     state_of,
 )
-from models.oauth.client import OAuthClient
+from models.oauth.client import Registration
 from models.oauth.connect_link import ConnectLink, LinkRefused, loopback_hosts, read_link
 from models.provider import Provider
 from models.store import Store, Transaction
@@ -62,9 +63,9 @@ class Callback:
     """The browser's part of an authorization; every decision is committed before the response."""
 
     store: Store
-    vault: Vault
+    sealer: Sealer
     providers: Mapping[str, Provider]
-    clients: Mapping[str, OAuthClient]
+    clients: Mapping[str, Registration]
     connect_secrets: tuple[Secret, ...]
     return_origins: frozenset[str]
     send: Callable[[messages.Message], None]
@@ -81,13 +82,13 @@ class Callback:
         except LinkRefused as refused:
             raise Refused(400, "This link can't be used", str(refused)) from None
         binding, link_hash = token_urlsafe(32), hash_of(f"{link.user_id}\n{link.jti}")
-        authorization, verifier = self._start(provider, client, link, binding, now)
+        authorization = self._start(provider, client, link, binding, now)
         with self.store.writing() as tx:
             self._check_target(tx, authorization)
             if not tx.authorizations.add(authorization, link_hash):
                 return self._begin_again(provider, tx.authorizations.by_link(link_hash), bindings, now)
-        challenge = challenge_of(verifier) if provider.pkce else None
-        location = provider.authorize_url_for(client.client_id, client.redirect_uri, state_of(binding), challenge)
+        state, challenge = state_of(binding), authorization.challenge
+        location = provider.authorize_url_for(client.client_id, client.redirect_uri, state, challenge)
         return Begun(location, flow_of(authorization.state_hash), binding)
 
     def finish(self, name: str, query: Mapping[str, str], bindings: Bindings) -> Authorization:
@@ -113,7 +114,7 @@ class Callback:
                 apply_change(tx, change, now)
                 found = change.authorization
             else:
-                sealed = self.vault.seal(Secret(code), Place("authorization", found.id, "code"))
+                sealed = self.sealer.seal(Secret(code), place_of(found.id, "code"))
                 found = receive_code(found, sealed, now)
                 tx.authorizations.save(found)
         self.send(messages.publish_events() if error else messages.exchange_code(found.id))
@@ -144,11 +145,12 @@ class Callback:
             raise Refused(400, "This link can't be used", "It names a connection that is not there. Ask for a new one.")
 
     def _start(
-        self, provider: Provider, client: OAuthClient, link: ConnectLink, binding: str, now: datetime
-    ) -> tuple[Authorization, str]:
-        """Return a new authorization, and its verifier, which it has only sealed."""
+        self, provider: Provider, client: Registration, link: ConnectLink, binding: str, now: datetime
+    ) -> Authorization:
+        """Return a new authorization; its verifier is sealed, and only its challenge can be read here."""
         authorization_id, verifier = uuid4().hex, token_urlsafe(48)
-        authorization = Authorization(
+        sealed = self.sealer.seal(Secret(verifier), place_of(authorization_id, "verifier"))
+        return Authorization(
             id=authorization_id,
             provider=provider.name,
             client_id=client.client_id,
@@ -159,14 +161,12 @@ class Callback:
             browser_hash=hash_of(binding),
             created_at=now,
             expires_at=now + lifetime,
-            verifier=self.vault.seal(Secret(verifier), Place("authorization", authorization_id, "verifier"))
-            if provider.pkce
-            else None,
+            verifier=sealed if provider.pkce else None,
+            challenge=challenge_of(verifier) if provider.pkce else None,
             return_to=link.return_to,
             team_ids=link.team_ids,
             target_connection_id=link.connection_id,
         )
-        return authorization, verifier
 
     def _begin_again(self, provider: Provider, found: Authorization | None, bindings: Bindings, now: datetime) -> Begun:
         """Send the browser that opened this link on: to the provider, or if it was there already to the result."""
@@ -177,11 +177,8 @@ class Callback:
             if found.step in open_steps and found.step is not Step.started:
                 return Begun(f"{provider.name}/{result_path(found)}", flow_of(found.state_hash), binding)
             raise Refused(400, "This link was already used", "Go back to the application and ask for a new one.")
-        challenge = None
-        if found.verifier is not None:
-            opened = self.vault.open(found.verifier, Place("authorization", found.id, "verifier"))
-            challenge = challenge_of(opened.reveal())
-        location = provider.authorize_url_for(found.client_id, found.redirect_uri, state_of(binding), challenge)
+        state = state_of(binding)
+        location = provider.authorize_url_for(found.client_id, found.redirect_uri, state, found.challenge)
         return Begun(location, flow_of(found.state_hash), binding)
 
     def _find(

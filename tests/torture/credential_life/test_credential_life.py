@@ -36,7 +36,7 @@ from models.migrations import migrate
 from models.oauth.authorization import Authorization, Step
 from models.oauth.client import OAuthClient
 from models.oauth.connection import Connection, NewPair, Status, authorize
-from models.oauth.credential import Credential
+from models.oauth.credential import Credential, place_of_token
 from models.provider import Provider, RefreshReuse, Resource
 from models.store import Store, open_engine
 from tests.torture.credential_life.jobs import Away, Job, StandingClient
@@ -48,7 +48,6 @@ from worker.oauth.recover_tokens import RecoverTokens
 from worker.oauth.refresh import Refresh
 from worker.sync.run import Sync
 from worker.tokens.oauth_clients import OAuthClients
-from worker.tokens.save import place_of
 from worker.tokens.spool import Parking
 
 works_on = timedelta(seconds=50)
@@ -179,7 +178,7 @@ class CredentialLife(RuleBasedStateMachine):
             code_received_at=self.clock(),
             due_at=self.clock(),
         )
-        code = self.ground.vault.seal(Secret(self.model.give_code()), place_of(found, "code"))
+        code = self.ground.vault.seal(Secret(self.model.give_code()), Place("authorization", found.id, "code"))
         with self.ground.store.writing() as tx:
             tx.authorizations.add(replace(found, code=code), authorization_id)
         self._start(lambda: self.exchange(authorization_id))
@@ -371,10 +370,10 @@ class CredentialLife(RuleBasedStateMachine):
         if connection.status is Status.disconnected:
             assert (credential.access_token, credential.refresh_token) == (None, None)
         if credential.refresh_token is not None:
-            self._check_grant(self._token(credential).family)
+            self._check_grant(self._token(connection, credential).family)
         if connection.status is not Status.active or credential.presented_at is not None:
             return
-        token = self._token(credential)
+        token = self._token(connection, credential)
         live = token.spent_at is None and token.family.is_alive
         assert live or token.family.ended_by_user, "active, nothing unknown, and not the live pair"
 
@@ -481,13 +480,13 @@ class CredentialLife(RuleBasedStateMachine):
         assert credential is not None
         return connection, credential
 
-    def _token(self, credential: Credential) -> RefreshToken:
+    def _token(self, connection: Connection, credential: Credential) -> RefreshToken:
         assert credential.refresh_token is not None
-        value = self.ground.vault.open(credential.refresh_token, Place("credential", self.id, "refresh_token"))
+        value = self.ground.vault.open(credential.refresh_token, place_of_token(connection, "refresh_token"))
         return self.model.refresh_tokens[value.reveal()]
 
     def _seal(self, value: str, field: str) -> Any:
-        return self.ground.vault.seal(Secret(value), Place("credential", self.id, field))
+        return self.ground.vault.seal(Secret(value), Place("credential", self.id, field, 1))
 
 
 @pytest.fixture(scope="module")

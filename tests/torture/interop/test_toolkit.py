@@ -21,9 +21,10 @@ from rich.table import Table
 
 from config.profiles import read_profile
 from models.crypto.secrets import Secret
-from models.crypto.vault import Place, Vault, new_key
+from models.crypto.vault import Vault, new_key
 from models.migrations import migrate
 from models.oauth.connection import Connection
+from models.oauth.credential import place_of_token
 from models.oauth.refresh_policy import Patience
 from models.provider import Provider, RefreshReuse
 from models.store import Store, open_engine
@@ -103,7 +104,7 @@ class Trial:
     def fingerprint(self, connection: Connection) -> str:
         sealed = self.house.credential(connection.id).refresh_token
         assert sealed is not None
-        value = self.house.vault.open(sealed, Place("credential", connection.id, "refresh_token"))
+        value = self.house.vault.open(sealed, place_of_token(self.house.connection(connection.id), "refresh_token"))
         return hashlib.sha256(value.reveal().encode()).hexdigest()
 
     def turn(self, seconds: int) -> None:

@@ -199,7 +199,7 @@ class World:
             tx.sql.execute(insert(credential_table), [{n: getattr(each, n) for n in columns} for each in credentials])
 
     def _seal(self, value: str, id_: str, field_: str) -> Any:
-        return self.vault.seal(Secret(value), Place("credential", id_, field_))
+        return self.vault.seal(Secret(value), Place("credential", id_, field_, 1))
 
     def pass_time(self, length: timedelta, step: timedelta = timedelta(seconds=2)) -> None:
         """Sweep and work, step by step, until so much time has passed."""
