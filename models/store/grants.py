@@ -178,15 +178,16 @@ def _prepare(sql: SqlConnection, role: Role) -> None:
     if not exists:
         _run(sql, "CREATE ROLE {} LOGIN NOINHERIT NOCREATEDB NOCREATEROLE", role.name)
     if role.password is not None:
-        server = _raw(sql).pgconn
+        server = _driver(sql).pgconn
         verifier = server.encrypt_password(role.password.reveal().encode(), role.name.encode(), b"scram-sha-256")
-        statement = compose.SQL("ALTER ROLE {} PASSWORD {}").format(compose.Identifier(role.name), verifier.decode())
-        _raw(sql).execute(statement)
+        _run(sql, "ALTER ROLE {} PASSWORD {}", role.name, compose.Literal(verifier.decode()))
 
 
-def _run(sql: SqlConnection, statement: str, *names: str) -> None:
-    _raw(sql).execute(compose.SQL(statement).format(*map(compose.Identifier, names)))
+def _run(sql: SqlConnection, statement: str, *parts: str | compose.Literal) -> None:
+    """Run a statement with these names, quoted, and literals; nothing in it is a parameter, which DDL can't have."""
+    composed = compose.SQL(statement).format(*(compose.Identifier(p) if isinstance(p, str) else p for p in parts))
+    sql.exec_driver_sql(composed.as_string(_driver(sql)), execution_options={"no_parameters": True})
 
 
-def _raw(sql: SqlConnection) -> psycopg.Connection[object]:
+def _driver(sql: SqlConnection) -> psycopg.Connection[object]:
     return cast("psycopg.Connection[object]", sql.connection.driver_connection)

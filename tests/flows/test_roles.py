@@ -20,7 +20,7 @@ from models.crypto.vault import new_key
 from models.migrations import migrate
 from models.oauth.connection import Status
 from models.store import Store, open_engine
-from models.store.grants import Process, Role, parse_roles, processes
+from models.store.grants import Process, Role, processes
 from models.store.tables import SealedText, metadata
 from scheduler.command_stream import Commands
 from scheduler.prune import Prune
@@ -234,29 +234,6 @@ def test_a_command_needs_no_more_than_its_role_has(
     ended = {each: CliRunner().invoke(build_app(), each.split(), input=token, prog_name="b") for each in commands}
     failed = {each: done.output for each, done in ended.items() if done.exit_code != 0 or "privilege" in done.output}
     assert failed == {}
-
-
-@pytest.mark.parametrize(
-    ("lines", "expected"),
-    [
-        ("web", "line 1: expected PROCESS=ROLE:PASSWORD"),
-        ("web=a:s3cret\ncook=b:s3cret", "line 2: expected PROCESS=ROLE:PASSWORD"),
-        ("web=A-role:s3cret", "line 1: expected a role of small letters"),
-        ("web=a\nworker=a:s3cret", "a different role for each process"),
-        ("# nothing\n", "expected a line such as"),
-    ],
-)
-def test_roles_that_can_not_be_read_are_named_without_their_passwords(lines: str, expected: str) -> None:
-    with pytest.raises(ValueError, match=expected) as caught:
-        parse_roles(lines)
-    assert "s3cret" not in str(caught.value)
-
-
-def test_roles_are_read_with_or_without_a_password() -> None:
-    assert parse_roles("# ours\nweb=a:pass:word\n\nscheduler=b\n") == (
-        Role("web", "a", Secret("pass:word")),
-        Role("scheduler", "b"),
-    )
 
 
 def test_roles_are_postgresql_s_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
