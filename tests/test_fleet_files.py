@@ -277,7 +277,7 @@ def test_the_roles_and_users_that_make_writes_have_the_passwords_of_their_urls(f
         assert (roles[process].name, roles[process].password) == (database.username, Secret(database.password or ""))
         assert rules[process] == f"#{sha256((redis.password or '').encode()).hexdigest()}"
     assert rules["health"] == f"#{sha256(files['redis_health_password'].encode()).hexdigest()}"
-    assert files["redis_users"].splitlines()[0] == "user default off resetkeys resetchannels -@all"
+    assert files["redis_users"].splitlines()[0] == "user default off resetpass ~* &* +@all"
 
 
 @pytest.mark.parametrize(

