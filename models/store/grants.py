@@ -166,8 +166,9 @@ def grant(sql: SqlConnection, roles: Iterable[Role], views: Collection[str]) -> 
 def _privileges(process: Process, views: Collection[str]) -> Iterable[tuple[str, str]]:
     for table, privileges in GRANTS[process].items():
         yield from ((privilege, table) for privilege in privileges)
-        if "INSERT" in privileges and table in metadata.tables and "position" in metadata.tables[table].columns:
-            yield "USAGE", f"{table}_position_seq"
+        numbered = metadata.tables[table].autoincrement_column if table in metadata.tables else None
+        if "INSERT" in privileges and numbered is not None:
+            yield "USAGE", f"{table}_{numbered.name}_seq"
     if process in ("application", "cli"):
         yield from (("SELECT", view) for view in views)
 
