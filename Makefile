@@ -103,7 +103,8 @@ format: $(STAMP) ## Format the code, and fix what lint can fix
 	$(BIN)/ruff format .
 
 up: secrets ## Build and start a fleet in Docker: WORKERS=3, SCHEDULERS=2; again with other numbers scales it
-	$(COMPOSE) $(SANDBOX) up --detach --build --remove-orphans --scale worker=$(WORKERS) --scale scheduler=$(SCHEDULERS)
+	env SECRETS_SUM="$$(cat $(SECRETS) | cksum)" $(PINNED) \
+	  $(COMPOSE) $(SANDBOX) up --detach --build --remove-orphans --scale worker=$(WORKERS) --scale scheduler=$(SCHEDULERS)
 	@printf 'Waiting for web '; for _ in $$(seq 120); do \
 	  state=$$(docker inspect --format '{{.State.Health.Status}}' $$($(COMPOSE) ps -q web) 2>/dev/null); \
 	  if [ "$$state" = healthy ]; then break; fi; printf .; sleep 1; \
@@ -128,10 +129,17 @@ SCHEDULERS := 2
 NO_TERMINAL = $(shell [ -t 0 ] || echo -T)
 # The sandbox takes part for as long as the client is the one that only the sandbox knows.
 SANDBOX = $(shell if grep -qx sandbox-client secrets/breezedoc_client_id; then echo --env-file docker-compose.sandbox.env; fi)
+# Images by their digests. One that was built on this machine, and not pulled, has none: it is taken by its tag.
+PINNED = $(shell sed -nE 's/^  ([A-Z]+_IMAGE): (([^@]+)@.*)/\1 \2 \3/p' docker-compose.yml | while read -r name pinned tag; do \
+  [ "$$(docker image inspect --format '{{len .RepoDigests}}' "$$tag" 2>/dev/null)" = 0 ] || echo "$$name=$$pinned"; done)
 RANDOM_BASE64 = head -c 32 /dev/urandom | base64 | tr -d '\n'
 RANDOM_HEX = head -c 32 /dev/urandom | od -An -v -tx1 | tr -d ' \n'
-SECRETS := $(addprefix secrets/,postgres_password database_url encryption_keys connect_secret operator_token \
-  breezedoc_client_id breezedoc_client_secret)
+# Each has a role of its own in the database and a user of its own in Redis.
+PROCESSES := web worker scheduler cli application
+DATABASE_URLS := $(PROCESSES:%=secrets/%_database_url)
+REDIS_URLS := $(PROCESSES:%=secrets/%_redis_url)
+SECRETS := $(addprefix secrets/,postgres_password migrate_database_url database_roles redis_health_password redis_users \
+  encryption_keys connect_secret operator_token breezedoc_client_id breezedoc_client_secret) $(DATABASE_URLS) $(REDIS_URLS)
 
 secrets: $(SECRETS)
 
@@ -142,12 +150,24 @@ $(SECRETS): | secrets/.
 secrets/.:
 	@mkdir -m 700 secrets
 
-secrets/postgres_password secrets/connect_secret secrets/operator_token: VALUE = $(RANDOM_HEX)
+secrets/postgres_password secrets/connect_secret secrets/operator_token secrets/redis_health_password: VALUE = $(RANDOM_HEX)
 secrets/encryption_keys: VALUE = printf 'k1:' && $(RANDOM_BASE64)
 secrets/breezedoc_client_id: VALUE = printf sandbox-client
 secrets/breezedoc_client_secret: VALUE = printf sandbox-secret
-secrets/database_url: VALUE = printf 'postgresql+psycopg://breezesync:%s@postgres:5432/breezesync' "$$(cat secrets/postgres_password)"
-secrets/database_url: | secrets/postgres_password
+secrets/migrate_database_url: VALUE = printf 'postgresql+psycopg://breezesync:%s@postgres:5432/breezesync' "$$(cat secrets/postgres_password)"
+secrets/migrate_database_url: | secrets/postgres_password
+$(DATABASE_URLS): VALUE = printf 'postgresql+psycopg://breezesync_%s:%s@postgres:5432/breezesync' $(@F:_database_url=) "$$($(RANDOM_HEX))"
+$(REDIS_URLS): VALUE = printf 'redis://%s:%s@redis:6379/0' $(@F:_redis_url=) "$$($(RANDOM_HEX))"
+
+# What PostgreSQL and Redis are told of these passwords, written again if one of them has changed.
+secrets/database_roles: $(DATABASE_URLS)
+secrets/database_roles: VALUE = for process in $(PROCESSES); do \
+  sed -nE "s|.*//([^:]+):([^@]+)@.*|$$process=\1:\2|p" "secrets/$${process}_database_url" && echo; done
+secrets/redis_users: config/redis_users.acl $(REDIS_URLS) secrets/redis_health_password
+secrets/redis_users: VALUE = rules="$$(grep -v '^\#' config/redis_users.acl)"; for process in $(PROCESSES) health; do \
+  rules="$${rules//\{$$process\}/$$($(HASH))}"; done; printf '%s\n' "$$rules"
+HASH = { sed -nE 's|.*//[^:]*:([^@]+)@.*|\1|p' "secrets/$${process}_redis_url" 2>/dev/null || cat secrets/redis_health_password; } \
+  | tr -d '\n' | { sha256sum 2>/dev/null || shasum -a 256; } | cut -c 1-64
 
 lock: $(STAMP) $(filter $(BIN)/uv,$(UV)) ## Pin the dependencies again; LOCK_FLAGS=--upgrade takes the newest
 	$(COMPILE) --extra embedded --group dev -o requirements-dev.txt

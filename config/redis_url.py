@@ -44,8 +44,12 @@ def parse_redis_url(text: str) -> Secret:
 
 
 def connect(url: Secret, **options: Any) -> redis.Redis:
-    """A client of this Redis, whose `options` redis-py understands; through sentinels it follows every failover."""
+    """A client of this Redis, whose `options` redis-py understands; through sentinels it follows every failover.
+
+    It does not introduce itself with CLIENT SETINFO, which older servers and our ACL rules refuse.
+    """
     found, sentinels, service = _read(url.reveal())
+    options["driver_info"] = None
     if not sentinels:
         pool = redis.ConnectionPool.from_url(url.reveal(), **options)
         pool.connection_class = leaving(pool.connection_class)

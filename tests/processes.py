@@ -216,9 +216,15 @@ class Fleet:
 
     def _start(self, name: str, *arguments: str) -> Program:
         count = sum(program.name.startswith(name) for program in self.programs)
-        program = Program(f"{name}-{count + 1}", arguments, self.environment, self.directory)
+        program = Program(f"{name}-{count + 1}", arguments, self.environment_of(name), self.directory)
         self.programs.append(program)
         return program
+
+    def environment_of(self, process: str) -> dict[str, str]:
+        """The variables of all processes, and in their place those of this one, which are named PROCESS.VARIABLE."""
+        own = {name.removeprefix(f"{process}."): value for name, value in self.environment.items() if "." in name}
+        shared = {name: value for name, value in self.environment.items() if "." not in name}
+        return shared | {name: value for name, value in own.items() if "." not in name}
 
     def is_ready(self) -> bool:
         try:
@@ -304,11 +310,18 @@ class Fleet:
 
 @contextmanager
 def running_fleet(
-    database_url: str, redis_url: str, directory: Path, *, workers: int = 1, schedulers: int = 1, **settings: str
+    database_url: str,
+    redis_url: str,
+    directory: Path,
+    *,
+    workers: int = 1,
+    schedulers: int = 1,
+    **settings: str,
 ) -> Iterator[Fleet]:
     """A fleet on an empty database, ready to be used, that has stopped in good order when the block ends.
 
-    `settings` are variables of the environment, beside those that the fleet needs in any case.
+    `settings` are variables of the environment, beside those that the fleet needs in any case; one that is named
+    PROCESS.VARIABLE is a process's own: of web, worker, scheduler.
     """
     with reserved_port() as port:
         web_url = f"http://127.0.0.1:{port}"

@@ -1,17 +1,22 @@
 """The fleet's files keep their promises: read as Compose reads them, without Docker."""
 
+import os
 import re
 import shutil
 import stat
 import subprocess
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
 
 from config.settings import Settings, read_settings
+from models.crypto.secrets import Secret
 from models.crypto.vault import parse_keys
+from models.store.grants import parse_roles, processes
 
 CHECKOUT = Path(__file__).parents[1]
 COMPOSE: dict[str, Any] = yaml.safe_load((CHECKOUT / "docker-compose.yml").read_text())
@@ -20,6 +25,11 @@ DATA = {"postgres", "redis"}
 ONE_OFF = {"migrate", "demo", "cli"}
 OURS = sorted(set(SERVICES) - DATA)
 LASTING = sorted(set(SERVICES) - ONE_OFF)
+NEEDED_BY_ENTRYPOINTS = {
+    "postgres": {"CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"},
+    "redis": {"SETGID", "SETUID"},
+}
+"""The capabilities with which an image's entrypoint becomes its own user; what it then starts has none."""
 DOCKERFILE = (CHECKOUT / "Dockerfile").read_text().replace("\\\n", " ")
 
 
@@ -45,15 +55,15 @@ def test_compose_1_and_2_both_know_every_key_at_the_top() -> None:
     assert {key for key in COMPOSE if not key.startswith("x-")} == {"services", "networks", "volumes", "secrets"}
 
 
-@pytest.mark.parametrize("name", OURS)
-def test_a_process_of_ours_can_write_nowhere_and_become_nobody_else(name: str) -> None:
+@pytest.mark.parametrize("name", sorted(SERVICES))
+def test_a_service_writes_nowhere_gains_no_rights_and_leaves_no_core_file(name: str) -> None:
     service = SERVICES[name]
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
-    assert "cap_add" not in service
-    assert "privileged" not in service
-    assert "user" not in service
+    assert set(service.get("cap_add", [])) == NEEDED_BY_ENTRYPOINTS.get(name, set())
+    assert set(service) & {"privileged", "user", "devices", "network_mode", "pid", "ipc"} == set()
     assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["ulimits"] == {"core": 0}
     assert [mount.split(":")[0] for mount in service["tmpfs"]] == ["/tmp"]  # noqa: S108 - a mount
 
 
@@ -82,13 +92,12 @@ def test_what_is_run_once_is_not_run_again() -> None:
 def test_no_secret_is_in_a_services_environment_and_each_that_is_named_is_mounted(name: str) -> None:
     service = SERVICES[name]
     values = service.get("environment", {})
-    secret = re.compile(r"SECRET|PASSWORD|TOKEN(?!_URL)|KEYS|CLIENT_ID|DATABASE_URL")
+    secret = re.compile(r"SECRET|PASSWORD|TOKEN(?!_URL)|KEYS|CLIENT_ID|DATABASE_URL|REDIS_URL")
     assert [variable for variable in values if secret.search(variable) and not variable.endswith("_FILE")] == []
-    mounted = {f"/run/secrets/{name}" for name in service.get("secrets", [])}
-    assert {
-        path for variable, path in values.items() if variable.endswith("_FILE") and "HEARTBEAT" not in variable
-    } == (mounted)
-    assert set(service.get("secrets", [])) <= set(COMPOSE["secrets"])
+    parts = [*values.values(), *service.get("command", []), *service.get("healthcheck", {}).get("test", [])]
+    used = {found for part in parts for found in re.findall(r"/run/secrets/(\w+)", str(part))}
+    assert used == set(service.get("secrets", []))
+    assert used <= set(COMPOSE["secrets"])
 
 
 def test_each_secret_is_a_file_that_make_writes() -> None:
@@ -99,29 +108,76 @@ def test_each_secret_is_a_file_that_make_writes() -> None:
 def test_a_key_and_a_client_are_where_they_are_needed_only() -> None:
     with_keys = {name for name, service in SERVICES.items() if "encryption_keys" in service.get("secrets", [])}
     assert with_keys == {"web", "worker", "demo", "cli"}
-    assert SERVICES["scheduler"]["secrets"] == ["database_url"]
+    assert SERVICES["scheduler"]["secrets"] == ["scheduler_database_url", "scheduler_redis_url"]
+
+
+@pytest.mark.parametrize("name", ["migrate", "web", "worker", "scheduler", "cli"])
+def test_each_process_has_its_own_role_in_the_database_and_its_own_user_in_redis(fleet: Path, name: str) -> None:
+    mounted = [secret for secret in SERVICES[name]["secrets"] if secret.endswith(("_database_url", "_redis_url"))]
+    expected = {"migrate": ["migrate_database_url"]}
+    assert mounted == expected.get(name, [f"{name}_database_url", f"{name}_redis_url"])
+    users = [urlsplit(held(fleet)[secret]).username for secret in mounted]
+    assert users == {"migrate": ["breezesync"]}.get(name, [f"breezesync_{name}", name])
 
 
 def test_nothing_but_web_and_sandbox_can_be_reached_and_these_from_this_machine_only() -> None:
     published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
     assert published == {"web": ["127.0.0.1:8700:8700"], "sandbox": ["127.0.0.1:8799:8799"]}
-    assert COMPOSE["networks"]["data"] == {"internal": True}
-    inside = {name for name, service in SERVICES.items() if service["networks"] == ["data"]}
-    assert inside == {"postgres", "redis", "migrate", "scheduler"}
+
+
+def test_each_network_has_those_in_it_who_have_to_meet_there() -> None:
+    members = {
+        network: {name for name, service in SERVICES.items() if network in service["networks"]}
+        for network in COMPOSE["networks"]
+    }
+    assert members == {
+        "public": {"web", "demo"},
+        "provider": {"worker", "cli", "sandbox", "demo"},
+        "database": {"postgres", "migrate", "web", "worker", "scheduler", "cli", "demo"},
+        "redis": {"redis", "web", "worker", "scheduler", "cli", "demo"},
+    }
+    assert COMPOSE["networks"]["database"] == COMPOSE["networks"]["redis"] == {"internal": True}
+    options = COMPOSE["networks"]["public"]["driver_opts"]
+    assert options == {"com.docker.network.bridge.enable_ip_masquerade": "false"}, "web has no one to call"
 
 
 @pytest.mark.parametrize("name", sorted(SERVICES))
 def test_every_image_is_ours_or_has_a_version(name: str) -> None:
     service = SERVICES[name]
     if name in OURS:
-        assert service["build"] == "."
+        assert service["build"] == {"context": ".", "args": {"PYTHON_IMAGE": default_of("PYTHON_IMAGE")}}
         assert service["image"].startswith("breezesync:")
     else:
-        assert re.fullmatch(r"[a-z]+:\d+(\.\d+)*", service["image"])
+        assert service["image"] == default_of(f"{name.upper()}_IMAGE")
+
+
+def default_of(variable: str) -> str:
+    """The reference to a variable whose default is the tag that the variable's digest belongs to."""
+    tag, _ = COMPOSE["x-digests"][variable].split("@")
+    return f"${{{variable}:-{tag}}}"
+
+
+@pytest.mark.parametrize("variable", ["POSTGRES_IMAGE", "REDIS_IMAGE", "PYTHON_IMAGE"])
+def test_every_image_has_a_digest_that_make_up_takes(fleet: Path, variable: str, tmp_path: Path) -> None:
+    pinned = COMPOSE["x-digests"][variable]
+    assert re.fullmatch(r"[a-z]+:\d+(\.\d+)*(-slim)?@sha256:[0-9a-f]{64}", pinned)
+    assert f"{variable}={pinned}" in up(fleet, tmp_path, "exit 1").split()
+    assert f"{variable}={pinned}" in up(fleet, tmp_path, "echo 1").split(), "pulled before"
+    assert variable not in up(fleet, tmp_path, "echo 0"), "built on this machine: it has no digest"
+
+
+def up(fleet: Path, directory: Path, digests: str) -> str:
+    """What `make up` would run, where `docker image inspect` does this."""
+    docker = directory / "docker"
+    docker.write_text(f'#!/bin/sh\n[ "$1" != image ] || {digests}\n')
+    docker.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{directory}:{os.environ['PATH']}"}
+    command = ["make", "-n", "up"]
+    return subprocess.run(command, cwd=fleet, env=environment, check=True, capture_output=True, text=True).stdout
 
 
 def test_the_image_is_not_roots_and_comes_from_a_version() -> None:
-    assert re.fullmatch(r"PYTHON_IMAGE=python:3\.\d+-slim", instructions("ARG")[0])
+    assert f"PYTHON_IMAGE={COMPOSE['x-digests']['PYTHON_IMAGE'].split('@')[0]}" == instructions("ARG")[0]
     assert DOCKERFILE.rindex("\nUSER 10001:10001\n") > DOCKERFILE.rindex("\nFROM ")
     assert "--require-hashes" in DOCKERFILE
 
@@ -145,6 +201,12 @@ def test_a_worker_has_handed_back_its_work_before_docker_loses_patience() -> Non
     [given] = [option for option in SERVICES["worker"]["command"] if option.startswith("--worker-shutdown-timeout")]
     patience = seconds(SERVICES["worker"]["stop_grace_period"])
     assert int(given.split("=")[1]) / 1000 + 5 <= 30 < patience
+
+
+def test_redis_knows_no_one_but_its_users() -> None:
+    command = SERVICES["redis"]["command"]
+    assert command[1:3] == ["--aclfile", "/run/secrets/redis_users"]
+    assert "redis-cli --user health ping" in SERVICES["redis"]["healthcheck"]["test"][1]
 
 
 def test_redis_keeps_what_it_was_given_and_says_when_it_can_take_no_more() -> None:
@@ -175,7 +237,9 @@ def test_new_tokens_that_wait_for_the_database_outlive_their_container() -> None
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory in which `make secrets` was run."""
     directory = tmp_path_factory.mktemp("fleet")
-    shutil.copy(CHECKOUT / "Makefile", directory)
+    (directory / "config").mkdir()
+    for name in ("Makefile", "docker-compose.yml", "docker-compose.sandbox.env", "config/redis_users.acl"):
+        shutil.copy(CHECKOUT / name, directory / name)
     make(directory)
     return directory
 
@@ -192,23 +256,46 @@ def test_make_writes_every_secret_once_and_for_its_owner_alone(fleet: Path) -> N
     before = held(fleet)
     assert set(before) == set(COMPOSE["secrets"])
     assert stat.S_IMODE((fleet / "secrets").stat().st_mode) == 0o700
-    assert len({before["postgres_password"], before["connect_secret"], before["operator_token"]}) == 3
-    assert before["postgres_password"] in before["database_url"]
+    passwords = [urlsplit(text).password for name, text in before.items() if name.endswith("_url")]
+    own = ("connect_secret", "operator_token", "redis_health_password", "postgres_password")
+    different = {*passwords, *(before[name] for name in own)}
+    assert len(different) == len(passwords) + len(own) - 1, "the owner's password is in its URL as well"
+    assert before["postgres_password"] in before["migrate_database_url"]
     assert len(parse_keys(before["encryption_keys"])) == 1
     make(fleet)
     assert held(fleet) == before
 
 
+def test_the_roles_and_users_that_make_writes_have_the_passwords_of_their_urls(fleet: Path) -> None:
+    files = held(fleet)
+    roles = {role.process: role for role in parse_roles(files["database_roles"])}
+    assert set(roles) == set(processes)
+    rules = dict(line.split()[1:4:2] for line in files["redis_users"].splitlines() if " #" in line)
+    assert set(rules) == {*processes, "health"}
+    for process in processes:
+        database, redis = (urlsplit(files[f"{process}_{kind}_url"]) for kind in ("database", "redis"))
+        assert (roles[process].name, roles[process].password) == (database.username, Secret(database.password or ""))
+        assert rules[process] == f"#{sha256((redis.password or '').encode()).hexdigest()}"
+    assert rules["health"] == f"#{sha256(files['redis_health_password'].encode()).hexdigest()}"
+    assert files["redis_users"].splitlines()[0] == "user default off resetpass ~* &* +@all"
+
+
 @pytest.mark.parametrize(
     ("service", "needs"),
-    [("web", ("keys", "clients", "links")), ("worker", ("keys", "clients")), ("scheduler", ()), ("migrate", ())],
+    [
+        ("web", ("keys", "clients", "links")),
+        ("worker", ("keys", "clients")),
+        ("scheduler", ()),
+        ("migrate", ()),
+        ("cli", ("keys", "clients", "links")),
+    ],
 )
 def test_each_process_finds_settings_it_can_start_with(fleet: Path, service: str, needs: Any) -> None:
     given = {
         name: value.replace("/run/secrets", str(fleet / "secrets")) for name, value in environment(service).items()
     }
     settings = read_settings(given, env_file=None, needs=needs)
-    assert settings.database_url.reveal() == held(fleet)["database_url"]
+    assert settings.database_url.reveal() == held(fleet)[f"{service}_database_url"]
     assert settings.sync_interval == Settings().sync_interval
     assert (settings.heartbeat_file is not None) is (service in ("worker", "scheduler"))
 

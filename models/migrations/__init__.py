@@ -1,7 +1,7 @@
 """Bringing a database to the newest schema, and its views to what the profiles describe."""
 
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,7 +12,8 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, text
 
 from models.provider import Provider
-from models.store.views import view_statements
+from models.store.grants import Role, grant
+from models.store.views import all_views, refreshable
 
 lock_number = zlib.crc32(b"breezesync.migrate")
 longest_other_migration_ms = 600_000
@@ -20,17 +21,36 @@ longest_lock_ms = 30_000
 """How long a statement of a migration waits for other sessions' locks; meanwhile everyone else waits behind it."""
 
 
-def migrate(engine: Engine, providers: Iterable[Provider]) -> str:
-    """Runs what is missing, all or nothing, and returns the revision; several callers at once wait for each other."""
+def migrate(engine: Engine, providers: Iterable[Provider], roles: Sequence[Role] = ()) -> str:
+    """Runs what is missing, all or nothing, and returns the revision; several callers at once wait for each other.
+
+    `roles` are given what their processes use; without any, all privileges stay as they are.
+    """
     with migrating(engine) as sql:
         config = alembic_config()
         config.attributes["connection"] = sql
         command.upgrade(config, "head")
-        for provider in providers:
-            for view in provider.views:
-                for statement in view_statements(provider, view, sql.dialect.name):
-                    sql.execute(text(statement.replace(":", "\\:")))
+        views = tuple(all_views(providers, sql.dialect.name))
+        for name, drop, create in views:
+            readers = _find_readers(sql, name)
+            for statement in (drop, create, *readers):
+                sql.execute(text(statement.replace(":", "\\:")))
+        if roles:
+            grant(sql, roles, [name for name, _, _ in views if name != refreshable])
         return MigrationContext.configure(sql).get_current_revision() or ""
+
+
+def _find_readers(sql: Connection, view: str) -> list[str]:
+    """Return the statements that let whoever may read a view now read the one that takes its place."""
+    if sql.dialect.name != "postgresql":
+        return []
+    query = text(
+        "SELECT CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END "
+        "FROM pg_class CROSS JOIN LATERAL aclexplode(relacl) "
+        "WHERE pg_class.oid = to_regclass(quote_ident(:view)) AND privilege_type = 'SELECT' AND grantee <> relowner"
+    )
+    quoted = '"' + view.replace('"', '""') + '"'
+    return [f"GRANT SELECT ON {quoted} TO {reader}" for reader in sql.execute(query, {"view": view}).scalars()]
 
 
 def newest_revision() -> str:

@@ -14,6 +14,7 @@ from models.store.tables import ClientRow
 
 table = table_of(ClientRow)
 columns = [table.c[name] for name in names_of(StoredClient)]
+without_secret = [column for column in columns if column is not table.c.secret]
 is_open = table.c.cause.is_not(None) | table.c.paused_at.is_not(None)
 
 
@@ -26,8 +27,8 @@ class Clients:
         return _to_client(row) if row else None
 
     def all(self, provider: str | None = None) -> Sequence[StoredClient]:
-        """Return every client, or those of one provider."""
-        query = select(*columns).order_by(table.c.provider, table.c.client_id)
+        """Return every client, or those of one provider, without their secrets."""
+        query = select(*without_secret).order_by(table.c.provider, table.c.client_id)
         if provider is not None:
             query = query.where(table.c.provider == provider)
         return [_to_client(row) for row in self.sql.execute(query).mappings()]

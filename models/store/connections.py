@@ -4,16 +4,18 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy import Connection as SqlConnection
-from sqlalchemy import insert, select, update
+from sqlalchemy import Text, insert, literal_column, select, update
+from sqlalchemy import table as table_named
 
 from models.oauth.claims import Claims, released, unchanged
 from models.oauth.connection import Connection, DisconnectRequest, Status, newest_disconnect
 from models.oauth.refresh_policy import accepts_request
 from models.store.rows import from_connection, names_of, table_of, to_connection
-from models.store.tables import ConnectionRow, CredentialRow
+from models.store.tables import ConnectionRow
+from models.store.views import refreshable
 
 table = table_of(ConnectionRow)
-credentials = table_of(CredentialRow)
+can_refresh = select(literal_column("connection_id", Text)).select_from(table_named(refreshable))
 columns = [table.c[name] for name in names_of(Connection)]
 
 
@@ -74,7 +76,6 @@ class Connections:
 
     def make_refresh_due(self, connection_id: str, now: datetime) -> bool:
         """Make an active connection's refresh due now; False if there is no such connection, or no refresh token."""
-        can_refresh = select(credentials.c.connection_id).where(credentials.c.refresh_token.is_not(None))
         is_active = table.c.status == Status.active.value
         statement = update(table).where(table.c.id == connection_id, is_active, table.c.id.in_(can_refresh))
         return self.sql.execute(statement.values(refresh_due_at=now, refresh_claimed_until=None)).rowcount == 1

@@ -92,5 +92,5 @@ def _is_dispensable() -> ColumnElement[bool]:
         .scalar_subquery()
     )
     subjects = (table_of(ConnectionRow), table_of(AuthorizationRow))
-    exist = [exists().where(table.c.id == decisions.c.subject).correlate(decisions) for table in subjects]
+    exist = [exists(table.c.id).where(table.c.id == decisions.c.subject).correlate(decisions) for table in subjects]
     return (decisions.c.position < oldest_kept) | not_(or_(*exist))

@@ -27,7 +27,8 @@ _by_class: Final[dict[type[Exception], Trouble]] = {
     errors.DiskFull: disk_full,
     errors.InsufficientPrivilege: Trouble(
         "refuses what this role has no privilege for",
-        "Run breezesync migrate as the owner of the schema, and GRANT the role of DATABASE_URL what it needs.",
+        "Run breezesync migrate --grant-roles FILE as the owner of the schema, who may create roles: it gives each "
+        "process's role what it needs.",
     ),
     errors.ReadOnlySqlTransaction: Trouble("is read-only", "Set DATABASE_URL to the primary."),
     errors.UndefinedTable: Trouble("lacks tables of the schema", "Run breezesync migrate."),

@@ -1,4 +1,6 @@
-"""The SQL views that a profile describes: a resource's records that are not deleted, with fields as columns."""
+"""The SQL views: a profile's, of a resource's records that are not deleted with fields as columns, and one of ours."""
+
+from collections.abc import Iterable, Iterator
 
 from models.provider import Column, Provider, View
 
@@ -8,6 +10,17 @@ time_of_day = rf"^.{{10}}[T ]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d{{1,30}})?)?{z
 """Matches times that PostgreSQL casts without an error; the date is checked separately."""
 longest_time = 62
 """The characters of the longest text that `time_of_day` matches."""
+refreshable = "refreshable"
+"""The view of the connections that have a refresh token: it shows that to roles which may not read the token."""
+
+
+def all_views(providers: Iterable[Provider], dialect: Dialect) -> Iterator[tuple[str, str, str]]:
+    """Yield the name of every view, with its DROP and its CREATE for `sqlite` or `postgresql`."""
+    query = "SELECT connection_id FROM credential WHERE refresh_token IS NOT NULL"
+    yield refreshable, f"DROP VIEW IF EXISTS {refreshable}", f"CREATE VIEW {refreshable} AS {query}"
+    for provider in providers:
+        for view in provider.views:
+            yield provider.view_name(view), *view_statements(provider, view, dialect)
 
 
 def view_statements(provider: Provider, view: View, dialect: Dialect) -> tuple[str, str]:

@@ -93,7 +93,9 @@ def stop(own: OwnStack, stack: Stack) -> int:
 def read_options(arguments: Sequence[str]) -> argparse.Namespace:
     """Read the options. Exits with 2 and a message if one is wrong."""
     parser = argparse.ArgumentParser(
-        prog="python -m sandbox.demo", description="Demonstrate the life of one user's connection."
+        prog="python -m sandbox.demo",
+        description="Demonstrate the life of one user's connection. @FILE stands for the lines of FILE.",
+        fromfile_prefix_chars="@",
     )
     parser.add_argument("--attach", action="store_true", help="use a running breezesync with the sandbox")
     parser.add_argument("--web", default="http://127.0.0.1:8700", metavar="URL", help="with --attach: its web process")

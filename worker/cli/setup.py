@@ -13,11 +13,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from config.env_file import read_env_file
 from config.env_template import write_env
 from config.redis_url import show_redis_url
+from config.settings import Settings
 from config.wiring import open_store
 from models.errors import SyncError
 from models.migrations import known_revisions
 from models.migrations import migrate as migrate_database
 from models.store.fitness import find_misfit
+from models.store.grants import Role, parse_roles
 from worker.cli.context import describe, describe_trouble, load_settings, show_url
 from worker.cli.links import make_link
 from worker.cli.output import AsJson, CommandFailed, print_error, print_json, print_line, print_rich, report_errors
@@ -46,25 +48,48 @@ def init(as_json: AsJson = False) -> None:
 
 
 @report_errors
-def migrate(as_json: AsJson = False) -> None:
+def migrate(
+    grant_roles: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Also give the role of each process what it uses; lines of PROCESS=ROLE:PASSWORD."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Bring the database to the newest schema."""
     settings = load_settings()
     url = show_url(settings.database_url)
+    roles = () if grant_roles is None else _read_roles(grant_roles, settings)
     store = open_store(settings)
     try:
         with store.reading() as tx:
             misfit = find_misfit(tx.sql, tx.overview.revision(), known_revisions())
         if misfit is not None:
             raise CommandFailed(describe(settings, misfit))
-        revision = migrate_database(store.engine, settings.providers)
+        revision = migrate_database(store.engine, settings.providers, roles)
     except (SyncError, SQLAlchemyError) as error:
         raise CommandFailed(describe_trouble(settings, error)) from error
     finally:
         store.close()
     if as_json:
-        print_json({"database": url, "revision": revision})
+        print_json({"database": url, "revision": revision} | ({"roles": [r.name for r in roles]} if roles else {}))
     else:
         print_line(f"{url} is at schema {revision}.")
+        for role in roles:
+            print_line(f"Role {role.name} may do what {role.process} needs.")
+
+
+def _read_roles(path: Path, settings: Settings) -> tuple[Role, ...]:
+    """Read the roles to grant. Raises `CommandFailed`."""
+    if not settings.database_url.reveal().startswith("postgresql"):
+        raise CommandFailed("Only PostgreSQL has roles. Leave out --grant-roles, or set DATABASE_URL.")
+    try:
+        return parse_roles(path.read_text())
+    except OSError as error:
+        raise CommandFailed(f"Cannot read {path}: {error.strerror}.") from None
+    except ValueError as error:
+        raise CommandFailed(f"{path}: {error}.") from None
 
 
 @report_errors

@@ -1,0 +1,244 @@
+"""A life on PostgreSQL under the roles that `migrate --grant-roles` makes: each has what it uses, and no more."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import fakeredis
+import pytest
+from sqlalchemy import make_url, text
+from sqlalchemy.exc import ProgrammingError
+from typer.testing import CliRunner
+
+import sandbox
+from config.profiles import profile_directories, read_profile
+from models.crypto.secrets import Secret
+from models.crypto.vault import new_key
+from models.migrations import migrate
+from models.oauth.connection import Status
+from models.store import Store, open_engine
+from models.store.grants import Process, Role, processes
+from models.store.tables import SealedText, metadata
+from scheduler.command_stream import Commands
+from scheduler.prune import Prune
+from scheduler.sweep import Sweep
+from tests.harness import House, build_house, link_secret
+from tests.servers import Postgres
+from worker.__main__ import build_app
+from worker.web.metrics import StoreGauges
+
+Stores = dict[Process, Store]
+SEALED = [
+    (table.name, column.name)
+    for table in metadata.sorted_tables
+    for column in table.columns
+    if isinstance(column.type, SealedText)
+]
+
+
+@pytest.fixture(scope="module")
+def stores(postgres: Postgres, postgres_template: str) -> Iterator[Stores]:
+    """One database as each process sees it, by a role of its own. A migration without roles takes nothing away."""
+    owner_url = postgres.create_database(postgres_template)
+    prefix = f"of_{uuid4().hex[:8]}"
+    roles = [Role(process, f"{prefix}_{process}", Secret("a password")) for process in processes]
+    owner = open_engine(Secret(owner_url))
+    profile = read_profile("breezedoc", {}, profile_directories())
+    migrate(owner, [profile], roles)
+    migrate(owner, [profile], roles)
+    migrate(owner, [profile])
+    url = make_url(owner_url)
+    opened = {
+        role.process: Store(open_engine(Secret(url.set(username=role.name).render_as_string(False)))) for role in roles
+    }
+    yield opened
+    for store in opened.values():
+        store.close()
+    with owner.begin() as sql:
+        for role in roles:
+            sql.execute(text(f"DROP OWNED BY {role.name}"))
+            sql.execute(text(f"DROP ROLE {role.name}"))
+    owner.dispose()
+    postgres.drop_database(owner_url)
+
+
+@pytest.fixture
+def house(stores: Stores, provider: sandbox.Running, tmp_path: Path) -> Iterator[House]:
+    """One whose flows work as the worker's role, and its callback as web's."""
+    built = build_house(url_of(stores["worker"]), provider, tmp_path / "spool")
+    built.callback = replace(built.callback, store=stores["web"])
+    yield built
+    built.close()
+
+
+def url_of(store: Store) -> str:
+    return store.engine.url.render_as_string(hide_password=False)
+
+
+def is_refused(store: Store, statement: str) -> bool:
+    """Whether the role may not do this; whatever it did is rolled back."""
+    with store.engine.connect() as sql:
+        try:
+            sql.execute(text(statement))
+        except ProgrammingError as error:
+            return type(error.orig).__name__ == "InsufficientPrivilege"
+    return False
+
+
+def test_a_whole_life_needs_no_more_than_the_roles_have(house: House, stores: Stores) -> None:
+    sweep = Sweep(stores["scheduler"], house.queue, house.clock, {"breezedoc": 60})
+    redis: Any = fakeredis.FakeRedis()
+    commands = Commands(stores["scheduler"], redis, "breezesync:commands", sweep, house.clock)
+
+    def command(type_: str, connection_id: str, **more: str) -> None:
+        redis.xadd("breezesync:commands", {"type": type_, "connection_id": connection_id, **more})
+        while commands(timedelta(milliseconds=1)) == 0:
+            continue
+        house.work()
+
+    ada, bob = house.connect("ada", 1), house.connect("bob", 2)
+    house.consent("carol", 1, allow=False)
+    house.work()
+    command("refresh", ada.id)
+    assert house.connection(ada.id).generation == 2
+    command("sync", ada.id)
+    house.control.revoke_user(2)
+    house.turn(hours=1)
+    sweep()
+    house.work()
+    command("disconnect", ada.id, erase="true")
+    assert house.connection(ada.id).status is Status.disconnected
+    assert house.types().count("sync.completed") >= 2
+    assert "connection.authorization_failed" in house.types()
+    stores["web"].check()
+    assert len(list(StoreGauges(stores["web"], house.clock).collect())) > 5
+    house.turn(days=40)
+    sweep()
+    house.work()
+    assert house.connection(bob.id).status is Status.revoked
+    Prune(stores["scheduler"], house.clock)()
+    with house.store.reading() as tx:
+        assert tx.journal.calls_of(ada.id) == []
+
+
+def test_an_application_reads_its_data_and_changes_nothing(house: House, stores: Stores) -> None:
+    house.connect("ada", 1)
+    house.work()
+    application = stores["application"]
+    with application.engine.connect() as sql:
+        for name in ("breezedoc_document", "breezedoc_account", "connection", "record", "event", "sync_run"):
+            assert sql.execute(text(f"SELECT count(*) FROM {name}")).scalar_one() > 0, name
+    for table in metadata.sorted_tables:
+        assert is_refused(application, f'DELETE FROM "{table.name}"'), table.name
+        assert is_refused(application, f'LOCK TABLE "{table.name}" IN ROW EXCLUSIVE MODE'), table.name
+
+
+def test_who_opens_no_token_reads_none(stores: Stores) -> None:
+    readable = {
+        f"{process}: {table}.{column}"
+        for process in ("web", "scheduler", "application")
+        for table, column in SEALED
+        if not is_refused(stores[process], f'SELECT {column} FROM "{table}"')
+    }
+    assert readable == {f"web: authorization.{name}" for name in ("verifier", "code", "tokens")}
+
+
+def test_no_process_changes_the_schema(stores: Stores) -> None:
+    statements = [
+        "CREATE TABLE mine (id integer)",
+        "CREATE TEMPORARY TABLE mine (id integer)",
+        "CREATE SCHEMA mine",
+        "CREATE ROLE mine",
+        "ALTER TABLE connection ADD COLUMN mine integer",
+        "DROP TABLE credential",
+        "TRUNCATE event",
+        "UPDATE alembic_version SET version_num = '0000'",
+        "CREATE VIEW mine AS SELECT 1",
+        "CREATE FUNCTION mine() RETURNS integer LANGUAGE sql AS 'SELECT 1'",
+    ]
+    done = [(process, each) for process in processes for each in statements if not is_refused(stores[process], each)]
+    assert done == []
+
+
+def test_what_was_done_is_never_rewritten(stores: Stores) -> None:
+    """No process changes a line of the journal or of an audit, and only the scheduler deletes old ones."""
+    kept = ["decision", *(name for name in metadata.tables if name.startswith("audit"))]
+    changed = [
+        (process, name)
+        for process in processes
+        for name in kept
+        if not is_refused(stores[process], f"UPDATE {name} SET {first_column(name)} = {first_column(name)}")
+    ]
+    deleted = [(p, name) for p in processes for name in kept if not is_refused(stores[p], f"DELETE FROM {name}")]
+    assert changed == []
+    assert [(p, name) for p, name in deleted if p != "scheduler" or name == "audit_day"] == []
+
+
+def first_column(table: str) -> str:
+    return next(iter(metadata.tables[table].columns)).name
+
+
+def test_each_table_is_read_by_no_one_but_those_who_use_it(stores: Stores) -> None:
+    refused: dict[Process, list[str]] = {
+        "web": ["credential", "hold", "lease", "pace", "record", "resource", "revocation", "sync_page", "sync_run"],
+        "scheduler": ["counter", "lease", "record", "resource", "sync_page"],
+        "cli": ["lease"],
+    }
+    for process, tables in refused.items():
+        read = [name for name in tables if not is_refused(stores[process], f"SELECT count(*) FROM {name}")]
+        assert read == [], process
+
+
+def test_a_command_needs_no_more_than_its_role_has(
+    house: House, stores: Stores, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = house.connect("ada", 1)
+    house.work()
+    settings = {
+        "DATABASE_URL": url_of(stores["cli"]),
+        "REDIS_URL": redis_url,
+        "ENCRYPTION_KEYS": f"{new_key('k2').line().reveal()},{house.keys[0].line().reveal()}",
+        "CONNECT_SECRET": link_secret.reveal(),
+        "BREEZEDOC_CLIENT_ID": house.provider.client_id,
+        "BREEZEDOC_CLIENT_SECRET": house.provider.client_secret,
+        "BREEZEDOC_REDIRECT_URI": house.provider.redirect_uri,
+        "BREEZEDOC_TOKEN_URL": house.profile.token_url,
+        "BREEZEDOC_API_URL": house.profile.api_url,
+    }
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    commands = [
+        "connections",
+        "status",
+        f"explain {connection.id}",
+        "authorizations",
+        "provider status",
+        "provider hold breezedoc",
+        "provider accept breezedoc",
+        "provider pause breezedoc",
+        "provider resume breezedoc",
+        "keys status",
+        "keys rotate",
+        "events",
+        "events replay --since 1h",
+        f"refresh {connection.id}",
+        f"sync {connection.id}",
+        f"disconnect {connection.id}",
+        "connect-token dora",
+        "doctor",
+    ]
+    token = house.control.personal_token(1)
+    ended = {each: CliRunner().invoke(build_app(), each.split(), input=token, prog_name="b") for each in commands}
+    failed = {each: done.output for each, done in ended.items() if done.exit_code != 0 or "privilege" in done.output}
+    assert failed == {}
+
+
+def test_roles_are_postgresql_s_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/b.db")
+    done = CliRunner().invoke(build_app(), ["migrate", "--grant-roles", "nowhere"], prog_name="breezesync")
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "Only PostgreSQL has roles" in done.stderr
