@@ -70,7 +70,7 @@ def boot() -> None:
     settings = read_or_exit("keys", "clients")
     pulse = Pulse(Heartbeat(settings.heartbeat_file).beat)
     middleware = [StopInTime(), BindIds(), KeepReason(), pulse]
-    services = open_services(settings, middleware, partial(Broker, on_round=pulse.note_round))
+    services = open_services(settings, "worker", middleware, partial(Broker, on_round=pulse.note_round))
     broker = services.broker
     dramatiq.set_broker(broker)
     flows = build_flows(build_parts(settings, services))
@@ -178,7 +178,7 @@ def web() -> Starlette:
     """What `uvicorn --factory worker.main:web` calls."""
     configure_logging()
     settings = read_or_exit("keys", "clients", "links")
-    services = open_services(settings)
+    services = open_services(settings, "web")
     services.now.watch()
     app = build_web(build_parts(settings, services))
     app.router.lifespan_context = stopping_in_time

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from models.audit.entry import Action, Entry
 from models.crypto.secrets import Sealed, Secret
 from models.crypto.vault import Place, Vault, VaultError, key_id
 from models.store import Store
@@ -91,6 +92,9 @@ def rotate(
         with opened_parking(settings) as parking:
             count, unopened = reseal_parked(parking, own)
             resealed, failures = resealed + count, failures | unopened
+        with store.writing() as tx:
+            detail = {"key": own, "resealed": resealed, "unopened": len(failures)}
+            tx.audit.add(Entry(action=Action.key_rotated, detail=detail), tx.overview.time())
     if as_json:
         print_json({"key": own, "resealed": resealed, "unopened": failures})
     else:
