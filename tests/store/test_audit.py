@@ -58,9 +58,13 @@ def test_a_line_says_whose_connection_it_is_about(store: Store) -> None:
 
 
 def test_what_is_rolled_back_leaves_no_line(store: Store) -> None:
-    with pytest.raises(RuntimeError), store.writing() as tx:
-        tx.audit.add(Entry(action=Action.link_opened), noon)
-        raise RuntimeError
+    def fail() -> None:
+        with store.writing() as tx:
+            tx.audit.add(Entry(action=Action.link_opened), noon)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     assert lines_of(store) == []
 
 
