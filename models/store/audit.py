@@ -11,7 +11,7 @@ from datetime import date, datetime
 from typing import Any
 
 from sqlalchemy import Connection as SqlConnection
-from sqlalchemy import RowMapping, bindparam, delete, func, insert, select, text, tuple_, update
+from sqlalchemy import RowMapping, Select, bindparam, delete, func, insert, select, text, tuple_, update
 
 from models.audit.chain import Day, End, Line
 from models.audit.entry import Entry, bound_detail, bound_text, entry_of
@@ -24,6 +24,9 @@ days = table_of(AuditDayRow)
 columns = [table.c[name] for name in names_of(Line)]
 lock_number = zlib.crc32(b"breezesync.audit")
 batch = 1000
+
+Wanted = Mapping[str, str | None]
+"""The value that a line has to have in a column, such as `user_id`; None for any."""
 
 
 class Audit:
@@ -113,26 +116,15 @@ class Audit:
             after = tuple_(bindparam("day", found[-1].day, table.c.day.type), found[-1].number)
             found = [_to_line(row) for row in self.sql.execute(query.where(place > after)).mappings()]
 
-    def find(self, wanted: Mapping[str, str | None], since: datetime | None, limit: int | None) -> Iterator[Line]:
-        """Yield lines, the oldest first: those since a time, or of all the newest `limit`.
+    def newest(self, wanted: Wanted, since: datetime | None, limit: int) -> Sequence[Line]:
+        """Return the newest `limit` lines, oldest first; of those since a time, if there is one."""
+        query = _choose(wanted, since).order_by(table.c.id.desc()).limit(limit)
+        return [_to_line(row) for row in reversed(self.sql.execute(query).mappings().all())]
 
-        `wanted` maps `user_id`, `connection_id` and `action` to the value that a line has to have, if it is not None.
-        """
-        query = select(*columns).where(*(table.c[name] == value for name, value in wanted.items() if value is not None))
-        if since is not None:
-            query = query.where(table.c.at >= since)
-        if limit is not None:
-            newest = self.sql.execute(query.order_by(table.c.id.desc()).limit(limit)).mappings().all()
-            yield from (_to_line(row) for row in reversed(newest))
-            return
-        after = 0
-        while (
-            found := self.sql.execute(query.where(table.c.id > after).order_by(table.c.id).limit(batch))
-            .mappings()
-            .all()
-        ):
-            yield from (_to_line(row) for row in found)
-            after = found[-1]["id"]
+    def after(self, wanted: Wanted, since: datetime | None, line_id: int, limit: int = batch) -> Sequence[Line]:
+        """Return the first `limit` lines after one, oldest first."""
+        query = _choose(wanted, since).where(table.c.id > line_id).order_by(table.c.id).limit(limit)
+        return [_to_line(row) for row in self.sql.execute(query).mappings()]
 
     def prune(self, before: date, limit: int) -> int:
         """Delete up to `limit` lines of closed days before that day, the oldest first; the days' own records stay."""
@@ -151,6 +143,11 @@ def _find_owner(entry: Entry) -> dict[str, Any]:
     owner = table_of(of)
     found = {name: select(owner.c[name]).where(owner.c.id == key).scalar_subquery() for name in ("provider", "user_id")}
     return found if entry.user_id is None else {"provider": found["provider"]}
+
+
+def _choose(wanted: Wanted, since: datetime | None) -> Select[Any]:
+    conditions = [table.c[name] == value for name, value in wanted.items() if value is not None]
+    return select(*columns).where(*conditions, *(() if since is None else (table.c.at >= since,)))
 
 
 def _to_line(row: RowMapping) -> Line:

@@ -4,7 +4,11 @@ import hashlib
 import json
 import os
 import pwd
+import re
+import subprocess
+import sys
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -91,6 +95,27 @@ def test_lines_are_chosen_and_each_proves_itself(desk: Desk) -> None:
     assert [line["action"] for line in export(desk, "--connection", connection)] == ["connection.authorized"]
     shown = desk.type("audit", "--user", "ada").stdout
     assert ("code.exchanged" in shown, "linus" in shown) == (True, False)
+
+
+def test_an_export_can_be_checked_without_this_program(desk: Desk) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "audit.md").read_text(encoding="utf-8")
+    [program] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    for days_ago, user in enumerate(("ada", "linus", "grace")):
+        desk.house.connect(user, 1)
+        chain(desk, 2 - days_ago)
+    desk.house.connect("ida", 1)
+
+    def check() -> str:
+        exported = desk.type("audit", "--since", "3d", "--json").stdout
+        checked = subprocess.run(
+            [sys.executable, "-c", program], input=exported, capture_output=True, text=True, check=True
+        )
+        return checked.stdout
+
+    assert check() == ""
+    with desk.house.store.writing() as tx:
+        tx.sql.execute(text("UPDATE audit SET user_id = 'mallory' WHERE id = 6"))
+    assert check() == f"{now().date() - timedelta(days=1)} 2\n"
 
 
 def test_a_whole_chain_is_reported_with_its_head(desk: Desk) -> None:

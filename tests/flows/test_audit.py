@@ -1,6 +1,6 @@
 """Each thing that is done with someone's tokens writes its one line, and no line holds a secret."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -31,9 +31,9 @@ def query_of(url: str) -> dict[str, str]:
     return {name: values[0] for name, values in parse_qs(urlsplit(url).query).items()}
 
 
-def lines_of(house: House) -> list[Line]:
+def lines_of(house: House) -> Sequence[Line]:
     with house.store.reading() as tx:
-        return list(tx.audit.find({}, None, 10_000))
+        return tx.audit.newest({}, None, 10_000)
 
 
 def actions(house: House) -> list[str]:

@@ -38,7 +38,7 @@ def check(store: Store, head: str | None = None, now: datetime = noon) -> Verdic
 
 def lines_of(store: Store) -> Sequence[Line]:
     with store.reading() as tx:
-        return list(tx.audit.find({}, None, 10_000))
+        return tx.audit.newest({}, None, 10_000)
 
 
 def test_a_line_says_whose_connection_it_is_about(store: Store) -> None:
@@ -182,12 +182,14 @@ def test_lines_are_found_by_whom_and_what_they_are_about(store: Store) -> None:
     with store.writing() as tx:
         tx.journal.decide(connection.id, noon + timedelta(hours=1), Verb.refresh_saved)
 
-    def find(tx: Transaction, since: datetime | None = None, limit: int | None = None, **wanted: str) -> list[int]:
-        return [line.id for line in tx.audit.find(wanted, since, limit)]
+    def find(tx: Transaction, since: datetime | None = None, limit: int = 100, **wanted: str) -> list[int]:
+        return [line.id for line in tx.audit.newest(wanted, since, limit)]
 
     with store.reading() as tx:
         assert find(tx) == [1, 2, 3, 4]
         assert find(tx, limit=2) == [3, 4]
+        assert [line.id for line in tx.audit.after({}, None, 1, 2)] == [2, 3]
+        assert [line.id for line in tx.audit.after({}, None, 3, 2)] == [4]
         assert find(tx, since=noon + timedelta(minutes=1)) == [4]
         assert find(tx, user_id="ada") == [1, 2, 3, 4]
         assert find(tx, connection_id=connection.id) == [4]

@@ -1,8 +1,8 @@
 """`breezesync audit`: who did what with whose tokens, and whether the chain of those lines is whole."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import date, datetime
 from typing import Annotated
 
 import typer
@@ -13,6 +13,8 @@ from models.audit.entry import Action
 from models.audit.verify import Verdict
 from models.audit.verify import verify as verify_chain
 from models.journal import sentence_of
+from models.store import Store
+from models.store.audit import Wanted
 from worker.cli.context import load_settings, opened_store
 from worker.cli.events import read_time
 from worker.cli.explain import format_evidence
@@ -43,16 +45,15 @@ def audit(
     """List what was done with whose tokens and by whom, oldest first. With --json, one JSON document a line."""
     if context.invoked_subcommand is not None:
         return
-    wanted = {
-        "user_id": user,
-        "connection_id": connection,
-        "action": None if action is None else action.value,
-    }
-    with opened_store(load_settings()) as store, store.reading() as tx, _readable():
-        start = None if since is None else read_time(since, tx.overview.time())
-        newest = shown_first if start is None and limit is None else limit
-        for line in tx.audit.find(wanted, start, newest):
-            _show(line, as_json_line=as_json)
+    wanted = {"user_id": user, "connection_id": connection, "action": None if action is None else action.value}
+    with opened_store(load_settings()) as store:
+        with store.reading() as tx:
+            start = None if since is None else read_time(since, tx.overview.time())
+        try:
+            for line in _read(store, wanted, start, shown_first if start is None and limit is None else limit):
+                _show(line, as_json)
+        except BrokenPipeError:
+            raise CommandFailed("The program that was reading the lines closed its input.") from None
 
 
 @report_errors
@@ -87,15 +88,36 @@ def _describe(verdict: Verdict, waiting: int) -> dict[str, object]:
         "lines": verdict.lines,
         "days": verdict.days,
         "unchained": waiting,
-        "day": None if end.day is None else str(end.day),
+        "day": _to_day(end.day),
         "number": end.number,
         "head": end.hash,
-        "faults": [asdict(fault) | {"day": str(fault.day), "text": fault.text} for fault in verdict.faults],
+        "faults": [asdict(fault) | {"day": _to_day(fault.day), "text": fault.text} for fault in verdict.faults],
     }
 
 
-def _show(line: Line, as_json_line: bool) -> None:
-    if as_json_line:
+def _to_day(day: date | None) -> str | None:
+    return None if day is None else day.isoformat()
+
+
+def _read(store: Store, wanted: Wanted, since: datetime | None, limit: int | None) -> Iterator[Line]:
+    """Yield the lines, oldest first. No transaction is open meanwhile: whoever reads them may take their time."""
+    if limit is not None:
+        with store.reading() as tx:
+            found = tx.audit.newest(wanted, since, limit)
+        yield from found
+        return
+    after = 0
+    while True:
+        with store.reading() as tx:
+            found = tx.audit.after(wanted, since, after)
+        if not found:
+            return
+        yield from found
+        after = found[-1].id
+
+
+def _show(line: Line, as_one_document: bool) -> None:
+    if as_one_document:
         print_json(as_json(line), indent=None)
         return
     about = (line.provider, line.user_id, line.connection_id or line.authorization_id, line.address)
@@ -104,12 +126,3 @@ def _show(line: Line, as_json_line: bool) -> None:
     text = f"{to_text(line.at)}  {line.actor}  [bold]{escape(line.action)}[/]  {sentence_of(Action, line.action)}"
     shown = "  ".join(part for part in (" ".join(words), detail) if part)
     screen().print(f"{text}  {escape(shown)}".rstrip(), soft_wrap=True)
-
-
-@contextmanager
-def _readable() -> Iterator[None]:
-    """Report a reader that left as a failure."""
-    try:
-        yield
-    except BrokenPipeError:
-        raise CommandFailed("The program that was reading the lines closed its input.") from None
