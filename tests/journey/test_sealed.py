@@ -114,7 +114,9 @@ def test_no_secret_stands_in_clear_anywhere(fleet: Fleet, listener: Listener) ->
 
 def run_command(fleet: Fleet, *words: str) -> str:
     command = [sys.executable, "-m", "worker", *words]
-    return subprocess.run(command, env=fleet.environment, capture_output=True, text=True, check=True).stdout
+    return subprocess.run(
+        command, cwd=fleet.directory, env=fleet.environment, capture_output=True, text=True, check=True
+    ).stdout
 
 
 def meet(fleet: Fleet, connection: str, trouble: dict[str, Any]) -> None:
