@@ -30,8 +30,9 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def open_store(settings: Settings) -> Store:
-    return Store(open_engine(settings.database_url))
+def open_store(settings: Settings, actor: str) -> Store:
+    """Open the database for a process that the audit names by `actor`."""
+    return Store(open_engine(settings.database_url), actor)
 
 
 def open_clock(store: Store) -> FleetClock:
@@ -125,8 +126,14 @@ class Services:
 
 
 def open_services(
-    settings: Settings, more: Sequence[Middleware] = (), kind: Callable[..., RedisBroker] = RedisBroker
+    settings: Settings,
+    actor: str,
+    more: Sequence[Middleware] = (),
+    kind: Callable[..., RedisBroker] = RedisBroker,
 ) -> Services:
-    """Open what every process needs; the broker is of this kind, with more middleware than the usual."""
-    store = open_store(settings)
+    """Open what every process needs; the broker is of this kind, with more middleware than the usual.
+
+    `actor` is whom the audit names for what the process does.
+    """
+    store = open_store(settings, actor)
     return Services(store, open_redis(settings.redis_url), build_broker(settings, more, kind), open_clock(store))

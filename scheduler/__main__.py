@@ -17,11 +17,14 @@ from config.settings import SettingsError, read_settings
 from config.stopping import exit_within
 from config.wiring import open_redis, open_services
 from models.errors import SyncError
+from scheduler.audit_chain import AuditChain
 from scheduler.command_stream import Commands
 from scheduler.prune import Prune
 from scheduler.sweep import Sweep
 
 pause_after_failure = 1.0
+chain_interval = timedelta(seconds=5)
+"""For how long, about, a line of the audit can be changed without a trace."""
 
 
 def main() -> int:
@@ -32,9 +35,9 @@ def main() -> int:
     except SettingsError as error:
         print(error, file=sys.stderr)  # noqa: T201 - an operator reads this
         return 1
-    services = open_services(settings)
+    services = open_services(settings, "scheduler")
     store, now = services.store, services.now
-    scheduler = BlockingScheduler(executors={"default": ThreadPoolExecutor(2)}, timezone="UTC")
+    scheduler = BlockingScheduler(executors={"default": ThreadPoolExecutor(3)}, timezone="UTC")
     sweep = Sweep(
         store,
         services.queue,
@@ -45,6 +48,7 @@ def main() -> int:
     heartbeat = Heartbeat(settings.heartbeat_file)
     repeat(scheduler, sweep, settings.sweep_interval, lambda: heartbeat.beat(next_in=settings.sweep_interval))
     repeat(scheduler, Prune(store, now), timedelta(hours=1))
+    repeat(scheduler, AuditChain(store, now), chain_interval)
 
     def stop(*_: object) -> None:
         exit_within()

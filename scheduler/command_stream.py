@@ -10,6 +10,7 @@ import structlog
 from redis import Redis
 from redis.exceptions import RedisError, ResponseError
 
+from models.audit.entry import application, received
 from models.errors import Permanent, RedisUnavailable
 from models.messaging.commands import Command, CommandRefused, asked_at, read_command
 from models.oauth.connection import Connection, Status
@@ -148,7 +149,9 @@ class Commands:
         """Return how many connections it reached. Raises `CommandRefused` if there is none."""
         now = self.now()
         targets = _find(tx, command)
+        detail = {"command": command.verb, "erase": command.erase or None, "entry_id": entry_id.decode()}
         for target in targets:
+            tx.audit.add(received(application, target.id, detail), now)
             match command.verb:
                 case "sync":
                     _request_sync(tx, target.id, now)

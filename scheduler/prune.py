@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from models.audit.chain import kept as audit_kept
 from models.store import Store, Transaction
 
 KEPT = timedelta(days=30)
@@ -15,20 +16,23 @@ class Prune:
     """Delete requests, decisions, published events, sync runs and ended authorizations older than `KEPT`.
 
     The newest run of each connection stays, and so do the newest decisions about it. Events stay as long as the
-    requests that explain them, so that an application that was down for weeks can replay them.
+    requests that explain them, so that an application that was down for weeks can replay them. The audit is kept for
+    longer, and goes by whole days.
     """
 
     store: Store
     now: Callable[[], datetime]
 
     def __call__(self) -> None:
-        before = self.now() - KEPT
+        now = self.now()
+        before, audited_before = now - KEPT, (now - audit_kept).date()
         kinds: tuple[Callable[[Transaction], int], ...] = (
             lambda tx: tx.journal.prune(before, MOST_PER_TRANSACTION),
             lambda tx: tx.outbox.prune(before, MOST_PER_TRANSACTION),
             lambda tx: tx.refusals.prune(before, MOST_PER_TRANSACTION),
             lambda tx: tx.runs.prune(before, MOST_PER_TRANSACTION),
             lambda tx: tx.authorizations.prune(before, MOST_PER_TRANSACTION),
+            lambda tx: tx.audit.prune(audited_before, MOST_PER_TRANSACTION),
         )
         for prune in kinds:
             pruned = MOST_PER_TRANSACTION

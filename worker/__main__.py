@@ -7,6 +7,7 @@ from io import TextIOWrapper
 import typer
 
 from worker.cli import (
+    audit,
     authorizations,
     connections,
     dead_letters,
@@ -46,6 +47,7 @@ def build_app() -> typer.Typer:
     app.command()(status.status)
     for name, group in (
         ("events", _group(events.events, events.replay, events.groups)),
+        ("audit", _group(audit.audit, audit.verify)),
         ("dead-letters", _group(dead_letters.dead_letters, dead_letters.retry, dead_letters.drop)),
         ("provider", _group(None, *provider.commands, text="Show and control what keeps a provider's tokens back.")),
         (

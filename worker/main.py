@@ -73,7 +73,7 @@ def boot() -> None:
     settings = read_or_exit("keys", "clients")
     pulse = Pulse(Heartbeat(settings.heartbeat_file).beat)
     middleware = [StopInTime(), BindIds(), KeepReason(), pulse]
-    services = open_services(settings, middleware, partial(Broker, on_round=pulse.note_round))
+    services = open_services(settings, "worker", middleware, partial(Broker, on_round=pulse.note_round))
     broker = services.broker
     dramatiq.set_broker(broker)
     check_or_exit(services.store, settings)
@@ -194,7 +194,7 @@ def web() -> Starlette:
     """What `uvicorn --factory worker.main:web` calls."""
     configure_logging()
     settings = read_or_exit("sealing", "registrations", "links")
-    services = open_services(settings)
+    services = open_services(settings, "web")
     services.now.watch()
     app = build_web(settings, services)
     app.router.lifespan_context = stopping_in_time

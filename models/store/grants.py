@@ -28,6 +28,7 @@ def _open_columns(table: str) -> str:
 GRANTS: Final[Mapping[Process, Mapping[str, Sequence[str]]]] = {
     "web": {
         "alembic_version": ("SELECT",),
+        "audit": ("INSERT",),
         "authorization": ("SELECT", "INSERT", "UPDATE"),
         "client": (f"SELECT ({_open_columns('client')})",),
         "connection": ("SELECT",),
@@ -38,6 +39,7 @@ GRANTS: Final[Mapping[Process, Mapping[str, Sequence[str]]]] = {
     },
     "worker": {
         "alembic_version": ("SELECT",),
+        "audit": ("INSERT",),
         "authorization": ("SELECT", "UPDATE"),
         "client": ("SELECT", "INSERT", "UPDATE"),
         "connection": ("SELECT", "INSERT", "UPDATE"),
@@ -58,6 +60,8 @@ GRANTS: Final[Mapping[Process, Mapping[str, Sequence[str]]]] = {
         "sync_run": ("SELECT", "INSERT", "UPDATE"),
     },
     "scheduler": {
+        "audit": ("SELECT", "INSERT", "UPDATE (day, number, previous, hash)", "DELETE"),
+        "audit_day": ("SELECT", "INSERT"),
         "authorization": (
             "SELECT (id, step, created_at, expires_at, due_at, claimed_until)",
             "UPDATE (due_at, claimed_until)",
@@ -81,6 +85,8 @@ GRANTS: Final[Mapping[Process, Mapping[str, Sequence[str]]]] = {
     },
     "cli": {
         "alembic_version": ("SELECT",),
+        "audit": ("SELECT", "INSERT"),
+        "audit_day": ("SELECT",),
         "authorization": ("SELECT", "UPDATE"),
         "client": ("SELECT", "INSERT", "UPDATE"),
         "connection": ("SELECT", "INSERT", "UPDATE"),

@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, delete, exists, insert, not_, or_, select,
 from sqlalchemy import Connection as SqlConnection
 
 from models.journal import Decision, Request, Verb
+from models.store.audit import Audit
 from models.store.rows import table_of
 from models.store.tables import AuthorizationRow, ConnectionRow, DecisionRow, RequestLogRow
 
@@ -21,16 +22,19 @@ requests = table_of(RequestLogRow)
 class Journal:
     """The decisions and requests of one transaction's database."""
 
-    def __init__(self, sql: SqlConnection) -> None:
+    def __init__(self, sql: SqlConnection, audit: Audit) -> None:
         self.sql = sql
+        self.audit = audit
 
     def decide(self, subject: str, now: datetime, verb: Verb | str, **evidence: object) -> None:
         """Record a decision about a connection or authorization in the transaction that carries it out.
 
+        If it concerns tokens, the audit gets a line (see `models/audit/entry.py`: `derived`).
         Raises `ValueError` if the verb is not a `Verb`.
         """
         kept = {name: value for name, value in evidence.items() if value not in (None, "")}
         self.sql.execute(insert(decisions).values(subject=subject, at=now, verb=Verb(verb).value, evidence=kept))
+        self.audit.follow(subject, Verb(verb), kept, now)
 
     def decisions_of(self, subject: str, limit: int = 50) -> Sequence[Decision]:
         """Return the newest `limit` decisions, oldest first."""

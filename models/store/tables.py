@@ -1,6 +1,6 @@
 """The schema: every table as a SQLModel class, for Alembic and for the store's statements."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 from sqlalchemy import JSON, BigInteger, Dialect, Index, Integer, Text, UniqueConstraint, text
@@ -423,6 +423,48 @@ class RequestLogRow(Stored, table=True):
     path: str
     status: int
     duration_ms: int
+
+
+class AuditRow(Stored, table=True):
+    """What was done with whose tokens, by whom. Only inserted; the last four columns are filled once, by the chain."""
+
+    __tablename__ = "audit"
+    __table_args__ = (
+        UniqueConstraint("day", "number", name="audit_place"),
+        Index(
+            "audit_unchained",
+            "id",
+            postgresql_where=text("number IS NULL"),
+            sqlite_where=text("number IS NULL"),
+        ),
+        Index("audit_at", "at"),
+        Index("audit_user", "user_id", "id"),
+        Index("audit_connection", "connection_id", "id"),
+        {"sqlite_autoincrement": True},
+    )
+    id: int | None = Field(default=None, primary_key=True, sa_type=big_id)
+    at: datetime = Field(sa_type=UtcTime)
+    actor: str
+    action: str
+    provider: str | None = None
+    user_id: str | None = None
+    connection_id: str | None = None
+    authorization_id: str | None = None
+    address: str | None = None
+    detail: dict[str, Any] = Field(sa_type=json_type)
+    day: date | None = None
+    number: int | None = None
+    previous: str | None = None
+    hash: str | None = None
+
+
+class AuditDayRow(Stored, table=True):
+    """A day of the audit that is over: how many lines it has, and the hash of the last one."""
+
+    __tablename__ = "audit_day"
+    day: date = Field(primary_key=True)
+    count: int
+    head: str
 
 
 metadata = SQLModel.metadata

@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, SQLAlch
 from models import exact_json
 from models.crypto.secrets import Secret
 from models.errors import StoreConflict, StoreRefused, StoreUnavailable
+from models.store.audit import Audit
 from models.store.authorizations import Authorizations
 from models.store.clients import Clients
 from models.store.connections import Connections
@@ -51,10 +52,15 @@ postgres_defaults: dict[str, Any] = {
 
 
 class Transaction:
-    """One transaction, with an object for each subject of the database."""
+    """One transaction, with an object for each subject of the database; `actor` is who acts, for the audit."""
 
-    def __init__(self, sql: SqlConnection) -> None:
+    def __init__(self, sql: SqlConnection, actor: str) -> None:
         self.sql = sql
+        self.actor = actor
+
+    @cached_property
+    def audit(self) -> Audit:
+        return Audit(self.sql, self.actor)
 
     @cached_property
     def authorizations(self) -> Authorizations:
@@ -78,7 +84,7 @@ class Transaction:
 
     @cached_property
     def journal(self) -> Journal:
-        return Journal(self.sql)
+        return Journal(self.sql, self.audit)
 
     @cached_property
     def outbox(self) -> Outbox:
@@ -114,20 +120,24 @@ class Transaction:
 
 
 class Store:
-    """The database: `writing()` commits its block or rolls it back; `reading()` changes nothing."""
+    """The database: `writing()` commits its block or rolls it back; `reading()` changes nothing.
 
-    def __init__(self, engine: Engine) -> None:
+    `actor` is whom the audit names for what this process does: web, worker, scheduler, or `operator:` and a name.
+    """
+
+    def __init__(self, engine: Engine, actor: str = "worker") -> None:
         self.engine = engine
+        self.actor = actor
 
     @contextmanager
     def writing(self) -> Iterator[Transaction]:
         with _our_errors(), self.engine.begin() as sql:
-            yield Transaction(sql)
+            yield Transaction(sql, self.actor)
 
     @contextmanager
     def reading(self) -> Iterator[Transaction]:
         with _our_errors(), self.engine.connect() as sql:
-            yield Transaction(sql.execution_options(reads_only=True))
+            yield Transaction(sql.execution_options(reads_only=True), self.actor)
 
     def check(self) -> None:
         """Raise if the database does not answer, was never migrated, or takes no writes within two seconds."""

@@ -84,7 +84,7 @@ def test_the_sealing_key_is_printed_and_is_all_that_the_web_process_needs(
         monkeypatch.delenv(name)
     desk.set(SEALING_KEY=line)
     settings = read_settings(needs=("sealing", "registrations", "links"))
-    services = open_services(settings)
+    services = open_services(settings, "web")
     with serving(build_web(settings, services)) as url, httpx.Client(base_url=url, trust_env=False) as web:
         link = f"/auth/breezedoc?token={desk.house.link('ada')}"
         first, again = web.get(link), web.get(link)

@@ -1,5 +1,8 @@
 """No secret in clear, wherever one looks: database, Redis, logs, events, answers. The life it looks at has troubles."""
 
+import json
+import subprocess
+import sys
 from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
@@ -91,7 +94,15 @@ def test_no_secret_stands_in_clear_anywhere(fleet: Fleet, listener: Listener) ->
     kind = "connection.reauthorization_required"
     fleet.wait_until(lambda: bool(listener.about(connection, kind)), kind)
 
+    unchained = "SELECT count(*) AS lines FROM audit WHERE number IS NULL"
+    fleet.wait_until(lambda: fleet.rows(unchained)[0].lines == 0, "the scheduler has chained the audit", 60)
+    audit = run_command(fleet, "audit", "--since", "1d", "--json")
+    done = {line["action"] for line in map(json.loads, audit.splitlines())}
+    assert {"link.opened", "code.exchanged", "token.refreshed", "connection.revoked"} <= done
+    assert json.loads(run_command(fleet, "audit", "verify", "--json"))["ok"]
+
     places = {
+        "audit": audit,
         "database": in_database(fleet.database_url),
         "redis": in_redis(fleet.redis_url),
         "logs": "\n".join(program.log.read_text() for program in fleet.programs),
@@ -103,6 +114,13 @@ def test_no_secret_stands_in_clear_anywhere(fleet: Fleet, listener: Listener) ->
         form for secret in secrets for form in (secret, quote(secret, safe=""), b64encode(secret.encode()).decode())
     }
     assert [(name, form[:6]) for name, held in places.items() for form in forms if form in held] == []
+
+
+def run_command(fleet: Fleet, *words: str) -> str:
+    command = [sys.executable, "-m", "worker", *words]
+    return subprocess.run(
+        command, cwd=fleet.directory, env=fleet.environment, capture_output=True, text=True, check=True
+    ).stdout
 
 
 def meet(fleet: Fleet, connection: str, trouble: dict[str, Any]) -> None:

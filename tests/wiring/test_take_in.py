@@ -56,7 +56,7 @@ def test_a_text_in_redis_that_is_no_utf_8_keeps_no_pair_from_being_looked_at(red
     with redis.Redis.from_url(redis_url) as client:
         for name in (b"\xff", "refresh-c1-7"):
             client.hset(parked_key, name, b"\xff")
-    services = open_services(settings)
+    services = open_services(settings, "worker")
     flows = build_flows(build_parts(settings, services))
     assert flows.recover_tokens.parking.tickets() == [Ticket("refresh", "c1", 7)]
     assert flows.recover_tokens() == 0

@@ -1,12 +1,13 @@
 """Commands that list connections, and that sync, refresh or disconnect them."""
 
 import time
-from collections.abc import Sequence
-from datetime import timedelta
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Annotated
 
 import typer
 
+from models.audit.entry import received
 from models.journal import Verb
 from models.messaging import messages
 from models.oauth.connection import Connection, Status
@@ -84,6 +85,8 @@ def sync(
             targets = _find_active(tx, connection, user, provider)
             before = {target.id: tx.runs.newest(target.id) for target in targets}
         with opened_queues(settings) as queues:
+            with store.writing() as tx:
+                _audit(tx, targets, {"command": "sync"}, tx.overview.time())
             for target in targets:
                 queues.send(messages.sync_connection(target.id))
         if not follow:
@@ -109,6 +112,7 @@ def refresh(
             targets = _find_active(tx, connection, user, provider)
             now = tx.overview.time()
             requested = {target.id: tx.connections.request_refresh(target.id, now) for target in targets}
+            _audit(tx, targets, {"command": "refresh"}, now)
         for target in targets:
             queues.send(messages.refresh_token(target.id))
     _print_sent("refresh", targets, as_json)
@@ -134,6 +138,7 @@ def disconnect(
                 now = tx.overview.time()
                 for target in targets:
                     tx.connections.request_disconnect(target.id, now, erase)
+                _audit(tx, targets, {"command": "disconnect", "erase": erase}, now)
             for target in targets:
                 queues.send(messages.carry_out_disconnect(target.id))
         if not erase:
@@ -190,6 +195,11 @@ def _find_active(
         lines = [f"{each.id} is {describe_state(each)}; {describe_next(each, Outlook(), now)[0]}" for each in found]
         raise CommandFailed("\n".join(lines))
     return active
+
+
+def _audit(tx: Transaction, targets: Sequence[Connection], detail: Mapping[str, object], now: datetime) -> None:
+    for target in targets:
+        tx.audit.add(received(None, target.id, detail), now)
 
 
 def _print_sent(verb: str, targets: Sequence[Connection], as_json: bool) -> None:

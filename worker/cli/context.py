@@ -1,6 +1,7 @@
 """What a command works with: settings, database and Redis, each with a clear error if it is not available."""
 
 import os
+import pwd
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -27,10 +28,18 @@ def load_settings(*needs: Need) -> Settings:
     return read_settings({**os.environ, **running_environment(), **given}, needs=frozenset(needs))
 
 
+def name_operator() -> str:
+    """Return whom the audit names for what a command does: the user of the operating system, if it has a name."""
+    try:
+        return f"operator:{pwd.getpwuid(os.getuid()).pw_name}"
+    except KeyError:
+        return "cli"
+
+
 @contextmanager
 def opened_store(settings: Settings) -> Iterator[Store]:
     """Open the database. Raises `CommandFailed` if it does not answer or has no schema."""
-    store = open_store(settings)
+    store = open_store(settings, name_operator())
     try:
         try:
             with store.reading() as tx:

@@ -1,13 +1,15 @@
 """Commands that list, retry and delete dead letters: messages that failed for good."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import typer
 
+from models.audit.entry import Action, Entry, bound_text
 from models.messaging.messages import QUEUES
 from models.queue import DeadLetter, Queues
-from worker.cli.context import load_settings, opened_queues
+from models.store import Store
+from worker.cli.context import load_settings, opened_queues, opened_store
 from worker.cli.explain import format_evidence
 from worker.cli.output import (
     AsJson,
@@ -50,10 +52,11 @@ def retry(
     """Enqueue a dead letter, or all of them, again."""
     if (letter_id is not None) == every:
         raise WrongUsage("Give either an ID or --all.")
-    with opened_queues(load_settings()) as queues:
+    settings = load_settings()
+    with opened_queues(settings) as queues, opened_store(settings) as store:
         chosen = queues.dead_letters() if letter_id is None else [_get(queues, letter_id)]
         readable = [letter for letter in chosen if letter.actor in QUEUES]
-        sent = [letter.id for letter in readable if queues.retry(letter)]
+        sent = [letter.id for letter in readable if _act(store, Action.dead_letter_retried, letter, queues.retry)]
     if as_json:
         print_json({"sent": sent})
     else:
@@ -67,12 +70,28 @@ def drop(
     letter_id: Annotated[str, typer.Argument(metavar="ID", help="The dead letter's id.")], as_json: AsJson = False
 ) -> None:
     """Delete a dead letter for good."""
-    with opened_queues(load_settings()) as queues:
-        dropped = queues.drop(_get(queues, letter_id))
+    settings = load_settings()
+    with opened_queues(settings) as queues, opened_store(settings) as store:
+        dropped = _act(store, Action.dead_letter_dropped, _get(queues, letter_id), queues.drop)
     if as_json:
         print_json({"dropped": [letter_id] if dropped else []})
     else:
         print_line("Deleted." if dropped else "It had already been deleted.")
+
+
+def _act(store: Store, action: Action, letter: DeadLetter, act: Callable[[DeadLetter], bool]) -> bool:
+    """Do it, with its line in the audit; return False if someone else did it first, and then without a line."""
+    connection_id = letter.kwargs.get("connection_id")
+    with store.writing() as tx:
+        done = act(letter)
+        if done:
+            entry = Entry(
+                action=action,
+                connection_id=bound_text(connection_id) if isinstance(connection_id, str) else None,
+                detail={"id": letter.id, "queue": letter.queue, "actor": letter.actor},
+            )
+            tx.audit.add(entry, tx.overview.time())
+    return done
 
 
 def _get(queues: Queues, letter_id: str) -> DeadLetter:

@@ -10,7 +10,7 @@ from config.settings import Settings, SettingsError
 from config.wiring import now, open_services
 from models.health import Finding, State, judge_loopback_names
 from models.queue import expected_types
-from worker.cli.context import load_settings, show_url
+from worker.cli.context import load_settings, name_operator, show_url
 from worker.cli.health_checks import Checkup
 from worker.cli.output import AsJson, CommandFailed, print_json, report_errors, screen
 from worker.startup import known_prefixes, open_vault
@@ -55,7 +55,7 @@ def examine(env_file: Path = Path(".env")) -> Iterator[Finding]:
         yield Finding(
             "settings", "warn", f"{env_file} has secrets in it, and other users of this machine can read it", remedy
         )
-    services = open_services(settings)
+    services = open_services(settings, name_operator())
     vault = open_vault(settings) if settings.encryption_keys else None
     try:
         yield from Checkup(

@@ -8,6 +8,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from config.settings import Settings
+from models.audit.entry import Action, Entry
 from models.crypto.errors import KeyServiceUnavailable
 from models.crypto.rotation import reseal as reseal_texts
 from models.crypto.sealed_box import box_fields
@@ -101,9 +102,12 @@ def rotate(
                     failures |= unopened
             count, unopened = reseal_parked(parking, vault)
             resealed, failures = resealed + count, failures | unopened
+            own = vault.current_id
+            with store.writing() as tx:
+                detail = {"key": own, "resealed": resealed, "unopened": len(failures)}
+                tx.audit.add(Entry(action=Action.key_rotated, detail=detail), tx.overview.time())
     except KeyServiceUnavailable as error:
         raise CommandFailed(f"{error}. {resealed} secrets were resealed; run this again to go on.") from None
-    own = vault.current_id
     if as_json:
         print_json({"key": own, "resealed": resealed, "unopened": failures})
     else:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from config.settings import Settings
+from models.audit.entry import Action, Entry
 from models.oauth.breaker import pause as pause_client
 from models.oauth.breaker import resume as resume_client
 from models.oauth.client import StoredClient
@@ -79,13 +80,13 @@ def status(as_json: AsJson = False) -> None:
 @report_errors
 def pause(name: ProviderName, as_json: AsJson = False) -> None:
     """Send no token request to a provider until it is resumed."""
-    _change(name, pause_client, as_json)
+    _change(name, pause_client, Action.provider_paused, as_json)
 
 
 @report_errors
 def resume(name: ProviderName, as_json: AsJson = False) -> None:
     """End an operator's pause."""
-    _change(name, resume_client, as_json)
+    _change(name, resume_client, Action.provider_resumed, as_json)
 
 
 @report_errors
@@ -127,7 +128,7 @@ def _decide(name: str, verb: str, act: Callable[[HoldByOperator, str], int | Non
         print_line(f"{name} {client_id}: {count} connections {verb}")
 
 
-def _change(name: str, change: Callable[[StoredClient, datetime], StoredClient], as_json: bool) -> None:
+def _change(name: str, change: Callable[[StoredClient, datetime], StoredClient], action: Action, as_json: bool) -> None:
     settings = load_settings()
     with opened_store(settings) as store, store.writing() as tx:
         known = {client.client_id for client in tx.clients.all(name)} - {personal_client}
@@ -136,8 +137,10 @@ def _change(name: str, change: Callable[[StoredClient, datetime], StoredClient],
             raise NotFound(f"There is no provider {name}. List them with breezesync provider status.")
         changed: list[StoredClient] = []
         for client_id in sorted(ids):
-            client = change(tx.clients.lock(name, client_id), tx.overview.time())
+            now = tx.overview.time()
+            client = change(tx.clients.lock(name, client_id), now)
             tx.clients.save(client)
+            tx.audit.add(Entry(action=action, provider=name, detail={"client_id": client_id}), now)
             changed.append(client)
         shown = [describe_client(client, tx) for client in changed]
     if as_json:

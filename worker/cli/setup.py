@@ -20,7 +20,7 @@ from models.migrations import known_revisions
 from models.migrations import migrate as migrate_database
 from models.store.fitness import find_misfit
 from models.store.grants import Role, parse_roles
-from worker.cli.context import describe, describe_trouble, load_settings, show_url
+from worker.cli.context import describe, describe_trouble, load_settings, name_operator, show_url
 from worker.cli.links import make_link
 from worker.cli.output import AsJson, CommandFailed, print_error, print_json, print_line, print_rich, report_errors
 from worker.local.processes import ChildDied
@@ -61,7 +61,7 @@ def migrate(
     settings = load_settings()
     url = show_url(settings.database_url)
     roles = () if grant_roles is None else _read_roles(grant_roles, settings)
-    store = open_store(settings)
+    store = open_store(settings, name_operator())
     try:
         with store.reading() as tx:
             misfit = find_misfit(tx.sql, tx.overview.revision(), known_revisions())

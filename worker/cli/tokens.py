@@ -13,7 +13,7 @@ from config.settings import Settings
 from config.wiring import open_services
 from models.crypto.secrets import Secret
 from models.oauth.connection import Connection
-from worker.cli.context import load_settings, opened_store
+from worker.cli.context import load_settings, name_operator, opened_store
 from worker.cli.output import AsJson, NotFound, WrongUsage, print_json, print_line, report_errors
 from worker.main import build_parts
 from worker.oauth.personal_token import ConnectToken
@@ -47,7 +47,7 @@ def connect_token(
 
 
 def _connect(settings: Settings, provider: str, user: str, token: Secret, team_ids: tuple[int, ...]) -> Connection:
-    parts = build_parts(settings, open_services(settings))
+    parts = build_parts(settings, open_services(settings, name_operator()))
     try:
         with opened_store(settings) as store:
             flow = ConnectToken(store, parts.vault, parts.providers, parts.send, parts.services.now)

@@ -279,7 +279,7 @@ def is_free(port: int) -> bool:
 
 
 def _migrate(settings: Settings) -> None:
-    store = open_store(settings)
+    store = open_store(settings, "cli")
     try:
         migrate(store.engine, settings.providers)
         missing = find_missing_keys(store, settings)

@@ -6,6 +6,7 @@ from datetime import datetime
 
 import structlog
 
+from models.audit.entry import application, received
 from models.crypto.secrets import Secret
 from models.crypto.vault import Vault
 from models.journal import Verb
@@ -103,6 +104,9 @@ class Disconnect:
                 structlog.get_logger("disconnect").warning("connection.unknown")
                 return None
             plan = plan_disconnect(loaded.connection, loaded.asked_at, loaded.authorized_at, loaded.now)
+            if sent is not None and plan is not DisconnectPlan.nothing:
+                asked_for = {"command": "disconnect", "erase": erase, "message_id": sent.id}
+                tx.audit.add(received(application, connection_id, asked_for), loaded.now)
             match plan:
                 case DisconnectPlan.nothing:
                     return None

@@ -8,6 +8,7 @@ from uuid import uuid4
 import structlog
 
 from models.api_response import ApiOutcome
+from models.audit.entry import application, received
 from models.crypto.secrets import Sealed, Secret
 from models.crypto.vault import KeyMissing, SealBroken, Vault, VaultError
 from models.messaging import messages
@@ -83,7 +84,9 @@ class Refresh:
         """Refresh what is due; what is `asked` for is made due first, at most once a minute for each connection."""
         if asked:
             with self.store.writing() as tx:
-                tx.connections.request_refresh(connection_id, self.now())
+                now = self.now()
+                if tx.connections.request_refresh(connection_id, now):
+                    tx.audit.add(received(application, connection_id, {"command": "refresh"}), now)
         request = self.take(connection_id)
         if request is not None:
             self.save_or_park(request, self.ask(request))

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from models.audit.entry import Entry, derived
 from models.crypto.secrets import Secret
 from models.crypto.vault import KeyServiceUnavailable, Vault, VaultError
 from models.messaging import messages
@@ -69,7 +70,11 @@ class Revoke:
         """Delete the token, and publish how the disconnect of its connection ended, once."""
         connection = None if taken.connection_id is None else tx.connections.lock(taken.connection_id)
         # The race: an authorization of the same account may have cancelled it meanwhile.
-        if not tx.revocations.end(taken.id) or connection is None:
+        if not tx.revocations.end(taken.id):
+            return
+        if connection is None:
+            # The grant never became a connection; the journal has no subject for it.
+            tx.audit.add(Entry(action=derived[end.verb], provider=taken.provider), now)
             return
         tx.outbox.append(connection.about, end.facts, now)
         tx.journal.decide(connection.id, now, end.verb, attempts=taken.attempts)

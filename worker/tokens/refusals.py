@@ -1,10 +1,12 @@
 """Holds begin and end here; and what is left of a refusal when its connection has a new pair or is disconnected."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Literal
 
 import structlog
 
+from models.audit.entry import Action, Entry
 from models.messaging.events import About, MassRefusal, MassRefusalEnded, data_of
 from models.oauth.connection import Connection
 from models.oauth.hold import Hold, Refusal, limits_of
@@ -17,6 +19,7 @@ def begin_hold(tx: Transaction, hold: Hold, provider: Provider, now: datetime) -
     held = tx.refusals.open(hold)
     decision: Literal["held", "held_by_operator"] = "held_by_operator" if hold.by_operator else "held"
     _publish(tx, hold, MassRefusal(hold.client_id, held, _count_refused(tx, hold, provider, now), decision), now)
+    _audit(tx, hold, Action.provider_held, {"decision": decision, "connections": held}, now)
     return held
 
 
@@ -32,6 +35,8 @@ def end_hold(
     refused = _count_refused(tx, hold, provider, now)
     released = tx.refusals.end_hold(hold.provider, hold.client_id)
     _publish(tx, hold, MassRefusalEnded(hold.client_id, released + accepted, refused, decision), now)
+    action = Action.provider_accepted if decision == "accepted" else Action.provider_released
+    _audit(tx, hold, action, {"decision": decision, "connections": released + accepted}, now)
     return released
 
 
@@ -58,6 +63,10 @@ def note_recovery(tx: Transaction, connection: Connection, provider: Provider | 
 
 def _count_refused(tx: Transaction, hold: Hold, provider: Provider, now: datetime) -> int:
     return tx.refusals.count_refused(hold.provider, hold.client_id, now - limits_of(provider).window)
+
+
+def _audit(tx: Transaction, hold: Hold, action: Action, detail: Mapping[str, object], now: datetime) -> None:
+    tx.audit.add(Entry(action=action, provider=hold.provider, detail={"client_id": hold.client_id, **detail}), now)
 
 
 def _publish(tx: Transaction, hold: Hold, fact: MassRefusal | MassRefusalEnded, now: datetime) -> None:

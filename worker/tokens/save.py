@@ -5,6 +5,7 @@ from datetime import datetime
 from uuid import uuid4
 
 from models.account import Account
+from models.audit.entry import Action, Entry
 from models.crypto.secrets import Sealed, Secret
 from models.crypto.vault import SealBroken, Vault
 from models.oauth.authorization import Authorization, place_of
@@ -42,6 +43,14 @@ def save_exchanged(
     saved = replace(granted, tokens=vault.seal(pack(pair), place_of(granted.id, "tokens")))
     tx.authorizations.save(saved)
     clients.accept(tx, saved.provider, saved.client_id, now)
+    exchanged = Entry(
+        action=Action.code_exchanged,
+        provider=saved.provider,
+        user_id=saved.user_id,
+        connection_id=saved.target_connection_id,
+        authorization_id=saved.id,
+    )
+    tx.audit.add(exchanged, now)
     return saved
 
 

@@ -16,10 +16,12 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from models.audit.entry import Action
 from models.errors import SyncError, Transient
 from models.oauth.authorization import Authorization, describe_result, flow_of, open_steps
 from worker.web.callback import Callback, Refused, result_path
 from worker.web.cookies import Cookies
+from worker.web.refused_requests import RefusedRequests, address_of
 
 retry_after = timedelta(seconds=30)
 security_headers = {
@@ -44,7 +46,7 @@ def build_app(
     pages = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "pages"), autoescape=select_autoescape(default=True)
     )
-    answers = Answers(callback, parts, gauges, pages)
+    answers = Answers(callback, parts, gauges, pages, RefusedRequests(callback))
     refuse = answers.refuse
     app = Starlette(
         routes=[
@@ -69,18 +71,23 @@ class Answers:
     parts: Mapping[str, Callable[[], object]]
     gauges: CollectorRegistry | None
     pages: Environment
+    refused: RefusedRequests
 
     def begin(self, request: Request) -> Response:
         name = request.path_params["provider"]
         cookies = self._cookies(name)
-        begun = self.callback.begin(name, _read_query(request).get("token", ""), cookies.read(request))
+        with self.refused.recording(Action.link_refused, request):
+            token = _read_query(request).get("token", "")
+            begun = self.callback.begin(name, token, cookies.read(request), address_of(request))
         answer = RedirectResponse(begun.location, status_code=302, headers=security_headers)
         cookies.bind(answer, begun.flow, begun.binding)
         return answer
 
     def finish(self, request: Request) -> Response:
         name = request.path_params["provider"]
-        found = self.callback.finish(name, _read_query(request), self._cookies(name).read(request))
+        bindings = self._cookies(name).read(request)
+        with self.refused.recording(Action.callback_refused, request):
+            found = self.callback.finish(name, _read_query(request), bindings, address_of(request))
         answer = RedirectResponse(result_path(found), status_code=303, headers=security_headers)
         return self._release(request, answer, found)
 

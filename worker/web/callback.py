@@ -9,6 +9,7 @@ from secrets import token_urlsafe
 from urllib.parse import urlsplit
 from uuid import uuid4
 
+from models.audit.entry import Action, Entry
 from models.crypto.sealed_box import Sealer
 from models.crypto.secrets import Secret
 from models.messaging import messages
@@ -39,14 +40,27 @@ id_pattern = re.compile("[0-9a-f]{32}")
 
 
 class Refused(Exception):
-    """A request that is refused: the HTTP status, what the user can do about it, and a way back if there is one."""
+    """A request that is refused: the HTTP status, what the user can do about it, and a way back if there is one.
 
-    def __init__(self, status: int, title: str, advice: str, return_to: str | None = None) -> None:
+    For the audit, `reason` says more than the title, and `about` is the authorization that the request was for.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        title: str,
+        advice: str,
+        return_to: str | None = None,
+        reason: str | None = None,
+        about: Authorization | None = None,
+    ) -> None:
         super().__init__(title)
         self.status = status
         self.title = title
         self.advice = advice
         self.return_to = return_to
+        self.reason = reason
+        self.about = about
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +85,11 @@ class Callback:
     send: Callable[[messages.Message], None]
     now: Callable[[], datetime]
 
-    def begin(self, name: str, token: str, bindings: Bindings) -> Begun:
-        """Open a connect link, once; the browser that opened it may come again while its flow is open."""
+    def begin(self, name: str, token: str, bindings: Bindings, address: str | None = None) -> Begun:
+        """Open a connect link, once; the browser that opened it may come again while its flow is open.
+
+        `address` is the client's, for the audit.
+        """
         provider, client = self._provider(name), self.clients.get(name)
         if client is None:
             raise Refused(404, "This provider is not set up", "Ask the application's operator to set its OAuth client.")
@@ -80,18 +97,21 @@ class Callback:
         try:
             link = read_link(token, self.connect_secrets, now, self.return_origins)
         except LinkRefused as refused:
-            raise Refused(400, "This link can't be used", str(refused)) from None
+            raise Refused(400, "This link can't be used", str(refused), reason=refused.reason) from None
         binding, link_hash = token_urlsafe(32), hash_of(f"{link.user_id}\n{link.jti}")
         authorization = self._start(provider, client, link, binding, now)
         with self.store.writing() as tx:
             self._check_target(tx, authorization)
             if not tx.authorizations.add(authorization, link_hash):
                 return self._begin_again(provider, tx.authorizations.by_link(link_hash), bindings, now)
+            tx.audit.add(describe(Action.link_opened, authorization, address), now)
         state, challenge = state_of(binding), authorization.challenge
         location = provider.authorize_url_for(client.client_id, client.redirect_uri, state, challenge)
         return Begun(location, flow_of(authorization.state_hash), binding)
 
-    def finish(self, name: str, query: Mapping[str, str], bindings: Bindings) -> Authorization:
+    def finish(
+        self, name: str, query: Mapping[str, str], bindings: Bindings, address: str | None = None
+    ) -> Authorization:
         """Take the provider's redirect back, which uses the state up; return the authorization for its result page.
 
         The same browser with a used state is sent to the result page again, and nothing changes.
@@ -117,6 +137,7 @@ class Callback:
                 sealed = self.sealer.seal(Secret(code), place_of(found.id, "code"))
                 found = receive_code(found, sealed, now)
                 tx.authorizations.save(found)
+            tx.audit.add(describe(Action.callback_accepted, found, address), now)
         self.send(messages.publish_events() if error else messages.exchange_code(found.id))
         return found
 
@@ -142,7 +163,8 @@ class Callback:
             return
         target = tx.connections.get(authorization.target_connection_id)
         if target is None or (target.user_id, target.provider) != (authorization.user_id, authorization.provider):
-            raise Refused(400, "This link can't be used", "It names a connection that is not there. Ask for a new one.")
+            advice = "It names a connection that is not there. Ask for a new one."
+            raise Refused(400, "This link can't be used", advice, reason="connection_unknown")
 
     def _start(
         self, provider: Provider, client: Registration, link: ConnectLink, binding: str, now: datetime
@@ -172,11 +194,11 @@ class Callback:
         """Send the browser that opened this link on: to the provider, or if it was there already to the result."""
         binding = None if found is None else bindings.get(flow_of(found.state_hash))
         if found is None or binding is None or not is_bound(found, bindings) or found.provider != provider.name:
-            raise Refused(400, "This link was already used", "Go back to the application and ask for a new one.")
+            raise _used(found)
         if not awaits_user(found, now):
             if found.step in open_steps and found.step is not Step.started:
                 return Begun(f"{provider.name}/{result_path(found)}", flow_of(found.state_hash), binding)
-            raise Refused(400, "This link was already used", "Go back to the application and ask for a new one.")
+            raise _used(found)
         state = state_of(binding)
         location = provider.authorize_url_for(found.client_id, found.redirect_uri, state, found.challenge)
         return Begun(location, flow_of(found.state_hash), binding)
@@ -201,7 +223,7 @@ class Callback:
         if came_too_late(found, now):
             # Its cookie has expired with it, so the browser can't be checked: this page must not lead any further.
             advice = "The connection was not made in time. Go back to the application and start again from there."
-            raise Refused(403, "It took too long", advice, found.return_to)
+            raise Refused(403, "It took too long", advice, found.return_to, about=found)
         if not is_bound(found, bindings):
             raise _stranger(found)
         locked = tx.authorizations.lock(found.id)
@@ -227,4 +249,22 @@ def _stranger(found: Authorization | None = None) -> Refused:
     host = None if found is None else urlsplit(found.redirect_uri).hostname
     if host in loopback_hosts:
         advice += f" Open the link on {host}, not on another name of this machine: cookies belong to one name."
-    return Refused(403, "This page can't be used", advice)
+    return Refused(403, "This page can't be used", advice, reason="another_browser", about=found)
+
+
+def _used(found: Authorization | None) -> Refused:
+    advice = "Go back to the application and ask for a new one."
+    return Refused(400, "This link was already used", advice, reason="used", about=found)
+
+
+def describe(action: Action, authorization: Authorization, address: str | None) -> Entry:
+    """Return the audit's entry about a browser's step of an authorization."""
+    return Entry(
+        action=action,
+        provider=authorization.provider,
+        user_id=authorization.user_id,
+        connection_id=authorization.target_connection_id,
+        authorization_id=authorization.id,
+        address=address,
+        detail={"reason": authorization.reason},
+    )

@@ -150,7 +150,7 @@ def watch_flow(flow: Any, name: str, points: Points, **changes: object) -> Calla
 def boot() -> None:
     configure_logging()
     settings = read_settings()
-    services = open_services(settings, [BindIds()], partial(Broker, reclaim_every=reclaim_seconds))
+    services = open_services(settings, "worker", [BindIds()], partial(Broker, reclaim_every=reclaim_seconds))
     broker = services.broker
     broker.heartbeat_timeout = heartbeat_ms
     dramatiq.set_broker(broker)

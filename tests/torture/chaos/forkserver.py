@@ -41,7 +41,7 @@ def run_scheduler() -> int:
     """Run the shipped sweep; what it claimed and no worker did is sent again after seconds instead of minutes."""
     configure_logging()
     settings = read_settings(needs=frozenset())
-    services = open_services(settings)
+    services = open_services(settings, "worker")
     sweeper = BlockingScheduler(executors={"default": ThreadPoolExecutor(2)}, timezone="UTC")
     rates = {provider.name: provider.token_requests_per_minute for provider in settings.providers}
     sweep = Sweep(services.store, services.queue, services.now, rates, claim_length, most_waiting)

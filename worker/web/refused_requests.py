@@ -1,0 +1,85 @@
+"""Refused links and callbacks in the audit, with the address they came from: a bounded number of them a minute."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import structlog
+from starlette.requests import Request
+
+from models.audit.entry import Action, Entry, is_recorded
+from models.errors import SyncError
+from worker.web.callback import Callback, Refused
+
+
+@dataclass(slots=True)
+class RefusedRequests:
+    """The refusals of this process.
+
+    count: how many requests were refused in `minute`.
+    left_out: how many have got no line since the last line.
+    """
+
+    callback: Callback
+    minute: datetime | None = None
+    count: int = 0
+    left_out: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @contextmanager
+    def recording(self, action: Action, request: Request) -> Iterator[None]:
+        """Record the refusal that the block raises, and raise it again."""
+        try:
+            yield
+        except Refused as refused:
+            self._record(action, request, refused)
+            raise
+
+    def _record(self, action: Action, request: Request, refused: Refused) -> None:
+        now = self.callback.now()
+        left_out = self._count(now)
+        if left_out is None:
+            return
+        name, about = request.path_params["provider"], refused.about
+        entry = Entry(
+            action=action,
+            provider=name if name in self.callback.providers else None,
+            user_id=None if about is None else about.user_id,
+            authorization_id=None if about is None else about.id,
+            address=address_of(request),
+            detail={
+                "status": refused.status,
+                "reason": refused.reason or refused.title,
+                "left_out": left_out or None,
+            },
+        )
+        try:
+            with self.callback.store.writing() as tx:
+                tx.audit.add(entry, now)
+        except SyncError as error:
+            # The request is refused all the same; the next line says that this one is missing.
+            self._leave_out(left_out + 1)
+            structlog.get_logger("audit").warning("refusal.not_recorded", error=str(error))
+
+    def _count(self, now: datetime) -> int | None:
+        """Count a refusal; return how many were left out before it if it gets a line, else None."""
+        minute = now.replace(second=0, microsecond=0)
+        with self.lock:
+            self.count = self.count + 1 if minute == self.minute else 1
+            self.minute = minute
+            if not is_recorded(self.count):
+                self.left_out += 1
+                return None
+            left_out, self.left_out = self.left_out, 0
+            return left_out
+
+    def _leave_out(self, count: int) -> None:
+        with self.lock:
+            self.left_out += count
+
+
+def address_of(request: Request) -> str | None:
+    """Return the address that the request came from; None if the server does not know it."""
+    return None if request.client is None else request.client.host
