@@ -45,7 +45,7 @@ run: $(STAMP) ## Run everything on this machine, with the sandbox as provider; C
 demo: $(STAMP) ## Play one user's whole life in under a minute, and see every step happen
 	@exec $(BIN)/python -m sandbox.demo
 
-example: $(STAMP) ## Run the example application beside make run, on port 8701; Ctrl-C stops it
+example: $(STAMP) ## Run the example application beside make run, on port 8710; Ctrl-C stops it
 	@exec $(BIN)/python docs/examples/start.py
 
 test: $(STAMP) ## Run the tests, against real PostgreSQL, Valkey and SQLite
@@ -108,7 +108,7 @@ up: secrets ## Build and start a fleet in Docker: WORKERS=3, SCHEDULERS=2; again
 	  state=$$(docker inspect --format '{{.State.Health.Status}}' $$($(COMPOSE) ps -q web) 2>/dev/null); \
 	  if [ "$$state" = healthy ]; then break; fi; printf .; sleep 1; \
 	done; echo " $$state"; [ "$$state" = healthy ]
-	@echo "Up: http://127.0.0.1:8700/readyz"
+	@echo "Up: http://127.0.0.1:8700; http://127.0.0.1:8701/readyz says whether it is ready"
 	@if [ -n "$(SANDBOX)" ]; then echo "The sandbox plays BreezeDoc, on http://127.0.0.1:8799. For the real one: your client's id" \
 	  "and secret into secrets/breezedoc_client_id and secrets/breezedoc_client_secret, and make up again."; fi
 

@@ -104,7 +104,7 @@ def test_a_key_and_a_client_are_where_they_are_needed_only() -> None:
 
 def test_nothing_but_web_and_sandbox_can_be_reached_and_these_from_this_machine_only() -> None:
     published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
-    assert published == {"web": ["127.0.0.1:8700:8700"], "sandbox": ["127.0.0.1:8799:8799"]}
+    assert published == {"web": ["127.0.0.1:8700:8700", "127.0.0.1:8701:8701"], "sandbox": ["127.0.0.1:8799:8799"]}
     assert COMPOSE["networks"]["data"] == {"internal": True}
     inside = {name for name, service in SERVICES.items() if service["networks"] == ["data"]}
     assert inside == {"postgres", "redis", "migrate", "scheduler"}

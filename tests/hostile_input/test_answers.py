@@ -1,7 +1,9 @@
 """The HTTP contract, sentence by sentence, as a browser and an application meet it."""
 
 import re
+from base64 import b64encode
 from dataclasses import replace
+from hashlib import sha256
 from typing import Any
 from urllib.parse import parse_qs, urljoin, urlsplit
 
@@ -17,6 +19,7 @@ from worker.web.app import build_app
 
 FOR_EVERY_PAGE = {
     "cache-control": "no-store",
+    "cross-origin-opener-policy": "same-origin",
     "referrer-policy": "no-referrer",
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
@@ -31,6 +34,9 @@ def assert_safe_page(answer: Any) -> None:
     assert policy["default-src"] == policy["frame-ancestors"] == policy["base-uri"] == "'none'"
     assert "<script" not in answer.text
     assert re.findall(r'(?:src|href|action)="', answer.text) == []
+    [style] = re.findall(r"<style>(.*?)</style>", answer.text, re.DOTALL)
+    assert policy["style-src"] == f"'sha256-{b64encode(sha256(style.encode()).digest()).decode()}'"
+    assert "style=" not in answer.text
 
 
 def test_a_link_leads_to_the_provider_with_all_that_it_needs(web: Web) -> None:
@@ -71,8 +77,10 @@ def test_over_https_the_cookie_belongs_to_this_host_alone(web: Web) -> None:
     [client] = web.house.callback.clients.values()
     served = replace(client, redirect_uri="https://sync.example/auth/breezedoc/callback")
     callback = replace(web.house.callback, clients={"breezedoc": served})
-    with serving(build_app(callback, {})) as url:
-        cookie = web.get(f"{url}/auth/breezedoc?token={web.house.link('ada')}").headers["set-cookie"]
+    with serving(build_app(callback)) as url:
+        answer = web.get(f"{url}/auth/breezedoc?token={web.house.link('ada')}")
+    assert answer.headers["strict-transport-security"] == "max-age=31536000"
+    cookie = answer.headers["set-cookie"]
     value, *attributes = cookie.split("; ")
     assert re.fullmatch(r"__Host-breezesync-[0-9a-f]{32}=[\w-]{43}", value)
     assert sorted(attributes) == ["HttpOnly", "Max-Age=600", "Path=/", "SameSite=lax", "Secure"]
@@ -82,7 +90,7 @@ def test_a_defect_of_ours_is_a_page_that_says_nothing_of_it(web: Web) -> None:
     def fail() -> Any:
         raise ZeroDivisionError("the secret of the universe")
 
-    with serving(build_app(replace(web.house.callback, now=fail), {})) as url:
+    with serving(build_app(replace(web.house.callback, now=fail))) as url:
         page = web.get(f"{url}/auth/breezedoc?token={web.house.link('ada')}")
     assert page.status_code == 500
     assert_safe_page(page)
@@ -215,34 +223,35 @@ def test_a_database_that_fails_is_a_page_too(web: Web) -> None:
 
 
 def test_health_and_readiness_while_redis_is_away(web: Web) -> None:
-    assert (web.get("/healthz").status_code, web.get("/healthz").text) == (200, "ok\n")
-    assert (web.get("/readyz").status_code, web.get("/readyz").text) == (200, "ready\n")
+    assert (web.operator("/healthz").status_code, web.operator("/healthz").text) == (200, "ok\n")
+    assert (web.operator("/readyz").status_code, web.operator("/readyz").text) == (200, "ready\n")
     web.valkey.stop()
     try:
-        away = web.get("/readyz")
+        away = web.operator("/readyz")
         assert (away.status_code, away.text) == (503, "not ready: redis\n")
-        assert web.get("/healthz").status_code == 200
+        assert web.operator("/healthz").status_code == 200
         begun = web.get(web.fleet.link("ada"))
         assert begun.status_code == 302
         state = parse_qs(urlsplit(begun.headers["location"]).query)["state"][0]
         assert web.call_back(dict(begun.cookies), state=state, code="kept").status_code == 303
     finally:
         web.valkey.start()
-    wait_until(lambda: web.get("/readyz").status_code == 200, "ready again")
+    wait_until(lambda: web.operator("/readyz").status_code == 200, "ready again")
 
 
 @pytest.mark.parametrize(
     ("part", "database"), [("schema", "sqlite:///empty.db"), ("database", "postgresql+psycopg://a:b@127.0.0.1:9/c")]
 )
 def test_readiness_names_the_part_that_is_missing(web: Web, part: str, database: str) -> None:
-    with reserved_port() as port:
-        environment = {**web.fleet.environment, "DATABASE_URL": database}
+    with reserved_port() as port, reserved_port() as operator_port:
+        address = f"127.0.0.1:{operator_port}"
+        environment = {**web.fleet.environment, "DATABASE_URL": database, "OPERATOR_ADDRESS": address}
         arguments = ["uvicorn", "--factory", "worker.main:web", "--port", str(port)]
         program = Program(f"web-without-{part}", arguments, environment, web.fleet.directory)
         try:
             url = f"http://127.0.0.1:{port}"
-            wait_until(lambda: answers(web, f"{url}/healthz"), "the process is up", 60)
-            away = web.get(f"{url}/readyz")
+            wait_until(lambda: answers(web, f"http://{address}/healthz"), "the process is up", 60)
+            away = web.get(f"http://{address}/readyz")
             assert (away.status_code, away.text) == (503, f"not ready: {part}\n")
             page = web.get(f"{url}/auth/breezedoc/done/" + "a" * 32)
             assert page.status_code == 503
@@ -259,7 +268,7 @@ def answers(web: Web, url: str) -> bool:
 
 
 def test_metrics_are_prometheus_text(web: Web) -> None:
-    answer = web.get("/metrics")
+    answer = web.operator("/metrics")
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith("text/plain; version=")
     assert "# TYPE" in answer.text
