@@ -3,7 +3,7 @@ SHELL := /bin/bash
 
 BIN := .venv/bin
 STAMP := .venv/installed
-ASYNCAPI := node_modules/.asyncapi-parser-3.6.6
+NODE_TOOLS := node_modules/.asyncapi-parser-3.6.6-axe-core-4.14.1
 COMPOSE = $(shell if docker compose version >/dev/null 2>&1; then echo docker compose; else echo docker-compose; fi)
 UV = $(shell command -v uv || echo $(BIN)/uv)
 # Three at a time: tests mostly wait. AT_ONCE= runs them one after another.
@@ -90,12 +90,13 @@ lint-docs: $(STAMP) ## Check docs/asyncapi.yaml against the code and, with Node,
 	$(BIN)/python docs/generate.py --check
 	@if ! command -v npm >/dev/null; then \
 	  echo "No Node here: AsyncAPI's own parser does not check docs/asyncapi.yaml." >&2; [ "$$CI" != true ]; \
-	elif ! $(MAKE) --no-print-directory $(ASYNCAPI); then \
+	elif ! $(MAKE) --no-print-directory $(NODE_TOOLS); then \
 	  echo "npm can't install AsyncAPI's parser: it does not check docs/asyncapi.yaml." >&2; [ "$$CI" != true ]; \
 	else node docs/lint.mjs docs/asyncapi.yaml; fi
 
-$(ASYNCAPI):
-	@npm install --silent --prefix . --no-save --no-package-lock --no-audit --no-fund --ignore-scripts @asyncapi/parser@3.6.6
+# Of AsyncAPI the parser, which checks docs/asyncapi.yaml; axe-core checks the pages in tests/journey.
+$(NODE_TOOLS):
+	@npm install --silent --prefix . --no-save --no-package-lock --no-audit --no-fund --ignore-scripts @asyncapi/parser@3.6.6 axe-core@4.14.1
 	@touch $@
 
 format: $(STAMP) ## Format the code, and fix what lint can fix

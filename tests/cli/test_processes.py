@@ -144,7 +144,8 @@ def test_run_refuses_what_it_can_not_have(tmp_path: Path) -> None:
         assert code == 1
         assert "Traceback" not in complaints
         taken = state["operator_url"].rsplit(":", 1)[1]
-        code, _, complaints = finish(start(elsewhere, ["run", "--port", "1", "--operator-port", taken]))
+        with reserved_port() as free:
+            code, _, complaints = finish(start(elsewhere, ["run", "--port", str(free), "--operator-port", taken]))
         assert (code, "--operator-port" in complaints) == (1, True)
         for words in (["status", "--json"], ["doctor", "--json"]):
             code, output, complaints = finish(start(tmp_path, words))

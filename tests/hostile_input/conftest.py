@@ -76,7 +76,7 @@ def serving(app: ASGIApp) -> Iterator[str]:
     """The application behind uvicorn in a thread of this process; its URL."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(app, log_config=None))
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, server_header=False))
         thread = Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:

@@ -1,6 +1,10 @@
 """The HTTP contract, sentence by sentence, as a browser and an application meet it."""
 
 import re
+import signal
+import socket
+import subprocess
+import sys
 from base64 import b64encode
 from dataclasses import replace
 from hashlib import sha256
@@ -28,6 +32,7 @@ FOR_EVERY_PAGE = {
 
 def assert_safe_page(answer: Any) -> None:
     """What every HTML answer owes its reader."""
+    assert "server" not in answer.headers
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
     assert {name: answer.headers.get(name) for name in FOR_EVERY_PAGE} == FOR_EVERY_PAGE
     policy = dict(part.split(" ", 1) for part in answer.headers["content-security-policy"].split("; "))
@@ -265,6 +270,61 @@ def answers(web: Web, url: str) -> bool:
         return web.get(url).status_code == 200
     except httpx.TransportError:
         return False
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/operator", "/"])
+def test_the_public_listener_has_nothing_for_operators(web: Web, path: str) -> None:
+    page = web.get(path)
+    assert page.status_code == 404
+    assert_safe_page(page)
+
+
+def test_the_operators_listener_has_nothing_for_users(web: Web) -> None:
+    answer = web.operator("/auth/breezedoc?token=x")
+    assert (answer.status_code, "server" in answer.headers) == (404, False)
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_an_address_that_is_taken_is_named_with_the_remedy(web: Web) -> None:
+    arguments = [sys.executable, "-m", "uvicorn", "--factory", "worker.main:web", "--port", "0"]
+    ended = subprocess.run(
+        arguments, env=web.fleet.environment, cwd=web.fleet.directory, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 1
+    assert "OPERATOR_ADDRESS: cannot listen at 127.0.0.1:" in ended.stderr
+    assert "another process listens there" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_the_operators_application_runs_alone_and_a_web_process_without_it(web: Web) -> None:
+    with reserved_port() as port, reserved_port() as operator_port:
+        environment = {**web.fleet.environment, "OPERATOR_ADDRESS": ""}
+        alone = Program(
+            "operator",
+            ["uvicorn", "--factory", "worker.main:operator", "--port", str(operator_port)],
+            environment,
+            web.fleet.directory,
+        )
+        public = Program(
+            "public",
+            ["uvicorn", "--factory", "worker.main:web", "--port", str(port)],
+            environment,
+            web.fleet.directory,
+        )
+        try:
+            wait_until(lambda: answers(web, f"http://127.0.0.1:{operator_port}/readyz"), "the operator's is ready", 60)
+            wait_until(lambda: is_listening(port), "the public one listens", 60)
+            assert web.get(f"http://127.0.0.1:{port}/readyz").status_code == 404
+            assert "breezesync_connections" in web.get(f"http://127.0.0.1:{operator_port}/metrics").text
+            assert public.stop() in (0, -signal.SIGTERM)
+        finally:
+            alone.kill()
+            public.kill()
+
+
+def is_listening(port: int) -> bool:
+    with socket.socket() as caller:
+        return caller.connect_ex(("127.0.0.1", port)) == 0
 
 
 def test_metrics_are_prometheus_text(web: Web) -> None:

@@ -31,9 +31,7 @@ def build_app(
     callback: Callback, allowance: Allowance = usual_allowance, lifespan: Lifespan[Starlette] | None = None
 ) -> ASGIApp:
     """Return the public application: connect, callback and result, within the allowance."""
-    pages = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "pages"), autoescape=select_autoescape(default=True)
-    )
+    pages = open_pages()
     answers = Answers(callback, pages)
     refuse = answers.refuse
     app = Starlette(
@@ -47,7 +45,7 @@ def build_app(
     )
     app.router.redirect_slashes = False
     https = any(client.redirect_uri.startswith("https://") for client in callback.clients.values())
-    return SecureHeaders(Guard(app, refuse, allowance), headers_of_pages(_read_style(pages), https=https))
+    return SecureHeaders(Guard(app, refuse, allowance), headers_of_pages(read_style(pages), https=https))
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +117,13 @@ def add_to_query(url: str, more: Mapping[str, str]) -> str:
     return urlunsplit(parts._replace(query=urlencode([*kept, *more.items()])))
 
 
-def _read_style(pages: Environment) -> str:
+def open_pages() -> Environment:
+    return Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "pages"), autoescape=select_autoescape(default=True)
+    )
+
+
+def read_style(pages: Environment) -> str:
     """Return the style sheet that every page has in it, which is the only one that a browser may apply."""
     assert pages.loader is not None  # noqa: S101 - it was given one
     source = pages.loader.get_source(pages, "page.html")[0]
