@@ -24,7 +24,7 @@ COPY sandbox sandbox
 # The file system is read-only when it runs: bytecode is made now or never.
 RUN python -m compileall -q /app
 USER 10001:10001
-EXPOSE 8700
+EXPOSE 8700 8701
 # Without an access log: connect links and codes travel in URLs.
 CMD ["uvicorn", "--factory", "worker.main:web", "--host", "0.0.0.0", "--port", "8700", "--no-access-log", \
      "--timeout-graceful-shutdown", "10"]

@@ -3,7 +3,7 @@ SHELL := /bin/bash
 
 BIN := .venv/bin
 STAMP := .venv/installed
-ASYNCAPI := node_modules/.asyncapi-parser-3.6.6
+NODE_TOOLS := node_modules/.asyncapi-parser-3.6.6-axe-core-4.14.1
 COMPOSE = $(shell if docker compose version >/dev/null 2>&1; then echo docker compose; else echo docker-compose; fi)
 UV = $(shell command -v uv || echo $(BIN)/uv)
 # Three at a time: tests mostly wait. AT_ONCE= runs them one after another.
@@ -45,7 +45,7 @@ run: $(STAMP) ## Run everything on this machine, with the sandbox as provider; C
 demo: $(STAMP) ## Play one user's whole life in under a minute, and see every step happen
 	@exec $(BIN)/python -m sandbox.demo
 
-example: $(STAMP) ## Run the example application beside make run, on port 8701; Ctrl-C stops it
+example: $(STAMP) ## Run the example application beside make run, on port 8710; Ctrl-C stops it
 	@exec $(BIN)/python docs/examples/start.py
 
 test: $(STAMP) ## Run the tests, against real PostgreSQL, Valkey and SQLite
@@ -90,12 +90,13 @@ lint-docs: $(STAMP) ## Check docs/asyncapi.yaml against the code and, with Node,
 	$(BIN)/python docs/generate.py --check
 	@if ! command -v npm >/dev/null; then \
 	  echo "No Node here: AsyncAPI's own parser does not check docs/asyncapi.yaml." >&2; [ "$$CI" != true ]; \
-	elif ! $(MAKE) --no-print-directory $(ASYNCAPI); then \
+	elif ! $(MAKE) --no-print-directory $(NODE_TOOLS); then \
 	  echo "npm can't install AsyncAPI's parser: it does not check docs/asyncapi.yaml." >&2; [ "$$CI" != true ]; \
 	else node docs/lint.mjs docs/asyncapi.yaml; fi
 
-$(ASYNCAPI):
-	@npm install --silent --prefix . --no-save --no-package-lock --no-audit --no-fund --ignore-scripts @asyncapi/parser@3.6.6
+# Of AsyncAPI the parser, which checks docs/asyncapi.yaml; axe-core checks the pages in tests/journey.
+$(NODE_TOOLS):
+	@npm install --silent --prefix . --no-save --no-package-lock --no-audit --no-fund --ignore-scripts @asyncapi/parser@3.6.6 axe-core@4.14.1
 	@touch $@
 
 format: $(STAMP) ## Format the code, and fix what lint can fix
@@ -109,7 +110,7 @@ up: secrets ## Build and start a fleet in Docker: WORKERS=3, SCHEDULERS=2; again
 	  state=$$(docker inspect --format '{{.State.Health.Status}}' $$($(COMPOSE) ps -q web) 2>/dev/null); \
 	  if [ "$$state" = healthy ]; then break; fi; printf .; sleep 1; \
 	done; echo " $$state"; [ "$$state" = healthy ]
-	@echo "Up: http://127.0.0.1:8700/readyz"
+	@echo "Up: http://127.0.0.1:8700; http://127.0.0.1:8701/readyz says whether it is ready"
 	@if [ -n "$(SANDBOX)" ]; then echo "The sandbox plays BreezeDoc, on http://127.0.0.1:8799. For the real one: your client's id" \
 	  "and secret into secrets/breezedoc_client_id and secrets/breezedoc_client_secret, and make up again."; fi
 

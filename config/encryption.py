@@ -34,7 +34,7 @@ def parse_key_ids(text: str) -> frozenset[str]:
     return ids
 
 
-def parse_address(text: str) -> str:
+def parse_server_url(text: str) -> str:
     """The URL of a server that keys travel to: https, or http on this machine."""
     try:
         url = urlsplit(text)

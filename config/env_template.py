@@ -42,6 +42,12 @@ CONNECT_SECRET={connect_secret}
 # The bearer token of an operator's page; there is no such page yet.
 OPERATOR_TOKEN={operator_token}
 
+# Where the web process answers health checks and metrics; empty for nowhere. Never make it public.
+# OPERATOR_ADDRESS=127.0.0.1:8701
+
+# The proxies whose X-Forwarded-For and X-Forwarded-Proto the web process believes: networks, comma-separated.
+# TRUSTED_PROXIES=10.0.0.0/8
+
 # Origins that a link's return_to may name, comma-separated.
 # RETURN_ORIGINS=https://app.example.com
 

@@ -1,5 +1,6 @@
 """What the environment says, as one frozen value, or every problem with it at once."""
 
+import ipaddress
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -19,12 +20,12 @@ from sqlalchemy.exc import ArgumentError
 from config.durations import parse_duration
 from config.encryption import (
     check_encryption,
-    parse_address,
     parse_encryption_keys,
     parse_key_ids,
     parse_mount,
     parse_name,
     parse_public_key,
+    parse_server_url,
 )
 from config.env_file import EnvFileError, read_env_file
 from config.profiles import (
@@ -58,6 +59,20 @@ class SettingsError(Exception):
         self.problems = problems
 
 
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a listener of ours listens."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """The settings of one process.
@@ -66,6 +81,8 @@ class Settings:
     `sealing_key` seals codes, and follows from `encryption_keys` if it is not set; `transit` wraps data keys in place
     of the first of them. `without_keys` are those that may be missing though texts need them. `registrations` are the
     clients with and without a secret.
+    The web process answers health checks and metrics at `operator_address`, or nowhere if it is None; it believes the
+    forwarding headers of `trusted_proxies` only.
     `spool` is where new tokens wait while the database is away; `heartbeat_file` is the file
     whose age a health check reads.
     """
@@ -89,6 +106,8 @@ class Settings:
     sync_interval: timedelta = timedelta(minutes=15)
     sweep_interval: timedelta = timedelta(seconds=1)
     operator_token: Secret | None = None
+    operator_address: Address | None = Address("127.0.0.1", 8701)
+    trusted_proxies: tuple[Network, ...] = ()
     spool: Path = Path("var/spool")
     heartbeat_file: Path | None = None
     proxies: Proxies = field(default_factory=Proxies)
@@ -120,6 +139,8 @@ def read_settings(
     transit = _read_transit(found)
     providers = tuple(provider for name in names for provider in _read_provider(name, found))
     registrations = tuple(client for name in names for client in _read_client(name, found, needs))
+    if found.is_empty("OPERATOR_ADDRESS"):
+        fixed["operator_address"] = None
     settings = Settings(
         **fixed | check_encryption(fixed, found.problems),
         transit=transit,
@@ -163,6 +184,11 @@ class _Found:
             reason = trouble.strerror if isinstance(trouble, OSError) else trouble
             self.problems.append(f"{name}_FILE: cannot read {path}: {reason}")
             return None
+
+    def is_empty(self, name: str) -> bool:
+        """Return whether the variable is there and says nothing: for some that is a value."""
+        given = self.texts.get(name)
+        return given is not None and not given.strip() and not self.texts.get(f"{name}_FILE", "").strip()
 
     def require(self, name: str, expected: str) -> None:
         """Note that the variable is missing, unless it is there or already among the problems."""
@@ -247,6 +273,22 @@ def parse_token(text: str) -> Secret:
     if not re.fullmatch(r"[!-~]+", text):
         raise ValueError("expected letters, digits and signs without spaces")
     return Secret(text)
+
+
+def parse_address(text: str) -> Address:
+    """A host and a port, as in 127.0.0.1:8701 or [::1]:8701."""
+    match = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})", text)
+    if match is None or int(match[2]) > 65535:
+        raise ValueError("expected HOST:PORT, as in 127.0.0.1:8701 or [::1]:8701, or nothing for no listener")
+    return Address(match[1].strip("[]"), int(match[2]))
+
+
+def parse_networks(text: str) -> tuple[Network, ...]:
+    """Networks and addresses, comma-separated."""
+    try:
+        return tuple(ipaddress.ip_network(part.strip()) for part in text.split(","))
+    except ValueError:
+        raise ValueError("expected networks or addresses like 10.0.0.0/8, comma-separated") from None
 
 
 def parse_path(text: str) -> Path:
@@ -335,6 +377,8 @@ class _Variables(_Group):
     sync_interval: Annotated[timedelta | None, _parsed(parse_duration)] = None
     sweep_interval: Annotated[timedelta | None, _parsed(parse_duration)] = None
     operator_token: Annotated[Secret | None, _parsed(parse_token)] = None
+    operator_address: Annotated[Address | None, _parsed(parse_address)] = None
+    trusted_proxies: Annotated[tuple[Network, ...], _parsed(parse_networks)] = ()
     spool: Annotated[Path | None, _parsed(parse_path)] = Field(None, alias="SPOOL_DIRECTORY")
     heartbeat_file: Annotated[Path | None, _parsed(parse_path)] = None
 
@@ -342,7 +386,7 @@ class _Variables(_Group):
 class _TransitVariables(_Group):
     """The transit engine of a Vault; none of it is needed."""
 
-    address: Annotated[str | None, _parsed(parse_address)] = Field(None, alias="ADDR")
+    address: Annotated[str | None, _parsed(parse_server_url)] = Field(None, alias="ADDR")
     token: Annotated[Secret | None, _parsed(parse_token)] = None
     key: Annotated[str | None, _parsed(parse_name)] = Field(None, alias="TRANSIT_KEY")
     mount: Annotated[str, _parsed(parse_mount)] = Field("", alias="TRANSIT_MOUNT")

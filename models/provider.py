@@ -87,6 +87,7 @@ class Provider:
     nothing, the end of its family, or nothing within `grace_seconds` and the end of its family after. If
     `rotation_ends_access` is false an access token outlives the rotation of its pair, and says nothing of it.
     `api_url_alternatives` are other places where the same API is said to be: they are asked only on an operator's word.
+    A provider that has an `issuer` names it in every redirect (RFC 9207).
     `account_path`, `account_id` and `account_email` say which answer, and which of its fields, name the account.
     `error_aliases` maps its own names for the errors of its token endpoint, and of its redirects, to those of RFC 6749
     §5.2 and §4.1.2.1. `path_prefix` is no part of a profile: it comes from the redirect URI, and is what a proxy puts

@@ -191,6 +191,7 @@ class Fleet:
     """Processes that share one database, one Redis and one sandbox."""
 
     web_url: str
+    operator_url: str
     database_url: str
     redis_url: str
     provider: sandbox.Running
@@ -227,8 +228,10 @@ class Fleet:
         return shared | {name: value for name, value in own.items() if "." not in name}
 
     def is_ready(self) -> bool:
+        """Return whether every part works and the public listener, which is the last to listen, answers."""
         try:
-            return httpx.get(f"{self.web_url}/readyz", trust_env=False).status_code == 200
+            ready = httpx.get(f"{self.operator_url}/readyz", trust_env=False).status_code == 200
+            return ready and httpx.get(self.web_url, trust_env=False).status_code == 404
         except httpx.TransportError:
             return False
 
@@ -323,8 +326,9 @@ def running_fleet(
     `settings` are variables of the environment, beside those that the fleet needs in any case; one that is named
     PROCESS.VARIABLE is a process's own: of web, worker, scheduler.
     """
-    with reserved_port() as port:
+    with reserved_port() as port, reserved_port() as operator_port:
         web_url = f"http://127.0.0.1:{port}"
+        operator_url = f"http://127.0.0.1:{operator_port}"
         redirect_uri = f"{web_url}/auth/breezedoc/callback"
         with sandbox.running(redirect_uris=(redirect_uri,)) as provider:
             endpoints = {
@@ -341,6 +345,7 @@ def running_fleet(
                 "ENCRYPTION_KEYS": new_key("k1").line().reveal(),
                 "CONNECT_SECRET": uuid4().hex,
                 "RETURN_ORIGINS": APPLICATION,
+                "OPERATOR_ADDRESS": f"127.0.0.1:{operator_port}",
                 "SWEEP_INTERVAL": "250ms",
                 "BREEZEDOC_CLIENT_ID": provider.client_id,
                 "BREEZEDOC_CLIENT_SECRET": provider.client_secret,
@@ -349,7 +354,7 @@ def running_fleet(
                 **settings,
             }
             prepare_database(database_url)
-            fleet = Fleet(web_url, database_url, redis_url, provider, environment, directory)
+            fleet = Fleet(web_url, operator_url, database_url, redis_url, provider, environment, directory)
             try:
                 fleet.start_web()
                 for _ in range(workers):

@@ -122,7 +122,7 @@ def test_each_process_has_its_own_role_in_the_database_and_its_own_user_in_redis
 
 def test_nothing_but_web_and_sandbox_can_be_reached_and_these_from_this_machine_only() -> None:
     published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
-    assert published == {"web": ["127.0.0.1:8700:8700"], "sandbox": ["127.0.0.1:8799:8799"]}
+    assert published == {"web": ["127.0.0.1:8700:8700", "127.0.0.1:8701:8701"], "sandbox": ["127.0.0.1:8799:8799"]}
 
 
 def test_each_network_has_those_in_it_who_have_to_meet_there() -> None:

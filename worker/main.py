@@ -1,7 +1,8 @@
-"""Builds the worker and the web application from the settings."""
+"""Builds the worker and the web applications from the settings."""
 
+import socket
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -11,6 +12,7 @@ import dramatiq
 import structlog
 from dramatiq.middleware import Middleware
 from starlette.applications import Starlette
+from starlette.types import ASGIApp, Lifespan
 
 from config.heartbeat import Heartbeat
 from config.logs import configure_logging
@@ -42,7 +44,11 @@ from worker.tokens.oauth_clients import OAuthClients
 from worker.tokens.spool import Parking
 from worker.web.app import build_app
 from worker.web.callback import Callback
+from worker.web.guard import Allowance
+from worker.web.listener import AddressUnusable, listen_at, serving_beside
 from worker.web.metrics import build_registry
+from worker.web.operator import build_operator_app
+from worker.web.protocol import Bounds, harden_caller
 
 
 class BindIds(Middleware):
@@ -161,13 +167,12 @@ def build_flows(parts: Parts) -> Flows:
     )
 
 
-def build_web(settings: Settings, services: Services) -> Starlette:
-    """Return the web application with what it depends on; it has no key that opens anything."""
-    store = services.store
+def build_web(settings: Settings, services: Services, lifespan: Lifespan[Starlette] | None = None) -> ASGIApp:
+    """Return the public application with what it depends on; it has no key that opens anything."""
     if settings.sealing_key is None:
         raise AssertionError("the web process was started without a sealing key")
     callback = Callback(
-        store=store,
+        store=services.store,
         sealer=Sealer(settings.sealing_key),
         providers={provider.name: provider for provider in settings.providers},
         clients={client.provider: client for client in reversed(settings.registrations)},
@@ -176,6 +181,12 @@ def build_web(settings: Settings, services: Services) -> Starlette:
         send=services.queue.send,
         now=services.now,
     )
+    return build_app(callback, Allowance(proxies=settings.trusted_proxies), lifespan)
+
+
+def build_operator(settings: Settings, services: Services) -> ASGIApp:
+    """Return the operator's application with what it depends on."""
+    store = services.store
 
     def check_database() -> None:
         with store.reading() as tx:
@@ -187,22 +198,47 @@ def build_web(settings: Settings, services: Services) -> Starlette:
         "redis": WritableRedis(open_hasty_redis(settings.redis_url)),
     }
     registry = build_registry(store, services.now, services.queues.depths, services.now.offset)
-    return build_app(callback, checks, registry)
+    return build_operator_app(checks, registry)
 
 
-def web() -> Starlette:
-    """What `uvicorn --factory worker.main:web` calls."""
+def web() -> ASGIApp:
+    """What `uvicorn --factory worker.main:web` calls: the public application, and the operator's beside it."""
     configure_logging()
     settings = read_or_exit("sealing", "registrations", "links")
+    harden_caller(Bounds(proxies=settings.trusted_proxies))
+    listener = listen_or_exit(settings)
     services = open_services(settings, "web")
     services.now.watch()
-    app = build_web(settings, services)
-    app.router.lifespan_context = stopping_in_time
-    return app
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        with ExitStack() as stack:
+            if listener is not None:
+                stack.enter_context(serving_beside(build_operator(settings, services), listener))
+            yield
+            exit_within(timedelta(seconds=5))  # a request that is under way may hang
+
+    return build_web(settings, services, lifespan)
 
 
-@asynccontextmanager
-async def stopping_in_time(app: Starlette) -> AsyncIterator[None]:
-    """End the process if a request hangs that is under way when the server has stopped waiting for it."""
-    yield
-    exit_within(timedelta(seconds=5))
+def operator() -> ASGIApp:
+    """What `uvicorn --factory worker.main:operator` calls: the operator's application alone."""
+    configure_logging()
+    settings = read_or_exit()
+    harden_caller(Bounds())
+    services = open_services(settings, "operator")
+    services.now.watch()
+    return build_operator(settings, services)
+
+
+def listen_or_exit(settings: Settings) -> socket.socket | None:
+    """Return the operator's listener, None if there is to be none; or end the process with 1 and the remedy."""
+    address = settings.operator_address
+    if address is None:
+        return None
+    try:
+        return listen_at(address.host, address.port)
+    except AddressUnusable as reason:
+        raise SystemExit(
+            f"OPERATOR_ADDRESS: {reason}. Stop it, set OPERATOR_ADDRESS to another HOST:PORT, or to nothing for none."
+        ) from None

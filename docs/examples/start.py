@@ -8,7 +8,7 @@ from config.settings import SettingsError, read_settings
 from worker.local.state import running_state
 
 here = Path(__file__).parent
-port = os.environ.get("APP_PORT", "8701")
+port = os.environ.get("APP_PORT", "8710")
 origin = f"http://127.0.0.1:{port}"
 
 

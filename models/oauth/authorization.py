@@ -216,6 +216,29 @@ def end_by_error(
     reason = _reason_of(aliases.get(error, error))
     denied = reason == "denied"
     text = _printable(description) or ("the user said no" if denied else f"the provider answered {_printable(error)}")
+    return _end_as(authorization, reason, text)
+
+
+def comes_without_state(error: str, aliases: Mapping[str, str]) -> bool:
+    """Return whether a provider sends this error without `state`: old Laravel Passports refuse a scope like that."""
+    return aliases.get(error, error) == "invalid_scope"
+
+
+def end_by_stateless_error(authorization: Authorization) -> AuthorizationChange:
+    """End it by an error without `state`, which anyone may have sent the browser with: its words are not repeated."""
+    return _end_as(authorization, "client_rejected", "the provider answered invalid_scope")
+
+
+def is_issuer(expected: str, given: str) -> bool:
+    """Return whether a redirect comes from the expected issuer (RFC 9207 §2.4); none is expected if that is empty.
+
+    A provider that has an issuer names it in every redirect, so that none of another server passes for its own.
+    """
+    return not expected or given == expected
+
+
+def _end_as(authorization: Authorization, reason: FailureReason, text: str) -> AuthorizationChange:
+    denied = reason == "denied"
     ended = replace(end(authorization, Step.denied if denied else Step.failed), reason=reason, description=text)
     return AuthorizationChange(ended, (AuthorizationFailed(authorization.id, reason, text),))
 

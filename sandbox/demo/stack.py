@@ -52,8 +52,8 @@ class OwnStack:
     def start(self) -> Stack:
         """Return once it is ready. Raises `StackError` with its output if it gives up."""
         state = self.directory / "state.json"
-        web_port, sandbox_port = find_free_ports(2)
-        ports = ["--port", str(web_port), "--sandbox-port", str(sandbox_port)]
+        web_port, sandbox_port, operator_port = find_free_ports(3)
+        ports = ["--port", str(web_port), "--sandbox-port", str(sandbox_port), "--operator-port", str(operator_port)]
         with self._said.open("wb") as said:
             process = self._process = subprocess.Popen(  # noqa: S603 - our own command
                 [*self._command, "run", *ports, "--state", str(state)],

@@ -97,8 +97,8 @@ def test_a_process_ends_with_the_code_and_no_traceback(
 def running(directory: Path, *words: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
     """`breezesync run` once it is ready, and the state it wrote."""
     state = directory / "state.json"
-    with reserved_port() as port, reserved_port() as sandbox_port:
-        ports = ["--port", str(port), "--sandbox-port", str(sandbox_port)]
+    with reserved_port() as port, reserved_port() as sandbox_port, reserved_port() as operator_port:
+        ports = ["--port", str(port), "--sandbox-port", str(sandbox_port), "--operator-port", str(operator_port)]
         process = start(directory, ["run", *ports, "--state", str(state), *words])
         try:
             wait_until(lambda: state.exists() or process.poll() is not None, "run is ready", STARTING)
@@ -145,6 +145,10 @@ def test_run_refuses_what_it_can_not_have(tmp_path: Path) -> None:
         code, _, complaints = finish(start(elsewhere, ["run", "--port", "1", "--sandbox-port", port]))
         assert code == 1
         assert "Traceback" not in complaints
+        taken = state["operator_url"].rsplit(":", 1)[1]
+        with reserved_port() as free:
+            code, _, complaints = finish(start(elsewhere, ["run", "--port", str(free), "--operator-port", taken]))
+        assert (code, "--operator-port" in complaints) == (1, True)
         for words in (["status", "--json"], ["doctor", "--json"]):
             code, output, complaints = finish(start(tmp_path, words))
             assert (code, complaints) == (0, ""), output

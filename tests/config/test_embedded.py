@@ -12,7 +12,7 @@ def origins(environment: dict[str, str], written: dict[str, str]) -> str | None:
 
 
 def test_users_of_the_sandbox_may_return_to_the_example_application() -> None:
-    assert origins({}, {}) == "http://127.0.0.1:8701,http://localhost:8701"
+    assert origins({}, {}) == "http://127.0.0.1:8710,http://localhost:8710"
 
 
 def test_origins_that_somebody_has_set_stay() -> None:

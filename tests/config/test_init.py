@@ -25,6 +25,8 @@ documented = [
     "VAULT_CACERT",
     "CONNECT_SECRET",
     "RETURN_ORIGINS",
+    "OPERATOR_ADDRESS",
+    "TRUSTED_PROXIES",
     "PROVIDERS",
     "EVENTS_STREAM",
     "RECORDS_STREAM",

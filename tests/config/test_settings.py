@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from config.settings import Settings, SettingsError, read_settings
+from config.settings import Address, Settings, SettingsError, read_settings
 from models.crypto.secrets import Secret
 from models.crypto.transit_settings import TransitSettings
 from models.crypto.vault import Vault, new_key
@@ -420,3 +420,39 @@ def test_the_spool_and_the_heartbeat_are_where_they_are_said_to_be() -> None:
     assert settings.spool == Path("/var/spool/breezesync")
     assert settings.heartbeat_file == Path("/run/heartbeat")
     assert problems({**complete, "SPOOL_DIRECTORY": "a\0b"}) == ["SPOOL_DIRECTORY: expected a path"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("127.0.0.1:8701", Address("127.0.0.1", 8701)),
+        ("0.0.0.0:80", Address("0.0.0.0", 80)),  # noqa: S104 - as in Compose
+        ("[::1]:8701", Address("::1", 8701)),
+        ("operator.internal:8701", Address("operator.internal", 8701)),
+        ("", None),
+        ("  ", None),
+    ],
+)
+def test_the_operators_address_is_a_host_and_a_port_or_nothing(text: str, expected: Address | None) -> None:
+    assert read_settings({"OPERATOR_ADDRESS": text}, None, needs=()).operator_address == expected
+
+
+def test_the_operators_address_is_loopback_unless_it_is_set() -> None:
+    assert str(read_settings({}, None, needs=()).operator_address) == "127.0.0.1:8701"
+
+
+@pytest.mark.parametrize("text", ["8701", ":8701", "127.0.0.1", "127.0.0.1:70000", "http://127.0.0.1:8701", "::1:8701"])
+def test_another_operators_address_is_refused(text: str) -> None:
+    with pytest.raises(SettingsError, match=r"OPERATOR_ADDRESS: expected HOST:PORT"):
+        read_settings({"OPERATOR_ADDRESS": text}, None, needs=())
+
+
+def test_trusted_proxies_are_networks() -> None:
+    found = read_settings({"TRUSTED_PROXIES": "10.0.0.0/8, 192.0.2.1, 2001:db8::/32"}, None, needs=()).trusted_proxies
+    assert [str(network) for network in found] == ["10.0.0.0/8", "192.0.2.1/32", "2001:db8::/32"]
+
+
+@pytest.mark.parametrize("text", ["10.0.0.1/8", "10.0.0.0/33", "proxy.internal", "*", "10.0.0.0/8,"])
+def test_other_trusted_proxies_are_refused(text: str) -> None:
+    with pytest.raises(SettingsError, match="TRUSTED_PROXIES: expected networks"):
+        read_settings({"TRUSTED_PROXIES": text}, None, needs=())

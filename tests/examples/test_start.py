@@ -33,9 +33,13 @@ class Beside:
 def beside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Beside]:
     directory: Path = tmp_path_factory.mktemp("beside")
     state = directory / "state.json"
-    with reserved_port() as web, reserved_port() as provider, reserved_port() as own:
+    with reserved_port() as web, reserved_port() as provider, reserved_port() as own, reserved_port() as operator:
         url = f"http://127.0.0.1:{own}"
-        environment = plain(directory) | {"APP_PORT": str(own), "RETURN_ORIGINS": url}
+        environment = plain(directory) | {
+            "APP_PORT": str(own),
+            "RETURN_ORIGINS": url,
+            "OPERATOR_ADDRESS": f"127.0.0.1:{operator}",
+        }
         ports = ("--port", str(web), "--sandbox-port", str(provider), "--state", str(state))
         program = Program("run", ("worker", "run", *ports), environment, directory)
         try:

@@ -12,9 +12,10 @@ import redis
 from sqlalchemy import text
 
 from models.audit.chain import Line, as_json
-from models.crypto.vault import Place, Vault, new_key
+from models.crypto.vault import Vault, new_key
 from models.errors import StoreUnavailable
 from models.messaging import messages
+from models.oauth.credential import place_of_token
 from scheduler.audit_chain import AuditChain
 from tests.flows.test_commands import read_all, reader, stream
 from tests.flows.test_connect_token import connect_token
@@ -165,7 +166,7 @@ def test_a_hold_and_its_end_are_recorded(house: House) -> None:
 @pytest.fixture
 def browser(house: House) -> Iterator[httpx.Client]:
     """A browser that follows no redirect, in front of the web process; both are on this machine."""
-    with serving(build_app(house.callback, {})) as url, httpx.Client(base_url=url, trust_env=False) as client:
+    with serving(build_app(house.callback)) as url, httpx.Client(base_url=url, trust_env=False) as client:
         yield client
 
 
@@ -244,7 +245,7 @@ def opened_tokens(house: House, connection_id: str) -> set[str]:
     credential = house.credential(connection_id)
     sealed = {"access_token": credential.access_token, "refresh_token": credential.refresh_token}
     return {
-        house.vault.open(each, Place("credential", connection_id, field)).reveal()
+        house.vault.open(each, place_of_token(house.connection(connection_id), field)).reveal()
         for field, each in sealed.items()
         if each is not None
     }

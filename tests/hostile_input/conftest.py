@@ -13,7 +13,7 @@ import httpx
 import pytest
 import redis
 import uvicorn
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from config.profiles import profile_directories, read_profile
 from models.crypto.secrets import Secret
@@ -40,6 +40,9 @@ class Web:
         """One request without cookies, redirects not followed; `path` may be a whole URL."""
         address = path if "://" in path else f"{self.url}{path}"
         return httpx.request(method, address, trust_env=False, timeout=30, **options)
+
+    def operator(self, path: str) -> httpx.Response:
+        return self.get(f"{self.fleet.operator_url}{path}")
 
     def begin(self, user: str = "ada", **claims: Any) -> tuple[str, dict[str, str]]:
         """Follows a fresh link: the state, and the browser's cookies."""
@@ -69,11 +72,11 @@ class Web:
 
 
 @contextmanager
-def serving(app: Starlette) -> Iterator[str]:
-    """The application behind uvicorn in a thread of this process: its URL."""
+def serving(app: ASGIApp) -> Iterator[str]:
+    """The application behind uvicorn in a thread of this process; its URL."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(app, log_config=None))
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, server_header=False))
         thread = Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:
@@ -88,10 +91,9 @@ def serving(app: Starlette) -> Iterator[str]:
 def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
     directory: Path = tmp_path_factory.mktemp("doors")
     url = f"sqlite:///{directory}/breezesync.db"
-    issuer = {"BREEZEDOC_ISSUER": "https://issuer.example"}
     with (
         running_valkey() as valkey,
-        running_fleet(url, valkey.url, directory, workers=0, schedulers=0, **issuer) as fleet,
+        running_fleet(url, valkey.url, directory, workers=0, schedulers=0) as fleet,
     ):
         overrides = {name: text for name, text in fleet.environment.items() if name.endswith("_URL")}
         profile = read_profile("breezedoc", overrides, profile_directories())

@@ -1,7 +1,13 @@
 """The HTTP contract, sentence by sentence, as a browser and an application meet it."""
 
 import re
+import signal
+import socket
+import subprocess
+import sys
+from base64 import b64encode
 from dataclasses import replace
+from hashlib import sha256
 from typing import Any
 from urllib.parse import parse_qs, urljoin, urlsplit
 
@@ -17,6 +23,7 @@ from worker.web.app import build_app
 
 FOR_EVERY_PAGE = {
     "cache-control": "no-store",
+    "cross-origin-opener-policy": "same-origin",
     "referrer-policy": "no-referrer",
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
@@ -25,12 +32,16 @@ FOR_EVERY_PAGE = {
 
 def assert_safe_page(answer: Any) -> None:
     """What every HTML answer owes its reader."""
+    assert "server" not in answer.headers
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
     assert {name: answer.headers.get(name) for name in FOR_EVERY_PAGE} == FOR_EVERY_PAGE
     policy = dict(part.split(" ", 1) for part in answer.headers["content-security-policy"].split("; "))
     assert policy["default-src"] == policy["frame-ancestors"] == policy["base-uri"] == "'none'"
     assert "<script" not in answer.text
     assert re.findall(r'(?:src|href|action)="', answer.text) == []
+    [style] = re.findall(r"<style>(.*?)</style>", answer.text, re.DOTALL)
+    assert policy["style-src"] == f"'sha256-{b64encode(sha256(style.encode()).digest()).decode()}'"
+    assert "style=" not in answer.text
 
 
 def test_a_link_leads_to_the_provider_with_all_that_it_needs(web: Web) -> None:
@@ -71,8 +82,10 @@ def test_over_https_the_cookie_belongs_to_this_host_alone(web: Web) -> None:
     [client] = web.house.callback.clients.values()
     served = replace(client, redirect_uri="https://sync.example/auth/breezedoc/callback")
     callback = replace(web.house.callback, clients={"breezedoc": served})
-    with serving(build_app(callback, {})) as url:
-        cookie = web.get(f"{url}/auth/breezedoc?token={web.house.link('ada')}").headers["set-cookie"]
+    with serving(build_app(callback)) as url:
+        answer = web.get(f"{url}/auth/breezedoc?token={web.house.link('ada')}")
+    assert answer.headers["strict-transport-security"] == "max-age=31536000"
+    cookie = answer.headers["set-cookie"]
     value, *attributes = cookie.split("; ")
     assert re.fullmatch(r"__Host-breezesync-[0-9a-f]{32}=[\w-]{43}", value)
     assert sorted(attributes) == ["HttpOnly", "Max-Age=600", "Path=/", "SameSite=lax", "Secure"]
@@ -82,7 +95,7 @@ def test_a_defect_of_ours_is_a_page_that_says_nothing_of_it(web: Web) -> None:
     def fail() -> Any:
         raise ZeroDivisionError("the secret of the universe")
 
-    with serving(build_app(replace(web.house.callback, now=fail), {})) as url:
+    with serving(build_app(replace(web.house.callback, now=fail))) as url:
         page = web.get(f"{url}/auth/breezedoc?token={web.house.link('ada')}")
     assert page.status_code == 500
     assert_safe_page(page)
@@ -215,34 +228,35 @@ def test_a_database_that_fails_is_a_page_too(web: Web) -> None:
 
 
 def test_health_and_readiness_while_redis_is_away(web: Web) -> None:
-    assert (web.get("/healthz").status_code, web.get("/healthz").text) == (200, "ok\n")
-    assert (web.get("/readyz").status_code, web.get("/readyz").text) == (200, "ready\n")
+    assert (web.operator("/healthz").status_code, web.operator("/healthz").text) == (200, "ok\n")
+    assert (web.operator("/readyz").status_code, web.operator("/readyz").text) == (200, "ready\n")
     web.valkey.stop()
     try:
-        away = web.get("/readyz")
+        away = web.operator("/readyz")
         assert (away.status_code, away.text) == (503, "not ready: redis\n")
-        assert web.get("/healthz").status_code == 200
+        assert web.operator("/healthz").status_code == 200
         begun = web.get(web.fleet.link("ada"))
         assert begun.status_code == 302
         state = parse_qs(urlsplit(begun.headers["location"]).query)["state"][0]
         assert web.call_back(dict(begun.cookies), state=state, code="kept").status_code == 303
     finally:
         web.valkey.start()
-    wait_until(lambda: web.get("/readyz").status_code == 200, "ready again")
+    wait_until(lambda: web.operator("/readyz").status_code == 200, "ready again")
 
 
 @pytest.mark.parametrize(
     ("part", "database"), [("schema", "sqlite:///empty.db"), ("database", "postgresql+psycopg://a:b@127.0.0.1:9/c")]
 )
 def test_readiness_names_the_part_that_is_missing(web: Web, part: str, database: str) -> None:
-    with reserved_port() as port:
-        environment = {**web.fleet.environment, "DATABASE_URL": database}
+    with reserved_port() as port, reserved_port() as operator_port:
+        address = f"127.0.0.1:{operator_port}"
+        environment = {**web.fleet.environment, "DATABASE_URL": database, "OPERATOR_ADDRESS": address}
         arguments = ["uvicorn", "--factory", "worker.main:web", "--port", str(port)]
         program = Program(f"web-without-{part}", arguments, environment, web.fleet.directory)
         try:
             url = f"http://127.0.0.1:{port}"
-            wait_until(lambda: answers(web, f"{url}/healthz"), "the process is up", 60)
-            away = web.get(f"{url}/readyz")
+            wait_until(lambda: answers(web, f"http://{address}/healthz"), "the process is up", 60)
+            away = web.get(f"http://{address}/readyz")
             assert (away.status_code, away.text) == (503, f"not ready: {part}\n")
             page = web.get(f"{url}/auth/breezedoc/done/" + "a" * 32)
             assert page.status_code == 503
@@ -258,8 +272,63 @@ def answers(web: Web, url: str) -> bool:
         return False
 
 
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/operator", "/"])
+def test_the_public_listener_has_nothing_for_operators(web: Web, path: str) -> None:
+    page = web.get(path)
+    assert page.status_code == 404
+    assert_safe_page(page)
+
+
+def test_the_operators_listener_has_nothing_for_users(web: Web) -> None:
+    answer = web.operator("/auth/breezedoc?token=x")
+    assert (answer.status_code, "server" in answer.headers) == (404, False)
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_an_address_that_is_taken_is_named_with_the_remedy(web: Web) -> None:
+    arguments = [sys.executable, "-m", "uvicorn", "--factory", "worker.main:web", "--port", "0"]
+    ended = subprocess.run(
+        arguments, env=web.fleet.environment, cwd=web.fleet.directory, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 1
+    assert "OPERATOR_ADDRESS: cannot listen at 127.0.0.1:" in ended.stderr
+    assert "another process listens there" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_the_operators_application_runs_alone_and_a_web_process_without_it(web: Web) -> None:
+    with reserved_port() as port, reserved_port() as operator_port:
+        environment = {**web.fleet.environment, "OPERATOR_ADDRESS": ""}
+        alone = Program(
+            "operator",
+            ["uvicorn", "--factory", "worker.main:operator", "--port", str(operator_port)],
+            environment,
+            web.fleet.directory,
+        )
+        public = Program(
+            "public",
+            ["uvicorn", "--factory", "worker.main:web", "--port", str(port)],
+            environment,
+            web.fleet.directory,
+        )
+        try:
+            wait_until(lambda: answers(web, f"http://127.0.0.1:{operator_port}/readyz"), "the operator's is ready", 60)
+            wait_until(lambda: is_listening(port), "the public one listens", 60)
+            assert web.get(f"http://127.0.0.1:{port}/readyz").status_code == 404
+            assert "breezesync_connections" in web.get(f"http://127.0.0.1:{operator_port}/metrics").text
+            assert public.stop() in (0, -signal.SIGTERM)
+        finally:
+            alone.kill()
+            public.kill()
+
+
+def is_listening(port: int) -> bool:
+    with socket.socket() as caller:
+        return caller.connect_ex(("127.0.0.1", port)) == 0
+
+
 def test_metrics_are_prometheus_text(web: Web) -> None:
-    answer = web.get("/metrics")
+    answer = web.operator("/metrics")
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith("text/plain; version=")
     assert "# TYPE" in answer.text

@@ -174,7 +174,7 @@ def test_a_link_opened_on_another_name_of_this_machine_gets_a_hint(web: Web, hos
     [client] = web.house.callback.clients.values()
     served = replace(client, redirect_uri=f"http://{host}:8700/auth/breezedoc/callback")
     callback = replace(web.house.callback, clients={"breezedoc": served})
-    with serving(build_app(callback, {})) as url:
+    with serving(build_app(callback)) as url:
         state = state_of(web.get(f"{url}/auth/breezedoc?token={web.house.link('ada')}"))
         page = web.get(f"{url}/auth/breezedoc/callback", params={"state": state, "code": "c"})
     assert (page.status_code, f"Open the link on {host}" in page.text) == (403, is_named)

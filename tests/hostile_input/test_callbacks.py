@@ -44,14 +44,10 @@ ODD: dict[str, tuple[int, Callable[[str], list[tuple[str, str]]]]] = {
     "the state's hash": (403, lambda state: [("state", hash_of(state)), ("code", "c")]),
     "a state with a NUL": (403, lambda state: [("state", f"{state}\x00"), ("code", "c")]),
     "half a character in the state": (403, lambda state: [("state", "\udcff"), ("code", "c")]),
-    "a long state": (403, lambda state: [("state", "s" * 20_000), ("code", "c")]),
+    "a long state": (403, lambda state: [("state", "s" * 8_000), ("code", "c")]),
     "an error with a wrong state": (403, lambda state: [("state", "no"), ("error", "access_denied")]),
     "a denial without a state": (403, lambda state: [("error", "access_denied")]),
     "an outage without a state": (403, lambda state: [("error", "server_error")]),
-    "an issuer that is another": (
-        403,
-        lambda state: [("state", state), ("code", "c"), ("iss", "https://evil.example")],
-    ),
 }
 
 
@@ -100,11 +96,6 @@ def test_a_state_that_came_too_late_gets_nowhere(web: Web) -> None:
     assert web.call_back(cookies, state=state, code="c").status_code == 403
     assert web.call_back(cookies, error="access_denied").status_code == 403
     assert web.contents() == before
-
-
-def test_the_right_issuer_is_let_through(web: Web) -> None:
-    state, cookies = web.begin()
-    assert web.call_back(cookies, state=state, code="c", iss="https://issuer.example").status_code == 303
 
 
 def test_what_the_provider_says_of_an_error_reaches_no_page_as_markup(web: Web) -> None:
@@ -178,7 +169,8 @@ def test_what_is_hardly_a_request_is_refused_and_the_process_lives(web: Web, req
     received = speak(web, request_line)
     assert received == b"" or received.split()[1].startswith(b"4"), received[:200]
     assert web.contents() == before
-    assert web.get("/healthz").status_code == 200
+    assert web.operator("/healthz").status_code == 200
+    assert web.get("/").status_code == 404
     assert "Traceback" not in web.log()
 
 

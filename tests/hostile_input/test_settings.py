@@ -23,6 +23,8 @@ WRONG = {
     "SYNC_INTERVAL": "soon",
     "SWEEP_INTERVAL": "0",
     "OPERATOR_TOKEN": "hun ter2",
+    "OPERATOR_ADDRESS": "8701",
+    "TRUSTED_PROXIES": "10.0.0.0/33",
     "BREEZEDOC_CLIENT_ID": "id\x7f",
     "BREEZEDOC_CLIENT_SECRET": "hunter2ü",
     "BREEZEDOC_REDIRECT_URI": "http://sync.example/cb",
@@ -36,6 +38,7 @@ WRONG = {
     "BREEZEDOC_TOKEN_REQUESTS_PER_MINUTE": "0",
 }
 PROCESSES = {
+    "operator": ["uvicorn", "--factory", "worker.main:operator", "--port", "0"],
     "web": ["uvicorn", "--factory", "worker.main:web", "--port", "0"],
     "worker": ["dramatiq", "worker.main:boot", "--processes", "1", "--threads", "1"],
     "scheduler": ["scheduler"],

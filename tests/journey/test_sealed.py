@@ -107,7 +107,7 @@ def test_no_secret_stands_in_clear_anywhere(fleet: Fleet, listener: Listener) ->
         "redis": in_redis(fleet.redis_url),
         "logs": "\n".join(program.log.read_text() for program in fleet.programs),
         "page": httpx.get(urljoin(str(answer.url), answer.headers["location"]), trust_env=False).text,
-        "metrics": httpx.get(f"{fleet.web_url}/metrics", trust_env=False).text,
+        "metrics": httpx.get(f"{fleet.operator_url}/metrics", trust_env=False).text,
     }
     assert len(secrets) >= 10
     forms = {

@@ -96,6 +96,9 @@ def _read_roles(path: Path, settings: Settings) -> tuple[Role, ...]:
 def run(
     port: Annotated[int, typer.Option(min=1, max=65535, help="The web process's port.")] = 8700,
     sandbox_port: Annotated[int | None, typer.Option(min=1, max=65535, help="The sandbox's port.")] = None,
+    operator_port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="The port of health checks and metrics.")
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, max=64, help="The number of worker processes.")] = 1,
     without_key: Annotated[
         list[str] | None, typer.Option(help="Start though this key is missing; can be repeated.")
@@ -107,7 +110,7 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Run all processes on this machine until Ctrl-C, with a built-in Redis and provider if none is configured."""
-    options = Options(port, sandbox_port, workers, state, tuple(without_key or ()))
+    options = Options(port, sandbox_port, operator_port, workers, state, tuple(without_key or ()))
     if sys.stdout.isatty() and not as_json:
         print_line("Starting; this takes a few seconds.")
     try:
@@ -139,7 +142,11 @@ def _print_started(running: Running) -> None:
         ("make example", "start an application that shows all of this"),
     ]
     places = [
-        ("Web", f"{running.web_url}; /readyz says whether it is ready"),
+        ("Web", running.web_url),
+        (
+            "Health",
+            f"{running.operator_url}/readyz, and /metrics" if running.operator_url else "OPERATOR_ADDRESS is empty",
+        ),
         ("Uses", f"{show_url(settings.database_url)}, {show_redis_url(settings.redis_url)}"),
         ("Logs", "var/log"),
     ]
@@ -176,6 +183,7 @@ def _print_columns(rows: Sequence[tuple[str, str]]) -> None:
 def _print_as_json(running: Running) -> None:
     places = {
         "web_url": running.web_url,
+        "operator_url": running.operator_url,
         "sandbox_url": running.sandbox_url,
         "database": show_url(running.settings.database_url),
         "redis": show_redis_url(running.settings.redis_url),

@@ -36,7 +36,7 @@ env_file = Path(".env")
 host = "127.0.0.1"
 patience = 30.0
 worker_seconds = 26.0
-usual_redis_port, usual_sandbox_port = 6379, 8799
+usual_redis_port, usual_sandbox_port, usual_operator_port = 6379, 8799, 8701
 
 
 class RunFailed(Exception):
@@ -49,10 +49,11 @@ class Stopped(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`sandbox_port` None means the usual one or, if that is taken, a free one. `without_keys` may be missing."""
+    """A port that is None means the usual one or, if that is taken, a free one. `without_keys` may be missing."""
 
     port: int = 8700
     sandbox_port: int | None = None
+    operator_port: int | None = None
     workers: int = 1
     state: Path | None = None
     without_keys: tuple[str, ...] = ()
@@ -70,11 +71,17 @@ class Running:
     wrote_env: bool
     embedded_redis: bool
 
+    @property
+    def operator_url(self) -> str | None:
+        address = self.settings.operator_address
+        return None if address is None else f"http://{address}"
+
     def state(self, processes: Processes, written: Mapping[str, str]) -> dict[str, object]:
         """What another process needs to work with this one, secrets included."""
         return {
             "pid": os.getpid(),
             "web_url": self.web_url,
+            "operator_url": self.operator_url,
             "sandbox_url": self.sandbox_url,
             "redis_url": self.redis_url,
             "database_url": self.settings.database_url.reveal(),
@@ -151,7 +158,9 @@ def _start(options: Options, processes: Processes, stopping: Stopping) -> tuple[
     processes.start("scheduler", [sys.executable, "-m", "scheduler"], environment)
     if sandbox_url is not None:
         wait_for(lambda: _http_answers(f"{sandbox_url}/healthz"), "the sandbox")
-    wait_for(lambda: _http_answers(f"{running.web_url}/readyz"), "the web process")
+    if running.operator_url is not None:
+        wait_for(lambda: _http_answers(f"{running.operator_url}/readyz"), "the web process")
+    wait_for(lambda: not is_free(options.port), "the web process")
     return running, written
 
 
@@ -171,6 +180,10 @@ def _plan(options: Options) -> tuple[Running, Mapping[str, str]]:
         chosen["DATABASE_URL"] = f"sqlite:///{(data / 'breezesync.db').resolve()}"
     if lack.redis:
         chosen["REDIS_URL"] = f"redis://{host}:{usual_or_free(usual_redis_port)}/0"
+    if options.operator_port is not None:
+        require_free(options.operator_port, "--operator-port")
+    if options.operator_port is not None or lack.operator_address:
+        chosen["OPERATOR_ADDRESS"] = f"{host}:{options.operator_port or usual_or_free(usual_operator_port)}"
     sandbox_url = None
     if lack.client:
         if options.sandbox_port is not None:

@@ -15,7 +15,7 @@ from models.oauth.client import callback_path
 state_path = Path("var/run.json")
 sandbox_client_id = "sandbox-client"
 sandbox_client_secret = "sandbox-secret"  # noqa: S105 - the sandbox prints it on its own page
-example_origins = "http://127.0.0.1:8701,http://localhost:8701"
+example_origins = "http://127.0.0.1:8710,http://localhost:8710"
 """Where the example application listens, beside the sandbox."""
 
 
@@ -25,13 +25,15 @@ class AlreadyRunning(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Lack:
-    """What is not set: keys (and no `.env` to put them into), a Redis, a database, an OAuth client, origins."""
+    """What is not set: keys (and no `.env` to put them into), a Redis, a database, an OAuth client, origins,
+    the operator's listener."""
 
     keys: bool
     redis: bool
     database: bool
     client: bool
     origins: bool
+    operator_address: bool
 
 
 def find_lack(environ: Mapping[str, str], written: Mapping[str, str], settings: Settings, has_file: bool) -> Lack:
@@ -43,6 +45,7 @@ def find_lack(environ: Mapping[str, str], written: Mapping[str, str], settings: 
         database="DATABASE_URL" not in given,
         client=not settings.clients,
         origins="RETURN_ORIGINS" not in given,
+        operator_address=settings.operator_address is not None and "OPERATOR_ADDRESS" not in given,
     )
 
 

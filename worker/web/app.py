@@ -9,58 +9,45 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import structlog
 from jinja2 import Environment, FileSystemLoader, select_autoescape
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Lifespan
 
 from models.audit.entry import Action
 from models.errors import SyncError, Transient
 from models.oauth.authorization import Authorization, describe_result, flow_of, open_steps
 from worker.web.callback import Callback, Refused, result_path
 from worker.web.cookies import Cookies
+from worker.web.guard import Allowance, Guard
+from worker.web.headers import SecureHeaders, headers_of_pages
 from worker.web.refused_requests import RefusedRequests, address_of
 
 retry_after = timedelta(seconds=30)
-security_headers = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": (
-        "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-}
+usual_allowance = Allowance()
 
 
 def build_app(
-    callback: Callback, parts: Mapping[str, Callable[[], object]], gauges: CollectorRegistry | None = None
-) -> Starlette:
-    """Return the web application.
-
-    `/readyz` calls each of `parts` in order; a part raises if it does not work. `/metrics` shows `gauges` beside what
-    this process counts.
-    """
-    pages = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "pages"), autoescape=select_autoescape(default=True)
-    )
-    answers = Answers(callback, parts, gauges, pages, RefusedRequests(callback))
+    callback: Callback, allowance: Allowance = usual_allowance, lifespan: Lifespan[Starlette] | None = None
+) -> ASGIApp:
+    """Return the public application: connect, callback and result, within the allowance."""
+    pages = open_pages()
+    answers = Answers(callback, pages, RefusedRequests(callback))
     refuse = answers.refuse
     app = Starlette(
         routes=[
             _only_get("/auth/{provider}", answers.begin),
             _only_get("/auth/{provider}/callback", answers.finish),
             Route("/auth/{provider}/done/{authorization_id}", answers.done),
-            Route("/healthz", answers.live),
-            Route("/readyz", answers.ready),
-            Route("/metrics", answers.measure),
         ],
+        lifespan=lifespan,
         exception_handlers={Refused: refuse, SyncError: refuse, HTTPException: refuse, Exception: refuse},
     )
     app.router.redirect_slashes = False
-    return app
+    https = any(client.redirect_uri.startswith("https://") for client in callback.clients.values())
+    return SecureHeaders(Guard(app, refuse, allowance), headers_of_pages(read_style(pages), https=https))
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +55,6 @@ class Answers:
     """One method for each route, and one for every refusal."""
 
     callback: Callback
-    parts: Mapping[str, Callable[[], object]]
-    gauges: CollectorRegistry | None
     pages: Environment
     refused: RefusedRequests
 
@@ -79,7 +64,7 @@ class Answers:
         with self.refused.recording(Action.link_refused, request):
             token = _read_query(request).get("token", "")
             begun = self.callback.begin(name, token, cookies.read(request), address_of(request))
-        answer = RedirectResponse(begun.location, status_code=302, headers=security_headers)
+        answer = RedirectResponse(begun.location, status_code=302)
         cookies.bind(answer, begun.flow, begun.binding)
         return answer
 
@@ -88,7 +73,7 @@ class Answers:
         bindings = self._cookies(name).read(request)
         with self.refused.recording(Action.callback_refused, request):
             found = self.callback.finish(name, _read_query(request), bindings, address_of(request))
-        answer = RedirectResponse(result_path(found), status_code=303, headers=security_headers)
+        answer = RedirectResponse(result_path(found), status_code=303)
         return self._release(request, answer, found)
 
     def done(self, request: Request) -> Response:
@@ -97,7 +82,7 @@ class Answers:
 
     def refuse(self, request: Request, error: Exception) -> Response:
         refused = error if isinstance(error, Refused) else _refusal_of(error)
-        headers = {**security_headers, **_headers_of(error)}
+        headers = _headers_of(error)
         if _wants_json(request):
             body = {"error": refused.title, "advice": refused.advice}
             return JSONResponse(body, status_code=refused.status, headers=headers)
@@ -106,32 +91,16 @@ class Answers:
             "refused.html", refused.status, headers, title=refused.title, advice=refused.advice, back=back
         )
 
-    def ready(self, request: Request) -> Response:
-        for name, check in self.parts.items():
-            try:
-                check()
-            except Exception as error:
-                structlog.get_logger("web").warning("readiness.failed", part=name, error=type(error).__name__)
-                return PlainTextResponse(f"not ready: {name}\n", status_code=503, headers=security_headers)
-        return PlainTextResponse("ready\n", headers=security_headers)
-
-    def live(self, request: Request) -> Response:
-        return PlainTextResponse("ok\n", headers=security_headers)
-
-    def measure(self, request: Request) -> Response:
-        read_now = b"" if self.gauges is None else generate_latest(self.gauges)
-        return Response(generate_latest() + read_now, media_type=CONTENT_TYPE_LATEST)
-
     def _show_result(self, request: Request, found: Authorization) -> Response:
         answer = describe_result(found)
         if _wants_json(request):
-            return JSONResponse(answer, headers=security_headers)
+            return JSONResponse(answer)
         if found.return_to is not None and answer["status"] != "pending":
             back = {"status": answer["status"], "connection_id": found.connection_id, "reason": found.reason}
             location = add_to_query(found.return_to, {name: value for name, value in back.items() if value})
-            return RedirectResponse(location, status_code=303, headers=security_headers)
+            return RedirectResponse(location, status_code=303)
         provider = self.callback.providers[found.provider].shown_name
-        return self._show(f"{answer['status']}.html", 200, security_headers, provider=provider, reason=found.reason)
+        return self._show(f"{answer['status']}.html", 200, {}, provider=provider, reason=found.reason)
 
     def _release(self, request: Request, answer: Response, found: Authorization) -> Response:
         """Let go of the browser if the flow has ended."""
@@ -153,6 +122,19 @@ def add_to_query(url: str, more: Mapping[str, str]) -> str:
     parts = urlsplit(url)
     kept = [pair for pair in parse_qsl(parts.query, keep_blank_values=True) if pair[0] not in more]
     return urlunsplit(parts._replace(query=urlencode([*kept, *more.items()])))
+
+
+def open_pages() -> Environment:
+    return Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "pages"), autoescape=select_autoescape(default=True)
+    )
+
+
+def read_style(pages: Environment) -> str:
+    """Return the style sheet that every page has in it, which is the only one that a browser may apply."""
+    assert pages.loader is not None  # noqa: S101 - it was given one
+    source = pages.loader.get_source(pages, "page.html")[0]
+    return source.partition("<style>")[2].partition("</style>")[0]
 
 
 def _only_get(path: str, endpoint: Callable[[Request], Response]) -> Route:
@@ -178,6 +160,12 @@ def _refusal_of(error: Exception) -> Refused:
     match error:
         case HTTPException(status_code=405):
             return Refused(405, "This page can't be used like that", "Go back to the application and start again.")
+        case HTTPException(status_code=413):
+            return Refused(413, "That was too much", "Go back to the application and start again.")
+        case HTTPException(status_code=429):
+            return Refused(429, "Too many requests came from your network", "Wait a minute, then load this page again.")
+        case HTTPException(status_code=503):
+            return Refused(503, "Too many people are here just now", "Wait a moment, then load this page again.")
         case HTTPException():
             return Refused(error.status_code, "This page does not exist", "Go back to the application.")
         case Transient():

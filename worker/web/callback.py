@@ -19,9 +19,12 @@ from models.oauth.authorization import (
     awaits_user,
     came_too_late,
     challenge_of,
+    comes_without_state,
     end_by_error,
+    end_by_stateless_error,
     flow_of,
     hash_of,
+    is_issuer,
     lifetime,
     open_steps,
     place_of,
@@ -122,7 +125,7 @@ class Callback:
             raise Refused(400, "The provider sent nothing back", "Go back to the application and start again.")
         if (code and error) or len(code) > longest_code:
             raise Refused(400, "The provider's answer makes no sense", "Go back to the application and start again.")
-        if query.get("iss") and provider.issuer and query["iss"] != provider.issuer:
+        if not is_issuer(provider.issuer, query.get("iss", "")):
             raise _stranger()
         with self.store.writing() as tx:
             # The race: two redirects with one state. The row's lock lets the second see that it was used.
@@ -130,7 +133,11 @@ class Callback:
             if not awaits_user(found, now):
                 return found
             if error:
-                change = end_by_error(found, error, query.get("error_description", ""), provider.error_aliases)
+                change = (
+                    end_by_error(found, error, query.get("error_description", ""), provider.error_aliases)
+                    if query.get("state")
+                    else end_by_stateless_error(found)
+                )
                 apply_change(tx, change, now)
                 found = change.authorization
             else:
@@ -213,7 +220,7 @@ class Callback:
         state, error = query.get("state", ""), query.get("error", "")
         if state:
             found = tx.authorizations.by_state(hash_of(state))
-        elif provider.error_aliases.get(error, error) == "invalid_scope":
+        elif comes_without_state(error, provider.error_aliases):
             hashes = [hash_of(secret) for secret in bindings.values()]
             found = tx.authorizations.newest_of_browser(provider.name, hashes, now)
         else:

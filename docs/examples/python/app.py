@@ -1,6 +1,6 @@
 """A small application whose users connect their BreezeDoc accounts: everything that breezesync needs of an application.
 
-    uvicorn --app-dir docs/examples/python --factory app:build --port 8701
+    uvicorn --app-dir docs/examples/python --factory app:build --port 8710
 
 It shares with breezesync a secret, a database and a Redis, and imports nothing of it.
 """
@@ -75,7 +75,7 @@ def note(event: Event, db: Connection) -> None:
 def build() -> Starlette:
     """Build the application from its environment. It has its own database, and only reads breezesync's."""
     env = os.environ
-    origin = env.get("APP_URL", "http://127.0.0.1:8701")
+    origin = env.get("APP_URL", "http://127.0.0.1:8710")
     # The logged-in user, from your session. This example has one user to stay short.
     user = env.get("APP_USER", "demo")
     own = create_engine(env.get("APP_DATABASE_URL", "sqlite:///example.db"))

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -222,7 +223,7 @@ def running_chaos_fleet(
         else:
             database_url = f"sqlite:///{directory}/breezesync.db"
         prepare_database(database_url)
-        web_port = stack.enter_context(reserved_port())
+        web_port, operator_port = (stack.enter_context(reserved_port()) for _ in range(2))
         web_url = f"http://127.0.0.1:{web_port}"
         redirect_uri = f"{web_url}/auth/breezedoc/callback"
         control = stack.enter_context(running_provider(directory / "sandbox", redirect_uri))
@@ -232,6 +233,7 @@ def running_chaos_fleet(
             **plain_environment(),
             "PYTHONPATH": str(CHECKOUT),
             "PYTHONUNBUFFERED": "1",
+            "OPERATOR_ADDRESS": f"127.0.0.1:{operator_port}",
             "CHAOS_DIRECTORY": str(directory / "points"),
             "DATABASE_URL": database_url,
             "REDIS_URL": valkey.url,
@@ -259,7 +261,8 @@ def running_chaos_fleet(
             fleet.start_worker()
         for _ in range(schedulers):
             fleet.start_scheduler()
-        wait_until(lambda: answers(f"{web_url}/readyz"), "the web process is ready", 60)
+        wait_until(lambda: answers(f"http://127.0.0.1:{operator_port}/readyz"), "the web process is ready", 60)
+        wait_until(lambda: listens(web_port), "the web process listens", 60)
         yield fleet
 
 
@@ -309,6 +312,11 @@ def answers(url: str) -> bool:
         return httpx.get(url, trust_env=False, timeout=1).status_code == 200
     except httpx.TransportError:
         return False
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as caller:
+        return caller.connect_ex(("127.0.0.1", port)) == 0
 
 
 @contextmanager

@@ -1,0 +1,123 @@
+"""What a request has to pass before a page of ours works for it: rate, number at once, size of its body."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address
+from typing import Any
+
+import structlog
+from limits import RateLimitItemPerMinute
+from limits.storage import MemoryStorage
+from limits.strategies import FixedWindowRateLimiter
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+
+from worker.web.protocol import Network, is_in
+
+Refuse = Callable[[Request, Exception], Response]
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What the public endpoints take: requests of one address in a minute, requests at once, bytes of a body.
+
+    The address is the one that `proxies` forward for, if one of them sent the request.
+    """
+
+    per_minute: int = 1_200
+    at_once: int = 200
+    body: int = 8_192
+    proxies: tuple[Network, ...] = ()
+
+
+class Guard:
+    """Passes on what is within the allowance, and shows the rest with `refuse`.
+
+    The count is this process's own and needs no Redis, so that a flood does not reach one.
+    """
+
+    def __init__(self, app: ASGIApp, refuse: Refuse, allowance: Allowance) -> None:
+        self.app, self.refuse, self.allowance = app, refuse, allowance
+        trusted = [str(network) for network in allowance.proxies]
+        self.behind_proxies: Any = ProxyHeadersMiddleware(self._pass, trusted)  # type: ignore[arg-type]
+        self.limiter = FixedWindowRateLimiter(MemoryStorage())
+        self.rate = RateLimitItemPerMinute(allowance.per_minute)
+        self.under_way = 0
+        self.has_warned = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        self._note_unknown_proxy(scope)
+        await self.behind_proxies(scope, receive, send)
+
+    async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.under_way += 1
+        try:
+            self._check(scope)
+            replay = await read_body(scope, receive, self.allowance.body)
+        except HTTPException as refused:
+            await self.refuse(Request(scope), refused)(scope, receive, send)
+        else:
+            await self.app(scope, replay, send)
+        finally:
+            self.under_way -= 1
+
+    def _check(self, scope: Scope) -> None:
+        """Count the request. Raises HTTPException 429 or 503."""
+        client = scope.get("client")
+        block = block_of(client[0] if client else "")
+        if not self.limiter.hit(self.rate, block):
+            wait = max(self.limiter.get_window_stats(self.rate, block).reset_time - time.time(), 1)
+            raise HTTPException(429, headers={"Retry-After": f"{wait:.0f}"})
+        if self.under_way > self.allowance.at_once:
+            raise HTTPException(503, headers={"Retry-After": "1"})
+
+    def _note_unknown_proxy(self, scope: Scope) -> None:
+        """Warn once of a proxy that is not trusted: all its users share one allowance."""
+        if self.has_warned or not any(name == b"x-forwarded-for" for name, _ in scope["headers"]):
+            return
+        peer = (scope.get("client") or ("",))[0]
+        if not is_in(peer, self.allowance.proxies):
+            self.has_warned = True
+            structlog.get_logger("web").warning("proxy.not_trusted", address=peer, setting="TRUSTED_PROXIES")
+
+
+def block_of(address: str) -> str:
+    """Return what counts as one client: an IPv4 address, or an IPv6 network of 64 bits, which one customer has."""
+    try:
+        found = ip_address(address)
+    except ValueError:
+        return address[:64]
+    if not isinstance(found, IPv6Address):
+        return str(found)
+    return str(found.ipv4_mapped or (int(found) >> 64))
+
+
+async def read_body(scope: Scope, receive: Receive, most: int) -> Receive:
+    """Read a body that is short enough, and return a `receive` that gives it again. Raises HTTPException 413."""
+    headers = {name: value for name, value in scope["headers"] if name in (b"content-length", b"transfer-encoding")}
+    if not headers:
+        return receive
+    too_long = HTTPException(413, headers={"Connection": "close"})
+    if int(headers.get(b"content-length", b"0")) > most:
+        raise too_long
+    body, more = b"", True
+    while more:
+        message = await receive()
+        if message["type"] != "http.request":
+            break
+        body, more = body + message.get("body", b""), message.get("more_body", False)
+        if len(body) > most:
+            raise too_long
+    given: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def give() -> Message:
+        return given.pop() if given else await receive()
+
+    return give
