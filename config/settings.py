@@ -30,6 +30,7 @@ from config.proxies import check_proxies, find_proxies, proxy_variables
 from config.redis_url import parse_redis_url
 from models.crypto.secrets import Secret
 from models.crypto.vault import Key, KeysRejected, parse_keys
+from models.oauth.authorization import Confirmation
 from models.oauth.client import OAuthClient, callback_path, find_path_prefix
 from models.oauth.connect_link import loopback_hosts, origin_of
 from models.provider import Provider
@@ -53,8 +54,9 @@ class Settings:
     """The settings of one process.
 
     Of several clients of one provider the first serves new authorizations. The URLs are secrets: they hold passwords.
-    `spool` is where new tokens wait while the database is away; `heartbeat_file` is the file
-    whose age a health check reads.
+    `confirmation` is who says that a browser is the link's user's; `app_name` is the application's name on our pages,
+    where an empty one is replaced by the OAuth client's id. `spool` is where new tokens wait while the database is
+    away; `heartbeat_file` is the file whose age a health check reads.
     """
 
     database_url: Secret = field(default_factory=lambda: Secret("sqlite:///var/breezesync.db"))
@@ -62,6 +64,8 @@ class Settings:
     encryption_keys: tuple[Key, ...] = ()
     connect_secrets: tuple[Secret, ...] = ()
     return_origins: frozenset[str] = frozenset()
+    confirmation: Confirmation = Confirmation.page
+    app_name: str = ""
     providers: tuple[Provider, ...] = ()
     clients: tuple[OAuthClient, ...] = ()
     events_stream: str = "breezesync:events"
@@ -188,6 +192,20 @@ def parse_origins(text: str) -> frozenset[str]:
     return frozenset(origins)
 
 
+def parse_confirmation(text: str) -> Confirmation:
+    """Who says that a browser is the link's user's."""
+    if text not in set(Confirmation):
+        raise ValueError(f"expected one of {', '.join(Confirmation)}")
+    return Confirmation(text)
+
+
+def parse_app_name(text: str) -> str:
+    """What our pages call the application."""
+    if not text.isprintable() or len(text) > 100:
+        raise ValueError("expected up to 100 visible characters")
+    return text
+
+
 def parse_provider_names(text: str) -> tuple[str, ...]:
     """Names of profiles, each once; a name is part of variables, paths and views."""
     names = tuple(part.strip() for part in text.split(","))
@@ -308,6 +326,10 @@ class _Variables(_Group):
     encryption_keys: Annotated[tuple[Key, ...], _parsed(_parse_keys)] = ()
     connect_secrets: Annotated[tuple[Secret, ...], _parsed(parse_connect_secrets)] = Field((), alias="CONNECT_SECRET")
     return_origins: Annotated[frozenset[str], _parsed(parse_origins)] = frozenset()
+    confirmation: Annotated[Confirmation, _parsed(parse_confirmation)] = Field(
+        Confirmation.page, alias="CONNECT_CONFIRMATION"
+    )
+    app_name: Annotated[str, _parsed(parse_app_name)] = ""
     providers: Annotated[tuple[str, ...], _parsed(parse_provider_names)] = ()
     events_stream: Annotated[str, _parsed(parse_stream)] = ""
     records_stream: Annotated[str, _parsed(parse_stream)] = ""

@@ -22,6 +22,7 @@ from models.errors import SyncError
 from models.messaging.messages import Message
 from models.queue import WritableRedis
 from worker.actors import Flows, declare_actors
+from worker.oauth.confirm import Confirm
 from worker.oauth.disconnect import Disconnect
 from worker.oauth.exchange import Exchange
 from worker.oauth.probe_client import ProbeClient
@@ -135,6 +136,7 @@ def build_flows(parts: Parts) -> Flows:
     parking, send, settings, now = parts.parking, parts.send, parts.settings, parts.services.now
     return Flows(
         exchange=Exchange(store, vault, clients, providers, parking, send, now),
+        confirm=Confirm(store, send, now),
         refresh=Refresh(store, vault, clients, providers, parking, send, now, settings.sync_interval),
         sync=Sync(store, vault, providers, send, now, settings.sync_interval),
         sync_user=SyncUser(store, send),
@@ -159,6 +161,8 @@ def build_web(parts: Parts) -> Starlette:
         return_origins=settings.return_origins,
         send=parts.send,
         now=services.now,
+        confirmation=settings.confirmation,
+        app_name=settings.app_name,
     )
 
     def check_database() -> None:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import structlog
 from jinja2 import Environment, FileSystemLoader, select_autoescape
@@ -17,9 +16,12 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 
 from models.errors import SyncError, Transient
-from models.oauth.authorization import Authorization, describe_result, flow_of, open_steps
-from worker.web.callback import Callback, Refused, result_path
+from models.oauth.authorization import Authorization, awaits_application, describe_result, flow_of, open_steps
+from worker.web.callback import Callback
 from worker.web.cookies import Cookies
+from worker.web.form import read_form
+from worker.web.locations import add_to_query, allow_form, find_way_on
+from worker.web.refusal import Refused
 
 retry_after = timedelta(seconds=30)
 security_headers = {
@@ -49,6 +51,7 @@ def build_app(
     app = Starlette(
         routes=[
             _only_get("/auth/{provider}", answers.begin),
+            Route("/auth/{provider}/start", answers.start, methods=["POST"]),
             _only_get("/auth/{provider}/callback", answers.finish),
             Route("/auth/{provider}/done/{authorization_id}", answers.done),
             Route("/healthz", answers.live),
@@ -74,14 +77,28 @@ class Answers:
         name = request.path_params["provider"]
         cookies = self._cookies(name)
         begun = self.callback.begin(name, _read_query(request).get("token", ""), cookies.read(request))
-        answer = RedirectResponse(begun.location, status_code=302, headers=security_headers)
+        if begun.question is None:
+            answer: Response = RedirectResponse(begun.location, status_code=302, headers=security_headers)
+        else:
+            asked = begun.question
+            headers = allow_form(security_headers, begun.location, str(request.url), asked.return_to)
+            answer = self._show("confirm.html", 200, headers, asked=asked, action=f"{name}/start")
         cookies.bind(answer, begun.flow, begun.binding)
         return answer
 
+    def start(self, request: Request) -> Response:
+        name = request.path_params["provider"]
+        clicked = self.callback.click(name, read_form(request), self._cookies(name).read(request))
+        if clicked.location is not None:
+            return RedirectResponse(clicked.location, status_code=303, headers=security_headers)
+        page = self._show("not_me.html", 200, security_headers)
+        return self._release(request, page, clicked.authorization)
+
     def finish(self, request: Request) -> Response:
         name = request.path_params["provider"]
-        found = self.callback.finish(name, _read_query(request), self._cookies(name).read(request))
-        answer = RedirectResponse(result_path(found), status_code=303, headers=security_headers)
+        bindings = self._cookies(name).read(request)
+        found = self.callback.finish(name, _read_query(request), bindings)
+        answer = RedirectResponse(find_way_on(found, bindings), status_code=303, headers=security_headers)
         return self._release(request, answer, found)
 
     def done(self, request: Request) -> Response:
@@ -124,7 +141,8 @@ class Answers:
             location = add_to_query(found.return_to, {name: value for name, value in back.items() if value})
             return RedirectResponse(location, status_code=303, headers=security_headers)
         provider = self.callback.providers[found.provider].shown_name
-        return self._show(f"{answer['status']}.html", 200, security_headers, provider=provider, reason=found.reason)
+        shown = {"provider": provider, "reason": found.reason, "is_kept": awaits_application(found)}
+        return self._show(f"{answer['status']}.html", 200, security_headers, **shown)
 
     def _release(self, request: Request, answer: Response, found: Authorization) -> Response:
         """Let go of the browser if the flow has ended."""
@@ -139,13 +157,6 @@ class Answers:
     def _show(self, template: str, status: int, headers: Mapping[str, str], **values: Any) -> HTMLResponse:
         page = self.pages.get_template(template).render(**values)
         return HTMLResponse(page, status_code=status, headers=headers)
-
-
-def add_to_query(url: str, more: Mapping[str, str]) -> str:
-    """Return the URL with parameters added to those it has, or replacing them."""
-    parts = urlsplit(url)
-    kept = [pair for pair in parse_qsl(parts.query, keep_blank_values=True) if pair[0] not in more]
-    return urlunsplit(parts._replace(query=urlencode([*kept, *more.items()])))
 
 
 def _only_get(path: str, endpoint: Callable[[Request], Response]) -> Route:
