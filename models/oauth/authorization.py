@@ -261,7 +261,7 @@ def note_of(verb: Verb, evidence: Evidence) -> Note:
 
 def hash_of(value: str) -> str:
     """Return the SHA-256 in hex, stored in place of a state, a browser binding or a link's `jti`."""
-    return hashlib.sha256(value.encode()).hexdigest()
+    return hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def state_of(binding: str) -> str:

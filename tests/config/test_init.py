@@ -17,6 +17,8 @@ documented = [
     "ENCRYPTION_KEYS",
     "CONNECT_SECRET",
     "RETURN_ORIGINS",
+    "CONNECT_CONFIRMATION",
+    "APP_NAME",
     "PROVIDERS",
     "EVENTS_STREAM",
     "RECORDS_STREAM",

@@ -88,10 +88,10 @@ def serving(app: Starlette) -> Iterator[str]:
 def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
     directory: Path = tmp_path_factory.mktemp("doors")
     url = f"sqlite:///{directory}/breezesync.db"
-    issuer = {"BREEZEDOC_ISSUER": "https://issuer.example"}
+    settings = {"BREEZEDOC_ISSUER": "https://issuer.example", "CONNECT_CONFIRMATION": "off"}
     with (
         running_valkey() as valkey,
-        running_fleet(url, valkey.url, directory, workers=0, schedulers=0, **issuer) as fleet,
+        running_fleet(url, valkey.url, directory, workers=0, schedulers=0, **settings) as fleet,
     ):
         overrides = {name: text for name, text in fleet.environment.items() if name.endswith("_URL")}
         profile = read_profile("breezedoc", overrides, profile_directories())

@@ -39,6 +39,8 @@ def test_without_a_challenge_none_is_sent() -> None:
 
 
 def test_without_a_scope_none_is_sent() -> None:
+    url = replace(breeze, prompt="consent").authorize_url_for("c", redirect_uri, "s", None)
+    assert parse_qs(urlsplit(url).query)["prompt"] == ["consent"]
     url = replace(breeze, scope="").authorize_url_for("c", redirect_uri, "s", None)
     assert "scope" not in parse_qs(urlsplit(url).query, keep_blank_values=True)
 
