@@ -1,9 +1,33 @@
-"""What a browser does on the way from a link to the provider, without a browser."""
+"""A web application that is served in a thread, and what a browser does there, without a browser."""
 
 import re
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Thread
 from urllib.parse import urljoin
 
 import httpx
+import uvicorn
+from starlette.applications import Starlette
+
+from tests.servers import wait_until
+
+
+@contextmanager
+def serving(app: Starlette) -> Iterator[str]:
+    """The application behind uvicorn in a thread of this process: its URL."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None))
+        thread = Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            wait_until(lambda: server.started, "uvicorn listens")
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()
 
 
 def fields_of(page: str) -> dict[str, str]:

@@ -10,6 +10,7 @@ from models.messaging.commands import Confirm
 from models.messaging.events import AuthorizationFailed
 from models.oauth.authorization import (
     Authorization,
+    AuthorizationChange,
     Confirmation,
     Step,
     awaits_application,
@@ -117,17 +118,18 @@ def test_a_code_leaves_only_for_the_user_and_value_it_was_kept_for(case: str) ->
             plan = plan_exchange(change.authorization, "me", minute, now + after)
             assert isinstance(plan, PresentCode)
         case ConfirmDecision(Verdict.refused, change):
-            assert_ended(change and change.authorization, change and change.facts)
+            assert_ended(change)
         case _:
             assert decision.change is None
 
 
-def assert_ended(ended: Authorization | None, facts: object) -> None:
+def assert_ended(change: object) -> None:
     """It has failed as `not_confirmed`, with its event, and no secret is left in it."""
-    assert ended is not None
+    assert isinstance(change, AuthorizationChange)
+    ended = change.authorization
     assert (ended.step, ended.reason) == (Step.failed, "not_confirmed")
     assert (ended.code, ended.verifier, ended.tokens, ended.due_at) == (None, None, None, None)
-    assert facts == (AuthorizationFailed("a1", "not_confirmed", ended.description or ""),)
+    assert change.facts == (AuthorizationFailed("a1", "not_confirmed", ended.description or ""),)
 
 
 def test_a_kept_code_waits_for_the_end_of_its_life_and_no_longer() -> None:
@@ -135,8 +137,7 @@ def test_a_kept_code_waits_for_the_end_of_its_life_and_no_longer() -> None:
     assert plan_exchange(kept, "me", minute, now + 10 * minute - timedelta(seconds=1)) is None
     assert plan_exchange(replace(kept, due_at=now), "me", minute, now + minute) is None, "asked for too early"
     plan = plan_exchange(kept, "me", minute, now + 10 * minute, kept_until=now + 11 * minute)
-    assert not isinstance(plan, PresentCode)
-    assert_ended(getattr(plan, "authorization", None), getattr(plan, "facts", None))
+    assert_ended(plan)
 
 
 clicks = {
@@ -161,7 +162,7 @@ def test_a_click_counts_while_the_browser_is_not_back_from_the_provider(case: st
         assert decision.change.authorization == replace(found, confirmed_at=now + after)
         assert not awaits_click(decision.change.authorization)
     elif expected is Verdict.refused:
-        assert_ended(decision.change and decision.change.authorization, decision.change and decision.change.facts)
+        assert_ended(decision.change)
     else:
         assert decision.change is None
 
