@@ -53,7 +53,7 @@ class House:
 def house() -> Iterator[House]:
     broker = StubBroker(middleware=[CurrentMessage(), Retries()])
     broker.emit_after("process_boot")
-    names = {"exchange", "refresh", "sync", "sync_user", "disconnect", "revoke", "probe_client", "publish"}
+    names = {"exchange", "confirm", "refresh", "sync", "sync_user", "disconnect", "revoke", "probe_client", "publish"}
     flows = {name: Recorded() for name in names}
     declare_actors(broker, Flows(**flows, recover_tokens=None))  # type: ignore[arg-type]
     for actor in broker.actors.values():
@@ -67,6 +67,7 @@ def house() -> Iterator[House]:
 
 every_message = {
     "exchange": messages.exchange_code("a1"),
+    "confirm": Message("confirm", {"authorization_id": "a1", "user_id": "ada", "confirmation": "c"}),
     "refresh": messages.refresh_token("c1"),
     "refresh that is due": messages.carry_out_refresh("c1"),
     "sync": messages.sync_connection("c1"),

@@ -25,13 +25,14 @@ class AlreadyRunning(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Lack:
-    """What is not set: keys (and no `.env` to put them into), a Redis, a database, an OAuth client, origins."""
+    """What is not set: keys (and no `.env` to put them into), a Redis, a database, an OAuth client, origins, a name."""
 
     keys: bool
     redis: bool
     database: bool
     client: bool
     origins: bool
+    app_name: bool
 
 
 def find_lack(environ: Mapping[str, str], written: Mapping[str, str], settings: Settings, has_file: bool) -> Lack:
@@ -43,6 +44,7 @@ def find_lack(environ: Mapping[str, str], written: Mapping[str, str], settings: 
         database="DATABASE_URL" not in given,
         client=not settings.clients,
         origins="RETURN_ORIGINS" not in given,
+        app_name="APP_NAME" not in given,
     )
 
 
@@ -57,7 +59,8 @@ def point_at_sandbox(lack: Lack, provider: str, sandbox_url: str, web_url: str) 
         "REDIRECT_URI": callback_url(provider, web_url),
     }
     origins = {"RETURN_ORIGINS": example_origins} if lack.origins else {}
-    return {f"{provider.upper()}_{name}": value for name, value in values.items()} | origins
+    app_name = {"APP_NAME": "Papertrail"} if lack.app_name else {}
+    return {f"{provider.upper()}_{name}": value for name, value in values.items()} | origins | app_name
 
 
 def callback_url(provider: str, web_url: str) -> str:
