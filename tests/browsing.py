@@ -15,10 +15,11 @@ from tests.servers import wait_until
 
 
 @contextmanager
-def serving(app: Starlette) -> Iterator[str]:
-    """The application behind uvicorn in a thread of this process: its URL."""
+def serving(app: Starlette, port: int = 0) -> Iterator[str]:
+    """The application behind uvicorn in a thread of this process, at a free port if none is given: its URL."""
     with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", port))
         server = uvicorn.Server(uvicorn.Config(app, log_config=None))
         thread = Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
