@@ -1,7 +1,7 @@
 """Mallory signs a link for his own user and sends it to someone else, in a real browser, in each mode."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
@@ -91,11 +91,10 @@ def staged(browser: Browser, directory: Path, mode: Confirmation) -> Iterator[St
                 confirmation=mode,
                 app_name="Papertrail",
             )
-            with serving(build_app(house.callback, {}), port) as served:
+            with closing(house), serving(build_app(house.callback, {}), port) as served:
                 stage = Stage(house, context.new_page(), served, f"{application}/", arrived)
                 stage.connect_ada()
                 yield stage
-            house.close()
 
 
 def test_without_a_confirmation_one_visit_gives_mallory_the_victims_account(browser: Browser, tmp_path: Path) -> None:
@@ -103,8 +102,7 @@ def test_without_a_confirmation_one_visit_gives_mallory_the_victims_account(brow
         stage.open_link("mallory", name="Mallory M.")
         assert stage.connected() == [("ada", "1"), ("mallory", "1")]
         assert stage.house.told("connection.authorized")[-1]["also_connected_by"] == ["ada"]
-        stage.page.reload()
-        expect(stage.page.locator("#connected")).to_be_visible()
+        expect(stage.page.locator("#connected")).to_be_visible(timeout=15_000)
 
 
 @pytest.mark.parametrize("answer", ["closes the page", "says that it is not her"])

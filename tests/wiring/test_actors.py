@@ -13,6 +13,7 @@ from dramatiq.brokers.stub import StubBroker
 from dramatiq.middleware import CurrentMessage, Retries
 from structlog.testing import capture_logs
 
+from config.logs import mask_text
 from models.errors import Permanent, Transient
 from models.messaging import messages
 from models.messaging.messages import QUEUES, REQUESTS, Message
@@ -191,6 +192,16 @@ def test_a_retry_is_one_calm_line(house: House, caplog: pytest.LogCaptureFixture
     assert told == [("message.retried", "info", "a passing trouble")] * 2
     assert [record for record in caplog.records if record.levelname in ("ERROR", "CRITICAL")] == []
     assert [record for record in caplog.records if record.exc_info] == []
+
+
+def test_a_confirmation_that_fails_leaves_its_value_in_no_log(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    value = "Zk1q-a-one-time-value"
+    house.flows["confirm"].raises, house.flows["confirm"].times = lambda: RuntimeError("a defect"), 1
+    house.send(Message("confirm", {"authorization_id": "a1", "user_id": "ada", "confirmation": value}))
+    house.finish("exchange")
+    written = [record.getMessage() for record in caplog.records]
+    assert any(value in line for line in written), "Dramatiq writes a failing message with its arguments"
+    assert [line for line in written if value in mask_text(line)] == []
 
 
 def test_a_retry_waits_as_long_as_the_other_side_asks(house: House) -> None:
