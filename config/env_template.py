@@ -51,6 +51,11 @@ OPERATOR_TOKEN={operator_token}
 # Origins that a link's return_to may name, comma-separated.
 # RETURN_ORIGINS=https://app.example.com
 
+# Who says that a browser is the link's user's: application (it confirms each authorization; the safest), page (a person
+# reads and clicks) or off (no one does: see docs/security.md). APP_NAME is what our pages call the application.
+# CONNECT_CONFIRMATION=page
+# APP_NAME=
+
 # DATABASE_URL=sqlite:///var/breezesync.db
 # DATABASE_URL=postgresql+psycopg://user:password@host/breezesync
 # REDIS_URL=redis://127.0.0.1:6379/0

@@ -17,7 +17,7 @@ mask: Final = "***"
 
 _word = r"(?:token|secret|password|passwd|passphrase|authorization|verifier|cookie|jwt|api_?key|encryption_keys)"
 _brief = r"(?:code|state)"
-_secret_key = re.compile(rf"(?i).*{_word}s?|(?:auth(?:orization)?_?)?{_brief}|auth|.*private_?key")
+_secret_key = re.compile(rf"(?i).*{_word}s?|confirmation|(?:auth(?:orization)?_?)?{_brief}|auth|.*private_?key")
 
 # Each finds one kind of secret in running text. The wider patterns come last, when what they might tear is masked.
 _patterns: Final = tuple(
@@ -32,6 +32,7 @@ _patterns: Final = tuple(
         (rf"(?i)((?:[?&;]|%3F|%26)[\w.-]*(?:{_word}|{_brief})(?:=|%3D))(?:(?!%26)[^\s&;\"'<>#])+", rf"\1{mask}"),
         (rf"(?i)(?<![\w-])([\w-]*{_word}s?[\"']?\s*[=:]\s*(?:b(?=[\"']))?[\"']?)[^\s\"'&,;}})\]]+", rf"\1{mask}"),
         (rf"(?i)(\b(?:auth\w*_)?{_brief}[\"']?\s*[=:]\s*(?:b(?=[\"']))?[\"']?)[^\s\"'&,;}})\]]{{12,}}", rf"\1{mask}"),
+        (r"(?i)(\bconfirmation[\"']?\s*(?:[=:]|%3D)\s*(?:b(?=[\"']))?[\"']?)[^\s\"'&,;})\]]{12,}", rf"\1{mask}"),
         (rf"(?i)([\"']{_brief}[\"']\s*:\s*(?:b(?=[\"']))?[\"'])[^\"']+", rf"\1{mask}"),
     )
 )

@@ -48,7 +48,7 @@ _columns_of_every_view = {
     "changed_at",
     "data",
 }
-_off_when_empty = ("revoke_url", "issuer", "refresh_scope")
+_off_when_empty = ("revoke_url", "issuer", "refresh_scope", "prompt")
 
 
 class ProfileError(Exception):
@@ -159,6 +159,8 @@ def _find_endpoint_faults(provider: Provider) -> Iterator[tuple[str, str]]:
     for field in _scopes:
         if getattr(provider, field) and not re.fullmatch(_scope, getattr(provider, field)):
             yield field, "expected scopes with one space between them"
+    if provider.prompt and not re.fullmatch(_scope, provider.prompt):
+        yield "prompt", "expected words with one space between them, like consent"
     for field in _rates:
         if getattr(provider, field) < 1:
             yield field, "expected at least 1"

@@ -41,6 +41,7 @@ from config.redis_url import parse_redis_url
 from models.crypto.secrets import Secret
 from models.crypto.transit_settings import TransitSettings
 from models.crypto.vault import Key, SealingKey
+from models.oauth.authorization import Confirmation
 from models.oauth.client import OAuthClient, Registration, callback_path, find_path_prefix
 from models.oauth.connect_link import loopback_hosts, origin_of
 from models.provider import Provider
@@ -81,6 +82,8 @@ class Settings:
     `sealing_key` seals codes, and follows from `encryption_keys` if it is not set; `transit` wraps data keys in place
     of the first of them. `without_keys` are those that may be missing though texts need them. `registrations` are the
     clients with and without a secret.
+    `confirmation` is who says that a browser is the link's user's; `app_name` is the application's name on our pages,
+    where an empty one is replaced by the OAuth client's id.
     The web process answers health checks and metrics at `operator_address`, or nowhere if it is None; it believes the
     forwarding headers of `trusted_proxies` only.
     `spool` is where new tokens wait while the database is away; `heartbeat_file` is the file
@@ -95,6 +98,8 @@ class Settings:
     without_keys: frozenset[str] = frozenset()
     connect_secrets: tuple[Secret, ...] = ()
     return_origins: frozenset[str] = frozenset()
+    confirmation: Confirmation = Confirmation.page
+    app_name: str = ""
     providers: tuple[Provider, ...] = ()
     clients: tuple[OAuthClient, ...] = ()
     registrations: tuple[Registration, ...] = ()
@@ -237,6 +242,20 @@ def parse_origins(text: str) -> frozenset[str]:
     return frozenset(origins)
 
 
+def parse_confirmation(text: str) -> Confirmation:
+    """Who says that a browser is the link's user's."""
+    if text not in set(Confirmation):
+        raise ValueError(f"expected one of {', '.join(Confirmation)}")
+    return Confirmation(text)
+
+
+def parse_app_name(text: str) -> str:
+    """What our pages call the application."""
+    if not text.isprintable() or len(text) > 100:
+        raise ValueError("expected up to 100 visible characters")
+    return text
+
+
 def parse_provider_names(text: str) -> tuple[str, ...]:
     """Names of profiles, each once; a name is part of variables, paths and views."""
     names = tuple(part.strip() for part in text.split(","))
@@ -368,6 +387,10 @@ class _Variables(_Group):
     without_keys: Annotated[frozenset[str], _parsed(parse_key_ids)] = frozenset()
     connect_secrets: Annotated[tuple[Secret, ...], _parsed(parse_connect_secrets)] = Field((), alias="CONNECT_SECRET")
     return_origins: Annotated[frozenset[str], _parsed(parse_origins)] = frozenset()
+    confirmation: Annotated[Confirmation, _parsed(parse_confirmation)] = Field(
+        Confirmation.page, alias="CONNECT_CONFIRMATION"
+    )
+    app_name: Annotated[str, _parsed(parse_app_name)] = ""
     providers: Annotated[tuple[str, ...], _parsed(parse_provider_names)] = ()
     events_stream: Annotated[str, _parsed(parse_stream)] = ""
     records_stream: Annotated[str, _parsed(parse_stream)] = ""

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from models.api_response import ApiOutcome, Failed, Forbidden, Missing, Page, Throttled, Unauthorized
 from models.http import HttpAnswer, NoAnswer
+from models.oauth.authorization import Confirmation
 from models.oauth.client import OAuthClient, StoredClient
 from models.oauth.hold import Hold
 from models.oauth.token_response import (
@@ -63,6 +64,24 @@ class Base:
 
     url: str
     outcome: ApiOutcome
+
+
+def judge_confirmation(mode: Confirmation) -> Finding:
+    """Judge who says that a browser is the link's user's."""
+    match mode:
+        case Confirmation.application:
+            said = (
+                "the application confirms each authorization before its code leaves; without a return_to, our page asks"
+            )
+            return Finding("confirmation", "ok", said)
+        case Confirmation.page:
+            return Finding("confirmation", "ok", "our page asks before the provider does")
+        case Confirmation.off:
+            said = (
+                "CONNECT_CONFIRMATION=off: whoever opens a link made for another user, and has allowed access before, "
+                "hands that user their account without a click"
+            )
+            return Finding("confirmation", "warn", said, "Set CONNECT_CONFIRMATION to application or page.")
 
 
 def judge_clock(whose: str, theirs: datetime, ours: datetime, precision: timedelta = timedelta()) -> Finding:

@@ -123,6 +123,8 @@ class Verb(Word):
     )
     records_erased = "records.erased", "its records were erased"
 
+    confirmed = "confirmed", "it was confirmed that the browser is the link's user's"
+
     exchange_not_now = "exchange.not_now", "the provider postponed the code exchange; it is tried again"
     exchange_unknown = (
         "exchange.unknown",
@@ -153,6 +155,10 @@ class Verb(Word):
     )
     failed_answer_lost = "failed.answer_lost", "failed: the provider's answer was lost; the user has to start again"
     failed_expired = "failed.expired", "failed: the time for it ran out"
+    failed_not_confirmed = (
+        "failed.not_confirmed",
+        "failed: it was not confirmed that the browser was the link's user's",
+    )
     failed_provider_unavailable = "failed.provider_unavailable", "failed: the provider was not available"
 
 

@@ -82,7 +82,8 @@ class View:
 class Provider:
     """Everything that is particular to one provider.
 
-    `title` is what people call it. `api_url` has no trailing slash. An empty `revoke_url` or `issuer` means that there
+    `title` is what people call it. `prompt` goes with every redirect to it, for example `consent`, to have it ask each
+    time; an empty one is not sent. `api_url` has no trailing slash. An empty `revoke_url` or `issuer` means that there
     is none, an empty `refresh_scope` that none is sent. `refresh_reuse` says what a refresh token presented again does:
     nothing, the end of its family, or nothing within `grace_seconds` and the end of its family after. If
     `rotation_ends_access` is false an access token outlives the rotation of its pair, and says nothing of it.
@@ -112,6 +113,7 @@ class Provider:
     revoke_url: str = ""
     issuer: str = ""
     scope: str = ""
+    prompt: str = ""
     refresh_scope: str = ""
     token_body: TokenBody = "form"  # noqa: S105 - a format
     client_auth: ClientAuth = "body"
@@ -163,6 +165,7 @@ class Provider:
             "client_id": client_id,
             "redirect_uri": redirect_uri,
             **({"scope": self.scope} if self.scope else {}),
+            **({"prompt": self.prompt} if self.prompt else {}),
             "state": state,
         }
         if challenge is not None:

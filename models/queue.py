@@ -20,7 +20,10 @@ ready_key = "breezesync:ready"
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A message that failed for good; `id` is the message's own, `key` its key among the dead letters of its queue."""
+    """A message that failed for good; `id` is the message's own, `key` its key among the dead letters of its queue.
+
+    Its `kwargs` are to be shown: a one-time value among them is masked.
+    """
 
     id: str
     key: str
@@ -212,7 +215,7 @@ def _read_dead(queue: str, key: str, died_ms: float, text: str | None) -> DeadLe
         key=key,
         queue=queue,
         actor=str(message.actor_name),
-        kwargs=dict(kwargs),
+        kwargs={name: "***" if name == "confirmation" else value for name, value in kwargs.items()},
         died_at=died_at,
         retries=retries if isinstance(retries, int) else 0,
         error=_last_line(options.get("traceback")),

@@ -12,10 +12,12 @@ from redis.exceptions import RedisError, ResponseError
 
 from models.audit.entry import application, received
 from models.errors import Permanent, RedisUnavailable
-from models.messaging.commands import Command, CommandRefused, asked_at, read_command
+from models.messaging.commands import Command, CommandRefused, Confirm, asked_at, hide_secrets, read_command
+from models.oauth.confirmation import Verdict
 from models.oauth.connection import Connection, Status
 from models.queue import find_type
 from models.store import Store, Transaction
+from models.store.confirming import confirm
 
 group = "breezesync"
 batch_size = 100
@@ -122,12 +124,13 @@ class Commands:
         try:
             command = read_command(fields)
             with self.store.writing() as tx:
-                found = self._make_due(tx, command, entry_id)
+                taken = self._carry_out_command(tx, command, entry_id)
         except (CommandRefused, Permanent) as refused:
             log.warning("command.rejected", entry_id=entry_id.decode(), reason=str(refused))
             self._reject(entry, str(refused))
             return
-        log.info("command.taken", entry_id=entry_id.decode(), verb=command.verb, connections=found)
+        if isinstance(command, Command):
+            log.info("command.taken", entry_id=entry_id.decode(), verb=command.verb, connections=taken)
         with self.redis.pipeline(transaction=True) as pipeline:
             pipeline.xack(self.stream, group, entry_id)
             pipeline.xdel(self.stream, entry_id)
@@ -136,7 +139,7 @@ class Commands:
     def _reject(self, entry: Entry, reason: str) -> None:
         """Move the entry, long values cut, to the rejected ones with the reason and its id."""
         entry_id, fields = entry
-        kept = {name[:longest_kept_value]: value[:longest_kept_value] for name, value in fields.items()}
+        kept = {name[:longest_kept_value]: value[:longest_kept_value] for name, value in hide_secrets(fields).items()}
         moved = kept | {b"reason": reason.encode(), b"entry_id": entry_id}
         # In one MULTI, the entry would be deleted even if it can't be added there: the rest goes on past an error.
         self.redis.xadd(self.rejected, moved, maxlen=most_rejected, approximate=True)
@@ -144,6 +147,15 @@ class Commands:
             pipeline.xack(self.stream, group, entry_id)
             pipeline.xdel(self.stream, entry_id)
             pipeline.execute()
+
+    def _carry_out_command(self, tx: Transaction, command: Command | Confirm, entry_id: bytes) -> int | Verdict:
+        """Return how many connections a command reached, or the verdict on a confirmation. Raises `CommandRefused`."""
+        if not isinstance(command, Confirm):
+            return self._make_due(tx, command, entry_id)
+        verdict = confirm(tx, command, self.now(), application)
+        if verdict in _why_not_confirmed:
+            raise CommandRefused(_why_not_confirmed[verdict])
+        return verdict
 
     def _make_due(self, tx: Transaction, command: Command, entry_id: bytes) -> int:
         """Return how many connections it reached. Raises `CommandRefused` if there is none."""
@@ -162,6 +174,12 @@ class Commands:
                 case _:
                     assert_never(command.verb)
         return len(targets)
+
+
+_why_not_confirmed = {
+    Verdict.unknown: "there is no such authorization",
+    Verdict.not_awaited: "the authorization waits for no confirmation: breezesync explain says how it is",
+}
 
 
 def _find(tx: Transaction, command: Command) -> list[Connection]:

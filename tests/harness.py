@@ -18,6 +18,7 @@ from models.crypto.secrets import Secret
 from models.crypto.vault import Key, Vault, new_key
 from models.journal import Decision
 from models.messaging.messages import Message
+from models.oauth.authorization import Confirmation
 from models.oauth.client import OAuthClient
 from models.oauth.connect_link import ConnectLink, sign_link
 from models.oauth.connection import Connection
@@ -28,6 +29,7 @@ from scheduler.sweep import Sweep
 from tests.databases import open_fast_engine
 from tests.event_assertions import assert_all_described
 from worker.actors import Flows
+from worker.oauth.confirm import Confirm
 from worker.oauth.disconnect import Disconnect
 from worker.oauth.exchange import Exchange
 from worker.oauth.probe_client import ProbeClient
@@ -142,8 +144,9 @@ class House:
         return done
 
     def perform(self, message: Message) -> None:
-        flows: Mapping[str, Callable[..., None]] = {
+        flows: Mapping[str, Callable[..., object]] = {
             "exchange_code": self.flows.exchange,
+            "confirm": self.flows.confirm,
             "refresh_token": lambda connection_id: self.flows.refresh(connection_id, asked=True),
             "carry_out_refresh": self.flows.refresh,
             "sync_connection": self.flows.sync,
@@ -260,6 +263,7 @@ def join_house(
     parking = Parking(vault, redis, spool)
     flows = Flows(
         exchange=Exchange(store, vault, clients, providers, parking, queue.send, clock),
+        confirm=Confirm(store, queue.send, clock),
         refresh=Refresh(store, vault, clients, providers, parking, queue.send, clock),
         sync=Sync(store, vault, providers, queue.send, clock, timedelta(minutes=15)),
         sync_user=SyncUser(store, queue.send),
@@ -278,5 +282,6 @@ def join_house(
         return_origins=frozenset({"https://app.example"}),
         send=queue.send,
         now=clock,
+        confirmation=Confirmation.off,
     )
     return House(store, provider, profile, flows, callback, queue, clock, vault, spool)

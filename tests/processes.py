@@ -25,6 +25,7 @@ import sandbox
 from models.crypto.secrets import Secret
 from models.crypto.vault import new_key
 from models.oauth.connect_link import ConnectLink, sign_link
+from tests.browsing import follow_link
 from tests.databases import prepare_database
 from tests.event_assertions import assert_all_described
 from tests.servers import plain_environment, reserved_port, wait_until
@@ -262,9 +263,8 @@ class Fleet:
     def consent(self, user_id: str, account: int, **claims: Any) -> str:
         """Plays the user's browser, without one, from the link to the callback; the URL of the result page."""
         with httpx.Client(trust_env=False) as browser:
-            asked = browser.get(self.link(user_id, **claims))
-            assert asked.status_code == 302, asked.text
-            back = browser.get(self.control.authorize(asked.headers["location"], account))
+            asked = follow_link(browser, self.link(user_id, **claims))
+            back = browser.get(self.control.authorize(asked, account))
             assert back.status_code == 303, back.text
         return urljoin(str(back.url), back.headers["location"])
 

@@ -9,6 +9,7 @@ import typer
 from worker.cli import (
     audit,
     authorizations,
+    confirm,
     connections,
     dead_letters,
     doctor,
@@ -40,6 +41,7 @@ def build_app() -> typer.Typer:
     app.command("connect-token")(tokens.connect_token)
     app.command()(connections.connections)
     app.command()(authorizations.authorizations)
+    app.command()(confirm.confirm)
     app.command()(explain.explain)
     app.command()(connections.sync)
     app.command()(connections.refresh)

@@ -9,6 +9,7 @@ from typing import Any
 import dramatiq
 
 from models.messaging.messages import QUEUES, MessageRefused, Sent, check_ids, read_sent
+from worker.oauth.confirm import Confirm
 from worker.oauth.disconnect import Disconnect
 from worker.oauth.exchange import Exchange
 from worker.oauth.probe_client import ProbeClient
@@ -26,6 +27,7 @@ class Flows:
     """Everything that a message can ask for, and what is done without one: taking parked pairs in."""
 
     exchange: Exchange
+    confirm: Confirm
     refresh: Refresh
     sync: Sync
     sync_user: SyncUser
@@ -56,6 +58,10 @@ def _declare_tokens(declare: Callable[[Callable[..., None]], None], flows: Flows
     @declare
     def exchange_code(authorization_id: str) -> None:
         flows.exchange(authorization_id)
+
+    @declare
+    def confirm(authorization_id: str, user_id: str, confirmation: str) -> None:
+        flows.confirm(authorization_id, user_id, confirmation)
 
     @declare
     def refresh_token(connection_id: str) -> None:

@@ -26,6 +26,7 @@ from models.messaging.messages import Message
 from models.queue import WritableRedis
 from models.store import Store
 from worker.actors import Flows, declare_actors
+from worker.oauth.confirm import Confirm
 from worker.oauth.disconnect import Disconnect
 from worker.oauth.exchange import Exchange
 from worker.oauth.probe_client import ProbeClient
@@ -156,6 +157,7 @@ def build_flows(parts: Parts) -> Flows:
     parking, send, settings, now = parts.parking, parts.send, parts.settings, parts.services.now
     return Flows(
         exchange=Exchange(store, vault, clients, providers, parking, send, now),
+        confirm=Confirm(store, send, now),
         refresh=Refresh(store, vault, clients, providers, parking, send, now, settings.sync_interval),
         sync=Sync(store, vault, providers, send, now, settings.sync_interval),
         sync_user=SyncUser(store, send),
@@ -180,6 +182,8 @@ def build_web(settings: Settings, services: Services, lifespan: Lifespan[Starlet
         return_origins=settings.return_origins,
         send=services.queue.send,
         now=services.now,
+        confirmation=settings.confirmation,
+        app_name=settings.app_name,
     )
     return build_app(callback, Allowance(proxies=settings.trusted_proxies), lifespan)
 

@@ -40,7 +40,10 @@ class Action(Word):
     key_missing = "key.missing", "a token could not be decrypted with the configured keys"
     key_rotated = "key.rotated", "the stored secrets were resealed with the first key"
 
-    command_received = "command.received", "someone asked for a sync, a refresh or a disconnect"
+    command_received = (
+        "command.received",
+        "someone asked for a sync, a refresh or a disconnect, or confirmed an authorization",
+    )
     dead_letter_retried = "dead_letter.retried", "a dead letter was enqueued again"
     dead_letter_dropped = "dead_letter.dropped", "a dead letter was deleted"
 

@@ -1,12 +1,15 @@
-"""The commands stream: an entry's fields, read into a command or refused."""
+"""The commands stream: an entry's fields, read into a command or a confirmation, or refused."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal, get_args
 
+from models.crypto.secrets import Secret
+
 Verb = Literal["sync", "refresh", "disconnect"]
 verbs: tuple[str, ...] = get_args(Verb)
+types: tuple[str, ...] = (*verbs, "confirm")
 longest_id = 255
 truths = {"true": True, "1": True, "false": False, "0": False, "": False}
 
@@ -26,13 +29,24 @@ class Command:
     erase: bool = False
 
 
-def read_command(fields: Mapping[bytes, bytes]) -> Command:
+@dataclass(frozen=True, slots=True)
+class Confirm:
+    """An application's answer: the user of its own session, and the value that the browser brought to `return_to`."""
+
+    authorization_id: str
+    user_id: str
+    confirmation: Secret
+
+
+def read_command(fields: Mapping[bytes, bytes]) -> Command | Confirm:
     """Read a command; other fields belong to the sender and are ignored. Raises `CommandRefused`."""
     texts = {name: _read_text(name, value) for name, value in fields.items() if name in _known}
+    if texts.get(b"type") == "confirm":
+        return _read_confirm(texts)
     verb, erase = texts.get(b"type", ""), texts.get(b"erase", "").lower()
     connection_id, user_id, provider = (texts.get(name) or None for name in (b"connection_id", b"user_id", b"provider"))
     if verb not in verbs:
-        raise CommandRefused(f"expected the field type to be one of {', '.join(verbs)}")
+        raise CommandRefused(f"expected the field type to be one of {', '.join(types)}")
     if (connection_id is None) == (user_id is None):
         raise CommandRefused("expected either connection_id or user_id")
     if provider is not None and user_id is None:
@@ -52,7 +66,20 @@ def asked_at(entry_id: bytes, now: datetime) -> datetime:
     return datetime.fromtimestamp(written_ms / 1000, UTC)
 
 
-_known = (b"type", b"connection_id", b"user_id", b"provider", b"erase")
+def hide_secrets(fields: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
+    """Return an entry's fields without the one-time value of a `confirm`, to be kept with why it was rejected."""
+    return {name: b"***" if name == b"confirmation" else value for name, value in fields.items()}
+
+
+_of_confirm = (b"authorization_id", b"user_id", b"confirmation")
+_known = (b"type", b"connection_id", b"user_id", b"provider", b"erase", b"authorization_id", b"confirmation")
+
+
+def _read_confirm(texts: Mapping[bytes, str]) -> Confirm:
+    authorization_id, user_id, confirmation = (texts.get(name, "") for name in _of_confirm)
+    if not (authorization_id and user_id and confirmation):
+        raise CommandRefused("expected authorization_id, user_id and confirmation")
+    return Confirm(authorization_id, user_id, Secret(confirmation))
 
 
 def _read_text(name: bytes, value: bytes) -> str:

@@ -11,7 +11,14 @@ schema_version = 1
 
 Stream = Literal["events", "records"]
 FailureReason = Literal[
-    "denied", "code_rejected", "client_rejected", "account_mismatch", "answer_lost", "expired", "provider_unavailable"
+    "denied",
+    "code_rejected",
+    "client_rejected",
+    "account_mismatch",
+    "answer_lost",
+    "expired",
+    "not_confirmed",
+    "provider_unavailable",
 ]
 RevokedReason = Literal["access_revoked", "refresh_rejected", "refresh_expired", "rotation_lost"]
 Detector = Literal["api", "refresh"]
@@ -19,12 +26,15 @@ Detector = Literal["api", "refresh"]
 
 @dataclass(frozen=True, slots=True)
 class ConnectionAuthorized:
+    """`also_connected_by` names other users of the application whose connection of the same account is active."""
+
     type: ClassVar[str] = "connection.authorized"
     account_id: str
     email: str | None
     scope: str | None
     expires_at: datetime | None
     reauthorized: bool
+    also_connected_by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

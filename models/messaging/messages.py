@@ -1,4 +1,7 @@
-"""The messages of the queue: each actor's queue and arguments (ids only), and checks of what arrives."""
+"""The messages of the queue: each actor's queue and arguments (ids only), and checks of what arrives.
+
+Only `confirm` brings something else: a one-time value that opens nothing by itself. Logs mask it.
+"""
 
 import json
 from collections.abc import Mapping
@@ -13,6 +16,7 @@ earliest = datetime(2020, 1, 1, tzinfo=UTC)
 
 QUEUES: Final[dict[str, str]] = {
     "exchange_code": "exchange",
+    "confirm": "exchange",
     "refresh_token": "refresh",
     "carry_out_refresh": "refresh",
     "sync_connection": "sync",
@@ -25,7 +29,7 @@ QUEUES: Final[dict[str, str]] = {
     "publish_events": "events",
 }
 
-REQUESTS: Final = frozenset({"refresh_token", "sync_connection", "sync_user", "disconnect"})
+REQUESTS: Final = frozenset({"confirm", "refresh_token", "sync_connection", "sync_user", "disconnect"})
 """Messages that are themselves what someone asked for: until they are carried out, no row says so. All other work is
 due in a row, from which the sweep sends it again."""
 

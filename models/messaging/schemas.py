@@ -41,6 +41,7 @@ words: Mapping[str, str] = {
     "scope": "The granted scope, if the provider returns it.",
     "expires_at": "When the access token expires; null if the provider does not say.",
     "reauthorized": "Whether the connection existed before.",
+    "also_connected_by": "Other users of the application who have the same account of the provider connected.",
     "authorization_id": "The authorization's id, as in the result page's URL.",
     "reason": "The reason, as a word for programs.",
     "description": "The reason in words, for a log.",

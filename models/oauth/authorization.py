@@ -42,6 +42,17 @@ usual_denials = frozenset(
 """What well-known servers say instead of `access_denied` (RFC 6749 §4.1.2.1) if the user does not allow access."""
 
 
+class Confirmation(StrEnum):
+    """Who says that the browser belongs to the link's user: see `models/oauth/confirmation.py`.
+
+    application: it confirms the code before that leaves. page: a person reads our page and clicks. off: no one does.
+    """
+
+    application = "application"
+    page = "page"
+    off = "off"
+
+
 class Step(StrEnum):
     """The steps of an authorization.
 
@@ -66,6 +77,8 @@ class Authorization:
     """One attempt to connect an account. State and browser are hashes; verifier, code and tokens are sealed.
 
     challenge: what the provider was sent of the verifier, which is no secret; None without PKCE.
+    `confirmation` is who confirms it, `confirmation_hash` the hash of the value that the application has to bring, and
+    `confirmed_at` when the application confirmed, or the person clicked.
     """
 
     id: str
@@ -94,6 +107,9 @@ class Authorization:
     reason: str | None = None
     description: str | None = None
     connection_id: str | None = None
+    confirmation: Confirmation = Confirmation.off
+    confirmation_hash: str | None = None
+    confirmed_at: datetime | None = None
 
     @property
     def about(self) -> About:
@@ -119,6 +135,18 @@ def awaits_user(authorization: Authorization, now: datetime) -> bool:
     return authorization.step is Step.started and authorization.expires_at > now
 
 
+def awaits_click(authorization: Authorization) -> bool:
+    """Return whether our page has been shown, and no one has clicked on it yet."""
+    is_open = authorization.step is Step.started and authorization.confirmed_at is None
+    return is_open and authorization.confirmation is Confirmation.page
+
+
+def awaits_application(authorization: Authorization) -> bool:
+    """Return whether its code must not leave yet: the application has not confirmed whose browser brought it."""
+    is_kept = authorization.step is Step.received and authorization.confirmed_at is None
+    return is_kept and authorization.confirmation is Confirmation.application
+
+
 def came_too_late(authorization: Authorization, now: datetime) -> bool:
     """Return whether it ended, or is about to end, because the user did not come back in time."""
     if authorization.step is Step.started:
@@ -129,10 +157,11 @@ def came_too_late(authorization: Authorization, now: datetime) -> bool:
 def is_put_off(authorization: Authorization, now: datetime) -> bool:
     """Return whether its next attempt is not yet due: an answer may still come, or the provider is busy.
 
-    A code that has just come is due at once, however the clocks of two machines differ.
+    A code that has just come or was just confirmed is due at once, however the clocks of two machines differ.
     """
     due = authorization.due_at
-    return due is not None and due > now and due != authorization.code_received_at
+    at_once = (authorization.code_received_at, authorization.confirmed_at)
+    return due is not None and due > now and due not in at_once
 
 
 def end_of_code(authorization: Authorization) -> datetime:
@@ -140,9 +169,17 @@ def end_of_code(authorization: Authorization) -> datetime:
     return (authorization.code_received_at or authorization.created_at) + code_lifetime
 
 
-def receive_code(authorization: Authorization, code: Sealed, now: datetime) -> Authorization:
-    """Return it with its sealed code, due for the exchange at once. The state is used up."""
-    return replace(authorization, step=Step.received, code=code, code_received_at=now, due_at=now)
+def receive_code(
+    authorization: Authorization, code: Sealed, now: datetime, confirmation_hash: str | None = None
+) -> Authorization:
+    """Return it with its sealed code, due for the exchange at once. The state is used up.
+
+    A code that waits for the application is due when its life ends: the sweep then ends what was not confirmed.
+    """
+    received = replace(authorization, step=Step.received, code=code, code_received_at=now, due_at=now)
+    if not awaits_application(received):
+        return received
+    return replace(received, confirmation_hash=confirmation_hash, due_at=end_of_code(received))
 
 
 def grant(authorization: Authorization, due_at: datetime) -> Authorization:
@@ -255,7 +292,7 @@ def note_of(verb: Verb, evidence: Evidence) -> Note:
 
 def hash_of(value: str) -> str:
     """Return the SHA-256 in hex, stored in place of a state, a browser binding or a link's `jti`."""
-    return hashlib.sha256(value.encode()).hexdigest()
+    return hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def state_of(binding: str) -> str:

@@ -31,6 +31,8 @@ Reason = Literal[
     "bad_times",
     "bad_user",
     "bad_jti",
+    "bad_audience",
+    "bad_name",
     "bad_return_to",
     "bad_team_ids",
     "bad_connection_id",
@@ -54,7 +56,10 @@ class LinkRefused(Permanent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectLink:
-    """The claims of a link. Times are whole seconds; `connection_id` asks to authorize that connection again."""
+    """The claims of a link. Times are whole seconds; `connection_id` asks to authorize that connection again.
+
+    `provider` is the only one that it is good for, if it names one; `name` is the person's, as our page says it.
+    """
 
     user_id: str
     issued_at: datetime
@@ -63,6 +68,8 @@ class ConnectLink:
     return_to: str | None = None
     team_ids: tuple[int, ...] = ()
     connection_id: str | None = None
+    provider: str | None = None
+    name: str | None = None
 
 
 def sign_link(link: ConnectLink, secret: Secret) -> str:
@@ -73,6 +80,10 @@ def sign_link(link: ConnectLink, secret: Secret) -> str:
         "exp": int(link.expires_at.timestamp()),
         "jti": link.jti,
     }
+    if link.provider is not None:
+        claims["aud"] = link.provider
+    if link.name is not None:
+        claims["name"] = link.name
     if link.return_to is not None:
         claims["return_to"] = link.return_to
     if link.team_ids:
@@ -82,8 +93,12 @@ def sign_link(link: ConnectLink, secret: Secret) -> str:
     return jwt.encode(claims, secret.reveal(), algorithm="HS256")
 
 
-def read_link(token: str, secrets: Sequence[Secret], now: datetime, return_origins: Collection[str]) -> ConnectLink:
+def read_link(
+    token: str, secrets: Sequence[Secret], now: datetime, return_origins: Collection[str], provider: str
+) -> ConnectLink:
     """Check signature, times and claims; any of the secrets may have signed. Raises `LinkRefused`.
+
+    It is opened at `provider`, which has to be its `aud` if it has one.
 
     An optional claim that is null counts as absent. Whether the link was used before is not known here.
     """
@@ -94,6 +109,8 @@ def read_link(token: str, secrets: Sequence[Secret], now: datetime, return_origi
         issued_at=issued_at,
         expires_at=expires_at,
         jti=_read_text(claims.get("jti"), 255, "bad_jti"),
+        provider=_read_audience(claims.get("aud"), provider),
+        name=_read_name(claims.get("name")),
         return_to=_read_return_to(claims.get("return_to"), return_origins),
         team_ids=_read_team_ids(claims.get("team_ids")),
         connection_id=(
@@ -184,6 +201,24 @@ def _read_text(value: object, longest: int, reason: Reason) -> str:
     if not value.isprintable() or value.isspace():
         raise LinkRefused(reason)
     return value
+
+
+def _read_audience(value: object, provider: str) -> str | None:
+    """Read `aud`, a name or a list of names (RFC 7519 §4.1.3)."""
+    if value is None:
+        return None
+    if value != provider and not (isinstance(value, list) and provider in value):
+        raise LinkRefused("bad_audience")
+    return provider
+
+
+def _read_name(value: object) -> str | None:
+    """Read a person's name; some languages write one with joiners, which print nothing (U+200C, U+200D)."""
+    if value is None:
+        return None
+    shown = value.translate({0x200C: None, 0x200D: None}) if isinstance(value, str) and len(value) <= 255 else value
+    _read_text(shown, 255, "bad_name")
+    return str(value)
 
 
 def _read_return_to(value: object, return_origins: Collection[str]) -> str | None:

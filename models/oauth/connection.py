@@ -134,6 +134,13 @@ def refresh(connection: Connection, pair: NewPair) -> Transition:
     return revived, (fact,)
 
 
+def add_others(facts: tuple[Fact, ...], others: tuple[str, ...]) -> tuple[Fact, ...]:
+    """Return the facts of a transition, with the other users who have the same account connected."""
+    return tuple(
+        replace(fact, also_connected_by=others) if isinstance(fact, ConnectionAuthorized) else fact for fact in facts
+    )
+
+
 def may_hold(connection: Connection, generation: int) -> bool:
     """Return whether a pair granted for the refresh token of `generation` is still the newest."""
     lost = connection.status is Status.revoked and connection.revoked_reason == "rotation_lost"

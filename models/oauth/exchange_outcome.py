@@ -13,6 +13,7 @@ from models.oauth.authorization import (
     Authorization,
     AuthorizationChange,
     Step,
+    awaits_application,
     end,
     end_of_code,
     fail,
@@ -131,26 +132,36 @@ def plan_exchange(
         return None
     until = now + lease
     leased = replace(found, lease_owner=owner, lease_until=until, due_at=until)
-    code_is_over = now >= end_of_code(found)
     match found.step:
         case Step.started if found.expires_at <= now:
             return fail(found, "expired", "the user did not come back from the provider in time")
         case Step.granted:
             return ReadAccount(leased)
-        case Step.received if kept_until is not None and code_is_over:
-            text = "the provider's token endpoint was unavailable for as long as the code was valid"
-            return fail(found, "provider_unavailable", text)
-        case Step.received if kept_until is not None:
-            until = min(kept_until, end_of_code(found))
-            return keep_waiting(found, "provider_unavailable", kept_back, Verb.exchange_kept_back, until)
-        case Step.received if found.attempts >= (1 if code_is_over else most_presentations):
-            return fail(found, "answer_lost", "the provider's answer to the code exchange was lost")
-        case Step.received if code_is_over:
-            return fail(found, "expired", "the code could not be exchanged in time")
         case Step.received:
-            return PresentCode(leased)
+            return _plan_code(found, leased, now, kept_until)
         case _:
             return None
+
+
+def _plan_code(
+    found: Authorization, leased: Authorization, now: datetime, kept_until: datetime | None
+) -> PresentCode | AuthorizationChange | None:
+    """Decide what to do with a code: it leaves once it is confirmed, not behind an open breaker, and while it lives."""
+    is_over = now >= end_of_code(found)
+    if awaits_application(found):
+        late = "the application did not confirm in time whose browser it was"
+        return fail(found, "not_confirmed", late) if is_over else None
+    if kept_until is not None and is_over:
+        text = "the provider's token endpoint was unavailable for as long as the code was valid"
+        return fail(found, "provider_unavailable", text)
+    if kept_until is not None:
+        until = min(kept_until, end_of_code(found))
+        return keep_waiting(found, "provider_unavailable", kept_back, Verb.exchange_kept_back, until)
+    if found.attempts >= (1 if is_over else most_presentations):
+        return fail(found, "answer_lost", "the provider's answer to the code exchange was lost")
+    if is_over:
+        return fail(found, "expired", "the code could not be exchanged in time")
+    return PresentCode(leased)
 
 
 def decide_exchange(

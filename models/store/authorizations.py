@@ -4,10 +4,10 @@ from collections.abc import Collection
 from datetime import datetime
 
 from sqlalchemy import Connection as SqlConnection
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
-from models.oauth.authorization import Authorization, Step
+from models.oauth.authorization import Authorization, Confirmation, Step
 from models.store.rows import from_authorization, names_of, table_of, to_authorization
 from models.store.tables import AuthorizationRow
 
@@ -43,11 +43,12 @@ class Authorizations:
         return self._one(select(*columns).where(table.c.link_hash == link_hash))
 
     def newest_of_browser(self, provider: str, browser_hashes: Collection[str], now: datetime) -> Authorization | None:
-        """Return the newest open authorization of a browser's, for a provider's answer without `state`."""
+        """Return the newest authorization with which a browser is at the provider, for an answer without `state`."""
         query = select(*columns).where(
             table.c.provider == provider,
             table.c.browser_hash.in_(browser_hashes),
             table.c.step == Step.started.value,
+            or_(table.c.confirmation != Confirmation.page.value, table.c.confirmed_at.is_not(None)),
             table.c.expires_at > now,
         )
         return self._one(query.order_by(table.c.created_at.desc()).limit(1))

@@ -58,6 +58,16 @@ class Connections:
         )
         return self.sql.execute(query.limit(1)).first() is not None
 
+    def others_of_account(self, connection: Connection) -> tuple[str, ...]:
+        """Return the other users, up to 100, with an active connection of the same account of the provider."""
+        query = select(table.c.user_id).where(
+            table.c.provider == connection.provider,
+            table.c.account_id == connection.account_id,
+            table.c.user_id != connection.user_id,
+            table.c.status == Status.active.value,
+        )
+        return tuple(self.sql.execute(query.distinct().order_by(table.c.user_id).limit(100)).scalars())
+
     def is_used_by(self, provider: str, client_id: str, user_id: str) -> bool:
         """Whether an active connection of this user has tokens of this client."""
         return any(

@@ -62,19 +62,16 @@ GRANTS: Final[Mapping[Process, Mapping[str, Sequence[str]]]] = {
     "scheduler": {
         "audit": ("SELECT", "INSERT", "UPDATE (day, number, previous, hash)", "DELETE"),
         "audit_day": ("SELECT", "INSERT"),
-        "authorization": (
-            "SELECT (id, step, created_at, expires_at, due_at, claimed_until)",
-            "UPDATE (due_at, claimed_until)",
-            "DELETE",
-        ),
+        "authorization": ("SELECT", "UPDATE", "DELETE"),  # it carries out the application's `confirm`
         "client": (
             "SELECT (provider, client_id, cause, paused_at, next_probe_at, probe_claimed_until)",
             "UPDATE (probe_claimed_until)",
         ),
         "connection": ("SELECT", "UPDATE"),
         "credential": ("SELECT (connection_id, presented_generation)",),
-        "decision": ("SELECT (position, subject, at)", "DELETE"),
-        "event": ("SELECT (position, created_at, published_at)", "DELETE"),
+        "counter": ("SELECT", "INSERT", "UPDATE"),
+        "decision": ("SELECT (position, subject, at)", "INSERT", "DELETE"),
+        "event": ("SELECT (position, created_at, published_at, waits_since)", "INSERT", "DELETE"),
         "hold": ("SELECT", "UPDATE (trials, next_trial_at)"),
         "pace": ("SELECT",),
         "refreshable": ("SELECT",),

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection as SqlConnection
 from sqlalchemy import func, inspect, select, text
 
-from models.oauth.authorization import Step
+from models.oauth.authorization import Confirmation, Step
 from models.oauth.client import Cause
 from models.store.rows import table_of
 from models.store.tables import AuthorizationRow, ClientRow, ConnectionRow
@@ -41,8 +41,10 @@ class Overview:
         return dict(self.sql.execute(query).all())
 
     def authorizations_waiting(self) -> int:
-        """Count the authorizations whose code has arrived and that made no connection yet."""
-        waiting = authorizations.c.step.in_((Step.received.value, Step.granted.value))
+        """Count the authorizations whose code may leave and that made no connection yet."""
+        waiting = authorizations.c.step.in_((Step.received.value, Step.granted.value)) & ~(
+            (authorizations.c.confirmation == Confirmation.application.value) & authorizations.c.confirmed_at.is_(None)
+        )
         return self.sql.execute(select(func.count()).select_from(authorizations).where(waiting)).scalar_one()
 
     def due(self, now: datetime) -> dict[str, int]:

@@ -6,7 +6,7 @@ from typing import Any, cast
 from sqlalchemy import RowMapping, Table
 from sqlmodel import SQLModel
 
-from models.oauth.authorization import Authorization, Step
+from models.oauth.authorization import Authorization, Confirmation, Step
 from models.oauth.connection import Connection, Status
 from models.oauth.credential import Credential
 
@@ -33,9 +33,11 @@ def to_credential(row: RowMapping) -> Credential:
 
 
 def to_authorization(row: RowMapping) -> Authorization:
-    return Authorization(**dict(row) | {"step": Step(row["step"]), "team_ids": tuple(row["team_ids"])})
+    typed = {"step": Step(row["step"]), "confirmation": Confirmation(row["confirmation"])}
+    return Authorization(**dict(row) | typed | {"team_ids": tuple(row["team_ids"])})
 
 
 def from_authorization(authorization: Authorization) -> dict[str, object]:
     values = {name: getattr(authorization, name) for name in names_of(Authorization)}
-    return values | {"step": authorization.step.value, "team_ids": list(authorization.team_ids)}
+    words = {"step": authorization.step.value, "confirmation": authorization.confirmation.value}
+    return values | words | {"team_ids": list(authorization.team_ids)}

@@ -1,6 +1,7 @@
 """The application and its user's browser: what they send, and the events and pages that they receive."""
 
 import json
+import re
 import subprocess
 import time
 from collections import Counter
@@ -9,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self, TypeVar
-from urllib.parse import urljoin, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urljoin, urlsplit, urlunsplit
 
 import httpx
 import redis
@@ -20,6 +21,7 @@ from sandbox.client import Control
 from sandbox.demo.stack import Stack
 
 T = TypeVar("T")
+COMMANDS = "breezesync:commands"
 STREAMS = ("breezesync:events", "breezesync:records")
 
 
@@ -76,20 +78,42 @@ class Application:
             raise NotSeenError(f"breezesync {words[0]} ended with {done.returncode}: {done.stderr.strip()}")
         return done.stdout.strip()
 
-    def follow_link(self, link: str, account: int) -> Mapping[str, Any]:
+    def follow_link(self, link: str, user_id: str, account: int) -> Mapping[str, Any]:
         """Act as the browser, from the link through the provider's consent to the result page; return what it says."""
         with httpx.Client(trust_env=False, timeout=30) as browser:
-            asked = self._visit(browser, link, 302)
+            opened = self._visit(browser, link, 200, 302)
+            asked = opened if opened.status_code == 302 else self._click(browser, opened)
             agreed = self.control.authorize(asked.headers["location"], account)
             returned = self._visit(browser, agreed, 303)
             result = urljoin(str(returned.url), returned.headers["location"])
+            if self.return_to is not None and result.startswith(self.return_to):
+                result = self._confirm(user_id, result)
             return self.wait_for(lambda: read_result(browser, result), "the result page's answer")
 
-    def _visit(self, browser: httpx.Client, url: str, expected: int) -> httpx.Response:
+    def _visit(self, browser: httpx.Client, url: str, *expected: int) -> httpx.Response:
         answer = browser.get(self.at_web(url))
-        if answer.status_code != expected:
-            raise NotSeenError(f"{urlsplit(url).path} answered {answer.status_code} instead of {expected}")
-        return answer
+        return require_status(answer, *expected)
+
+    def _click(self, browser: httpx.Client, page: httpx.Response) -> httpx.Response:
+        """Read the page that asks whose browser this is, and click on its button."""
+        form = dict(re.findall(r'name="(\w+)" value="([^"]*)">\n', page.text))
+        action = re.search(r'action="([^"]*)"', page.text)
+        if action is None:
+            raise NotSeenError("expected a page with a form")
+        answer = browser.post(urljoin(str(page.url), action[1]), data={**form, "answer": "continue"})
+        return require_status(answer, 303)
+
+    def _confirm(self, user_id: str, arrived: str) -> str:
+        """Confirm for the user of our session what the browser brought; return the result page's URL."""
+        brought = dict(parse_qsl(urlsplit(arrived).query))
+        confirmed = {"authorization_id": brought["authorization_id"], "confirmation": brought["confirmation"]}
+        self._redis.xadd(COMMANDS, {"type": "confirm", "user_id": user_id, **confirmed})
+        return f"{self._stack.web_url}/auth/breezedoc/done/{brought['authorization_id']}"
+
+    @property
+    def return_to(self) -> str | None:
+        """Where users come back to, with a confirmation; None if our page asks instead."""
+        return self._stack.return_to
 
     def at_web(self, url: str) -> str:
         """Return the URL by which this process reaches the web process; a browser may use another one."""
@@ -130,6 +154,12 @@ class Application:
             for key, entries in found:
                 self._positions[key] = entries[-1][0]
                 self.received += [read_entry(fields) for _, fields in entries]
+
+
+def require_status(answer: httpx.Response, *expected: int) -> httpx.Response:
+    if answer.status_code not in expected:
+        raise NotSeenError(f"{answer.url.path} answered {answer.status_code} instead of {expected[0]}")
+    return answer
 
 
 def read_result(browser: httpx.Client, page: str) -> Mapping[str, Any] | None:

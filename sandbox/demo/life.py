@@ -51,12 +51,17 @@ class Life:
         self.account = control.add_user("Ada", documents=DOCUMENTS, templates=3, invoices=2, email=EMAIL)
         control.set(access_ttl=SHORT_LIFE)
         try:
-            self._authorize(self.application.type_command("connect-link", self.user_id))
+            back = self.application.return_to
+            options = () if back is None else ("--return-to", back)
+            self._authorize(self.application.type_command("connect-link", self.user_id, "--name", "Ada", *options))
         finally:
             control.set(access_ttl=usual_life)
         event = self.application.expect("connection.authorized", self.connection_id)
         require(event.data["account_id"] == str(self.account), "the account of the user who allowed access")
-        return f"connection.authorized: {event.data['email']}, access token valid for {SHORT_LIFE} s"
+        who = "a click" if back is None else "the application"
+        return (
+            f"connection.authorized: {event.data['email']}, confirmed by {who}, access token valid for {SHORT_LIFE} s"
+        )
 
     def read_first(self) -> str:
         event = self.application.expect("sync.completed", self.connection_id)
@@ -119,7 +124,7 @@ class Life:
         return max(minutes.values(), default=0)
 
     def _authorize(self, link: str) -> None:
-        answer = self.application.follow_link(link, self.account)
+        answer = self.application.follow_link(link, self.user_id, self.account)
         require(answer["status"] == "connected", f"a result page that says connected, not {answer['status']}")
         self.connection_id, self.result_page = answer["connection_id"], answer["page"]
 

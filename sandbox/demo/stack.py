@@ -16,6 +16,8 @@ from typing import Any
 
 CHECKOUT = Path(__file__).parents[2]
 KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV")
+ORIGIN = "http://127.0.0.1:8701"
+"""The demo's application; it follows redirects to there itself, so that nothing has to listen."""
 START_SECONDS = 45.0
 STOP_SECONDS = 40.0
 
@@ -26,7 +28,10 @@ class StackError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """Where everything is. `command` is the command line's beginning, to be run in `directory` with `environment`."""
+    """Where everything is. `command` is the command line's beginning, to be run in `directory` with `environment`.
+
+    `return_to` is where the application gets its users back, if it confirms what they bring along.
+    """
 
     web_url: str
     sandbox_url: str
@@ -36,6 +41,7 @@ class Stack:
     directory: Path | None = None
     environment: Mapping[str, str] | None = None
     children: tuple[int, ...] = ()
+    return_to: str | None = None
 
 
 class OwnStack:
@@ -46,6 +52,7 @@ class OwnStack:
         self._command = [sys.executable, "-m", "worker"]
         self._environment = {name: os.environ[name] for name in KEPT if name in os.environ}
         self._environment["PYTHONPATH"] = str(CHECKOUT)
+        self._environment |= {"CONNECT_CONFIRMATION": "application", "RETURN_ORIGINS": ORIGIN, "APP_NAME": "The demo"}
         self._said = directory / "said.log"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -79,6 +86,7 @@ class OwnStack:
             self.directory,
             self._environment,
             tuple(found["children"].values()),
+            f"{ORIGIN}/connected",
         )
 
     def stop(self) -> None:

@@ -9,9 +9,9 @@ from structlog.testing import capture_logs
 
 from models.oauth.authorization import AuthorizationChange, Step, hold_up
 from models.store import Store
+from models.store.authorization_change import apply_change
 from tests.databases import create_sqlite, open_fast_engine
 from tests.store.conftest import an_authorization, noon
-from worker.oauth.authorization_change import apply_change
 from worker.web.metrics import build_registry
 
 

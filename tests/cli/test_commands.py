@@ -88,7 +88,7 @@ def test_a_link_says_what_was_asked_for(desk: Desk) -> None:
     assert (report["user_id"], report["expires_in"]) == ("ada", 60)
     address, token = report["url"].split("?token=")
     assert address == desk.environment["BREEZEDOC_REDIRECT_URI"].removesuffix("/callback")
-    link = read_link(token, [link_secret], datetime.now(UTC), {"https://app.example"})
+    link = read_link(token, [link_secret], datetime.now(UTC), {"https://app.example"}, "breezedoc")
     assert (link.user_id, link.return_to, link.team_ids) == ("ada", "https://app.example/x", (7, 8))
     assert (link.connection_id, (link.expires_at - link.issued_at).seconds) == (connection.id, 60)
     assert desk.type("connect-link", "ada").stdout.startswith(f"{address}?token=")

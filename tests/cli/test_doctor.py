@@ -31,6 +31,7 @@ def test_a_healthy_stack_passes_every_check(either_desk: Desk) -> None:
         desk.set(REDIS_URL=valkey.url)
         assert states(desk.read("doctor")) == {
             "settings": ["ok"],
+            "confirmation": ["ok"],
             "database": ["ok"],
             "keys": ["ok"],
             "clock": ["ok", "ok", "ok"],

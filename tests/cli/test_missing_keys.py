@@ -11,8 +11,8 @@ from config.wiring import open_services
 from models.crypto.secrets import Secret
 from models.crypto.vault import KeyMissing, Place, Vault, new_key
 from models.store import Store, open_engine
+from tests.browsing import serving
 from tests.cli.conftest import Desk
-from tests.hostile_input.conftest import serving
 from tests.processes import CHECKOUT
 from tests.servers import plain_environment
 from worker.main import build_web, check_or_exit

@@ -38,6 +38,7 @@ def test_complete_settings_have_the_documented_defaults() -> None:
     assert settings.database_url == Secret("sqlite:///var/breezesync.db")
     assert settings.redis_url == Secret("redis://127.0.0.1:6379/0")
     assert settings.return_origins == frozenset()
+    assert (settings.confirmation, settings.app_name) == ("page", "")
     assert [provider.name for provider in settings.providers] == ["breezedoc"]
     assert settings.events_stream == "breezesync:events"
     assert settings.records_stream == "breezesync:records"
@@ -80,6 +81,10 @@ def test_settings_are_frozen_and_show_no_secret() -> None:
             "return_origins",
             frozenset({"https://a.example", "http://localhost:3000"}),
         ),
+        ("CONNECT_CONFIRMATION", "application", "confirmation", "application"),
+        ("CONNECT_CONFIRMATION", " off ", "confirmation", "off"),
+        ("CONNECT_CONFIRMATION", "", "confirmation", "page"),
+        ("APP_NAME", " Papertrail & Söhne ", "app_name", "Papertrail & Söhne"),
         ("EVENTS_STREAM", "{app}:events", "events_stream", "{app}:events"),
         ("RECORDS_STREAM", "records", "records_stream", "records"),
         ("COMMANDS_STREAM", "commands", "commands_stream", "commands"),
@@ -138,6 +143,11 @@ def test_a_setting_is_read(name: str, text: str, field: str, value: Any) -> None
         ("RECORDS_STREAM", "x" * 201),
         ("COMMANDS_STREAM", "a\x00b"),
         ("EVENTS_MAXLEN", "0"),
+        ("CONNECT_CONFIRMATION", "none"),
+        ("CONNECT_CONFIRMATION", "PAGE"),
+        ("APP_NAME", "two\nlines"),
+        ("APP_NAME", "x" * 101),
+        ("BREEZEDOC_PROMPT", "con\tsent"),
         ("EVENTS_MAXLEN", "-1"),
         ("EVENTS_MAXLEN", "1e6"),
         ("RECORDS_MAXLEN", "many"),

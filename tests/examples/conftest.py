@@ -30,7 +30,9 @@ class Ground:
 def running_ground(database_url: str, directory: Path) -> Iterator[Ground]:
     with reserved_port() as port, running_valkey() as valkey:
         url = f"http://127.0.0.1:{port}"
-        with running_fleet(database_url, valkey.url, directory, RETURN_ORIGINS=url) as fleet:
+        with running_fleet(
+            database_url, valkey.url, directory, RETURN_ORIGINS=url, CONNECT_CONFIRMATION="application"
+        ) as fleet:
             yield Ground(fleet, valkey, url)
 
 

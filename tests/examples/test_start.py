@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from tests.browsing import answer_page
 from tests.examples.consumers import EXAMPLES
 from tests.examples.test_application import answers
 from tests.processes import CHECKOUT, Program
@@ -73,10 +74,11 @@ def test_beside_a_running_breezesync_it_leads_a_user_to_the_provider(beside: Bes
     try:
         wait_until(lambda: answers(url), "the application answers", PATIENCE)
         link = httpx.get(f"{url}/connect", trust_env=False).headers["location"]
-        asked = httpx.get(link, trust_env=False)
+        with httpx.Client(trust_env=False) as browser:
+            asked = answer_page(browser, browser.get(link))
     finally:
         example.stop()
-    assert (asked.status_code, urlsplit(asked.headers["location"]).path) == (302, "/oauth/authorize")
+    assert (asked.status_code, urlsplit(asked.headers["location"]).path) == (303, "/oauth/authorize")
     assert example.log.read_text().startswith(f"The example application is on {url}.")
 
 

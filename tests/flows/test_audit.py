@@ -17,11 +17,11 @@ from models.errors import StoreUnavailable
 from models.messaging import messages
 from models.oauth.credential import place_of_token
 from scheduler.audit_chain import AuditChain
+from tests.browsing import serving
 from tests.flows.test_commands import read_all, reader, stream
 from tests.flows.test_connect_token import connect_token
 from tests.flows.test_disconnect import with_endpoint
 from tests.harness import House
-from tests.hostile_input.conftest import serving
 from worker.oauth.hold import HoldByOperator
 from worker.web.app import build_app
 

@@ -7,7 +7,8 @@ import pytest
 
 from models.oauth.authorization import Authorization, Step, flow_of, state_of
 from tests.harness import House
-from worker.web.callback import Callback, Refused
+from worker.web.callback import Callback
+from worker.web.refusal import Refused
 
 issuer = "https://issuer.example"
 

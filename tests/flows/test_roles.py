@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 from uuid import uuid4
 
 import fakeredis
@@ -18,6 +19,8 @@ from config.profiles import profile_directories, read_profile
 from models.crypto.secrets import Secret
 from models.crypto.vault import new_key
 from models.migrations import migrate
+from models.oauth.authorization import Confirmation
+from models.oauth.confirmation import confirmation_of
 from models.oauth.connection import Status
 from models.store import Store, open_engine
 from models.store.grants import Process, Role, processes
@@ -124,6 +127,30 @@ def test_a_whole_life_needs_no_more_than_the_roles_have(house: House, stores: St
         assert tx.journal.calls_of(ada.id) == []
 
 
+def test_the_scheduler_carries_out_a_confirmation_by_its_own_role(house: House, stores: Stores) -> None:
+    redis: Any = fakeredis.FakeRedis(server=fakeredis.FakeServer())
+    sweep = Sweep(stores["scheduler"], house.queue, house.clock, {"breezedoc": 60})
+    commands = Commands(stores["scheduler"], redis, "breezesync:commands", sweep, house.clock)
+    callback = replace(house.callback, confirmation=Confirmation.application)
+    ended = {}
+    for user in ("ada", "eve"):
+        begun = callback.begin("breezedoc", house.link("ada", return_to="https://app.example/settings"), {})
+        query = dict(parse_qsl(urlsplit(house.control.authorize(begun.location, 1)).query))
+        found = callback.finish("breezedoc", query, {begun.flow: begun.binding})
+        given = {"authorization_id": found.id, "user_id": user, "confirmation": confirmation_of(begun.binding)}
+        entry: dict[Any, Any] = {"type": "confirm", **given}
+        redis.xadd("breezesync:commands", entry)
+        while commands(timedelta(milliseconds=1)) == 0:
+            continue
+        sweep()
+        house.work()
+        with house.store.reading() as tx:
+            after = tx.authorizations.get(found.id)
+        assert after is not None
+        ended[user] = (after.step.value, after.reason)
+    assert ended == {"ada": ("connected", None), "eve": ("failed", "not_confirmed")}
+
+
 def test_an_application_reads_its_data_and_changes_nothing(house: House, stores: Stores) -> None:
     house.connect("ada", 1)
     house.work()
@@ -143,7 +170,8 @@ def test_who_opens_no_token_reads_none(stores: Stores) -> None:
         for table, column in SEALED
         if not is_refused(stores[process], f'SELECT {column} FROM "{table}"')
     }
-    assert readable == {f"web: authorization.{name}" for name in ("verifier", "code", "tokens")}
+    own = {f"{each}: authorization.{name}" for each in ("web", "scheduler") for name in ("verifier", "code", "tokens")}
+    assert readable == own
 
 
 def test_no_process_changes_the_schema(stores: Stores) -> None:
@@ -184,7 +212,7 @@ def first_column(table: str) -> str:
 def test_each_table_is_read_by_no_one_but_those_who_use_it(stores: Stores) -> None:
     refused: dict[Process, list[str]] = {
         "web": ["credential", "hold", "lease", "pace", "record", "resource", "revocation", "sync_page", "sync_run"],
-        "scheduler": ["counter", "lease", "record", "resource", "sync_page"],
+        "scheduler": ["lease", "record", "resource", "sync_page"],
         "cli": ["lease"],
     }
     for process, tables in refused.items():

@@ -1,19 +1,14 @@
 """A real web process on a real database without workers: nothing happens but what a test requests."""
 
-import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Thread
 from typing import Any
 from urllib.parse import parse_qs, urljoin, urlsplit
 
 import httpx
 import pytest
 import redis
-import uvicorn
-from starlette.types import ASGIApp
 
 from config.profiles import profile_directories, read_profile
 from models.crypto.secrets import Secret
@@ -21,7 +16,7 @@ from models.crypto.vault import Vault, parse_keys
 from models.store import Store, open_engine
 from tests.harness import Clock, House, join_house
 from tests.processes import Fleet, running_fleet
-from tests.servers import Valkey, running_valkey, wait_until
+from tests.servers import Valkey, running_valkey
 
 
 @dataclass
@@ -71,29 +66,14 @@ class Web:
         return "".join(program.log.read_text(errors="replace") for program in webs)
 
 
-@contextmanager
-def serving(app: ASGIApp) -> Iterator[str]:
-    """The application behind uvicorn in a thread of this process; its URL."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(app, log_config=None, server_header=False))
-        thread = Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        try:
-            wait_until(lambda: server.started, "uvicorn listens")
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            thread.join()
-
-
 @pytest.fixture(scope="package")
 def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
     directory: Path = tmp_path_factory.mktemp("doors")
     url = f"sqlite:///{directory}/breezesync.db"
+    settings = {"CONNECT_CONFIRMATION": "off"}
     with (
         running_valkey() as valkey,
-        running_fleet(url, valkey.url, directory, workers=0, schedulers=0) as fleet,
+        running_fleet(url, valkey.url, directory, workers=0, schedulers=0, **settings) as fleet,
     ):
         overrides = {name: text for name, text in fleet.environment.items() if name.endswith("_URL")}
         profile = read_profile("breezedoc", overrides, profile_directories())

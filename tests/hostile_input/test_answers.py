@@ -16,7 +16,8 @@ import pytest
 
 from models.crypto.vault import Place
 from models.oauth.authorization import challenge_of, hash_of
-from tests.hostile_input.conftest import Web, serving
+from tests.browsing import serving
+from tests.hostile_input.conftest import Web
 from tests.processes import APPLICATION, Program
 from tests.servers import reserved_port, wait_until
 from worker.web.app import build_app

@@ -12,7 +12,8 @@ from sqlalchemy import update
 from models.oauth.authorization import hash_of
 from models.store.rows import table_of
 from models.store.tables import AuthorizationRow
-from tests.hostile_input.conftest import Web, serving
+from tests.browsing import serving
+from tests.hostile_input.conftest import Web
 from tests.processes import APPLICATION
 from worker.web.app import build_app
 

@@ -22,7 +22,9 @@ def page(browser: Browser) -> Iterator[Page]:
 
 def test_a_user_clicks_from_the_link_to_a_connected_account(fleet: Fleet, listener: Listener, page: Page) -> None:
     account = fleet.control.add_user("Margaret", documents=3)
-    page.goto(fleet.link("margaret"))
+    page.goto(fleet.link("margaret", name="Margaret Hamilton"))
+    assert page.locator("#person").inner_text() == "Margaret Hamilton"
+    page.click("#continue")
     page.click(f"#login-{account}")
     page.click("#allow")
     expect(page.locator("#connected")).to_be_visible(timeout=15_000)
@@ -37,6 +39,7 @@ def test_a_user_clicks_from_the_link_to_a_connected_account(fleet: Fleet, listen
 def test_a_user_who_says_no_is_told_that_nothing_was_connected(fleet: Fleet, listener: Listener, page: Page) -> None:
     account = fleet.control.add_user("Alan", documents=1)
     page.goto(fleet.link("alan"))
+    page.click("#continue")
     page.click(f"#login-{account}")
     page.click("#deny")
     expect(page.locator("#denied")).to_be_visible(timeout=15_000)
@@ -48,6 +51,7 @@ def test_a_user_who_says_no_is_told_that_nothing_was_connected(fleet: Fleet, lis
 def test_a_link_with_return_to_leads_back_to_the_application(fleet: Fleet, application: str, page: Page) -> None:
     account = fleet.control.add_user("Katherine", documents=1)
     page.goto(fleet.link("katherine", return_to=f"{application}/settings?tab=accounts"))
+    page.click("#continue")
     page.click(f"#login-{account}")
     page.click("#allow")
     page.wait_for_url(f"{application}/**", timeout=15_000)
@@ -62,6 +66,7 @@ def test_a_link_opens_for_one_browser_which_may_come_again(fleet: Fleet, browser
     link = fleet.link("dorothy")
     page.goto(link)
     page.goto(link)
+    page.click("#continue")
     expect(page.locator(f"#login-{account}")).to_be_visible()
     with browser.new_context() as another:
         stranger = another.new_page()
@@ -76,6 +81,7 @@ def test_two_tabs_of_one_browser_connect_two_accounts(fleet: Fleet, page: Page, 
     tabs = [page, page.context.new_page()]
     for tab in tabs:
         tab.goto(fleet.link("hedy"))
+        tab.click("#continue")
     for each in order:
         back = fleet.control.authorize(tabs[each].url, accounts[each])
         tabs[each].goto(back)
@@ -87,6 +93,7 @@ def test_two_tabs_of_one_browser_connect_two_accounts(fleet: Fleet, page: Page, 
 def test_a_user_who_goes_back_and_allows_again_sees_the_same_result(fleet: Fleet, page: Page) -> None:
     account = fleet.control.add_user("Rosalind", documents=1)
     page.goto(fleet.link("rosalind"))
+    page.click("#continue")
     asked = page.url
     page.goto(fleet.control.authorize(asked, account))
     expect(page.locator("#connected")).to_be_visible(timeout=15_000)
@@ -101,6 +108,7 @@ def test_a_user_who_goes_back_and_allows_again_sees_the_same_result(fleet: Fleet
 def test_a_callback_in_another_browser_connects_nothing(fleet: Fleet, browser: Browser, page: Page) -> None:
     account = fleet.control.add_user("Mallory", documents=1)
     page.goto(fleet.link("mallory"))
+    page.click("#continue")
     stolen = fleet.control.authorize(page.url, account)
     with browser.new_context() as another:
         victim = another.new_page()

@@ -17,6 +17,7 @@ from sqlalchemy.pool import NullPool
 
 from models.crypto.secrets import Sealed
 from models.crypto.vault import Place, Vault, parse_keys
+from tests.browsing import follow_link
 from tests.processes import Fleet, Listener, running_fleet
 from tests.servers import running_valkey
 
@@ -74,8 +75,7 @@ def in_redis(url: str) -> str:
 def test_no_secret_stands_in_clear_anywhere(fleet: Fleet, listener: Listener) -> None:
     account = fleet.control.add_user("Ada", documents=3)
     with httpx.Client(trust_env=False) as browser:
-        asked = browser.get(fleet.link("ada"))
-        back = fleet.control.authorize(asked.headers["location"], account)
+        back = fleet.control.authorize(follow_link(browser, fleet.link("ada")), account)
         answer = browser.get(back)
         cookies = {value for value in browser.cookies.values() if value}
     query = {name: values[0] for name, values in parse_qs(urlsplit(back).query).items()}

@@ -4,9 +4,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from models.messaging.commands import Command, CommandRefused, asked_at, read_command
+from models.crypto.secrets import Secret
+from models.messaging.commands import Command, CommandRefused, Confirm, asked_at, hide_secrets, read_command
 
-good: dict[str, tuple[dict[str, str], Command]] = {
+good: dict[str, tuple[dict[str, str], Command | Confirm]] = {
     "one connection": ({"type": "sync", "connection_id": "c1"}, Command("sync", "c1")),
     "a user": ({"type": "refresh", "user_id": "ada"}, Command("refresh", None, "ada")),
     "a user at one provider": (
@@ -24,6 +25,10 @@ good: dict[str, tuple[dict[str, str], Command]] = {
         {"type": "sync", "user_id": "ada", "trace": "x" * 9999},
         Command("sync", None, "ada"),
     ),
+    "a confirmation": (
+        {"type": "confirm", "authorization_id": "a1", "user_id": "ada", "confirmation": "x"},
+        Confirm("a1", "ada", Secret("x")),
+    ),
     "any script": ({"type": "sync", "user_id": "Ада Лавлейс"}, Command("sync", None, "Ада Лавлейс")),
 }
 
@@ -38,6 +43,15 @@ bad: dict[str, tuple[dict[bytes, bytes], str]] = {
     "erase in other words": ({b"type": b"disconnect", b"connection_id": b"c", b"erase": b"please"}, "true or false"),
     "bytes that are no text": ({b"type": b"sync", b"user_id": b"\xff\xfe"}, "user_id is not UTF-8"),
     "a NUL": ({b"type": b"sync", b"user_id": b"a\x00b"}, "NUL"),
+    "a confirmation of nothing": ({b"type": b"confirm", b"user_id": b"u", b"confirmation": b"x"}, "authorization_id"),
+    "a confirmation for no user": (
+        {b"type": b"confirm", b"authorization_id": b"a", b"confirmation": b"x", b"user_id": b""},
+        "authorization_id, user_id and confirmation",
+    ),
+    "an endless confirmation": (
+        {b"type": b"confirm", b"authorization_id": b"a", b"user_id": b"u", b"confirmation": b"x" * 256},
+        "255",
+    ),
     "an endless id": ({b"type": b"sync", b"connection_id": b"c" * 256}, "255"),
 }
 
@@ -53,6 +67,11 @@ def test_what_can_not_be_read_is_refused_with_what_was_expected(case: str) -> No
     fields, expected = bad[case]
     with pytest.raises(CommandRefused, match=expected):
         read_command(fields)
+
+
+def test_a_rejected_confirmation_is_kept_without_its_value() -> None:
+    kept = hide_secrets({b"type": b"confirm", b"confirmation": b"the value", b"user_id": b"ada"})
+    assert kept == {b"type": b"confirm", b"confirmation": b"***", b"user_id": b"ada"}
 
 
 now = datetime(2027, 1, 15, 8, tzinfo=UTC)

@@ -32,7 +32,7 @@ def raw_token(header: bytes, payload: bytes) -> str:
 
 
 def read(token: str) -> ConnectLink:
-    return read_link(token, [secret, retired], now, origins)
+    return read_link(token, [secret, retired], now, origins, "breezedoc")
 
 
 def refusal(token: str) -> str:
@@ -51,6 +51,8 @@ links = st.builds(
     return_to=st.none() | st.just("https://app.example/done?x=1#y"),
     team_ids=st.lists(st.integers(1, 2**63 - 1), max_size=100, unique=True).map(tuple),
     connection_id=st.none() | texts,
+    provider=st.none() | st.just("breezedoc"),
+    name=st.none() | texts,
 )
 
 
@@ -69,7 +71,12 @@ def test_a_plain_link_has_only_what_it_needs() -> None:
     ("change", "field", "value"),
     [
         ({"return_to": None, "team_ids": None, "connection_id": None}, "team_ids", ()),
-        ({"aud": "someone", "iss": "x", "more": 1}, "user_id", "user-1"),
+        ({"aud": "breezedoc", "iss": "x", "more": 1}, "provider", "breezedoc"),
+        ({"aud": ["other", "breezedoc"]}, "provider", "breezedoc"),
+        ({"aud": None, "name": None}, "provider", None),
+        ({"name": "Ada Lovelace"}, "name", "Ada Lovelace"),
+        ({"name": "\u0645\u06cc\u200c\u0646\u0627"}, "name", "\u0645\u06cc\u200c\u0646\u0627"),
+        ({"name": "n" * 255}, "name", "n" * 255),
         ({"iat": at + 30, "exp": at + 60}, "issued_at", now + timedelta(seconds=30)),
         ({"iat": at - 899, "exp": at + 1}, "expires_at", now + timedelta(seconds=1)),
         ({"iat": at - 0.5, "exp": at + 10.9}, "expires_at", now + timedelta(seconds=10)),
@@ -117,6 +124,19 @@ def test_either_secret_may_have_signed_during_a_change() -> None:
         ({"sub": "a\nb"}, "bad_user"),
         ({"sub": "\ud800"}, "bad_user"),
         ({"sub": 7}, "bad_user"),
+        ({"aud": "other"}, "bad_audience"),
+        ({"aud": ["other"]}, "bad_audience"),
+        ({"aud": []}, "bad_audience"),
+        ({"aud": 7}, "bad_audience"),
+        ({"aud": ""}, "bad_audience"),
+        ({"name": ""}, "bad_name"),
+        ({"name": "  "}, "bad_name"),
+        ({"name": "\u200c"}, "bad_name"),
+        ({"name": "n" * 256}, "bad_name"),
+        ({"name": "a\nb"}, "bad_name"),
+        ({"name": "\u202eevil"}, "bad_name"),
+        ({"name": 7}, "bad_name"),
+        ({"name": ["Ada"]}, "bad_name"),
         ({"jti": None}, "bad_jti"),
         ({"jti": ""}, "bad_jti"),
         ({"jti": 7}, "bad_jti"),
@@ -220,7 +240,7 @@ def test_what_is_no_link_of_ours_is_refused(token: str, reason: str) -> None:
 
 def test_without_secrets_no_link_is_good() -> None:
     with pytest.raises(LinkRefused):
-        read_link(sign(good), [], now, origins)
+        read_link(sign(good), [], now, origins, "breezedoc")
 
 
 @given(st.text(max_size=200))

@@ -37,13 +37,14 @@ counts = {"created": 1, "updated": 0, "deleted": 0, "unchanged": 2}
 
 promised: dict[str, tuple[Fact, dict[str, Any]]] = {
     "connection.authorized": (
-        ConnectionAuthorized("7", "ada@example.com", "*", expires_at, reauthorized=False),
+        ConnectionAuthorized("7", "ada@example.com", "*", expires_at, reauthorized=False, also_connected_by=("eve",)),
         {
             "account_id": "7",
             "email": "ada@example.com",
             "scope": "*",
             "expires_at": "2027-11-24T00:00:00+00:00",
             "reauthorized": False,
+            "also_connected_by": ["eve"],
         },
     ),
     "connection.authorization_failed": (

@@ -22,6 +22,11 @@ each = {
     ),
     "carry_out_disconnect": (messages.carry_out_disconnect("c1"), "control", {"connection_id": "c1"}),
     "revoke_grant": (messages.revoke_grant("r1"), "control", {"revocation_id": "r1"}),
+    "confirm": (
+        Message("confirm", {"authorization_id": "a1", "user_id": "ada", "confirmation": "c"}),
+        "exchange",
+        {"authorization_id": "a1", "user_id": "ada", "confirmation": "c"},
+    ),
     "probe_client": (
         messages.probe_client("p", "client-1"),
         "control",

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from models.crypto.secrets import Sealed
-from models.oauth.authorization import Authorization, Step
+from models.oauth.authorization import Authorization, Confirmation, Step
 from models.oauth.client import Cause, StoredClient
 from models.oauth.connection import Connection, Status, personal_client
 from models.oauth.credential import Credential
@@ -170,6 +170,18 @@ authorizations: dict[str, tuple[Authorization, tuple[str, ...]]] = {
     "the user is away": (started, ("expires", "at 2026-11-26 12:10:00 UTC, in 10 minutes")),
     "the user stayed away": (replace(started, expires_at=now), ("expired",)),
     "a code that waits": (received, ("a worker continues", "at 2026-11-26 12:00:30 UTC, in 30 seconds")),
+    "a code that waits for the application": (
+        replace(received, confirmation=Confirmation.application, due_at=now + 600 * second),
+        ("has to confirm", "not_confirmed", "at 2026-11-26 12:10:00 UTC, in 10 minutes"),
+    ),
+    "a code that waited too long": (
+        replace(received, confirmation=Confirmation.application, code_received_at=now - 600 * second),
+        ("did not confirm in time", "not_confirmed"),
+    ),
+    "a code that was confirmed": (
+        replace(received, confirmation=Confirmation.application, confirmed_at=now, due_at=now),
+        ("a worker continues now",),
+    ),
     "a code that is due": (replace(received, due_at=now), ("a worker continues now",)),
     "leased by a worker": (
         replace(received, lease_owner="w", lease_until=now + 60 * second),

@@ -38,6 +38,12 @@ def test_without_a_challenge_none_is_sent() -> None:
     assert not [name for name in query if name.startswith("code_challenge")]
 
 
+@pytest.mark.parametrize(("prompt", "sent"), [("consent", ["consent"]), ("", None)])
+def test_a_prompt_is_sent_if_the_profile_has_one(prompt: str, sent: list[str] | None) -> None:
+    url = replace(breeze, prompt=prompt).authorize_url_for("c", redirect_uri, "s", None)
+    assert parse_qs(urlsplit(url).query, keep_blank_values=True).get("prompt") == sent
+
+
 def test_without_a_scope_none_is_sent() -> None:
     url = replace(breeze, scope="").authorize_url_for("c", redirect_uri, "s", None)
     assert "scope" not in parse_qs(urlsplit(url).query, keep_blank_values=True)

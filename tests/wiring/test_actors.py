@@ -13,6 +13,7 @@ from dramatiq.brokers.stub import StubBroker
 from dramatiq.middleware import CurrentMessage, Retries
 from structlog.testing import capture_logs
 
+from config.logs import mask_text
 from models.errors import Permanent, Transient
 from models.messaging import messages
 from models.messaging.messages import QUEUES, REQUESTS, Message
@@ -53,7 +54,7 @@ class House:
 def house() -> Iterator[House]:
     broker = StubBroker(middleware=[CurrentMessage(), Retries()])
     broker.emit_after("process_boot")
-    names = {"exchange", "refresh", "sync", "sync_user", "disconnect", "revoke", "probe_client", "publish"}
+    names = {"exchange", "confirm", "refresh", "sync", "sync_user", "disconnect", "revoke", "probe_client", "publish"}
     flows = {name: Recorded() for name in names}
     declare_actors(broker, Flows(**flows, recover_tokens=None))  # type: ignore[arg-type]
     for actor in broker.actors.values():
@@ -67,6 +68,7 @@ def house() -> Iterator[House]:
 
 every_message = {
     "exchange": messages.exchange_code("a1"),
+    "confirm": Message("confirm", {"authorization_id": "a1", "user_id": "ada", "confirmation": "c"}),
     "refresh": messages.refresh_token("c1"),
     "refresh that is due": messages.carry_out_refresh("c1"),
     "sync": messages.sync_connection("c1"),
@@ -190,6 +192,16 @@ def test_a_retry_is_one_calm_line(house: House, caplog: pytest.LogCaptureFixture
     assert told == [("message.retried", "info", "a passing trouble")] * 2
     assert [record for record in caplog.records if record.levelname in ("ERROR", "CRITICAL")] == []
     assert [record for record in caplog.records if record.exc_info] == []
+
+
+def test_a_confirmation_that_fails_leaves_its_value_in_no_log(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    value = "Zk1q-a-one-time-value"
+    house.flows["confirm"].raises, house.flows["confirm"].times = lambda: RuntimeError("a defect"), 1
+    house.send(Message("confirm", {"authorization_id": "a1", "user_id": "ada", "confirmation": value}))
+    house.finish("exchange")
+    written = [record.getMessage() for record in caplog.records]
+    assert any(value in line for line in written), "Dramatiq writes a failing message with its arguments"
+    assert [line for line in written if value in mask_text(line)] == []
 
 
 def test_a_retry_waits_as_long_as_the_other_side_asks(house: House) -> None:

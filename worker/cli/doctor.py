@@ -8,7 +8,7 @@ from rich.markup import escape
 from config.redis_url import show_redis_url
 from config.settings import Settings, SettingsError
 from config.wiring import now, open_services
-from models.health import Finding, State, judge_loopback_names
+from models.health import Finding, State, judge_confirmation, judge_loopback_names
 from models.queue import expected_types
 from worker.cli.context import load_settings, name_operator, show_url
 from worker.cli.health_checks import Checkup
@@ -55,6 +55,7 @@ def examine(env_file: Path = Path(".env")) -> Iterator[Finding]:
         yield Finding(
             "settings", "warn", f"{env_file} has secrets in it, and other users of this machine can read it", remedy
         )
+    yield judge_confirmation(settings.confirmation)
     services = open_services(settings, name_operator())
     vault = open_vault(settings) if settings.encryption_keys else None
     try:

@@ -9,7 +9,7 @@ from rich.markup import escape
 
 from config.settings import Settings
 from models.journal import Decision, ListProblem, Problem, Request, Verb, sentence_of
-from models.oauth.authorization import Authorization, Step
+from models.oauth.authorization import Authorization, Confirmation, Step, awaits_application, awaits_click
 from models.oauth.connection import Connection, Status
 from models.provider import Provider
 from models.store import Transaction
@@ -40,6 +40,8 @@ shown_fields = (
     "reason",
     "description",
     "connection_id",
+    "confirmation",
+    "confirmed_at",
 )
 """An authorization's fields that hold no secret and no hash of one."""
 
@@ -83,6 +85,10 @@ def describe_state(connection: Connection) -> str:
 def describe_step(authorization: Authorization) -> str:
     """Return how far the authorization has come."""
     match authorization.step:
+        case Step.started if awaits_click(authorization):
+            return "our page is open in a browser, and no one has clicked on it yet"
+        case Step.received if awaits_application(authorization):
+            return "the code has arrived, and is kept until the application confirms whose browser brought it"
         case Step.started:
             return "the user has not come back from the provider yet"
         case Step.received:
@@ -181,12 +187,15 @@ class _AuthorizationReport:
     def show(self) -> None:
         found = self.found
         _print_head(f"authorization of {found.user_id} at {found.provider}", describe_step(found))
+        by_page = found.confirmation is Confirmation.page
+        confirmed = "a person confirmed on our page" if by_page else "the application confirmed"
         happened = [
-            (found.created_at, "the user was redirected to the provider"),
+            (found.created_at, "the link was opened"),
+            (found.confirmed_at, confirmed),
             (found.code_received_at, "the code arrived"),
             (found.presented_at, "the code was sent to the token endpoint"),
         ]
-        print_rich("[bold]Steps[/]", make_table((), [(at, step) for at, step in happened if at is not None]))
+        print_rich("[bold]Steps[/]", make_table((), sorted((at, step) for at, step in happened if at is not None)))
         _print_journal(self.decisions, self.calls)
         _print_next(self.next_steps)
 

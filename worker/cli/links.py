@@ -27,6 +27,7 @@ def connect_link(
         int, typer.Option(min=1, max=longest_seconds, help="For how many seconds the link is valid.")
     ] = longest_seconds,
     connection: Annotated[str | None, typer.Option(help="The id of a connection to authorize again.")] = None,
+    name: Annotated[str | None, typer.Option(help="The person's name, which our page shows instead of USER.")] = None,
     team: Annotated[
         list[int] | None, typer.Option(help="The id of a team whose data to sync as well; repeatable.")
     ] = None,
@@ -35,7 +36,7 @@ def connect_link(
     """Print a signed link that lets one user connect an account, once."""
     settings = load_settings("clients", "links")
     life = timedelta(seconds=ttl)
-    wanted = LinkOptions(provider, return_to, life, connection, tuple(team or ()))
+    wanted = LinkOptions(provider, return_to, life, connection, tuple(team or ()), name)
     url = make_link(settings, user, wanted)
     if as_json:
         print_json({"url": url, "user_id": user, "expires_in": ttl})
@@ -52,6 +53,7 @@ class LinkOptions:
     life: timedelta = longest_life
     connection_id: str | None = None
     team_ids: tuple[int, ...] = ()
+    person: str | None = None
 
 
 def make_link(settings: Settings, user: str, wanted: LinkOptions | None = None) -> str:
@@ -74,10 +76,12 @@ def make_link(settings: Settings, user: str, wanted: LinkOptions | None = None) 
         return_to=wanted.return_to,
         team_ids=wanted.team_ids,
         connection_id=wanted.connection_id,
+        provider=name,
+        name=wanted.person,
     )
     token = sign_link(link, settings.connect_secrets[0])
     try:
-        read_link(token, settings.connect_secrets, moment, settings.return_origins)
+        read_link(token, settings.connect_secrets, moment, settings.return_origins, name)
     except LinkRefused as refused:
         raise CommandFailed(_explain(refused, wanted.return_to, settings)) from None
     return f"{client.redirect_uri.removesuffix('/callback')}?token={token}"
@@ -88,6 +92,8 @@ def _explain(refused: LinkRefused, return_to: str | None, settings: Settings) ->
         case "bad_return_to":
             allowed = ", ".join(sorted(settings.return_origins)) or "nothing"
             return f"--return-to {return_to} is not allowed. RETURN_ORIGINS lists {allowed}."
+        case "bad_name":
+            return "--name has to be 1 to 255 visible characters."
         case "bad_user":
             return "USER has to be 1 to 255 visible characters."
         case "bad_team_ids":

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from models.oauth.authorization import Authorization, Step
+from models.oauth.authorization import Authorization, Step, awaits_application, end_of_code
 from models.oauth.client import StoredClient
 from models.oauth.connection import Connection, Status, personal_client
 from models.oauth.credential import Credential
@@ -41,6 +41,11 @@ def describe_next_of_authorization(authorization: Authorization, now: datetime) 
             return [f"if the user does not come back, it expires {format_future(authorization.expires_at, now)}"]
         case Step.started:
             return ["it has expired; the next sweep ends it"]
+        case Step.received if awaits_application(authorization) and end_of_code(authorization) > now:
+            end = format_future(end_of_code(authorization), now)
+            return [f"the application has to confirm it; if it does not, it ends as not_confirmed {end}"]
+        case Step.received if awaits_application(authorization):
+            return ["the application did not confirm in time; the next sweep ends it as not_confirmed"]
         case Step.received | Step.granted:
             until = authorization.lease_until
             if until is not None and until > now:

@@ -2,14 +2,17 @@
 
 import functools
 import json
+import logging
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Annotated, Any, ParamSpec
 
 import redis
+import structlog
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -64,6 +67,17 @@ def report_errors(command: Callable[P, None]) -> Callable[P, None]:
             raise typer.Exit(failed) from None
 
     return run
+
+
+@contextmanager
+def without_logs() -> Iterator[None]:
+    """Write no log while the block runs: a command reports itself, and its output may be JSON."""
+    before = structlog.get_config()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
 
 
 def print_error(text: str) -> None:

@@ -26,7 +26,7 @@ class AlreadyRunning(Exception):
 @dataclass(frozen=True, slots=True)
 class Lack:
     """What is not set: keys (and no `.env` to put them into), a Redis, a database, an OAuth client, origins,
-    the operator's listener."""
+    the operator's listener, a name."""
 
     keys: bool
     redis: bool
@@ -34,6 +34,7 @@ class Lack:
     client: bool
     origins: bool
     operator_address: bool
+    app_name: bool
 
 
 def find_lack(environ: Mapping[str, str], written: Mapping[str, str], settings: Settings, has_file: bool) -> Lack:
@@ -46,6 +47,7 @@ def find_lack(environ: Mapping[str, str], written: Mapping[str, str], settings: 
         client=not settings.clients,
         origins="RETURN_ORIGINS" not in given,
         operator_address=settings.operator_address is not None and "OPERATOR_ADDRESS" not in given,
+        app_name="APP_NAME" not in given,
     )
 
 
@@ -60,7 +62,8 @@ def point_at_sandbox(lack: Lack, provider: str, sandbox_url: str, web_url: str) 
         "REDIRECT_URI": callback_url(provider, web_url),
     }
     origins = {"RETURN_ORIGINS": example_origins} if lack.origins else {}
-    return {f"{provider.upper()}_{name}": value for name, value in values.items()} | origins
+    app_name = {"APP_NAME": "Papertrail"} if lack.app_name else {}
+    return {f"{provider.upper()}_{name}": value for name, value in values.items()} | origins | app_name
 
 
 def callback_url(provider: str, web_url: str) -> str:

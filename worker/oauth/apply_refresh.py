@@ -17,7 +17,7 @@ from worker.tokens.end_connection import end_connection
 from worker.tokens.oauth_clients import OAuthClients
 from worker.tokens.refusals import begin_hold, note_recovery
 from worker.tokens.revocation_queue import let_go_late
-from worker.tokens.save import seal_again, seal_token
+from worker.tokens.save import name_others, seal_again, seal_token
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class RefreshWriter:
         if decision.credential is not None:
             after = decision.connection or subject
             tx.credentials.put(self._seal(decision.credential, decision.granted, subject, after))
-        tx.outbox.append(subject.about, decision.facts, decision.at)
+        tx.outbox.append(subject.about, name_others(tx, subject, decision.facts), decision.at)
 
     def _seal(
         self, credential: Credential, granted: TokensGranted | None, before: Connection, after: Connection

@@ -21,7 +21,7 @@ from models.oauth.exchange_outcome import (
 )
 from models.oauth.token_pair import TokenPair, unpack
 from models.store import Store, Transaction
-from worker.oauth.authorization_change import apply_change
+from models.store.authorization_change import apply_change
 from worker.provider.client import Called, ProviderClient
 from worker.tokens.data_keys import fetching_keys
 from worker.tokens.revocation_queue import UnneededGrant, queue_revocation, revoke_unconnected

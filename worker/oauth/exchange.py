@@ -35,7 +35,7 @@ from models.oauth.refresh_policy import retry_at
 from models.oauth.token_pair import TokenPair
 from models.oauth.token_response import TokenOutcome, TokensGranted
 from models.store import Store, Transaction
-from worker.oauth.authorization_change import apply_change
+from models.store.authorization_change import apply_change
 from worker.oauth.connect_account import ConnectAccount, Granted
 from worker.provider.client import Called, ProviderClient
 from worker.tokens.data_keys import fetching_keys

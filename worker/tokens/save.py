@@ -8,9 +8,10 @@ from models.account import Account
 from models.audit.entry import Action, Entry
 from models.crypto.secrets import Sealed, Secret
 from models.crypto.vault import SealBroken, Vault
+from models.messaging.events import ConnectionAuthorized, Fact
 from models.oauth.authorization import Authorization, place_of
 from models.oauth.claims import Claims
-from models.oauth.connection import Connection, NewPair, Status, authorize
+from models.oauth.connection import Connection, NewPair, Status, add_others, authorize
 from models.oauth.credential import Credential, kept_refresh_token, place_of_token
 from models.oauth.token_pair import TokenPair, pack
 from models.store import Transaction
@@ -93,8 +94,15 @@ def save_authorized(
             expires_at=saved.expires_at,
         )
     )
-    tx.outbox.append(saved.about, facts, now)
+    tx.outbox.append(saved.about, name_others(tx, saved, facts), now)
     return saved
+
+
+def name_others(tx: Transaction, connection: Connection, facts: tuple[Fact, ...]) -> tuple[Fact, ...]:
+    """Return the facts, with the users who have the same account connected if one says that it was authorized."""
+    if not any(isinstance(fact, ConnectionAuthorized) for fact in facts):
+        return facts
+    return add_others(facts, tx.connections.others_of_account(connection))
 
 
 def _kept_refresh_token(tx: Transaction, found: Connection | None, client_id: str) -> Sealed | None:

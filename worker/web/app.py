@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import structlog
 from jinja2 import Environment, FileSystemLoader, select_autoescape
@@ -18,11 +17,14 @@ from starlette.types import ASGIApp, Lifespan
 
 from models.audit.entry import Action
 from models.errors import SyncError, Transient
-from models.oauth.authorization import Authorization, describe_result, flow_of, open_steps
-from worker.web.callback import Callback, Refused, result_path
+from models.oauth.authorization import Authorization, awaits_application, describe_result, flow_of, open_steps
+from worker.web.callback import Callback
 from worker.web.cookies import Cookies
+from worker.web.form import read_form
 from worker.web.guard import Allowance, Guard
 from worker.web.headers import SecureHeaders, headers_of_pages
+from worker.web.locations import add_to_query, allow_form, find_way_on
+from worker.web.refusal import Refused
 from worker.web.refused_requests import RefusedRequests, address_of
 
 retry_after = timedelta(seconds=30)
@@ -34,11 +36,14 @@ def build_app(
 ) -> ASGIApp:
     """Return the public application: connect, callback and result, within the allowance."""
     pages = open_pages()
-    answers = Answers(callback, pages, RefusedRequests(callback))
+    https = any(client.redirect_uri.startswith("https://") for client in callback.clients.values())
+    headers = headers_of_pages(read_style(pages), https=https)
+    answers = Answers(callback, pages, RefusedRequests(callback), headers)
     refuse = answers.refuse
     app = Starlette(
         routes=[
             _only_get("/auth/{provider}", answers.begin),
+            Route("/auth/{provider}/start", answers.start, methods=["POST"]),
             _only_get("/auth/{provider}/callback", answers.finish),
             Route("/auth/{provider}/done/{authorization_id}", answers.done),
         ],
@@ -46,17 +51,17 @@ def build_app(
         exception_handlers={Refused: refuse, SyncError: refuse, HTTPException: refuse, Exception: refuse},
     )
     app.router.redirect_slashes = False
-    https = any(client.redirect_uri.startswith("https://") for client in callback.clients.values())
-    return SecureHeaders(Guard(app, refuse, allowance), headers_of_pages(read_style(pages), https=https))
+    return SecureHeaders(Guard(app, refuse, allowance), headers)
 
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """One method for each route, and one for every refusal."""
+    """One method for each route, and one for every refusal; `headers` are those of every page."""
 
     callback: Callback
     pages: Environment
     refused: RefusedRequests
+    headers: Mapping[str, str]
 
     def begin(self, request: Request) -> Response:
         name = request.path_params["provider"]
@@ -64,16 +69,29 @@ class Answers:
         with self.refused.recording(Action.link_refused, request):
             token = _read_query(request).get("token", "")
             begun = self.callback.begin(name, token, cookies.read(request), address_of(request))
-        answer = RedirectResponse(begun.location, status_code=302)
+        if begun.question is None:
+            answer: Response = RedirectResponse(begun.location, status_code=302)
+        else:
+            asked = begun.question
+            headers = allow_form(self.headers, begun.location, str(request.url), asked.return_to)
+            answer = self._show("confirm.html", 200, headers, asked=asked, action=f"{name}/start")
         cookies.bind(answer, begun.flow, begun.binding)
         return answer
+
+    def start(self, request: Request) -> Response:
+        name = request.path_params["provider"]
+        with self.refused.recording(Action.link_refused, request):
+            clicked = self.callback.click(name, read_form(request), self._cookies(name).read(request))
+        if clicked.location is not None:
+            return RedirectResponse(clicked.location, status_code=303)
+        return self._release(request, self._show("not_me.html", 200, {}), clicked.authorization)
 
     def finish(self, request: Request) -> Response:
         name = request.path_params["provider"]
         bindings = self._cookies(name).read(request)
         with self.refused.recording(Action.callback_refused, request):
             found = self.callback.finish(name, _read_query(request), bindings, address_of(request))
-        answer = RedirectResponse(result_path(found), status_code=303)
+        answer = RedirectResponse(find_way_on(found, bindings), status_code=303)
         return self._release(request, answer, found)
 
     def done(self, request: Request) -> Response:
@@ -100,7 +118,8 @@ class Answers:
             location = add_to_query(found.return_to, {name: value for name, value in back.items() if value})
             return RedirectResponse(location, status_code=303)
         provider = self.callback.providers[found.provider].shown_name
-        return self._show(f"{answer['status']}.html", 200, {}, provider=provider, reason=found.reason)
+        shown = {"provider": provider, "reason": found.reason, "is_kept": awaits_application(found)}
+        return self._show(f"{answer['status']}.html", 200, {}, **shown)
 
     def _release(self, request: Request, answer: Response, found: Authorization) -> Response:
         """Let go of the browser if the flow has ended."""
@@ -115,13 +134,6 @@ class Answers:
     def _show(self, template: str, status: int, headers: Mapping[str, str], **values: Any) -> HTMLResponse:
         page = self.pages.get_template(template).render(**values)
         return HTMLResponse(page, status_code=status, headers=headers)
-
-
-def add_to_query(url: str, more: Mapping[str, str]) -> str:
-    """Return the URL with parameters added to those it has, or replacing them."""
-    parts = urlsplit(url)
-    kept = [pair for pair in parse_qsl(parts.query, keep_blank_values=True) if pair[0] not in more]
-    return urlunsplit(parts._replace(query=urlencode([*kept, *more.items()])))
 
 
 def open_pages() -> Environment:

@@ -11,7 +11,8 @@ from starlette.requests import Request
 
 from models.audit.entry import Action, Entry, is_recorded
 from models.errors import SyncError
-from worker.web.callback import Callback, Refused
+from worker.web.callback import Callback
+from worker.web.refusal import Refused
 
 
 @dataclass(slots=True)

@@ -10,12 +10,12 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import jwt
 import redis
@@ -72,6 +72,24 @@ def note(event: Event, db: Connection) -> None:
         db.execute(text(note_state), {**found, "state": state, "sequence": int(event["sequence"])})
 
 
+def confirmation_of(brought: Mapping[str, str], user: str) -> dict[str, str]:
+    """Return the command that says: our logged-in user's browser brought this, not someone's whom a link was sent to.
+
+    If another user is logged in, nothing is connected. breezesync's page waits for the result, and comes back with it.
+    """
+    ids = {name: brought.get(name, "") for name in ("authorization_id", "confirmation")}
+    return {"type": "confirm", "user_id": user, **ids}
+
+
+def send(commands: Any, stream: str, command: dict[str, str]) -> bool:
+    """Send a command; return whether it was taken. Bounded, because commands stay there while breezesync is down."""
+    try:
+        commands.xadd(stream, command, maxlen=10_000)
+    except redis.RedisError:
+        return False
+    return True
+
+
 def build() -> Starlette:
     """Build the application from its environment. It has its own database, and only reads breezesync's."""
     env = os.environ
@@ -94,7 +112,14 @@ def build() -> Starlette:
         claim_after=float(env.get("CLAIM_AFTER", "60")),
     )
 
+    def confirm(brought: Mapping[str, str], user: str) -> Response:
+        sent = send(commands, stream, confirmation_of(brought, user))
+        done = f"{env['BREEZESYNC_URL']}/auth/breezedoc/done/{quote(brought.get('authorization_id', ''), safe='')}"
+        return RedirectResponse(done if sent else "/?status=failed", 303, security_headers)
+
     def home(request: Request) -> Response:
+        if "confirmation" in request.query_params:
+            return confirm(request.query_params, user)
         with own.connect() as db:
             accounts = db.execute(text(find_accounts), {"user": user}).all()
         with breezesync.connect() as db:
@@ -107,6 +132,7 @@ def build() -> Starlette:
         """Sign the link when it is clicked, not when the page is rendered: it works for minutes, and once."""
         now = int(time.time())
         claims = {"sub": user, "iat": now, "exp": now + 300, "jti": uuid.uuid4().hex, "return_to": f"{origin}/"}
+        claims |= {"aud": "breezedoc", "name": env.get("APP_USER_NAME", user)}
         if again := request.query_params.get("connection"):
             claims["connection_id"] = again  # breezesync accepts only this user's
         token = jwt.encode(claims, env["CONNECT_SECRET"], algorithm="HS256")
@@ -117,12 +143,8 @@ def build() -> Starlette:
         """Request a sync now instead of in a quarter of an hour. Requesting it twice is harmless."""
         if request.headers.get("sec-fetch-site", "same-origin") != "same-origin":
             return PlainTextResponse("Not from another site's page.", 403)
-        try:
-            # Bounded, because commands stay in the stream while breezesync is down.
-            commands.xadd(stream, {"type": "sync", "user_id": user}, maxlen=10_000)
-        except redis.RedisError:
-            return RedirectResponse("/?status=failed", 303)
-        return RedirectResponse("/?asked=1", 303)
+        sent = send(commands, stream, {"type": "sync", "user_id": user})
+        return RedirectResponse("/?asked=1" if sent else "/?status=failed", 303)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:

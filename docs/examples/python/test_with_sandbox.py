@@ -8,6 +8,7 @@ The state file exists once everything runs, and has the URLs.
 
 import json
 import os
+import re
 import time
 import uuid
 from collections.abc import Iterator
@@ -42,6 +43,9 @@ class Breezesync:
         token = jwt.encode(claims, self.secret, algorithm="HS256")
         with httpx.Client(trust_env=False) as browser:
             asked = browser.get(f"{self.web}/auth/breezedoc", params={"token": token})
+            if asked.status_code == 200:  # the page that asks whose browser this is
+                form = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', asked.text))
+                asked = browser.post(f"{self.web}/auth/breezedoc/start", data={**form, "answer": "continue"})
             consent = {"url": asked.headers["location"], "user_id": account}
             returned = browser.get(self.sandbox.post("authorize", json=consent).json()["location"])
             assert returned.next_request is not None

@@ -294,6 +294,7 @@ def settings_for(provider_url: str, redirect_uri: str, reuse: str) -> dict[str, 
     return {
         "CONNECT_SECRET": uuid4().hex,
         "RETURN_ORIGINS": "https://app.example",
+        "CONNECT_CONFIRMATION": "off",
         "SWEEP_INTERVAL": "250ms",
         "BREEZEDOC_CLIENT_ID": "sandbox-client",
         "BREEZEDOC_CLIENT_SECRET": "sandbox-secret",

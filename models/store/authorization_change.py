@@ -1,11 +1,11 @@
-"""The only place that writes a change of an authorization."""
+"""The only place that writes a change of an authorization, for workers, web and scheduler."""
 
 from datetime import datetime
 
 import structlog
 
 from models.oauth.authorization import Authorization, AuthorizationChange, failed_steps
-from models.store import Transaction
+from models.store.transaction import Transaction
 
 
 def apply_change(tx: Transaction, change: AuthorizationChange, now: datetime) -> None:
