@@ -14,6 +14,11 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 from models.crypto.secrets import Sealed, Secret
 
 mask: Final = "***"
+quiet_loggers: Final = (
+    *("httpx", "httpcore", "sqlalchemy.engine", "sqlalchemy.pool", "psycopg"),
+    *("apscheduler", "uvicorn.access", "dramatiq.middleware.retries"),
+)
+"""Loggers that say too much below a warning: headers of requests, rows of results; whatever the root's level is."""
 
 _word = r"(?:token|secret|password|passwd|passphrase|authorization|verifier|cookie|jwt|api_?key|encryption_keys)"
 _brief = r"(?:code|state)"
@@ -119,5 +124,5 @@ def _take_over(handler: logging.Handler) -> None:
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
-    for name in ("httpx", "httpcore", "apscheduler", "uvicorn.access", "dramatiq.middleware.retries"):
+    for name in quiet_loggers:
         logging.getLogger(name).setLevel(logging.WARNING)

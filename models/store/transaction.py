@@ -31,7 +31,7 @@ from models.store.sealed_fields import Seals
 from models.store.sync_runs import Runs
 from models.store.tables import metadata
 from models.store.token_rate_limits import Paces
-from models.store.trouble import explain
+from models.store.trouble import explain, hide_values
 
 busy_timeout_ms = 20_000
 """How long a write on SQLite waits for another one: writes go one at a time."""
@@ -152,7 +152,7 @@ def open_engine(database_url: Secret) -> Engine:
     if url.database and url.database != ":memory:":
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
     arguments = {"timeout": busy_timeout_ms / 1000, "check_same_thread": False}
-    engine = create_engine(url, json_serializer=exact_json.dumps, connect_args=arguments)
+    engine = create_engine(url, json_serializer=exact_json.dumps, connect_args=arguments, hide_parameters=True)
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
@@ -168,11 +168,13 @@ def _open_postgres(url: URL) -> Engine:
     engine = create_engine(
         url,
         json_serializer=exact_json.dumps,
+        hide_parameters=True,
         pool_pre_ping=True,
         pool_size=16,
         max_overflow=16,
         connect_args={**defaults, "client_encoding": "utf8", "autocommit": True},
     )
+    event.listen(engine, "handle_error", hide_values)
     event.listen(engine, "connect", _prepare_postgres)
     event.listen(engine, "begin", _begin_postgres)
     return engine
