@@ -11,6 +11,7 @@ from uuid import UUID
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from models.crypto.redact import show_controls
 from models.crypto.secrets import Sealed, Secret
 
 mask: Final = "***"
@@ -89,7 +90,9 @@ def mask_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> Even
 
 
 def mask_text(text: str) -> str:
-    """The text without what looks like a secret in it: tokens, codes, states, passwords in URLs."""
+    """The text without what looks like a secret in it: tokens, codes, states, passwords in URLs; and without what a
+    terminal would obey: a provider's or a stranger's text may be part of it."""
+    text = show_controls(text)
     for pattern, replacement in _patterns:
         text = pattern.sub(replacement, text)
     return text

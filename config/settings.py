@@ -28,16 +28,18 @@ from config.profiles import (
 )
 from config.proxies import check_proxies, find_proxies, proxy_variables
 from config.redis_url import parse_redis_url
-from models.crypto.secrets import Secret
+from models.crypto.secrets import Secret, is_weak
 from models.crypto.vault import Key, KeysRejected, parse_keys
 from models.oauth.client import OAuthClient, callback_path, find_path_prefix
-from models.oauth.connect_link import loopback_hosts, origin_of
+from models.oauth.connect_link import is_safe, origin_of
 from models.provider import Provider
 from models.proxies import Proxies
 
 Need = Literal["keys", "clients", "links"]
 everything: frozenset[Need] = frozenset({"keys", "clients", "links"})
 largest_file = 65_536
+shortest_token = 16
+made_by_chance = "expected one made by chance; `breezesync init` makes one"
 
 
 class SettingsError(Exception):
@@ -115,9 +117,37 @@ def read_settings(
     streams = (settings.events_stream, settings.records_stream, settings.commands_stream)
     if len(set(streams)) < len(streams):
         found.problems.append("EVENTS_STREAM, RECORDS_STREAM, COMMANDS_STREAM: expected three different names")
+    found.problems.extend(_find_shared_secrets(settings))
+    found.problems.extend(_find_clear_text(settings))
     if found.problems:
         raise SettingsError(found.problems)
     return settings
+
+
+def _find_shared_secrets(settings: Settings) -> Iterable[str]:
+    """An application knows CONNECT_SECRET: a key that is the same opens every token to whoever reads its settings."""
+    texts = {form for key in settings.encryption_keys for form in (key.line(), key.material)}
+    if any(_same_bytes(secret, text) for secret in settings.connect_secrets for text in texts):
+        yield "CONNECT_SECRET: expected another value than that of ENCRYPTION_KEYS"
+    if settings.operator_token is not None and settings.operator_token in {*settings.connect_secrets, *texts}:
+        yield "OPERATOR_TOKEN: expected another value than that of CONNECT_SECRET and ENCRYPTION_KEYS"
+
+
+def _same_bytes(one: Secret, other: Secret) -> bool:
+    """Whether two secrets are the same, in whichever alphabet of base64 and with or without its padding."""
+    first, second = (each.reveal().rstrip("=").translate(_standard_base64) for each in (one, other))
+    return first == second
+
+
+_standard_base64 = str.maketrans("-_", "+/")
+
+
+def _find_clear_text(settings: Settings) -> Iterable[str]:
+    """Users who come over https go back over https; their own machine excepted."""
+    secure = any(client.redirect_uri.startswith("https://") for client in settings.clients)
+    for origin in sorted(settings.return_origins) if secure else ():
+        if not is_safe(origin):
+            yield f"RETURN_ORIGINS: expected https, as in the redirect URI: {origin}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +204,9 @@ def parse_connect_secrets(text: str) -> tuple[Secret, ...]:
     short = [position for position, part in enumerate(parts, start=1) if len(part.encode()) < 32]
     if short:
         raise ValueError("\n".join(f"secret {position}: expected 32 bytes or more" for position in short))
+    weak = [position for position, part in enumerate(parts, start=1) if is_weak(part)]
+    if weak:
+        raise ValueError("\n".join(f"secret {position}: {made_by_chance}" for position in weak))
     return tuple(Secret(part) for part in parts)
 
 
@@ -199,8 +232,7 @@ def parse_provider_names(text: str) -> tuple[str, ...]:
 def parse_redirect_uri(text: str) -> str:
     """Where a provider sends its users back to: over https, or on this machine (RFC 8252 §7.3, RFC 9700 §2.1)."""
     origin = origin_of(text)
-    local = origin is not None and urlsplit(origin).hostname in loopback_hosts
-    if origin is None or "#" in text or not (local or origin.startswith("https://")):
+    if origin is None or "#" in text or not is_safe(origin):
         raise ValueError("expected an https URL, or http on localhost, without a fragment")
     return text
 
@@ -223,6 +255,8 @@ def parse_token(text: str) -> Secret:
     """A text that an Authorization header can hold (RFC 6750 §2.1)."""
     if not re.fullmatch(r"[!-~]+", text):
         raise ValueError("expected letters, digits and signs without spaces")
+    if len(text) < shortest_token or is_weak(text):
+        raise ValueError(f"expected {shortest_token} characters or more, {made_by_chance.removeprefix('expected ')}")
     return Secret(text)
 
 

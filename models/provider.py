@@ -86,6 +86,7 @@ class Provider:
     is none, an empty `refresh_scope` that none is sent. `refresh_reuse` says what a refresh token presented again does:
     nothing, the end of its family, or nothing within `grace_seconds` and the end of its family after. If
     `rotation_ends_access` is false an access token outlives the rotation of its pair, and says nothing of it.
+    `allow_http` lets its endpoints be http elsewhere than on this machine, which is for a network of one's own.
     `api_url_alternatives` are other places where the same API is said to be: they are asked only on an operator's word.
     `account_path`, `account_id` and `account_email` say which answer, and which of its fields, name the account.
     `error_aliases` maps its own names for the errors of its token endpoint, and of its redirects, to those of RFC 6749
@@ -123,6 +124,7 @@ class Provider:
     account_path: str = "/me"
     account_id: str = "id"
     account_email: str = "email"
+    allow_http: bool = False
     api_url_alternatives: tuple[str, ...] = ()
     null_is_absent: bool = False
     peek_above: int = 100

@@ -13,6 +13,9 @@ _widest_character = 12
 """Four bytes of UTF-8, percent-encoded."""
 
 
+_controls = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
 def clean_text(text: str) -> str:
     """Return the text without what a database cannot store: NUL and lone surrogates."""
     text = text.replace("\x00", "")
@@ -21,6 +24,12 @@ def clean_text(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-8", "replace").decode()
     return text  # the same object if it was clean: a page's names and texts are in memory once
+
+
+def show_controls(text: str) -> str:
+    """Return the text with a sign for each character that tells a terminal something: escapes, and those that turn
+    the direction of reading. Lines and tabs stay."""
+    return _controls.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def excerpt(text: str, secrets: Sequence[str], longest: int) -> str:

@@ -3,6 +3,9 @@
 import hmac
 from typing import NoReturn, Self, final
 
+fewest_different = 8
+"""Characters or bytes that a secret of chance has at least; of 32 hexadecimal digits fewer are a chance in 10,000."""
+
 
 class _Veiled:
     """A text that prints as `***`, compares in constant time, never changes and never leaves the process."""
@@ -64,6 +67,11 @@ class Sealed(_Veiled):
     def text(self) -> str:
         """The stored form, `v1.<key id>.<base64url>`."""
         return self._text
+
+
+def is_weak(secret: str | bytes) -> bool:
+    """Return whether a secret repeats itself so much that nobody made it by chance: `aaa…`, `1212…`."""
+    return len(set(secret)) < fewest_different
 
 
 def _encode(text: str) -> bytes:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from models.crypto.secrets import Sealed, Secret
+from models.crypto.secrets import Sealed, Secret, is_weak
 from models.errors import Permanent
 
 nonce_bytes = 12
@@ -139,6 +139,8 @@ def parse_keys(text: str) -> tuple[Key, ...]:
             problems.append(f"entry {position}: expected base64 after the colon")
         elif len(material) != key_bytes:
             problems.append(f"entry {position}: expected {key_bytes} bytes in base64, got {len(material)}")
+        elif is_weak(material):
+            problems.append(f"entry {position}: expected {key_bytes} random bytes; `breezesync init` makes some")
         keys.append(Key(name, Secret(b64encode(material or b"").decode("ascii"))))
     if problems:
         raise KeysRejected(problems)
