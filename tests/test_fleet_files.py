@@ -114,8 +114,9 @@ def test_nothing_but_web_and_sandbox_can_be_reached_and_these_from_this_machine_
 def test_every_image_is_ours_or_has_a_version(name: str) -> None:
     service = SERVICES[name]
     if name in OURS:
-        assert service["build"] == "."
-        assert service["image"].startswith("breezesync:")
+        is_sandbox = name in ("sandbox", "demo")
+        assert service["build"] == ({"context": ".", "target": "sandbox"} if is_sandbox else ".")
+        assert service["image"].startswith("breezesync-sandbox:" if is_sandbox else "breezesync:")
     else:
         assert re.fullmatch(r"[a-z]+:\d+(\.\d+)*", service["image"])
 
@@ -128,7 +129,9 @@ def test_the_image_is_not_roots_and_comes_from_a_version() -> None:
 
 def test_the_image_gets_the_libraries_before_the_code_and_nothing_that_may_be_a_secret() -> None:
     copied = [line.split()[-2] for line in instructions("COPY")]
-    assert copied == ["requirements.txt", "/opt/breezesync", "config", "models", "scheduler", "worker", "sandbox"]
+    code = ["config", "models", "scheduler", "worker"]
+    sandbox = ["/opt/breezesync", "sandbox"]
+    assert copied == ["requirements.txt", "requirements-sandbox.txt", *code, *sandbox, "/opt/breezesync"]
     ignored = (CHECKOUT / ".dockerignore").read_text().splitlines()
     rules = [line for line in ignored if not line.startswith("#")]
     assert rules[0] == "*"
