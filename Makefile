@@ -81,6 +81,13 @@ check: $(STAMP) ## Run all that CI runs: format, lint, types, imports, tests wit
 	@$(MAKE) --no-print-directory audit
 	$(PYTEST) --cov --cov-report=term-missing:skip-covered
 
+fuzz: $(STAMP) .venv/fuzz ## Give 20,000 random inputs to every door, and print what they did: SEED=7 COUNT=1000
+	$(BIN)/python -m tests.torture.fuzz --seed $(or $(SEED),1) --count $(or $(COUNT),20000) $(ARGS)
+
+.venv/fuzz: requirements-fuzz.txt $(STAMP)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-fuzz.txt
+	@touch $@
+
 audit: $(STAMP) ## Ask the index for known vulnerabilities of what we pin; without one it says so
 	@$(BIN)/python -m tests.supply_chain audit
 
