@@ -4,7 +4,7 @@ import hmac
 from typing import NoReturn, Self, final
 
 fewest_different = 8
-"""Characters or bytes that a secret of chance has at least; of 32 hexadecimal digits fewer are a chance in 10,000."""
+"""Characters or bytes that a random secret has at least: 32 hexadecimal digits have fewer once in 20 million times."""
 
 
 class _Veiled:

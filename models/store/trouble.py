@@ -107,7 +107,9 @@ def hide_values(context: ExceptionContext) -> None:
         context.sqlalchemy_exception.args = (f"({type(cause).__module__}.{type(cause).__qualname__}) {text}",)
 
 
-_sentences_without_values: Final = frozenset({"08", "25", "28", "3D", "3F", "40", "42", "53", "54", "55", "57", "58"})
+_sentences_without_values: Final = frozenset(
+    {"08", "0A", "25", "28", "3D", "3F", "40", "42", "53", "54", "55", "57", "58"}
+)
 """Classes of SQLSTATE whose sentences name tables, roles and limits; others quote what was to be stored."""
 
 
