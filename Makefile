@@ -12,7 +12,7 @@ PYTEST = $(BIN)/python -m pytest $(AT_ONCE)
 FAST = tests/unit tests/config tests/torture/chaos/test_verdict.py
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header $(LOCK_FLAGS) pyproject.toml
 
-.PHONY: help install run demo example test test-fast interop test-model bench-sync chaos outage mass-refusal check format up down demo-compose cli secrets lock clean docs lint-docs soak
+.PHONY: help install audit licences sbom fuzz run demo example test test-fast interop test-model bench-sync chaos outage mass-refusal check format up down demo-compose cli secrets lock clean docs lint-docs soak
 
 help: ## Show what there is to type
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -78,7 +78,24 @@ check: $(STAMP) ## Run all that CI runs: format, lint, types, imports, tests wit
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	@$(MAKE) --no-print-directory lint-docs
+	@$(MAKE) --no-print-directory audit
 	$(PYTEST) --cov --cov-report=term-missing:skip-covered
+
+fuzz: $(STAMP) .venv/fuzz ## Give 20,000 random inputs to every door, and print what they did: SEED=7 COUNT=1000
+	$(BIN)/python -m tests.torture.fuzz --seed $(or $(SEED),1) --count $(or $(COUNT),20000) $(ARGS)
+
+.venv/fuzz: requirements-fuzz.txt $(STAMP)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-fuzz.txt
+	@touch $@
+
+audit: $(STAMP) ## Ask the index for known vulnerabilities of what we pin; without one it says so
+	@$(BIN)/python -m tests.supply_chain audit
+
+licences: $(STAMP) ## List every package with its licence; refuse one that asks for more than a notice without a reason
+	@$(BIN)/python -m tests.supply_chain licences
+
+sbom: $(STAMP) ## Write a CycloneDX bill of materials of what production installs: dist/breezesync.cdx.json
+	@$(BIN)/python -m tests.supply_chain sbom
 
 soak: $(STAMP) ## Publish the events of 50,000 changes while processes are killed and Redis is emptied; some minutes
 	$(BIN)/python -m tests.torture.soak $(ARGS)
@@ -172,7 +189,9 @@ HASH = { sed -nE 's|.*//[^:]*:([^@]+)@.*|\1|p' "secrets/$${process}_redis_url" 2
 
 lock: $(STAMP) $(filter $(BIN)/uv,$(UV)) ## Pin the dependencies again; LOCK_FLAGS=--upgrade takes the newest
 	$(COMPILE) --extra embedded --group dev -o requirements-dev.txt
-	$(COMPILE) --extra sandbox -c requirements-dev.txt -o requirements.txt
+	$(COMPILE) -c requirements-dev.txt -o requirements.txt
+	$(COMPILE) --extra sandbox -c requirements-dev.txt -o requirements-sandbox.txt
+	$(COMPILE) --extra embedded --group dev --group fuzz -c requirements-dev.txt -o requirements-fuzz.txt
 
 $(BIN)/uv:
 	$(BIN)/pip install --quiet --disable-pip-version-check uv

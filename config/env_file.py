@@ -6,6 +6,8 @@ from pathlib import Path
 
 from pydantic_settings import BaseSettings, DotEnvSettingsSource
 
+from models.store.private_files import close_to_others
+
 _assignment = re.compile(r"(?:export[ \t]+)?(?P<name>[A-Za-z_][A-Za-z0-9_]*)[ \t]*=[ \t]*(?P<value>.*)", re.DOTALL)
 
 
@@ -20,6 +22,7 @@ class EnvFileSource(DotEnvSettingsSource):
         super().__init__(BaseSettings, env_file=env_file, env_file_encoding="utf-8-sig", case_sensitive=True)
 
     def _read_env_file(self, file_path: Path) -> Mapping[str, str | None]:
+        close_to_others(file_path)
         try:
             return parse_env(file_path.read_bytes().decode(self.env_file_encoding or "utf-8"))
         except UnicodeDecodeError:

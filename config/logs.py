@@ -11,9 +11,15 @@ from uuid import UUID
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from models.crypto.redact import show_controls
 from models.crypto.secrets import Sealed, Secret
 
 mask: Final = "***"
+quiet_loggers: Final = (
+    *("httpx", "httpcore", "sqlalchemy.engine", "sqlalchemy.pool", "psycopg"),
+    *("apscheduler", "uvicorn.access", "dramatiq.middleware.retries"),
+)
+"""Loggers that say too much below a warning: headers of requests, rows of results; whatever the root's level is."""
 
 _word = r"(?:token|secret|password|passwd|passphrase|authorization|verifier|cookie|jwt|api_?key|encryption_keys)"
 _brief = r"(?:code|state)"
@@ -85,7 +91,9 @@ def mask_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> Even
 
 
 def mask_text(text: str) -> str:
-    """The text without what looks like a secret in it: tokens, codes, states, passwords in URLs."""
+    """The text without what looks like a secret in it: tokens, codes, states, passwords in URLs; and without what a
+    terminal would obey: a provider's or a stranger's text may be part of it."""
+    text = show_controls(text)
     for pattern, replacement in _patterns:
         text = pattern.sub(replacement, text)
     return text
@@ -120,5 +128,5 @@ def _take_over(handler: logging.Handler) -> None:
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
-    for name in ("httpx", "httpcore", "apscheduler", "uvicorn.access", "dramatiq.middleware.retries"):
+    for name in quiet_loggers:
         logging.getLogger(name).setLevel(logging.WARNING)

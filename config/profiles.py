@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from config.durations import parse_duration
 from models.oauth.authorization import denial
-from models.oauth.connect_link import origin_of
+from models.oauth.connect_link import is_safe, origin_of
 from models.oauth.token_response import protocol_errors
 from models.provider import Column, Provider, Resource, View
 
@@ -26,6 +26,7 @@ _volatile = rf"{_part}(\[\])*(\.{_part}(\[\])*)*(\.\*\?)?"
 _path = r"(/([A-Za-z0-9._~-]+|\{team\}))+"
 _scope = r"[!#-\[\]-~]+( [!#-\[\]-~]+)*"
 
+clear_text = "expected https: tokens would travel in clear (allow_http = true allows it in a network of your own)"
 _given = ("name", "path_prefix")
 """Fields that no profile sets."""
 _tables = {"resources": Resource, "views": View, "columns": Column}
@@ -151,9 +152,13 @@ def _find_endpoint_faults(provider: Provider) -> Iterator[tuple[str, str]]:
         url = getattr(provider, field)
         if (url or field not in _off_when_empty) and (origin_of(url) is None or "#" in url):
             yield field, "expected an http(s) URL without user information and fragment"
+        elif url and not (provider.allow_http or is_safe(origin_of(url) or "")):
+            yield field, clear_text
     for url in provider.api_url_alternatives:
         if origin_of(url) is None or "#" in url or "?" in url:
             yield "api_url_alternatives", "expected http(s) URLs without user information, query and fragment"
+        elif not (provider.allow_http or is_safe(origin_of(url) or "")):
+            yield "api_url_alternatives", clear_text
     if "?" in provider.api_url:
         yield "api_url", "expected a URL without a query"
     for field in _scopes:

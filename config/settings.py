@@ -38,18 +38,20 @@ from config.profiles import (
 )
 from config.proxies import check_proxies, find_proxies, proxy_variables
 from config.redis_url import parse_redis_url
-from models.crypto.secrets import Secret
+from models.crypto.secrets import Secret, is_weak
 from models.crypto.transit_settings import TransitSettings
 from models.crypto.vault import Key, SealingKey
 from models.oauth.authorization import Confirmation
 from models.oauth.client import OAuthClient, Registration, callback_path, find_path_prefix
-from models.oauth.connect_link import loopback_hosts, origin_of
+from models.oauth.connect_link import is_safe, origin_of
 from models.provider import Provider
 from models.proxies import Proxies
 
 Need = Literal["keys", "sealing", "clients", "registrations", "links"]
 everything: frozenset[Need] = frozenset({"keys", "clients", "links"})
 largest_file = 65_536
+shortest_token = 16
+made_by_chance = "expected one made by chance; `breezesync init` makes one"
 
 
 class SettingsError(Exception):
@@ -164,9 +166,37 @@ def read_settings(
     streams = (settings.events_stream, settings.records_stream, settings.commands_stream)
     if len(set(streams)) < len(streams):
         found.problems.append("EVENTS_STREAM, RECORDS_STREAM, COMMANDS_STREAM: expected three different names")
+    found.problems.extend(_find_shared_secrets(settings))
+    found.problems.extend(_find_clear_text(settings))
     if found.problems:
         raise SettingsError(found.problems)
     return settings
+
+
+def _find_shared_secrets(settings: Settings) -> Iterable[str]:
+    """An application knows CONNECT_SECRET: a key that is the same opens every token to whoever reads its settings."""
+    texts = {form for key in settings.encryption_keys for form in (key.line(), key.material)}
+    if any(_same_bytes(secret, text) for secret in settings.connect_secrets for text in texts):
+        yield "CONNECT_SECRET: expected another value than that of ENCRYPTION_KEYS"
+    if settings.operator_token is not None and settings.operator_token in {*settings.connect_secrets, *texts}:
+        yield "OPERATOR_TOKEN: expected another value than that of CONNECT_SECRET and ENCRYPTION_KEYS"
+
+
+def _same_bytes(one: Secret, other: Secret) -> bool:
+    """Whether two secrets are the same, in whichever alphabet of base64 and with or without its padding."""
+    first, second = (each.reveal().rstrip("=").translate(_standard_base64) for each in (one, other))
+    return first == second
+
+
+_standard_base64 = str.maketrans("-_", "+/")
+
+
+def _find_clear_text(settings: Settings) -> Iterable[str]:
+    """Users who come over https go back over https; their own machine excepted."""
+    secure = any(client.redirect_uri.startswith("https://") for client in settings.clients)
+    for origin in sorted(settings.return_origins) if secure else ():
+        if not is_safe(origin):
+            yield f"RETURN_ORIGINS: expected https, as in the redirect URI: {origin}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +258,9 @@ def parse_connect_secrets(text: str) -> tuple[Secret, ...]:
     short = [position for position, part in enumerate(parts, start=1) if len(part.encode()) < 32]
     if short:
         raise ValueError("\n".join(f"secret {position}: expected 32 bytes or more" for position in short))
+    weak = [position for position, part in enumerate(parts, start=1) if is_weak(part)]
+    if weak:
+        raise ValueError("\n".join(f"secret {position}: {made_by_chance}" for position in weak))
     return tuple(Secret(part) for part in parts)
 
 
@@ -267,8 +300,7 @@ def parse_provider_names(text: str) -> tuple[str, ...]:
 def parse_redirect_uri(text: str) -> str:
     """Where a provider sends its users back to: over https, or on this machine (RFC 8252 §7.3, RFC 9700 §2.1)."""
     origin = origin_of(text)
-    local = origin is not None and urlsplit(origin).hostname in loopback_hosts
-    if origin is None or "#" in text or not (local or origin.startswith("https://")):
+    if origin is None or "#" in text or not is_safe(origin):
         raise ValueError("expected an https URL, or http on localhost, without a fragment")
     return text
 
@@ -292,6 +324,14 @@ def parse_token(text: str) -> Secret:
     if not re.fullmatch(r"[!-~]+", text):
         raise ValueError("expected letters, digits and signs without spaces")
     return Secret(text)
+
+
+def parse_own_token(text: str) -> Secret:
+    """A bearer token that we alone check, and that no one can guess."""
+    token = parse_token(text)
+    if len(text) < shortest_token or is_weak(text):
+        raise ValueError(f"expected {shortest_token} characters or more, {made_by_chance.removeprefix('expected ')}")
+    return token
 
 
 def parse_address(text: str) -> Address:
@@ -399,7 +439,7 @@ class _Variables(_Group):
     records_maxlen: Annotated[int, _parsed(parse_count)] = 0
     sync_interval: Annotated[timedelta | None, _parsed(parse_duration)] = None
     sweep_interval: Annotated[timedelta | None, _parsed(parse_duration)] = None
-    operator_token: Annotated[Secret | None, _parsed(parse_token)] = None
+    operator_token: Annotated[Secret | None, _parsed(parse_own_token)] = None
     operator_address: Annotated[Address | None, _parsed(parse_address)] = None
     trusted_proxies: Annotated[tuple[Network, ...], _parsed(parse_networks)] = ()
     spool: Annotated[Path | None, _parsed(parse_path)] = Field(None, alias="SPOOL_DIRECTORY")

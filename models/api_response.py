@@ -6,12 +6,15 @@ from datetime import datetime, timedelta
 from typing import Literal, cast
 
 from models import exact_json
+from models.exact_json import TooLarge
 from models.http import HttpAnswer, NoAnswer, read_pause, read_retry_after
 
 Paging = Literal["laravel", "laravel_resource", "none"]
 deepest = 100
 longest_page = 1000
 largest_number = 10**9
+page_memory = 16 << 20
+"""Bytes that reading one page may take: eight threads of a worker do so at the same time, in 384 MB with all else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,10 @@ def read_api_answer(answer: HttpAnswer | NoAnswer, paging: Paging, page: int, no
         case 200 if not answer.complete:
             return Failed("the body was cut off or too large")
         case 200:
-            return _read_page(_read_object(answer.body), paging, page)
+            try:
+                return _read_page(_read_object(answer.body), paging, page)
+            except TooLarge:
+                return Failed("the body has more values or text than fit into memory")
         case (401 | 403 | 404) as status if is_html(answer):
             return Failed(f"HTTP {status} with a page of HTML: a firewall's, not the API's", retry_after)
         case 401:
@@ -94,9 +100,11 @@ def is_html(answer: HttpAnswer) -> bool:
 
 
 def _read_object(body: bytes) -> dict[str, object] | None:
-    """Return the body as a JSON object whose numbers keep every digit; None if it is anything else."""
+    """Return the body as a JSON object whose numbers keep every digit, else None. Raises `TooLarge`."""
     try:
-        value = exact_json.loads(body)
+        value = exact_json.loads(exact_json.decode(body, page_memory))
+    except TooLarge:
+        raise
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None

@@ -1,15 +1,27 @@
-"""JSON whose numbers keep every digit: read, written, and brought to one canonical form."""
+"""JSON whose numbers keep every digit: bounded before it is read, read, written, and brought to one canonical form."""
 
 import json
+import re
+import sys
+from collections.abc import Iterator
 from decimal import Decimal, InvalidOperation
 
 largest_exponent = 4000
 longest_number = 4000
 """PostgreSQL's `numeric`, and with it `jsonb`, takes four times as much before and after the point."""
+bytes_per_value = 200
+bytes_per_object = 320
+"""What a number or list, and an object, costs at most once it is parsed, its place and the copy of it included."""
+copies = 4
+"""How often a text is in memory at the same time while a page is read: as bytes or text, parsed, cleaned, hashed."""
+
+_astral_escape = re.compile(r"\\u[dD][89abAB]")
 
 
 class Number(Decimal):
     """A number with a fraction or an exponent, written as it came."""
+
+    __slots__ = ("text",)
 
     text: str
 
@@ -18,6 +30,32 @@ class Number(Decimal):
         number = super().__new__(cls, text)
         number.text = text
         return number
+
+
+class TooLarge(ValueError):
+    """JSON that would take more memory than its reader allows."""
+
+
+def decode(body: bytes, most_memory: int) -> str:
+    """Return the text of a JSON body. Raises `TooLarge` before anything is parsed, ValueError if it is no text."""
+    text = body.decode(json.detect_encoding(body), "surrogatepass")
+    if estimate_memory(text) > most_memory:
+        raise TooLarge
+    return text
+
+
+def estimate_memory(text: str) -> int:
+    """Return about how many bytes are in use at most while this JSON is read.
+
+    It counts what can begin a value, in strings as well: a few kilobytes of `[]` or `1.5` become megabytes. One
+    character that needs more bytes than others makes its whole string as wide, and an escape may stand for such a one.
+    """
+    size = sys.getsizeof(text)
+    if _astral_escape.search(text):
+        size = max(size, 4 * len(text))
+    elif "\\u" in text:
+        size = max(size, 2 * len(text))
+    return copies * size + bytes_per_value * (text.count(",") + text.count("[")) + bytes_per_object * text.count("{")
 
 
 def loads(text: str | bytes) -> object:
@@ -30,15 +68,20 @@ def dumps(value: object) -> str:
     try:
         return json.dumps(value)
     except TypeError:
-        return _write(value, ensure_ascii=True)
+        return "".join(_write(value, ensure_ascii=True))
 
 
 def canonical(value: object) -> str:
     """Return one text for equal values: keys sorted, 1.0, 1 and 1e0 the same number."""
+    return "".join(canonical_pieces(value))
+
+
+def canonical_pieces(value: object) -> Iterator[str]:
+    """Return the canonical form piece by piece: a few bytes may stand for a number with thousands of digits."""
     try:
-        return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return iter([json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)])
     except TypeError:
-        return _write(_sort(value), ensure_ascii=False)
+        return _write(value, ensure_ascii=False, canonically=True)
 
 
 def _read_number(text: str) -> Number | None:
@@ -54,14 +97,6 @@ def _read_integer(text: str) -> int | None:
     return int(text) if len(text) <= longest_number else None
 
 
-def _sort(value: object) -> object:
-    if isinstance(value, dict):
-        return {key: _sort(value[key]) for key in sorted(value)}
-    if isinstance(value, list):
-        return [_sort(inner) for inner in value]
-    return Number(_plain(value)) if isinstance(value, Number) else value
-
-
 def _plain(number: Number) -> str:
     """Return the number without an exponent and without zeros that mean nothing."""
     text = format(number, "f")
@@ -69,13 +104,23 @@ def _plain(number: Number) -> str:
     return "0" if text == "-0" else text
 
 
-def _write(value: object, ensure_ascii: bool) -> str:
-    """Write what `json.dumps` cannot: a value with such numbers in it."""
+def _write(value: object, ensure_ascii: bool, canonically: bool = False) -> Iterator[str]:
+    """Write what `json.dumps` cannot, a value with such numbers in it, piece by piece: a copy of it costs too much."""
     if isinstance(value, Number):
-        return value.text
-    if isinstance(value, dict):
-        fields = (f"{json.dumps(key, ensure_ascii=ensure_ascii)}:{_write(v, ensure_ascii)}" for key, v in value.items())
-        return "{" + ",".join(fields) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ",".join(_write(inner, ensure_ascii) for inner in value) + "]"
-    return json.dumps(value, ensure_ascii=ensure_ascii)
+        yield _plain(value) if canonically else value.text
+    elif isinstance(value, dict):
+        separator = "{"
+        for key in sorted(value) if canonically else value:
+            yield f"{separator}{json.dumps(key, ensure_ascii=ensure_ascii)}:"
+            yield from _write(value[key], ensure_ascii, canonically)
+            separator = ","
+        yield "}" if value else "{}"
+    elif isinstance(value, list | tuple):
+        separator = "["
+        for inner in value:
+            yield separator
+            yield from _write(inner, ensure_ascii, canonically)
+            separator = ","
+        yield "]" if value else "[]"
+    else:
+        yield json.dumps(value, ensure_ascii=ensure_ascii)

@@ -8,6 +8,12 @@ from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from urllib.parse import parse_qsl
 
+from models import exact_json
+
+fields_memory = 8 << 20
+"""Bytes that reading an answer with fields may take; one with tokens has a few of them."""
+most_form_fields = 1000
+longest_header = 100
 longest_pause = timedelta(days=1)
 earliest_unix_time = 10**9
 """Seconds; a larger `Retry-After` is a point in time, a smaller one a length."""
@@ -36,7 +42,7 @@ class NoAnswer:
 def read_object(body: bytes) -> dict[str, object] | None:
     """Return the body as a JSON object, or None if it is anything else."""
     try:
-        value = json.loads(body)
+        value = json.loads(exact_json.decode(body, fields_memory))
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
@@ -52,6 +58,8 @@ def read_fields(answer: HttpAnswer) -> dict[str, object] | None:
     if fields is not None:
         return fields
     text = answer.body.decode("utf-8-sig", "replace").strip()
+    if exact_json.estimate_memory(text) > fields_memory:
+        return None
     try:
         value, _ = json.JSONDecoder(strict=False).raw_decode(text)
     except (ValueError, RecursionError):
@@ -65,7 +73,7 @@ def _read_form(text: str, content_type: str) -> dict[str, object] | None:
     if not named and not re.fullmatch(r"[^\s<>\"{}=&]+=[^\s<>\"{}]*", text):
         return None
     try:
-        fields: dict[str, object] = dict(parse_qsl(text))
+        fields: dict[str, object] = dict(parse_qsl(text, max_num_fields=most_form_fields))
     except ValueError:
         return None
     return fields if fields.keys() & {"access_token", "error"} else None
@@ -76,7 +84,7 @@ def read_retry_after(headers: Mapping[str, str], now: datetime) -> timedelta | N
 
     Nonsense counts as absent, and a unix time more than a day away is nonsense. A day is the longest pause.
     """
-    value = headers.get("retry-after", "").strip()
+    value = headers.get("retry-after", "")[:longest_header].strip()
     if value[:1].isdigit() and (pause := read_pause(value, now)) is not None:
         return pause
     try:

@@ -87,6 +87,7 @@ class Provider:
     is none, an empty `refresh_scope` that none is sent. `refresh_reuse` says what a refresh token presented again does:
     nothing, the end of its family, or nothing within `grace_seconds` and the end of its family after. If
     `rotation_ends_access` is false an access token outlives the rotation of its pair, and says nothing of it.
+    `allow_http` lets its endpoints be http elsewhere than on this machine, which is for a network of one's own.
     `api_url_alternatives` are other places where the same API is said to be: they are asked only on an operator's word.
     A provider that has an `issuer` names it in every redirect (RFC 9207).
     `account_path`, `account_id` and `account_email` say which answer, and which of its fields, name the account.
@@ -126,6 +127,7 @@ class Provider:
     account_path: str = "/me"
     account_id: str = "id"
     account_email: str = "email"
+    allow_http: bool = False
     api_url_alternatives: tuple[str, ...] = ()
     null_is_absent: bool = False
     peek_above: int = 100

@@ -145,8 +145,10 @@ def test_each_network_has_those_in_it_who_have_to_meet_there() -> None:
 def test_every_image_is_ours_or_has_a_version(name: str) -> None:
     service = SERVICES[name]
     if name in OURS:
-        assert service["build"] == {"context": ".", "args": {"PYTHON_IMAGE": default_of("PYTHON_IMAGE")}}
-        assert service["image"].startswith("breezesync:")
+        is_sandbox = name in ("sandbox", "demo")
+        target = {"target": "sandbox"} if is_sandbox else {}
+        assert service["build"] == {"context": ".", "args": {"PYTHON_IMAGE": default_of("PYTHON_IMAGE")}, **target}
+        assert service["image"].startswith("breezesync-sandbox:" if is_sandbox else "breezesync:")
     else:
         assert service["image"] == default_of(f"{name.upper()}_IMAGE")
 
@@ -184,7 +186,9 @@ def test_the_image_is_not_roots_and_comes_from_a_version() -> None:
 
 def test_the_image_gets_the_libraries_before_the_code_and_nothing_that_may_be_a_secret() -> None:
     copied = [line.split()[-2] for line in instructions("COPY")]
-    assert copied == ["requirements.txt", "/opt/breezesync", "config", "models", "scheduler", "worker", "sandbox"]
+    code = ["config", "models", "scheduler", "worker"]
+    sandbox = ["/opt/breezesync", "sandbox"]
+    assert copied == ["requirements.txt", "requirements-sandbox.txt", *code, *sandbox, "/opt/breezesync"]
     ignored = (CHECKOUT / ".dockerignore").read_text().splitlines()
     rules = [line for line in ignored if not line.startswith("#")]
     assert rules[0] == "*"

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from models.crypto.errors import KeysRejected
 from models.crypto.sealed_text import decode, ring_id_pattern
-from models.crypto.secrets import Secret
+from models.crypto.secrets import Secret, is_weak
 
 key_bytes = 32
 
@@ -78,6 +78,8 @@ def parse_keys(text: str) -> tuple[Key, ...]:
         name, material, own = _read_entry(entry)
         if name in {key.id for key in keys}:
             own.append("an earlier entry has the same id")
+        if len(material) == key_bytes and is_weak(material):
+            own.append(f"expected {key_bytes} random bytes; `breezesync init` makes some")
         problems.extend(f"entry {position}: {problem}" for problem in own)
         keys.append(Key(name, Secret(b64encode(material).decode("ascii"))))
     if problems:

@@ -3,6 +3,9 @@
 import hmac
 from typing import NoReturn, Self, final
 
+fewest_different = 8
+"""Characters or bytes that a random secret has at least: 32 hexadecimal digits have fewer once in 20 million times."""
+
 
 class _Veiled:
     """A text that prints as `***`, compares in constant time, never changes and never leaves the process."""
@@ -64,6 +67,11 @@ class Sealed(_Veiled):
     def text(self) -> str:
         """The stored form (see `sealed_text`)."""
         return self._text
+
+
+def is_weak(secret: str | bytes) -> bool:
+    """Return whether a secret repeats itself so much that nobody made it by chance: `aaa…`, `1212…`."""
+    return len(set(secret)) < fewest_different
 
 
 def _encode(text: str) -> bytes:

@@ -34,6 +34,12 @@ REQUESTS: Final = frozenset({"confirm", "refresh_token", "sync_connection", "syn
 due in a row, from which the sweep sends it again."""
 
 longest_id = 255
+longest_text = 256 << 10
+"""Bytes of a message: ids, and the traceback of its last failure."""
+longest_quote = 40
+most_retries = 10**6
+latest = 10**15
+"""Milliseconds since 1970; no time in an option is later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +128,14 @@ def read_sent(message_id: str, timestamp_ms: float) -> Sent:
     return Sent(message_id, at)
 
 
-def find_fault(text: bytes, queue_name: str) -> str | None:
-    """Return why a text from a queue is not a message of Dramatiq's; None if it is one."""
+def find_fault(text: bytes, queue_name: str, key: str) -> str | None:
+    """Return why a text from a queue is not a message that a worker can take; None if it is one.
+
+    `key` is what the queue keeps it under. Dramatiq believes the options: one decides what counts as a failure, another
+    by which key the message is acknowledged. So only those pass that Dramatiq itself writes.
+    """
+    if len(text) > longest_text:
+        return f"it is longer than {longest_text} bytes"
     try:
         fields = json.loads(text)
     except (ValueError, RecursionError):
@@ -137,9 +149,42 @@ def find_fault(text: bytes, queue_name: str) -> str | None:
         return f"it has {len(unknown)} fields that no message has"
     if fields["queue_name"] != queue_name:
         return "it is for another queue"
-    if not isinstance(fields["options"].get("redis_message_id"), str):
-        return "its options lack redis_message_id"
+    if any(isinstance(value, dict | list) for value in (*fields["args"], *fields["kwargs"].values())):
+        return "its arguments are not ids"
+    if "self" in fields["kwargs"]:
+        return "one of its arguments is named self"
+    return _find_fault_of_options(fields["options"], key)
+
+
+def _find_fault_of_options(options: Mapping[str, object], key: str) -> str | None:
+    for name, value in options.items():
+        if name not in _options:
+            return f"its options have {_quote(name)}, which is not one of {', '.join(_options)}"
+        if not isinstance(value, _options[name]) or isinstance(value, bool):
+            return f"its option {name} is of the wrong kind"
+        if isinstance(value, int | float) and not 0 <= value <= (most_retries if name == "retries" else latest):
+            return f"its option {name} is out of range"
+    if options.get("redis_message_id") != key or not (key.isascii() and key.isprintable()):
+        return "its option redis_message_id is missing, or is another message's"
     return None
+
+
+def explain_refusal(text: bytes, fault: str) -> bytes | None:
+    """Return the text with the fault where a dead letter has its reason; None if that can't be written into it."""
+    if len(text) > longest_text:
+        return None
+    try:
+        fields = json.loads(text)
+        if not isinstance(fields, dict) or not isinstance(fields.get("options"), dict):
+            return None
+        fields["options"]["traceback"] = f"MessageRefused: {fault}"
+        return json.dumps(fields).encode()
+    except (ValueError, RecursionError):
+        return None
+
+
+def _quote(name: str) -> str:
+    return repr(name[:longest_quote].encode("ascii", "replace").decode())
 
 
 def check_ids(arguments: Mapping[str, object]) -> None:
@@ -148,6 +193,15 @@ def check_ids(arguments: Mapping[str, object]) -> None:
         if isinstance(value, str) and not (1 <= len(value) <= longest_id and value.isprintable()):
             raise MessageRefused(f"{name} is not an id: expected 1 to {longest_id} visible characters")
 
+
+_options: Final[Mapping[str, type | tuple[type, ...]]] = {
+    "redis_message_id": str,
+    "eta": (int, float),
+    "retries": int,
+    "traceback": str,
+    "requeue_timestamp": int,
+}
+"""The options that Dramatiq's broker and its retries write into a message."""
 
 _fields: Final[Mapping[str, type | tuple[type, ...]]] = {
     "queue_name": str,

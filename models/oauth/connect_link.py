@@ -121,6 +121,11 @@ def read_link(
     )
 
 
+def is_safe(origin: str) -> bool:
+    """Return whether nobody on the way reads what goes to this origin: https, or this machine."""
+    return origin.startswith("https://") or urlsplit(origin).hostname in loopback_hosts
+
+
 def origin_of(url: str) -> str | None:
     """Return the origin (RFC 6454 §4) of an absolute http(s) URL: scheme, host and any port but the scheme's own.
 

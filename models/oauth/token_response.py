@@ -12,9 +12,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Literal
 
-from models.crypto.redact import clean_text, hide
+from models.crypto.redact import clean_text, excerpt
 from models.crypto.secrets import Secret
 from models.http import HttpAnswer, NoAnswer, read_fields, read_retry_after
 from models.provider import usual_error_aliases
@@ -22,6 +23,9 @@ from models.provider import usual_error_aliases
 GrantType = Literal["authorization_code", "refresh_token"]
 
 longest_description = 300
+longest_name = 200
+most_tables = 50
+"""Objects of an answer that are searched for an error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +256,7 @@ class _Said:
 
 def _find_error(fields: Mapping[str, object], aliases: Mapping[str, str]) -> _Said:
     """The error that these fields name: as RFC 6749 §5.2 says, or in an object or a list of objects."""
-    tables = list(_find_tables(fields))
+    tables = list(islice(_find_tables(fields), most_tables))
     named = [(table, text) for table in tables for name in error_names if (text := _text(table, name))]
     known = ((table, text, _translate(text, aliases)) for table, text in named)
     own = _text(fields, "error")
@@ -279,7 +283,9 @@ def _find_tables(fields: Mapping[str, object]) -> Iterator[Mapping[str, object]]
 
 
 def _translate(name: str, aliases: Mapping[str, str]) -> str:
-    """The RFC's name for a vendor's; `INVALID_GRANT` and `invalid-grant` are `invalid_grant`."""
+    """The RFC's name for a vendor's; `INVALID_GRANT` and `invalid-grant` are `invalid_grant`, a long text is none."""
+    if len(name) > longest_name:
+        return name
     plain = re.sub(r"[\s-]+", "_", name.strip().lower())
     return aliases.get(name) or aliases.get(plain) or plain
 
@@ -288,24 +294,15 @@ def _evidence(status: int, said: _Said, sent: Sequence[str]) -> Evidence:
     """Hide the secrets that were sent, but not in the name of a known error."""
     return Evidence(
         status=status,
-        error=_printable(said.name) if said.error in protocol_errors else _hide(said.name, sent),
-        hint=_hide(said.hint, sent),
-        description=_hide(said.description, sent),
+        error=excerpt(said.name, () if said.error in protocol_errors else sent, longest_description),
+        hint=excerpt(said.hint, sent, longest_description),
+        description=excerpt(said.description, sent, longest_description),
     )
 
 
 def _text(fields: Mapping[str, object], name: str) -> str:
     value = fields.get(name)
     return value if isinstance(value, str) else ""
-
-
-def _hide(text: str, sent: Sequence[str]) -> str:
-    """Hidden in what people would see, and before it is shortened: half a secret would not be known for one."""
-    return hide(_printable(text), [_printable(secret) for secret in sent])[:longest_description]
-
-
-def _printable(text: str) -> str:
-    return "".join(character for character in text if character.isprintable())
 
 
 def _says_expired(evidence: Evidence) -> bool:

@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from models.store.due_work import Due
 from models.store.journal import Journal
 from models.store.outbox import Outbox
 from models.store.overview import Overview
+from models.store.private_files import close_to_others, make_directory, make_file
 from models.store.records import Records
 from models.store.refusals import Refusals
 from models.store.revocations import Revocations
@@ -32,7 +33,7 @@ from models.store.sealed_fields import Seals
 from models.store.sync_runs import Runs
 from models.store.tables import metadata
 from models.store.token_rate_limits import Paces
-from models.store.trouble import explain
+from models.store.trouble import explain, hide_values
 
 busy_timeout_ms = 20_000
 """How long a write on SQLite waits for another one: writes go one at a time."""
@@ -169,12 +170,24 @@ def open_engine(database_url: Secret) -> Engine:
     if url.get_backend_name() != "sqlite":
         return _open_postgres(url)
     if url.database and url.database != ":memory:":
-        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+        _make_private(Path(url.database))
     arguments = {"timeout": busy_timeout_ms / 1000, "check_same_thread": False}
-    engine = create_engine(url, json_serializer=exact_json.dumps, connect_args=arguments)
+    engine = create_engine(url, json_serializer=exact_json.dumps, connect_args=arguments, hide_parameters=True)
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _make_private(path: Path) -> None:
+    """Have the file and the two beside it closed to others before anything is written; SQLite copies the first's mode.
+
+    If that can't be done, SQLite itself says why when it is opened.
+    """
+    make_directory(path.parent)
+    with suppress(OSError):
+        make_file(path)
+        for suffix in ("-wal", "-shm"):
+            close_to_others(path.with_name(path.name + suffix))
 
 
 def _open_postgres(url: URL) -> Engine:
@@ -187,11 +200,13 @@ def _open_postgres(url: URL) -> Engine:
     engine = create_engine(
         url,
         json_serializer=exact_json.dumps,
+        hide_parameters=True,
         pool_pre_ping=True,
         pool_size=16,
         max_overflow=16,
         connect_args={**defaults, "client_encoding": "utf8", "autocommit": True},
     )
+    event.listen(engine, "handle_error", hide_values)
     event.listen(engine, "connect", _prepare_postgres)
     event.listen(engine, "begin", _begin_postgres)
     return engine

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from psycopg import errors
+from sqlalchemy import ExceptionContext
 from sqlalchemy.exc import DBAPIError
 
 
@@ -87,6 +88,30 @@ _by_sqlite_code: Final[dict[int, Trouble]] = {
     sqlite3.SQLITE_NOTADB: Trouble("is not a SQLite database", "Set DATABASE_URL to another file."),
     sqlite3.SQLITE_CORRUPT: Trouble("is damaged", "Restore it from a backup."),
 }
+
+
+def hide_values(context: ExceptionContext) -> None:
+    """Take the values of rows out of a refusal's text, before it is raised: a listener for `handle_error`.
+
+    PostgreSQL repeats the row that it refuses in DETAIL, and the value in its sentence. A log and a dead letter keep
+    the text of every error that led to another; what the error is about stays: its class, table, column, constraint.
+    """
+    cause = context.original_exception
+    if not isinstance(cause, errors.Error) or cause.sqlstate is None:
+        return
+    diagnosis = cause.diag
+    places = (diagnosis.table_name, diagnosis.column_name, diagnosis.constraint_name)
+    sentence = diagnosis.message_primary if cause.sqlstate[:2] in _sentences_without_values else "a value was refused"
+    text = " ".join(filter(None, (cause.sqlstate, sentence, *places)))
+    cause.args = (text,)
+    if context.sqlalchemy_exception is not None:
+        context.sqlalchemy_exception.args = (f"({type(cause).__module__}.{type(cause).__qualname__}) {text}",)
+
+
+_sentences_without_values: Final = frozenset(
+    {"08", "0A", "25", "28", "3D", "3F", "40", "42", "53", "54", "55", "57", "58"}
+)
+"""Classes of SQLSTATE whose sentences name tables, roles and limits; others quote what was to be stored."""
 
 
 def explain(error: DBAPIError) -> Trouble:

@@ -7,7 +7,7 @@ from math import isfinite
 from typing import Literal, cast
 
 from models.crypto.redact import clean_text
-from models.exact_json import canonical
+from models.exact_json import canonical_pieces
 from models.provider import unsign
 
 Json = dict[str, object]
@@ -90,7 +90,10 @@ def read_item(raw: object, id_field: str, volatile: Sequence[str], null_is_absen
 
 def hash_content(data: object) -> str:
     """Return the SHA-256 of the canonical form: keys sorted, 1.0 and 1 the same number."""
-    return hashlib.sha256(canonical(data).encode()).hexdigest()
+    digest = hashlib.sha256()
+    for piece in canonical_pieces(data):
+        digest.update(piece.encode())
+    return digest.hexdigest()
 
 
 def without(value: object, paths: Sequence[Sequence[str]]) -> object:

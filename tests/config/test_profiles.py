@@ -132,8 +132,8 @@ def test_a_page_may_be_nothing_but_its_url() -> None:
     ("variable", "text", "field", "value"),
     [
         ("BREEZEDOC_AUTHORIZE_URL", "http://127.0.0.1:8799/oauth/authorize", "authorize_url", None),
-        ("BREEZEDOC_TOKEN_URL", "http://sandbox:8799/oauth/token", "token_url", None),
-        ("BREEZEDOC_API_URL", "http://sandbox:8799/api/", "api_url", "http://sandbox:8799/api"),
+        ("BREEZEDOC_TOKEN_URL", "https://sandbox:8799/oauth/token", "token_url", None),
+        ("BREEZEDOC_API_URL", "https://sandbox:8799/api/", "api_url", "https://sandbox:8799/api"),
         ("BREEZEDOC_REVOKE_URL", "https://breezedoc.com/oauth/revoke", "revoke_url", None),
         ("BREEZEDOC_ISSUER", "https://breezedoc.com", "issuer", None),
         ("BREEZEDOC_SCOPE", "documents.read invoices.read", "scope", None),

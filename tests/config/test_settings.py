@@ -11,8 +11,9 @@ from models.crypto.transit_settings import TransitSettings
 from models.crypto.vault import Vault, new_key
 from models.oauth.client import OAuthClient
 
-key = "k1:" + b64encode(b"k" * 32).decode()
+key = "k1:" + b64encode(b"abcdefgh" * 4).decode()
 connect_secret = "connect-secret-" + "x" * 32
+one_secret, other_secret = "abcdefgh" * 4, "ijklmnop" * 4
 complete = {
     "BREEZEDOC_CLIENT_ID": "client-1",
     "BREEZEDOC_CLIENT_SECRET": "hunter2-client",
@@ -73,8 +74,13 @@ def test_settings_are_frozen_and_show_no_secret() -> None:
         ("REDIS_URL", "rediss://u:p@h:6380/3", "redis_url", Secret("rediss://u:p@h:6380/3")),
         ("REDIS_URL", "redis://h", "redis_url", Secret("redis://h")),
         ("REDIS_URL", "unix:///run/valkey.sock?db=1", "redis_url", Secret("unix:///run/valkey.sock?db=1")),
-        ("CONNECT_SECRET", f"{'a' * 32} , {'b' * 32}", "connect_secrets", (Secret("a" * 32), Secret("b" * 32))),
-        ("CONNECT_SECRET", "ü" * 16, "connect_secrets", (Secret("ü" * 16),)),
+        (
+            "CONNECT_SECRET",
+            f"{one_secret} , {other_secret}",
+            "connect_secrets",
+            (Secret(one_secret), Secret(other_secret)),
+        ),
+        ("CONNECT_SECRET", "äëïöüÿâê" * 2, "connect_secrets", (Secret("äëïöüÿâê" * 2),)),
         (
             "RETURN_ORIGINS",
             "https://A.example:443/, http://localhost:3000",
@@ -96,7 +102,7 @@ def test_settings_are_frozen_and_show_no_secret() -> None:
         ("SWEEP_INTERVAL", "250ms", "sweep_interval", timedelta(milliseconds=250)),
         ("SWEEP_INTERVAL", "0.5s", "sweep_interval", timedelta(milliseconds=500)),
         ("SWEEP_INTERVAL", "5 m", "sweep_interval", timedelta(minutes=5)),
-        ("OPERATOR_TOKEN", "abc.DEF_1", "operator_token", Secret("abc.DEF_1")),
+        ("OPERATOR_TOKEN", "abc.DEF_1-abc.DEF_2", "operator_token", Secret("abc.DEF_1-abc.DEF_2")),
         ("OPERATOR_TOKEN", "  ", "operator_token", None),
         ("SYNC_INTERVAL", "", "sync_interval", timedelta(minutes=15)),
     ],
@@ -126,8 +132,8 @@ def test_a_setting_is_read(name: str, text: str, field: str, value: Any) -> None
         ("ENCRYPTION_KEYS", "hunter2"),
         ("ENCRYPTION_KEYS", f"{key},k2:hunter2"),
         ("CONNECT_SECRET", "hunter2"),
-        ("CONNECT_SECRET", f"{'a' * 32},hunter2"),
-        ("CONNECT_SECRET", f"{'a' * 32},"),
+        ("CONNECT_SECRET", f"{one_secret},hunter2"),
+        ("CONNECT_SECRET", f"{one_secret},"),
         ("RETURN_ORIGINS", "*"),
         ("RETURN_ORIGINS", "app.example"),
         ("RETURN_ORIGINS", "https://app.example/path"),
@@ -363,16 +369,16 @@ def test_a_directory_is_no_secret_file(tmp_path: Path) -> None:
 
 
 def test_a_value_and_a_file_for_it_are_one_too_many(tmp_path: Path) -> None:
-    (tmp_path / "secret").write_text("x" * 32)
+    (tmp_path / "secret").write_text(one_secret)
     told = problems({**complete, "CONNECT_SECRET_FILE": str(tmp_path / "secret")})
     assert len(told) == 1
     assert told[0].startswith("CONNECT_SECRET: set twice")
 
 
 def test_an_empty_value_beside_a_file_counts_as_unset(tmp_path: Path) -> None:
-    (tmp_path / "secret").write_text("x" * 32)
+    (tmp_path / "secret").write_text(one_secret)
     settings = read({"CONNECT_SECRET": "", "CONNECT_SECRET_FILE": str(tmp_path / "secret")})
-    assert settings.connect_secrets == (Secret("x" * 32),)
+    assert settings.connect_secrets == (Secret(one_secret),)
 
 
 def test_the_environment_goes_before_the_file_unless_it_is_empty(tmp_path: Path) -> None:

@@ -179,20 +179,31 @@ def test_a_user_that_nobody_knows_is_a_line_in_the_log(web: Web, worker: Program
     assert any(key in line and "user.without_connection" in line for line in worker.tail(5000).splitlines())
 
 
-def test_options_that_ask_for_the_impossible_harm_nobody(web: Web, worker: Program, client: Any) -> None:
-    for options in (
-        {"eta": "soon"},
-        {"eta": None},
-        {"max_retries": "many"},
-        {"max_age": "old"},
-        {"time_limit": -1},
-        {"pipe_target": "coffee"},
-        {"on_success": "make_coffee"},
-        {"retries": "none"},
-    ):
-        message = fields(kwargs={"connection_id": uuid4().hex})
+OPTIONS: tuple[dict[str, Any], ...] = (
+    {"throws": "x"},
+    {"redis_message_id": "another message's"},
+    {"eta": "soon"},
+    {"eta": None},
+    {"max_retries": "many"},
+    {"max_age": "old"},
+    {"time_limit": -1},
+    {"pipe_target": "coffee"},
+    {"on_success": "make_coffee"},
+    {"retries": "none"},
+)
+
+
+def test_options_that_are_not_dramatiqs_are_dead_letters_and_end_no_thread(
+    web: Web, worker: Program, client: Any
+) -> None:
+    keys = []
+    for options in OPTIONS:
+        message = fields(kwargs={"connection_id": "c" * 256})  # one that fails, which is when they are looked at
         message["options"] |= options
-        put(client, "sync", json.dumps(message), message["message_id"])
+        keys.append(put(client, "sync", json.dumps(message), message["message_id"]))
+    wait_until(lambda: all(is_dead(client, "sync", key) for key in keys), "all are dead letters", 30)
+    reasons = {letter["id"]: letter["error"] for letter in type_command(web, "dead-letters")}
+    assert [reasons[key] for key in keys if not reasons[key].startswith("MessageRefused: its option")] == []
     assert_works(web, worker, client)
 
 

@@ -1,11 +1,12 @@
 """The queue's vocabulary: one queue for each actor, ids and nothing else in each message."""
 
+import json
 from datetime import UTC, datetime
 
 import pytest
 
 from models.messaging import messages
-from models.messaging.messages import QUEUES, Message, MessageRefused, Sent, read_sent
+from models.messaging.messages import QUEUES, Message, MessageRefused, Sent, explain_refusal, find_fault, read_sent
 
 each = {
     "exchange_code": (messages.exchange_code("a1"), "exchange", {"authorization_id": "a1"}),
@@ -62,3 +63,50 @@ def test_a_message_without_an_id_or_a_time_is_refused(message_id: str, timestamp
 def test_a_message_for_nobody_has_no_queue() -> None:
     with pytest.raises(KeyError):
         assert Message("nobody", {}).queue
+
+
+def text_of(**changes: object) -> bytes:
+    usual = {"queue_name": "sync", "actor_name": "sync_connection", "args": [], "kwargs": {"connection_id": "c1"}}
+    options = {"redis_message_id": "k", "eta": 1.5, "retries": 3, "traceback": "x", "requeue_timestamp": 7}
+    return json.dumps({**usual, "options": options, "message_id": "m", "message_timestamp": 1, **changes}).encode()
+
+
+def test_a_message_as_dramatiq_writes_it_has_no_fault() -> None:
+    assert find_fault(text_of(), "sync", "k") is None
+
+
+faults: dict[str, tuple[bytes, str]] = {
+    "no JSON": (b"{", "it is not JSON"),
+    "no object": (b"[]", "it is not an object"),
+    "too deep": (b"[" * 9999, "it is not JSON"),
+    "too long": (b" " * 300_000, "it is longer than 262144 bytes"),
+    "a field missing": (b"{}", "its queue_name is missing or of the wrong kind"),
+    "a field too many": (text_of(more=1), "it has 1 fields that no message has"),
+    "another queue": (text_of(queue_name="refresh"), "it is for another queue"),
+    "a list for an id": (text_of(kwargs={"connection_id": []}), "its arguments are not ids"),
+    "an argument of Python's": (text_of(kwargs={"self": ""}), "one of its arguments is named self"),
+    "no key": (text_of(options={}), "its option redis_message_id is missing, or is another message's"),
+    "another key": (
+        text_of(options={"redis_message_id": "l"}),
+        "its option redis_message_id is missing, or is another message's",
+    ),
+    "a wrong kind": (text_of(options={"retries": "1"}), "its option retries is of the wrong kind"),
+    "too many retries": (text_of(options={"retries": 10**9}), "its option retries is out of range"),
+    "an option that Dramatiq does not write": (
+        text_of(options={"throws": "x"}),
+        "its options have 'throws', which is not one of redis_message_id, eta, retries, traceback, requeue_timestamp",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", faults)
+def test_what_is_no_message_has_a_fault(case: str) -> None:
+    text, fault = faults[case]
+    assert find_fault(text, "sync", "k") == fault
+
+
+def test_a_refusal_is_written_where_a_dead_letter_has_its_reason() -> None:
+    explained = explain_refusal(text_of(), "it is bad")
+    assert explained is not None
+    assert json.loads(explained)["options"]["traceback"] == "MessageRefused: it is bad"
+    assert [explain_refusal(text, "it is bad") for text in (b"{", b"[]", b"{}", b"[" * 9999)] == [None] * 4

@@ -36,6 +36,7 @@ def doctor(as_json: AsJson = False) -> None:
 
 def examine(env_file: Path = Path(".env")) -> Iterator[Finding]:
     """Yield the findings, settings first; without readable settings nothing else can be checked."""
+    was_open = env_file.exists() and bool(env_file.stat().st_mode & 0o077)  # whoever reads it closes it
     try:
         settings = load_settings("keys", "clients", "links")
         yield Finding("settings", "ok", _describe_settings(settings))
@@ -50,10 +51,10 @@ def examine(env_file: Path = Path(".env")) -> Iterator[Finding]:
         variable = f"{client.provider.upper()}_REDIRECT_URI"
         if hint := judge_loopback_names(variable, client.redirect_uri, settings.return_origins):
             yield hint
-    if env_file.exists() and env_file.stat().st_mode & 0o077:
+    if was_open:
         remedy = f"chmod 600 {env_file}"
         yield Finding(
-            "settings", "warn", f"{env_file} has secrets in it, and other users of this machine can read it", remedy
+            "settings", "warn", f"{env_file} has secrets in it, and other users of this machine could read it", remedy
         )
     yield judge_confirmation(settings.confirmation)
     services = open_services(settings, name_operator())

@@ -6,7 +6,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Annotated, Any, ParamSpec
@@ -14,11 +14,13 @@ from typing import Annotated, Any, ParamSpec
 import redis
 import structlog
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook, RenderResult
 from rich.markup import escape
+from rich.segment import Segment
 from rich.table import Table
 
 from config.settings import SettingsError
+from models.crypto.redact import show_controls
 from models.errors import SyncError
 
 P = ParamSpec("P")
@@ -82,17 +84,18 @@ def without_logs() -> Iterator[None]:
 
 def print_error(text: str) -> None:
     """Print one error or warning on stderr."""
-    print(text, file=sys.stderr)  # noqa: T201 - for the operator
+    print(show_controls(text), file=sys.stderr)  # noqa: T201 - for the operator
 
 
 def print_line(text: str) -> None:
     """Print one line on stdout, neither wrapped nor coloured."""
-    print(text, flush=True)  # noqa: T201 - the command's output
+    print(show_controls(text), flush=True)  # noqa: T201 - the command's output
 
 
 def print_json(value: object, *, indent: int | None = 2) -> None:
     """Print one JSON document, with times in ISO 8601 and dataclasses as objects; `indent=None` puts it on one line."""
-    print_line(json.dumps(value, default=_to_json, indent=indent, ensure_ascii=False))
+    text = json.dumps(value, default=_to_json, indent=indent, ensure_ascii=False)
+    print_line("".join(f"\\u{ord(each):04x}" if show_controls(each) != each else each for each in text))
 
 
 def print_rich(*parts: Any) -> None:
@@ -102,7 +105,25 @@ def print_rich(*parts: Any) -> None:
 
 def screen() -> Console:
     """Return a console on stdout; in a pipe it is wide enough that no line is cut."""
-    return Console(highlight=False, soft_wrap=not sys.stdout.isatty(), width=None if sys.stdout.isatty() else 2000)
+    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty(), width=None if sys.stdout.isatty() else 2000)
+    console.push_render_hook(_WithoutControls())
+    return console
+
+
+class _WithoutControls(RenderHook):
+    """Has everything that a console prints shown without what a terminal would obey, styles excepted."""
+
+    def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
+        return [_Shown(renderable) for renderable in renderables]
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    inner: ConsoleRenderable
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for text, style, control in console.render(self.inner, options):
+            yield Segment(text if control else show_controls(text), style, control)
 
 
 def make_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:

@@ -194,4 +194,4 @@ def _print_as_json(running: Running) -> None:
 
 
 def _show(name: str, line: str) -> None:
-    print(f"{name:>9} | {line}", file=sys.stderr, flush=True)  # noqa: T201 - output of --verbose
+    print_error(f"{name:>9} | {line}")

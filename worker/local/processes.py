@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from models.store.private_files import make_directory
+
 # Reads the children's ids from standard input; its end means that the parent is gone, by SIGKILL as well.
 WATCHDOG_SCRIPT = """
 while read -r pid; do all="$all $pid"; done
@@ -64,7 +66,7 @@ class Processes:
     watchdog: subprocess.Popen[bytes] | None = None
 
     def start(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
-        self.logs.mkdir(parents=True, exist_ok=True)
+        make_directory(self.logs)
         log = self.logs / f"{name}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(  # noqa: S603 - our own commands

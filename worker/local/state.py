@@ -11,6 +11,7 @@ from typing import Any
 
 from config.settings import Settings
 from models.oauth.client import callback_path
+from models.store.private_files import make_directory
 
 state_path = Path("var/run.json")
 sandbox_client_id = "sandbox-client"
@@ -73,7 +74,7 @@ def callback_url(provider: str, web_url: str) -> str:
 @contextmanager
 def claim_directory(path: Path = state_path) -> Iterator[int]:
     """The open state file, locked for as long as the block runs and gone when it ends. Raises `AlreadyRunning`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_directory(path.parent)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         try:

@@ -5,9 +5,8 @@ lost, the messages stay in the set, the worker does not know of them, and Dramat
 after this one ends. Delayed messages are lost the same way when their consumer loses its connection.
 """
 
-import json
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
@@ -19,7 +18,7 @@ from dramatiq.brokers.redis import RedisBroker
 from dramatiq.middleware import Middleware
 from redis.exceptions import RedisError
 
-from models.messaging.messages import find_fault
+from models.messaging.messages import explain_refusal, find_fault
 
 RECLAIM_SECONDS = 10.0
 
@@ -52,12 +51,32 @@ class KeepReason(Middleware):
         broker.client.hset(key, message.options["redis_message_id"], message.encode())
 
 
+fetched_texts = 'return redis.call("hmget", queue_messages, unpack(message_ids))'
+
+
+def _name_fetched(broker: RedisBroker) -> None:
+    """Have Dramatiq's script return the keys of the messages that it fetches beside their texts.
+
+    What a message says of its own key is not to be believed: acknowledged by another's, it would come back for ever.
+    Raises `ValueError` if this version of Dramatiq has another script.
+    """
+    client: Any = broker.client
+    scripts: Any = broker.scripts
+    source = scripts["dispatch"].script
+    source = source.decode() if isinstance(source, bytes) else source
+    if source.count(fetched_texts) != 1:
+        raise ValueError("this version of Dramatiq fetches in another way: _name_fetched has to be changed")
+    named = fetched_texts.replace("return ", "return {message_ids, ") + "}"
+    scripts["dispatch"] = client.register_script(source.replace(fetched_texts, named))
+
+
 class Broker(RedisBroker):
     """A Redis broker that consumes nothing unreadable and loses nothing it has fetched.
 
     Dramatiq's own consumer stops at the first text that it can't read and forgets the good messages fetched with it,
-    and a message that names another queue than its own ends a worker's thread. `on_round` is called with a queue's name
-    whenever its consumer has asked for messages; every `reclaim_every` seconds a consumer looks for lost messages.
+    and a message that names another queue than its own, or an option of the wrong kind, ends a worker's thread.
+    `on_round` is called with a queue's name whenever its consumer has asked for messages; every `reclaim_every` seconds
+    a consumer looks for lost messages.
     """
 
     def __init__(
@@ -68,6 +87,7 @@ class Broker(RedisBroker):
         **parameters: Any,
     ) -> None:
         super().__init__(**parameters)  # type: ignore[no-untyped-call]
+        _name_fetched(self)
         self.on_round = on_round
         self.reclaim_every = reclaim_every
         self.in_hand: defaultdict[str, InHand] = defaultdict(InHand)
@@ -87,16 +107,21 @@ class Broker(RedisBroker):
 
     def do_fetch(self, queue_name: str, count: int) -> Sequence[bytes]:
         """Return up to `count` readable messages of the queue, which count as in hand from now on."""
-        texts = self.fetch_readable(queue_name, count)
-        self.in_hand[queue_name].fetched |= {json.loads(text)["options"]["redis_message_id"] for text in texts}
-        return texts
+        readable = self.fetch_readable(queue_name, count)
+        self.in_hand[queue_name].fetched |= readable.keys()
+        return list(readable.values())
 
-    def fetch_readable(self, queue_name: str, count: int) -> Sequence[bytes]:
-        """Fetch up to `count` messages, and make dead letters of those that can't be read."""
-        fetched: Sequence[bytes | None] = self._dispatch("fetch")(queue_name, count)  # type: ignore[no-untyped-call]
-        readable = [text for text in fetched if text is not None and find_fault(text, queue_name) is None]
-        if len(readable) < len(fetched):
-            self._reject_unreadable(queue_name)
+    def fetch_readable(self, queue_name: str, count: int) -> Mapping[str, bytes]:
+        """Fetch up to `count` messages by their keys in the queue, and make dead letters of what is none."""
+        fetched: Sequence[Sequence[bytes | None]] = self._dispatch("fetch")(queue_name, count)  # type: ignore[no-untyped-call]
+        readable = {}
+        for raw, text in zip(*fetched, strict=True) if fetched else ():
+            key = (raw or b"").decode("utf-8", "surrogateescape")
+            fault = "its text is gone" if text is None else find_fault(text, queue_name, key)
+            if fault is None and text is not None:
+                readable[key] = text
+            else:
+                self._reject(queue_name, raw, text, fault or "")
         return readable
 
     def reclaim(self, queue_name: str) -> None:
@@ -106,7 +131,7 @@ class Broker(RedisBroker):
         """
         client: Any = self.client
         try:
-            taken = {id_.decode() for id_ in client.smembers(self._taken_key(queue_name))}
+            taken = {id_.decode(errors="replace") for id_ in client.smembers(self._taken_key(queue_name))}
             lost = find_lost(taken, self.in_hand[queue_name])
             if lost:
                 self._dispatch("requeue")(queue_name, *lost)  # type: ignore[no-untyped-call]
@@ -114,16 +139,13 @@ class Broker(RedisBroker):
         except RedisError:
             return
 
-    def _reject_unreadable(self, queue_name: str) -> None:
-        """Find the ids of the unreadable messages, which only the queue knows, and reject each."""
+    def _reject(self, queue_name: str, key: bytes | None, text: bytes | None, fault: str) -> None:
+        """Make a dead letter of it that says why, if it can be told to a message."""
         client: Any = self.client
-        ids = list(client.smembers(self._taken_key(queue_name)))
-        texts = client.hmget(f"{self.namespace}:{queue_name}.msgs", ids) if ids else []
-        for message_id, text in zip(ids, texts, strict=True):
-            fault = "its text is gone" if text is None else find_fault(text, queue_name)
-            if fault is not None:
-                self._dispatch("nack")(queue_name, message_id)  # type: ignore[no-untyped-call]
-                structlog.get_logger("queue").error("message.unreadable", queue=queue_name, fault=fault)
+        if text is not None and (explained := explain_refusal(text, fault)) is not None:
+            client.hset(f"{self.namespace}:{queue_name}.msgs", key, explained)
+        self._dispatch("nack")(queue_name, key)  # type: ignore[no-untyped-call]
+        structlog.get_logger("queue").error("message.unreadable", queue=queue_name, fault=fault)
 
     def _taken_key(self, queue_name: str) -> str:
         return f"{self.namespace}:__acks__.{self.broker_id}.{queue_name}"

@@ -13,6 +13,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from models.errors import Transient
+from models.store.private_files import close_to_others, make_directory
 
 
 class ParkingUnavailable(Transient):
@@ -77,7 +78,8 @@ class Spool:
 
     def keep(self, name: str, text: str) -> bool:
         try:
-            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_directory(self.directory)
+            close_to_others(self.directory)
             slot = self._take_slot(name)
             self._move(_write_beside(self._path(name), text) if slot is None else _write_over(slot, text), name)
         except OSError:
@@ -86,7 +88,8 @@ class Spool:
 
     def reserve(self, name: str) -> bool:
         try:
-            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_directory(self.directory)
+            close_to_others(self.directory)
             descriptor = os.open(self._slot(name), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             with open(descriptor, "wb", buffering=0) as file:
                 return file.write(bytes(slot_bytes)) == slot_bytes

@@ -41,12 +41,7 @@ def build_app(
     answers = Answers(callback, pages, RefusedRequests(callback), headers)
     refuse = answers.refuse
     app = Starlette(
-        routes=[
-            _only_get("/auth/{provider}", answers.begin),
-            Route("/auth/{provider}/start", answers.start, methods=["POST"]),
-            _only_get("/auth/{provider}/callback", answers.finish),
-            Route("/auth/{provider}/done/{authorization_id}", answers.done),
-        ],
+        routes=routes_of(answers),
         lifespan=lifespan,
         exception_handlers={Refused: refuse, SyncError: refuse, HTTPException: refuse, Exception: refuse},
     )
@@ -134,6 +129,16 @@ class Answers:
     def _show(self, template: str, status: int, headers: Mapping[str, str], **values: Any) -> HTMLResponse:
         page = self.pages.get_template(template).render(**values)
         return HTMLResponse(page, status_code=status, headers=headers)
+
+
+def routes_of(answers: Answers) -> list[Route]:
+    """Return all that the public application answers; docs/openapi.yaml describes it."""
+    return [
+        _only_get("/auth/{provider}", answers.begin),
+        Route("/auth/{provider}/start", answers.start, methods=["POST"]),
+        _only_get("/auth/{provider}/callback", answers.finish),
+        Route("/auth/{provider}/done/{authorization_id}", answers.done),
+    ]
 
 
 def open_pages() -> Environment:

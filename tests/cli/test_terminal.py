@@ -1,0 +1,74 @@
+"""A provider's text is printed as text: no terminal obeys it."""
+
+import json
+import logging
+from io import StringIO
+from typing import NoReturn
+
+import pytest
+import structlog
+from rich.markup import escape
+
+from config.logs import configure_logging
+from models.crypto.redact import show_controls
+from worker.cli import output
+
+hostile = "it\x1b]0;owned\x07 \x1b[2J\x9b31m \u202egnp.exe \r\b\x7f\x00"
+signs = set("\x1b\x07\x9b\u202e\r\b\x7f\x00")
+
+
+def fail(text: str) -> NoReturn:
+    raise ValueError(text)
+
+
+def test_what_tells_a_terminal_something_is_shown_as_a_sign() -> None:
+    shown = show_controls(hostile)
+    assert not signs & set(shown)
+    assert "owned" in shown
+    assert show_controls("ä\tb\nc “d” 漢字 😀") == "ä\tb\nc “d” 漢字 😀"
+
+
+def test_a_command_prints_none_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+    output.print_line(hostile)
+    output.print_error(hostile)
+    output.print_rich(f"[bold]{escape(hostile)}[/]")
+    output.print_rich(output.make_table(["a", "b"], [[hostile, {"x": hostile}]]))
+    output.screen().print(escape(hostile), soft_wrap=True)
+    printed = capsys.readouterr()
+    assert not signs & set(printed.out + printed.err)
+    assert printed.out.count("owned") == 5
+
+
+def test_colours_stay(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    output.print_rich(f"[bold red]{escape(hostile)}[/]")
+    assert capsys.readouterr().out.startswith("\x1b[1;31mit\N{REPLACEMENT CHARACTER}]0;owned")
+
+
+def test_json_says_the_same_without_a_character_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+    output.print_json({"error": hostile})
+    printed = capsys.readouterr().out
+    assert not signs & set(printed)
+    assert json.loads(printed) == {"error": hostile}
+
+
+@pytest.mark.parametrize("readable", [True, False])
+def test_a_log_has_none_of_it(readable: bool) -> None:
+    root = logging.getLogger()
+    kept, stream = (root.handlers[:], root.level), StringIO()
+    configure_logging(stream, readable=readable)
+    try:
+        structlog.get_logger("a").warning("provider.said", description=hostile, inner={"x": [hostile]})
+        logging.getLogger("b").warning("said %s", hostile)
+        try:
+            fail(hostile)
+        except ValueError:
+            logging.getLogger("b").exception("failed")
+    finally:
+        root.handlers[:], root.level = kept
+        structlog.reset_defaults()
+    lines = stream.getvalue()
+    coloured = lines.replace("\x1b[", "") if readable else lines
+    assert not signs & set(coloured)
+    assert "]0;owned" in lines

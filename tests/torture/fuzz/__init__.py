@@ -1,0 +1,1 @@
+"""Random input at every door, seeded and bounded: `make fuzz`."""
