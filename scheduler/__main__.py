@@ -11,9 +11,10 @@ import structlog
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.blocking import BlockingScheduler
 
+from config.environment import SettingsError
 from config.heartbeat import Heartbeat
 from config.logs import configure_logging
-from config.settings import SettingsError, read_settings
+from config.settings import read_settings
 from config.stopping import exit_within
 from config.wiring import open_redis, open_services
 from models.errors import SyncError

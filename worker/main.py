@@ -14,9 +14,10 @@ from dramatiq.middleware import Middleware
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Lifespan
 
+from config.environment import SettingsError
 from config.heartbeat import Heartbeat
 from config.logs import configure_logging
-from config.settings import Need, Settings, SettingsError, read_settings
+from config.settings import Need, Settings, read_settings
 from config.stopping import exit_within, longest_stop
 from config.wiring import Services, open_hasty_redis, open_redis, open_services, stream_settings
 from models.crypto.sealed_box import Sealer

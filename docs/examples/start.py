@@ -4,7 +4,8 @@ import os
 import sys
 from pathlib import Path
 
-from config.settings import SettingsError, read_settings
+from config.environment import SettingsError
+from config.settings import read_settings
 from worker.local.state import running_state
 
 here = Path(__file__).parent

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from config.env_file import EnvFileError, parse_env, read_env_file
-from config.settings import SettingsError, read_settings
+from config.environment import SettingsError
+from config.settings import read_settings
 
 LITERAL = {
     "dollar": "ab$HOME$cd",

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from config.env_template import write_env
-from config.settings import SettingsError, read_settings
+from config.environment import SettingsError
+from config.settings import read_settings
 
 documented = [
     "BREEZEDOC_CLIENT_ID",

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from config.environment import SettingsError
 from config.proxies import check_proxies, find_proxies
-from config.settings import SettingsError, read_settings
+from config.settings import read_settings
 from models.proxies import Proxies, has_socks, read_proxies
 
 good_proxies = [

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from config.settings import SettingsError, read_settings
+from config.environment import SettingsError
+from config.settings import read_settings
 from tests.config.test_settings import complete
 
 random_bytes = bytes(range(7, 39))

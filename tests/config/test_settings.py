@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
-from config.settings import Address, Settings, SettingsError, read_settings
+from config.environment import SettingsError
+from config.setting_texts import Address
+from config.settings import Settings, read_settings
 from models.crypto.secrets import Secret
 from models.crypto.transit_settings import TransitSettings
 from models.crypto.vault import Vault, new_key

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from rich.markup import escape
 
+from config.environment import SettingsError
 from config.redis_url import show_redis_url
-from config.settings import Settings, SettingsError
+from config.settings import Settings
 from config.wiring import now, open_services
 from models.health import Finding, State, judge_confirmation, judge_loopback_names
 from models.queue import expected_types

@@ -19,7 +19,7 @@ from rich.markup import escape
 from rich.segment import Segment
 from rich.table import Table
 
-from config.settings import SettingsError
+from config.environment import SettingsError
 from models.crypto.redact import show_controls
 from models.errors import SyncError
 

@@ -24,7 +24,8 @@ from dramatiq.middleware import AgeLimit, Callbacks, CurrentMessage, Retries
 from starlette.types import ASGIApp
 
 import sandbox
-from config.settings import SettingsError, read_settings
+from config.environment import SettingsError
+from config.settings import read_settings
 from models.api_response import Page, read_api_answer
 from models.http import HttpAnswer
 from models.messaging.messages import QUEUES
