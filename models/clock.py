@@ -1,4 +1,4 @@
-"""One clock for the whole fleet: the database's, carried on between two measurements by a clock that nobody sets."""
+"""One clock for the whole fleet: the database's, carried on between two measurements by a clock that no one sets."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta

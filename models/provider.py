@@ -96,7 +96,7 @@ class Provider:
     before the paths of our web process.
 
     When more than `mass_refusal_count` connections of a client, and more than `mass_refusal_share` of its active ones,
-    are refused within `mass_refusal_window`, nobody is blamed, and the rest is held.
+    are refused within `mass_refusal_window`, no one is blamed, and the rest is held.
 
     How it is read: with `null_is_absent` a field that is null and one that is missing are the same. A list is peeked at
     if it holds more than `peek_above` records, read whole at least every `full_reading_minutes` unless that takes

@@ -32,7 +32,7 @@ class Package:
 
 
 def find_vulnerable(report: Mapping[str, Any], accepted: Mapping[str, str]) -> list[str]:
-    """Return a line for each known vulnerability in pip-audit's report that nobody has accepted with a reason."""
+    """Return a line for each known vulnerability in pip-audit's report that no one has accepted with a reason."""
     return [
         f"{package['name']} {package['version']}: {known['id']}"
         + (f", fixed in {', '.join(known['fix_versions'])}" if known.get("fix_versions") else "")

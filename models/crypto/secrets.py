@@ -70,7 +70,7 @@ class Sealed(_Veiled):
 
 
 def is_weak(secret: str | bytes) -> bool:
-    """Return whether a secret repeats itself so much that nobody made it by chance: `aaa…`, `1212…`."""
+    """Return whether a secret repeats itself so much that no one made it by chance: `aaa…`, `1212…`."""
     return len(set(secret)) < fewest_different
 
 

@@ -122,7 +122,7 @@ def read_link(
 
 
 def is_safe(origin: str) -> bool:
-    """Return whether nobody on the way reads what goes to this origin: https, or this machine."""
+    """Return whether no one on the way reads what goes to this origin: https, or this machine."""
     return origin.startswith("https://") or urlsplit(origin).hostname in loopback_hosts
 
 

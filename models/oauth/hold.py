@@ -1,4 +1,4 @@
-"""Nobody is blamed in bulk: which refused connections are ended at once, which wait, and which are held.
+"""No one is blamed in bulk: which refused connections are ended at once, which wait, and which are held.
 
 A server that was re-keyed, or a database of theirs that was restored, refuses every connection with certainty, and no
 user has done anything. So when more connections of one client are refused than people revoke, the rest is held: its

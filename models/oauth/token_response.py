@@ -97,7 +97,7 @@ class NotNow:
 
 @dataclass(frozen=True, slots=True)
 class OutcomeUnknown:
-    """The grant may have run: nobody can tell from this answer whether the token was spent.
+    """The grant may have run: no one can tell from this answer whether the token was spent.
 
     `misdirected` is whether something else than a token endpoint answered: a redirect, or a body that is not OAuth's.
     """

@@ -34,7 +34,7 @@ class Connections:
         return self.sql.execute(query).first() is not None
 
     def lock(self, connection_id: str) -> Connection | None:
-        """The connection, nobody else writing it until this transaction ends; to be locked before its credential."""
+        """The connection, no one else writing it until this transaction ends; to be locked before its credential."""
         query = select(*columns).where(table.c.id == connection_id).with_for_update()
         row = self.sql.execute(query).mappings().first()
         return to_connection(row) if row else None

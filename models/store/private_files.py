@@ -9,7 +9,7 @@ from pathlib import Path
 def make_directory(path: Path) -> None:
     """Make the directory and those above it that are missing, each for its owner alone. Raises OSError.
 
-    One that exists stays as it is: it may be somebody else's, or the system's.
+    One that exists stays as it is: it may be someone else's, or the system's.
     """
     missing = [each for each in (path, *path.parents) if not each.exists()]
     for each in reversed(missing):

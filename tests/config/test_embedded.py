@@ -1,4 +1,4 @@
-"""What stands in for what nobody has set on one machine."""
+"""What stands in for what no one has set on one machine."""
 
 from config.settings import Settings
 from worker.local.state import find_lack, point_at_sandbox

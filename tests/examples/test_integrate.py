@@ -24,7 +24,7 @@ def database(postgres_url: str) -> str:
 
 @pytest.fixture
 def role(database: str) -> Iterator[str]:
-    """The page's role, made by the page's statements, under a name that nobody else has."""
+    """The page's role, made by the page's statements, under a name that no one else has."""
     name = f"app_{uuid4().hex[:12]}"
     owner = make_url(database).set(drivername="postgresql").render_as_string(False)
     with psycopg.connect(owner, autocommit=True) as connection:

@@ -84,7 +84,7 @@ def sent(house: House) -> messages.Sent:
 
 
 def won(house: House) -> tuple[Connection, Ticket, TokenPair]:
-    """A pair that the provider gave and nobody saved yet, with what it would be parked under."""
+    """A pair that the provider gave and no one saved yet, with what it would be parked under."""
     connection, taken, called = refreshing(house)
     assert isinstance(called.outcome, TokensGranted)
     return connection, taken.ticket, TokenPair(called.outcome, house.clock())

@@ -77,7 +77,7 @@ def everything_kept(house: House) -> str:
 answers: dict[str, tuple[int, str]] = {
     "the grant is refused": (400, "invalid_grant"),
     "the client is refused": (401, "invalid_client"),
-    "nobody knows": (500, ""),
+    "no one knows": (500, ""),
     "even the error is an echo": (400, ""),
     "a pair that can't be read": (200, ""),
 }

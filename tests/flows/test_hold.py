@@ -1,4 +1,4 @@
-"""A server that refuses many at once: nobody is told, nothing is erased, and all goes on when it is back."""
+"""A server that refuses many at once: no one is told, nothing is erased, and all goes on when it is back."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -47,7 +47,7 @@ def break_seal(house: House, connection_id: str) -> None:
 
 
 unprepared: dict[str, tuple[Callable[[House], Any], str]] = {
-    "a client nobody knows": (
+    "a client no one knows": (
         lambda house: replace(house.flows.refresh, clients=replace(house.flows.refresh.clients, configured=())),
         "client_unknown",
     ),
@@ -289,7 +289,7 @@ class Counting(Failing):
 ends_the_pass: dict[str, tuple[BaseException, int]] = {
     "the database is away": (StoreUnavailable("away"), 1),
     "a statement is refused": (StoreRefused("refused"), 3),
-    "somebody else was faster": (StoreConflict("faster"), 3),
+    "someone else was faster": (StoreConflict("faster"), 3),
     "a defect of ours": (ValueError("a defect"), 3),
     "a text that is no UTF-8": (UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates"), 3),
 }

@@ -39,7 +39,7 @@ def refreshable_with_a_grace(house: House) -> Connection:
 
 
 def with_a_lost_answer(house: House, reuse: str, grace_seconds: int = 30) -> Connection:
-    """A connection whose refresh token was spent, and whose new pair nobody got."""
+    """A connection whose refresh token was spent, and whose new pair no one got."""
     connection = house.connect("ada", 1)
     house.queue.held.clear()
     with house.store.writing() as tx:

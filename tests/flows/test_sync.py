@@ -27,7 +27,7 @@ def connect(house: House, documents: int, **fields: Any) -> tuple[Connection, in
 
 
 def read(house: House, connection: Connection) -> None:
-    """One run that somebody asked for, to its end."""
+    """One run that someone asked for, to its end."""
     house.flows.sync(connection.id)
     house.work()
 

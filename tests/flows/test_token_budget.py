@@ -1,4 +1,4 @@
-"""The token endpoint's budget over the whole fleet: never too fast, in order, nothing lost, nobody asleep."""
+"""The token endpoint's budget over the whole fleet: never too fast, in order, nothing lost, no one asleep."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace

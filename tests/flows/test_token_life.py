@@ -64,7 +64,7 @@ def test_a_rotation_whose_pair_was_lost_ends_as_that_and_never_as_revoked_by_the
     house.flows.refresh(connection.id)
     assert house.connection(connection.id).status == "active"
     house.sweep()
-    assert house.connection(connection.id).status == "active", "nobody knows before the provider's time is over"
+    assert house.connection(connection.id).status == "active", "no one knows before the provider's time is over"
     house.turn(seconds=SETTLE)
     house.sweep()
     after = house.connection(connection.id)

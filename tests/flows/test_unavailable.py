@@ -1,4 +1,4 @@
-"""503: likely nothing was spent, and nobody is made to pay for it where something was."""
+"""503: likely nothing was spent, and no one is made to pay for it where something was."""
 
 from dataclasses import replace
 from datetime import timedelta

@@ -13,7 +13,7 @@ A_PHONE = {"width": 390, "height": 844}
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    """A phone's browser in which nobody is logged in."""
+    """A phone's browser in which no one is logged in."""
     context = browser.new_context(viewport={"width": A_PHONE["width"], "height": A_PHONE["height"]})
     opened = context.new_page()
     yield opened

@@ -134,7 +134,7 @@ secret = "abc+d/e f=%!" * 30
 cut: dict[str, tuple[str, list[str]]] = {
     "at the end of what is read": ("x" * (redact.read_most - 5) + secret + "tail" * 9000, [secret]),
     "behind marks that make it shorter": (secret * 200, [secret]),
-    "behind characters that nobody sees": ("\x00" * 3000 + "x" * 500 + secret + "y" * 9000, [secret]),
+    "behind characters that no one sees": ("\x00" * 3000 + "x" * 500 + secret + "y" * 9000, [secret]),
     "with such characters within": ("x" * 3990 + "\x00".join(secret) + "y" * 20_000, [secret]),
     "longer than all that is read": ("x" * 200 + "s3cr3t" * 100_000, ["s3cr3t" * 100_000]),
     "its beginning alone": ("no such token: " + secret[:250], [secret]),

@@ -94,7 +94,7 @@ depths: dict[str, tuple[dict[str, Any], bool, Depth]] = {
     "nothing is due": ({"full_due_at": later, "lists_due_at": later}, False, "pulse"),
     "its lists are due": ({"full_due_at": later, "lists_due_at": past}, False, "usual"),
     "all of it is due": ({"full_due_at": past, "lists_due_at": later}, False, "full"),
-    "somebody asks": ({"full_due_at": later, "lists_due_at": later}, True, "full"),
+    "someone asks": ({"full_due_at": later, "lists_due_at": later}, True, "full"),
     "limited": ({"full_due_at": later, "lists_due_at": later, "access_limited": True}, False, "usual"),
 }
 

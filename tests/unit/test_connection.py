@@ -169,7 +169,7 @@ def test_a_disconnect_stops_all_work_and_is_told_once(before: Connection) -> Non
 
 
 requests: dict[str, tuple[datetime, datetime | None, bool]] = {
-    "nobody ever authorized": (now, None, False),
+    "no one ever authorized": (now, None, False),
     "long after it": (now + hour, now, False),
     "at the same moment": (now, now, False),
     "half a minute before it": (now - clocks_differ, now, False),

@@ -31,7 +31,7 @@ sentences = {
         f"{refused} Rolle »ada« existiert nicht",
         "refuses the connection (Rolle »ada« existiert nicht)",
     ),
-    "nobody listens": ("connection refused", unreachable.said),
+    "no one listens": ("connection refused", unreachable.said),
 }
 
 

@@ -38,7 +38,7 @@ ours = Authorization(
         ("", "", True),
         ("", "https://anyone.example", True),
     ],
-    ids=["the same", "another", "nearly the same", "missing", "none and none", "one that nobody expects"],
+    ids=["the same", "another", "nearly the same", "missing", "none and none", "one that no one expects"],
 )
 def test_a_provider_that_has_an_issuer_names_it(expected: str, given: str, is_it: bool) -> None:
     assert is_issuer(expected, given) is is_it

@@ -74,7 +74,7 @@ after_503: dict[str, tuple[Credential, ApiOutcome | None, Verdict]] = {
     "refused before it was presented": (refused_before, Unauthorized(), Presumed()),
     "dead now": (answered, Unauthorized(), Lost()),
     "refused since": (refused_since, Unauthorized(), Lost()),
-    "nobody answers": (answered, Failed("timeout"), Wait(now + pause_between_probes)),
+    "no one answers": (answered, Failed("timeout"), Wait(now + pause_between_probes)),
 }
 
 
@@ -131,7 +131,7 @@ behind_an_open_breaker: dict[str, tuple[RefreshReuse, Credential, ApiOutcome | N
     "nothing to ask with, harmless": ("harmless", replace(credential, presentations=9), None, later),
     "the grace is over": ("grace", replace(credential, presentations=1), None, later),
     "nothing to ask with, after a 503": ("family_revoked", answered, None, later),
-    "nobody answers": ("harmless", credential, Failed("timeout"), later),
+    "no one answers": ("harmless", credential, Failed("timeout"), later),
 }
 
 

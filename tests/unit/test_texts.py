@@ -1,4 +1,4 @@
-"""What of a provider's text is kept, and what of it nobody may see."""
+"""What of a provider's text is kept, and what of it no one may see."""
 
 from urllib.parse import quote, quote_plus
 

@@ -69,7 +69,7 @@ refresh_table: dict[str, tuple[HttpAnswer | NoAnswer, type]] = {
     "a refusal cut in the middle": (answer(400, b'{"error": "invalid_gr', complete=False), OutcomeUnknown),
     "a 401 without a body": (answer(401, b""), OutcomeUnknown),
     "a dead grant inside a server error": (answer(500, refused("invalid_grant")), OutcomeUnknown),
-    "an error nobody has heard of": (answer(400, refused("no_such_thing")), RequestRefused),
+    "an error no one has heard of": (answer(400, refused("no_such_thing")), RequestRefused),
     "not just now, said as a 400": (answer(400, refused("temporarily_unavailable")), NotNow),
     "too fast, said as a 400": (answer(400, refused("slow_down")), NotNow),
     "a server error said as a 400": (answer(400, refused("server_error")), OutcomeUnknown),
@@ -152,7 +152,7 @@ refusals: dict[str, tuple[HttpAnswer, type]] = {
         answer(400, {"error": {"code": 400, "type": "invalid_client", "message": "No"}}),
         ClientRefused,
     ),
-    "an object with an error nobody knows": (answer(400, {"error": {"code": "no_such_thing"}}), RequestRefused),
+    "an object with an error no one knows": (answer(400, {"error": {"code": "no_such_thing"}}), RequestRefused),
     "a list of errors": (
         answer(400, {"errors": [{"errorType": "invalid_grant", "message": "No"}], "success": False}),
         GrantRefused,

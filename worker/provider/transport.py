@@ -20,7 +20,7 @@ longest_reason = 100
 
 
 class SendingTooLate(Exception):
-    """The moment to send has passed: somebody else may have taken over. Nothing was sent."""
+    """The moment to send has passed: someone else may have taken over. Nothing was sent."""
 
 
 class Routed(httpx.BaseTransport):
@@ -146,7 +146,7 @@ def _read(response: httpx.Response, largest: int, deadline: float) -> HttpAnswer
 
 
 def unpack_body(raw: bytes, encoding: str, largest: int) -> bytes | None:
-    """The body as it was before a server packed it, which nobody had asked it to; None if it is packed in a way that
+    """The body as it was before a server packed it, which no one had asked it to; None if it is packed in a way that
     can't be undone within `largest` bytes."""
     match encoding.strip().lower():
         case "" | "identity":

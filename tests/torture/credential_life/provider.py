@@ -19,7 +19,7 @@ class Family:
     ended_by_user: bool = False
     ended_by_us: bool = False
     ended_by_lie: bool = False
-    """503 was said of a presentation that was run, so that another one followed: nobody could tell."""
+    """503 was said of a presentation that was run, so that another one followed: no one could tell."""
 
     @property
     def is_alive(self) -> bool:

@@ -176,7 +176,7 @@ def try_answers(place: Place, chance: Random, count: int) -> Figures:
             answer = HttpAnswer(status, headers, body, chance.random() < 0.9)
             read = figures.attempt(partial(read_token_answer, "refresh_token", answer, now, secrets), answer)
             if isinstance(read, GrantRefused) and not (400 <= status < 500 or 200 <= status < 300):
-                figures.compare("nobody is blamed", answer)
+                figures.compare("no one is blamed", answer)
             if not isinstance(read, TokensGranted):
                 figures.check_leaks(secrets, repr(read), answer)
             figures.tried -= 1  # the two readings are of one answer

@@ -95,7 +95,7 @@ class Trial:
         self.proxy.fault = "none"
 
     def judge(self, after: Connection, token: str) -> None:
-        """Nobody here revokes: a connection that ends must have lost its pair, and say so."""
+        """No one here revokes: a connection that ends must have lost its pair, and say so."""
         shown = self.proxy.shown.get(token)
         self.counted["ended as rotation_lost"] += after.revoked_reason == "rotation_lost"
         self.counted["wrong reasons"] += after.revoked_reason != "rotation_lost"

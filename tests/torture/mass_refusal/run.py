@@ -19,7 +19,7 @@ class Cost:
     erased: active connections or ended ones without their tokens.
     held: the most connections that were held at a time.
     fresh_after: how long after the trouble's end every active connection was fresh; None if that never came.
-    latest: the longest time from a revocation to its event; None if nobody revoked.
+    latest: the longest time from a revocation to its event; None if no one revoked.
     """
 
     connections: int

@@ -1,4 +1,4 @@
-"""Nobody is blamed in bulk: a server's trouble ends no connection, and people who revoke are told in time."""
+"""No one is blamed in bulk: a server's trouble ends no connection, and people who revoke are told in time."""
 
 from datetime import timedelta
 from pathlib import Path
