@@ -117,6 +117,16 @@ def read_settings(
         proxies=find_proxies(proxy_texts),
     )
     found.problems.extend(check_proxies(proxy_texts))
+    _require_needed(needs, settings, found)
+    found.problems.extend(_find_shared_secrets(settings))
+    found.problems.extend(_find_clear_text(settings))
+    if found.problems:
+        raise SettingsError(found.problems)
+    return settings
+
+
+def _require_needed(needs: Collection[Need], settings: Settings, found: Found) -> None:
+    """Note what must be set and is not, and streams that share a name."""
     if "keys" in needs:
         found.require("ENCRYPTION_KEYS", "keys as id:base64(32 bytes), comma-separated; `breezesync init` makes one")
     if "sealing" in needs and settings.sealing_key is None:
@@ -126,11 +136,6 @@ def read_settings(
     streams = (settings.events_stream, settings.records_stream, settings.commands_stream)
     if len(set(streams)) < len(streams):
         found.problems.append("EVENTS_STREAM, RECORDS_STREAM, COMMANDS_STREAM: expected three different names")
-    found.problems.extend(_find_shared_secrets(settings))
-    found.problems.extend(_find_clear_text(settings))
-    if found.problems:
-        raise SettingsError(found.problems)
-    return settings
 
 
 def _find_shared_secrets(settings: Settings) -> Iterable[str]:

@@ -52,16 +52,7 @@ def build_app() -> typer.Typer:
         ("audit", _group(audit.audit, audit.verify)),
         ("dead-letters", _group(dead_letters.dead_letters, dead_letters.retry, dead_letters.drop)),
         ("provider", _group(None, *provider.commands, text="Show and control what keeps a provider's tokens back.")),
-        (
-            "keys",
-            _group(
-                None,
-                keys.status,
-                keys.rotate,
-                keys.sealing_key,
-                text="Show what each encryption key seals, and reseal all.",
-            ),
-        ),
+        ("keys", _group(None, *keys.commands, text="Show what each encryption key seals, and reseal all.")),
     ):
         app.add_typer(group, name=name)
     return app

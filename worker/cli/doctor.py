@@ -48,16 +48,12 @@ def examine(env_file: Path = Path(".env")) -> Iterator[Finding]:
             settings = load_settings()
         except SettingsError:
             return
-    for client in settings.clients:
-        variable = f"{client.provider.upper()}_REDIRECT_URI"
-        if hint := judge_loopback_names(variable, client.redirect_uri, settings.return_origins):
-            yield hint
+    yield from _judge_settings(settings)
     if was_open:
         remedy = f"chmod 600 {env_file}"
         yield Finding(
             "settings", "warn", f"{env_file} has secrets in it, and other users of this machine could read it", remedy
         )
-    yield judge_confirmation(settings.confirmation)
     services = open_services(settings, name_operator())
     vault = open_vault(settings) if settings.encryption_keys else None
     try:
@@ -79,6 +75,15 @@ def examine(env_file: Path = Path(".env")) -> Iterator[Finding]:
         if vault is not None:
             vault.close()
         services.close()
+
+
+def _judge_settings(settings: Settings) -> Iterator[Finding]:
+    """Yield what is right by itself, and may not be what was meant."""
+    for client in settings.clients:
+        variable = f"{client.provider.upper()}_REDIRECT_URI"
+        if hint := judge_loopback_names(variable, client.redirect_uri, settings.return_origins):
+            yield hint
+    yield judge_confirmation(settings.confirmation)
 
 
 def _name_keys(settings: Settings) -> dict[str, str]:

@@ -63,12 +63,7 @@ def save_authorized(
     A pair without a refresh token leaves the old one in use (see `kept_refresh_token`). It is due for a sync at once,
     which the caller sends. Older grants are no longer revoked, and a run that reads other teams' lists ends.
     """
-    if found is not None:
-        forget_refusal(tx, found)
-        cancel_revocations(tx, found, now)
-    connection = found or _new_connection(authorized, now)
-    if found is None:
-        tx.connections.add(connection)
+    connection = _add_connection(tx, authorized, now) if found is None else _revive(tx, found, now)
     pair, granted = authorized.pair, authorized.pair.granted
     kept = None if granted.refresh_token else _kept_refresh_token(tx, found, authorized.client_id)
     refreshable = granted.refresh_token is not None or kept is not None
@@ -96,6 +91,19 @@ def save_authorized(
     )
     tx.outbox.append(saved.about, name_others(tx, saved, facts), now)
     return saved
+
+
+def _revive(tx: Transaction, found: Connection, now: datetime) -> Connection:
+    """Forget what ended, or was about to end, the connection."""
+    forget_refusal(tx, found)
+    cancel_revocations(tx, found, now)
+    return found
+
+
+def _add_connection(tx: Transaction, authorized: Authorized, now: datetime) -> Connection:
+    connection = _new_connection(authorized, now)
+    tx.connections.add(connection)
+    return connection
 
 
 def name_others(tx: Transaction, connection: Connection, facts: tuple[Fact, ...]) -> tuple[Fact, ...]:
