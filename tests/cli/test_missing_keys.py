@@ -82,7 +82,7 @@ def test_the_sealing_key_is_printed_and_is_all_that_the_web_process_needs(
     assert desk.read("keys", "sealing-key") == {"sealing_key": line}
     for name in ("ENCRYPTION_KEYS", "BREEZEDOC_CLIENT_SECRET"):
         monkeypatch.delenv(name)
-    desk.set(SEALING_KEY=line)
+    desk.set(SEALING_KEY=line, CONNECT_CONFIRMATION="off")
     settings = read_settings(needs=("sealing", "registrations", "links"))
     services = open_services(settings, "web")
     with serving(build_web(settings, services)) as url, httpx.Client(base_url=url, trust_env=False) as web:
