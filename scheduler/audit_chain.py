@@ -52,5 +52,5 @@ class AuditChain:
             # commit: a day that is closed a second time has the same head.
             structlog.get_logger("audit").info("audit.day_closed", day=str(day.day), count=day.count, head=day.head)
         lines = tx.audit.waiting(self.most_per_transaction)
-        tx.audit.chain(list(extend(end, lines, today)))
+        tx.audit.chain(list(extend(end, lines, today, tx.audit.newest_day())))
         return len(lines)

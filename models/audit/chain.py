@@ -78,10 +78,14 @@ def hash_of(line: Line) -> str:
     return hashlib.sha256(canonical(line).encode()).hexdigest()
 
 
-def extend(end: End, lines: Sequence[Line], today: date) -> Iterator[Line]:
-    """Yield the lines with their places in the chain: in today's part, or the newest day's if clocks went back."""
+def extend(end: End, lines: Sequence[Line], today: date, closed: Day | None = None) -> Iterator[Line]:
+    """Yield the lines with their places in the chain: in today's part, or a later day's if clocks went back.
+
+    That is the newest line's day, or the day after the newest one that was closed.
+    """
+    first = today if closed is None else max(today, closed.day + timedelta(days=1))
     for line in lines:
-        day = today if end.day is None else max(today, end.day)
+        day = first if end.day is None else max(first, end.day)
         number = end.number + 1 if day == end.day else 1
         placed = replace(line, day=day, number=number, previous=end.hash)
         hashed = replace(placed, hash=hash_of(placed))

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from models.crypto.data_keys import ExternalKeys, KeyRing, nonce_bytes
+from models.crypto.data_keys import DataKey, ExternalKeys, KeyRing, nonce_bytes
 from models.crypto.errors import (
     KeyMissing,
     KeyNotAtHand,
@@ -82,10 +82,20 @@ class Vault:
         """Seal a secret for this place; sealing it twice gives two different texts."""
         external = self.external
         data_key = external.take() if external is not None and external.wraps else self.ring.new()
+        return self._seal_by(data_key, secret, place)
+
+    def _seal_by(self, data_key: DataKey, secret: Secret, place: Place) -> Sealed:
         nonce = secrets.token_bytes(nonce_bytes)
         text = secret.reveal().encode("utf-8", "surrogatepass")
         body = AESGCM(data_key.material).encrypt(nonce, text, _bind(place))
         return write_sealed(Envelope(data_key.wrapped, nonce + body))
+
+    def seal_whatever_happens(self, secret: Secret, place: Place) -> Sealed:
+        """Seal as `seal` does, or by the ring if the external master key is not at hand: for what can't wait."""
+        try:
+            return self.seal(secret, place)
+        except KeyNotAtHand:
+            return self._seal_by(self.ring.new(), secret, place)
 
     def open(self, sealed: Sealed, place: Place) -> Secret:
         """Open a text that was sealed for this place. Raises `KeyMissing`, `SealBroken` or `KeyNotAtHand`."""

@@ -36,7 +36,6 @@ due in a row, from which the sweep sends it again."""
 longest_id = 255
 longest_text = 256 << 10
 """Bytes of a message: ids, and the traceback of its last failure."""
-longest_quote = 40
 most_retries = 10**6
 latest = 10**15
 """Milliseconds since 1970; no time in an option is later."""
@@ -132,7 +131,7 @@ def find_fault(text: bytes, queue_name: str, key: str) -> str | None:
     """Return why a text from a queue is not a message that a worker can take; None if it is one.
 
     `key` is what the queue keeps it under. Dramatiq believes the options: one decides what counts as a failure, another
-    by which key the message is acknowledged. So only those pass that Dramatiq itself writes.
+    by which key the message is acknowledged. So only those count that Dramatiq writes (see `keep_known_options`).
     """
     if len(text) > longest_text:
         return f"it is longer than {longest_text} bytes"
@@ -159,7 +158,7 @@ def find_fault(text: bytes, queue_name: str, key: str) -> str | None:
 def _find_fault_of_options(options: Mapping[str, object], key: str) -> str | None:
     for name, value in options.items():
         if name not in _options:
-            return f"its options have {_quote(name)}, which is not one of {', '.join(_options)}"
+            continue
         if not isinstance(value, _options[name]) or isinstance(value, bool):
             return f"its option {name} is of the wrong kind"
         if isinstance(value, int | float) and not 0 <= value <= (most_retries if name == "retries" else latest):
@@ -167,6 +166,18 @@ def _find_fault_of_options(options: Mapping[str, object], key: str) -> str | Non
     if options.get("redis_message_id") != key or not (key.isascii() and key.isprintable()):
         return "its option redis_message_id is missing, or is another message's"
     return None
+
+
+def keep_known_options(text: bytes) -> bytes:
+    """Return a message that has no fault without the options that Dramatiq's broker and its retries don't write.
+
+    An application's own middleware may write some, for example to trace messages; here they would mean something else.
+    """
+    fields = json.loads(text)
+    if fields["options"].keys() <= _options.keys():
+        return text
+    fields["options"] = {name: value for name, value in fields["options"].items() if name in _options}
+    return json.dumps(fields).encode()
 
 
 def explain_refusal(text: bytes, fault: str) -> bytes | None:
@@ -181,10 +192,6 @@ def explain_refusal(text: bytes, fault: str) -> bytes | None:
         return json.dumps(fields).encode()
     except (ValueError, RecursionError):
         return None
-
-
-def _quote(name: str) -> str:
-    return repr(name[:longest_quote].encode("ascii", "replace").decode())
 
 
 def check_ids(arguments: Mapping[str, object]) -> None:

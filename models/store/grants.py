@@ -98,7 +98,7 @@ GRANTS: Final[Mapping[Process, Mapping[str, Sequence[str]]]] = {
         "refusal": ("SELECT", "INSERT", "UPDATE", "DELETE"),
         "request_log": ("SELECT", "INSERT"),
         "resource": ("SELECT",),
-        "revocation": ("SELECT", "INSERT", "UPDATE"),
+        "revocation": ("SELECT", "INSERT", "UPDATE", "DELETE"),
         "sync_page": ("SELECT", "DELETE"),
         "sync_run": ("SELECT", "UPDATE"),
     },

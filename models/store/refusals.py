@@ -4,19 +4,21 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Table, case, delete, func, select, update
+from sqlalchemy import ColumnElement, Table, Text, case, delete, func, literal_column, select, update
 from sqlalchemy import Connection as SqlConnection
+from sqlalchemy import table as table_named
 
 from models.oauth.connection import Status
 from models.oauth.hold import Hold, Limits, Refusal, Situation, begin_trial
 from models.store.dialect import insert_or_update
 from models.store.rows import names_of, table_of
-from models.store.tables import ConnectionRow, CredentialRow, HoldRow, RefusalRow
+from models.store.tables import ConnectionRow, HoldRow, RefusalRow
+from models.store.views import refreshable
 
 table = table_of(RefusalRow)
 holds = table_of(HoldRow)
 connections = table_of(ConnectionRow)
-credentials = table_of(CredentialRow)
+with_refresh_token = select(literal_column("connection_id", Text)).select_from(table_named(refreshable))
 columns = [table.c[name] for name in names_of(Refusal)]
 most_settled = 500
 
@@ -107,11 +109,21 @@ class Refusals:
         """Make one held connection of each hold due, if a trial is (see `begin_trial`): another one each time."""
         for hold in self.holds(provider):
             begun = begin_trial(hold, now)
-            count = 0 if begun is None else self.count_held(hold.provider, hold.client_id)
-            if begun is None or not count:
+            if begun is None:
                 continue
-            query = select(table.c.connection_id).where(_of(hold.provider, hold.client_id), table.c.is_held)
-            nth = self.sql.execute(query.order_by(table.c.connection_id).offset(begun.trials % count).limit(1)).scalar()
+            # One whose connection has ended meanwhile would be chosen again and again.
+            triable = (
+                select(table.c.connection_id)
+                .join(connections, connections.c.id == table.c.connection_id)
+                .where(_of(hold.provider, hold.client_id), table.c.is_held)
+                .where(connections.c.status == Status.active.value)
+            )
+            count = self.sql.execute(select(func.count()).select_from(triable.subquery())).scalar_one()
+            if not count:
+                continue
+            nth = self.sql.execute(
+                triable.order_by(table.c.connection_id).offset(begun.trials % count).limit(1)
+            ).scalar()
             chosen = self._choose(table.c.connection_id == nth)
             # Race: two sweeps find the trial due; only the one whose update still finds it so makes a connection due.
             statement = update(holds).where(
@@ -140,16 +152,12 @@ class Refusals:
     def _make_due(self, ids: list[str], now: datetime, **values: Any) -> None:
         """Make a refresh of each connection due, or of one that has no refresh token a sync."""
         column = connections.c
-        refreshable = (
-            select(credentials.c.connection_id)
-            .where(credentials.c.connection_id == column.id, credentials.c.refresh_token.is_not(None))
-            .exists()
-        )
+        can_refresh = column.id.in_(with_refresh_token)
         self._change(
             ids,
-            refresh_due_at=case((refreshable, now), else_=column.refresh_due_at),
-            sync_due_at=case((refreshable, column.sync_due_at), else_=now),
-            sync_claimed_until=case((refreshable, column.sync_claimed_until), else_=None),
+            refresh_due_at=case((can_refresh, now), else_=column.refresh_due_at),
+            sync_due_at=case((can_refresh, column.sync_due_at), else_=now),
+            sync_claimed_until=case((can_refresh, column.sync_claimed_until), else_=None),
             **values,
         )
 

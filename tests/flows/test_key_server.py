@@ -170,11 +170,23 @@ def test_a_parked_pair_waits_for_the_server(house: House, served: House, server:
     assert house.connection(connection.id).generation == 3
 
 
+def test_a_disconnect_waits_for_no_key_if_there_is_nothing_to_revoke_upstream(
+    house: House, served: House, server: KeyServer, join: Join
+) -> None:
+    connection = served.connect("ada", 1)
+    other, server.is_away = join(), True
+    other.flows.disconnect(connection.id)
+    assert house.connection(connection.id).status == "disconnected"
+    assert house.credential(connection.id).access_token is None
+
+
 def test_a_disconnect_waits_for_the_server_and_then_revokes_upstream(
     house: House, served: House, server: KeyServer, join: Join
 ) -> None:
     connection = served.connect("ada", 1)
     other, server.is_away = join(), True
+    for client in other.flows.disconnect.providers.values():
+        client.provider = replace(client.provider, revoke_url=f"{house.provider.url}/oauth/revoke")
     with pytest.raises(KeyServiceUnavailable):
         other.flows.disconnect(connection.id)
     server.is_away = False

@@ -180,20 +180,14 @@ def test_a_user_that_nobody_knows_is_a_line_in_the_log(web: Web, worker: Program
 
 
 OPTIONS: tuple[dict[str, Any], ...] = (
-    {"throws": "x"},
     {"redis_message_id": "another message's"},
     {"eta": "soon"},
     {"eta": None},
-    {"max_retries": "many"},
-    {"max_age": "old"},
-    {"time_limit": -1},
-    {"pipe_target": "coffee"},
-    {"on_success": "make_coffee"},
     {"retries": "none"},
 )
 
 
-def test_options_that_are_not_dramatiqs_are_dead_letters_and_end_no_thread(
+def test_options_that_dramatiq_does_not_write_like_that_are_dead_letters_and_end_no_thread(
     web: Web, worker: Program, client: Any
 ) -> None:
     keys = []

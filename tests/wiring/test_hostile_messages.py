@@ -83,18 +83,23 @@ def working(redis_url: str) -> Iterator[Line]:
 
 
 refused: dict[str, dict[str, Any]] = {
-    "what counts as a failure": {"throws": "x"},
-    "a list of it": {"throws": ["x"]},
     "another key": {"redis_message_id": "elsewhere"},
     "a key that is a number": {"redis_message_id": 7},
-    "who is told": {"on_failure": "do"},
-    "who is told of the end": {"on_retry_exhausted": "do"},
-    "how long it waits": {"min_backoff": "x"},
-    "a name with an escape": {"\x1b]0;x\x07": 1},
     "a time that is none": {"eta": float("nan")},
     "a time without end": {"eta": float("inf")},
     "retries without number": {"retries": 10**400},
     "retries that are true": {"retries": True},
+}
+
+foreign: dict[str, dict[str, Any]] = {
+    "what counts as a failure": {"throws": "x"},
+    "a list of it": {"throws": ["x"]},
+    "who is called after it": {"on_success": "do"},
+    "who is called after a failure": {"on_failure": "do"},
+    "how long it waits": {"min_backoff": "x"},
+    "how long it is good for": {"max_age": -1},
+    "a name with an escape": {"\x1b]0;x\x07": 1},
+    "a tracer's": {"_sentry_headers": {"sentry-trace": "1"}},
 }
 
 
@@ -105,6 +110,17 @@ def test_what_options_ask_for_is_refused_with_its_reason_and_ends_no_thread(redi
         reasons = {keys[key]: reason for key, reason in line.dead().items()}
         assert [case for case, reason in reasons.items() if not reason.startswith("MessageRefused: its option")] == []
         assert all(reason.isprintable() for reason in reasons.values())
+        line.assert_works()
+
+
+def test_options_of_an_applications_middleware_are_taken_away(redis_url: str) -> None:
+    with working(redis_url) as line:
+        for options in foreign.values():
+            line.put_message(args=["good"], options=options)
+        wait_until(lambda: len(line.done) == len(foreign), "all are done, once")
+        keys = {line.put_message(options=options) for options in foreign.values()}
+        wait_until(lambda: line.dead().keys() == keys, "what fails is a dead letter, as ever")
+        assert len(line.done) == len(foreign)
         line.assert_works()
 
 

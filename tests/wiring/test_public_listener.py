@@ -20,9 +20,9 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tests.servers import wait_until
-from worker.web.guard import Allowance, Guard, block_of
+from worker.web.guard import Allowance, Guard
 from worker.web.headers import SecureHeaders, plain_headers
-from worker.web.protocol import Bounds, harden_caller
+from worker.web.protocol import Bounds, block_of, harden_caller
 
 HALF = b"GET / HTTP/1.1\r\nHost: a\r\n"
 WHOLE = HALF + b"\r\n"
@@ -126,6 +126,33 @@ def test_a_request_that_does_not_come_in_time_is_ended(first: bytes, status: byt
     assert received[: len(status)] == status
     assert (status == b"") == (received == b"")
     assert time.monotonic() - begun < 5
+
+
+def test_a_second_request_that_came_with_the_first_has_to_come_whole_as_well() -> None:
+    late = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n"
+    with listening(Bounds(request_time=0.2)) as port:
+        begun = time.monotonic()
+        received = talk(port, WHOLE + late)
+    assert received.startswith(b"HTTP/1.1 200 ")
+    assert b"HTTP/1.1 408 " in received
+    assert time.monotonic() - begun < 5
+
+
+def test_requests_whose_bodies_do_not_come_keep_no_one_out() -> None:
+    with listening(Bounds(), guarded(Allowance(at_once=2))) as port, ExitStack() as stack:
+        for _ in range(5):
+            wire = stack.enter_context(dial(port))
+            wire.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf")
+        for _ in range(3):
+            assert httpx.get(f"http://127.0.0.1:{port}/", trust_env=False).status_code == 200
+
+
+def test_what_strangers_send_writes_no_log(caplog: pytest.LogCaptureFixture) -> None:
+    upgrade = HALF + b"Connection: upgrade, close\r\nUpgrade: h2c\r\n\r\n"
+    with listening(Bounds()) as port:
+        assert talk(port, b"X\r\n\r\n").startswith(b"HTTP/1.1 400 ")
+        assert talk(port, upgrade).startswith(b"HTTP/1.1 200 ")
+    assert [each for each in caplog.records if each.levelname == "WARNING"] == []
 
 
 def test_a_request_that_trickles_gets_no_more_time_for_each_byte() -> None:

@@ -15,7 +15,7 @@ from models.store import Transaction
 from worker.provider.client import ProviderClient
 from worker.tokens.end_connection import end_connection
 from worker.tokens.oauth_clients import OAuthClients
-from worker.tokens.refusals import begin_hold, note_recovery
+from worker.tokens.refusals import begin_hold, forget_refusal, note_recovery
 from worker.tokens.revocation_queue import let_go_late
 from worker.tokens.save import name_others, seal_again, seal_token
 
@@ -50,6 +50,8 @@ class RefreshWriter:
             tx.paces.pause(subject.provider, decision.endpoint_paused_until)
         if decision.unsaved is not None:
             let_go_late(tx, self.vault, self._profile(subject), subject, decision.unsaved, at)
+        if decision.runs_end is not None and decision.refusal is None:
+            forget_refusal(tx, subject)
         if decision.refusal is not None:
             self._keep_refusal(tx, decision, decision.refusal)
 

@@ -186,7 +186,9 @@ class Disconnect:
         credential = tx.credentials.get(connection.id)
         client = self.providers.get(connection.provider)
         provider = None if client is None else client.provider
-        token = self._newest_token(connection, credential, loaded.parked)
+        # Only to revoke it is a token opened: without an endpoint for that, no key has to be at hand.
+        is_revoked = provider is not None and bool(provider.revoke_url)
+        token = self._newest_token(connection, credential, loaded.parked) if is_revoked else None
         unneeded = UnneededGrant(connection.client_id, token, connection.id, tells=True)
         revocation_id = queue_revocation(tx, self.vault, provider, unneeded, now)
         transition = disconnect(connection, now, told_later=revocation_id is not None)

@@ -18,7 +18,7 @@ from dramatiq.brokers.redis import RedisBroker
 from dramatiq.middleware import Middleware
 from redis.exceptions import RedisError
 
-from models.messaging.messages import explain_refusal, find_fault
+from models.messaging.messages import explain_refusal, find_fault, keep_known_options
 
 RECLAIM_SECONDS = 10.0
 
@@ -119,7 +119,7 @@ class Broker(RedisBroker):
             key = (raw or b"").decode("utf-8", "surrogateescape")
             fault = "its text is gone" if text is None else find_fault(text, queue_name, key)
             if fault is None and text is not None:
-                readable[key] = text
+                readable[key] = keep_known_options(text)
             else:
                 self._reject(queue_name, raw, text, fault or "")
         return readable

@@ -7,7 +7,7 @@ from uuid import uuid4
 from models.account import Account
 from models.audit.entry import Action, Entry
 from models.crypto.secrets import Sealed, Secret
-from models.crypto.vault import SealBroken, Vault
+from models.crypto.vault import KeyMissing, SealBroken, Vault
 from models.messaging.events import ConnectionAuthorized, Fact
 from models.oauth.authorization import Authorization, place_of
 from models.oauth.claims import Claims
@@ -66,7 +66,8 @@ def save_authorized(
     connection = _add_connection(tx, authorized, now) if found is None else _revive(tx, found, now)
     pair, granted = authorized.pair, authorized.pair.granted
     kept = None if granted.refresh_token else _kept_refresh_token(tx, found, authorized.client_id)
-    refreshable = granted.refresh_token is not None or kept is not None
+    moved = _move_kept(vault, kept, connection)
+    refreshable = granted.refresh_token is not None or moved is not None
     saved, facts = authorize(
         connection,
         NewPair(pair.issued_at, granted.expires_in, granted.scope, refreshable),
@@ -83,14 +84,21 @@ def save_authorized(
         Credential(
             connection_id=saved.id,
             access_token=seal_token(vault, granted.access_token, saved, "access_token"),
-            refresh_token=seal_token(vault, granted.refresh_token, saved, "refresh_token")
-            or seal_again(vault, kept, connection, saved),
+            refresh_token=seal_token(vault, granted.refresh_token, saved, "refresh_token") or moved,
             issued_at=pair.issued_at,
             expires_at=saved.expires_at,
         )
     )
     tx.outbox.append(saved.about, name_others(tx, saved, facts), now)
     return saved
+
+
+def _move_kept(vault: Vault, kept: Sealed | None, connection: Connection) -> Sealed | None:
+    """Seal a refresh token that stays in use to the next generation; one whose key is lost is of no use any more."""
+    try:
+        return seal_again(vault, kept, connection, replace(connection, generation=connection.generation + 1))
+    except KeyMissing:
+        return None
 
 
 def _revive(tx: Transaction, found: Connection, now: datetime) -> Connection:

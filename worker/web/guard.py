@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import IPv6Address, ip_address
 from typing import Any
 
 import structlog
@@ -16,7 +15,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from worker.web.protocol import Network, is_in
+from worker.web.protocol import Network, block_of, is_in
 
 Refuse = Callable[[Request, Exception], Response]
 
@@ -57,25 +56,30 @@ class Guard:
         await self.behind_proxies(scope, receive, send)
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self.under_way += 1
         try:
-            self._check(scope)
+            self._count(scope)
             replay = await read_body(scope, receive, self.allowance.body)
+            self._find_room()
         except HTTPException as refused:
             await self.refuse(Request(scope), refused)(scope, receive, send)
-        else:
+            return
+        self.under_way += 1
+        try:
             await self.app(scope, replay, send)
         finally:
             self.under_way -= 1
 
-    def _check(self, scope: Scope) -> None:
-        """Count the request. Raises HTTPException 429 or 503."""
+    def _count(self, scope: Scope) -> None:
+        """Count the request. Raises HTTPException 429."""
         client = scope.get("client")
         block = block_of(client[0] if client else "")
         if not self.limiter.hit(self.rate, block):
             wait = max(self.limiter.get_window_stats(self.rate, block).reset_time - time.time(), 1)
             raise HTTPException(429, headers={"Retry-After": f"{wait:.0f}"})
-        if self.under_way > self.allowance.at_once:
+
+    def _find_room(self) -> None:
+        """Raise HTTPException 503 if too much is under way; a request whose body has not come keeps no one out."""
+        if self.under_way >= self.allowance.at_once:
             raise HTTPException(503, headers={"Retry-After": "1"})
 
     def _note_unknown_proxy(self, scope: Scope) -> None:
@@ -86,17 +90,6 @@ class Guard:
         if not is_in(peer, self.allowance.proxies):
             self.has_warned = True
             structlog.get_logger("web").warning("proxy.not_trusted", address=peer, setting="TRUSTED_PROXIES")
-
-
-def block_of(address: str) -> str:
-    """Return what counts as one client: an IPv4 address, or an IPv6 network of 64 bits, which one customer has."""
-    try:
-        found = ip_address(address)
-    except ValueError:
-        return address[:64]
-    if not isinstance(found, IPv6Address):
-        return str(found)
-    return str(found.ipv4_mapped or (int(found) >> 64))
 
 
 async def read_body(scope: Scope, receive: Receive, most: int) -> Receive:

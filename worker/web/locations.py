@@ -1,7 +1,7 @@
 """Where a browser is sent next, and what a page with a form has to allow for that."""
 
 from collections.abc import Mapping
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import unquote_plus, urlencode, urlsplit, urlunsplit
 
 from models.oauth.authorization import Authorization, awaits_application, flow_of
 from models.oauth.confirmation import confirmation_of
@@ -24,10 +24,10 @@ def find_way_on(authorization: Authorization, bindings: Bindings) -> str:
 
 
 def add_to_query(url: str, more: Mapping[str, str]) -> str:
-    """Return the URL with parameters added to those it has, or replacing them."""
+    """Return the URL with parameters added, in place of those of the same name; the others stay as they are written."""
     parts = urlsplit(url)
-    kept = [pair for pair in parse_qsl(parts.query, keep_blank_values=True) if pair[0] not in more]
-    return urlunsplit(parts._replace(query=urlencode([*kept, *more.items()])))
+    kept = [each for each in parts.query.split("&") if each and unquote_plus(each.partition("=")[0]) not in more]
+    return urlunsplit(parts._replace(query="&".join([*kept, urlencode(more)])))
 
 
 def allow_form(headers: Mapping[str, str], *urls: str | None) -> dict[str, str]:

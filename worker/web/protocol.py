@@ -6,6 +6,7 @@ uvicorn serves the public listener with `BoundedProtocol`, however it was starte
 import asyncio
 import inspect
 import ipaddress
+import logging
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -52,27 +53,33 @@ class Connections:
 
         So whoever opens connections without sending requests closes their own, and locks no one out.
         """
-        own = self.by_client.setdefault(client, {})
+        block = block_of(client)
+        own = self.by_client.setdefault(block, {})
         own[arrived] = None
-        self.all[arrived] = client
+        self.all[arrived] = block
         if len(own) > self.bounds.connections and not is_in(client, self.bounds.proxies):
             self._close_one(own, arrived)
         if len(self.all) > self.bounds.all_connections:
             self._close_one(self.all, arrived)
 
     def forget(self, gone: "BoundedProtocol") -> None:
-        client = self.all.pop(gone, None)
-        if client is None:
+        block = self.all.pop(gone, None)
+        if block is None:
             return
-        own = self.by_client[client]
+        own = self.by_client[block]
         del own[gone]
         if not own:
-            del self.by_client[client]
+            del self.by_client[block]
 
     def _close_one(self, among: dict["BoundedProtocol", Any], arrived: "BoundedProtocol") -> None:
         chosen = next((each for each in among if not each.is_answering), arrived)
         self.forget(chosen)
         chosen.transport.abort()
+
+
+quiet_log = logging.getLogger("uvicorn.error.public")
+"""What strangers send is no warning: they could fill a disk with it."""
+quiet_log.setLevel(logging.ERROR)
 
 
 class BoundedProtocol(H11Protocol):
@@ -88,6 +95,7 @@ class BoundedProtocol(H11Protocol):
         self.conn = h11.Connection(h11.SERVER, self.bounds.head)
         self.timeout_keep_alive = self.bounds.idle_time
         self.deadline: asyncio.TimerHandle | None = None
+        self.logger = quiet_log
 
     @property
     def is_answering(self) -> bool:
@@ -119,8 +127,15 @@ class BoundedProtocol(H11Protocol):
     def on_response_complete(self) -> None:
         self._limit(None)
         super().on_response_complete()
-        if self.is_answering:  # the next request had come before
+        # The next request, or a part of it, had come before.
+        if self.is_answering:
             self._limit(self.bounds.response_time, self.transport.abort)
+        elif self.cycle is not None and not self.cycle.response_complete:
+            self._limit(self.bounds.request_time, self._end_request)
+
+    def _should_upgrade(self) -> bool:
+        """Speak nothing but HTTP/1.1, whatever is proposed."""
+        return False
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no request, or too long a one, with the status that h11 proposes, and close."""
@@ -186,3 +201,14 @@ def is_in(address: str, networks: tuple[Network, ...]) -> bool:
     except ValueError:
         return False
     return any(found in network for network in networks)
+
+
+def block_of(address: str) -> str:
+    """Return what counts as one client: an IPv4 address, or an IPv6 network of 64 bits, which one customer has."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return address[:64]
+    if not isinstance(found, ipaddress.IPv6Address):
+        return str(found)
+    return str(found.ipv4_mapped or (int(found) >> 64))

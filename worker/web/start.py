@@ -210,7 +210,8 @@ class Opening:
         flow, location = flow_of(found.state_hash), self._authorize_url(provider, found, binding)
         if found.confirmation is not Confirmation.page:
             return Begun(location, flow, binding)
-        application, person = self.app_name or found.client_id, link.name or link.user_id
+        application = self.app_name or found.client_id
+        person = name_person(link.name, link.user_id)
         token = form_token_of(binding)
         return Begun(
             location, flow, binding, Question(application, provider.shown_name, person, flow, token, found.return_to)
@@ -218,6 +219,11 @@ class Opening:
 
     def _authorize_url(self, provider: Provider, found: Authorization, binding: str) -> str:
         return provider.authorize_url_for(found.client_id, found.redirect_uri, state_of(binding), found.challenge)
+
+
+def name_person(name: str | None, user_id: str) -> str:
+    """Return the person as our page says it: the application's users may have chosen their names, so with the id."""
+    return user_id if name is None else f"{name} ({user_id})"
 
 
 def is_bound(authorization: Authorization, bindings: Bindings) -> bool:
