@@ -295,6 +295,13 @@ def held(directory: Path) -> dict[str, str]:
     return {path.name: path.read_text() for path in (directory / "secrets").iterdir()}
 
 
+def test_an_operator_has_what_web_goes_by() -> None:
+    """`doctor` judges them, so they have to be the same."""
+    for name in ("RETURN_ORIGINS", "CONNECT_CONFIRMATION"):
+        values = {SERVICES[service]["environment"][name] for service in ("web", "cli", "demo")}
+        assert len(values) == 1, name
+
+
 def test_make_writes_every_secret_once_and_for_its_owner_alone(fleet: Path) -> None:
     before = held(fleet)
     assert set(before) == set(COMPOSE["secrets"])
