@@ -120,8 +120,8 @@ format: $(STAMP) ## Format the code, and fix what lint can fix
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-up: secrets ## Build and start a fleet in Docker: WORKERS=3, SCHEDULERS=2; again with other numbers scales it
-	env SECRETS_SUM="$$(cat $(SECRETS) | cksum)" $(PINNED) \
+up: secrets/sealing_key ## Build and start a fleet in Docker: WORKERS=3, SCHEDULERS=2; again with other numbers scales it
+	env SECRETS_SUM="$$(cat $(SECRETS) secrets/sealing_key | cksum)" $(PINNED) \
 	  $(COMPOSE) $(SANDBOX) up --detach --build --remove-orphans --scale worker=$(WORKERS) --scale scheduler=$(SCHEDULERS)
 	@printf 'Waiting for web '; for _ in $$(seq 120); do \
 	  state=$$(docker inspect --format '{{.State.Health.Status}}' $$($(COMPOSE) ps -q web) 2>/dev/null); \
@@ -186,6 +186,13 @@ secrets/redis_users: VALUE = rules="$$(grep -v '^\#' config/redis_users.acl)"; f
   rules="$${rules//\{$$process\}/$$($(HASH))}"; done; printf '%s\n' "$$rules"
 HASH = { sed -nE 's|.*//[^:]*:([^@]+)@.*|\1|p' "secrets/$${process}_redis_url" 2>/dev/null || cat secrets/redis_health_password; } \
   | tr -d '\n' | { sha256sum 2>/dev/null || shasum -a 256; } | cut -c 1-64
+
+# The public half of the first encryption key, for web. Our image derives it, with what cli has, so this needs the image.
+# Each time: what it was derived from may have been put back with its old date.
+.PHONY: secrets/sealing_key
+secrets/sealing_key: $(SECRETS)
+	@env $(PINNED) $(COMPOSE) $(SANDBOX) build --quiet cli
+	@umask 022; $(COMPOSE) $(SANDBOX) run --rm --no-deps -T cli keys sealing-key </dev/null >$@.new && mv $@.new $@
 
 lock: $(STAMP) $(filter $(BIN)/uv,$(UV)) ## Pin the dependencies again; LOCK_FLAGS=--upgrade takes the newest
 	$(COMPILE) --extra embedded --group dev -o requirements-dev.txt

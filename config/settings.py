@@ -158,7 +158,7 @@ _standard_base64 = str.maketrans("-_", "+/")
 
 def _find_clear_text(settings: Settings) -> Iterable[str]:
     """Users who come over https go back over https; their own machine excepted."""
-    secure = any(client.redirect_uri.startswith("https://") for client in settings.clients)
+    secure = any(client.redirect_uri.startswith("https://") for client in settings.registrations)
     for origin in sorted(settings.return_origins) if secure else ():
         if not is_safe(origin):
             yield f"RETURN_ORIGINS: expected https, as in the redirect URI: {origin}"

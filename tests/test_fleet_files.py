@@ -2,9 +2,11 @@
 
 import os
 import re
+import shlex
 import shutil
 import stat
 import subprocess
+import sys
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ import yaml
 
 from config.settings import Settings, read_settings
 from models.crypto.secrets import Secret
-from models.crypto.vault import parse_keys
+from models.crypto.vault import new_key, parse_keys
 from models.store.grants import parse_roles, processes
 
 CHECKOUT = Path(__file__).parents[1]
@@ -107,8 +109,22 @@ def test_each_secret_is_a_file_that_make_writes() -> None:
 
 def test_a_key_and_a_client_are_where_they_are_needed_only() -> None:
     with_keys = {name for name, service in SERVICES.items() if "encryption_keys" in service.get("secrets", [])}
-    assert with_keys == {"web", "worker", "demo", "cli"}
+    assert with_keys == {"worker", "demo", "cli"}
+    with_client = {
+        name for name, service in SERVICES.items() if "breezedoc_client_secret" in service.get("secrets", [])
+    }
+    assert with_client == with_keys
     assert SERVICES["scheduler"]["secrets"] == ["scheduler_database_url", "scheduler_redis_url"]
+
+
+def test_web_has_nothing_that_opens_a_token_and_what_it_seals_the_workers_open(fleet: Path) -> None:
+    holders = {name for name, service in SERVICES.items() if "sealing_key" in service.get("secrets", [])}
+    assert holders == {"web"}
+    web = read_settings(in_files(fleet, "web"), env_file=None, needs=("sealing", "registrations", "links"))
+    worker = read_settings(in_files(fleet, "worker"), env_file=None, needs=("keys", "clients"))
+    assert (web.encryption_keys, web.clients) == ((), ())
+    assert web.sealing_key == worker.encryption_keys[0].sealing_key
+    assert [client.client_id for client in web.registrations] == [client.client_id for client in worker.clients]
 
 
 @pytest.mark.parametrize("name", ["migrate", "web", "worker", "scheduler", "cli"])
@@ -170,12 +186,19 @@ def test_every_image_has_a_digest_that_make_up_takes(fleet: Path, variable: str,
 
 def up(fleet: Path, directory: Path, digests: str) -> str:
     """What `make up` would run, where `docker image inspect` does this."""
+    return make_with_docker(fleet, directory, f'[ "$1" != image ] || {digests}', "-n", "up").stdout
+
+
+def make_with_docker(
+    fleet: Path, directory: Path, script: str, *arguments: str, check: bool = True
+) -> subprocess.CompletedProcess[str]:
+    """Run make where `docker` is this script."""
     docker = directory / "docker"
-    docker.write_text(f'#!/bin/sh\n[ "$1" != image ] || {digests}\n')
+    docker.write_text(f"#!/bin/sh\n{script}\n")
     docker.chmod(0o755)
     environment = {**os.environ, "PATH": f"{directory}:{os.environ['PATH']}"}
-    command = ["make", "-n", "up"]
-    return subprocess.run(command, cwd=fleet, env=environment, check=True, capture_output=True, text=True).stdout
+    command = ["make", *arguments]
+    return subprocess.run(command, cwd=fleet, env=environment, check=check, capture_output=True, text=True, timeout=60)
 
 
 def test_the_image_is_not_roots_and_comes_from_a_version() -> None:
@@ -245,7 +268,23 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("Makefile", "docker-compose.yml", "docker-compose.sandbox.env", "config/redis_users.acl"):
         shutil.copy(CHECKOUT / name, directory / name)
     make(directory)
+    make_sealing_key(directory, tmp_path_factory.mktemp("docker"))
     return directory
+
+
+def in_files(fleet: Path, service: str) -> dict[str, str]:
+    """What a service finds in its environment, with its secrets in the files that make wrote."""
+    return {name: value.replace("/run/secrets", str(fleet / "secrets")) for name, value in environment(service).items()}
+
+
+def make_sealing_key(fleet: Path, directory: Path) -> None:
+    """What `make up` does before it starts anything, with our own command in place of the image's."""
+    given = in_files(fleet, "cli")
+    variables = " ".join(f"{name}={shlex.quote(value)}" for name, value in given.items())
+    command = f"cd {CHECKOUT} && env {variables} {sys.executable} -m worker keys sealing-key"
+    make_with_docker(
+        fleet, directory, f'case "$*" in *" cli keys sealing-key") {command};; esac', "secrets/sealing_key"
+    )
 
 
 def make(directory: Path) -> None:
@@ -254,6 +293,13 @@ def make(directory: Path) -> None:
 
 def held(directory: Path) -> dict[str, str]:
     return {path.name: path.read_text() for path in (directory / "secrets").iterdir()}
+
+
+def test_an_operator_has_what_web_goes_by() -> None:
+    """`doctor` judges them, so they have to be the same."""
+    for name in ("RETURN_ORIGINS", "CONNECT_CONFIRMATION"):
+        values = {SERVICES[service]["environment"][name] for service in ("web", "cli", "demo")}
+        assert len(values) == 1, name
 
 
 def test_make_writes_every_secret_once_and_for_its_owner_alone(fleet: Path) -> None:
@@ -284,10 +330,29 @@ def test_the_roles_and_users_that_make_writes_have_the_passwords_of_their_urls(f
     assert files["redis_users"].splitlines()[0] == "user default off resetpass ~* &* +@all"
 
 
+def test_the_sealing_key_follows_the_first_key_and_stays_if_it_cannot_be_derived(fleet: Path, tmp_path: Path) -> None:
+    keys = fleet / "secrets/encryption_keys"
+    before = held(fleet)
+    rotated = f"{new_key('k2').line().reveal()},{before['encryption_keys']}"
+    try:
+        keys.write_text(rotated)
+        os.utime(keys, (0, 0))  # as if it had been put back from a copy
+        failed = make_with_docker(fleet, tmp_path, '[ "$1" = image ] || exit 1', "secrets/sealing_key", check=False)
+        assert failed.returncode != 0
+        assert held(fleet)["sealing_key"] == before["sealing_key"]
+        make_sealing_key(fleet, tmp_path)
+        assert held(fleet)["sealing_key"].strip() == parse_keys(rotated)[0].sealing_key.line()
+        assert not {path.name for path in (fleet / "secrets").iterdir()} - set(before)
+    finally:
+        keys.write_text(before["encryption_keys"])
+        make_sealing_key(fleet, tmp_path)
+    assert held(fleet) == before
+
+
 @pytest.mark.parametrize(
     ("service", "needs"),
     [
-        ("web", ("keys", "clients", "links")),
+        ("web", ("sealing", "registrations", "links")),
         ("worker", ("keys", "clients")),
         ("scheduler", ()),
         ("migrate", ()),
@@ -295,10 +360,7 @@ def test_the_roles_and_users_that_make_writes_have_the_passwords_of_their_urls(f
     ],
 )
 def test_each_process_finds_settings_it_can_start_with(fleet: Path, service: str, needs: Any) -> None:
-    given = {
-        name: value.replace("/run/secrets", str(fleet / "secrets")) for name, value in environment(service).items()
-    }
-    settings = read_settings(given, env_file=None, needs=needs)
+    settings = read_settings(in_files(fleet, service), env_file=None, needs=needs)
     assert settings.database_url.reveal() == held(fleet)[f"{service}_database_url"]
     assert settings.sync_interval == Settings().sync_interval
     assert (settings.heartbeat_file is not None) is (service in ("worker", "scheduler"))

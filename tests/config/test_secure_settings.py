@@ -54,6 +54,12 @@ def test_origins_over_http_are_refused_where_the_redirect_uri_is_https() -> None
     assert problems(RETURN_ORIGINS="http://app.example.com", BREEZEDOC_REDIRECT_URI=local) == []
 
 
+def test_origins_over_http_are_refused_to_a_web_process_without_the_clients_secret_too() -> None:
+    given = {**safe, "BREEZEDOC_CLIENT_SECRET": "", "RETURN_ORIGINS": "http://app.example.com"}
+    with pytest.raises(SettingsError, match="RETURN_ORIGINS: expected https"):
+        read_settings(given, None, needs=("sealing", "registrations", "links"))
+
+
 weak = {
     "one sign": ("CONNECT_SECRET", "a" * 64),
     "one": ("CONNECT_SECRET", "1"),
