@@ -138,7 +138,7 @@ class AuthorizationRow(Stored, table=True):
     reason: str | None = None
     description: str | None = None
     connection_id: str | None = None
-    confirmation: str = Field(default="off", sa_column_kwargs={"server_default": "off"})
+    confirmation: str = Field(default="page", sa_column_kwargs={"server_default": "page"})
     confirmation_hash: str | None = None
     confirmed_at: datetime | None = _time()
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from models.oauth.connection import Connection
+from models.oauth.connection import Connection, Status
 from tests.flows.test_breaker import pass_time
 from tests.flows.test_client_trouble import connect_many, statuses, stop_syncs
 from tests.harness import House
@@ -45,6 +45,19 @@ def test_a_rekeyed_server_ends_nobody_and_one_connection_tries_for_all(house: Ho
     assert set(problems(house, connections)) == {None}
     assert [event["decision"] for event in house.told("provider.mass_refusal_ended")] == ["recovered"]
     assert house.told("connection.reauthorization_required") == []
+
+
+def test_a_held_connection_that_has_ended_keeps_no_other_from_being_tried(house: House) -> None:
+    connections = rekeyed(house, 6)
+    pass_time(house, 60)
+    with house.store.writing() as tx:  # as after a disconnect by an older version, which left its refusal behind
+        for each in connections[:5]:
+            found = tx.connections.lock(each.id)
+            assert found is not None
+            tx.connections.save(replace(found, status=Status.disconnected), found.generation)
+    house.control.restore_keys()
+    pass_time(house, 1200, step=30)
+    assert house.connection(connections[5].id).generation == 2
 
 
 def test_a_token_that_the_server_can_not_read_is_tried_once_more_and_never_called_revoked(house: House) -> None:

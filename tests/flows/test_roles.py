@@ -31,6 +31,7 @@ from scheduler.sweep import Sweep
 from tests.harness import House, build_house, link_secret
 from tests.servers import Postgres
 from worker.__main__ import build_app
+from worker.oauth.hold import HoldByOperator
 from worker.web.metrics import StoreGauges
 
 Stores = dict[Process, Store]
@@ -149,6 +150,33 @@ def test_the_scheduler_carries_out_a_confirmation_by_its_own_role(house: House, 
         assert after is not None
         ended[user] = (after.step.value, after.reason)
     assert ended == {"ada": ("connected", None), "eve": ("failed", "not_confirmed")}
+
+
+def test_a_hold_is_tried_and_released_by_the_schedulers_own_role(house: House, stores: Stores) -> None:
+    ada = house.connect("ada", 1)
+    house.work()
+    client = house.flows.refresh.providers["breezedoc"]
+    client.provider = house.profile = replace(client.provider, mass_refusal_count=0, mass_refusal_share=0)
+    operator = HoldByOperator(house.store, house.profile)
+    operator.hold("sandbox-client")
+    house.control.replace_keys()
+    house.make_refresh_due(ada.id)
+    sweep = Sweep(stores["scheduler"], house.queue, house.clock, {"breezedoc": 60})
+    for _ in range(20):
+        house.turn(minutes=1)
+        sweep()
+        house.work()
+    with house.store.reading() as tx:
+        [hold] = tx.refusals.holds()
+    assert (house.connection(ada.id).problem, hold.trials > 0) == ("held", True)
+    house.control.restore_keys()
+    operator.release("sandbox-client")
+    for _ in range(3):
+        house.turn(minutes=1)
+        sweep()
+        house.work()
+    after = house.connection(ada.id)
+    assert (after.status, after.problem) == (Status.active, None)
 
 
 def test_an_application_reads_its_data_and_changes_nothing(house: House, stores: Stores) -> None:

@@ -376,3 +376,10 @@ def test_a_flood_of_refusals_gets_a_few_lines() -> None:
     recorded = [count for count in range(1, 1001) if is_recorded(count)]
     assert recorded == [*range(1, 11), 20, 50, 100, 200, 500, 1000]
     assert sum(map(is_recorded, range(1, 100_001))) == 22
+
+
+def test_no_line_comes_into_a_day_that_was_closed_however_clocks_go() -> None:
+    today = date(2026, 11, 27)
+    closed = Day(today, 2, "a" * 64)
+    [line] = extend(End(today, 2, "a" * 64), [a_line(3)], today, closed)
+    assert (line.day, line.number) == (date(2026, 11, 28), 1)

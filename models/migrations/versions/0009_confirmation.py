@@ -10,6 +10,6 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.add_column("authorization", sa.Column("confirmation", sa.String(), nullable=False, server_default="off"))
+    op.add_column("authorization", sa.Column("confirmation", sa.String(), nullable=False, server_default="page"))
     op.add_column("authorization", sa.Column("confirmation_hash", sa.String(), nullable=True))
     op.add_column("authorization", sa.Column("confirmed_at", sa.DateTime(timezone=True), nullable=True))
