@@ -150,6 +150,8 @@ def find_fault(text: bytes, queue_name: str, key: str) -> str | None:
         return "it is for another queue"
     if any(isinstance(value, dict | list) for value in (*fields["args"], *fields["kwargs"].values())):
         return "its arguments are not ids"
+    if fields["actor_name"] == "confirm" and fields["args"]:
+        return "its arguments have no names, by which the confirmation is kept out of logs"
     if "self" in fields["kwargs"]:
         return "one of its arguments is named self"
     return _find_fault_of_options(fields["options"], key)

@@ -93,6 +93,10 @@ faults: dict[str, tuple[bytes, str]] = {
     "a field too many": (text_of(more=1), "it has 1 fields that no message has"),
     "another queue": (text_of(queue_name="refresh"), "it is for another queue"),
     "a list for an id": (text_of(kwargs={"connection_id": []}), "its arguments are not ids"),
+    "a confirmation without a name": (
+        text_of(actor_name="confirm", args=["a", "b", "c"], kwargs={}),
+        "its arguments have no names, by which the confirmation is kept out of logs",
+    ),
     "an argument of Python's": (text_of(kwargs={"self": ""}), "one of its arguments is named self"),
     "no key": (text_of(options={}), "its option redis_message_id is missing, or is another message's"),
     "another key": (
