@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 from models.errors import Permanent
 
@@ -148,13 +148,17 @@ def find_fault(text: bytes, queue_name: str, key: str) -> str | None:
         return f"it has {len(unknown)} fields that no message has"
     if fields["queue_name"] != queue_name:
         return "it is for another queue"
+    return _find_fault_of_arguments(fields) or _find_fault_of_options(fields["options"], key)
+
+
+def _find_fault_of_arguments(fields: Mapping[str, Any]) -> str | None:
     if any(isinstance(value, dict | list) for value in (*fields["args"], *fields["kwargs"].values())):
         return "its arguments are not ids"
-    if fields["actor_name"] == "confirm" and fields["args"]:
-        return "its arguments have no names, by which the confirmation is kept out of logs"
     if "self" in fields["kwargs"]:
         return "one of its arguments is named self"
-    return _find_fault_of_options(fields["options"], key)
+    if fields["actor_name"] == "confirm" and fields["args"]:
+        return "its arguments have no names, by which the confirmation is kept out of logs"
+    return None
 
 
 def _find_fault_of_options(options: Mapping[str, object], key: str) -> str | None:
