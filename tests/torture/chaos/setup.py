@@ -305,6 +305,8 @@ def settings_for(provider_url: str, redirect_uri: str, reuse: str) -> dict[str, 
         "BREEZEDOC_REFRESH_REUSE": reuse,
         "BREEZEDOC_GRACE_SECONDS": str(grace_seconds),
         "BREEZEDOC_TOKEN_REQUESTS_PER_MINUTE": "10000",
+        # Half of the users revoke within minutes here, and each is to be told.
+        "BREEZEDOC_MASS_REFUSAL_COUNT": "100000",
     }
 
 
