@@ -56,13 +56,16 @@ def hide(text: str, secrets: Sequence[str]) -> str:
 
 
 def _hide(text: str, patterns: Iterable[str], end: int) -> str:
-    """Return the text up to `end`, with a mark for each stretch that the patterns find in the whole of it."""
+    """Return the text up to `end`, with a mark for each stretch that the patterns find in the whole of it.
+
+    Pieces of one secret that touch are one stretch.
+    """
     found = sorted(match.span(1) for pattern in patterns for match in re.finditer(f"(?=({pattern}))", text))
-    kept, at = [], 0
+    kept, at = list[str](), 0
     for start, stop in found:
         if start >= end:
             break
-        if start >= at:
+        if start > at or not kept:
             kept += [text[at:start], mark]
         at = max(at, stop)
     return "".join([*kept, text[at:end]])

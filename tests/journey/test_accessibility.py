@@ -19,6 +19,7 @@ from tests.processes import CHECKOUT
 from tests.servers import skip_unless_ci, wait_until
 from worker.web.app import open_pages, read_style
 from worker.web.headers import SecureHeaders, headers_of_pages
+from worker.web.start import Question
 
 axe = CHECKOUT / "node_modules/axe-core/axe.min.js"
 pages = open_pages()
@@ -26,10 +27,11 @@ names = sorted(name for name in pages.list_templates() if name != "page.html")
 values = {
     "provider": "BreezeDoc",
     "application": "The application",
-    "person": "Ada Lovelace",
     "reason": "account_mismatch",
     "title": "It took too long",
     "advice": "The connection was not made in time. Go back to the application and start again from there.",
+    "asked": Question("The application", "BreezeDoc", "Ada Lovelace (user-4711)", "f", "t", None),
+    "action": "breezedoc/start",
     "back": "https://app.example/settings?status=failed",
 }
 follows_without_script = "meta-refresh"

@@ -146,7 +146,7 @@ def test_a_fleet_lives_with_a_role_and_a_user_for_each_process(
                 words, env=fleet.environment_of("cli"), cwd=tmp_path, capture_output=True, text=True, check=False
             )
             assert (done.returncode, done.stderr) == (0, ""), (command, done.stdout)
-        metrics = httpx.get(f"{fleet.web_url}/metrics", trust_env=False).text
+        metrics = httpx.get(f"{fleet.operator_url}/metrics", trust_env=False).text
         assert "breezesync_queue_messages" in metrics
         assert "breezesync_connections" in metrics
     assert refusals(own_valkey) <= {("cli", "config|get")}
