@@ -23,7 +23,7 @@ def page(browser: Browser) -> Iterator[Page]:
 def test_a_user_clicks_from_the_link_to_a_connected_account(fleet: Fleet, listener: Listener, page: Page) -> None:
     account = fleet.control.add_user("Margaret", documents=3)
     page.goto(fleet.link("margaret", name="Margaret Hamilton"))
-    assert page.locator("#person").inner_text() == "Margaret Hamilton"
+    assert page.locator("#person").inner_text() == "Margaret Hamilton (margaret)"
     page.click("#continue")
     page.click(f"#login-{account}")
     page.click("#allow")

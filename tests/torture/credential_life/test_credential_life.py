@@ -506,7 +506,7 @@ def test_whatever_happens_no_token_is_lost_to_a_race_and_no_reason_is_untrue(
     run_state_machine_as_test(
         life,
         settings=settings(
-            max_examples=int(os.environ.get("PROPERTY_EXAMPLES", "40")),
+            max_examples=int(os.environ.get("PROPERTY_EXAMPLES", "25")),
             stateful_step_count=40,
             deadline=None,
             database=None,

@@ -8,7 +8,7 @@ import pytest
 from tests.torture.mass_refusal.run import monday, rekey, restore
 
 minute = timedelta(minutes=1)
-databases = pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+databases = pytest.mark.parametrize("database", ["postgresql"])
 
 
 def url_of(request: pytest.FixtureRequest, tmp_path: Path, database: str) -> str:
