@@ -33,8 +33,8 @@ def application() -> Iterator[str]:
         server.shutdown()
 
 
-ON_POSTGRESQL_ONLY = frozenset({"test_browser", "test_commands"})
-"""The journeys that are about browsers and Redis: what they do to the database, others do on both."""
+ON_POSTGRESQL_ONLY = frozenset({"test_browser", "test_commands", "test_stopping"})
+"""The journeys that are about browsers, Redis and signals: what they do to the database, others do on both."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
