@@ -4,21 +4,19 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Table, Text, case, delete, func, literal_column, select, update
+from sqlalchemy import ColumnElement, Table, case, delete, func, select, update
 from sqlalchemy import Connection as SqlConnection
-from sqlalchemy import table as table_named
 
 from models.oauth.connection import Status
 from models.oauth.hold import Hold, Limits, Refusal, Situation, begin_trial
+from models.store.connections import can_refresh
 from models.store.dialect import insert_or_update
 from models.store.rows import names_of, table_of
 from models.store.tables import ConnectionRow, HoldRow, RefusalRow
-from models.store.views import refreshable
 
 table = table_of(RefusalRow)
 holds = table_of(HoldRow)
 connections = table_of(ConnectionRow)
-with_refresh_token = select(literal_column("connection_id", Text)).select_from(table_named(refreshable))
 columns = [table.c[name] for name in names_of(Refusal)]
 most_settled = 500
 
@@ -152,12 +150,12 @@ class Refusals:
     def _make_due(self, ids: list[str], now: datetime, **values: Any) -> None:
         """Make a refresh of each connection due, or of one that has no refresh token a sync."""
         column = connections.c
-        can_refresh = column.id.in_(with_refresh_token)
+        is_refreshable = column.id.in_(can_refresh)
         self._change(
             ids,
-            refresh_due_at=case((can_refresh, now), else_=column.refresh_due_at),
-            sync_due_at=case((can_refresh, column.sync_due_at), else_=now),
-            sync_claimed_until=case((can_refresh, column.sync_claimed_until), else_=None),
+            refresh_due_at=case((is_refreshable, now), else_=column.refresh_due_at),
+            sync_due_at=case((is_refreshable, column.sync_due_at), else_=now),
+            sync_claimed_until=case((is_refreshable, column.sync_claimed_until), else_=None),
             **values,
         )
 
