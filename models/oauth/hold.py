@@ -5,12 +5,15 @@ user has done anything. So when more connections of one client are refused than 
 tokens stay, no user is told, and an operator or a connection that turns out good decides.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Protocol
 
 from models.backoff import Backoff
-from models.messaging.events import Detector, RevokedReason
+from models.journal import Note
+from models.messaging.events import Detector, Fact, ReauthorizationRequired, RevokedReason
+from models.oauth.connection import Connection
 from models.provider import Provider
 
 pauses_between_trials = Backoff.of_seconds(60, 120, 300, 600, 900)
@@ -149,3 +152,35 @@ def begin_trial(hold: Hold, now: datetime) -> Hold | None:
         return None
     trials = hold.trials + 1
     return replace(hold, trials=trials, next_trial_at=now + pauses_between_trials.after(trials + 1))
+
+
+class Ending(Protocol):
+    """A decision that would end a connection, of a refresh or of a sync."""
+
+    @property
+    def subject(self) -> Connection: ...
+
+    @property
+    def at(self) -> datetime: ...
+
+    @property
+    def facts(self) -> Sequence[Fact]: ...
+
+    @property
+    def notes(self) -> Sequence[Note]: ...
+
+
+def describe_refusal(ended: Ending) -> Refusal:
+    """Return the refusal that `ended` would end its connection by."""
+    subject = ended.subject
+    [fact] = [each for each in ended.facts if isinstance(each, ReauthorizationRequired)]
+    return Refusal(
+        connection_id=subject.id,
+        provider=subject.provider,
+        client_id=subject.client_id,
+        generation=subject.generation,
+        reason=fact.reason,
+        detected_by=fact.detected_by,
+        evidence=ended.notes[-1].evidence,
+        refused_at=ended.at,
+    )

@@ -1,13 +1,10 @@
 """What a refusal of a grant does once it is judged: it ends the connection, or its tokens are kept (promise 14)."""
 
 from dataclasses import replace
-from datetime import datetime
 from typing import assert_never
 
 from models.journal import Note, Problem, Verb
-from models.messaging.events import ReauthorizationRequired
 from models.oauth.claims import refresh_released
-from models.oauth.connection import Connection
 from models.oauth.credential import (
     Credential,
     withdraw_presentation,
@@ -15,21 +12,6 @@ from models.oauth.credential import (
 from models.oauth.hold import EndNow, HoldBack, Judgement, Refusal, WaitUntil, open_hold
 from models.oauth.refresh_decision import RefreshDecision
 from models.oauth.refresh_intent import Presentation
-
-
-def describe_refusal(connection: Connection, ended: RefreshDecision, now: datetime) -> Refusal:
-    """Return the refusal that `ended` would end the connection by."""
-    [fact] = [each for each in ended.facts if isinstance(each, ReauthorizationRequired)]
-    return Refusal(
-        connection_id=connection.id,
-        provider=connection.provider,
-        client_id=connection.client_id,
-        generation=connection.generation,
-        reason=fact.reason,
-        detected_by=fact.detected_by,
-        evidence=ended.notes[-1].evidence,
-        refused_at=now,
-    )
 
 
 def carry_out(

@@ -4,26 +4,9 @@ from dataclasses import replace
 from typing import assert_never
 
 from models.journal import Note, Problem, Verb
-from models.messaging.events import ReauthorizationRequired
 from models.oauth.hold import EndNow, HoldBack, Judgement, Refusal, WaitUntil, open_hold
 from models.sync.decision import StepDecision, StepRows, park
 from models.sync.sync_run import SyncRun
-
-
-def describe_refusal(ended: StepDecision) -> Refusal:
-    """Return the refusal that `ended` would end the connection by."""
-    subject = ended.subject
-    [fact] = [each for each in ended.facts if isinstance(each, ReauthorizationRequired)]
-    return Refusal(
-        connection_id=subject.id,
-        provider=subject.provider,
-        client_id=subject.client_id,
-        generation=subject.generation,
-        reason=fact.reason,
-        detected_by=fact.detected_by,
-        evidence=ended.notes[-1].evidence,
-        refused_at=ended.at,
-    )
 
 
 def carry_out(

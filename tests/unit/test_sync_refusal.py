@@ -7,8 +7,8 @@ import pytest
 
 from models.api_response import Unauthorized
 from models.journal import Note, Verb
-from models.oauth.hold import EndNow, HoldBack, Judgement, WaitUntil, open_hold
-from models.sync.refusal import carry_out, describe_refusal, is_recovered
+from models.oauth.hold import EndNow, HoldBack, Judgement, WaitUntil, describe_refusal, open_hold
+from models.sync.refusal import carry_out, is_recovered
 from models.sync.step import decide_step
 from tests.unit.test_sync_step import credential, now, rows
 

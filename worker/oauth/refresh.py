@@ -23,7 +23,7 @@ from models.oauth.credential import (
     plan_refresh,
     release_lease,
 )
-from models.oauth.hold import is_counted, judge, limits_of
+from models.oauth.hold import describe_refusal, is_counted, judge, limits_of
 from models.oauth.refresh_decision import RefreshDecision, claim_until, postpone, save_pair
 from models.oauth.refresh_intent import (
     Attempt,
@@ -36,7 +36,7 @@ from models.oauth.refresh_intent import (
     settle_unknown,
 )
 from models.oauth.refresh_outcome import decide
-from models.oauth.refusal_outcome import carry_out, describe_refusal
+from models.oauth.refusal_outcome import carry_out
 from models.oauth.token_pair import TokenPair
 from models.oauth.token_rate_limit import Purpose
 from models.oauth.token_response import Evidence, GrantRefused, TokenOutcome, TokensGranted
@@ -284,7 +284,7 @@ class Refresh:
     ) -> RefreshDecision:
         """Decide whether a refused connection ends, waits or is held, by how many others were refused."""
         connection = ended.subject
-        refusal = describe_refusal(connection, ended, ended.at)
+        refusal = describe_refusal(ended)
         # Race: many are refused at once; the client's lock lets each of them count those before it.
         tx.clients.lock(connection.provider, connection.client_id)
         limits = limits_of(self.providers[connection.provider].provider)

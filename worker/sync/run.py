@@ -14,12 +14,12 @@ from models.journal import Request
 from models.messaging import messages
 from models.oauth.connection import Connection, Status
 from models.oauth.credential import place_of_token
-from models.oauth.hold import is_counted, judge, limits_of
+from models.oauth.hold import describe_refusal, is_counted, judge, limits_of
 from models.rate_limit import Wait
 from models.store import Store, Transaction
 from models.sync.decision import NothingLeft, PageRead, StepDecision, StepRows
 from models.sync.page import parse_page
-from models.sync.refusal import carry_out, describe_refusal
+from models.sync.refusal import carry_out
 from models.sync.start import StartRequest, set_aside, start
 from models.sync.step import StepAnswer, decide_step, hand_on
 from models.sync.sync_run import name_run, plan_lists, slice_length
