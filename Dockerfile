@@ -20,6 +20,7 @@ RUN useradd --system --uid 10001 --user-group --no-create-home --home-dir /nonex
 ENV PATH=/opt/breezesync/bin:$PATH PYTHONPATH=/app PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     SPOOL_DIRECTORY=/var/spool/breezesync
 WORKDIR /app
+COPY pyproject.toml ./
 COPY config config
 COPY models models
 COPY scheduler scheduler

@@ -209,7 +209,7 @@ def test_the_image_is_not_roots_and_comes_from_a_version() -> None:
 
 def test_the_image_gets_the_libraries_before_the_code_and_nothing_that_may_be_a_secret() -> None:
     copied = [line.split()[-2] for line in instructions("COPY")]
-    code = ["config", "models", "scheduler", "worker"]
+    code = ["pyproject.toml", "config", "models", "scheduler", "worker"]
     sandbox = ["/opt/breezesync", "sandbox"]
     assert copied == ["requirements.txt", "requirements-sandbox.txt", *code, *sandbox, "/opt/breezesync"]
     ignored = (CHECKOUT / ".dockerignore").read_text().splitlines()

@@ -22,17 +22,19 @@ from worker.cli import (
     status,
     tokens,
 )
+from worker.cli.command_line import CommandLine, accept_options
 
 
 def build_app() -> typer.Typer:
     """Build the command line from the commands in `worker/cli`."""
     app = typer.Typer(
         name="breezesync",
-        help="Manage your users' OAuth connections: fresh tokens, data in your database, changes on a Redis stream.",
+        cls=CommandLine,
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
     )
+    app.callback()(accept_options)
     app.command()(setup.init)
     app.command()(setup.migrate)
     app.command()(setup.run)

@@ -1,5 +1,9 @@
 """What an operator's mistake is answered with: a line on stderr that helps, an exit code, never a traceback."""
 
+import json
+import tomllib
+from pathlib import Path
+
 import pytest
 
 from tests.cli.conftest import Desk
@@ -100,6 +104,55 @@ def test_wrong_usage_ends_with_2(desk: Desk, words: tuple[str, ...], complaint: 
     result = desk.type(*words)
     assert (result.exit_code, complaint in result.output) == (2, True), result.output
     assert desk.redis.dbsize() == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    {
+        "an unknown command": (("nonsense",), "No such command 'nonsense'."),
+        "an unknown command of a group": (("keys", "nonsense"), "No such command 'nonsense'."),
+        "an unknown option": (("connections", "--nonsense"), "No such option: --nonsense"),
+        "a missing argument": (("connect-link",), "Missing argument 'USER'."),
+        "a missing option": (("events", "replay"), "Missing option '--since'."),
+        "a bad choice": (("connections", "--status", "dead"), "Invalid value for '--status'"),
+        "a number out of its range": (("connect-link", "ada", "--ttl", "0"), "Invalid value for '--ttl'"),
+        "an argument too many": (("status", "now"), "Got unexpected extra argument"),
+        "options that exclude each other": (("sync", "c1", "--user", "ada"), "Give either a CONNECTION or --user."),
+        "nothing but the option": ((), "give it after the command"),
+    }.values(),
+    ids=str,
+)
+def test_wrong_usage_is_json_for_a_program(desk: Desk, words: tuple[str, ...], error: str) -> None:
+    result = desk.type(*words, "--json")
+    report = json.loads(result.stderr)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert (report["exit_code"], error in report["error"]) == (2, True), report
+
+
+@pytest.mark.parametrize(
+    ("words", "variables", "code", "error"),
+    {
+        "no such connection": (("explain", "c1"), {}, 3, "There is no connection c1"),
+        "Redis is away": (("dead-letters",), {"REDIS_URL": "redis://127.0.0.1:9/0"}, 1, "Redis does not answer"),
+        "settings": (("status",), {"SYNC_INTERVAL": "0s"}, 1, "SYNC_INTERVAL"),
+        "a value with a line break": (("explain", "a\nb"), {}, 3, "There is no connection a\nb"),
+    }.values(),
+    ids=str,
+)
+def test_every_error_is_json_for_a_program(
+    desk: Desk, words: tuple[str, ...], variables: dict[str, str], code: int, error: str
+) -> None:
+    desk.set(**variables)
+    result = desk.type(*words, "--json")
+    [line] = result.stderr.splitlines()
+    report = json.loads(line)
+    assert (result.exit_code, report["exit_code"], error in report["error"]) == (code, code, True), report
+
+
+def test_the_version_is_the_project_s(desk: Desk) -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert desk.type("--version").stdout == f"{project['version']}\n"
+    assert desk.read("--version") == {"version": project["version"]}
 
 
 @pytest.mark.parametrize(

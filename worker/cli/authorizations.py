@@ -7,7 +7,7 @@ import typer
 from models.oauth.authorization import Step
 from worker.cli.context import load_settings, opened_store
 from worker.cli.explain import shown_fields
-from worker.cli.output import AsJson, make_table, print_error, print_json, print_rich, report_errors
+from worker.cli.output import AsJson, make_table, print_json, print_rich, print_warning, report_errors
 
 columns = ("id", "user_id", "provider", "step", "created_at", "due_at", "reason", "description")
 most_listed = 1000
@@ -28,4 +28,4 @@ def authorizations(
     head = [name.removesuffix("_at").replace("_", " ") for name in columns]
     print_rich(make_table(head, [[getattr(each, name) for name in columns] for each in found]))
     if len(found) == most_listed:
-        print_error(f"Only the newest {most_listed} are shown. Narrow them down with --user or --status.")
+        print_warning(f"Only the newest {most_listed} are shown. Narrow them down with --user or --status.")

@@ -22,10 +22,10 @@ from worker.cli.output import (
     NotFound,
     WrongUsage,
     make_table,
-    print_error,
     print_json,
     print_line,
     print_rich,
+    print_warning,
     report_errors,
 )
 from worker.cli.progress import describe_failure, follow_run
@@ -67,7 +67,7 @@ def connections(
     head = [name.removesuffix("_at").replace("_", " ") for name in columns]
     print_rich(make_table(head, [[getattr(each, name) for name in columns] for each in found]))
     if len(found) == most_listed:
-        print_error(f"Only the first {most_listed} are shown. Narrow them down with --user, --provider or --status.")
+        print_warning(f"Only the first {most_listed} are shown. Narrow them down with --user, --provider or --status.")
 
 
 @report_errors
@@ -117,7 +117,7 @@ def refresh(
             queues.send(messages.refresh_token(target.id))
     _print_sent("refresh", targets, as_json)
     for late in (target.id for target in targets if not requested[target.id]):
-        print_error(f"{late}: a refresh was asked for less than a minute ago, or it has no refresh token.")
+        print_warning(f"{late}: a refresh was asked for less than a minute ago, or it has no refresh token.")
 
 
 @report_errors

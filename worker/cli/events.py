@@ -22,10 +22,10 @@ from worker.cli.output import (
     WrongUsage,
     format_length,
     make_table,
-    print_error,
     print_json,
     print_line,
     print_rich,
+    print_warning,
     report_errors,
     screen,
 )
@@ -116,7 +116,7 @@ def groups(as_json: AsJson = False) -> None:
             print_line(f"{key} has no consumer group.")
     for each in found:
         if each.oldest_pending_seconds is not None and each.oldest_pending_seconds >= stuck.total_seconds():
-            print_error(
+            print_warning(
                 f"{each.group} has left entries of {each.stream} unacknowledged for long. Check that its consumers run."
             )
 

@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass, is_dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
@@ -28,6 +29,8 @@ P = ParamSpec("P")
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 failed, wrong_usage, not_found, interrupted = 1, 2, 3, 130
+
+_reports_json: ContextVar[bool] = ContextVar("reports_json", default=False)
 
 
 class CommandFailed(Exception):
@@ -56,7 +59,7 @@ def report_errors(command: Callable[P, None]) -> Callable[P, None]:
         try:
             command(*args, **kwargs)
         except CommandFailed as error:
-            print_error(str(error))
+            print_error(str(error), error.exit_code)
             raise typer.Exit(error.exit_code) from None
         except SettingsError as error:
             print_error(str(error))
@@ -82,8 +85,33 @@ def without_logs() -> Iterator[None]:
         structlog.configure(**before)
 
 
-def print_error(text: str) -> None:
-    """Print one error or warning on stderr."""
+@contextmanager
+def reporting_in(as_json: bool) -> Iterator[None]:
+    """Print errors and warnings as JSON while the block runs, or as text."""
+    token = _reports_json.set(as_json)
+    try:
+        yield
+    finally:
+        _reports_json.reset(token)
+
+
+def reports_json() -> bool:
+    """Return whether the command line asked for JSON."""
+    return _reports_json.get()
+
+
+def print_error(text: str, exit_code: int = failed) -> None:
+    """Print an error on stderr; with `--json` it is one JSON object, whose `exit_code` is how the process ends."""
+    _print_report(text, {"error": text, "exit_code": exit_code})
+
+
+def print_warning(text: str) -> None:
+    """Print on stderr what an operator should know of a command that goes on."""
+    _print_report(text, {"warning": text})
+
+
+def print_log(text: str) -> None:
+    """Print a line of a process' log on stderr, as it is."""
     print(show_controls(text), file=sys.stderr)  # noqa: T201 - for the operator
 
 
@@ -94,8 +122,7 @@ def print_line(text: str) -> None:
 
 def print_json(value: object, *, indent: int | None = 2) -> None:
     """Print one JSON document, with times in ISO 8601 and dataclasses as objects; `indent=None` puts it on one line."""
-    text = json.dumps(value, default=_to_json, indent=indent, ensure_ascii=False)
-    print_line("".join(f"\\u{ord(each):04x}" if show_controls(each) != each else each for each in text))
+    print_line(_write_json(value, indent))
 
 
 def print_rich(*parts: Any) -> None:
@@ -174,6 +201,16 @@ def format_length(length: timedelta) -> str:
         if seconds >= 2 * unit:
             return f"{seconds / unit:.0f} {name}"
     return f"{seconds:.0f} seconds"
+
+
+def _print_report(text: str, value: Mapping[str, object]) -> None:
+    print(_write_json(value, None) if reports_json() else show_controls(text), file=sys.stderr)  # noqa: T201
+
+
+def _write_json(value: object, indent: int | None) -> str:
+    """Return a document in which every character that a terminal would obey is escaped."""
+    text = json.dumps(value, default=_to_json, indent=indent, ensure_ascii=False)
+    return "".join(f"\\u{ord(each):04x}" if show_controls(each) != each else each for each in text)
 
 
 def _to_json(value: object) -> object:

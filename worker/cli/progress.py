@@ -11,7 +11,7 @@ from models.oauth.connection import Connection, Status
 from models.store import Store
 from models.sync.sync_run import RunStatus, SyncRun
 from worker.cli.explain import describe_state
-from worker.cli.output import format_future, print_error, screen
+from worker.cli.output import format_future, print_warning, screen
 
 
 def follow_run(store: Store, target: Connection, before: SyncRun | None, quiet: bool) -> SyncRun | Connection:
@@ -40,7 +40,7 @@ def follow_run(store: Store, target: Connection, before: SyncRun | None, quiet: 
                     return current or target
                 time.sleep(0.1)
     except KeyboardInterrupt:
-        print_error(f"The sync goes on. Follow it with breezesync explain {target.id}")
+        print_warning(f"The sync goes on. Follow it with breezesync explain {target.id}")
         raise typer.Exit(0) from None
 
 

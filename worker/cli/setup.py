@@ -22,7 +22,7 @@ from models.store.fitness import find_misfit
 from models.store.grants import Role, parse_roles
 from worker.cli.context import describe, describe_trouble, load_settings, name_operator, show_url
 from worker.cli.links import make_link
-from worker.cli.output import AsJson, CommandFailed, print_error, print_json, print_line, print_rich, report_errors
+from worker.cli.output import AsJson, CommandFailed, print_json, print_line, print_log, print_rich, report_errors
 from worker.local.processes import ChildDied
 from worker.local.run import Options, RunFailed, Running
 from worker.local.run import run as run_all
@@ -118,7 +118,7 @@ def run(
     except RunFailed as error:
         raise CommandFailed(str(error)) from None
     except ChildDied as death:
-        print_error(death.tail)
+        print_log(death.tail)
         raise CommandFailed(
             f"The process {death}. Everything was stopped. The last lines of its log are above."
         ) from None
@@ -194,4 +194,4 @@ def _print_as_json(running: Running) -> None:
 
 
 def _show(name: str, line: str) -> None:
-    print_error(f"{name:>9} | {line}")
+    print_log(f"{name:>9} | {line}")
