@@ -44,6 +44,7 @@ from models.oauth.token_response import (
 )
 
 most_presentations = 2
+no_more_requests = "the provider takes no more token requests at the moment"
 kept_back = "no code is sent to the token endpoint at the moment; breezesync provider status says why"
 time_to_connect = timedelta(seconds=5)
 """The job that saved an exchange's tokens goes on with them at once; the sweep sends another only if it died."""
@@ -160,8 +161,14 @@ def _plan_code(
     if found.attempts >= (1 if is_over else most_presentations):
         return fail(found, "answer_lost", "the provider's answer to the code exchange was lost")
     if is_over:
-        return fail(found, "expired", "the code could not be exchanged in time")
+        return _end_late(found)
     return PresentCode(leased)
+
+
+def wait_for_rate_limit(found: Authorization, until: datetime) -> Authorization:
+    """Return it put off because no token request may leave before `until`; its code may not live that long."""
+    held_up = found if found.reason == "provider_unavailable" else hold_up(found, no_more_requests)
+    return put_off(held_up, min(until, end_of_code(found)))
 
 
 def decide_exchange(
@@ -260,11 +267,27 @@ def connect(found: Authorization, connection_id: str) -> AuthorizationChange:
     return AuthorizationChange(replace(ended, connection_id=connection_id, reason=None, description=None))
 
 
+def _end_late(found: Authorization) -> AuthorizationChange:
+    """End an authorization whose code was not spent before its life was over, by what held it up."""
+    held_up = f": {found.description}" if found.reason else ""
+    if found.reason == "provider_unavailable":
+        text = f"the provider took no code for as long as this one was valid{held_up}"
+        return fail(found, "provider_unavailable", text)
+    return fail(found, "expired", f"the code could not be exchanged in time{held_up}")
+
+
 def _why_refused(request: CodeRequest, outcome: GrantRefused | ScopeRefused | RequestRefused) -> FailureReason:
-    """Return the reason; a code presented for the second time was probably spent by the first."""
+    """Return the reason; a code presented for the second time was probably spent by the first.
+
+    A code that expired while the provider took none (only a 503 or 429 does not count as an attempt) is not the user's
+    matter.
+    """
+    presented, expired = request.authorization, isinstance(outcome, GrantRefused) and outcome.expired
+    if expired and presented.reason == "provider_unavailable" and presented.attempts < most_presentations:
+        return "provider_unavailable"
     if request.after_unknown:
         return "answer_lost"
-    return "expired" if isinstance(outcome, GrantRefused) and outcome.expired else "code_rejected"
+    return "expired" if expired else "code_rejected"
 
 
 def _explain(evidence: Evidence) -> str:

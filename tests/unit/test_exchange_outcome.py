@@ -89,6 +89,18 @@ plans: dict[str, tuple[Authorization, object]] = {
     "presented once": (replace(received, attempts=1), PresentCode(replace(received, attempts=1, **leased))),
     "presented twice": (replace(received, attempts=2), "answer_lost"),
     "too old, never presented": (replace(received, code_received_at=now - 10 * minute), "expired"),
+    "too old, the provider took none": (
+        replace(received, code_received_at=now - 10 * minute, reason="provider_unavailable", description="HTTP 503"),
+        "provider_unavailable",
+    ),
+    "too old, the provider's answer lost": (
+        replace(received, code_received_at=now - 10 * minute, attempts=1, reason="provider_unavailable"),
+        "answer_lost",
+    ),
+    "too old, kept by a trouble of ours": (
+        replace(received, code_received_at=now - 10 * minute, reason="client_unknown", description="no such client"),
+        "expired",
+    ),
     "too old, presented once": (replace(received, code_received_at=now - 10 * minute, attempts=1), "answer_lost"),
     "tokens saved": (granted, ReadAccount(replace(granted, **leased))),
     "connected": (replace(granted, step=Step.connected), None),
@@ -138,6 +150,26 @@ tokens = TokensGranted(Secret("access"), Secret("refresh"), hour, "read")
 refusals: dict[str, tuple[TokenOutcome, CodeRequest, str]] = {
     "the code is refused": (GrantRefused(evidence, expired=False), request, "code_rejected"),
     "the code is expired": (GrantRefused(evidence, expired=True), request, "expired"),
+    "the code is expired, the provider took none before": (
+        GrantRefused(evidence, expired=True),
+        replace(request, authorization=replace(presented, reason="provider_unavailable")),
+        "provider_unavailable",
+    ),
+    "the code is expired, a 503 before": (
+        GrantRefused(evidence, expired=True),
+        replace(second_request, authorization=replace(presented, reason="provider_unavailable")),
+        "provider_unavailable",
+    ),
+    "the code is expired, an answer was lost before": (
+        GrantRefused(evidence, expired=True),
+        replace(second_request, authorization=replace(presented, reason="provider_unavailable", attempts=2)),
+        "answer_lost",
+    ),
+    "the code is refused, the provider took none before": (
+        GrantRefused(evidence, expired=False),
+        replace(request, authorization=replace(presented, reason="provider_unavailable")),
+        "code_rejected",
+    ),
     "the second time": (GrantRefused(evidence, expired=True), second_request, "answer_lost"),
     "the scope": (ScopeRefused(evidence), request, "code_rejected"),
     "the request": (RequestRefused(evidence), request, "code_rejected"),

@@ -19,7 +19,6 @@ from models.oauth.authorization import (
     grant,
     keep_waiting,
     place_of,
-    put_off,
 )
 from models.oauth.breaker import Sighting, endpoint_of, look_again_at
 from models.oauth.exchange_outcome import (
@@ -30,6 +29,7 @@ from models.oauth.exchange_outcome import (
     decide_exchange,
     plan_exchange,
     time_to_connect,
+    wait_for_rate_limit,
 )
 from models.oauth.refresh_policy import retry_at
 from models.oauth.token_pair import TokenPair
@@ -161,7 +161,7 @@ class Exchange:
             return None
         wait_until = tx.paces.take(leased.provider, provider.provider.token_requests_per_minute, "exchange", now)
         if wait_until is not None:
-            tx.authorizations.save(put_off(leased, wait_until))
+            tx.authorizations.save(wait_for_rate_limit(leased, wait_until))
             return None
         self.vault.require()
         self.parking.reserve(Ticket("exchange", leased.id))
