@@ -29,11 +29,12 @@ class FleetClock:
 
     Leases, due times and expiry are compared by it. `ask` returns the database's time. A call asks only if there is no
     measurement yet, or if this machine's clock was set since, because then no time is certain without asking. Otherwise
-    a thread measures (see `watch`).
+    a thread measures (see `watch`), and hands each measurement to `on_measured`.
     """
 
     ask: Callable[[], datetime]
     read: Callable[[], Reading] = read_machine
+    on_measured: Callable[[Anchor], None] = lambda measured: None
     anchor: Anchor | None = None
     is_off: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -55,7 +56,8 @@ class FleetClock:
     def measure(self) -> None:
         """Compare this machine's clock with the database's. Raises `StoreUnavailable` if it does not answer."""
         with self.lock:
-            self._measure()
+            measured = self._measure()
+        self.on_measured(measured)
 
     def offset(self) -> timedelta:
         """Return how far this machine's time of day is ahead. Raises `StoreUnavailable` like a call."""
@@ -73,12 +75,13 @@ class FleetClock:
         thread.start()
         return thread
 
-    def _measure(self) -> None:
+    def _measure(self) -> Anchor:
         before = self.read()
         fleet = self.ask()
         measured = measure(before, fleet, self.read())
         self.anchor = choose(self.anchor, measured)
         self._report(offset(measured))
+        return self.anchor
 
     def _report(self, ahead: timedelta) -> None:
         """Log once when this machine's clock goes wrong, and once when it is right again."""

@@ -12,8 +12,10 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from config.clock import FleetClock
+from config.clock_reports import ClockReporter, name_process
 from config.redis_url import connect
 from config.settings import Settings
+from models.clock import Anchor
 from models.crypto.secrets import Secret
 from models.messaging.events import Stream, StreamSettings
 from models.queue import MessageQueue, Queues
@@ -35,14 +37,14 @@ def open_store(settings: Settings, actor: str) -> Store:
     return Store(open_engine(settings.database_url), actor)
 
 
-def open_clock(store: Store) -> FleetClock:
+def open_clock(store: Store, on_measured: Callable[[Anchor], None]) -> FleetClock:
     """Return the fleet's clock; nothing is asked before it is read."""
 
     def ask() -> datetime:
         with store.reading() as tx:
             return tx.overview.time()
 
-    return FleetClock(ask)
+    return FleetClock(ask, on_measured=on_measured)
 
 
 def open_redis(url: Secret, decode: bool = True) -> redis.Redis:
@@ -136,4 +138,5 @@ def open_services(
     `actor` is whom the audit names for what the process does.
     """
     store = open_store(settings, actor)
-    return Services(store, open_redis(settings.redis_url), build_broker(settings, more, kind), open_clock(store))
+    clock = open_clock(store, ClockReporter(open_hasty_redis(settings.redis_url), name_process(actor)))
+    return Services(store, open_redis(settings.redis_url), build_broker(settings, more, kind), clock)

@@ -94,6 +94,18 @@ def judge_clock(whose: str, theirs: datetime, ours: datetime, precision: timedel
     return Finding("clock", state, said, "Synchronize every machine's clock by NTP; see timedatectl.")
 
 
+def judge_process_clock(process: str, ahead: float) -> Finding:
+    """Judge what a process measured of its own machine's clock, in seconds; only one that is off reports it."""
+    said = f"the machine of {process} is {describe_offset(ahead)} the database"
+    state: State = "warn" if abs(ahead) <= harmful.total_seconds() else "failed"
+    return Finding("clock", state, said, "Synchronize that machine's clock by NTP; see timedatectl.")
+
+
+def describe_offset(ahead: float) -> str:
+    """Return how many seconds a clock is ahead of another, or behind it, as words that the other's name follows."""
+    return f"{abs(ahead):.1f} s {'ahead of' if ahead > 0 else 'behind'}"
+
+
 def read_date(answer: HttpAnswer | NoAnswer) -> datetime | None:
     """Return the answer's `Date`, which has whole seconds (RFC 9110 §6.6.1); None if there is none."""
     try:

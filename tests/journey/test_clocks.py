@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from config.clock_reports import reports_key
 from tests.processes import CHECKOUT, Fleet, Listener, Program, running_fleet
 from tests.servers import Postgres, running_valkey
 
@@ -31,7 +32,12 @@ def follow():
 ahead = float(source.read_text())
 coordinates.shift(ahead)
 applied = ahead
-threading.Thread(target=follow, daemon=True).start()
+
+def start_following():
+    threading.Thread(target=follow, daemon=True).start()
+
+start_following()
+os.register_at_fork(after_in_child=start_following)  # Dramatiq forks its workers
 """
 
 
@@ -90,6 +96,7 @@ def test_wrong_clocks_spend_no_token_twice(tmp_path: Path, postgres: Postgres, r
                 lambda seen=seen: sum(refreshed(listener, each) > seen[each] for each in connections) > USERS / 2,  # type: ignore[misc]
                 f"most tokens are refreshed with a clock {ahead} s ahead",
             )
+        fleet.wait_until(lambda: listener._redis.hlen(reports_key) == len(clocks), "each process reports its clock")
         fleet.stop()  # a request under way has no outcome yet
         ended = [event for each in connections for event in listener.about(each, "connection.reauthorization")]
         assert ended == []
@@ -118,6 +125,9 @@ def test_a_scheduler_whose_clock_is_set_back_goes_on_sweeping(tmp_path: Path) ->
         clock.set(-HOUR)
         fleet.wait_until(lambda: "clock.off" in scheduler.log.read_text(), "the scheduler's clock is set back")
         with_redis = listener._redis
+        fleet.wait_until(lambda: with_redis.hkeys(reports_key), "the scheduler reports its clock")
+        [reported] = with_redis.hkeys(reports_key)
+        assert reported.split()[0] == "scheduler"
         with_redis.xadd("breezesync:commands", {"type": "sync", "connection_id": connection})
         fleet.has_synced(listener, connection, times=2)
         listener.close()

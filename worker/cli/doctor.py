@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rich.markup import escape
 
+from config.clock_reports import reports_key
 from config.environment import SettingsError
 from config.redis_url import show_redis_url
 from config.settings import Settings
@@ -90,7 +91,12 @@ def _name_keys(settings: Settings) -> dict[str, str]:
     """Return our keys in Redis with the type of each."""
     streams = (settings.events_stream, settings.records_stream, settings.commands_stream)
     rejected = f"{settings.commands_stream}:rejected"
-    return {**dict.fromkeys((*streams, rejected), "stream"), parked_key: "hash", **expected_types()}
+    return {
+        **dict.fromkeys((*streams, rejected), "stream"),
+        parked_key: "hash",
+        reports_key: "hash",
+        **expected_types(),
+    }
 
 
 def _describe_settings(settings: Settings) -> str:

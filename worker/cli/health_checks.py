@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import redis
 
+from config.clock_reports import read_clock_reports
 from models.api_response import ApiOutcome, Forbidden, Page, Unauthorized
 from models.crypto.errors import KeyServiceUnavailable
 from models.crypto.secrets import Secret
@@ -23,6 +24,7 @@ from models.health import (
     judge_key_service,
     judge_keys,
     judge_missing_keys,
+    judge_process_clock,
     judge_redis,
     judge_schema,
     judge_seals,
@@ -87,6 +89,10 @@ class Checkup:
             yield self._check_clock("the database", self._ask_database_time)
         queue = list(self._check_redis())
         yield from queue
+        if usable:
+            with suppress(redis.RedisError):
+                for report in read_clock_reports(self.client, self._ask_database_time()):
+                    yield judge_process_clock(report.process, report.ahead)
         for client in self.clients:
             yield from self._check_token_endpoint(client, usable)
         if usable:

@@ -7,7 +7,9 @@ from typing import Any
 
 from rich.markup import escape
 
+from config.clock_reports import ClockReport, read_clock_reports
 from config.settings import Settings
+from models.health import describe_offset
 from models.oauth.client import StoredClient
 from models.oauth.hold import Hold
 from models.queue import Depth
@@ -33,17 +35,25 @@ class _Overview:
     since: datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class _InRedis:
+    """What Redis says: the depth of each queue, and the processes whose clock is off."""
+
+    depths: Mapping[str, Depth]
+    clocks: Sequence[ClockReport]
+
+
 @report_errors
 def status(as_json: AsJson = False) -> None:
     """Show connections by status, due work, queue depths and event lag."""
     settings = load_settings()
     with opened_store(settings) as store, store.reading() as tx:
         found = _read(tx)
-    depths, failure = _find_depths(settings)
+    in_redis, failure = _read_redis(settings, found.moment)
     if as_json:
-        print_json(_as_json(found, depths))
+        print_json(_as_json(found, in_redis))
     else:
-        _print(found, depths)
+        _print(found, in_redis)
     if failure is not None:
         raise failure
 
@@ -64,13 +74,14 @@ def _read(tx: Transaction) -> _Overview:
     )
 
 
-def _as_json(found: _Overview, depths: Mapping[str, Depth] | None) -> dict[str, object]:
+def _as_json(found: _Overview, in_redis: _InRedis | None) -> dict[str, object]:
     return {
         "connections": found.connections,
         "due": found.due,
         "oldest_due_seconds": _seconds(found.oldest, found.moment),
         "events": {"unpublished": found.unpublished, "lag_seconds": _seconds(found.since, found.moment)},
-        "queues": depths,
+        "queues": None if in_redis is None else in_redis.depths,
+        "clocks": None if in_redis is None else in_redis.clocks,
         "rejected_clients": [{"provider": p, "client_id": c, "error": e} for p, c, e in found.rejected],
         "breakers": list(found.breakers.values()),
         "holds": [
@@ -80,7 +91,7 @@ def _as_json(found: _Overview, depths: Mapping[str, Depth] | None) -> dict[str, 
     }
 
 
-def _print(found: _Overview, depths: Mapping[str, Depth] | None) -> None:
+def _print(found: _Overview, in_redis: _InRedis | None) -> None:
     print_rich(f"[bold]Connections[/]   {_count(found.connections)}")
     print_rich(f"[bold]Due now[/]       {_count(found.due)}{_age(found.oldest, found.moment)}")
     print_rich(f"[bold]Events[/]        {found.unpublished} unpublished{_age(found.since, found.moment)}")
@@ -92,16 +103,19 @@ def _print(found: _Overview, depths: Mapping[str, Depth] | None) -> None:
             print_rich(f"[bold red]{state_of(client).capitalize():<16}[/]{escape(client.provider)}: {escape(line)}")
     for hold, count in found.held.items():
         print_rich(f"[bold red]Held[/]          {escape(describe_hold(hold, count, found.moment))}")
-    if depths is not None:
-        rows = [(name, depth.waiting, depth.under_way, depth.dead) for name, depth in depths.items()]
+    if in_redis is not None:
+        for report in in_redis.clocks:
+            text = f"the machine of {report.process} is {describe_offset(report.ahead)} the database. Synchronize it."
+            print_rich(f"[bold red]Clock[/]         {escape(text)}")
+        rows = [(name, depth.waiting, depth.under_way, depth.dead) for name, depth in in_redis.depths.items()]
         print_rich("", make_table(("queue", "waiting", "under way", "dead"), rows))
 
 
-def _find_depths(settings: Settings) -> tuple[Mapping[str, Depth] | None, CommandFailed | None]:
-    """Return the queues' depths, or the error if Redis does not answer: the rest of the status is shown anyway."""
+def _read_redis(settings: Settings, moment: datetime) -> tuple[_InRedis | None, CommandFailed | None]:
+    """Return what Redis says, or the error if it does not answer: the rest of the status is shown anyway."""
     try:
         with opened_queues(settings) as queues:
-            return queues.depths(), None
+            return _InRedis(queues.depths(), read_clock_reports(queues.client, moment)), None
     except CommandFailed as failure:
         return None, failure
 
