@@ -128,7 +128,8 @@ def describe_hold(hold: Hold, count: int, now: datetime) -> str:
     """Return what is held and since when, and what decides about it."""
     who = "an operator began to hold them" if hold.by_operator else "more were refused than people revoke"
     began = f"{who} {format_past(hold.opened_at, now)}"
-    whose = f"{count} connections of OAuth client {hold.client_id} at {hold.provider} are held"
+    how = "by personal access token" if hold.client_id == personal_client else f"of OAuth client {hold.client_id}"
+    whose = f"{count} connections {how} at {hold.provider} are held"
     trial = f"one is tried {format_future(hold.next_trial_at, now)}"
     return f"{whose}: {began}; {trial}; breezesync provider release {hold.provider}, or accept {hold.provider}"
 
