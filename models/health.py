@@ -168,10 +168,23 @@ def judge_seals(sealing: str, opened: int, unopened: Mapping[str, str]) -> Findi
     return Finding("keys", "failed", said, remedy)
 
 
-def judge_missing_keys(missing: Mapping[str, int], given_up: Collection[str]) -> Iterator[Finding]:
-    """Report each key that stored secrets need and the settings lack; `missing` counts its rows."""
-    for key, rows in missing.items():
-        said = f"key {key} is not configured, and {rows} rows need it"
+@dataclass(frozen=True, slots=True)
+class KeyUse:
+    """What a key sealed: rows of the database, and pairs of tokens that are parked in the spool or in Redis."""
+
+    rows: int = 0
+    pairs: int = 0
+
+    def __str__(self) -> str:
+        counts = ((self.rows, "row"), (self.pairs, "parked pair"))
+        parts = [f"{count} {name}{'' if count == 1 else 's'}" for count, name in counts if count]
+        return f"{' and '.join(parts)} {'needs' if self.rows + self.pairs == 1 else 'need'} it"
+
+
+def judge_missing_keys(missing: Mapping[str, KeyUse], given_up: Collection[str]) -> Iterator[Finding]:
+    """Report each key that stored secrets need and the settings lack."""
+    for key, use in missing.items():
+        said = f"key {key} is not configured, and {use}"
         if key in given_up:
             yield Finding("keys", "warn", f"{said}; WITHOUT_KEYS gives them up", "Their users have to authorize again.")
         else:

@@ -84,8 +84,9 @@ def boot() -> None:
     services = open_services(settings, "worker", middleware, partial(Broker, on_round=pulse.note_round))
     broker = services.broker
     dramatiq.set_broker(broker)
-    check_or_exit(services.store, settings)
-    flows = build_flows(build_parts(settings, services))
+    parts = build_parts(settings, services)
+    check_or_exit(services.store, settings, parts.parking)
+    flows = build_flows(parts)
     keep_secrets(flows.refresh.clients)
     broker.add_middleware(RecoveryThread(flows.recover_tokens))
     declare_actors(broker, flows)
@@ -141,10 +142,10 @@ def build_parts(settings: Settings, services: Services) -> Parts:
     )
 
 
-def check_or_exit(store: Store, settings: Settings) -> None:
+def check_or_exit(store: Store, settings: Settings, parking: Parking) -> None:
     """End the process with 1 if a key that is still needed is missing; if the database is away, rows say it later."""
     try:
-        missing = find_missing_keys(store, settings)
+        missing = find_missing_keys(store, settings, parking)
     except SyncError as error:
         structlog.get_logger("boot").warning("keys.not_checked", error=str(error))
         return

@@ -1,11 +1,15 @@
 """What a process makes sure of before it works: how it seals and opens, and that no key is missing."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from config.settings import Settings
+from config.wiring import open_redis
 from models.crypto.vault import Vault
+from models.health import KeyUse
 from models.store import Store
 from worker.tokens.data_keys import DataKeys
+from worker.tokens.spool import Parking
 from worker.tokens.transit import Transit
 
 
@@ -17,11 +21,29 @@ def open_vault(settings: Settings) -> Vault:
     return Vault(settings.encryption_keys, DataKeys(Transit(transit), wraps=transit.key is not None))
 
 
-def find_missing_keys(store: Store, settings: Settings) -> dict[str, int]:
-    """Count the rows that need each key which is neither configured nor given up by `WITHOUT_KEYS`."""
+@contextmanager
+def opened_parking(settings: Settings) -> Iterator[Parking]:
+    """Open the places in which new tokens wait for the database: Redis, which need not answer, and the local spool."""
+    client, vault = open_redis(settings.redis_url, decode=False), open_vault(settings)
+    try:
+        yield Parking(vault, client, settings.spool)
+    finally:
+        vault.close()
+        client.close()
+
+
+def find_missing_keys(store: Store, settings: Settings, parking: Parking) -> dict[str, KeyUse]:
+    """Return what needs each key that is neither configured nor given up by `WITHOUT_KEYS`."""
+    needed = count_uses(store, parking, known_prefixes(settings))
+    return {key: use for key, use in needed.items() if key not in settings.without_keys}
+
+
+def count_uses(store: Store, parking: Parking, known: Sequence[str]) -> dict[str, KeyUse]:
+    """Count the rows and parked pairs that need each key whose texts have none of these prefixes."""
     with store.reading() as tx:
-        needed = tx.seals.count_rows_of_others(known_prefixes(settings))
-    return {key: rows for key, rows in needed.items() if key not in settings.without_keys}
+        rows = tx.seals.count_rows_of_others(known)
+    pairs = parking.count_locked(known)
+    return {key: KeyUse(rows.get(key, 0), pairs.get(key, 0)) for key in dict.fromkeys((*rows, *pairs))}
 
 
 def known_prefixes(settings: Settings) -> list[str]:
@@ -30,19 +52,16 @@ def known_prefixes(settings: Settings) -> list[str]:
     return [*prefixes, "v1.vault:"] if settings.transit is not None else prefixes
 
 
-def describe_missing_keys(missing: Mapping[str, int]) -> str:
+def describe_missing_keys(missing: Mapping[str, KeyUse]) -> str:
     """Return what an operator reads whose process does not start."""
-    lines = [
-        f"key '{key}' is not configured, and {rows} {'row needs' if rows == 1 else 'rows need'} it"
-        for key, rows in missing.items()
-    ]
+    lines = [f"key '{key}' is not configured, and {use}" for key, use in missing.items()]
     return "\n".join(
         [
             *lines,
             "Add it to ENCRYPTION_KEYS after the first key (a key named vault:… needs VAULT_ADDR and VAULT_TOKEN), "
             "and run breezesync keys rotate before you remove it again.",
             "If it is lost for good, start without it: the setting "
-            f"WITHOUT_KEYS={','.join(missing)}, or breezesync run --without-key ID. The users of these rows have to "
-            "authorize again.",
+            f"WITHOUT_KEYS={','.join(missing)}, or breezesync run --without-key ID. The users whose "
+            "tokens it sealed have to authorize again.",
         ]
     )

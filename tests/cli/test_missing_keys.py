@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
@@ -10,6 +11,9 @@ from config.settings import read_settings
 from config.wiring import open_services
 from models.crypto.secrets import Secret
 from models.crypto.vault import KeyMissing, Place, Vault, new_key
+from models.health import KeyUse
+from models.oauth.token_pair import TokenPair
+from models.oauth.token_response import TokensGranted
 from models.store import Store, open_engine
 from tests.browsing import serving
 from tests.cli.conftest import Desk
@@ -17,6 +21,7 @@ from tests.processes import CHECKOUT
 from tests.servers import plain_environment
 from worker.main import build_web, check_or_exit
 from worker.startup import find_missing_keys
+from worker.tokens.spool import Ticket
 
 
 def test_a_worker_does_not_start_without_a_key_that_rows_need(either_desk: Desk) -> None:
@@ -25,9 +30,26 @@ def test_a_worker_does_not_start_without_a_key_that_rows_need(either_desk: Desk)
     desk.house.consent("grace", 2)
     desk.set(ENCRYPTION_KEYS=new_key("k2").line().reveal())
     with pytest.raises(SystemExit) as stopped:
-        check_or_exit(desk.house.store, read_settings())
+        check_or_exit(desk.house.store, read_settings(), desk.house.flows.refresh.parking)
     assert "key 'k1' is not configured, and 3 rows need it" in str(stopped.value)
     assert "WITHOUT_KEYS=k1" in str(stopped.value)
+
+
+def test_a_key_that_only_a_parked_pair_needs_is_needed(desk: Desk) -> None:
+    granted = TokensGranted(Secret("access"), Secret("refresh"), timedelta(hours=1), "read")
+    desk.house.flows.refresh.parking.park(
+        Ticket("refresh", "c1", 7), TokenPair(granted, datetime(2026, 1, 2, tzinfo=UTC))
+    )
+    desk.set(ENCRYPTION_KEYS=new_key("k2").line().reveal(), SPOOL_DIRECTORY=str(desk.house.flows.refresh.parking.spool))
+    with pytest.raises(SystemExit) as stopped:
+        check_or_exit(desk.house.store, read_settings(), desk.house.flows.refresh.parking)
+    assert "key 'k1' is not configured, and 1 parked pair needs it" in str(stopped.value)
+    refused = desk.type("run", "--port", "18701")
+    assert (refused.exit_code, "and 1 parked pair needs it" in refused.stderr) == (1, True)
+    found = [each["said"] for each in desk.read("doctor", code=1)["checks"] if each["check"] == "keys"]
+    assert "key k1 is not configured, and 1 parked pair needs it" in found
+    desk.set(WITHOUT_KEYS="k1")
+    check_or_exit(desk.house.store, read_settings(), desk.house.flows.refresh.parking)
 
 
 def test_the_workers_process_ends_with_that_as_its_last_word(desk: Desk) -> None:
@@ -44,15 +66,15 @@ def test_the_workers_process_ends_with_that_as_its_last_word(desk: Desk) -> None
 def test_a_worker_starts_without_a_key_that_is_given_up(desk: Desk) -> None:
     desk.house.connect("ada", 1)
     desk.set(ENCRYPTION_KEYS=new_key("k2").line().reveal(), WITHOUT_KEYS="k0, k1")
-    check_or_exit(desk.house.store, read_settings())
+    check_or_exit(desk.house.store, read_settings(), desk.house.flows.refresh.parking)
 
 
 def test_a_worker_starts_with_every_key_and_with_a_database_that_is_away(desk: Desk) -> None:
     desk.house.connect("ada", 1)
     desk.set(ENCRYPTION_KEYS=f"{new_key('k2').line().reveal()},{desk.environment['ENCRYPTION_KEYS']}")
-    check_or_exit(desk.house.store, read_settings())
+    check_or_exit(desk.house.store, read_settings(), desk.house.flows.refresh.parking)
     away = Store(open_engine(Secret("postgresql+psycopg://nobody@127.0.0.1:1/nothing")))
-    check_or_exit(away, read_settings())
+    check_or_exit(away, read_settings(), desk.house.flows.refresh.parking)
     away.close()
 
 
@@ -63,9 +85,11 @@ def test_a_vault_that_is_not_configured_is_a_missing_key_too(desk: Desk) -> None
             f"UPDATE credential SET access_token = 'v1.vault:breezesync:v3.AAAA.AAAA' "
             f"WHERE connection_id = '{connection.id}'"
         )
-    assert find_missing_keys(desk.house.store, read_settings()) == {"vault:breezesync:v3": 1}
+    assert find_missing_keys(desk.house.store, read_settings(), desk.house.flows.refresh.parking) == {
+        "vault:breezesync:v3": KeyUse(rows=1)
+    }
     desk.set(VAULT_ADDR="https://vault", VAULT_TOKEN="t")
-    assert find_missing_keys(desk.house.store, read_settings()) == {}
+    assert find_missing_keys(desk.house.store, read_settings(), desk.house.flows.refresh.parking) == {}
 
 
 def test_run_starts_nothing_while_a_key_is_missing(desk: Desk) -> None:

@@ -96,6 +96,16 @@ def test_a_parked_pair_is_sealed_anew_in_its_place(parking: Parking, where: Wher
     assert list(parking.spool.iterdir()) == [spooled(parking)]
 
 
+def test_a_pair_needs_its_key_unless_its_other_copy_opens(parking: Parking) -> None:
+    parking.park(ticket, pair_of("first"))
+    assert parking.count_locked(["v1.k2."]) == {"k1": 1}
+    assert replace(parking, redis=away).count_locked(["v1.k2."]) == {"k1": 1}
+    rotating(parking).reseal(parking.seals("redis")[0])
+    assert parking.count_locked(["v1.k2."]) == {}
+    assert parking.count_locked(["v1.k1."]) == {}
+    assert parking.count_locked([]) == {"k1": 1, "k2": 1}
+
+
 @pytest.mark.parametrize("where", places)
 def test_a_pair_that_was_taken_in_meanwhile_does_not_come_back(parking: Parking, where: Where) -> None:
     parking.park(ticket, pair_of("first"))

@@ -18,8 +18,6 @@ from models.store import Store
 from models.store.trouble import Trouble, trouble_of
 from worker.cli.output import CommandFailed
 from worker.local.state import running_environment
-from worker.startup import open_vault
-from worker.tokens.spool import Parking
 
 
 def load_settings(*needs: Need) -> Settings:
@@ -69,17 +67,6 @@ def opened_queues(settings: Settings) -> Iterator[Queues]:
     finally:
         client.close()
         broker.client.close()
-
-
-@contextmanager
-def opened_parking(settings: Settings) -> Iterator[Parking]:
-    """Open the places in which new tokens wait for the database: Redis, which need not answer, and the local spool."""
-    client, vault = open_redis(settings.redis_url, decode=False), open_vault(settings)
-    try:
-        yield Parking(vault, client, settings.spool)
-    finally:
-        vault.close()
-        client.close()
 
 
 def show_url(url: Secret) -> str:

@@ -1,6 +1,7 @@
 """`breezesync doctor`: check every part that breezesync needs."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from rich.markup import escape
@@ -9,13 +10,13 @@ from config.clock_reports import reports_key
 from config.environment import SettingsError
 from config.redis_url import show_redis_url
 from config.settings import Settings
-from config.wiring import now, open_services
-from models.health import Finding, State, judge_confirmation, judge_loopback_names
+from config.wiring import Services, now, open_services
+from models.health import Finding, KeyUse, State, judge_confirmation, judge_loopback_names
 from models.queue import expected_types
 from worker.cli.context import load_settings, name_operator, show_url
 from worker.cli.health_checks import Checkup
 from worker.cli.output import AsJson, CommandFailed, print_json, report_errors, screen
-from worker.startup import known_prefixes, open_vault
+from worker.startup import count_uses, known_prefixes, open_vault, opened_parking
 from worker.tokens.spool import parked_key
 
 _colours: dict[State, str] = {"ok": "green", "warn": "yellow", "failed": "bold red"}
@@ -64,7 +65,7 @@ def examine(env_file: Path = Path(".env")) -> Iterator[Finding]:
             client=services.redis,
             queue=show_redis_url(settings.redis_url),
             vault=vault,
-            known_keys=known_prefixes(settings),
+            count_uses=partial(_count_uses, settings, services),
             without_keys=settings.without_keys,
             providers=settings.providers,
             clients=settings.clients,
@@ -76,6 +77,11 @@ def examine(env_file: Path = Path(".env")) -> Iterator[Finding]:
         if vault is not None:
             vault.close()
         services.close()
+
+
+def _count_uses(settings: Settings, services: Services) -> dict[str, KeyUse]:
+    with opened_parking(settings) as parking:
+        return count_uses(services.store, parking, known_prefixes(settings))
 
 
 def _judge_settings(settings: Settings) -> Iterator[Finding]:

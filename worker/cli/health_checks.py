@@ -1,6 +1,6 @@
 """The checks of `breezesync doctor`: one for each part that breezesync works with. None uses up a token."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -17,6 +17,7 @@ from models.errors import SyncError
 from models.health import (
     Base,
     Finding,
+    KeyUse,
     judge_bases,
     judge_breaker,
     judge_clock,
@@ -60,7 +61,7 @@ class Checkup:
 
     database, queue: their URLs without passwords.
     vault: None without keys.
-    known_keys: how the texts begin that the settings can open.
+    count_uses: counts what needs each key that is not configured.
     without_keys: the ids of keys that may be missing.
     redis_keys: the type of each of our keys in Redis.
     """
@@ -70,7 +71,7 @@ class Checkup:
     client: redis.Redis
     queue: str
     vault: Vault | None
-    known_keys: Sequence[str]
+    count_uses: Callable[[], Mapping[str, KeyUse]]
     without_keys: Collection[str]
     providers: tuple[Provider, ...]
     clients: tuple[OAuthClient, ...]
@@ -118,9 +119,7 @@ class Checkup:
                 vault.fetch()
                 yield Finding("vault", "ok", f"{vault.current_id} wraps and unwraps data keys")
             if has_database:
-                with self.store.reading() as tx:
-                    missing = tx.seals.count_rows_of_others(self.known_keys)
-                yield from judge_missing_keys(missing, self.without_keys)
+                yield from judge_missing_keys(self.count_uses(), self.without_keys)
                 yield self._open_all(vault)
         except KeyServiceUnavailable as error:
             yield judge_key_service(str(error), error.status)

@@ -16,7 +16,7 @@ from models.crypto.secrets import Sealed
 from models.crypto.vault import Vault, VaultError
 from models.store import Store
 from models.store.sealed_fields import Field, fields, name_key
-from worker.cli.context import load_settings, opened_parking, opened_store
+from worker.cli.context import load_settings, opened_store
 from worker.cli.output import (
     AsJson,
     CommandFailed,
@@ -27,6 +27,7 @@ from worker.cli.output import (
     report_errors,
     screen,
 )
+from worker.startup import opened_parking
 from worker.tokens.spool import Parking, places
 from worker.tokens.spool_backends import ParkingUnavailable
 

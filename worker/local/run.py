@@ -30,7 +30,7 @@ from worker.local.state import (
     point_at_sandbox,
     write_state,
 )
-from worker.startup import describe_missing_keys, find_missing_keys
+from worker.startup import describe_missing_keys, find_missing_keys, opened_parking
 
 data = Path("var")
 env_file = Path(".env")
@@ -296,7 +296,8 @@ def _migrate(settings: Settings) -> None:
     store = open_store(settings, "cli")
     try:
         migrate(store.engine, settings.providers)
-        missing = find_missing_keys(store, settings)
+        with opened_parking(settings) as parking:
+            missing = find_missing_keys(store, settings, parking)
         if missing:
             raise RunFailed(describe_missing_keys(missing))
     finally:

@@ -1,6 +1,7 @@
 """Keep a new pair of tokens while the database can't be written: sealed, in a local spool and in Redis."""
 
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,6 +17,7 @@ from models.crypto.secrets import Sealed, Secret
 from models.crypto.vault import KeyMissing, KeyServiceUnavailable, Place, Vault, VaultError
 from models.oauth.token_pair import TokenPair, pack, unpack
 from models.oauth.token_response import TokenOutcome, TokensGranted
+from models.store.sealed_fields import name_key
 from worker.tokens.data_keys import fetching_keys
 from worker.tokens.spool_backends import ParkingUnavailable, RedisHash, Shelf, Spool
 
@@ -168,6 +170,18 @@ class Parking:
         if isinstance(sealed, VaultError):
             raise sealed
         return self._shelf(found.where).replace(found.ticket.name, found.sealed.text, sealed.text)
+
+    def count_locked(self, prefixes: Sequence[str]) -> dict[str, int]:
+        """Count, by key, the parked pairs of which no copy begins with one of these prefixes; a place may be away."""
+        keys_of, open_ones = defaultdict[str, set[str]](set), set[str]()
+        for where in places:
+            with suppress(ParkingUnavailable):
+                for found in self.seals(where):
+                    keys_of[found.ticket.name].add(name_key(found.sealed))
+                    if found.sealed.text.startswith(tuple(prefixes)):
+                        open_ones.add(found.ticket.name)
+        locked = [name for pair, names in keys_of.items() if pair not in open_ones for name in names if name != "?"]
+        return dict(Counter(locked))
 
     def _tickets_in(self, where: Where) -> list[Ticket]:
         names = self._shelf(where).names()
