@@ -89,6 +89,7 @@ jobs = {
     "carry_out_refresh": "Carries out a refresh that is due. Sent by breezesync itself.",
     "sync_connection": "Syncs a connection now; if a sync is running, another one follows it.",
     "read_connection": "Continues a sync, or starts one that is due. Sent by breezesync itself.",
+    "carry_out_sync": "Carries out a sync that someone asked for. Sent by breezesync itself.",
     "sync_user": "Syncs all active connections of a user now.",
     "disconnect": "Disconnects an account: erases its tokens at once, and revokes them at the provider.",
     "carry_out_disconnect": "Carries out a disconnect that is due, once. Sent by breezesync itself.",

@@ -1,7 +1,6 @@
 """Commands in: entries of the commands stream become due times, which the sweep sends like any other."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, assert_never
 from uuid import uuid4
@@ -10,7 +9,7 @@ import structlog
 from redis import Redis
 from redis.exceptions import RedisError, ResponseError
 
-from models.audit.entry import application, received
+from models.audit.entry import Channel, received
 from models.errors import Permanent, RedisUnavailable
 from models.messaging.commands import Command, CommandRefused, Confirm, asked_at, hide_secrets, read_command
 from models.oauth.confirmation import Verdict
@@ -18,6 +17,7 @@ from models.oauth.connection import Connection, Status
 from models.queue import find_type
 from models.store import Store, Transaction
 from models.store.confirming import confirm
+from models.store.requested_sync import request_sync
 
 group = "breezesync"
 batch_size = 100
@@ -152,7 +152,7 @@ class Commands:
         """Return how many connections a command reached, or the verdict on a confirmation. Raises `CommandRefused`."""
         if not isinstance(command, Confirm):
             return self._make_due(tx, command, entry_id)
-        verdict = confirm(tx, command, self.now(), application)
+        verdict = confirm(tx, command, self.now(), Channel.stream)
         if verdict in _why_not_confirmed:
             raise CommandRefused(_why_not_confirmed[verdict])
         return verdict
@@ -161,12 +161,12 @@ class Commands:
         """Return how many connections it reached. Raises `CommandRefused` if there is none."""
         now = self.now()
         targets = _find(tx, command)
-        detail = {"command": command.verb, "erase": command.erase or None, "entry_id": entry_id.decode()}
+        detail = {"erase": command.erase or None, "entry_id": entry_id.decode()}
         for target in targets:
-            tx.audit.add(received(application, target.id, detail), now)
+            tx.audit.add(received(Channel.stream, command.verb, detail, connection_id=target.id), now)
             match command.verb:
                 case "sync":
-                    _request_sync(tx, target.id, now)
+                    request_sync(tx, target.id, now)
                 case "refresh":
                     tx.connections.request_refresh(target.id, now)
                 case "disconnect":
@@ -198,12 +198,3 @@ def _find(tx: Transaction, command: Command) -> list[Connection]:
         states = ", ".join(sorted({each.status.value for each in found}))
         raise CommandRefused(f"the connection is {states}: the user has to authorize again")
     return active
-
-
-def _request_sync(tx: Transaction, connection_id: str, now: datetime) -> None:
-    """Make a full read due now, or as soon as a running one ends."""
-    connection = tx.connections.lock(connection_id)
-    if connection is None or connection.status is not Status.active:
-        return
-    due_at = now if tx.runs.running(connection_id) is None else connection.sync_due_at
-    tx.connections.save(replace(connection, sync_requested=True, sync_due_at=due_at), connection.generation)

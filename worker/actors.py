@@ -96,12 +96,16 @@ def _declare_syncs(declare: Callable[[Callable[..., None]], None], flows: Flows)
         flows.sync(connection_id, message_id=current_message().message_id)
 
     @declare
+    def carry_out_sync(connection_id: str) -> None:
+        flows.sync(connection_id, asked=False)
+
+    @declare
     def read_connection(connection_id: str) -> None:
         flows.sync(connection_id, asked=False)
 
     @declare
     def sync_user(user_id: str, provider: str | None = None) -> None:
-        flows.sync_user(user_id, provider)
+        flows.sync_user(user_id, provider, message_id=current_message().message_id)
 
 
 def _declare(broker: dramatiq.Broker, actor: Callable[..., None]) -> None:

@@ -162,7 +162,7 @@ def build_flows(parts: Parts) -> Flows:
         confirm=Confirm(store, send, now),
         refresh=Refresh(store, vault, clients, providers, parking, send, now, settings.sync_interval),
         sync=Sync(store, vault, providers, send, now, settings.sync_interval),
-        sync_user=SyncUser(store, send),
+        sync_user=SyncUser(store, send, now),
         disconnect=Disconnect(store, vault, providers, parking, send, now),
         revoke=Revoke(store, vault, clients, providers, send, now),
         probe_client=ProbeClient(store, clients, providers, send, now),

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Final
 
 from models.journal import Verb, Word
@@ -13,6 +14,14 @@ kept_evidence: Final = ("generation", "by", "attempts", "records", "provider_to_
 
 application: Final = "application"
 """The actor behind a command on the stream, and behind a message that no process of ours sends."""
+
+
+class Channel(StrEnum):
+    """How someone asked for something: by a Dramatiq message, on the commands stream, or on the command line."""
+
+    message = "message"
+    stream = "stream"
+    cli = "cli"
 
 
 class Action(Word):
@@ -46,6 +55,8 @@ class Action(Word):
     )
     dead_letter_retried = "dead_letter.retried", "a dead letter was enqueued again"
     dead_letter_dropped = "dead_letter.dropped", "a dead letter was deleted"
+
+    events_replayed = "events.replayed", "published events were published again"
 
     provider_held = "provider.held", "refused connections of a provider were held"
     provider_released = "provider.released", "held connections were tried again"
@@ -107,9 +118,22 @@ def entry_of(subject: str, verb: Verb, evidence: Mapping[str, object]) -> Entry 
     return Entry(action=action, connection_id=subject, authorization_id=authorization_id, detail=detail)
 
 
-def received(actor: str | None, connection_id: str, detail: Mapping[str, object]) -> Entry:
-    """Return the entry about a command for a connection; `detail` names it."""
-    return Entry(action=Action.command_received, actor=actor, connection_id=connection_id, detail=detail)
+def received(
+    channel: Channel,
+    command: str,
+    detail: Mapping[str, object],
+    *,
+    connection_id: str | None = None,
+    authorization_id: str | None = None,
+) -> Entry:
+    """Return the entry about a command for a connection or an authorization; what is typed, its process asks for."""
+    return Entry(
+        action=Action.command_received,
+        actor=None if channel is Channel.cli else application,
+        connection_id=connection_id,
+        authorization_id=authorization_id,
+        detail={"command": command, "channel": channel.value} | dict(detail),
+    )
 
 
 def bound_detail(detail: Mapping[str, object]) -> dict[str, str | int | bool]:

@@ -21,6 +21,7 @@ QUEUES: Final[dict[str, str]] = {
     "carry_out_refresh": "refresh",
     "sync_connection": "sync",
     "sync_user": "sync",
+    "carry_out_sync": "sync",
     "read_connection": "reading",
     "disconnect": "control",
     "carry_out_disconnect": "control",
@@ -80,6 +81,14 @@ def carry_out_refresh(connection_id: str) -> Message:
 
 def sync_connection(connection_id: str) -> Message:
     return Message("sync_connection", {"connection_id": connection_id})
+
+
+def carry_out_sync(connection_id: str) -> Message:
+    """Return a message for a sync that someone asked for and that is due in the connection's row.
+
+    The actor `sync_connection` is for applications, whose message is itself the request.
+    """
+    return Message("carry_out_sync", {"connection_id": connection_id})
 
 
 def read_connection(connection_id: str) -> Message:

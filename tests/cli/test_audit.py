@@ -7,17 +7,23 @@ import pwd
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from sqlalchemy import text
+from typer.core import TyperGroup
 
 from config.wiring import now
 from scheduler.audit_chain import AuditChain
 from tests.cli.conftest import Desk
 from tests.cli.test_commands import bury
+from tests.cli.test_confirm import kept_code
+from tests.cli.test_connect_token import type_token
+from worker.__main__ import build_app
 
 
 def export(desk: Desk, *words: str) -> list[Any]:
@@ -30,38 +36,111 @@ def chain(desk: Desk, days_ago: int = 0) -> None:
     AuditChain(desk.house.store, lambda: now() - timedelta(days=days_ago))()
 
 
+changing = {
+    "confirm": "command.received",
+    "connect-token": "connection.authorized",
+    "sync": "command.received",
+    "refresh": "command.received",
+    "disconnect": "command.received",
+    "events replay": "events.replayed",
+    "dead-letters retry": "dead_letter.retried",
+    "dead-letters drop": "dead_letter.dropped",
+    "provider pause": "provider.paused",
+    "provider resume": "provider.resumed",
+    "provider hold": "provider.held",
+    "provider release": "provider.released",
+    "provider accept": "provider.accepted",
+    "keys rotate": "key.rotated",
+}
+"""The line that each command writes."""
+
+silent = {
+    "init": "makes a file",
+    "migrate": "changes the schema, and no one's tokens",
+    "run": "starts processes, which write their own lines",
+    "connect-link": "signs a link and stores nothing; its use is link.opened",
+    "doctor": "reads; each request that it makes with a token is in request_log",
+    **dict.fromkeys(
+        (
+            "connections",
+            "authorizations",
+            "explain",
+            "status",
+            "events",
+            "events groups",
+            "audit",
+            "audit verify",
+            "dead-letters",
+            "provider status",
+            "keys status",
+            "keys sealing-key",
+        ),
+        "reads",
+    ),
+}
+"""Why each other command writes none."""
+
+
+def name_commands(command: object, name: str = "") -> Iterator[str]:
+    """Yield every command that can be typed."""
+    if not isinstance(command, TyperGroup):
+        yield name
+        return
+    if name and command.invoke_without_command:
+        yield name
+    for word, each in command.commands.items():
+        yield from name_commands(each, f"{name} {word}".strip())
+
+
+def test_every_command_writes_a_line_or_has_a_reason_for_none() -> None:
+    assert sorted(name_commands(typer.main.get_command(build_app()))) == sorted({*changing, *silent})
+
+
 def test_what_an_operator_does_is_recorded_by_name(desk: Desk) -> None:
     connection = desk.house.connect("ada", 1)
     desk.house.queue.held.clear()
     letter, other = bury(desk, connection_id=connection.id), bury(desk, connection_id=connection.id)
+    authorization, value = kept_code(desk)
     for words in (
+        ("confirm", authorization, "--user", "ada", "--confirmation", value),
         ("sync", connection.id),
         ("refresh", connection.id),
         ("disconnect", connection.id),
+        ("events", "replay", "--since", "1h", "--user", "ada"),
         ("dead-letters", "retry", letter),
         ("dead-letters", "drop", other),
         ("provider", "pause", "breezedoc"),
         ("provider", "resume", "breezedoc"),
         ("provider", "hold", "breezedoc"),
         ("provider", "release", "breezedoc"),
+        ("provider", "hold", "breezedoc"),
+        ("provider", "accept", "breezedoc"),
         ("keys", "rotate"),
     ):
         assert desk.type(*words).exit_code == 0, words
+    assert type_token(desk.house.control.personal_token(1), "bob")[0] == 0
     own = f"operator:{pwd.getpwuid(os.getuid()).pw_name}"
     lines = [line for line in export(desk) if line["actor"] == own]
     assert [line["action"] for line in lines] == [
-        *["command.received"] * 3,
+        *["command.received"] * 4,
+        "events.replayed",
         "dead_letter.retried",
         "dead_letter.dropped",
         "provider.paused",
         "provider.resumed",
         "provider.held",
         "provider.released",
+        "provider.held",
+        "provider.accepted",
         "key.rotated",
+        "connection.authorized",
     ]
-    assert [line["detail"]["command"] for line in lines[:3]] == ["sync", "refresh", "disconnect"]
-    assert {(line["user_id"], line["connection_id"]) for line in lines[:5]} == {("ada", connection.id)}
-    assert lines[-1]["detail"] == {"key": "k1", "resealed": 0, "unopened": 0}
+    assert {line["action"] for line in lines} == set(changing.values())
+    assert [line["detail"]["command"] for line in lines[:4]] == ["confirm", "sync", "refresh", "disconnect"]
+    assert {line["detail"]["channel"] for line in lines[:4]} == {"cli"}
+    assert {line["user_id"] for line in lines[:7]} == {"ada"}
+    assert {line["connection_id"] for line in (*lines[1:4], *lines[5:7])} == {connection.id}
+    assert lines[-2]["detail"] == {"key": "k1", "resealed": 0, "unopened": 0}
 
 
 def test_an_operator_without_a_name_is_the_command_line(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

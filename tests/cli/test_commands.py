@@ -158,7 +158,7 @@ def test_an_authorization_that_succeeded_names_its_connection(desk: Desk) -> Non
 @pytest.mark.parametrize(
     ("command", "queue", "actor"),
     [
-        ("sync", "sync", "sync_connection"),
+        ("sync", "sync", "carry_out_sync"),
         ("refresh", "refresh", "refresh_token"),
         ("disconnect", "control", "carry_out_disconnect"),
     ],

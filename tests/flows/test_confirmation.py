@@ -10,6 +10,7 @@ import fakeredis
 import httpx
 import pytest
 
+from models.audit.entry import Channel
 from models.crypto.secrets import Secret
 from models.messaging.commands import Confirm
 from models.messaging.messages import Message
@@ -359,7 +360,7 @@ def test_two_answers_at_once_are_decided_one_after_the_other(house: House, brows
     verdicts = []
     for each in (given, replace(given, user_id="eve"), given):
         with house.store.writing() as tx:
-            verdicts.append(confirm(tx, each, house.clock()))
+            verdicts.append(confirm(tx, each, house.clock(), Channel.message))
     assert verdicts == ["accepted", "not_awaited", "repeated"]
 
 

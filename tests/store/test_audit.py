@@ -10,7 +10,7 @@ from sqlalchemy import text
 from structlog.testing import capture_logs
 
 from models.audit.chain import Line, kept
-from models.audit.entry import Action, Entry, received
+from models.audit.entry import Action, Channel, Entry, received
 from models.audit.verify import Problem, Verdict, verify
 from models.journal import Verb
 from models.store import Store, Transaction
@@ -44,7 +44,7 @@ def lines_of(store: Store) -> Sequence[Line]:
 def test_a_line_says_whose_connection_it_is_about(store: Store) -> None:
     connection = add_connection(store)
     with store.writing() as tx:
-        tx.audit.add(received("application", connection.id, {"command": "refresh"}), noon)
+        tx.audit.add(received(Channel.message, "refresh", {}, connection_id=connection.id), noon)
         tx.journal.decide(connection.id, noon, Verb.refresh_saved, generation=2)
         tx.journal.decide(connection.id, noon, Verb.list_failing)
     first, second = lines_of(store)

@@ -22,6 +22,7 @@ each = {
     "refresh_token": (messages.refresh_token("c1"), "refresh", {"connection_id": "c1"}),
     "carry_out_refresh": (messages.carry_out_refresh("c1"), "refresh", {"connection_id": "c1"}),
     "sync_connection": (messages.sync_connection("c1"), "sync", {"connection_id": "c1"}),
+    "carry_out_sync": (messages.carry_out_sync("c1"), "sync", {"connection_id": "c1"}),
     "read_connection": (messages.read_connection("c1"), "reading", {"connection_id": "c1"}),
     "sync_user": (messages.sync_user("ada"), "sync", {"user_id": "ada"}),
     "sync_user at one provider": (messages.sync_user("ada", "p"), "sync", {"user_id": "ada", "provider": "p"}),

@@ -72,6 +72,7 @@ every_message = {
     "refresh": messages.refresh_token("c1"),
     "refresh that is due": messages.carry_out_refresh("c1"),
     "sync": messages.sync_connection("c1"),
+    "sync that was asked for": messages.carry_out_sync("c1"),
     "sync that is due": messages.read_connection("c1"),
     "sync_user": messages.sync_user("ada", "breezedoc"),
     "disconnect": Message("disconnect", {"connection_id": "c1"}),

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from models.audit.entry import Channel
 from models.crypto.secrets import Secret
 from models.messaging.commands import Confirm
 from models.oauth.confirmation import Verdict
@@ -22,7 +23,7 @@ def confirm(
     """Confirm that the browser which brought an authorization's code is the user's; anything wrong ends it."""
     given = Confirm(authorization, user, Secret(confirmation))
     with opened_store(load_settings()) as store, without_logs(), store.writing() as tx:
-        verdict = carry_out(tx, given, tx.overview.time())
+        verdict = carry_out(tx, given, tx.overview.time(), Channel.cli)
     match verdict:
         case Verdict.unknown:
             raise NotFound(f"There is no authorization {authorization}. List them with breezesync authorizations.")

@@ -1,17 +1,18 @@
 """Commands that list connections, and that sync, refresh or disconnect them."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Annotated
 
 import typer
 
-from models.audit.entry import received
+from models.audit.entry import Channel, received
 from models.journal import Verb
 from models.messaging import messages
 from models.oauth.connection import Connection, Status
 from models.store import Store, Transaction
+from models.store.requested_sync import request_sync
 from models.sync.sync_run import SyncRun
 from worker.cli.context import load_settings, opened_queues, opened_store
 from worker.cli.explain import describe_state
@@ -86,9 +87,12 @@ def sync(
             before = {target.id: tx.runs.newest(target.id) for target in targets}
         with opened_queues(settings) as queues:
             with store.writing() as tx:
-                _audit(tx, targets, {"command": "sync"}, tx.overview.time())
+                now = tx.overview.time()
+                for target in targets:
+                    request_sync(tx, target.id, now)
+                _audit(tx, targets, "sync", now)
             for target in targets:
-                queues.send(messages.sync_connection(target.id))
+                queues.send(messages.carry_out_sync(target.id))
         if not follow:
             _print_sent("sync", targets, as_json)
             return
@@ -112,7 +116,7 @@ def refresh(
             targets = _find_active(tx, connection, user, provider)
             now = tx.overview.time()
             requested = {target.id: tx.connections.request_refresh(target.id, now) for target in targets}
-            _audit(tx, targets, {"command": "refresh"}, now)
+            _audit(tx, targets, "refresh", now)
         for target in targets:
             queues.send(messages.refresh_token(target.id))
     _print_sent("refresh", targets, as_json)
@@ -138,7 +142,7 @@ def disconnect(
                 now = tx.overview.time()
                 for target in targets:
                     tx.connections.request_disconnect(target.id, now, erase)
-                _audit(tx, targets, {"command": "disconnect", "erase": erase}, now)
+                _audit(tx, targets, "disconnect", now, erase=erase)
             for target in targets:
                 queues.send(messages.carry_out_disconnect(target.id))
         if not erase:
@@ -197,9 +201,9 @@ def _find_active(
     return active
 
 
-def _audit(tx: Transaction, targets: Sequence[Connection], detail: Mapping[str, object], now: datetime) -> None:
+def _audit(tx: Transaction, targets: Sequence[Connection], command: str, now: datetime, **detail: object) -> None:
     for target in targets:
-        tx.audit.add(received(None, target.id, detail), now)
+        tx.audit.add(received(Channel.cli, command, detail, connection_id=target.id), now)
 
 
 def _print_sent(verb: str, targets: Sequence[Connection], as_json: bool) -> None:

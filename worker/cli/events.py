@@ -10,6 +10,7 @@ import typer
 from rich.markup import escape
 
 from config.durations import parse_duration
+from models.audit.entry import Action, Entry
 from models.messaging import messages
 from models.messaging.events import Fact, StoredEvent
 from models.store import Store
@@ -88,6 +89,9 @@ def replay(
             now = tx.overview.time()
             moment = read_time(since, now)
             count = tx.outbox.republish_since(moment, now, user_id=user, connection_id=connection)
+            detail = {"since": moment.isoformat(), "events": count}
+            replayed = Entry(action=Action.events_replayed, user_id=user, connection_id=connection, detail=detail)
+            tx.audit.add(replayed, now)
         queues.send(messages.publish_events())
     if as_json:
         print_json({"since": moment, "events": count})

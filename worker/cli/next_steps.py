@@ -168,6 +168,6 @@ def _describe_sync(connection: Connection, run: SyncRun | None, now: datetime) -
         steps.append(f"next sync {format_future(connection.sync_due_at, now)}")
     if connection.access_limited:
         steps.append("everything is synced again once the account's plan has API access")
-    if connection.sync_requested:
+    if connection.sync_requested and run is not None:
         steps.append("another sync follows, because one was requested while this one ran")
     return steps

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from models.audit.entry import application
+from models.audit.entry import Channel
 from models.crypto.secrets import Secret
 from models.messaging import messages
 from models.messaging.commands import Confirm as Given
@@ -24,7 +24,7 @@ class Confirm:
     def __call__(self, authorization_id: str, user_id: str, confirmation: str) -> Verdict:
         given = Given(authorization_id, user_id, Secret(confirmation))
         with self.store.writing() as tx:
-            verdict = confirm(tx, given, self.now(), application)
+            verdict = confirm(tx, given, self.now(), Channel.message)
         match verdict:
             case Verdict.accepted:
                 self.send(messages.exchange_code(authorization_id))

@@ -125,7 +125,7 @@ class ConnectAccount:
         tx.journal.decide(saved.id, now, Verb.authorized, generation=saved.generation, authorization_id=found.id)
         apply_change(tx, connect(found, saved.id), now)
         tx.journal.hand_over(found.id, saved.id)
-        return [messages.sync_connection(saved.id)]
+        return [messages.carry_out_sync(saved.id)]
 
     def _end_grant(self, tx: Transaction, decision: EndGrant, pair: TokenPair, now: datetime) -> list[messages.Message]:
         """End the authorization, and at the provider the grant that no one asked for."""

@@ -6,7 +6,7 @@ from datetime import datetime
 
 import structlog
 
-from models.audit.entry import application, received
+from models.audit.entry import Channel, received
 from models.crypto.secrets import Secret
 from models.crypto.vault import Vault
 from models.journal import Verb
@@ -105,8 +105,9 @@ class Disconnect:
                 return None
             plan = plan_disconnect(loaded.connection, loaded.asked_at, loaded.authorized_at, loaded.now)
             if sent is not None and plan is not DisconnectPlan.nothing:
-                asked_for = {"command": "disconnect", "erase": erase, "message_id": sent.id}
-                tx.audit.add(received(application, connection_id, asked_for), loaded.now)
+                asked_for = {"erase": erase, "message_id": sent.id}
+                entry = received(Channel.message, "disconnect", asked_for, connection_id=connection_id)
+                tx.audit.add(entry, loaded.now)
             match plan:
                 case DisconnectPlan.nothing:
                     return None

@@ -49,7 +49,7 @@ class ConnectToken:
         pair = TokenPair(TokensGranted(access_token=token, refresh_token=None, expires_in=None, scope=None), now)
         authorized = Authorized(provider, user_id, personal_client, account, pair, team_ids)
         connection = self._save(authorized, called, now)
-        self.send(messages.sync_connection(connection.id))
+        self.send(messages.carry_out_sync(connection.id))
         self.send(messages.publish_events())
         return connection
 

@@ -8,7 +8,7 @@ from uuid import uuid4
 import structlog
 
 from models.api_response import ApiOutcome
-from models.audit.entry import application, received
+from models.audit.entry import Channel, received
 from models.crypto.secrets import Sealed, Secret
 from models.crypto.vault import KeyMissing, SealBroken, Vault, VaultError
 from models.messaging import messages
@@ -86,7 +86,7 @@ class Refresh:
             with self.store.writing() as tx:
                 now = self.now()
                 if tx.connections.request_refresh(connection_id, now):
-                    tx.audit.add(received(application, connection_id, {"command": "refresh"}), now)
+                    tx.audit.add(received(Channel.message, "refresh", {}, connection_id=connection_id), now)
         request = self.take(connection_id)
         if request is not None:
             self.save_or_park(request, self.ask(request))

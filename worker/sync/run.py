@@ -8,6 +8,8 @@ from uuid import uuid4
 import structlog
 
 from models.api_response import Failed, Page
+from models.audit.entry import Channel, received
+from models.crypto.secrets import Sealed
 from models.crypto.vault import Vault, VaultError
 from models.errors import StoreRefused
 from models.journal import Request
@@ -48,7 +50,7 @@ class Sync:
     def __call__(self, connection_id: str, asked: bool = True, message_id: str | None = None) -> None:
         """Continue the connection's run, or start one; `asked` if someone requested it, and not only because it is due.
 
-        `message_id` is the message that asks; None if nothing can ask twice.
+        `message_id` is the application's message that asks; None if nothing can ask twice.
         """
         own = self.take(connection_id, asked, message_id)
         if own is None:
@@ -65,25 +67,24 @@ class Sync:
     def take(self, connection_id: str, asked: bool = True, message_id: str | None = None) -> Slice | None:
         """Lease the connection's run, or a new one; None if there is nothing to read now."""
         with self.store.writing() as tx:
-            connection = tx.connections.lock(connection_id)
+            usable = _lock_usable(tx, connection_id)
+            if usable is None:
+                return None
             now = self.now()
-            if connection is None:
-                structlog.get_logger("sync").warning("connection.unknown")
-            if connection is None or connection.status is not Status.active:
-                return None
-            credential = tx.credentials.get(connection_id)
-            if credential is None or credential.access_token is None:
-                return None
+            connection, access_token = usable
             request = _identify(tx, connection, asked, message_id)
             decision = start(connection, tx.runs.running(connection_id), request, now)
             if decision is None:
                 return None
+            if message_id is not None and request.requested and not request.repeated:
+                asked_for = {"message_id": message_id}
+                tx.audit.add(received(Channel.message, "sync", asked_for, connection_id=connection_id), now)
             run, profile = decision.run, self.providers[connection.provider].provider
             if run is None:
                 apply_step(tx, decision, profile)
                 return None
             try:
-                token = self.vault.open(credential.access_token, place_of_token(connection, "access_token"))
+                token = self.vault.open(access_token, place_of_token(connection, "access_token"))
             except VaultError as error:
                 apply_step(tx, set_aside(decision, run, self.interval), profile)
                 structlog.get_logger("sync").error("sync.impossible", connection_id=connection_id, error=str(error))
@@ -152,6 +153,17 @@ class Sync:
         if not (is_counted(refusal.reason) or situation.is_held):
             return ended
         return carry_out(judge(situation, False, ended.at), ended, refusal, situation.earlier, rows.run)
+
+
+def _lock_usable(tx: Transaction, connection_id: str) -> tuple[Connection, Sealed] | None:
+    """Return the connection, locked, and its access token; None if it is not active or has none."""
+    connection = tx.connections.lock(connection_id)
+    if connection is None:
+        structlog.get_logger("sync").warning("connection.unknown")
+    if connection is None or connection.status is not Status.active:
+        return None
+    credential = tx.credentials.get(connection_id)
+    return None if credential is None or credential.access_token is None else (connection, credential.access_token)
 
 
 def _identify(tx: Transaction, connection: Connection, asked: bool, message_id: str | None) -> StartRequest:

@@ -60,8 +60,8 @@ def save_authorized(
 ) -> Connection:
     """Save a pair as the next generation of the connection that was found, or as a new connection.
 
-    A pair without a refresh token leaves the old one in use (see `kept_refresh_token`). It is due for a sync at once,
-    which the caller sends. Older grants are no longer revoked, and a run that reads other teams' lists ends.
+    A pair without a refresh token leaves the old one in use (see `kept_refresh_token`). A full sync of it is due at
+    once, which the caller sends. Older grants are no longer revoked, and a run that reads other teams' lists ends.
     """
     connection = _add_connection(tx, authorized, now) if found is None else _revive(tx, found, now)
     pair, granted = authorized.pair, authorized.pair.granted
@@ -76,7 +76,7 @@ def save_authorized(
         team_ids=authorized.team_ids,
         reauthorized=found is not None,
     )
-    saved = replace(saved, sync_due_at=now)
+    saved = replace(saved, sync_due_at=now, sync_requested=True)
     if saved.team_ids != connection.team_ids:
         tx.runs.end(saved.id, "teams_changed")
     tx.connections.save(saved, connection.generation, Claims(refresh=None, sync=now + on_its_way))

@@ -213,6 +213,7 @@ class World:
         actors: Mapping[str, Callable[..., None]] = {
             "carry_out_refresh": self.refresh,
             "probe_client": self.probe,
+            "carry_out_sync": lambda connection_id: self.sync(connection_id, asked=False),
             "read_connection": lambda connection_id: self.sync(connection_id, asked=False),
         }
         while self.queue.held:
