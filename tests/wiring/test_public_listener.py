@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from ipaddress import ip_network
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -17,10 +18,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tests.servers import wait_until
-from worker.web.guard import Allowance, Guard
+from worker.web.guard import Allowance, BoundedStorage, Guard
 from worker.web.headers import SecureHeaders, plain_headers
 from worker.web.protocol import Bounds, block_of, harden_caller
 
@@ -43,22 +44,22 @@ def guarded(allowance: Allowance) -> ASGIApp:
 
 
 @contextmanager
-def listening(bounds: Bounds, app: ASGIApp | None = None) -> Iterator[int]:
-    """A hardened uvicorn in a thread: its port."""
+def listening(bounds: Bounds, app: ASGIApp | None = None, path: Path | None = None) -> Iterator[int]:
+    """A hardened uvicorn in a thread, on a Unix socket if there is a `path`: its port."""
 
     def build() -> ASGIApp:
         harden_caller(bounds)
         return app or guarded(Allowance())
 
     config = uvicorn.Config(build, factory=True, log_config=None, lifespan="off")
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
+    with socket.socket(socket.AF_INET if path is None else socket.AF_UNIX) as listener:
+        listener.bind(("127.0.0.1", 0) if path is None else str(path))
         server = uvicorn.Server(config)
         thread = Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:
             wait_until(lambda: server.started, "uvicorn listens")
-            yield listener.getsockname()[1]
+            yield listener.getsockname()[1] if path is None else 0
         finally:
             server.should_exit = True
             thread.join()
@@ -259,6 +260,62 @@ def test_only_a_trusted_proxy_says_whose_request_it_is(proxies: Any, clients: li
         ]
     assert [answer.status_code for answer in answers] == statuses
     assert answers[0].text == f"{clients[0]} 0"
+
+
+def ask_unix(path: Path, address: str) -> httpx.Response:
+    with httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), trust_env=False) as client:
+        return client.get("http://a/", headers={"X-Forwarded-For": address})
+
+
+def test_a_proxy_on_a_unix_socket_says_whose_request_it_is(tmp_path: Path) -> None:
+    with (
+        listening(Bounds(connections=2), guarded(Allowance(per_minute=1)), tmp_path / "web") as _,
+        ExitStack() as stack,
+    ):
+        for _ in range(4):
+            idle = stack.enter_context(socket.socket(socket.AF_UNIX))
+            idle.connect(str(tmp_path / "web"))
+        answers = [ask_unix(tmp_path / "web", each) for each in ("203.0.113.1", "203.0.113.2", "8.8.8.8, 203.0.113.1")]
+        idle.sendall(WHOLE)
+        assert idle.recv(100).startswith(b"HTTP/1.1 200 "), "a proxy may have more connections than another client"
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
+    assert answers[0].text == "203.0.113.1 0"
+
+
+def test_a_client_whose_address_is_unknown_is_no_proxy() -> None:
+    async def ask(address: str) -> int:
+        sent: list[Message] = []
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        async def receive() -> Message:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        headers = [(b"x-forwarded-for", address.encode())]
+        scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": headers, "client": None}
+        await guard(scope, receive, send)
+        return int(sent[0]["status"])
+
+    guard = guarded(Allowance(per_minute=1))
+    assert [asyncio.run(ask(address)) for address in ("203.0.113.1", "203.0.113.2")] == [200, 429]
+
+
+def test_a_flood_from_many_addresses_leaves_so_many_counts_and_no_more() -> None:
+    storage = BoundedStorage(100)
+    counts = [storage.incr(f"198.51.{n // 250}.{n % 250}", 60) for n in range(5_000)]
+    assert set(counts) == {1}
+    assert len(storage.windows) == 100
+    assert [storage.incr("198.51.19.249", 60), storage.incr("198.51.0.0", 60)] == [2, 1]
+    assert len(storage.windows) == 100
+
+
+def test_a_count_ends_with_its_window() -> None:
+    storage = BoundedStorage(2)
+    assert [storage.incr("a", 60), storage.incr("a", 60), storage.incr("b", -1), storage.incr("b", -1)] == [1, 2, 1, 1]
+    assert (storage.get("a"), storage.get("b")) == (2, 0)
+    storage.clear("a")
+    assert (storage.get("a"), storage.reset(), storage.check()) == (0, 1, True)
 
 
 def test_more_requests_at_once_than_it_can_serve_are_put_off() -> None:

@@ -1,13 +1,14 @@
 """What a request has to pass before a page of ours works for it: rate, number at once, size of its body."""
 
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
 from limits import RateLimitItemPerMinute
-from limits.storage import MemoryStorage
+from limits.storage import Storage
 from limits.strategies import FixedWindowRateLimiter
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -15,7 +16,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from worker.web.protocol import Network, block_of, is_in
+from worker.web.protocol import Network, block_of, is_proxy, unix_peer
 
 Refuse = Callable[[Request, Exception], Response]
 
@@ -24,13 +25,60 @@ Refuse = Callable[[Request, Exception], Response]
 class Allowance:
     """What the public endpoints take: requests of one address in a minute, requests at once, bytes of a body.
 
-    The address is the one that `proxies` forward for, if one of them sent the request.
+    The address is the one that `proxies` forward for, if one of them sent the request, or if it came by a Unix socket.
+    `addresses` are counted at most.
     """
 
     per_minute: int = 1_200
+    addresses: int = 16_384
     at_once: int = 200
     body: int = 8_192
     proxies: tuple[Network, ...] = ()
+
+
+class BoundedStorage(Storage):
+    """Counts for at most `most` keys: one more takes the place of the one whose window began first.
+
+    Nothing scans the keys, however many addresses a flood comes from. Of one event loop.
+    """
+
+    STORAGE_SCHEME = None
+    base_exceptions = ValueError
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most = most
+        self.windows: OrderedDict[str, tuple[int, float]] = OrderedDict()
+        """The count of each key and when its window ends, in that order."""
+
+    def incr(self, key: str, expiry: float, amount: int = 1) -> int:
+        count = self.get(key) + amount
+        if count == amount:
+            self.windows.pop(key, None)
+            if len(self.windows) >= self.most:
+                self.windows.popitem(last=False)
+            self.windows[key] = count, time.time() + expiry
+        else:
+            self.windows[key] = count, self.windows[key][1]
+        return count
+
+    def get(self, key: str) -> int:
+        count, end = self.windows.get(key, (0, 0.0))
+        return count if end > time.time() else 0
+
+    def get_expiry(self, key: str) -> float:
+        return self.windows.get(key, (0, time.time()))[1]
+
+    def check(self) -> bool:
+        return True
+
+    def reset(self) -> int:
+        count = len(self.windows)
+        self.windows.clear()
+        return count
+
+    def clear(self, key: str) -> None:
+        self.windows.pop(key, None)
 
 
 class Guard:
@@ -41,9 +89,9 @@ class Guard:
 
     def __init__(self, app: ASGIApp, refuse: Refuse, allowance: Allowance) -> None:
         self.app, self.refuse, self.allowance = app, refuse, allowance
-        trusted = [str(network) for network in allowance.proxies]
+        trusted = [unix_peer, *(str(network) for network in allowance.proxies)]
         self.behind_proxies: Any = ProxyHeadersMiddleware(self._pass, trusted)  # type: ignore[arg-type]
-        self.limiter = FixedWindowRateLimiter(MemoryStorage())
+        self.limiter = FixedWindowRateLimiter(BoundedStorage(allowance.addresses))
         self.rate = RateLimitItemPerMinute(allowance.per_minute)
         self.under_way = 0
         self.has_warned = False
@@ -87,7 +135,7 @@ class Guard:
         if self.has_warned or not any(name == b"x-forwarded-for" for name, _ in scope["headers"]):
             return
         peer = (scope.get("client") or ("",))[0]
-        if not is_in(peer, self.allowance.proxies):
+        if not is_proxy(peer, self.allowance.proxies):
             self.has_warned = True
             structlog.get_logger("web").warning("proxy.not_trusted", address=peer, setting="TRUSTED_PROXIES")
 

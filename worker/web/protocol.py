@@ -7,6 +7,7 @@ import asyncio
 import inspect
 import ipaddress
 import logging
+import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from worker.web.headers import plain_headers
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+unix_peer = "unix"
+"""Whoever is at the other end of a Unix socket: a proxy on this machine, for no one else can open it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +31,7 @@ class Bounds:
 
     `head` bounds the request line with all headers. A request has to arrive whole within `request_time`, the body
     included, and its response has to be taken within `response_time`. `connections` are those of one address,
-    `all_connections` those of all; of the addresses in `proxies` only the latter count.
+    `all_connections` those of all; of the addresses in `proxies`, and of a Unix socket, only the latter count.
     """
 
     head: int = 16_384
@@ -57,7 +60,7 @@ class Connections:
         own = self.by_client.setdefault(block, {})
         own[arrived] = None
         self.all[arrived] = block
-        if len(own) > self.bounds.connections and not is_in(client, self.bounds.proxies):
+        if len(own) > self.bounds.connections and not is_proxy(client, self.bounds.proxies):
             self._close_one(own, arrived)
         if len(self.all) > self.bounds.all_connections:
             self._close_one(self.all, arrived)
@@ -104,6 +107,9 @@ class BoundedProtocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        # A client that is gone already has no address either: it is no proxy for that.
+        if self.client is None and is_unix(transport):
+            self.client = (unix_peer, 0)
         self.connections_open.admit(self, self.client[0] if self.client else "")
         self._limit(self.bounds.request_time, self._end_request)
 
@@ -192,6 +198,17 @@ def harden_caller(bounds: Bounds) -> None:
             return
         frame = frame.f_back
     structlog.get_logger("web").warning("listener.unbounded", expected="uvicorn --factory worker.main:web")
+
+
+def is_unix(transport: asyncio.Transport) -> bool:
+    """Return whether the connection came by a Unix socket."""
+    wire = transport.get_extra_info("socket")
+    return wire is not None and wire.family == socket.AF_UNIX
+
+
+def is_proxy(client: str, proxies: tuple[Network, ...]) -> bool:
+    """Return whether this peer says whose request it passes on."""
+    return client == unix_peer or is_in(client, proxies)
 
 
 def is_in(address: str, networks: tuple[Network, ...]) -> bool:
