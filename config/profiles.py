@@ -37,7 +37,13 @@ _scalars = tuple(
 )
 _urls = ("authorize_url", "token_url", "api_url", "revoke_url", "issuer")
 _scopes = ("scope", "refresh_scope")
-_rates = ("token_requests_per_minute", "api_requests_per_minute", "full_reading_minutes", "longest_list")
+_rates = (
+    "token_requests_per_minute",
+    "api_requests_per_minute",
+    "full_reading_minutes",
+    "longest_list",
+    "code_seconds",
+)
 _lengths = ("mass_refusal_window",)
 _counts = ("grace_seconds", "peek_above", "vanishing_records", "mass_refusal_count")
 _columns_of_every_view = {

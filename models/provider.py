@@ -84,7 +84,8 @@ class Provider:
 
     `title` is what people call it. `prompt` goes with every redirect to it, for example `consent`, to have it ask each
     time; an empty one is not sent. `api_url` has no trailing slash. An empty `revoke_url` or `issuer` means that there
-    is none, an empty `refresh_scope` that none is sent. `refresh_reuse` says what a refresh token presented again does:
+    is none, an empty `refresh_scope` that none is sent. A code is presented within `code_seconds` of its arrival, or
+    not at all. `refresh_reuse` says what a refresh token presented again does:
     nothing, the end of its family, or nothing within `grace_seconds` and the end of its family after. If
     `rotation_ends_access` is false an access token outlives the rotation of its pair, and says nothing of it.
     `allow_http` lets its endpoints be http elsewhere than on this machine, which is for a network of one's own.
@@ -119,6 +120,7 @@ class Provider:
     token_body: TokenBody = "form"  # noqa: S105 - a format
     client_auth: ClientAuth = "body"
     pkce: bool = True
+    code_seconds: int = 600
     refresh_reuse: RefreshReuse = "family_revoked"
     grace_seconds: int = 30
     rotation_ends_access: bool = True

@@ -14,7 +14,8 @@ from models.messaging.events import About, AuthorizationFailed, Fact, FailureRea
 from models.oauth.token_response import Evidence
 
 lifetime = timedelta(minutes=10)
-code_lifetime = timedelta(minutes=10)
+usual_code_seconds = 600
+"""The life of a code, which RFC 6749 §4.1.2 recommends at most; a profile may say otherwise."""
 give_up_after = timedelta(hours=24)
 exchange_lease = timedelta(seconds=60)
 
@@ -77,6 +78,7 @@ class Authorization:
     """One attempt to connect an account. State and browser are hashes; verifier, code and tokens are sealed.
 
     challenge: what the provider was sent of the verifier, which is no secret; None without PKCE.
+    code_seconds: how long after its arrival the code may be presented, by the provider's profile.
     `confirmation` is who confirms it, `confirmation_hash` the hash of the value that the application has to bring, and
     `confirmed_at` when the application confirmed, or the person clicked.
     """
@@ -99,6 +101,7 @@ class Authorization:
     team_ids: tuple[int, ...] = ()
     target_connection_id: str | None = None
     code_received_at: datetime | None = None
+    code_seconds: int = usual_code_seconds
     due_at: datetime | None = None
     lease_owner: str | None = None
     lease_until: datetime | None = None
@@ -165,18 +168,25 @@ def is_put_off(authorization: Authorization, now: datetime) -> bool:
 
 
 def end_of_code(authorization: Authorization) -> datetime:
-    """Return when its code is too old to be presented (RFC 6749 §4.1.2 recommends ten minutes at most)."""
-    return (authorization.code_received_at or authorization.created_at) + code_lifetime
+    """Return when its code is too old to be presented."""
+    received_at = authorization.code_received_at or authorization.created_at
+    return received_at + timedelta(seconds=authorization.code_seconds)
 
 
 def receive_code(
-    authorization: Authorization, code: Sealed, now: datetime, confirmation_hash: str | None = None
+    authorization: Authorization,
+    code: Sealed,
+    now: datetime,
+    confirmation_hash: str | None = None,
+    code_seconds: int = usual_code_seconds,
 ) -> Authorization:
-    """Return it with its sealed code, due for the exchange at once. The state is used up.
+    """Return it with its sealed code, due for the exchange at once and valid for `code_seconds`. The state is used up.
 
     A code that waits for the application is due when its life ends: the sweep then ends what was not confirmed.
     """
-    received = replace(authorization, step=Step.received, code=code, code_received_at=now, due_at=now)
+    received = replace(
+        authorization, step=Step.received, code=code, code_received_at=now, code_seconds=code_seconds, due_at=now
+    )
     if not awaits_application(received):
         return received
     return replace(received, confirmation_hash=confirmation_hash, due_at=end_of_code(received))

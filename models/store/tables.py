@@ -129,6 +129,7 @@ class AuthorizationRow(Stored, table=True):
     team_ids: list[int] = Field(sa_type=json_type)
     target_connection_id: str | None = None
     code_received_at: datetime | None = _time()
+    code_seconds: int = Field(default=600, sa_column_kwargs={"server_default": "600"})
     due_at: datetime | None = _time()
     claimed_until: datetime | None = _time()
     lease_owner: str | None = None

@@ -43,6 +43,14 @@ def test_what_is_not_there_or_not_said_has_an_exit_code_of_its_own(desk: Desk) -
     assert desk.type("confirm", "nobody", "--user", "ada").exit_code == 2
 
 
+def test_the_clock_is_the_profile_s(desk: Desk) -> None:
+    callback = desk.house.callback
+    profiles = {"breezedoc": replace(desk.house.profile, code_seconds=90)}
+    desk.house.callback = replace(callback, providers=profiles)
+    authorization, _ = kept_code(desk)
+    assert desk.read("explain", authorization)["next"][0].endswith(" seconds")
+
+
 def test_explain_shows_the_clock_of_a_code_that_waits(desk: Desk) -> None:
     authorization, _ = kept_code(desk)
     report = desk.read("explain", authorization)

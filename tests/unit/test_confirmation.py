@@ -52,6 +52,8 @@ opened = Authorization(
     confirmation=Confirmation.application,
 )
 kept = receive_code(opened, Sealed("v1.k.c"), now, hash_of(value))
+short = receive_code(opened, Sealed("v1.k.c"), now, hash_of(value), 90)
+long = receive_code(opened, Sealed("v1.k.c"), now, hash_of(value), 1_800)
 confirmed = replace(kept, confirmed_at=now, due_at=now)
 page = replace(opened, confirmation=Confirmation.page)
 clicked = replace(page, confirmed_at=now)
@@ -76,6 +78,9 @@ answers: dict[str, tuple[Authorization | None, Confirm, timedelta, Verdict]] = {
     "the right value and user": (kept, right, minute, Verdict.accepted),
     "at the last moment": (kept, right, 10 * minute - timedelta(microseconds=1), Verdict.accepted),
     "when the code is too old": (kept, right, 10 * minute, Verdict.refused),
+    "a short code": (short, right, timedelta(seconds=89), Verdict.accepted),
+    "when a short code is too old": (short, right, timedelta(seconds=90), Verdict.refused),
+    "a long code": (long, right, 20 * minute, Verdict.accepted),
     "another user": (kept, replace(right, user_id="mallory"), minute, Verdict.refused),
     "a user id that begins alike": (kept, replace(right, user_id="ad"), minute, Verdict.refused),
     "a wrong value": (kept, replace(right, confirmation=Secret(value[:-1])), minute, Verdict.refused),

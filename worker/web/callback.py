@@ -72,7 +72,7 @@ class Callback(Opening):
             else:
                 sealed = self.sealer.seal(Secret(code), place_of(found.id, "code"))
                 confirmation = confirmation_of(bindings[flow_of(found.state_hash)])
-                found = receive_code(found, sealed, now, hash_of(confirmation))
+                found = receive_code(found, sealed, now, hash_of(confirmation), provider.code_seconds)
                 tx.authorizations.save(found)
             tx.audit.add(describe(Action.callback_accepted, found, address), now)
         if not awaits_application(found):
