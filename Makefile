@@ -12,7 +12,7 @@ PYTEST = $(BIN)/python -m pytest $(AT_ONCE)
 FAST = tests/unit tests/config tests/torture/chaos/test_verdict.py
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header $(LOCK_FLAGS) pyproject.toml
 
-.PHONY: help install audit licences sbom fuzz run demo example test test-fast interop test-model bench-sync chaos outage mass-refusal check format up down demo-compose cli secrets lock clean docs lint-docs soak
+.PHONY: help install audit licences sbom fuzz run demo example test test-fast interop test-model bench-sync chaos outage mass-refusal canary check format up down demo-compose cli secrets lock clean docs lint-docs soak
 
 help: ## Show what there is to type
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -71,6 +71,9 @@ outage: $(STAMP) ## Put the token endpoint out for half an hour in every way, fo
 
 mass-refusal: $(STAMP) ## Re-key the provider of 5,000 connections, restore its database, let 3 % revoke, and print who was told
 	$(BIN)/python -m tests.torture.mass_refusal $(ARGS)
+
+canary: $(STAMP) ## Play a life full of trouble, and look for its secrets and contents in logs, dead letters, the audit …
+	$(BIN)/python -m tests.torture.canary
 
 check: $(STAMP) ## Run all that CI runs: format, lint, types, imports, tests with their coverage
 	$(BIN)/ruff format --check .
