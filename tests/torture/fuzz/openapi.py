@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from time import monotonic
 
+import yaml
+
 from tests.browsing import serving
 from tests.torture.fuzz.doors import opened, unlimited
 from tests.torture.fuzz.report import Figures, counting
@@ -18,7 +20,7 @@ allowed_beside = "405"
 
 
 def try_openapi(seed: int, count: int) -> Figures:
-    """Have the document's operations asked about `count` times in all."""
+    """Have the document's operations asked `count` times in all, or a few times more."""
     program = Path(sys.executable).with_name("schemathesis")
     with (
         counting("OpenAPI") as (figures, log),
@@ -31,7 +33,12 @@ def try_openapi(seed: int, count: int) -> Figures:
         before = place.contents()
         started = monotonic()
         options = ("--url", url, "--seed", str(seed), "--checks", checks, "--no-color", "--generation-database", "none")
-        size = ("--max-examples", str(max(count // 6, 10)), "--phases", "examples,coverage,fuzzing")
+        size = (
+            "--max-examples",
+            str(max(-(-count // count_operations()), 10)),
+            "--phases",
+            "examples,coverage,fuzzing",
+        )
         done = subprocess.run(
             [str(program), "run", str(document), *options, *size], capture_output=True, text=True, check=False
         )
@@ -44,3 +51,8 @@ def try_openapi(seed: int, count: int) -> Figures:
         figures.compare(before, place.contents())
         figures.check_leaks(place.secrets, log.getvalue() + done.stdout)
     return figures
+
+
+def count_operations() -> int:
+    paths: dict[str, dict[str, object]] = yaml.safe_load(document.read_text())["paths"]
+    return sum(len(operations) for operations in paths.values())
