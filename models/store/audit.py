@@ -8,6 +8,7 @@ SELECT and INSERT on `audit_day`.
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Connection as SqlConnection
@@ -17,6 +18,7 @@ from models.audit.chain import Day, End, Line
 from models.audit.entry import Entry, bound_detail, bound_text, entry_of
 from models.journal import Verb
 from models.store.rows import names_of, table_of
+from models.store.statement import Statement
 from models.store.tables import AuditDayRow, AuditRow, AuthorizationRow, ConnectionRow
 
 table = table_of(AuditRow)
@@ -42,9 +44,11 @@ class Audit:
         values["detail"] = bound_detail(entry.detail)
         values |= {"at": now, "actor": entry.actor or self.actor, "action": entry.action.value}
         values["address"] = None if entry.address is None else bound_text(entry.address)
-        if entry.provider is None:
-            values |= _find_owner(entry)
-        self.sql.execute(insert(table).inline().values(**values))
+        found = _found_of_owner(entry)
+        kept = {name: value for name, value in values.items() if name not in found}
+        _insert(bool(entry.connection_id), found).run(
+            self.sql, owner_id=entry.connection_id or entry.authorization_id, **kept
+        )
 
     def follow(self, subject: str, verb: Verb, evidence: Mapping[str, object], now: datetime) -> None:
         """Write the line that goes with a decision about a connection or an authorization, if one does."""
@@ -133,16 +137,22 @@ class Audit:
         return self.sql.execute(delete(table).where(table.c.id.in_(chosen))).rowcount
 
 
-def _find_owner(entry: Entry) -> dict[str, Any]:
-    """Return queries for provider and user of the entry's connection, or else of its authorization."""
-    of, key = (
-        (ConnectionRow, entry.connection_id) if entry.connection_id else (AuthorizationRow, entry.authorization_id)
-    )
-    if key is None:
-        return {}
-    owner = table_of(of)
-    found = {name: select(owner.c[name]).where(owner.c.id == key).scalar_subquery() for name in ("provider", "user_id")}
-    return found if entry.user_id is None else {"provider": found["provider"]}
+def _found_of_owner(entry: Entry) -> tuple[str, ...]:
+    """Return the columns that are read from the entry's connection, or else from its authorization."""
+    if entry.provider is not None or not (entry.connection_id or entry.authorization_id):
+        return ()
+    return ("provider", "user_id") if entry.user_id is None else ("provider",)
+
+
+@cache
+def _insert(of_connection: bool, found: tuple[str, ...]) -> Statement:
+    """Return the statement for a line, of which the columns `found` are read from the row of the line's owner."""
+    owner = table_of(ConnectionRow if of_connection else AuthorizationRow)
+    of_owner = owner.c.id == bindparam("owner_id")
+    read = {name: select(owner.c[name]).where(of_owner).scalar_subquery() for name in found}
+    given = (*names_of(Entry), "at")
+    statement = insert(table).inline()
+    return Statement(statement.values(**read) if read else statement, [name for name in given if name not in read])
 
 
 def _choose(wanted: Wanted, since: datetime | None) -> Select[Any]:

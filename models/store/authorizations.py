@@ -1,18 +1,27 @@
 """Authorizations: added, found by their state or their browser, saved."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection as SqlConnection
-from sqlalchemy import delete, func, insert, or_, select, update
+from sqlalchemy import bindparam, delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from models.oauth.authorization import Authorization, Confirmation, Step
 from models.store.rows import from_authorization, names_of, table_of, to_authorization
+from models.store.statement import Statement
 from models.store.tables import AuthorizationRow
 
 table = table_of(AuthorizationRow)
-columns = [table.c[name] for name in names_of(Authorization)]
+names = names_of(Authorization)
+columns = [table.c[name] for name in names]
+_get = Statement(select(*columns).where(table.c.id == bindparam("own_id")))
+_lock = Statement(select(*columns).where(table.c.id == bindparam("own_id")).with_for_update())
+_by_state = Statement(select(*columns).where(table.c.state_hash == bindparam("own_hash")))
+_by_link = Statement(select(*columns).where(table.c.link_hash == bindparam("own_hash")))
+_insert = Statement(insert(table).inline(), (*names, "link_hash"))
+_save = Statement(update(table).where(table.c.id == bindparam("own_id")), (*names, "claimed_until"))
 
 
 class Authorizations:
@@ -24,23 +33,23 @@ class Authorizations:
         values = from_authorization(authorization) | {"link_hash": link_hash}
         try:
             with self.sql.begin_nested():
-                self.sql.execute(insert(table).values(**values))
+                _insert.run(self.sql, **values)
         except IntegrityError:
             return False
         return True
 
     def get(self, authorization_id: str) -> Authorization | None:
-        return self._one(select(*columns).where(table.c.id == authorization_id))
+        return _one(_get.first(self.sql, own_id=authorization_id))
 
     def lock(self, authorization_id: str) -> Authorization | None:
-        return self._one(select(*columns).where(table.c.id == authorization_id).with_for_update())
+        return _one(_lock.first(self.sql, own_id=authorization_id))
 
     def by_state(self, state_hash: str) -> Authorization | None:
-        return self._one(select(*columns).where(table.c.state_hash == state_hash))
+        return _one(_by_state.first(self.sql, own_hash=state_hash))
 
     def by_link(self, link_hash: str) -> Authorization | None:
         """Return the authorization that the link with this hash began."""
-        return self._one(select(*columns).where(table.c.link_hash == link_hash))
+        return _one(_by_link.first(self.sql, own_hash=link_hash))
 
     def newest_of_browser(self, provider: str, browser_hashes: Collection[str], now: datetime) -> Authorization | None:
         """Return the newest authorization with which a browser is at the provider, for an answer without `state`."""
@@ -51,7 +60,7 @@ class Authorizations:
             or_(table.c.confirmation != Confirmation.page.value, table.c.confirmed_at.is_not(None)),
             table.c.expires_at > now,
         )
-        return self._one(query.order_by(table.c.created_at.desc()).limit(1))
+        return _one(self.sql.execute(query.order_by(table.c.created_at.desc()).limit(1)).first())
 
     def find(self, user_id: str | None, step: Step | None, limit: int) -> list[Authorization]:
         """Return up to `limit` authorizations, the newest first; without a step those that made no connection."""
@@ -59,7 +68,7 @@ class Authorizations:
         query = select(*columns).where(chosen)
         if user_id is not None:
             query = query.where(table.c.user_id == user_id)
-        rows = self.sql.execute(query.order_by(table.c.created_at.desc(), table.c.id).limit(limit)).mappings()
+        rows = self.sql.execute(query.order_by(table.c.created_at.desc(), table.c.id).limit(limit))
         return [to_authorization(row) for row in rows]
 
     def prune(self, before: datetime, limit: int) -> int:
@@ -80,8 +89,8 @@ class Authorizations:
     def save(self, authorization: Authorization) -> None:
         """Write the whole authorization; the caller has locked its row."""
         values = from_authorization(authorization) | {"claimed_until": None}
-        self.sql.execute(update(table).where(table.c.id == authorization.id).values(**values))
+        _save.run(self.sql, own_id=authorization.id, **values)
 
-    def _one(self, query: object) -> Authorization | None:
-        row = self.sql.execute(query).mappings().first()  # type: ignore[call-overload]
-        return to_authorization(row) if row else None
+
+def _one(row: Iterable[Any] | None) -> Authorization | None:
+    return to_authorization(row) if row else None

@@ -1,21 +1,27 @@
 """OAuth clients: their sealed secrets, and the breakers of their token endpoints."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import ColumnElement, RowMapping, or_, select, update
 from sqlalchemy import Connection as SqlConnection
+from sqlalchemy import bindparam, or_, select, update
 
 from models.messaging import messages
 from models.oauth.client import Cause, StoredClient
 from models.store.dialect import insert_or_update
 from models.store.rows import names_of, table_of
+from models.store.statement import Statement
 from models.store.tables import ClientRow
 
 table = table_of(ClientRow)
-columns = [table.c[name] for name in names_of(StoredClient)]
-without_secret = [column for column in columns if column is not table.c.secret]
+names = names_of(StoredClient)
+columns = [table.c[name] for name in names]
+without_secret = tuple(name for name in names if name != "secret")
 is_open = table.c.cause.is_not(None) | table.c.paused_at.is_not(None)
+_of_client = (table.c.provider == bindparam("own_provider")) & (table.c.client_id == bindparam("own_client_id"))
+_get = Statement(select(*columns).where(_of_client))
+_save = Statement(update(table).where(_of_client), names)
 
 
 class Clients:
@@ -23,15 +29,15 @@ class Clients:
         self.sql = sql
 
     def get(self, provider: str, client_id: str) -> StoredClient | None:
-        row = self.sql.execute(select(*columns).where(_is(provider, client_id))).mappings().first()
+        row = _get.first(self.sql, own_provider=provider, own_client_id=client_id)
         return _to_client(row) if row else None
 
     def all(self, provider: str | None = None) -> Sequence[StoredClient]:
         """Return every client, or those of one provider, without their secrets."""
-        query = select(*without_secret).order_by(table.c.provider, table.c.client_id)
+        query = select(*(table.c[name] for name in without_secret)).order_by(table.c.provider, table.c.client_id)
         if provider is not None:
             query = query.where(table.c.provider == provider)
-        return [_to_client(row) for row in self.sql.execute(query).mappings()]
+        return [_to_client(row, without_secret) for row in self.sql.execute(query)]
 
     def lock(self, provider: str, client_id: str) -> StoredClient:
         """Return the client, inserted if it is missing; no one else writes it until this transaction ends."""
@@ -43,13 +49,16 @@ class Clients:
             "suspects": [],
         }
         self.sql.execute(insert_or_update(self.sql, table, values, {"client_id": client_id}))
-        return _to_client(self.sql.execute(select(*columns).where(_is(provider, client_id))).mappings().one())
+        locked = self.get(provider, client_id)
+        if locked is None:
+            raise LookupError(f"the client {client_id} of {provider} was deleted while it was locked")
+        return locked
 
     def save(self, client: StoredClient) -> None:
         """Write the whole client, which the caller has locked."""
-        values = {name: getattr(client, name) for name in names_of(StoredClient)}
+        values = {name: getattr(client, name) for name in names}
         values |= {"cause": client.cause and client.cause.value, "suspects": list(client.suspects)}
-        self.sql.execute(update(table).where(_is(client.provider, client.client_id)).values(**values))
+        _save.run(self.sql, own_provider=client.provider, own_client_id=client.client_id, **values)
 
     def claim_probes(self, provider: str, now: datetime, until: datetime) -> Sequence[messages.Message]:
         """Claim the probes that are due: the rule of `begin_probe`, and one message at a time."""
@@ -69,10 +78,8 @@ class Clients:
         return self.sql.execute(statement.values(probe_claimed_until=None)).rowcount
 
 
-def _is(provider: str, client_id: str) -> ColumnElement[bool]:
-    return (table.c.provider == provider) & (table.c.client_id == client_id)
-
-
-def _to_client(row: RowMapping) -> StoredClient:
-    cause = row["cause"]
-    return StoredClient(**dict(row) | {"cause": cause and Cause(cause), "suspects": tuple(row["suspects"])})
+def _to_client(row: Iterable[Any], of: Sequence[str] = names) -> StoredClient:
+    values = dict(zip(of, row, strict=True))
+    values["cause"] = values["cause"] and Cause(values["cause"])
+    values["suspects"] = tuple(values["suspects"])
+    return StoredClient(**values)

@@ -2,21 +2,46 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import cache
 
 from sqlalchemy import Connection as SqlConnection
-from sqlalchemy import Text, insert, literal_column, select, update
+from sqlalchemy import Text, bindparam, insert, literal_column, select, update
 from sqlalchemy import table as table_named
 
 from models.oauth.claims import Claims, released, unchanged
 from models.oauth.connection import Connection, DisconnectRequest, Status, newest_disconnect
 from models.oauth.refresh_policy import accepts_request
 from models.store.rows import from_connection, names_of, table_of, to_connection
+from models.store.statement import Statement
 from models.store.tables import ConnectionRow
 from models.store.views import refreshable
 
 table = table_of(ConnectionRow)
 can_refresh = select(literal_column("connection_id", Text)).select_from(table_named(refreshable))
-columns = [table.c[name] for name in names_of(Connection)]
+names = names_of(Connection)
+columns = [table.c[name] for name in names]
+of_id = table.c.id == bindparam("own_id")
+is_active = table.c.status == Status.active.value
+
+
+_get = Statement(select(*columns).where(of_id))
+_lock = Statement(select(*columns).where(of_id).with_for_update())
+_insert = Statement(insert(table).inline(), names)
+_is_lived_by = Statement(
+    select(table.c.id)
+    .where(*(table.c[name] == bindparam(name) for name in ("provider", "client_id", "account_id")), is_active)
+    .limit(1)
+)
+_make_refresh_due = Statement(
+    update(table).where(of_id, is_active, table.c.id.in_(can_refresh)), ("refresh_due_at", "refresh_claimed_until")
+)
+
+
+@cache
+def _save(claims: tuple[str, ...]) -> Statement:
+    """Return the statement that writes a connection and these of its claims."""
+    newest = update(table).where(of_id, table.c.generation == bindparam("own_generation"))
+    return Statement(newest, (*names, *claims))
 
 
 class Connections:
@@ -24,7 +49,7 @@ class Connections:
         self.sql = sql
 
     def get(self, connection_id: str) -> Connection | None:
-        row = self.sql.execute(select(*columns).where(table.c.id == connection_id)).mappings().first()
+        row = _get.first(self.sql, own_id=connection_id)
         return to_connection(row) if row else None
 
     def has_client(self, provider: str, client_id: str) -> bool:
@@ -35,8 +60,7 @@ class Connections:
 
     def lock(self, connection_id: str) -> Connection | None:
         """The connection, no one else writing it until this transaction ends; to be locked before its credential."""
-        query = select(*columns).where(table.c.id == connection_id).with_for_update()
-        row = self.sql.execute(query).mappings().first()
+        row = _lock.first(self.sql, own_id=connection_id)
         return to_connection(row) if row else None
 
     def lock_account(self, provider: str, user_id: str, account_id: str) -> Connection | None:
@@ -45,18 +69,13 @@ class Connections:
             .where(table.c.provider == provider, table.c.user_id == user_id, table.c.account_id == account_id)
             .with_for_update()
         )
-        row = self.sql.execute(query).mappings().first()
+        row = self.sql.execute(query).first()
         return to_connection(row) if row else None
 
     def is_lived_by(self, provider: str, client_id: str, account_id: str) -> bool:
         """Whether an active connection, whoever's it is, lives by a grant of this account to this client."""
-        query = select(table.c.id).where(
-            table.c.provider == provider,
-            table.c.client_id == client_id,
-            table.c.account_id == account_id,
-            table.c.status == Status.active.value,
-        )
-        return self.sql.execute(query.limit(1)).first() is not None
+        found = _is_lived_by.first(self.sql, provider=provider, client_id=client_id, account_id=account_id)
+        return found is not None
 
     def others_of_account(self, connection: Connection) -> tuple[str, ...]:
         """Return the other users, up to 100, with an active connection of the same account of the provider."""
@@ -76,19 +95,18 @@ class Connections:
         )
 
     def add(self, connection: Connection) -> None:
-        self.sql.execute(insert(table).values(**from_connection(connection)))
+        _insert.run(self.sql, **from_connection(connection))
 
     def save(self, connection: Connection, generation: int, claims: Claims = released) -> bool:
         """Write the connection and its claims if it is still at `generation`; False if a newer pair was saved since."""
-        values = from_connection(connection) | _columns_of(claims)
-        statement = update(table).where(table.c.id == connection.id, table.c.generation == generation)
-        return self.sql.execute(statement.values(**values)).rowcount == 1
+        claimed = _columns_of(claims)
+        values = from_connection(connection) | claimed
+        return _save(tuple(claimed)).run(self.sql, own_id=connection.id, own_generation=generation, **values) == 1
 
     def make_refresh_due(self, connection_id: str, now: datetime) -> bool:
         """Make an active connection's refresh due now; False if there is no such connection, or no refresh token."""
-        is_active = table.c.status == Status.active.value
-        statement = update(table).where(table.c.id == connection_id, is_active, table.c.id.in_(can_refresh))
-        return self.sql.execute(statement.values(refresh_due_at=now, refresh_claimed_until=None)).rowcount == 1
+        due = {"refresh_due_at": now, "refresh_claimed_until": None}
+        return _make_refresh_due.run(self.sql, own_id=connection_id, **due) == 1
 
     def request_refresh(self, connection_id: str, now: datetime) -> bool:
         """Make an active connection's refresh due now because someone asked for it; False if nothing changed.
@@ -139,7 +157,7 @@ class Connections:
         for column, value in wanted.items():
             if value is not None:
                 query = query.where(column == value)
-        return [to_connection(row) for row in self.sql.execute(query).mappings()]
+        return [to_connection(row) for row in self.sql.execute(query)]
 
 
 def _columns_of(claims: Claims) -> dict[str, object]:

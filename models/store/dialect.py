@@ -8,6 +8,11 @@ from sqlalchemy import Connection as SqlConnection
 from sqlalchemy.dialects import postgresql, sqlite
 
 
+def insert_of(dialect: str, table: Table) -> Any:
+    """Return the dialect's own insert, which has `on_conflict_do_update`."""
+    return (postgresql.insert if dialect == "postgresql" else sqlite.insert)(table)
+
+
 def insert_or_update(
     sql: SqlConnection,
     table: Table,
@@ -16,6 +21,6 @@ def insert_or_update(
     where: ColumnElement[bool] | None = None,
 ) -> Any:
     """Insert `values`; if the primary key exists, apply `changes` to its row, provided that `where` is true."""
-    build = postgresql.insert if sql.dialect.name == "postgresql" else sqlite.insert
     key = list(table.primary_key.columns)
-    return build(table).values(**values).on_conflict_do_update(index_elements=key, set_=dict(changes), where=where)
+    inserted = insert_of(sql.dialect.name, table).values(**values)
+    return inserted.on_conflict_do_update(index_elements=key, set_=dict(changes), where=where)

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, delete, exists, insert, not_, or_, select, update
+from sqlalchemy import ColumnElement, bindparam, delete, exists, insert, not_, or_, select, update
 from sqlalchemy import Connection as SqlConnection
 
 from models.journal import Decision, Request, Verb
 from models.store.audit import Audit
-from models.store.rows import table_of
+from models.store.rows import names_of, table_of
+from models.store.statement import InsertMany, Statement
 from models.store.tables import AuthorizationRow, ConnectionRow, DecisionRow, RequestLogRow
 
 kept_decisions = 10
@@ -17,6 +18,12 @@ kept_decisions = 10
 
 decisions = table_of(DecisionRow)
 requests = table_of(RequestLogRow)
+_decide = Statement(insert(decisions).inline(), ("subject", "at", "verb", "evidence"))
+_log = InsertMany(requests, names_of(Request))
+_of_message = decisions.c.evidence["message_id"].as_string() == bindparam("message_id")
+_names_message = Statement(
+    select(decisions.c.position).where(decisions.c.subject == bindparam("own_subject"), _of_message).limit(1)
+)
 
 
 class Journal:
@@ -33,7 +40,7 @@ class Journal:
         Raises `ValueError` if the verb is not a `Verb`.
         """
         kept = {name: value for name, value in evidence.items() if value not in (None, "")}
-        self.sql.execute(insert(decisions).values(subject=subject, at=now, verb=Verb(verb).value, evidence=kept))
+        _decide.run(self.sql, subject=subject, at=now, verb=Verb(verb).value, evidence=kept)
         self.audit.follow(subject, Verb(verb), kept, now)
 
     def decisions_of(self, subject: str, limit: int = 50) -> Sequence[Decision]:
@@ -48,14 +55,11 @@ class Journal:
 
     def names_message(self, subject: str, message_id: str) -> bool:
         """Whether this message already led to a decision about the subject."""
-        of_message = decisions.c.evidence["message_id"].as_string() == message_id
-        query = select(decisions.c.position).where(decisions.c.subject == subject, of_message)
-        return self.sql.execute(query.limit(1)).first() is not None
+        return _names_message.first(self.sql, own_subject=subject, message_id=message_id) is not None
 
     def log(self, calls: Sequence[Request]) -> None:
         """Record requests that were made."""
-        if calls:
-            self.sql.execute(insert(requests), [asdict(call) for call in calls])
+        _log.run(self.sql, [asdict(call) for call in calls])
 
     def hand_over(self, authorization_id: str, connection_id: str) -> None:
         """Move an authorization's requests to the connection that it became."""

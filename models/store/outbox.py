@@ -4,12 +4,13 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from uuid import uuid4
 
-from sqlalchemy import ColumnElement, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Integer, bindparam, delete, func, select, update
 from sqlalchemy import Connection as SqlConnection
 
 from models.messaging.events import About, Fact, StoredEvent, Stream, describe, stream_of
-from models.store.dialect import insert_or_update
+from models.store.dialect import insert_of, insert_or_update
 from models.store.rows import table_of
+from models.store.statement import InsertMany, Statement, is_one_of
 from models.store.tables import CounterRow, EventRow, LeaseRow
 
 table = table_of(EventRow)
@@ -18,6 +19,30 @@ leases = table_of(LeaseRow)
 entry = [
     table.c[name] for name in ("id", "stream", "type", "provider", "user_id", "connection_id", "sequence", "document")
 ]
+
+_count_up = Statement(
+    lambda dialect: (
+        insert_of(dialect, counters)
+        .on_conflict_do_update(
+            index_elements=["subject", "stream"], set_={"value": counters.c.value + bindparam("more", type_=Integer)}
+        )
+        .returning(counters.c.value)
+    ),
+    ("subject", "stream", "value"),
+)
+_insert = InsertMany(table, (*(name for name in StoredEvent.__slots__), "subject", "created_at", "waits_since"))
+_unpublished = Statement(
+    lambda dialect: (
+        select(table.c.position, *entry)
+        .where(table.c.published_at.is_(None), is_one_of(dialect, table.c.stream, "streams"))
+        .order_by(table.c.position)
+        .limit(bindparam("most", type_=Integer))
+    )
+)
+_mark = Statement(
+    lambda dialect: update(table).where(is_one_of(dialect, table.c.position, "positions")), ("published_at",)
+)
+_is_waiting = Statement(select(table.c.position).where(table.c.published_at.is_(None)).limit(1))
 
 
 class Outbox:
@@ -37,14 +62,11 @@ class Outbox:
                 | {"subject": about.subject, "created_at": now, "waits_since": now}
                 for event in described
             ]
-            self.sql.execute(insert(table), rows)
+            _insert.run(self.sql, rows)
 
     def _count_up(self, subject: str, stream: str, by: int) -> int:
         """Return the counter's new value; its row lock lasts until the commit, so sequence order is commit order."""
-        statement = insert_or_update(
-            self.sql, counters, {"subject": subject, "stream": stream, "value": by}, {"value": counters.c.value + by}
-        )
-        return int(self.sql.execute(statement.returning(counters.c.value)).scalar_one())
+        return int(_count_up.scalar(self.sql, subject=subject, stream=stream, value=by, more=by))
 
     def lease(self, owner: str, now: datetime, until: datetime) -> bool:
         """Make `owner` the only publisher until then; return False if there is another."""
@@ -65,23 +87,17 @@ class Outbox:
 
     def unpublished(self, streams: Collection[Stream], limit: int) -> Sequence[tuple[int, StoredEvent]]:
         """Return the oldest unpublished events of these streams with their positions, in the order of publication."""
-        query = (
-            select(table.c.position, *entry)
-            .where(table.c.published_at.is_(None), table.c.stream.in_(streams))
-            .order_by(table.c.position)
-            .limit(limit)
-        )
-        return [(row[0], StoredEvent(*row[1:])) for row in self.sql.execute(query)]
+        rows = _unpublished.all(self.sql, streams=sorted(streams), most=limit)
+        return [(row[0], StoredEvent(*row[1:])) for row in rows]
 
     def mark_published(self, positions: Sequence[int], now: datetime) -> None:
         if not positions:
             return
-        self.sql.execute(update(table).where(table.c.position.in_(positions)).values(published_at=now))
+        _mark.run(self.sql, positions=list(positions), published_at=now)
 
     def is_waiting(self) -> bool:
         """Return whether any event is unpublished."""
-        query = select(table.c.position).where(table.c.published_at.is_(None)).limit(1)
-        return self.sql.execute(query).first() is not None
+        return _is_waiting.first(self.sql) is not None
 
     def backlog(self) -> tuple[int, datetime | None]:
         """Return how many events are unpublished, and since when the first of them has waited."""

@@ -4,12 +4,13 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Text, bindparam, cast, delete, func, insert, select, update
 from sqlalchemy import Connection as SqlConnection
+from sqlalchemy import Text, bindparam, cast, delete, func, select, update
 
 from models import exact_json
-from models.store.dialect import insert_or_update
+from models.store.dialect import insert_of
 from models.store.rows import table_of
+from models.store.statement import InsertMany, Statement, is_one_of
 from models.store.tables import RecordRow, ResourceRow
 from models.sync.records import Json, Known, RecordChanges
 
@@ -17,6 +18,66 @@ table = table_of(RecordRow)
 resources = table_of(ResourceRow)
 as_text = cast(table.c.data, Text)
 """The stored JSON itself: the drivers would read its numbers as floats."""
+
+_of_resource = (table.c.connection_id == bindparam("own_connection_id"), table.c.resource == bindparam("own_resource"))
+_living = (*_of_resource, table.c.source == bindparam("own_source"), table.c.deleted_at.is_(None))
+_known = Statement(
+    lambda dialect: select(
+        table.c.external_id, table.c.content_hash, as_text, table.c.deleted_at.is_not(None), table.c.source
+    ).where(*_of_resource, is_one_of(dialect, table.c.external_id, "ids"))
+)
+_insert = InsertMany(
+    table,
+    (
+        "connection_id",
+        "resource",
+        "external_id",
+        "source",
+        "data",
+        "content_hash",
+        "first_seen_at",
+        "changed_at",
+        "deleted_at",
+    ),
+)
+_move = Statement(
+    lambda dialect: update(table).where(*_of_resource, is_one_of(dialect, table.c.external_id, "ids")), ("source",)
+)
+_change = Statement(
+    update(table).where(*_of_resource, table.c.external_id == bindparam("own_id")),
+    ("data", "content_hash", "changed_at", "deleted_at"),
+)
+_delete = Statement(
+    lambda dialect: update(table).where(*_of_resource, is_one_of(dialect, table.c.external_id, "ids")),
+    ("deleted_at", "changed_at"),
+)
+_living_ids = Statement(select(table.c.external_id).where(*_living))
+_count_living = Statement(select(func.count()).select_from(table).where(*_living))
+
+_of_list = (resources.c.connection_id == bindparam("own_connection_id"), resources.c.name == bindparam("own_name"))
+_list = Statement(select(resources.c.first_read_at, resources.c.held_back).where(*_of_list))
+_problems = Statement(
+    select(resources.c.name, resources.c.problem).where(
+        resources.c.connection_id == bindparam("own_connection_id"), resources.c.problem.is_not(None)
+    )
+)
+
+
+def _upsert_list(dialect: str, *replaced: str, keeps: str | None = None) -> Any:
+    """Return the insert of a list's row, or the update of these columns; of `keeps` only if it is NULL."""
+    inserted = insert_of(dialect, resources)
+    changes = {name: inserted.excluded[name] for name in replaced}
+    if keeps is not None:
+        changes[keeps] = func.coalesce(resources.c[keeps], inserted.excluded[keeps])
+    return inserted.on_conflict_do_update(index_elements=["connection_id", "name"], set_=changes)
+
+
+_state = ("last_read_at", "problem", "held_back")
+_note_read = Statement(
+    lambda dialect: _upsert_list(dialect, *_state, keeps="first_read_at"),
+    ("connection_id", "name", *_state, "first_read_at"),
+)
+_note_problem = Statement(lambda dialect: _upsert_list(dialect, "problem"), ("connection_id", "name", "problem"))
 
 
 class Records:
@@ -26,57 +87,37 @@ class Records:
         self.sql = sql
 
     def known(self, connection_id: str, resource: str, ids: Collection[str]) -> dict[str, Known]:
-        columns = (table.c.content_hash, as_text.label("data"), table.c.deleted_at, table.c.source)
-        query = select(table.c.external_id, *columns).where(
-            table.c.connection_id == connection_id, table.c.resource == resource, table.c.external_id.in_(ids)
-        )
-        rows = self.sql.execute(query)
-        return {
-            row.external_id: Known(row.content_hash, _parse(row.data), row.deleted_at is not None, row.source)
-            for row in rows
-        }
+        rows = _known.all(self.sql, own_connection_id=connection_id, own_resource=resource, ids=list(ids))
+        return {row[0]: Known(row[1], _parse(row[2]), bool(row[3]), row[4]) for row in rows}
 
     def write(self, connection_id: str, changes: RecordChanges, now: datetime) -> None:
         """Write a page's new and changed records, and the list of those that moved."""
-        of_resource = (table.c.connection_id == connection_id, table.c.resource == changes.resource)
+        of_resource = {"own_connection_id": connection_id, "own_resource": changes.resource}
         if changes.moved:
-            moved = update(table).where(*of_resource, table.c.external_id.in_(changes.moved))
-            self.sql.execute(moved.values(source=changes.source))
-        if changes.new:
-            key = {"connection_id": connection_id, "resource": changes.resource, "source": changes.source}
-            times = {"first_seen_at": now, "changed_at": now, "deleted_at": None}
-            values = [
-                key | times | {"external_id": i.external_id, "data": i.data, "content_hash": i.content_hash}
-                for i in changes.new
-            ]
-            self.sql.execute(insert(table), values)
-        if changes.changed:
-            statement = (
-                update(table)
-                .where(*of_resource, table.c.external_id == bindparam("its_id"))
-                .values(data=bindparam("its_data"), content_hash=bindparam("its_hash"), changed_at=now, deleted_at=None)
-            )
-            values = [
-                {"its_id": i.external_id, "its_data": i.data, "its_hash": i.content_hash} for i in changes.changed
-            ]
-            self.sql.execute(statement, values)
+            _move.run(self.sql, ids=list(changes.moved), source=changes.source, **of_resource)
+        key = {"connection_id": connection_id, "resource": changes.resource, "source": changes.source}
+        times = {"first_seen_at": now, "changed_at": now, "deleted_at": None}
+        rows = [
+            key | times | {"external_id": each.external_id, "data": each.data, "content_hash": each.content_hash}
+            for each in changes.new
+        ]
+        _insert.run(self.sql, rows)
+        for each in changes.changed:
+            values = {"data": each.data, "content_hash": each.content_hash, "changed_at": now, "deleted_at": None}
+            _change.run(self.sql, own_id=each.external_id, **of_resource, **values)
 
     def living_ids(self, connection_id: str, resource: str, source: str) -> set[str]:
         """Return the ids of a list's records that are not deleted."""
-        query = select(table.c.external_id).where(*_living(connection_id, resource, source))
-        return set(self.sql.execute(query).scalars())
+        of_list = {"own_connection_id": connection_id, "own_resource": resource, "own_source": source}
+        return {row[0] for row in _living_ids.all(self.sql, **of_list)}
 
     def count_living(self, connection_id: str, resource: str, source: str) -> int:
-        query = select(func.count()).select_from(table).where(*_living(connection_id, resource, source))
-        return self.sql.execute(query).scalar_one()
+        of_list = {"own_connection_id": connection_id, "own_resource": resource, "own_source": source}
+        return int(_count_living.scalar(self.sql, **of_list))
 
     def mark_deleted(self, connection_id: str, resource: str, ids: Sequence[str], now: datetime) -> None:
-        statement = update(table).where(
-            table.c.connection_id == connection_id,
-            table.c.resource == resource,
-            table.c.external_id == bindparam("its_id"),
-        )
-        self.sql.execute(statement.values(deleted_at=now, changed_at=now), [{"its_id": i} for i in ids])
+        of_resource = {"own_connection_id": connection_id, "own_resource": resource}
+        _delete.run(self.sql, ids=list(ids), deleted_at=now, changed_at=now, **of_resource)
 
     def count(self, connection_id: str) -> dict[str, int]:
         query = (
@@ -92,12 +133,13 @@ class Records:
         return self.sql.execute(delete(table).where(table.c.connection_id == connection_id)).rowcount
 
     def was_read_before(self, connection_id: str, source: str) -> bool:
-        return self._of_list(connection_id, source, resources.c.first_read_at) is not None
+        row = _list.first(self.sql, own_connection_id=connection_id, own_name=source)
+        return row is not None and row[0] is not None
 
     def held_back(self, connection_id: str, source: str) -> int | None:
         """Return how many records of a list the last run kept although they were missing."""
-        found: int | None = self._of_list(connection_id, source, resources.c.held_back)
-        return found
+        row = _list.first(self.sql, own_connection_id=connection_id, own_name=source)
+        return None if row is None else row[1]
 
     def note_read(
         self,
@@ -108,32 +150,17 @@ class Records:
         held_back: int | None = None,
     ) -> None:
         """Note that a list was read to its end; `problem` is why that proved no deletion."""
-        state: dict[str, Any] = {"last_read_at": now, "problem": problem, "held_back": held_back}
-        first = {"connection_id": connection_id, "name": source, "first_read_at": now}
-        changes = {"first_read_at": func.coalesce(resources.c.first_read_at, now)}
-        self.sql.execute(insert_or_update(self.sql, resources, state | first, state | changes))
+        state = {"last_read_at": now, "problem": problem, "held_back": held_back}
+        _note_read.run(self.sql, connection_id=connection_id, name=source, first_read_at=now, **state)
 
     def note_problem(self, connection_id: str, source: str, problem: str) -> None:
-        values = {"connection_id": connection_id, "name": source, "problem": problem}
-        self.sql.execute(insert_or_update(self.sql, resources, values, {"problem": problem}))
+        _note_problem.run(self.sql, connection_id=connection_id, name=source, problem=problem)
 
     def resource_problems(self, connection_id: str) -> dict[str, str]:
         """Return why lists cannot be read, or prove no deletion, by list."""
-        query = select(resources.c.name, resources.c.problem).where(
-            resources.c.connection_id == connection_id, resources.c.problem.is_not(None)
-        )
-        return dict(self.sql.execute(query).all())
-
-    def _of_list(self, connection_id: str, source: str, column: ColumnElement[Any]) -> Any:
-        query = select(column).where(resources.c.connection_id == connection_id, resources.c.name == source)
-        return self.sql.execute(query).scalar()
+        return dict(_problems.all(self.sql, own_connection_id=connection_id))
 
 
 def _parse(text: str) -> Json:
     data = exact_json.loads(text)
     return data if isinstance(data, dict) else {}
-
-
-def _living(connection_id: str, resource: str, source: str) -> tuple[ColumnElement[bool], ...]:
-    in_list = table.c.source == source
-    return table.c.connection_id == connection_id, table.c.resource == resource, in_list, table.c.deleted_at.is_(None)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Table, case, delete, func, select, update
+from sqlalchemy import ColumnElement, Table, bindparam, case, delete, func, select, update
 from sqlalchemy import Connection as SqlConnection
 
 from models.oauth.connection import Status
@@ -12,12 +12,14 @@ from models.oauth.hold import Hold, Limits, Refusal, Situation, begin_trial
 from models.store.connections import can_refresh
 from models.store.dialect import insert_or_update
 from models.store.rows import names_of, table_of
+from models.store.statement import Statement
 from models.store.tables import ConnectionRow, HoldRow, RefusalRow
 
 table = table_of(RefusalRow)
 holds = table_of(HoldRow)
 connections = table_of(ConnectionRow)
 columns = [table.c[name] for name in names_of(Refusal)]
+_get = Statement(select(*columns).where(table.c.connection_id == bindparam("own_id")))
 most_settled = 500
 
 
@@ -28,8 +30,8 @@ class Refusals:
         self.sql = sql
 
     def get(self, connection_id: str) -> Refusal | None:
-        row = self.sql.execute(select(*columns).where(table.c.connection_id == connection_id)).mappings().first()
-        return Refusal(**row) if row else None
+        row = _get.first(self.sql, own_id=connection_id)
+        return Refusal(*row) if row else None
 
     def put(self, refusal: Refusal) -> None:
         values = {name: getattr(refusal, name) for name in names_of(Refusal)} | {"evidence": dict(refusal.evidence)}

@@ -3,14 +3,16 @@
 from collections.abc import Sequence
 
 from sqlalchemy import Connection as SqlConnection
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import bindparam, delete, insert, select, update
 
 from models.oauth.revocation import Revocation
 from models.store.rows import names_of, table_of
+from models.store.statement import Statement
 from models.store.tables import RevocationRow
 
 table = table_of(RevocationRow)
 columns = [table.c[name] for name in names_of(Revocation)]
+_of = Statement(select(*columns).where(table.c.connection_id == bindparam("own_connection_id")))
 
 
 class Revocations:
@@ -26,8 +28,7 @@ class Revocations:
         return Revocation(**row) if row else None
 
     def of(self, connection_id: str) -> Sequence[Revocation]:
-        rows = self.sql.execute(select(*columns).where(table.c.connection_id == connection_id)).mappings()
-        return [Revocation(**row) for row in rows]
+        return [Revocation(*row) for row in _of.all(self.sql, own_connection_id=connection_id)]
 
     def save(self, revocation: Revocation) -> None:
         statement = update(table).where(table.c.id == revocation.id)

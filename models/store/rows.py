@@ -1,26 +1,32 @@
 """Convert rows to the core's frozen values, and back."""
 
+from collections.abc import Iterable
 from dataclasses import fields
+from functools import cache
 from typing import Any, cast
 
-from sqlalchemy import RowMapping, Table
+from sqlalchemy import Table
 from sqlmodel import SQLModel
 
 from models.oauth.authorization import Authorization, Confirmation, Step
 from models.oauth.connection import Connection, Status
-from models.oauth.credential import Credential
 
 
 def table_of(row: type[SQLModel]) -> Table:
     return cast(Table, row.__table__)  # type: ignore[attr-defined]  # SQLModel sets it on table classes
 
 
+@cache
 def names_of(kind: type[Any]) -> tuple[str, ...]:
     return tuple(field.name for field in fields(kind))
 
 
-def to_connection(row: RowMapping) -> Connection:
-    return Connection(**dict(row) | {"status": Status(row["status"]), "team_ids": tuple(row["team_ids"])})
+def to_connection(row: Iterable[Any]) -> Connection:
+    """Return the connection of a row whose columns are those of `Connection`, in their order."""
+    values = dict(zip(names_of(Connection), row, strict=True))
+    values["status"] = Status(values["status"])
+    values["team_ids"] = tuple(values["team_ids"])
+    return Connection(**values)
 
 
 def from_connection(connection: Connection) -> dict[str, object]:
@@ -28,13 +34,11 @@ def from_connection(connection: Connection) -> dict[str, object]:
     return values | {"status": connection.status.value, "team_ids": list(connection.team_ids)}
 
 
-def to_credential(row: RowMapping) -> Credential:
-    return Credential(**row)
-
-
-def to_authorization(row: RowMapping) -> Authorization:
-    typed = {"step": Step(row["step"]), "confirmation": Confirmation(row["confirmation"])}
-    return Authorization(**dict(row) | typed | {"team_ids": tuple(row["team_ids"])})
+def to_authorization(row: Iterable[Any]) -> Authorization:
+    """Return the authorization of a row whose columns are those of `Authorization`, in their order."""
+    values = dict(zip(names_of(Authorization), row, strict=True))
+    typed = {"step": Step(values["step"]), "confirmation": Confirmation(values["confirmation"])}
+    return Authorization(**values | typed | {"team_ids": tuple(values["team_ids"])})
 
 
 def from_authorization(authorization: Authorization) -> dict[str, object]:

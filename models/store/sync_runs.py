@@ -1,19 +1,43 @@
 """Sync runs, and the ids on the pages that they read."""
 
+from collections.abc import Iterable
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import ColumnElement, RowMapping, delete, func, insert, select, update
 from sqlalchemy import Connection as SqlConnection
+from sqlalchemy import bindparam, delete, func, insert, select, update
 
-from models.store.dialect import insert_or_update
+from models.store.dialect import insert_of
 from models.store.rows import names_of, table_of
+from models.store.statement import Statement
 from models.store.tables import SyncPageRow, SyncRunRow
 from models.sync.absence import PageSeen
 from models.sync.sync_run import RunStatus, SyncRun, end
 
 table = table_of(SyncRunRow)
 pages = table_of(SyncPageRow)
-columns = [table.c[name] for name in names_of(SyncRun)]
+names = names_of(SyncRun)
+columns = [table.c[name] for name in names]
+of_connection = table.c.connection_id == bindparam("own_connection_id")
+_running = Statement(select(*columns).where(of_connection, table.c.status == RunStatus.running.value))
+_has = Statement(select(table.c.id).where(table.c.id == bindparam("own_id")))
+_insert = Statement(insert(table).inline(), names)
+_save = Statement(update(table).where(table.c.id == bindparam("own_id")), names)
+_forget_pages = Statement(delete(pages).where(pages.c.run_id == bindparam("own_id")))
+_key = ("run_id", "source", "pass_number", "page")
+_seen = ("total", "last_page", "ids", "nameless")
+
+
+def _upsert_page(dialect: str) -> Any:
+    inserted = insert_of(dialect, pages)
+    return inserted.on_conflict_do_update(index_elements=_key, set_={name: inserted.excluded[name] for name in _seen})
+
+
+_note_page = Statement(_upsert_page, (*_key, *_seen))
+_of_list = [pages.c[name] == bindparam(f"own_{name}") for name in ("run_id", "source", "pass_number")]
+_pages = select(pages.c.page, pages.c.total, pages.c.last_page, pages.c.ids, pages.c.nameless).where(*_of_list)
+_page_of = Statement(_pages.where(pages.c.page == bindparam("own_page")))
+_pages_of = Statement(_pages.order_by(pages.c.page))
 
 
 class Runs:
@@ -24,15 +48,12 @@ class Runs:
 
     def running(self, connection_id: str) -> SyncRun | None:
         """Return the connection's run that is under way, one at most; the caller has locked the connection."""
-        query = select(*columns).where(
-            table.c.connection_id == connection_id, table.c.status == RunStatus.running.value
-        )
-        row = self.sql.execute(query).mappings().first()
+        row = _running.first(self.sql, own_connection_id=connection_id)
         return _to_run(row) if row else None
 
     def newest(self, connection_id: str) -> SyncRun | None:
         query = select(*columns).where(table.c.connection_id == connection_id).order_by(table.c.started_at.desc())
-        row = self.sql.execute(query.limit(1)).mappings().first()
+        row = self.sql.execute(query.limit(1)).first()
         return _to_run(row) if row else None
 
     def prune(self, before: datetime, limit: int) -> int:
@@ -45,15 +66,15 @@ class Runs:
 
     def has(self, run_id: str) -> bool:
         """Whether this run was started and is not pruned."""
-        return self.sql.execute(select(table.c.id).where(table.c.id == run_id)).first() is not None
+        return _has.first(self.sql, own_id=run_id) is not None
 
     def add(self, run: SyncRun) -> None:
-        self.sql.execute(insert(table).values(**_from_run(run)))
+        _insert.run(self.sql, **_from_run(run))
 
     def save(self, run: SyncRun) -> None:
-        self.sql.execute(update(table).where(table.c.id == run.id).values(**_from_run(run)))
+        _save.run(self.sql, own_id=run.id, **_from_run(run))
         if run.status is not RunStatus.running:
-            self.sql.execute(delete(pages).where(pages.c.run_id == run.id))
+            _forget_pages.run(self.sql, own_id=run.id)
 
     def end(self, connection_id: str, reason: str) -> None:
         """End the run of a connection that ended; what it committed stays."""
@@ -69,15 +90,18 @@ class Runs:
             "nameless": page.nameless,
         }
         key = {"run_id": run_id, "source": source, "pass_number": pass_number, "page": page.page}
-        self.sql.execute(insert_or_update(self.sql, pages, key | values, values))
+        _note_page.run(self.sql, **key, **values)
 
     def page_of(self, run_id: str, source: str, pass_number: int, page: int) -> PageSeen | None:
         """Return one page of a list in this pass; None if it was not read."""
-        return next(iter(self._find(run_id, source, pass_number, pages.c.page == page)), None)
+        of_list = {"own_run_id": run_id, "own_source": source, "own_pass_number": pass_number}
+        row = _page_of.first(self.sql, own_page=page, **of_list)
+        return None if row is None else _to_page(row)
 
     def pages_of(self, run_id: str, source: str, pass_number: int) -> tuple[PageSeen, ...]:
         """Return the pages of a list that this pass has read so far."""
-        return self._find(run_id, source, pass_number)
+        rows = _pages_of.all(self.sql, own_run_id=run_id, own_source=source, own_pass_number=pass_number)
+        return tuple(_to_page(row) for row in rows)
 
     def totals_of(self, run_id: str) -> dict[str, int]:
         """Return how many records each list has, as the provider says; only for lists that this run started to read."""
@@ -87,18 +111,16 @@ class Runs:
     def drop_pages(self, run_id: str, source: str) -> None:
         self.sql.execute(delete(pages).where(pages.c.run_id == run_id, pages.c.source == source))
 
-    def _find(self, run_id: str, source: str, pass_number: int, *more: ColumnElement[bool]) -> tuple[PageSeen, ...]:
-        query = (
-            select(pages.c.page, pages.c.total, pages.c.last_page, pages.c.ids, pages.c.nameless)
-            .where(pages.c.run_id == run_id, pages.c.source == source, pages.c.pass_number == pass_number, *more)
-            .order_by(pages.c.page)
-        )
-        return tuple(PageSeen(row[0], row[1], row[2], tuple(row[3]), row[4]) for row in self.sql.execute(query))
+
+def _to_page(row: tuple[Any, ...]) -> PageSeen:
+    number, total, last_page, ids, nameless = row
+    return PageSeen(number, total, last_page, tuple(ids), nameless)
 
 
-def _to_run(row: RowMapping) -> SyncRun:
-    return SyncRun(**dict(row) | {"status": RunStatus(row["status"])})
+def _to_run(row: Iterable[Any]) -> SyncRun:
+    values = dict(zip(names, row, strict=True))
+    return SyncRun(**values | {"status": RunStatus(values["status"])})
 
 
-def _from_run(run: SyncRun) -> dict[str, object]:
-    return {name: getattr(run, name) for name in names_of(SyncRun)} | {"status": run.status.value}
+def _from_run(run: SyncRun) -> dict[str, Any]:
+    return {name: getattr(run, name) for name in names} | {"status": run.status.value}

@@ -30,6 +30,7 @@ from models.store.records import Records
 from models.store.refusals import Refusals
 from models.store.revocations import Revocations
 from models.store.sealed_fields import Seals
+from models.store.statement import run_text
 from models.store.sync_runs import Runs
 from models.store.tables import metadata
 from models.store.token_rate_limits import Paces
@@ -137,8 +138,9 @@ class Store:
 
     @contextmanager
     def reading(self) -> Iterator[Transaction]:
-        with _our_errors(), self.engine.connect() as sql:
-            yield Transaction(sql.execution_options(reads_only=True), self.actor)
+        with _our_errors(), self.engine.connect().execution_options(reads_only=True) as sql:
+            sql.begin()
+            yield Transaction(sql, self.actor)
 
     def check(self) -> None:
         """Raise if the database does not answer, was never migrated, or takes no writes within two seconds."""
@@ -227,9 +229,10 @@ def _begin_postgres(sql: SqlConnection) -> None:
     options = sql.get_execution_options()
     lock_ms = options.get("lock_timeout_ms", lock_timeout_ms)
     idle_ms = options.get("idle_timeout_ms", idle_timeout_ms)
-    sql.exec_driver_sql(
+    run_text(
+        sql,
         "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL timezone = 'UTC'; "
-        f"SET LOCAL lock_timeout = {lock_ms}; SET LOCAL idle_in_transaction_session_timeout = {idle_ms}"
+        f"SET LOCAL lock_timeout = {lock_ms}; SET LOCAL idle_in_transaction_session_timeout = {idle_ms}",
     )
 
 
@@ -242,8 +245,8 @@ def _prepare_sqlite(connection: sqlite3.Connection, record: Any) -> None:
 def _begin_sqlite(sql: SqlConnection) -> None:
     """Lock at the beginning of a write: SQLite fails at once if a reader upgrades while another process writes."""
     options = sql.get_execution_options()
-    sql.exec_driver_sql(f"PRAGMA busy_timeout = {options.get('lock_timeout_ms', busy_timeout_ms)}")
-    sql.exec_driver_sql("BEGIN" if options.get("reads_only") else "BEGIN IMMEDIATE")
+    run_text(sql, f"PRAGMA busy_timeout = {options.get('lock_timeout_ms', busy_timeout_ms)}")
+    run_text(sql, "BEGIN" if options.get("reads_only") else "BEGIN IMMEDIATE")
 
 
 @contextmanager

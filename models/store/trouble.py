@@ -97,15 +97,21 @@ def hide_values(context: ExceptionContext) -> None:
     the text of every error that led to another; what the error is about stays: its class, table, column, constraint.
     """
     cause = context.original_exception
+    text = hide_values_of(cause)
+    if text is not None and context.sqlalchemy_exception is not None:
+        context.sqlalchemy_exception.args = (f"({type(cause).__module__}.{type(cause).__qualname__}) {text}",)
+
+
+def hide_values_of(cause: BaseException) -> str | None:
+    """Take the values out of a refusal of PostgreSQL and return what it says now; None if it is no refusal."""
     if not isinstance(cause, errors.Error) or cause.sqlstate is None:
-        return
+        return None
     diagnosis = cause.diag
     places = (diagnosis.table_name, diagnosis.column_name, diagnosis.constraint_name)
     sentence = diagnosis.message_primary if cause.sqlstate[:2] in _sentences_without_values else "a value was refused"
     text = " ".join(filter(None, (cause.sqlstate, sentence, *places)))
     cause.args = (text,)
-    if context.sqlalchemy_exception is not None:
-        context.sqlalchemy_exception.args = (f"({type(cause).__module__}.{type(cause).__qualname__}) {text}",)
+    return text
 
 
 _sentences_without_values: Final = frozenset(

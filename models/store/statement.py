@@ -1,0 +1,206 @@
+"""Statements that are built once: SQLAlchemy makes their text from the schema, and the driver runs it.
+
+To build a statement at each call, and to run it through SQLAlchemy's result, costs five times what the driver needs for
+it. So what runs with every refresh and every page is a `Statement` at the module's top: its text, the conversion of
+its values and that of its rows are made once for each dialect. It runs in the transaction of the SQLAlchemy connection
+it is given, beside statements that are built where they are used, and fails with the same errors.
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import psycopg
+from sqlalchemy import ARRAY, JSON, ColumnElement, Dialect, Table, any_, bindparam, func, insert, select
+from sqlalchemy import Connection as SqlConnection
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.sql.base import Executable
+from sqlalchemy.types import TypeEngine
+
+from models import exact_json
+from models.store.trouble import hide_values_of
+
+Row = tuple[Any, ...]
+Convert = Callable[[Any], Any]
+Build = Callable[[str], Executable]
+
+float_oid = 701
+"""The type that PostgreSQL gives every number with a fraction of this schema: SQLAlchemy asks for it."""
+dialects: Mapping[str, Dialect] = {
+    "postgresql": PGDialect_psycopg(paramstyle="numeric_dollar", json_serializer=exact_json.dumps),  # type: ignore[no-untyped-call]
+    "sqlite": SQLiteDialect_pysqlite(json_serializer=exact_json.dumps),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A statement for one dialect.
+
+    text: what goes to the driver.
+    names: the parameters of the text, in their order.
+    fixed: the values of those that the statement gives itself.
+    to_driver: conversions of parameters, by their place; most need none.
+    from_driver: conversions of a row's columns, by their place; most need none.
+    """
+
+    text: str
+    names: tuple[str, ...]
+    fixed: Mapping[str, object]
+    to_driver: tuple[tuple[int, Convert], ...]
+    from_driver: tuple[tuple[int, Convert], ...]
+
+    def parameters(self, values: Mapping[str, object]) -> list[Any]:
+        """Return what the driver takes."""
+        fixed = self.fixed
+        parameters = [values[name] if name in values else fixed[name] for name in self.names]
+        for place, convert in self.to_driver:
+            parameters[place] = convert(parameters[place])
+        return parameters
+
+    def convert(self, row: Sequence[Any]) -> Row:
+        """Return a row of the driver as the schema's types."""
+        if not self.from_driver:
+            return tuple(row)
+        converted = list(row)
+        for place, convert in self.from_driver:
+            converted[place] = convert(converted[place])
+        return tuple(converted)
+
+
+class Statement:
+    """One statement. `build` makes it for a dialect by name, or is the statement itself if it is the same for all.
+
+    A parameter is a `bindparam` of the statement. `writes` are the columns that an insert or update is given values
+    for, each under the column's name: so no other parameter may have such a name.
+    """
+
+    def __init__(self, build: Executable | Build, writes: Iterable[str] = ()) -> None:
+        self.build = build
+        self.writes = tuple(writes)
+        self._prepared: dict[str, Prepared] = {}
+
+    def prepare(self, dialect: str) -> Prepared:
+        """Return the statement for this dialect, built at its first use."""
+        prepared = self._prepared.get(dialect)
+        if prepared is None:
+            prepared = self._prepared[dialect] = _compile(self, dialects[dialect])
+        return prepared
+
+    def run(self, sql: SqlConnection, **values: object) -> int:
+        """Run it and return how many rows it changed."""
+        return int(_execute(sql, self.prepare(sql.dialect.name), values).rowcount)
+
+    def all(self, sql: SqlConnection, **values: object) -> list[Row]:
+        """Run it and return its rows."""
+        prepared = self.prepare(sql.dialect.name)
+        rows = _execute(sql, prepared, values).fetchall()
+        return [prepared.convert(row) for row in rows]
+
+    def first(self, sql: SqlConnection, **values: object) -> Row | None:
+        """Run it and return its first row; None if there is none."""
+        rows = self.all(sql, **values)
+        return rows[0] if rows else None
+
+    def scalar(self, sql: SqlConnection, **values: object) -> Any:
+        """Run it and return the first column of its first row; None if there is none."""
+        row = self.first(sql, **values)
+        return None if row is None else row[0]
+
+
+class InsertMany:
+    """Rows for a table: one statement on PostgreSQL, however many there are; on SQLite each is a step of the file."""
+
+    def __init__(self, table: Table, columns: Sequence[str]) -> None:
+        self.columns = tuple(columns)
+        chosen = [table.c[name] for name in self.columns]
+        given = func.unnest(*(bindparam(f"all_{c.name}", type_=ARRAY(c.type)) for c in chosen))
+        rows = given.table_valued(*self.columns, name="given").render_derived()
+        self.at_once = Statement(insert(table).inline().from_select(self.columns, select(*rows.c)))
+        self.one_by_one = Statement(insert(table).inline(), self.columns)
+
+    def run(self, sql: SqlConnection, rows: Sequence[Mapping[str, object]]) -> None:
+        """Insert the rows; each has a value for every column."""
+        if not rows:
+            return
+        if sql.dialect.name == "postgresql" and len(rows) > 1:
+            self.at_once.run(sql, **{f"all_{name}": [row[name] for row in rows] for name in self.columns})
+            return
+        for row in rows:
+            self.one_by_one.run(sql, **row)
+
+
+def is_one_of(dialect: str, column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
+    """Return the condition that the column is one of the list in parameter `name`: one text, however long it is."""
+    if dialect == "postgresql":
+        return column == any_(bindparam(name, type_=ARRAY(column.type)))
+    each = func.json_each(bindparam(name, type_=JSON())).table_valued("value")
+    return column.in_(select(each.c.value))
+
+
+def _compile(statement: Statement, dialect: Dialect) -> Prepared:
+    construct: Any = statement.build if isinstance(statement.build, Executable) else statement.build(dialect.name)
+    compiled = construct.compile(dialect=dialect, column_keys=list(statement.writes) or None)
+    names = tuple(compiled.positiontup or ())
+    binds = [compiled.binds[name] for name in names]
+    defaults = {column.key: column.default.arg for column in getattr(compiled, "insert_prefetch", ())}
+    returned = [column.type for column in construct.exported_columns]
+    return Prepared(
+        text=compiled.string,
+        names=names,
+        fixed={bind.key: bind.value for bind in binds if not bind.required} | defaults,
+        to_driver=_conversions([bind.type for bind in binds], lambda own: own.bind_processor(dialect), dialect),
+        from_driver=_conversions(returned, lambda own: own.result_processor(dialect, float_oid), dialect),
+    )
+
+
+def _conversions(
+    types: Sequence[TypeEngine[Any]], choose: Callable[[TypeEngine[Any]], Convert | None], dialect: Dialect
+) -> tuple[tuple[int, Convert], ...]:
+    chosen = ((place, choose(own.dialect_impl(dialect))) for place, own in enumerate(types))
+    return tuple((place, convert) for place, convert in chosen if convert is not None)
+
+
+def _execute(sql: SqlConnection, prepared: Prepared, values: Mapping[str, object]) -> Any:
+    """Run the text on the connection's cursor and return it; its rows are to be fetched before the next statement."""
+    cursor = cursor_of(sql)
+    try:
+        return cursor.execute(prepared.text, prepared.parameters(values))
+    except (psycopg.Error, sqlite3.Error) as error:
+        raise wrap_error(sql, error) from error
+
+
+def run_text(sql: SqlConnection, text: str) -> None:
+    """Run statements that are a text already, and return nothing: what begins a transaction."""
+    cursor = cursor_of(sql)
+    try:
+        cursor.execute(text)
+    except (psycopg.Error, sqlite3.Error) as error:
+        raise wrap_error(sql, error) from error
+
+
+def cursor_of(sql: SqlConnection) -> Any:
+    """Return the one cursor that statements share on a connection to the database."""
+    info = sql.info
+    cursor = info.get("cursor")
+    if cursor is None:
+        driver: Any = sql.connection.driver_connection
+        is_postgres = sql.dialect.name == "postgresql"
+        cursor = info["cursor"] = psycopg.RawCursor(driver) if is_postgres else driver.cursor()
+    return cursor
+
+
+def wrap_error(sql: SqlConnection, error: psycopg.Error | sqlite3.Error) -> DBAPIError:
+    """Return the error of SQLAlchemy for one of a driver, as SQLAlchemy raises it: without the values of rows."""
+    hide_values_of(error)
+    driver = sql.connection.driver_connection
+    lost = isinstance(driver, psycopg.Connection) and driver.closed
+    if lost:
+        sql.invalidate(error)
+    base = psycopg.Error if isinstance(error, psycopg.Error) else sqlite3.Error
+    wrapped: Any = DBAPIError.instance(
+        None, None, error, base, hide_parameters=True, connection_invalidated=lost, dialect=sql.dialect
+    )
+    return cast(DBAPIError, wrapped)
