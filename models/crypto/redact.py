@@ -39,12 +39,11 @@ def excerpt(text: str, secrets: Sequence[str], longest: int) -> str:
     The text is cut first, so that its length costs nothing. What begins before the cut is still known for a secret,
     because as much is kept behind it as the longest pattern takes.
     """
-    patterns = [_pattern(piece) for secret in secrets for piece in _pieces(_printable(secret))]
     margin = _widest_character * longest_piece + 1
     window = text[: read_most + margin]
     shown = _printable(window)
     end = len(shown) if len(window) == len(text) else max(len(shown) - margin, 0)
-    return _hide(shown, patterns, end)[:longest]
+    return _hide(shown, [_printable(secret) for secret in secrets], end)[:longest]
 
 
 def hide(text: str, secrets: Sequence[str]) -> str:
@@ -52,14 +51,17 @@ def hide(text: str, secrets: Sequence[str]) -> str:
 
     Its work grows with the text: cut one from a stranger with `excerpt`.
     """
-    return _hide(text, [_pattern(piece) for secret in secrets for piece in _pieces(secret)], len(text))
+    return _hide(text, secrets, len(text))
 
 
-def _hide(text: str, patterns: Iterable[str], end: int) -> str:
-    """Return the text up to `end`, with a mark for each stretch that the patterns find in the whole of it.
+def _hide(text: str, secrets: Iterable[str], end: int) -> str:
+    """Return the text up to `end`, with a mark for each stretch of a secret in the whole of it.
 
-    Pieces of one secret that touch are one stretch.
+    Pieces of one secret that touch are one stretch. A piece that is longer than the text is not looked for: most texts
+    are short, most tokens long, and a pattern costs more than anything else that is done with an answer.
     """
+    pieces = (piece for secret in secrets for piece in _pieces(secret) if len(piece) <= len(text))
+    patterns = [_pattern(piece) for piece in pieces]
     found = sorted(match.span(1) for pattern in patterns for match in re.finditer(f"(?=({pattern}))", text))
     kept, at = list[str](), 0
     for start, stop in found:

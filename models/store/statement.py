@@ -150,7 +150,7 @@ def _compile(statement: Statement, dialect: Dialect) -> Prepared:
     return Prepared(
         text=compiled.string,
         names=names,
-        fixed={bind.key: bind.value for bind in binds if not bind.required} | defaults,
+        fixed={name: bind.value for name, bind in zip(names, binds, strict=True) if not bind.required} | defaults,
         to_driver=_conversions([bind.type for bind in binds], lambda own: own.bind_processor(dialect), dialect),
         from_driver=_conversions(returned, lambda own: own.result_processor(dialect, float_oid), dialect),
     )
@@ -169,7 +169,7 @@ def _execute(sql: SqlConnection, prepared: Prepared, values: Mapping[str, object
     try:
         return cursor.execute(prepared.text, prepared.parameters(values))
     except (psycopg.Error, sqlite3.Error) as error:
-        raise wrap_error(sql, error) from error
+        raise wrap_error(sql, prepared.text, error) from error
 
 
 def run_text(sql: SqlConnection, text: str) -> None:
@@ -178,7 +178,7 @@ def run_text(sql: SqlConnection, text: str) -> None:
     try:
         cursor.execute(text)
     except (psycopg.Error, sqlite3.Error) as error:
-        raise wrap_error(sql, error) from error
+        raise wrap_error(sql, text, error) from error
 
 
 def cursor_of(sql: SqlConnection) -> Any:
@@ -192,7 +192,7 @@ def cursor_of(sql: SqlConnection) -> Any:
     return cursor
 
 
-def wrap_error(sql: SqlConnection, error: psycopg.Error | sqlite3.Error) -> DBAPIError:
+def wrap_error(sql: SqlConnection, text: str, error: psycopg.Error | sqlite3.Error) -> DBAPIError:
     """Return the error of SQLAlchemy for one of a driver, as SQLAlchemy raises it: without the values of rows."""
     hide_values_of(error)
     driver = sql.connection.driver_connection
@@ -201,6 +201,6 @@ def wrap_error(sql: SqlConnection, error: psycopg.Error | sqlite3.Error) -> DBAP
         sql.invalidate(error)
     base = psycopg.Error if isinstance(error, psycopg.Error) else sqlite3.Error
     wrapped: Any = DBAPIError.instance(
-        None, None, error, base, hide_parameters=True, connection_invalidated=lost, dialect=sql.dialect
+        text, None, error, base, hide_parameters=True, connection_invalidated=lost, dialect=sql.dialect
     )
     return cast(DBAPIError, wrapped)
