@@ -1,0 +1,118 @@
+"""Statements that are built once: their values and rows are those of the schema, their errors those of SQLAlchemy."""
+
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import bindparam, insert, literal, select, text, update
+from sqlalchemy.exc import DBAPIError
+
+from models.errors import StoreConflict, StoreUnavailable
+from models.store.rows import table_of
+from models.store.statement import InsertMany, Statement, is_one_of
+from models.store.tables import ConnectionRow, DecisionRow
+from tests.store.conftest import Opened, add_connection, noon
+
+connections = table_of(ConnectionRow)
+decisions = table_of(DecisionRow)
+add_decisions = InsertMany(decisions, ("subject", "at", "verb", "evidence"))
+of_subject = Statement(
+    select(decisions.c.at, decisions.c.evidence)
+    .where(decisions.c.subject == bindparam("own_subject"))
+    .order_by(decisions.c.position)
+)
+of_subjects = Statement(
+    lambda dialect: select(decisions.c.verb).where(is_one_of(dialect, decisions.c.subject, "subjects"))
+)
+email_of = Statement(select(connections.c.email).where(connections.c.id == bindparam("own_id")))
+set_email = Statement(update(connections).where(connections.c.id == bindparam("own_id")), ("email", "expires_at"))
+
+
+def row(subject: str, number: int) -> dict[str, object]:
+    evidence = {"number": number, "text": "it's 100 % “so”", "flags": [True, None]}
+    return {"subject": subject, "at": noon + timedelta(seconds=number), "verb": "authorized", "evidence": evidence}
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 50])
+def test_many_rows_come_back_as_they_were_and_in_their_order(opened: Opened, count: int) -> None:
+    rows = [row("one", number) for number in range(count)]
+    with opened.store.writing() as tx:
+        add_decisions.run(tx.sql, rows)
+    with opened.store.reading() as tx:
+        found = of_subject.all(tx.sql, own_subject="one")
+    assert found == [(each["at"], each["evidence"]) for each in rows]
+
+
+@pytest.mark.parametrize(
+    ("subjects", "count"), [([], 0), (["a"], 1), (["a", "b", "c"], 2), (["it's", '"', "a" * 300], 0)]
+)
+def test_a_list_of_any_length_is_one_parameter(opened: Opened, subjects: list[str], count: int) -> None:
+    with opened.store.writing() as tx:
+        add_decisions.run(tx.sql, [row("a", 1), row("b", 2), row("d", 3)])
+    with opened.store.reading() as tx:
+        assert len(of_subjects.all(tx.sql, subjects=subjects)) == count
+
+
+def test_an_update_says_how_many_rows_it_changed(opened: Opened) -> None:
+    connection = add_connection(opened.store)
+    with opened.store.writing() as tx:
+        assert set_email.run(tx.sql, own_id=connection.id, email="ada@example.com", expires_at=noon) == 1
+        assert set_email.run(tx.sql, own_id=uuid4().hex, email="ada@example.com", expires_at=None) == 0
+        assert email_of.scalar(tx.sql, own_id=connection.id) == "ada@example.com"
+        assert email_of.scalar(tx.sql, own_id=uuid4().hex) is None
+
+
+def test_it_sees_what_another_statement_of_the_transaction_wrote_and_is_rolled_back_with_it(opened: Opened) -> None:
+    connection = add_connection(opened.store)
+
+    def write_and_fail() -> None:
+        with opened.store.writing() as tx:
+            tx.sql.execute(update(connections).values(email="built@example.com"))
+            assert email_of.scalar(tx.sql, own_id=connection.id) == "built@example.com"
+            set_email.run(tx.sql, own_id=connection.id, email="once@example.com", expires_at=None)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        write_and_fail()
+    with opened.store.reading() as tx:
+        assert email_of.scalar(tx.sql, own_id=connection.id) == connection.email
+
+
+def test_a_row_that_a_constraint_forbids_is_a_conflict_without_its_values(opened: Opened) -> None:
+    connection = add_connection(opened.store)
+    again = Statement(
+        insert(connections).from_select([c.key for c in connections.c], select(connections)),
+    )
+    with pytest.raises(StoreConflict) as refused, opened.store.writing() as tx:
+        again.run(tx.sql)
+    assert isinstance(refused.value.__cause__, DBAPIError)
+    assert "INSERT INTO connection" in str(refused.value.__cause__)
+    assert connection.user_id not in f"{refused.value.__cause__} {refused.value.__cause__.orig}"
+
+
+def test_a_connection_that_the_server_ended_is_unavailable_and_the_next_transaction_has_another(
+    opened: Opened, database: str
+) -> None:
+    if database != "postgresql":
+        pytest.skip("SQLite has no server that could end a connection")
+    one = Statement(select(literal(1)))
+
+    def ask_after_the_end() -> None:
+        with opened.store.writing() as tx:
+            own = tx.sql.execute(text("SELECT pg_backend_pid()")).scalar_one()
+            with opened.other.writing() as killer:
+                killer.sql.execute(text(f"SELECT pg_terminate_backend({own})"))
+            one.scalar(tx.sql)
+
+    with pytest.raises(StoreUnavailable):
+        ask_after_the_end()
+    with opened.store.writing() as tx:
+        assert one.scalar(tx.sql) == 1
+
+
+def test_it_is_built_once_for_a_dialect() -> None:
+    built = []
+    statement = Statement(lambda dialect: built.append(dialect) or select(literal(1)))  # type: ignore[func-returns-value]
+    assert statement.prepare("sqlite") is statement.prepare("sqlite")
+    statement.prepare("postgresql")
+    assert built == ["sqlite", "postgresql"]
