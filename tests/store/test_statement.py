@@ -90,11 +90,8 @@ def test_a_row_that_a_constraint_forbids_is_a_conflict_without_its_values(opened
     assert connection.user_id not in f"{refused.value.__cause__} {refused.value.__cause__.orig}"
 
 
-def test_a_connection_that_the_server_ended_is_unavailable_and_the_next_transaction_has_another(
-    opened: Opened, database: str
-) -> None:
-    if database != "postgresql":
-        pytest.skip("SQLite has no server that could end a connection")
+@pytest.mark.parametrize("database", ["postgresql"])
+def test_a_connection_that_the_server_ended_is_unavailable_and_the_next_transaction_has_another(opened: Opened) -> None:
     one = Statement(select(literal(1)))
 
     def ask_after_the_end() -> None:
