@@ -8,21 +8,36 @@ SELECT and INSERT on `audit_day`.
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime
-from functools import cache
 from typing import Any
 
+from sqlalchemy import (
+    ColumnElement,
+    RowMapping,
+    Select,
+    bindparam,
+    case,
+    delete,
+    func,
+    insert,
+    select,
+    text,
+    tuple_,
+    update,
+)
 from sqlalchemy import Connection as SqlConnection
-from sqlalchemy import RowMapping, Select, bindparam, delete, func, insert, select, text, tuple_, update
 
 from models.audit.chain import Day, End, Line
 from models.audit.entry import Entry, bound_detail, bound_text, entry_of
 from models.journal import Verb
+from models.store.appends import Appends
 from models.store.rows import names_of, table_of
-from models.store.statement import Statement
+from models.store.statement import InsertMany
 from models.store.tables import AuditDayRow, AuditRow, AuthorizationRow, ConnectionRow
 
 table = table_of(AuditRow)
 days = table_of(AuditDayRow)
+connections = table_of(ConnectionRow)
+attempts = table_of(AuthorizationRow)
 columns = [table.c[name] for name in names_of(Line)]
 lock_number = zlib.crc32(b"breezesync.audit")
 batch = 1000
@@ -31,12 +46,34 @@ Wanted = Mapping[str, str | None]
 """The value that a line has to have in a column, such as `user_id`; None for any."""
 
 
+def _find_owner(given: Any) -> dict[str, ColumnElement[Any]]:
+    """Return provider and user of a line: if no provider is given, those of its connection, or else authorization."""
+
+    def of_owner(name: str) -> ColumnElement[Any]:
+        of_connection = select(connections.c[name]).where(connections.c.id == given.connection_id).scalar_subquery()
+        of_attempt = select(attempts.c[name]).where(attempts.c.id == given.authorization_id).scalar_subquery()
+        return case((given.connection_id.is_not(None), of_connection), else_=of_attempt)
+
+    is_complete = given.provider.is_not(None) | given.user_id.is_not(None)
+    return {
+        "provider": func.coalesce(given.provider, of_owner("provider")),
+        "user_id": case((is_complete, given.user_id), else_=of_owner("user_id")),
+    }
+
+
+_insert = InsertMany(table, (*names_of(Entry), "at"), _find_owner)
+
+
 class Audit:
     """The audit in one transaction's database; `actor` is who writes it if an entry names no one else."""
 
-    def __init__(self, sql: SqlConnection, actor: str) -> None:
-        self.sql = sql
+    def __init__(self, appends: Appends, actor: str) -> None:
+        self.appends = appends
         self.actor = actor
+
+    @property
+    def sql(self) -> SqlConnection:
+        return self.appends.sql
 
     def add(self, entry: Entry, now: datetime) -> None:
         """Write a line in the transaction that does what it says."""
@@ -44,11 +81,7 @@ class Audit:
         values["detail"] = bound_detail(entry.detail)
         values |= {"at": now, "actor": entry.actor or self.actor, "action": entry.action.value}
         values["address"] = None if entry.address is None else bound_text(entry.address)
-        found = _found_of_owner(entry)
-        kept = {name: value for name, value in values.items() if name not in found}
-        _insert(bool(entry.connection_id), found).run(
-            self.sql, owner_id=entry.connection_id or entry.authorization_id, **kept
-        )
+        self.appends.add(_insert, [values])
 
     def follow(self, subject: str, verb: Verb, evidence: Mapping[str, object], now: datetime) -> None:
         """Write the line that goes with a decision about a connection or an authorization, if one does."""
@@ -135,24 +168,6 @@ class Audit:
         is_old = (table.c.day < before) & table.c.day.in_(select(days.c.day))
         chosen = select(table.c.id).where(is_old).order_by(table.c.day, table.c.number).limit(limit)
         return self.sql.execute(delete(table).where(table.c.id.in_(chosen))).rowcount
-
-
-def _found_of_owner(entry: Entry) -> tuple[str, ...]:
-    """Return the columns that are read from the entry's connection, or else from its authorization."""
-    if entry.provider is not None or not (entry.connection_id or entry.authorization_id):
-        return ()
-    return ("provider", "user_id") if entry.user_id is None else ("provider",)
-
-
-@cache
-def _insert(of_connection: bool, found: tuple[str, ...]) -> Statement:
-    """Return the statement for a line, of which the columns `found` are read from the row of the line's owner."""
-    owner = table_of(ConnectionRow if of_connection else AuthorizationRow)
-    of_owner = owner.c.id == bindparam("owner_id")
-    read = {name: select(owner.c[name]).where(of_owner).scalar_subquery() for name in found}
-    given = (*names_of(Entry), "at")
-    statement = insert(table).inline()
-    return Statement(statement.values(**read) if read else statement, [name for name in given if name not in read])
 
 
 def _choose(wanted: Wanted, since: datetime | None) -> Select[Any]:

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, bindparam, delete, exists, insert, not_, or_, select, update
+from sqlalchemy import ColumnElement, bindparam, delete, exists, not_, or_, select, update
 from sqlalchemy import Connection as SqlConnection
 
 from models.journal import Decision, Request, Verb
+from models.store.appends import Appends
 from models.store.audit import Audit
 from models.store.rows import names_of, table_of
 from models.store.statement import InsertMany, Statement
@@ -18,7 +19,7 @@ kept_decisions = 10
 
 decisions = table_of(DecisionRow)
 requests = table_of(RequestLogRow)
-_decide = Statement(insert(decisions).inline(), ("subject", "at", "verb", "evidence"))
+_decide = InsertMany(decisions, ("subject", "at", "verb", "evidence"))
 _log = InsertMany(requests, names_of(Request))
 _of_message = decisions.c.evidence["message_id"].as_string() == bindparam("message_id")
 _names_message = Statement(
@@ -29,9 +30,13 @@ _names_message = Statement(
 class Journal:
     """The decisions and requests of one transaction's database."""
 
-    def __init__(self, sql: SqlConnection, audit: Audit) -> None:
-        self.sql = sql
+    def __init__(self, appends: Appends, audit: Audit) -> None:
+        self.appends = appends
         self.audit = audit
+
+    @property
+    def sql(self) -> SqlConnection:
+        return self.appends.sql
 
     def decide(self, subject: str, now: datetime, verb: Verb | str, **evidence: object) -> None:
         """Record a decision about a connection or authorization in the transaction that carries it out.
@@ -40,7 +45,7 @@ class Journal:
         Raises `ValueError` if the verb is not a `Verb`.
         """
         kept = {name: value for name, value in evidence.items() if value not in (None, "")}
-        _decide.run(self.sql, subject=subject, at=now, verb=Verb(verb).value, evidence=kept)
+        self.appends.add(_decide, [{"subject": subject, "at": now, "verb": Verb(verb).value, "evidence": kept}])
         self.audit.follow(subject, Verb(verb), kept, now)
 
     def decisions_of(self, subject: str, limit: int = 50) -> Sequence[Decision]:
@@ -59,7 +64,7 @@ class Journal:
 
     def log(self, calls: Sequence[Request]) -> None:
         """Record requests that were made."""
-        _log.run(self.sql, [asdict(call) for call in calls])
+        self.appends.add(_log, [asdict(call) for call in calls])
 
     def hand_over(self, authorization_id: str, connection_id: str) -> None:
         """Move an authorization's requests to the connection that it became."""

@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, Integer, bindparam, delete, func, select, 
 from sqlalchemy import Connection as SqlConnection
 
 from models.messaging.events import About, Fact, StoredEvent, Stream, describe, stream_of
+from models.store.appends import Appends
 from models.store.dialect import insert_of, insert_or_update
 from models.store.rows import table_of
 from models.store.statement import InsertMany, Statement, is_one_of
@@ -48,8 +49,12 @@ _is_waiting = Statement(select(table.c.position).where(table.c.published_at.is_(
 class Outbox:
     """The stored events of one transaction's database."""
 
-    def __init__(self, sql: SqlConnection) -> None:
-        self.sql = sql
+    def __init__(self, appends: Appends) -> None:
+        self.appends = appends
+
+    @property
+    def sql(self) -> SqlConnection:
+        return self.appends.sql
 
     def append(self, about: About, facts: Sequence[Fact], now: datetime) -> None:
         """Write events in the transaction of their change; a subject's sequence has no gaps and no repeats."""
@@ -62,11 +67,11 @@ class Outbox:
                 | {"subject": about.subject, "created_at": now, "waits_since": now}
                 for event in described
             ]
-            _insert.run(self.sql, rows)
+            self.appends.add(_insert, rows)
 
     def _count_up(self, subject: str, stream: str, by: int) -> int:
         """Return the counter's new value; its row lock lasts until the commit, so sequence order is commit order."""
-        return int(_count_up.scalar(self.sql, subject=subject, stream=stream, value=by, more=by))
+        return int(_count_up.scalar(self.appends.unflushed, subject=subject, stream=stream, value=by, more=by))
 
     def lease(self, owner: str, now: datetime, until: datetime) -> bool:
         """Make `owner` the only publisher until then; return False if there is another."""

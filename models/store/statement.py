@@ -91,12 +91,13 @@ class Statement:
 
     def run(self, sql: SqlConnection, **values: object) -> int:
         """Run it and return how many rows it changed."""
-        return int(_execute(sql, self.prepare(sql.dialect.name), values).rowcount)
+        prepared = self.prepare(sql.dialect.name)
+        return int(execute(sql, prepared.text, prepared.parameters(values)).rowcount)
 
     def all(self, sql: SqlConnection, **values: object) -> list[Row]:
         """Run it and return its rows."""
         prepared = self.prepare(sql.dialect.name)
-        rows = _execute(sql, prepared, values).fetchall()
+        rows = execute(sql, prepared.text, prepared.parameters(values)).fetchall()
         return [prepared.convert(row) for row in rows]
 
     def first(self, sql: SqlConnection, **values: object) -> Row | None:
@@ -110,26 +111,51 @@ class Statement:
         return None if row is None else row[0]
 
 
-class InsertMany:
-    """Rows for a table: one statement on PostgreSQL, however many there are; on SQLite each is a step of the file."""
+Derive = Callable[[Any], Mapping[str, ColumnElement[Any]]]
 
-    def __init__(self, table: Table, columns: Sequence[str]) -> None:
+
+class InsertMany:
+    """Rows for a table: one statement on PostgreSQL, however many there are; on SQLite each is a step of the file.
+
+    `derive` makes columns from those that are given, as expressions of the row; the others are stored as they are.
+    """
+
+    def __init__(self, table: Table, columns: Sequence[str], derive: Derive = lambda given: {}) -> None:
         self.columns = tuple(columns)
-        chosen = [table.c[name] for name in self.columns]
-        given = func.unnest(*(bindparam(f"all_{c.name}", type_=ARRAY(c.type)) for c in chosen))
-        rows = given.table_valued(*self.columns, name="given").render_derived()
-        self.at_once = Statement(insert(table).inline().from_select(self.columns, select(*rows.c)))
-        self.one_by_one = Statement(insert(table).inline(), self.columns)
+        types = {name: table.c[name].type for name in self.columns}
+
+        def insert_from(given: Any) -> Executable:
+            chosen = {name: given[name] for name in self.columns} | dict(derive(given))
+            return insert(table).inline().from_select(list(chosen), select(*chosen.values()))
+
+        def all_at_once() -> Executable:
+            lists = (bindparam(name, type_=ARRAY(kind)) for name, kind in types.items())
+            return insert_from(func.unnest(*lists).table_valued(*self.columns, name="given").render_derived().c)
+
+        def one_alone() -> Executable:
+            row = select(*(bindparam(name, type_=kind).label(name) for name, kind in types.items()))
+            return insert_from(row.subquery("given").c)
+
+        self._at_once = Statement(lambda dialect: all_at_once())
+        self._alone = Statement(lambda dialect: one_alone())
 
     def run(self, sql: SqlConnection, rows: Sequence[Mapping[str, object]]) -> None:
         """Insert the rows; each has a value for every column."""
         if not rows:
             return
         if sql.dialect.name == "postgresql" and len(rows) > 1:
-            self.at_once.run(sql, **{f"all_{name}": [row[name] for row in rows] for name in self.columns})
+            self._at_once.run(sql, **self._columns_of(rows))
             return
         for row in rows:
-            self.one_by_one.run(sql, **row)
+            self._alone.run(sql, **row)
+
+    def prepare(self, rows: Sequence[Mapping[str, object]]) -> tuple[str, list[Any]]:
+        """Return one statement for PostgreSQL that inserts the rows, with its parameters."""
+        prepared = (self._alone if len(rows) == 1 else self._at_once).prepare("postgresql")
+        return prepared.text, prepared.parameters(rows[0] if len(rows) == 1 else self._columns_of(rows))
+
+    def _columns_of(self, rows: Sequence[Mapping[str, object]]) -> dict[str, list[object]]:
+        return {name: [row[name] for row in rows] for name in self.columns}
 
 
 def is_one_of(dialect: str, column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
@@ -163,13 +189,13 @@ def _conversions(
     return tuple((place, convert) for place, convert in chosen if convert is not None)
 
 
-def _execute(sql: SqlConnection, prepared: Prepared, values: Mapping[str, object]) -> Any:
+def execute(sql: SqlConnection, text: str, parameters: Sequence[Any]) -> Any:
     """Run the text on the connection's cursor and return it; its rows are to be fetched before the next statement."""
     cursor = cursor_of(sql)
     try:
-        return cursor.execute(prepared.text, prepared.parameters(values))
+        return cursor.execute(text, parameters)
     except (psycopg.Error, sqlite3.Error) as error:
-        raise wrap_error(sql, prepared.text, error) from error
+        raise wrap_error(sql, text, error) from error
 
 
 def run_text(sql: SqlConnection, text: str) -> None:

@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, SQLAlch
 from models import exact_json
 from models.crypto.secrets import Secret
 from models.errors import StoreConflict, StoreRefused, StoreUnavailable
+from models.store.appends import Appends
 from models.store.audit import Audit
 from models.store.authorizations import Authorizations
 from models.store.clients import Clients
@@ -59,10 +60,11 @@ class Transaction:
     def __init__(self, sql: SqlConnection, actor: str) -> None:
         self.sql = sql
         self.actor = actor
+        self.appends = Appends(sql)
 
     @cached_property
     def audit(self) -> Audit:
-        return Audit(self.sql, self.actor)
+        return Audit(self.appends, self.actor)
 
     @cached_property
     def authorizations(self) -> Authorizations:
@@ -86,11 +88,11 @@ class Transaction:
 
     @cached_property
     def journal(self) -> Journal:
-        return Journal(self.sql, self.audit)
+        return Journal(self.appends, self.audit)
 
     @cached_property
     def outbox(self) -> Outbox:
-        return Outbox(self.sql)
+        return Outbox(self.appends)
 
     @cached_property
     def overview(self) -> Overview:
@@ -134,7 +136,9 @@ class Store:
     @contextmanager
     def writing(self) -> Iterator[Transaction]:
         with _our_errors(), self.engine.begin() as sql:
-            yield Transaction(sql, self.actor)
+            tx = Transaction(sql, self.actor)
+            yield tx
+            tx.appends.flush()
 
     @contextmanager
     def reading(self) -> Iterator[Transaction]:

@@ -1,0 +1,65 @@
+"""Rows that are only added: the journal's, the audit's and the outbox's, kept until the end of their transaction.
+
+A refresh adds one to each of four tables and reads none of them. So they leave together, before the commit: on
+PostgreSQL as one statement, on SQLite one by one. Whoever reads or changes one of these tables in the same transaction
+sends first what waits (`Appends.sql`).
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+
+from sqlalchemy import Connection as SqlConnection
+
+from models.store.statement import InsertMany, execute
+
+
+class Appends:
+    """The added rows of one transaction, in the order in which they were added."""
+
+    def __init__(self, sql: SqlConnection) -> None:
+        self.unflushed = sql
+        """For statements on other tables."""
+        self._waiting: dict[InsertMany, list[Mapping[str, object]]] = {}
+
+    @property
+    def sql(self) -> SqlConnection:
+        """The connection to the database, with everything sent that was added."""
+        self.flush()
+        return self.unflushed
+
+    def add(self, insert: InsertMany, rows: Iterable[Mapping[str, object]]) -> None:
+        """Add rows of one kind."""
+        self._waiting.setdefault(insert, []).extend(rows)
+
+    def flush(self) -> None:
+        """Send what waits."""
+        waiting = [(insert, rows) for insert, rows in self._waiting.items() if rows]
+        self._waiting = {}
+        if self.unflushed.dialect.name != "postgresql" or len(waiting) < 2:
+            for insert, rows in waiting:
+                insert.run(self.unflushed, rows)
+            return
+        parts = [insert.prepare(rows) for insert, rows in waiting]
+        parameters = [value for _, values in parts for value in values]
+        execute(self.unflushed, _join(tuple(text for text, _ in parts)), parameters)
+
+
+@cache
+def _join(texts: Sequence[str]) -> str:
+    """Return one statement that runs all of these, with their parameters one after the other."""
+    numbered, before = [], 0
+    for text in texts:
+        numbered.append(_renumber(text, before))
+        before += max((int(number) for number in _parameter.findall(text)), default=0)
+    *first, last = numbered
+    named = ", ".join(f"added_{place} AS ({text})" for place, text in enumerate(first))
+    return f"WITH {named} {last}"
+
+
+def _renumber(text: str, before: int) -> str:
+    """Return the text with its parameters counted from the one after `before`."""
+    return _parameter.sub(lambda found: f"${int(found[1]) + before}", text)
+
+
+_parameter = re.compile(r"\$(\d+)")
