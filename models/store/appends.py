@@ -5,13 +5,11 @@ PostgreSQL as one statement, on SQLite one by one. Whoever reads or changes one 
 sends first what waits (`Appends.sql`).
 """
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
+from collections.abc import Iterable, Mapping
 
 from sqlalchemy import Connection as SqlConnection
 
-from models.store.statement import InsertMany, execute
+from models.store.statement import InsertMany, run_together
 
 
 class Appends:
@@ -40,26 +38,4 @@ class Appends:
             for insert, rows in waiting:
                 insert.run(self.unflushed, rows)
             return
-        parts = [insert.prepare(rows) for insert, rows in waiting]
-        parameters = [value for _, values in parts for value in values]
-        execute(self.unflushed, _join(tuple(text for text, _ in parts)), parameters)
-
-
-@cache
-def _join(texts: Sequence[str]) -> str:
-    """Return one statement that runs all of these, with their parameters one after the other."""
-    numbered, before = [], 0
-    for text in texts:
-        numbered.append(_renumber(text, before))
-        before += max((int(number) for number in _parameter.findall(text)), default=0)
-    *first, last = numbered
-    named = ", ".join(f"added_{place} AS ({text})" for place, text in enumerate(first))
-    return f"WITH {named} {last}"
-
-
-def _renumber(text: str, before: int) -> str:
-    """Return the text with its parameters counted from the one after `before`."""
-    return _parameter.sub(lambda found: f"${int(found[1]) + before}", text)
-
-
-_parameter = re.compile(r"\$(\d+)")
+        run_together(self.unflushed, [insert.prepare(rows) for insert, rows in waiting])

@@ -19,9 +19,9 @@ names = names_of(StoredClient)
 columns = [table.c[name] for name in names]
 without_secret = tuple(name for name in names if name != "secret")
 is_open = table.c.cause.is_not(None) | table.c.paused_at.is_not(None)
-_of_client = (table.c.provider == bindparam("own_provider")) & (table.c.client_id == bindparam("own_client_id"))
-_get = Statement(select(*columns).where(_of_client))
-_save = Statement(update(table).where(_of_client), names)
+of_client = (table.c.provider == bindparam("own_provider")) & (table.c.client_id == bindparam("own_client_id"))
+_get = Statement(select(*columns).where(of_client))
+_save = Statement(update(table).where(of_client), names)
 
 
 class Clients:
@@ -30,14 +30,14 @@ class Clients:
 
     def get(self, provider: str, client_id: str) -> StoredClient | None:
         row = _get.first(self.sql, own_provider=provider, own_client_id=client_id)
-        return _to_client(row) if row else None
+        return to_client(row) if row else None
 
     def all(self, provider: str | None = None) -> Sequence[StoredClient]:
         """Return every client, or those of one provider, without their secrets."""
         query = select(*(table.c[name] for name in without_secret)).order_by(table.c.provider, table.c.client_id)
         if provider is not None:
             query = query.where(table.c.provider == provider)
-        return [_to_client(row, without_secret) for row in self.sql.execute(query)]
+        return [to_client(row, without_secret) for row in self.sql.execute(query)]
 
     def lock(self, provider: str, client_id: str) -> StoredClient:
         """Return the client, inserted if it is missing; no one else writes it until this transaction ends."""
@@ -78,7 +78,7 @@ class Clients:
         return self.sql.execute(statement.values(probe_claimed_until=None)).rowcount
 
 
-def _to_client(row: Iterable[Any], of: Sequence[str] = names) -> StoredClient:
+def to_client(row: Iterable[Any], of: Sequence[str] = names) -> StoredClient:
     values = dict(zip(of, row, strict=True))
     values["cause"] = values["cause"] and Cause(values["cause"])
     values["suspects"] = tuple(values["suspects"])

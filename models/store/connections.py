@@ -10,9 +10,11 @@ from sqlalchemy import table as table_named
 
 from models.oauth.claims import Claims, released, unchanged
 from models.oauth.connection import Connection, DisconnectRequest, Status, newest_disconnect
+from models.oauth.credential import Credential
 from models.oauth.refresh_policy import accepts_request
+from models.store import credentials
 from models.store.rows import from_connection, names_of, table_of, to_connection
-from models.store.statement import Statement
+from models.store.statement import Statement, run_together
 from models.store.tables import ConnectionRow
 from models.store.views import refreshable
 
@@ -26,6 +28,10 @@ is_active = table.c.status == Status.active.value
 
 _get = Statement(select(*columns).where(of_id))
 _lock = Statement(select(*columns).where(of_id).with_for_update())
+_pair = select(*columns, *credentials.columns).join(credentials.table, credentials.table.c.connection_id == table.c.id)
+# Race: whoever waits for the connection's lock is given the row as it was committed then, and of a row that is not
+# locked with it the one before. So both are locked.
+_lock_pair = Statement(_pair.where(of_id).with_for_update())
 _insert = Statement(insert(table).inline(), names)
 _is_lived_by = Statement(
     select(table.c.id)
@@ -63,6 +69,13 @@ class Connections:
         row = _lock.first(self.sql, own_id=connection_id)
         return to_connection(row) if row else None
 
+    def lock_pair(self, connection_id: str) -> tuple[Connection | None, Credential | None]:
+        """Return the connection and its credential, no one else writing either until this transaction ends."""
+        row = _lock_pair.first(self.sql, own_id=connection_id)
+        if row is None:
+            return self.lock(connection_id), None
+        return to_connection(row[: len(columns)]), Credential(*row[len(columns) :])
+
     def lock_account(self, provider: str, user_id: str, account_id: str) -> Connection | None:
         query = (
             select(*columns)
@@ -99,9 +112,21 @@ class Connections:
 
     def save(self, connection: Connection, generation: int, claims: Claims = released) -> bool:
         """Write the connection and its claims if it is still at `generation`; False if a newer pair was saved since."""
-        claimed = _columns_of(claims)
-        values = from_connection(connection) | claimed
-        return _save(tuple(claimed)).run(self.sql, own_id=connection.id, own_generation=generation, **values) == 1
+        statement, values = _saving(connection, generation, claims)
+        return statement.run(self.sql, **values) == 1
+
+    def save_pair(self, connection: Connection, generation: int, claims: Claims, credential: Credential) -> bool:
+        """Write both; the caller has locked them. On PostgreSQL in one statement."""
+        statement, values = _saving(connection, generation, claims)
+        if self.sql.dialect.name != "postgresql":
+            credentials.update.run(self.sql, **credentials.values_of(credential))
+            return statement.run(self.sql, **values) == 1
+        pair = credentials.update.prepare("postgresql"), statement.prepare("postgresql")
+        parts = [
+            (pair[0].text, pair[0].parameters(credentials.values_of(credential))),
+            (pair[1].text, pair[1].parameters(values)),
+        ]
+        return run_together(self.sql, parts) == 1
 
     def make_refresh_due(self, connection_id: str, now: datetime) -> bool:
         """Make an active connection's refresh due now; False if there is no such connection, or no refresh token."""
@@ -158,6 +183,12 @@ class Connections:
             if value is not None:
                 query = query.where(column == value)
         return [to_connection(row) for row in self.sql.execute(query)]
+
+
+def _saving(connection: Connection, generation: int, claims: Claims) -> tuple[Statement, dict[str, object]]:
+    claimed = _columns_of(claims)
+    own = {"own_id": connection.id, "own_generation": generation}
+    return _save(tuple(claimed)), own | from_connection(connection) | claimed
 
 
 def _columns_of(claims: Claims) -> dict[str, object]:

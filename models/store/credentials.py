@@ -1,7 +1,8 @@
 """Credentials: the sealed pair, its lease and its intent."""
 
 from sqlalchemy import Connection as SqlConnection
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import bindparam, insert, select
+from sqlalchemy import update as sql_update
 
 from models.oauth.credential import Credential
 from models.store.rows import names_of, table_of
@@ -13,7 +14,12 @@ names = names_of(Credential)
 columns = [table.c[name] for name in names]
 _get = Statement(select(*columns).where(table.c.connection_id == bindparam("own_id")))
 _insert = Statement(insert(table).inline(), names)
-_update = Statement(update(table).where(table.c.connection_id == bindparam("own_id")), names)
+update = Statement(sql_update(table).where(table.c.connection_id == bindparam("own_id")), names)
+
+
+def values_of(credential: Credential) -> dict[str, object]:
+    """Return what `update` takes."""
+    return {"own_id": credential.connection_id} | {name: getattr(credential, name) for name in names}
 
 
 class Credentials:
@@ -26,6 +32,6 @@ class Credentials:
 
     def put(self, credential: Credential) -> None:
         """Write the whole credential; the caller has locked the connection's row."""
-        values = {name: getattr(credential, name) for name in names}
-        if _update.run(self.sql, own_id=credential.connection_id, **values) == 0:
+        values = values_of(credential)
+        if update.run(self.sql, **values) == 0:
             _insert.run(self.sql, **values)

@@ -7,8 +7,10 @@ from typing import Any
 from sqlalchemy import ColumnElement, Table, bindparam, case, delete, func, select, update
 from sqlalchemy import Connection as SqlConnection
 
-from models.oauth.connection import Status
+from models.oauth.client import StoredClient
+from models.oauth.connection import Connection, Status
 from models.oauth.hold import Hold, Limits, Refusal, Situation, begin_trial
+from models.store import clients
 from models.store.connections import can_refresh
 from models.store.dialect import insert_or_update
 from models.store.rows import names_of, table_of
@@ -19,6 +21,12 @@ table = table_of(RefusalRow)
 holds = table_of(HoldRow)
 connections = table_of(ConnectionRow)
 columns = [table.c[name] for name in names_of(Refusal)]
+_standing = Statement(
+    select(*clients.columns, *columns)
+    .select_from(clients.table)
+    .outerjoin(table, table.c.connection_id == bindparam("own_id"))
+    .where(clients.of_client)
+)
 _get = Statement(select(*columns).where(table.c.connection_id == bindparam("own_id")))
 most_settled = 500
 
@@ -32,6 +40,15 @@ class Refusals:
     def get(self, connection_id: str) -> Refusal | None:
         row = _get.first(self.sql, own_id=connection_id)
         return Refusal(*row) if row else None
+
+    def standing(self, connection: Connection) -> tuple[StoredClient | None, Refusal | None]:
+        """Return the client of a connection, and the connection's refusal if it has one."""
+        own = {"own_id": connection.id, "own_provider": connection.provider, "own_client_id": connection.client_id}
+        row = _standing.first(self.sql, **own)
+        if row is None:
+            return None, self.get(connection.id)
+        of_client, of_refusal = row[: len(clients.columns)], row[len(clients.columns) :]
+        return clients.to_client(of_client), None if of_refusal[0] is None else Refusal(*of_refusal)
 
     def put(self, refusal: Refusal) -> None:
         values = {name: getattr(refusal, name) for name in names_of(Refusal)} | {"evidence": dict(refusal.evidence)}

@@ -6,9 +6,11 @@ its values and that of its rows are made once for each dialect. It runs in the t
 it is given, beside statements that are built where they are used, and fails with the same errors.
 """
 
+import re
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, cast
 
 import psycopg
@@ -156,6 +158,35 @@ class InsertMany:
 
     def _columns_of(self, rows: Sequence[Mapping[str, object]]) -> dict[str, list[object]]:
         return {name: [row[name] for row in rows] for name in self.columns}
+
+
+def run_together(sql: SqlConnection, parts: Sequence[tuple[str, Sequence[Any]]]) -> int:
+    """Run several texts for PostgreSQL as one statement; return how many rows the last of them changed.
+
+    Each sees the tables as they were before all of them, so no two may write the same row.
+    """
+    text = _join(tuple(text for text, _ in parts))
+    return int(execute(sql, text, [value for _, values in parts for value in values]).rowcount)
+
+
+@cache
+def _join(texts: Sequence[str]) -> str:
+    """Return one statement that runs all of these, with their parameters one after the other."""
+    numbered, before = [], 0
+    for text in texts:
+        numbered.append(_renumber(text, before))
+        before += max((int(number) for number in _parameter.findall(text)), default=0)
+    *first, last = numbered
+    named = ", ".join(f"part_{place} AS ({text})" for place, text in enumerate(first))
+    return f"WITH {named} {last}"
+
+
+def _renumber(text: str, before: int) -> str:
+    """Return the text with its parameters counted from the one after `before`."""
+    return _parameter.sub(lambda found: f"${int(found[1]) + before}", text)
+
+
+_parameter = re.compile(r"\$(\d+)")
 
 
 def is_one_of(dialect: str, column: ColumnElement[Any], name: str) -> ColumnElement[bool]:

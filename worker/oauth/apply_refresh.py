@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from models.crypto.vault import Vault
 from models.oauth.claims import unchanged_claims
+from models.oauth.client import StoredClient
 from models.oauth.connection import Connection
 from models.oauth.credential import Credential
 from models.oauth.hold import Refusal
@@ -15,7 +16,7 @@ from models.store import Transaction
 from worker.provider.client import ProviderClient
 from worker.tokens.end_connection import end_connection
 from worker.tokens.oauth_clients import OAuthClients
-from worker.tokens.refusals import begin_hold, forget_refusal, note_recovery
+from worker.tokens.refusals import begin_hold, forget_refusal, note_known_recovery
 from worker.tokens.revocation_queue import let_go_late
 from worker.tokens.save import name_others, seal_again, seal_token
 
@@ -31,8 +32,10 @@ class RefreshWriter:
     def apply(self, tx: Transaction, decision: RefreshDecision) -> None:
         """Write the decision in the transaction that locked its rows."""
         subject, at = decision.subject, decision.at
+        stored = None
         if decision.granted is not None:
-            note_recovery(tx, subject, self._profile(subject), at)
+            stored, refusal = tx.refusals.standing(subject)
+            note_known_recovery(tx, subject, refusal, self._profile(subject), at)
         if decision.runs_end is not None and decision.connection is not None:
             ended = (decision.connection, decision.facts)
             profile = self._profile(subject)
@@ -42,10 +45,7 @@ class RefreshWriter:
             self._save(tx, decision)
         for note in decision.notes:
             tx.journal.decide(subject.id, at, note.verb, **note.evidence)
-        if decision.client is not None:
-            self.clients.save(tx, decision.client, decision.client_facts, at)
-        if decision.client_accepted:
-            self.clients.accept(tx, subject.provider, subject.client_id, at)
+        self._save_client(tx, decision, stored)
         if decision.endpoint_paused_until is not None:
             tx.paces.pause(subject.provider, decision.endpoint_paused_until)
         if decision.unsaved is not None:
@@ -54,6 +54,16 @@ class RefreshWriter:
             forget_refusal(tx, subject)
         if decision.refusal is not None:
             self._keep_refusal(tx, decision, decision.refusal)
+
+    def _save_client(self, tx: Transaction, decision: RefreshDecision, stored: StoredClient | None) -> None:
+        """Save what the answer proved of the client; `stored` is its row if this transaction has read it already."""
+        subject, at = decision.subject, decision.at
+        if decision.client is not None:
+            self.clients.save(tx, decision.client, decision.client_facts, at)
+        if decision.client_accepted and stored is not None:
+            self.clients.accept_known(tx, stored, at)
+        elif decision.client_accepted:
+            self.clients.accept(tx, subject.provider, subject.client_id, at)
 
     def _keep_refusal(self, tx: Transaction, decision: RefreshDecision, refusal: Refusal) -> None:
         """Save the refusal; the client is locked since it was judged."""
@@ -68,11 +78,17 @@ class RefreshWriter:
 
     def _save(self, tx: Transaction, decision: RefreshDecision) -> None:
         subject = decision.subject
-        if decision.connection is not None or decision.claims != unchanged_claims:
-            tx.connections.save(decision.connection or subject, subject.generation, decision.claims)
+        after = decision.connection or subject
+        changes = decision.connection is not None or decision.claims != unchanged_claims
+        sealed = None
         if decision.credential is not None:
-            after = decision.connection or subject
-            tx.credentials.put(self._seal(decision.credential, decision.granted, subject, after))
+            sealed = self._seal(decision.credential, decision.granted, subject, after)
+        if changes and sealed is not None:
+            tx.connections.save_pair(after, subject.generation, decision.claims, sealed)
+        elif changes:
+            tx.connections.save(after, subject.generation, decision.claims)
+        elif sealed is not None:
+            tx.credentials.put(sealed)
         tx.outbox.append(subject.about, name_others(tx, subject, decision.facts), decision.at)
 
     def _seal(

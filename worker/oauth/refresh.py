@@ -101,8 +101,7 @@ class Refresh:
     def _load(self, connection_id: str, owner: str) -> RefreshRequest | tuple[Connection, Credential] | None:
         """Return a request that may leave now, or the rows whose unknown outcome this job may resolve."""
         with self.store.writing() as tx:
-            connection = tx.connections.lock(connection_id)
-            credential = tx.credentials.get(connection_id)
+            connection, credential = tx.connections.lock_pair(connection_id)
             now = self.now()
             if connection is None:
                 structlog.get_logger("refresh").warning("connection.unknown")
@@ -139,8 +138,7 @@ class Refresh:
         now, connection_id = self.now(), request.connection.id
         with self.store.writing() as tx:
             tx.journal.log(called.log_for(connection_id))
-            connection = tx.connections.lock(connection_id)
-            credential = tx.credentials.get(connection_id)
+            connection, credential = tx.connections.lock_pair(connection_id)
             if connection is None or credential is None:
                 return
             client = _load_client(tx, connection, called.outcome)
@@ -264,8 +262,7 @@ class Refresh:
 
     def _lock_own(self, tx: Transaction, connection: Connection, owner: str) -> tuple[Connection, Credential] | None:
         """Return both rows, locked; None if this job lost its lease or something newer was saved."""
-        current = tx.connections.lock(connection.id)
-        credential = tx.credentials.get(connection.id)
+        current, credential = tx.connections.lock_pair(connection.id)
         if current is None or credential is None:
             return None
         # Race: during the probe the user authorized again, the account was disconnected, or the lease ran out and

@@ -73,14 +73,18 @@ class OAuthClients:
 
     def accept(self, tx: Transaction, provider: str, client_id: str, at: datetime) -> None:
         """The token endpoint answered for a token at that time: keep the secret, and close an open breaker."""
-        stored = tx.clients.get(provider, client_id)
-        if stored is not None and stored.opened_at is not None and at < stored.opened_at:
+        self.accept_known(tx, tx.clients.get(provider, client_id) or StoredClient(provider, client_id), at)
+
+    def accept_known(self, tx: Transaction, stored: StoredClient, at: datetime) -> None:
+        """Like `accept`, of a client that this transaction has read already."""
+        provider, client_id = stored.provider, stored.client_id
+        if stored.opened_at is not None and at < stored.opened_at:
             return
         for client in self.configured:
             named = (client.provider, client.client_id) == (provider, client_id)
-            if named and (stored is None or not self._is_kept(stored, client)):
+            if named and not self._is_kept(stored, client):
                 self._keep_secret(tx, client)
-        if stored is None or (stored.cause is None and not stored.suspects and not stored.probes):
+        if stored.cause is None and not stored.suspects and not stored.probes:
             return
         # Race: several answers close the same breaker; only the one that locks the client first publishes the event.
         accepted, facts = accept(tx.clients.lock(provider, client_id), at)
