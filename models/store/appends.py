@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 
 from sqlalchemy import Connection as SqlConnection
 
-from models.store.statement import InsertMany, run_together
+from models.store.statement import InsertMany, run_texts
 
 
 class Appends:
@@ -38,4 +38,4 @@ class Appends:
             for insert, rows in waiting:
                 insert.run(self.unflushed, rows)
             return
-        run_together(self.unflushed, [insert.prepare(rows) for insert, rows in waiting])
+        run_texts(self.unflushed, [insert.prepare(rows) for insert, rows in waiting])

@@ -14,7 +14,7 @@ from models.oauth.credential import Credential
 from models.oauth.refresh_policy import accepts_request
 from models.store import credentials
 from models.store.rows import from_connection, names_of, table_of, to_connection
-from models.store.statement import Statement, run_together
+from models.store.statement import Statement, Writing, run_together
 from models.store.tables import ConnectionRow
 from models.store.views import refreshable
 
@@ -110,23 +110,19 @@ class Connections:
     def add(self, connection: Connection) -> None:
         _insert.run(self.sql, **from_connection(connection))
 
-    def save(self, connection: Connection, generation: int, claims: Claims = released) -> bool:
-        """Write the connection and its claims if it is still at `generation`; False if a newer pair was saved since."""
-        statement, values = _saving(connection, generation, claims)
-        return statement.run(self.sql, **values) == 1
+    def save(
+        self, connection: Connection, generation: int, claims: Claims = released, together: Sequence[Writing] = ()
+    ) -> bool:
+        """Write the connection and its claims if it is still at `generation`; False if a newer pair was saved since.
+
+        `together` are statements about other rows, with their values, that are run whether it is or not: on PostgreSQL
+        in the same statement.
+        """
+        return run_together(self.sql, [*together, _saving(connection, generation, claims)]) == 1
 
     def save_pair(self, connection: Connection, generation: int, claims: Claims, credential: Credential) -> bool:
-        """Write both; the caller has locked them. On PostgreSQL in one statement."""
-        statement, values = _saving(connection, generation, claims)
-        if self.sql.dialect.name != "postgresql":
-            credentials.update.run(self.sql, **credentials.values_of(credential))
-            return statement.run(self.sql, **values) == 1
-        pair = credentials.update.prepare("postgresql"), statement.prepare("postgresql")
-        parts = [
-            (pair[0].text, pair[0].parameters(credentials.values_of(credential))),
-            (pair[1].text, pair[1].parameters(values)),
-        ]
-        return run_together(self.sql, parts) == 1
+        """Write both; the caller has locked them."""
+        return self.save(connection, generation, claims, [(credentials.update, credentials.values_of(credential))])
 
     def make_refresh_due(self, connection_id: str, now: datetime) -> bool:
         """Make an active connection's refresh due now; False if there is no such connection, or no refresh token."""
@@ -185,7 +181,7 @@ class Connections:
         return [to_connection(row) for row in self.sql.execute(query)]
 
 
-def _saving(connection: Connection, generation: int, claims: Claims) -> tuple[Statement, dict[str, object]]:
+def _saving(connection: Connection, generation: int, claims: Claims) -> Writing:
     claimed = _columns_of(claims)
     own = {"own_id": connection.id, "own_generation": generation}
     return _save(tuple(claimed)), own | from_connection(connection) | claimed

@@ -1,11 +1,11 @@
-"""Records, and the state of each list: when it was first and last read, and its problem."""
+"""Records, and the state of each list: whether it was ever read, and its problem."""
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection as SqlConnection
-from sqlalchemy import Text, bindparam, cast, delete, func, select, update
+from sqlalchemy import Integer, Text, bindparam, cast, delete, func, select, update
 
 from models import exact_json
 from models.store.dialect import insert_of
@@ -13,6 +13,7 @@ from models.store.rows import table_of
 from models.store.statement import InsertMany, Statement, is_one_of
 from models.store.tables import RecordRow, ResourceRow
 from models.sync.records import Json, Known, RecordChanges
+from models.sync.snapshot import ListState, Snapshot, most_records
 
 table = table_of(RecordRow)
 resources = table_of(ResourceRow)
@@ -54,8 +55,23 @@ _delete = Statement(
 _living_ids = Statement(select(table.c.external_id).where(*_living))
 _count_living = Statement(select(func.count()).select_from(table).where(*_living))
 
+_marks = Statement(
+    lambda dialect: (
+        select(
+            table.c.resource, table.c.external_id, table.c.content_hash, table.c.deleted_at.is_not(None), table.c.source
+        )
+        .where(table.c.connection_id == bindparam("own_connection_id"), is_one_of(dialect, table.c.resource, "names"))
+        .limit(bindparam("most", type_=Integer))
+    )
+)
+
 _of_list = (resources.c.connection_id == bindparam("own_connection_id"), resources.c.name == bindparam("own_name"))
 _list = Statement(select(resources.c.first_read_at, resources.c.held_back).where(*_of_list))
+_lists = Statement(
+    select(resources.c.name, resources.c.first_read_at.is_not(None), resources.c.problem, resources.c.held_back).where(
+        resources.c.connection_id == bindparam("own_connection_id")
+    )
+)
 _problems = Statement(
     select(resources.c.name, resources.c.problem).where(
         resources.c.connection_id == bindparam("own_connection_id"), resources.c.problem.is_not(None)
@@ -72,7 +88,7 @@ def _upsert_list(dialect: str, *replaced: str, keeps: str | None = None) -> Any:
     return inserted.on_conflict_do_update(index_elements=["connection_id", "name"], set_=changes)
 
 
-_state = ("last_read_at", "problem", "held_back")
+_state = ("problem", "held_back")
 _note_read = Statement(
     lambda dialect: _upsert_list(dialect, *_state, keeps="first_read_at"),
     ("connection_id", "name", *_state, "first_read_at"),
@@ -89,6 +105,19 @@ class Records:
     def known(self, connection_id: str, resource: str, ids: Collection[str]) -> dict[str, Known]:
         rows = _known.all(self.sql, own_connection_id=connection_id, own_resource=resource, ids=list(ids))
         return {row[0]: Known(row[1], _parse(row[2]), bool(row[3]), row[4]) for row in rows}
+
+    def snapshot(self, connection_id: str, names: Collection[str]) -> Snapshot | None:
+        """Return what is stored of these resources, without the data; None if it is more than a job keeps in memory."""
+        of_them = {"own_connection_id": connection_id, "names": sorted(names), "most": most_records + 1}
+        marks = _marks.all(self.sql, **of_them)
+        if len(marks) > most_records:
+            return None
+        records: dict[str, dict[str, Known]] = {name: {} for name in names}
+        for name, external_id, content_hash, deleted, source in marks:
+            records[name][external_id] = Known(content_hash, {}, bool(deleted), source)
+        states = _lists.all(self.sql, own_connection_id=connection_id)
+        lists = {name: ListState(bool(read), problem, held_back) for name, read, problem, held_back in states}
+        return Snapshot(records, lists)
 
     def write(self, connection_id: str, changes: RecordChanges, now: datetime) -> None:
         """Write a page's new and changed records, and the list of those that moved."""
@@ -150,7 +179,7 @@ class Records:
         held_back: int | None = None,
     ) -> None:
         """Note that a list was read to its end; `problem` is why that proved no deletion."""
-        state = {"last_read_at": now, "problem": problem, "held_back": held_back}
+        state = {"problem": problem, "held_back": held_back}
         _note_read.run(self.sql, connection_id=connection_id, name=source, first_read_at=now, **state)
 
     def note_problem(self, connection_id: str, source: str, problem: str) -> None:

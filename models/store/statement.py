@@ -116,6 +116,10 @@ class Statement:
 Derive = Callable[[Any], Mapping[str, ColumnElement[Any]]]
 
 
+Writing = tuple[Statement, Mapping[str, object]]
+"""A statement and its values."""
+
+
 class InsertMany:
     """Rows for a table: one statement on PostgreSQL, however many there are; on SQLite each is a step of the file.
 
@@ -160,11 +164,19 @@ class InsertMany:
         return {name: [row[name] for row in rows] for name in self.columns}
 
 
-def run_together(sql: SqlConnection, parts: Sequence[tuple[str, Sequence[Any]]]) -> int:
-    """Run several texts for PostgreSQL as one statement; return how many rows the last of them changed.
+def run_together(sql: SqlConnection, writings: Sequence[Writing]) -> int:
+    """Run several statements, on PostgreSQL as one; return how many rows the last of them changed.
 
     Each sees the tables as they were before all of them, so no two may write the same row.
     """
+    if len(writings) == 1 or sql.dialect.name != "postgresql":
+        return [statement.run(sql, **values) for statement, values in writings][-1]
+    prepared = [(statement.prepare("postgresql"), values) for statement, values in writings]
+    return run_texts(sql, [(each.text, each.parameters(values)) for each, values in prepared])
+
+
+def run_texts(sql: SqlConnection, parts: Sequence[tuple[str, Sequence[Any]]]) -> int:
+    """Like `run_together`, of texts for PostgreSQL with their parameters."""
     text = _join(tuple(text for text, _ in parts))
     return int(execute(sql, text, [value for _, values in parts for value in values]).rowcount)
 

@@ -12,6 +12,7 @@ from models.store.rows import names_of, table_of
 from models.store.statement import Statement
 from models.store.tables import SyncPageRow, SyncRunRow
 from models.sync.absence import PageSeen
+from models.sync.decision import PageNote
 from models.sync.sync_run import RunStatus, SyncRun, end
 
 table = table_of(SyncRunRow)
@@ -33,11 +34,21 @@ def _upsert_page(dialect: str) -> Any:
     return inserted.on_conflict_do_update(index_elements=_key, set_={name: inserted.excluded[name] for name in _seen})
 
 
+_all_pages = Statement(
+    select(pages.c.source, pages.c.pass_number, pages.c.page, *(pages.c[name] for name in _seen)).where(
+        pages.c.run_id == bindparam("own_run_id")
+    )
+)
 _note_page = Statement(_upsert_page, (*_key, *_seen))
 _of_list = [pages.c[name] == bindparam(f"own_{name}") for name in ("run_id", "source", "pass_number")]
 _pages = select(pages.c.page, pages.c.total, pages.c.last_page, pages.c.ids, pages.c.nameless).where(*_of_list)
 _page_of = Statement(_pages.where(pages.c.page == bindparam("own_page")))
 _pages_of = Statement(_pages.order_by(pages.c.page))
+
+
+def writing(run: SyncRun, is_new: bool) -> tuple[Statement, dict[str, object]]:
+    """Return the statement that writes a run's row, and its values."""
+    return (_insert, _from_run(run)) if is_new else (_save, {"own_id": run.id} | _from_run(run))
 
 
 class Runs:
@@ -69,12 +80,20 @@ class Runs:
         return _has.first(self.sql, own_id=run_id) is not None
 
     def add(self, run: SyncRun) -> None:
-        _insert.run(self.sql, **_from_run(run))
+        self.write(run, is_new=True)
 
     def save(self, run: SyncRun) -> None:
-        _save.run(self.sql, own_id=run.id, **_from_run(run))
+        self.write(run)
         if run.status is not RunStatus.running:
-            _forget_pages.run(self.sql, own_id=run.id)
+            self.forget_pages(run.id)
+
+    def write(self, run: SyncRun, is_new: bool = False) -> None:
+        """Write the run's row; if its pages are stored and it ends, `forget_pages` is due."""
+        statement, values = writing(run, is_new)
+        statement.run(self.sql, **values)
+
+    def forget_pages(self, run_id: str) -> None:
+        _forget_pages.run(self.sql, own_id=run_id)
 
     def end(self, connection_id: str, reason: str) -> None:
         """End the run of a connection that ended; what it committed stays."""
@@ -103,6 +122,13 @@ class Runs:
         rows = _pages_of.all(self.sql, own_run_id=run_id, own_source=source, own_pass_number=pass_number)
         return tuple(_to_page(row) for row in rows)
 
+    def pages(self, run_id: str) -> list[PageNote]:
+        """Return every page of the run that is stored."""
+        return [
+            PageNote(source, pass_number, _to_page(row))
+            for source, pass_number, *row in _all_pages.all(self.sql, own_run_id=run_id)
+        ]
+
     def totals_of(self, run_id: str) -> dict[str, int]:
         """Return how many records each list has, as the provider says; only for lists that this run started to read."""
         query = select(pages.c.source, func.max(pages.c.total)).where(pages.c.run_id == run_id)
@@ -112,7 +138,7 @@ class Runs:
         self.sql.execute(delete(pages).where(pages.c.run_id == run_id, pages.c.source == source))
 
 
-def _to_page(row: tuple[Any, ...]) -> PageSeen:
+def _to_page(row: Iterable[Any]) -> PageSeen:
     number, total, last_page, ids, nameless = row
     return PageSeen(number, total, last_page, tuple(ids), nameless)
 

@@ -285,7 +285,7 @@ class RecordRow(Stored, table=True):
 
 
 class ResourceRow(Stored, table=True):
-    """One list of a connection: when it was last read to its end, and why it could not be read.
+    """One list of a connection: when it was first read to its end, and why it could not be read last.
 
     `held_back` is how many missing records are kept until a second sync confirms that they are deleted.
     """
@@ -294,7 +294,6 @@ class ResourceRow(Stored, table=True):
     connection_id: str = Field(primary_key=True, foreign_key="connection.id", ondelete="CASCADE")
     name: str = Field(primary_key=True)
     first_read_at: datetime | None = _time()
-    last_read_at: datetime | None = _time()
     problem: str | None = None
     held_back: int | None = None
 
@@ -318,6 +317,7 @@ class SyncRunRow(Stored, table=True):
     connection_id: str = Field(foreign_key="connection.id", ondelete="CASCADE")
     status: str
     depth: str
+    requested: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
     place: int = 0
     page: int = 1
     pass_number: int = 0

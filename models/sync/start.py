@@ -44,8 +44,9 @@ def start(connection: Connection, run: SyncRun | None, request: StartRequest, no
         return None
     if run is not None:
         return _lease(decision, connection, run, request)
-    depth = choose_depth(connection, requested or connection.sync_requested, now)
-    new = SyncRun(request.run_id, connection.id, RunStatus.running, now, depth)
+    requested = requested or connection.sync_requested
+    depth = choose_depth(connection, requested, now)
+    new = SyncRun(request.run_id, connection.id, RunStatus.running, now, depth, requested)
     return _lease(replace(decision, begins=True), replace(connection, sync_requested=False), new, request)
 
 

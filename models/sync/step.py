@@ -22,7 +22,7 @@ from models.sync.decision import ListSkipped, NothingLeft, PageRead, StepDecisio
 from models.sync.list_end import skip_list
 from models.sync.page import keep_page
 from models.sync.refusal import is_recovered
-from models.sync.sync_run import SyncRun, fail, finish, gives_up, on_its_way, retry_delay
+from models.sync.sync_run import SyncRun, fail, finish, gives_up, has_changes, on_its_way, retry_delay
 
 failures_noted = 2
 usual_wait = timedelta(minutes=1)
@@ -210,8 +210,14 @@ def _end_run(rows: StepRows, now: datetime) -> StepDecision:
         at=now,
         connection=replace(note_problem(planned, problem), last_synced_at=now),
         run=finished,
-        facts=(SyncCompleted(run.id, run.counts, duration_ms),),
+        facts=(SyncCompleted(run.id, run.counts, duration_ms),) if _is_news(rows) else (),
     )
+
+
+def _is_news(rows: StepRows) -> bool:
+    """Whether an application hears of a completed run: one that someone asked for, the first of a connection, or one
+    that found a change. A scheduled run that found nothing only moves `last_synced_at`."""
+    return rows.run.requested or rows.connection.last_synced_at is None or has_changes(rows.run.counts)
 
 
 def _limit(rows: StepRows, now: datetime) -> StepDecision:

@@ -47,6 +47,7 @@ class SyncRun:
     """A run and its position, which only changes in the transaction of a page.
 
     id, connection_id, status, started_at, depth: what it is; see `RunStatus` and `Depth`.
+    requested: whether someone asked for it; otherwise it was due.
     place: the index of the next list in the plan.
     page: the next page of that list; 0 for a look at its newest records.
     pass_number: how often this run already read all lists of the resource.
@@ -63,6 +64,7 @@ class SyncRun:
     status: RunStatus
     started_at: datetime
     depth: Depth = "full"
+    requested: bool = False
     place: int = 0
     page: int = 1
     pass_number: int = 0

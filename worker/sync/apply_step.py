@@ -4,8 +4,12 @@ import structlog
 
 from models.journal import Verb
 from models.provider import Provider
-from models.store import Transaction
+from models.store import Transaction, credentials
+from models.store.sync_runs import writing
 from models.sync.decision import ListNote, ListRead, StepDecision
+from models.sync.snapshot import is_news, stays_in_resource
+from models.sync.sync_run import RunStatus, SyncRun
+from worker.sync.slice import Slice
 from worker.tokens.end_connection import end_connection
 from worker.tokens.refusals import begin_hold, note_recovery
 
@@ -19,16 +23,21 @@ warned_of = (
 )
 
 
-def apply_step(tx: Transaction, decision: StepDecision, provider: Provider) -> None:
-    """Write the decision in the transaction that locked its rows; the only writer of a sync."""
+def apply_step(tx: Transaction, decision: StepDecision, provider: Provider, own: Slice | None = None) -> None:
+    """Write the decision in the transaction that locked its rows; the only writer of a sync.
+
+    `own` is the slice of the job, whose draft is written with it; None before there is one.
+    """
     subject, at = decision.subject, decision.at
+    if own is not None:
+        _save_draft(tx, decision, own)
     if decision.recovered:
         note_recovery(tx, subject, provider, at)
     if decision.ended is not None and decision.connection is not None:
         transition = (decision.connection, decision.facts)
         end_connection(tx, transition, decision.credential, decision.ended, at, provider.path_prefix)
     else:
-        _save(tx, decision)
+        _save(tx, decision, own)
     for note in decision.notes:
         tx.journal.decide(subject.id, at, note.verb, **note.evidence)
         if note.verb in warned_of:
@@ -39,32 +48,45 @@ def apply_step(tx: Transaction, decision: StepDecision, provider: Provider) -> N
             begin_hold(tx, decision.hold, provider, at)
 
 
-def _save(tx: Transaction, decision: StepDecision) -> None:
+def _save_draft(tx: Transaction, decision: StepDecision, own: Slice) -> None:
+    """Write what the job read before this decision: requests, lists, and the pages that its run still needs."""
+    tx.journal.log(own.draft.log)
+    for note in own.draft.lists:
+        _note_list(tx, decision, note)
+    if decision.run is not None and stays_in_resource(own.plan, own.run, decision.run):
+        for page in own.draft.unsaved:
+            tx.runs.note_page(own.run.id, page.key, page.pass_number, page.seen)
+
+
+def _save(tx: Transaction, decision: StepDecision, own: Slice | None) -> None:
     subject, at = decision.subject, decision.at
     if decision.changes is not None:
         tx.records.write(subject.id, decision.changes, at)
     if decision.deletion is not None:
         tx.records.mark_deleted(subject.id, decision.deletion.resource, decision.deletion.ids, at)
     for note in decision.lists:
-        _note_list(tx, decision, note)
-    _save_run(tx, decision)
+        if own is None or own.snapshot is None or is_news(own.snapshot, note):
+            _note_list(tx, decision, note)
+    together = [] if decision.run is None else [writing(decision.run, decision.begins)]
+    if decision.run is not None and own is not None:
+        _save_pages(tx, decision, decision.run, own)
     if decision.credential is not None:
-        tx.credentials.put(decision.credential)
+        together.append((credentials.update, credentials.values_of(decision.credential)))
     if decision.connection is not None:
-        tx.connections.save(decision.connection, subject.generation, decision.claims)
+        tx.connections.save(decision.connection, subject.generation, decision.claims, together)
+    else:
+        for statement, values in together:
+            statement.run(tx.sql, **values)
     tx.outbox.append(subject.about, decision.facts, at)
 
 
-def _save_run(tx: Transaction, decision: StepDecision) -> None:
-    run, page = decision.run, decision.page
-    if run is None:
-        return
-    if page is not None:
+def _save_pages(tx: Transaction, decision: StepDecision, run: SyncRun, own: Slice) -> None:
+    """Keep the page as evidence while the run is at its resource; a run that ends needs no pages any more."""
+    page = decision.page
+    if page is not None and stays_in_resource(own.plan, own.run, run):
         tx.runs.note_page(run.id, page.key, page.pass_number, page.seen)
-    if decision.begins:
-        tx.runs.add(run)
-    else:
-        tx.runs.save(run)
+    if own.has_pages and run.status is not RunStatus.running:
+        tx.runs.forget_pages(run.id)
 
 
 def _note_list(tx: Transaction, decision: StepDecision, note: ListNote) -> None:

@@ -8,36 +8,81 @@ from models.provider import Provider
 from models.store import Transaction
 from models.sync.absence import ListSeen
 from models.sync.decision import NothingLeft, PageRead, StepRows, StoredPage, StoredResource
+from models.sync.snapshot import Draft, Snapshot, problems_of, resource_of, rows_of_page
 from models.sync.step import StepAnswer, may_end_list
 from models.sync.sync_run import SyncRun, places_of
 from worker.sync.slice import Slice
 
 
+def load_slice(tx: Transaction, own: Slice, resumed: bool) -> Slice:
+    """Return the slice with what it needs to keep a page that changes nothing in memory, if that is not too much."""
+    snapshot = tx.records.snapshot(own.connection.id, {each.resource.name for each in own.plan})
+    if snapshot is None or not resumed:
+        return replace(own, snapshot=snapshot, has_pages=resumed)
+    names = (
+        {own.plan[place].key for place in places_of(own.plan, own.run.place)} if own.run.place < len(own.plan) else ()
+    )
+    pages = tuple(page for page in tx.runs.pages(own.run.id) if page.key in names)
+    return replace(own, snapshot=snapshot, draft=Draft(pages=pages), has_pages=True)
+
+
+def rows_in_memory(own: Slice, provider: Provider, interval: timedelta) -> StepRows:
+    """Return what a step decides on as this job saw it last."""
+    return StepRows(
+        connection=own.connection,
+        credential=own.credential,
+        run=own.run,
+        plan=own.plan,
+        generation=own.generation,
+        provider=provider,
+        interval=interval,
+    )
+
+
+def add_page(rows: StepRows, own: Slice, snapshot: Snapshot, answer: PageRead) -> StepRows:
+    """Return the rows with what is stored about a page, by the job's snapshot and draft."""
+    rows = rows_of_page(rows, snapshot, own.draft, answer)
+    if may_end_list(rows, answer):
+        rows = replace(rows, resource=resource_of(rows, snapshot, own.draft))
+    return rows
+
+
 def load_rows(
     tx: Transaction, own: Slice, answer: StepAnswer | None, provider: Provider, interval: timedelta
 ) -> StepRows | None:
-    """Lock the connection and load what the answer needs; None if the run is no longer this job's."""
-    connection = tx.connections.lock(own.connection.id)
+    """Lock the connection and load what the answer needs; None if the run is no longer this job's.
+
+    Its position is the job's own: the stored one is as old as the last step that was written.
+    """
+    connection, credential = tx.connections.lock_pair(own.connection.id)
     run = tx.runs.running(own.connection.id)
     # Race: during the request the connection ended, or the lease ran out and another job took the run over.
     if connection is None or connection.status is not Status.active or run is None or not own.has(run):
         return None
-    rows = StepRows(
-        connection=connection,
-        credential=tx.credentials.get(connection.id),
-        run=run,
-        plan=own.plan,
-        generation=own.connection.generation,
-        provider=provider,
-        interval=interval,
-    )
+    rows = replace(rows_in_memory(own, provider, interval), connection=connection, credential=credential)
     if answer is None:
         return rows
     if isinstance(answer, NothingLeft):
+        if own.snapshot is not None:
+            return replace(rows, problems=problems_of(own.snapshot, own.draft))
         return replace(rows, problems=tx.records.resource_problems(connection.id))
+    if own.snapshot is not None:
+        return _add_stored(tx, rows, own, own.snapshot, answer)
     if isinstance(answer, PageRead):
         rows = replace(rows, page=_load_page(tx, rows, answer))
     return replace(rows, resource=_load_resource(tx, rows, answer)) if may_end_list(rows, answer) else rows
+
+
+def _add_stored(tx: Transaction, rows: StepRows, own: Slice, snapshot: Snapshot, answer: StepAnswer) -> StepRows:
+    """Return the rows with what the job knows; what is stored of a page's records is loaded with its data."""
+    if isinstance(answer, PageRead):
+        rows = add_page(rows, own, snapshot, answer)
+        ids = list(rows.page.known)
+        known = tx.records.known(rows.connection.id, rows.sync_list.resource.name, ids) if ids else {}
+        return replace(rows, page=replace(rows.page, known=known))
+    if may_end_list(rows, answer):
+        return replace(rows, resource=resource_of(rows, snapshot, own.draft))
+    return rows
 
 
 def _load_page(tx: Transaction, rows: StepRows, answer: PageRead) -> StoredPage:

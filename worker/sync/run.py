@@ -15,19 +15,20 @@ from models.errors import StoreRefused
 from models.journal import Request
 from models.messaging import messages
 from models.oauth.connection import Connection, Status
-from models.oauth.credential import place_of_token
+from models.oauth.credential import Credential, place_of_token
 from models.oauth.hold import describe_refusal, is_counted, judge, limits_of
 from models.rate_limit import Wait
 from models.store import Store, Transaction
 from models.sync.decision import NothingLeft, PageRead, StepDecision, StepRows
 from models.sync.page import parse_page
 from models.sync.refusal import carry_out
+from models.sync.snapshot import is_quiet, keep
 from models.sync.start import StartRequest, set_aside, start
 from models.sync.step import StepAnswer, decide_step, hand_on
 from models.sync.sync_run import name_run, plan_lists, slice_length
 from worker.provider.client import ProviderClient
 from worker.sync.apply_step import apply_step
-from worker.sync.rows import load_rows
+from worker.sync.rows import add_page, load_rows, load_slice, rows_in_memory
 from worker.sync.slice import Slice
 from worker.tokens.data_keys import fetching_keys
 
@@ -71,7 +72,7 @@ class Sync:
             if usable is None:
                 return None
             now = self.now()
-            connection, access_token = usable
+            connection, credential, access_token = usable
             request = _identify(tx, connection, asked, message_id)
             decision = start(connection, tx.runs.running(connection_id), request, now)
             if decision is None:
@@ -90,18 +91,31 @@ class Sync:
                 structlog.get_logger("sync").error("sync.impossible", connection_id=connection_id, error=str(error))
                 return None
             apply_step(tx, decision, profile)
-        plan = plan_lists(profile, connection.team_ids, run.depth)
-        return Slice(run, plan, connection, token, now)
+            plan = plan_lists(profile, connection.team_ids, run.depth)
+            own = Slice(
+                run=run,
+                plan=plan,
+                connection=decision.connection or connection,
+                credential=credential,
+                generation=connection.generation,
+                access_token=token,
+                at=now,
+            )
+            return load_slice(tx, own, resumed=not decision.begins)
 
     def step(self, own: Slice) -> Slice | None:
-        """Ask for one page and commit its outcome; None if this job is done with the run."""
+        """Ask for one page, and commit its outcome unless it changed nothing; None if this job is done with the run."""
         answer, log = self.ask(own)
+        own = replace(own, draft=replace(own.draft, log=(*own.draft.log, *log)))
+        kept = self._keep(own, answer)
+        if kept is not None:
+            return kept
         try:
-            return self._save(own, answer, log)
+            return self._save(own, answer)
         except StoreRefused as refused:
             if not isinstance(answer, PageRead):
                 raise
-            return self._save(own, Failed(str(refused)), log)
+            return self._save(own, Failed(str(refused)))
 
     def ask(self, own: Slice) -> tuple[StepAnswer, list[Request]]:
         """Request the run's next page; return the answer, and the request for the log if one was made."""
@@ -124,25 +138,38 @@ class Sync:
             provider = self.providers[own.connection.provider].provider
             rows = load_rows(tx, own, None, provider, self.interval)
             if rows is not None:
-                apply_step(tx, hand_on(rows, self.now()), provider)
+                apply_step(tx, hand_on(rows, self.now()), provider, own)
         return rows is not None
 
-    def _save(self, own: Slice, answer: StepAnswer, log: list[Request]) -> Slice | None:
-        """Decide what the answer means for the rows as they are now, and write it."""
+    def _keep(self, own: Slice, answer: StepAnswer) -> Slice | None:
+        """Go on without a commit if the page changed nothing; None if what the answer means has to be written.
+
+        The lease is the one that the job took: its slice and the longest page are over before it is.
+        """
+        if own.snapshot is None or not isinstance(answer, PageRead):
+            return None
+        provider = self.providers[own.connection.provider].provider
+        rows = add_page(rows_in_memory(own, provider, self.interval), own, own.snapshot, answer)
+        now = self.now()
+        decision = decide_step(rows, answer, now)
+        if decision.run is None or not is_quiet(decision):
+            return None
+        return replace(own, run=decision.run, at=now, draft=keep(own.draft, own.snapshot, decision, rows))
+
+    def _save(self, own: Slice, answer: StepAnswer) -> Slice | None:
+        """Decide what the answer means for the rows as they are now, and write it with all that was kept in memory."""
         with self.store.writing() as tx:
-            tx.journal.log(log)
             provider = self.providers[own.connection.provider].provider
             rows = load_rows(tx, own, answer, provider, self.interval)
             if rows is None:
+                tx.journal.log(own.draft.log)
                 return None
             now = self.now()
             decision = decide_step(rows, answer, now)
             if decision.ended is not None:
                 decision = self._judge(tx, decision, rows)
-            apply_step(tx, decision, provider)
-        if decision.run is None or not decision.goes_on:
-            return None
-        return replace(own, run=decision.run, at=now)
+            apply_step(tx, decision, provider, own)
+        return own.after(decision, rows) if decision.goes_on else None
 
     def _judge(self, tx: Transaction, ended: StepDecision, rows: StepRows) -> StepDecision:
         """Decide whether a refused connection ends, waits or is held, by how many others were refused."""
@@ -155,15 +182,16 @@ class Sync:
         return carry_out(judge(situation, False, ended.at), ended, refusal, situation.earlier, rows.run)
 
 
-def _lock_usable(tx: Transaction, connection_id: str) -> tuple[Connection, Sealed] | None:
-    """Return the connection, locked, and its access token; None if it is not active or has none."""
-    connection = tx.connections.lock(connection_id)
+def _lock_usable(tx: Transaction, connection_id: str) -> tuple[Connection, Credential, Sealed] | None:
+    """Return the connection with its credential, both locked, and its access token; None if it is not usable."""
+    connection, credential = tx.connections.lock_pair(connection_id)
     if connection is None:
         structlog.get_logger("sync").warning("connection.unknown")
     if connection is None or connection.status is not Status.active:
         return None
-    credential = tx.credentials.get(connection_id)
-    return None if credential is None or credential.access_token is None else (connection, credential.access_token)
+    if credential is None or credential.access_token is None:
+        return None
+    return connection, credential, credential.access_token
 
 
 def _identify(tx: Transaction, connection: Connection, asked: bool, message_id: str | None) -> StartRequest:

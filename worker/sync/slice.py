@@ -1,29 +1,56 @@
 """A slice: the part of a run that one job reads."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from models.crypto.secrets import Secret
 from models.oauth.connection import Connection
+from models.oauth.credential import Credential
+from models.sync.decision import StepDecision, StepRows
+from models.sync.snapshot import Draft, Snapshot, saved
 from models.sync.sync_run import SyncList, SyncRun
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Slice:
     """What one job reads with.
 
     run: the run that it leased, as its last step left it.
     plan: the lists of the run, in order; they stay the same for as long as it runs.
-    connection: the connection as it was when the run was leased.
-    access_token: the token of that connection's generation.
+    connection, credential: as this job saw them last.
+    generation: of the access token that it reads with.
+    access_token: that token.
     at: when the last step decided.
+    snapshot: what is stored of the lists; None if that is too much to be kept in memory.
+    draft: what was read and is not written.
+    has_pages: whether pages of the run are stored.
     """
 
     run: SyncRun
     plan: tuple[SyncList, ...]
     connection: Connection
+    credential: Credential
+    generation: int
     access_token: Secret
     at: datetime
+    snapshot: Snapshot | None = None
+    draft: Draft = field(default_factory=Draft)
+    has_pages: bool = False
+
+    def after(self, decision: StepDecision, rows: StepRows) -> "Slice":
+        """Return the slice after a decision was written, with the rows that it was made on."""
+        run = decision.run or self.run
+        draft = saved(self.draft, decision, rows)
+        return replace(
+            self,
+            run=run,
+            connection=decision.connection or rows.connection,
+            credential=decision.credential or rows.credential or self.credential,
+            at=decision.at,
+            snapshot=None if self.snapshot is None else self.snapshot.after(decision, self.draft),
+            draft=draft if self.snapshot is not None else Draft(),
+            has_pages=self.has_pages or bool(draft.pages),
+        )
 
     def has(self, run: SyncRun) -> bool:
         """Whether this job still has the lease of the stored run."""
