@@ -19,7 +19,8 @@ summaries: Mapping[str, str] = {
     "connection.disconnected": "The application disconnected the account; its tokens are erased.",
     "connection.access_limited": "The account's plan has no API access (403); the tokens still work.",
     "connection.access_restored": "The account has API access again.",
-    "sync.completed": "A sync completed, with counts for each resource.",
+    "sync.completed": "A sync completed, with counts for each resource: one that was asked for, the first one of a "
+    "connection, or one that found a change. A scheduled sync that found nothing only moves `last_synced_at`.",
     "sync.failed": "A sync failed. What it had read is kept, and the next sync runs as planned.",
     "record.created": "A record was read for the first time, or exists again.",
     "record.updated": "A record changed.",

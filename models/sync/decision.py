@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from models.journal import ListProblem, Note
+from models.messaging import messages
 from models.messaging.events import Fact, RevokedReason
 from models.oauth.claims import Claims, released
 from models.oauth.connection import Connection
@@ -158,6 +159,7 @@ class StepDecision:
     hold: the hold that it opens.
     recovered: whether the connection's earlier refusal has turned out wrong.
     goes_on: whether this job keeps the run and asks for the next page.
+    send: the messages to send after the commit.
     """
 
     subject: Connection
@@ -178,6 +180,7 @@ class StepDecision:
     hold: Hold | None = None
     recovered: bool = False
     goes_on: bool = False
+    send: tuple[messages.Message, ...] = ()
 
 
 def go_on(decision: StepDecision, run: SyncRun) -> StepDecision:

@@ -11,7 +11,9 @@ from typing import assert_never
 
 from models.api_response import Failed, Forbidden, Missing, Throttled, Unauthorized
 from models.journal import ListProblem, Note, Problem, Verb
+from models.messaging import messages
 from models.messaging.events import SyncCompleted, SyncFailed
+from models.oauth.claims import Claims
 from models.oauth.connection import Connection, limit_access, note_problem, revoke, why_refused
 from models.oauth.credential import Credential, asks_for_refresh, refuse_access
 from models.oauth.refresh_policy import spread
@@ -139,12 +141,16 @@ def _revoke(rows: StepRows, credential: Credential, now: datetime) -> StepDecisi
 
 
 def _force_refresh(rows: StepRows, credential: Credential, now: datetime) -> StepDecision:
+    """Refresh at once: whether the grant is dead, only the token endpoint knows. The sweep does it if the message is
+    lost."""
     decision = StepDecision(
         subject=rows.connection,
         at=now,
         connection=replace(rows.connection, refresh_due_at=now),
         credential=refuse_access(credential, rows.generation, now),
+        claims=Claims(refresh=now + on_its_way, sync=None),
         notes=(Note(Verb.access_refused, {"generation": rows.generation, "status": 401}),),
+        send=(messages.carry_out_refresh(rows.connection.id),),
     )
     return park(decision, rows.run, now + retry_delay(3))
 

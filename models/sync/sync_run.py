@@ -14,7 +14,7 @@ most_failures_after_one = 2
 slice_length = timedelta(seconds=4)
 longest_delay = timedelta(minutes=10)
 run_lease = timedelta(seconds=45)
-"""A page takes 30 seconds at most, and each page renews the lease."""
+"""A job reads for `slice_length`, and its last page takes 30 seconds at most."""
 on_its_way = timedelta(seconds=10)
 """How long the sweep leaves a due sync to the message that was sent for it, in case that message is lost."""
 
@@ -44,7 +44,7 @@ class SyncList:
 
 @dataclass(frozen=True, slots=True)
 class SyncRun:
-    """A run and its position, which only changes in the transaction of a page.
+    """A run and its position. The stored one is as old as the last step that was written.
 
     id, connection_id, status, started_at, depth: what it is; see `RunStatus` and `Depth`.
     requested: whether someone asked for it; otherwise it was due.

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from models.crypto.vault import Vault, new_key
 from models.journal import Problem
@@ -307,6 +308,35 @@ class Dying(Between):
 
 
 @both_databases
+def test_a_job_that_lost_its_run_writes_nothing_of_what_it_kept_in_memory(house: House) -> None:
+    connection, account = connect(house, 25)
+    house.turn(minutes=2)
+    before = runs(house, connection)
+
+    def overtake() -> None:
+        house.turn(seconds=91)
+        house.control.add_documents(account)
+        house.flows.sync(connection.id)
+
+    before_page(house, "/documents", 2, overtake)
+    house.flows.sync(connection.id, message_id="slow")
+    told = changes_of(house)
+    assert len(told) == len(set(told)) == 26
+    house.sweep()
+    assert runs(house, connection) > before
+    assert changes_of(house) == told
+
+
+@both_databases
+def test_a_refused_token_is_refreshed_without_waiting_for_the_sweep(house: House) -> None:
+    connection, account = connect(house, 1)
+    house.control.revoke_user(account)
+    house.flows.sync(connection.id)
+    house.work()
+    assert house.types()[-1] == "connection.reauthorization_required"
+
+
+@both_databases
 def test_a_worker_that_dies_costs_one_page_read_again_and_no_event_twice(house: House) -> None:
     account = house.control.add_user("Ida", documents=25)
     house.connect("ida", account)
@@ -322,6 +352,13 @@ def test_a_worker_that_dies_costs_one_page_read_again_and_no_event_twice(house: 
     assert house.control.counters(tokens=False)["totals"]["/api/documents"] == {"200": 4}, (
         "three pages, one of them twice"
     )
+
+
+def runs(house: House, connection: Connection) -> int:
+    """How many runs of the connection are stored."""
+    with house.store.reading() as tx:
+        query = text("SELECT count(*) FROM sync_run WHERE connection_id = :id")
+        return int(tx.sql.execute(query, {"id": connection.id}).scalar_one())
 
 
 def completed(house: House, connection: Connection) -> int:
@@ -345,7 +382,7 @@ def test_a_message_that_is_delivered_again_because_its_worker_died_costs_no_othe
     house.turn(minutes=20)
     house.flows.sync(connection.id, message_id="m1")
     house.sweep()
-    assert completed(house, connection) == 3, "it stands for what is due, as any message does"
+    assert runs(house, connection) == 3, "it stands for what is due, as any message does"
 
 
 @both_databases

@@ -41,7 +41,7 @@ def noted(subject: Connection) -> StepDecision:
 
 
 cases: dict[str, tuple[Connection, SyncRun | None, StartRequest, StepDecision | None]] = {
-    "requested": (idle, None, asked, led(idle, new, begins=True)),
+    "requested": (idle, None, asked, led(idle, replace(new, requested=True), begins=True)),
     "due": (due, None, swept, led(due, new, begins=True)),
     "not due": (idle, None, swept, None),
     "never due": (replace(idle, sync_due_at=None), None, swept, None),
@@ -83,7 +83,9 @@ def test_a_new_run_is_as_deep_as_it_is_due(requested: bool, full: int, lists: in
 
 def test_a_request_that_waited_for_a_run_is_fulfilled_by_the_next() -> None:
     remembered = replace(due, sync_requested=True)
-    assert start(remembered, None, swept, now) == led(remembered, new, begins=True, sync_requested=False)
+    assert start(remembered, None, swept, now) == led(
+        remembered, replace(new, requested=True), begins=True, sync_requested=False
+    )
 
 
 @pytest.mark.parametrize("known", [False, True])

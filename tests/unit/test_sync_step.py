@@ -9,6 +9,7 @@ import pytest
 from models.api_response import Failed, Forbidden, Missing, Page, Throttled, Unauthorized
 from models.crypto.secrets import Sealed
 from models.journal import ListProblem, Problem, Verb
+from models.messaging import messages
 from models.messaging.events import (
     AccessLimited,
     AccessRestored,
@@ -128,7 +129,9 @@ steps: dict[str, tuple[StepRows, StepAnswer, StepDecision]] = {
         replace(
             parked(80 * second, connection=replace(connection, refresh_due_at=now)),
             credential=replace(credential, refused_generation=3, refused_at=now),
+            claims=Claims(refresh=now + on_its_way, sync=None),
             notes=(),
+            send=(messages.carry_out_refresh("c1"),),
         ),
     ),
     "401 again while the refresh is under way": (
@@ -166,6 +169,7 @@ def test_a_401_without_a_refresh_token_ends_the_grant() -> None:
     assert [note.verb for note in decision.notes] == [Verb.revoked_access_revoked]
 
 
+one_created = {"document": {"created": 1, "updated": 0, "deleted": 0, "unchanged": 7}}
 at_account, at_end = at(place=0), at(place=4)
 plan_required = "the account's plan has no API access (403)"
 all_forbidden = dict.fromkeys(("document", "t:4", "t:2"), "plan_required")
@@ -185,6 +189,27 @@ ends: dict[str, tuple[StepRows, StepAnswer, SyncRun, tuple[object, ...], str | N
         "sync_failing",
     ),
     "nothing left": (at_end, NothingLeft(), finish(at_end.run, now), (SyncCompleted("r1", {}, 60_000),), None),
+    "nothing left of a run that no one asked for, after others": (
+        replace(at_end, connection=replace(connection, last_synced_at=now - minute)),
+        NothingLeft(),
+        finish(at_end.run, now),
+        (),
+        None,
+    ),
+    "nothing left of a run that someone asked for, after others": (
+        replace(at(place=4, requested=True), connection=replace(connection, last_synced_at=now - minute)),
+        NothingLeft(),
+        finish(at(place=4, requested=True).run, now),
+        (SyncCompleted("r1", {}, 60_000),),
+        None,
+    ),
+    "nothing left of a run that found a change, after others": (
+        replace(at(place=4, counts=one_created), connection=replace(connection, last_synced_at=now - minute)),
+        NothingLeft(),
+        finish(at(place=4, counts=one_created).run, now),
+        (SyncCompleted("r1", one_created, 60_000),),
+        None,
+    ),
     "nothing left, one list forbidden": (
         replace(at_end, problems={"document": "plan_required", "t:4": "not_found"}),
         NothingLeft(),

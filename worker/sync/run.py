@@ -37,7 +37,8 @@ from worker.tokens.data_keys import fetching_keys
 class Sync:
     """The flow. A job reads for a few seconds, then hands the run on through the queue; what must wait is a row.
 
-    A process may die after any step: each page commits its records, its events and the run's position together.
+    A process may die after any step: a page that changes anything commits its records, its events and the run's
+    position together. Pages that change nothing stay in the job's memory until then, or until the job lets the run go.
     """
 
     store: Store
@@ -169,6 +170,8 @@ class Sync:
             if decision.ended is not None:
                 decision = self._judge(tx, decision, rows)
             apply_step(tx, decision, provider, own)
+        for message in decision.send:
+            self.send(message)
         return own.after(decision, rows) if decision.goes_on else None
 
     def _judge(self, tx: Transaction, ended: StepDecision, rows: StepRows) -> StepDecision:
