@@ -1,9 +1,11 @@
 """Dramatiq's queues in Redis: their depth, their dead letters, and how a message is sent."""
 
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
+from uuid import uuid4
 
 import dramatiq
 import redis
@@ -16,6 +18,8 @@ from models.messaging.messages import QUEUES, Message
 queue_names = tuple(sorted(set(QUEUES.values())))
 marker_key = "breezesync:queue"
 ready_key = "breezesync:ready"
+most_at_once = 500
+"""Messages that Redis takes in one step, which takes it about a millisecond."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +132,10 @@ class MessageQueue:
             log.warning("message.left_to_sweep", actor=message.actor, error=type(error).__name__)
 
     def send_all(self, batch: Sequence[Message]) -> None:
-        """Sends all or raises `RedisUnavailable`."""
+        """Send all in a few round trips, or raise `RedisUnavailable`; some may have left by then."""
         try:
-            for message in batch:
-                _enqueue(self.broker, message)
+            for first in range(0, len(batch), most_at_once):
+                _enqueue_all(self.broker, batch[first : first + most_at_once])
         except redis.RedisError as error:
             raise RedisUnavailable("Redis does not take messages") from error
 
@@ -192,10 +196,33 @@ class WritableRedis:
 
 
 def _enqueue(broker: RedisBroker, message: Message) -> None:
-    broker.enqueue(
-        dramatiq.Message(
-            queue_name=message.queue, actor_name=message.actor, args=(), kwargs=dict(message.kwargs), options={}
-        )
+    broker.enqueue(_to_dramatiq(message))
+
+
+def _enqueue_all(broker: RedisBroker, batch: Sequence[Message]) -> None:
+    """Do what `RedisBroker.enqueue` does, for all of the batch in one round trip, each queue in the batch's order.
+
+    Its script keeps the text of a message in a hash, and then adds the text's key to the queue: here one command adds
+    many. The rest of what the script does at each enqueue, to look for messages of dead workers, every fetch does too.
+    No middleware of ours acts on an enqueue.
+    """
+    texts: defaultdict[str, dict[str, bytes]] = defaultdict(dict)
+    for message in batch:
+        key = str(uuid4())
+        texts[message.queue][key] = _to_dramatiq(message, redis_message_id=key).encode()
+    with broker.client.pipeline(transaction=True) as pipeline:
+        for queue, of_queue in texts.items():
+            name = f"{broker.namespace}:{queue}"
+            mapping: Mapping[Any, Any] = of_queue
+            pipeline.hset(f"{name}.msgs", mapping=mapping)
+            pipeline.rpush(name, *of_queue)
+        pipeline.execute()
+
+
+def _to_dramatiq(message: Message, **options: str) -> dramatiq.Message[Any]:
+    kwargs = dict(message.kwargs)
+    return dramatiq.Message(
+        queue_name=message.queue, actor_name=message.actor, args=(), kwargs=kwargs, options=dict(options)
     )
 
 
