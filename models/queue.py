@@ -18,6 +18,11 @@ from models.messaging.messages import QUEUES, Message
 queue_names = tuple(sorted(set(QUEUES.values())))
 marker_key = "breezesync:queue"
 ready_key = "breezesync:ready"
+name_server = """
+local run_id = string.match(redis.call("info", "server"), "run_id:(%x+)")
+return redis.call("set", KEYS[1], run_id, "get") == run_id"""
+"""Write the run id of the server under the marker, and return 1 if it was there already. A read would not do: a server
+that has become a replica would answer it."""
 most_at_once = 500
 """Messages that Redis takes in one step, which takes it about a millisecond."""
 
@@ -122,6 +127,7 @@ class MessageQueue:
     def __init__(self, broker: RedisBroker, client: redis.Redis) -> None:
         self.broker = broker
         self.client = client
+        self._name_server: Any = client.register_script(name_server)
 
     def send(self, message: Message) -> None:
         """Send it if Redis answers; otherwise the sweep does, for its due time is in the database."""
@@ -145,15 +151,18 @@ class MessageQueue:
         Raises `RedisUnavailable` while it is away.
         """
         try:
-            run_id = self.client.info("server")["run_id"]
-            return bool(self.client.set(marker_key, run_id, get=True) != run_id)
+            return not self._name_server(keys=[marker_key])
         except redis.RedisError as error:
             raise RedisUnavailable("Redis does not answer") from error
 
-    def count_waiting(self, queue: str) -> int:
-        """How many messages of this queue no worker has taken yet. Raises `RedisUnavailable` while Redis is away."""
+    def count_waiting(self) -> Mapping[str, int]:
+        """Return how many messages of each queue no worker has taken yet. Raises `RedisUnavailable` while Redis is
+        away."""
         try:
-            return self.client.llen(f"{self.broker.namespace}:{queue}")
+            with self.client.pipeline(transaction=False) as pipeline:
+                for queue in queue_names:
+                    pipeline.llen(f"{self.broker.namespace}:{queue}")
+                return dict(zip(queue_names, pipeline.execute(), strict=True))
         except redis.RedisError as error:
             raise RedisUnavailable("Redis does not answer") from error
 

@@ -43,7 +43,9 @@ _unpublished = Statement(
 _mark = Statement(
     lambda dialect: update(table).where(is_one_of(dialect, table.c.position, "positions")), ("published_at",)
 )
-_is_waiting = Statement(select(table.c.position).where(table.c.published_at.is_(None)).limit(1))
+waiting = select(table.c.position).where(table.c.published_at.is_(None)).order_by(table.c.position)
+"""Unpublished events, in the order of their index: nothing else is read to find the first."""
+_is_waiting = Statement(waiting.limit(1))
 
 
 class Outbox:

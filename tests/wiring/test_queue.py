@@ -15,7 +15,7 @@ from models.crypto.secrets import Secret
 from models.errors import RedisUnavailable
 from models.messaging import messages
 from models.messaging.messages import Message, find_fault
-from models.queue import MessageQueue
+from models.queue import MessageQueue, marker_key, queue_names
 from tests.servers import Valkey
 
 
@@ -30,6 +30,7 @@ class Trips:
     def watch(self, client: redis.Redis) -> None:
         """Watch connections that `client` opens from now on."""
         client.connection_pool.disconnect()
+        client.connection_pool.reset()
         kind: Any = client.connection_pool.connection_class
         trips = self
 
@@ -74,16 +75,24 @@ def due(count: int) -> list[Message]:
     return [messages.read_connection(f"c{number}") for number in range(count)]
 
 
+def watch(queue: MessageQueue) -> Trips:
+    """Count the round trips of a queue from now on, once both of its clients are connected and its script is known."""
+    queue.was_emptied()
+    trips = Trips()
+    for client in (queue.broker.client, queue.client):
+        trips.watch(client)
+        client.ping()
+    trips.sent = 0
+    return trips
+
+
 @pytest.mark.parametrize(("count", "trips"), [(0, 0), (1, 1), (500, 1), (1_000, 2), (1_001, 3)])
 def test_a_thousand_messages_leave_in_two_round_trips_and_in_their_order(
     queue: MessageQueue, count: int, trips: int
 ) -> None:
-    counted = Trips()
-    counted.watch(queue.broker.client)
-    queue.broker.client.ping()
-    before = counted.sent
+    counted = watch(queue)
     queue.send_all(due(count))
-    assert counted.sent - before == trips
+    assert counted.sent == trips
     assert [message["kwargs"]["connection_id"] for message in taken(queue, "reading")] == [
         f"c{number}" for number in range(count)
     ]
@@ -101,6 +110,35 @@ def test_each_of_a_mixed_batch_is_in_its_queue_as_dramatiq_would_have_sent_it(qu
         assert text["options"].keys() == {"redis_message_id"}
         del text["options"], text["message_id"], text["message_timestamp"]
     assert together == one_by_one
+
+
+def test_the_lengths_of_all_queues_are_one_round_trip(queue: MessageQueue) -> None:
+    queue.send_all([*due(3), messages.carry_out_refresh("c1")])
+    counted = watch(queue)
+    assert queue.count_waiting() == dict.fromkeys(queue_names, 0) | {"reading": 3, "refresh": 1}
+    assert counted.sent == 1
+
+
+def test_an_emptied_redis_is_noticed_once_in_one_round_trip_a_look(queue: MessageQueue) -> None:
+    counted = watch(queue)
+    assert [queue.was_emptied() for _ in range(3)] == [False] * 3
+    assert counted.sent == 3
+    queue.client.flushall()
+    other = MessageQueue(queue.broker, queue.client)
+    assert [queue.was_emptied(), other.was_emptied(), queue.was_emptied()] == [True, False, False]
+
+
+def test_a_restarted_redis_counts_as_emptied_also_if_its_memory_came_back(own_valkey: Valkey) -> None:
+    broker, queue = build(own_valkey.url)
+    assert [queue.was_emptied(), queue.was_emptied()] == [True, False]
+    own_valkey.stop()
+    with pytest.raises(RedisUnavailable):
+        queue.was_emptied()
+    own_valkey.start()
+    assert queue.client.exists(marker_key)
+    assert [queue.was_emptied(), queue.was_emptied()] == [True, False]
+    broker.client.close()
+    queue.client.close()
 
 
 def test_a_redis_that_goes_away_in_the_middle_is_an_error_and_what_left_is_whole(own_valkey: Valkey) -> None:
