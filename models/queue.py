@@ -1,9 +1,11 @@
 """Dramatiq's queues in Redis: their depth, their dead letters, and how a message is sent."""
 
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
+from uuid import uuid4
 
 import dramatiq
 import redis
@@ -16,6 +18,13 @@ from models.messaging.messages import QUEUES, Message
 queue_names = tuple(sorted(set(QUEUES.values())))
 marker_key = "breezesync:queue"
 ready_key = "breezesync:ready"
+name_server = """
+local run_id = string.match(redis.call("info", "server"), "run_id:(%x+)")
+return redis.call("set", KEYS[1], run_id, "get") == run_id"""
+"""Write the run id of the server under the marker, and return 1 if it was there already. A read would not do: a server
+that has become a replica would answer it."""
+most_at_once = 500
+"""Messages that Redis takes in one step, which takes it about a millisecond."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +127,7 @@ class MessageQueue:
     def __init__(self, broker: RedisBroker, client: redis.Redis) -> None:
         self.broker = broker
         self.client = client
+        self._name_server: Any = client.register_script(name_server)
 
     def send(self, message: Message) -> None:
         """Send it if Redis answers; otherwise the sweep does, for its due time is in the database."""
@@ -128,10 +138,10 @@ class MessageQueue:
             log.warning("message.left_to_sweep", actor=message.actor, error=type(error).__name__)
 
     def send_all(self, batch: Sequence[Message]) -> None:
-        """Sends all or raises `RedisUnavailable`."""
+        """Send all in a few round trips, or raise `RedisUnavailable`; some may have left by then."""
         try:
-            for message in batch:
-                _enqueue(self.broker, message)
+            for first in range(0, len(batch), most_at_once):
+                _enqueue_all(self.broker, batch[first : first + most_at_once])
         except redis.RedisError as error:
             raise RedisUnavailable("Redis does not take messages") from error
 
@@ -141,15 +151,18 @@ class MessageQueue:
         Raises `RedisUnavailable` while it is away.
         """
         try:
-            run_id = self.client.info("server")["run_id"]
-            return bool(self.client.set(marker_key, run_id, get=True) != run_id)
+            return not self._name_server(keys=[marker_key])
         except redis.RedisError as error:
             raise RedisUnavailable("Redis does not answer") from error
 
-    def count_waiting(self, queue: str) -> int:
-        """How many messages of this queue no worker has taken yet. Raises `RedisUnavailable` while Redis is away."""
+    def count_waiting(self) -> Mapping[str, int]:
+        """Return how many messages of each queue no worker has taken yet. Raises `RedisUnavailable` while Redis is
+        away."""
         try:
-            return self.client.llen(f"{self.broker.namespace}:{queue}")
+            with self.client.pipeline(transaction=False) as pipeline:
+                for queue in queue_names:
+                    pipeline.llen(f"{self.broker.namespace}:{queue}")
+                return dict(zip(queue_names, pipeline.execute(), strict=True))
         except redis.RedisError as error:
             raise RedisUnavailable("Redis does not answer") from error
 
@@ -192,10 +205,33 @@ class WritableRedis:
 
 
 def _enqueue(broker: RedisBroker, message: Message) -> None:
-    broker.enqueue(
-        dramatiq.Message(
-            queue_name=message.queue, actor_name=message.actor, args=(), kwargs=dict(message.kwargs), options={}
-        )
+    broker.enqueue(_to_dramatiq(message))
+
+
+def _enqueue_all(broker: RedisBroker, batch: Sequence[Message]) -> None:
+    """Do what `RedisBroker.enqueue` does, for all of the batch in one round trip, each queue in the batch's order.
+
+    Its script keeps the text of a message in a hash, and then adds the text's key to the queue: here one command adds
+    many. The rest of what the script does at each enqueue, to look for messages of dead workers, every fetch does too.
+    No middleware of ours acts on an enqueue.
+    """
+    texts: defaultdict[str, dict[str, bytes]] = defaultdict(dict)
+    for message in batch:
+        key = str(uuid4())
+        texts[message.queue][key] = _to_dramatiq(message, redis_message_id=key).encode()
+    with broker.client.pipeline(transaction=True) as pipeline:
+        for queue, of_queue in texts.items():
+            name = f"{broker.namespace}:{queue}"
+            mapping: Mapping[Any, Any] = of_queue
+            pipeline.hset(f"{name}.msgs", mapping=mapping)
+            pipeline.rpush(name, *of_queue)
+        pipeline.execute()
+
+
+def _to_dramatiq(message: Message, **options: str) -> dramatiq.Message[Any]:
+    kwargs = dict(message.kwargs)
+    return dramatiq.Message(
+        queue_name=message.queue, actor_name=message.actor, args=(), kwargs=kwargs, options=dict(options)
     )
 
 

@@ -9,22 +9,23 @@ from models.errors import Transient
 from models.messaging import messages
 from models.oauth.token_rate_limit import count_free
 from models.store import Store, Transaction
-from models.store.due_work import disconnects, exchanges, refreshes, revocations, syncs
+from models.store.due_work import Work, disconnects, exchanges, refreshes, revocations, syncs
 
 claim_length = timedelta(seconds=60)
 most_waiting = 1000
 """A queue that holds so many messages gets no more. What is due stays a row: sent again and again while it waits its
 turn, it would make the queue longer, and the longer queue it be sent again."""
 most_expired = 1000
+about_refusals = frozenset({Work.held, Work.released, Work.trials})
 
 
 class Queue(Protocol):
     """The queues. `was_emptied` is True once after they lost their messages; `count_waiting` is how many messages of
-    one queue no worker has taken yet."""
+    each queue no worker has taken yet."""
 
     def send_all(self, batch: Sequence[messages.Message]) -> None: ...
     def was_emptied(self) -> bool: ...
-    def count_waiting(self, queue: str) -> int: ...
+    def count_waiting(self) -> Mapping[str, int]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,8 @@ class Sweep:
     """One pass. A claim is only a courtesy among sweeps: sending twice is harmless, never sending is not.
 
     A claim that ran out while its queue is short says that the message was lost: it is sent again. Messages leave after
-    the claims are committed: a token that is to be saved waits for no lock while Redis is slow.
+    the claims are committed: a token that is to be saved waits for no lock while Redis is slow. A pass that finds
+    nothing costs one command of Redis and one statement that reads.
     """
 
     store: Store
@@ -49,13 +51,16 @@ class Sweep:
         if self.queue.was_emptied():
             with self.store.writing() as tx:
                 tx.due.void_claims()
+        with self.store.reading() as tx:
+            found = tx.due.look(now)
+        if not found:
+            return 0
+        if found & about_refusals:
+            found |= self._settle(now)
+        waiting = self.queue.count_waiting()
+        room = {queue: self.most_waiting - waiting[queue] for queue in set(messages.QUEUES.values())}
         with self.store.writing() as tx:
-            tx.refusals.settle(now)
-            for provider in self.token_requests_per_minute:
-                tx.refusals.begin_trials(provider, now)
-        room = {queue: self.most_waiting - self.queue.count_waiting(queue) for queue in set(messages.QUEUES.values())}
-        with self.store.writing() as tx:
-            due = self._claim(tx, now, room)
+            due = self._claim(tx, now, room, found)
         try:
             self.queue.send_all(due)
         except Transient:
@@ -64,19 +69,34 @@ class Sweep:
             raise
         return len(due)
 
-    def _claim(self, tx: Transaction, now: datetime, room: Mapping[str, int]) -> Sequence[messages.Message]:
-        """What is due, in the order of who waits for it, and of each queue no more than it has room for."""
-        tx.due.expire_authorizations(now, most_expired)
+    def _settle(self, now: datetime) -> frozenset[Work]:
+        """Do what is to be done about refused connections, and return what that may have made due."""
+        with self.store.writing() as tx:
+            tx.refusals.settle(now)
+            for provider in self.token_requests_per_minute:
+                tx.refusals.begin_trials(provider, now)
+        return frozenset({Work.refreshes, Work.syncs})
+
+    def _claim(
+        self, tx: Transaction, now: datetime, room: Mapping[str, int], found: frozenset[Work]
+    ) -> Sequence[messages.Message]:
+        """Claim what was found, in the order of who waits for it, and of each queue no more than it has room for."""
         until = now + self.claim_length
         due: list[messages.Message] = []
+        if Work.expiry in found and tx.due.expire_authorizations(now, most_expired):
+            found |= {Work.exchanges}
         for kind in (disconnects, revocations, exchanges):
-            due += tx.due.claim(kind, now, until, room[kind.queue])
+            if kind.work in found:
+                due += tx.due.claim(kind, now, until, room[kind.queue])
         for provider in self.token_requests_per_minute:
-            due += tx.clients.claim_probes(provider, now, until)
-            free = self._count_free(tx, provider, now, room[refreshes.queue])
-            due += tx.due.claim_refreshes(provider, now, until, free, room[refreshes.queue])
-        due += tx.due.claim(syncs, now, until, room[syncs.queue])
-        if room[messages.publish_events().queue] > 0 and tx.outbox.is_waiting():
+            if Work.probes in found:
+                due += tx.clients.claim_probes(provider, now, until)
+            if Work.refreshes in found:
+                free = self._count_free(tx, provider, now, room[refreshes.queue])
+                due += tx.due.claim_refreshes(provider, now, until, free, room[refreshes.queue])
+        if Work.syncs in found:
+            due += tx.due.claim(syncs, now, until, room[syncs.queue])
+        if Work.events in found and room[messages.publish_events().queue] > 0:
             due.append(messages.publish_events())
         return due
 

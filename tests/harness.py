@@ -17,7 +17,7 @@ from config.profiles import profile_directories, read_profile
 from models.crypto.secrets import Secret
 from models.crypto.vault import Key, Vault, new_key
 from models.journal import Decision
-from models.messaging.messages import Message
+from models.messaging.messages import QUEUES, Message
 from models.oauth.authorization import Confirmation
 from models.oauth.client import OAuthClient
 from models.oauth.connect_link import ConnectLink, sign_link
@@ -74,8 +74,8 @@ class ListQueue:
     def send_all(self, batch: Any) -> None:
         self.held.extend(batch)
 
-    def count_waiting(self, queue: str) -> int:
-        return sum(message.queue == queue for message in self.held)
+    def count_waiting(self) -> Mapping[str, int]:
+        return {queue: sum(message.queue == queue for message in self.held) for queue in set(QUEUES.values())}
 
     def was_emptied(self) -> bool:
         emptied, self.emptied = self.emptied, False

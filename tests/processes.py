@@ -81,6 +81,13 @@ class Program:
     def runs(self) -> bool:
         return self._process.poll() is None
 
+    @property
+    def takes_sigterm(self) -> bool:
+        """Whether SIGTERM stops it in good order: while a Python process starts, it just ends it."""
+        status = dict(line.split(":\t", 1) for line in Path(f"/proc/{self.pid}/status").read_text().splitlines())
+        masks = int(status["SigCgt"], 16) | int(status["SigBlk"], 16)
+        return bool(masks >> (signal.SIGTERM - 1) & 1)
+
     def pause(self) -> None:
         """SIGSTOP to the whole group: nothing of it does anything until `resume`."""
         os.killpg(self.pid, signal.SIGSTOP)

@@ -16,7 +16,6 @@ from worker.oauth.probe_client import ProbeClient
 from worker.oauth.recover_tokens import RecoverTokens
 from worker.oauth.refresh import Refresh
 from worker.oauth.revoke import Revoke
-from worker.queue.publish import PublishEvents
 from worker.queue.retry import current_message, retries_of, retrying
 from worker.sync.run import Sync
 from worker.sync.user import SyncUser
@@ -34,7 +33,7 @@ class Flows:
     disconnect: Disconnect
     revoke: Revoke
     probe_client: ProbeClient
-    publish: PublishEvents
+    publish: Callable[[], bool]
     recover_tokens: RecoverTokens
 
 

@@ -39,6 +39,7 @@ from worker.provider.rate_limit import Budgets
 from worker.queue.broker import Broker, KeepReason
 from worker.queue.liveness import Pulse
 from worker.queue.publish import PublishEvents
+from worker.queue.publisher import Publisher
 from worker.startup import describe_missing_keys, find_missing_keys, open_vault
 from worker.sync.run import Sync
 from worker.sync.user import SyncUser
@@ -89,6 +90,7 @@ def boot() -> None:
     flows = build_flows(parts)
     keep_secrets(flows.refresh.clients)
     broker.add_middleware(RecoveryThread(flows.recover_tokens))
+    broker.add_middleware(parts.publisher)
     declare_actors(broker, flows)
     services.now.watch()
 
@@ -119,10 +121,11 @@ class Parts:
     clients: OAuthClients
     providers: Mapping[str, ProviderClient]
     parking: Parking
+    publisher: Publisher
 
     @property
     def send(self) -> Callable[[Message], None]:
-        return self.services.queue.send
+        return self.publisher.send
 
 
 def build_parts(settings: Settings, services: Services) -> Parts:
@@ -139,6 +142,9 @@ def build_parts(settings: Settings, services: Services) -> Parts:
             for provider in settings.providers
         },
         parking=Parking(vault, open_redis(settings.redis_url, decode=False), settings.spool),
+        publisher=Publisher(
+            PublishEvents(services.store, services.redis, stream_settings(settings), services.now), services.queue.send
+        ),
     )
 
 
@@ -167,7 +173,7 @@ def build_flows(parts: Parts) -> Flows:
         revoke=Revoke(store, vault, clients, providers, send, now),
         probe_client=ProbeClient(store, clients, providers, send, now),
         recover_tokens=RecoverTokens(store, vault, clients, providers, parking, send, now),
-        publish=PublishEvents(store, parts.services.redis, stream_settings(settings), now),
+        publish=parts.publisher.publish,
     )
 
 

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection as SqlConnection
-from sqlalchemy import bindparam, or_, select, update
+from sqlalchemy import and_, bindparam, or_, select, update
 
 from models.messaging import messages
 from models.oauth.client import Cause, StoredClient
@@ -20,6 +20,20 @@ columns = [table.c[name] for name in names]
 without_secret = tuple(name for name in names if name != "secret")
 is_open = table.c.cause.is_not(None) | table.c.paused_at.is_not(None)
 of_client = (table.c.provider == bindparam("own_provider")) & (table.c.client_id == bindparam("own_client_id"))
+_is_probe_due = and_(
+    table.c.cause.is_not(None),
+    table.c.paused_at.is_(None),
+    table.c.next_probe_at <= bindparam("now"),
+    or_(table.c.probe_claimed_until.is_(None), table.c.probe_claimed_until <= bindparam("now")),
+)
+due_probes = select(table.c.client_id).where(_is_probe_due)
+"""The rule of `begin_probe`, and one message at a time."""
+_claim_probes = Statement(
+    update(table)
+    .where(table.c.provider == bindparam("own_provider"), _is_probe_due)
+    .values(probe_claimed_until=bindparam("until"))
+    .returning(table.c.client_id)
+)
 _get = Statement(select(*columns).where(of_client))
 _save = Statement(update(table).where(of_client), names)
 
@@ -62,15 +76,8 @@ class Clients:
 
     def claim_probes(self, provider: str, now: datetime, until: datetime) -> Sequence[messages.Message]:
         """Claim the probes that are due: the rule of `begin_probe`, and one message at a time."""
-        statement = update(table).where(
-            table.c.provider == provider,
-            table.c.cause.is_not(None),
-            table.c.paused_at.is_(None),
-            table.c.next_probe_at <= now,
-            or_(table.c.probe_claimed_until.is_(None), table.c.probe_claimed_until <= now),
-        )
-        claimed = self.sql.execute(statement.values(probe_claimed_until=until).returning(table.c.client_id)).scalars()
-        return [messages.probe_client(provider, client_id) for client_id in claimed]
+        claimed = _claim_probes.all(self.sql, own_provider=provider, now=now, until=until)
+        return [messages.probe_client(provider, client_id) for (client_id,) in claimed]
 
     def void_claims(self) -> int:
         """Give back the claim of every probe."""

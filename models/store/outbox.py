@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
+from typing import Any
 from uuid import uuid4
 
 from sqlalchemy import ColumnElement, Integer, bindparam, delete, func, select, update
@@ -9,7 +10,7 @@ from sqlalchemy import Connection as SqlConnection
 
 from models.messaging.events import About, Fact, StoredEvent, Stream, describe, stream_of
 from models.store.appends import Appends
-from models.store.dialect import insert_of, insert_or_update
+from models.store.dialect import insert_of
 from models.store.rows import table_of
 from models.store.statement import InsertMany, Statement, is_one_of
 from models.store.tables import CounterRow, EventRow, LeaseRow
@@ -43,7 +44,24 @@ _unpublished = Statement(
 _mark = Statement(
     lambda dialect: update(table).where(is_one_of(dialect, table.c.position, "positions")), ("published_at",)
 )
-_is_waiting = Statement(select(table.c.position).where(table.c.published_at.is_(None)).limit(1))
+
+
+def _leasing(dialect: str) -> Any:
+    insert = insert_of(dialect, leases)
+    given = insert.excluded
+    free_or_own = (leases.c.until <= bindparam("now")) | (leases.c.owner == given.owner)
+    changes = {"owner": given.owner, "until": given.until}
+    update_own = insert.on_conflict_do_update(index_elements=["name"], set_=changes, where=free_or_own)
+    return update_own.returning(leases.c.owner)
+
+
+_lease = Statement(_leasing, ("name", "owner", "until"))
+_release = Statement(
+    update(leases).where(leases.c.name == "publish", leases.c.owner == bindparam("own_owner")), ("until",)
+)
+waiting = select(table.c.position).where(table.c.published_at.is_(None)).order_by(table.c.position)
+"""Unpublished events, in the order of their index: nothing else is read to find the first."""
+_is_waiting = Statement(waiting.limit(1))
 
 
 class Outbox:
@@ -75,20 +93,12 @@ class Outbox:
 
     def lease(self, owner: str, now: datetime, until: datetime) -> bool:
         """Make `owner` the only publisher until then; return False if there is another."""
-        lease = {"name": "publish", "owner": owner, "until": until}
-        statement = insert_or_update(
-            self.sql,
-            leases,
-            lease,
-            {"owner": owner, "until": until},
-            where=(leases.c.until <= now) | (leases.c.owner == owner),
-        )
-        return self.sql.execute(statement.returning(leases.c.owner)).first() is not None
+        values = {"name": "publish", "owner": owner, "until": until}
+        return _lease.first(self.sql, now=now, **values) is not None
 
     def release(self, owner: str, now: datetime) -> None:
         """End the owner's lease."""
-        key = (leases.c.name == "publish") & (leases.c.owner == owner)
-        self.sql.execute(update(leases).where(key).values(until=now))
+        _release.run(self.sql, own_owner=owner, until=now)
 
     def unpublished(self, streams: Collection[Stream], limit: int) -> Sequence[tuple[int, StoredEvent]]:
         """Return the oldest unpublished events of these streams with their positions, in the order of publication."""

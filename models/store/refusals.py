@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Table, bindparam, case, delete, func, select, update
+from sqlalchemy import ColumnElement, Select, Table, bindparam, case, delete, func, select, update
 from sqlalchemy import Connection as SqlConnection
 
 from models.oauth.client import StoredClient
@@ -29,6 +29,16 @@ _standing = Statement(
 )
 _get = Statement(select(*columns).where(table.c.connection_id == bindparam("own_id")))
 most_settled = 500
+_of_active = (
+    select(table.c.connection_id)
+    .join(connections, connections.c.id == table.c.connection_id)
+    .where(connections.c.status == Status.active.value)
+)
+unmarked = _of_active.where(table.c.is_held, connections.c.problem.is_(None) | (connections.c.problem != "held"))
+"""Held refusals whose connections don't say so yet."""
+released = _of_active.where(table.c.is_released)
+due_trials = select(holds.c.provider).where(holds.c.next_trial_at <= bindparam("now"))
+"""The rule of `begin_trial`."""
 
 
 class Refusals:
@@ -115,12 +125,11 @@ class Refusals:
         Race: a flow has locked a connection and waits for its client, whose lock a hold is opened and ended under. So
         that is done without touching connections, and here what is locked is left for the next time.
         """
-        unmarked = connections.c.problem.is_(None) | (connections.c.problem != "held")
-        if marked := self._choose(table.c.is_held & unmarked):
-            self._change(marked, problem="held", refresh_due_at=None)
-        if released := self._choose(table.c.is_released):
-            self._make_due(released, now, problem=None)
-            self.sql.execute(delete(table).where(table.c.connection_id.in_(released)))
+        if to_mark := self._choose(unmarked):
+            self._change(to_mark, problem="held", refresh_due_at=None)
+        if to_free := self._choose(released):
+            self._make_due(to_free, now, problem=None)
+            self.sql.execute(delete(table).where(table.c.connection_id.in_(to_free)))
 
     def begin_trials(self, provider: str, now: datetime) -> None:
         """Make one held connection of each hold due, if a trial is (see `begin_trial`): another one each time."""
@@ -129,19 +138,14 @@ class Refusals:
             if begun is None:
                 continue
             # One whose connection has ended meanwhile would be chosen again and again.
-            triable = (
-                select(table.c.connection_id)
-                .join(connections, connections.c.id == table.c.connection_id)
-                .where(_of(hold.provider, hold.client_id), table.c.is_held)
-                .where(connections.c.status == Status.active.value)
-            )
+            triable = _of_active.where(_of(hold.provider, hold.client_id), table.c.is_held)
             count = self.sql.execute(select(func.count()).select_from(triable.subquery())).scalar_one()
             if not count:
                 continue
             nth = self.sql.execute(
                 triable.order_by(table.c.connection_id).offset(begun.trials % count).limit(1)
             ).scalar()
-            chosen = self._choose(table.c.connection_id == nth)
+            chosen = self._choose(_of_active.where(table.c.connection_id == nth))
             # Race: two sweeps find the trial due; only the one whose update still finds it so makes a connection due.
             statement = update(holds).where(
                 _hold_of(hold.provider, hold.client_id), holds.c.next_trial_at == hold.next_trial_at
@@ -155,16 +159,9 @@ class Refusals:
         old = select(table.c.connection_id).where(table.c.ended_at < before).limit(limit)
         return self.sql.execute(delete(table).where(table.c.connection_id.in_(old))).rowcount
 
-    def _choose(self, condition: ColumnElement[bool]) -> list[str]:
-        """Lock refusals with their active connections, but none that is locked already; return the connections' ids."""
-        query = (
-            select(table.c.connection_id)
-            .join(connections, connections.c.id == table.c.connection_id)
-            .where(condition, connections.c.status == Status.active.value)
-            .limit(most_settled)
-            .with_for_update(skip_locked=True)
-        )
-        return list(self.sql.execute(query).scalars())
+    def _choose(self, of: Select[Any]) -> list[str]:
+        """Lock refusals with their connections, but none that is locked already; return the connections' ids."""
+        return list(self.sql.execute(of.limit(most_settled).with_for_update(skip_locked=True)).scalars())
 
     def _make_due(self, ids: list[str], now: datetime, **values: Any) -> None:
         """Make a refresh of each connection due, or of one that has no refresh token a sync."""

@@ -62,7 +62,7 @@ class StandsStill:
         return self.client.pipeline(**options)
 
 
-def begin(publish: Callable[[], None]) -> threading.Thread:
+def begin(publish: Callable[[], object]) -> threading.Thread:
     thread = threading.Thread(target=publish)
     thread.start()
     return thread

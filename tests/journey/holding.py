@@ -34,8 +34,9 @@ def let_leases_run_out(fleet: Fleet, connection_id: str) -> None:
 
 
 def working(fleet: Fleet) -> Program:
-    """The one worker that runs."""
+    """The one worker that runs, once it can be stopped."""
     [worker] = [program for program in fleet.programs if program.name.startswith("worker") and program.runs]
+    fleet.wait_until(lambda: worker.takes_sigterm, "the worker has started")
     return worker
 
 

@@ -15,12 +15,17 @@ import structlog
 from dramatiq import Broker as DramatiqBroker
 from dramatiq import Consumer, MessageProxy
 from dramatiq.brokers.redis import RedisBroker
+from dramatiq.errors import ConnectionClosed
 from dramatiq.middleware import Middleware
-from redis.exceptions import RedisError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError, ResponseError
 
 from models.messaging.messages import explain_refusal, find_fault, keep_known_options
 
 RECLAIM_SECONDS = 10.0
+fetches_a_heartbeat = 3
+"""An idle consumer fetches so often within a heartbeat's time: a fetch says that this worker lives, and hands out what
+dead ones had."""
 
 
 @dataclass(slots=True)
@@ -103,7 +108,7 @@ class Broker(RedisBroker):
         if queue_name.endswith(".DQ"):
             in_hand.passed_on.clear()
         consumer = super().consume(queue_name, prefetch, timeout)
-        return TrackingConsumer(self, queue_name, consumer, in_hand, monotonic() + self.reclaim_every)
+        return TrackingConsumer(self, queue_name, consumer, in_hand, timeout / 1000, monotonic() + self.reclaim_every)
 
     def do_fetch(self, queue_name: str, count: int) -> Sequence[bytes]:
         """Return up to `count` readable messages of the queue, which count as in hand from now on."""
@@ -123,6 +128,21 @@ class Broker(RedisBroker):
             else:
                 self._reject(queue_name, raw, text, fault or "")
         return readable
+
+    def wait(self, queue_name: str, seconds: float) -> bool | None:
+        """Return True once the queue has a message, False after so many seconds, or None if Redis refuses to wait.
+
+        Moving the first message of the list to where it is changes nothing, and so nothing is lost with the answer.
+        Fails as a fetch does if Redis is away.
+        """
+        client: Any = self.client
+        key = f"{self.namespace}:{queue_name}"
+        try:
+            return client.blmove(key, key, seconds, "LEFT", "LEFT") is not None
+        except ResponseError:
+            return None
+        except RedisConnectionError as error:
+            raise ConnectionClosed(error) from None  # type: ignore[no-untyped-call]
 
     def reclaim(self, queue_name: str) -> None:
         """Put back what this process has taken and does not have. Call it only while nothing is being fetched.
@@ -153,24 +173,50 @@ class Broker(RedisBroker):
 
 @dataclass(slots=True)
 class TrackingConsumer(Consumer):
-    """A consumer that records what it passes on, reports its rounds, and otherwise does what `consumer` does."""
+    """A consumer that records what it passes on, reports its rounds, and otherwise does what `consumer` does.
+
+    Dramatiq's asks an empty queue ever less often, up to `timeout` seconds: so long a message waits for it. This one
+    waits at the server, and fetches when a message is there, or when it is time to.
+    """
 
     broker: Broker
     queue_name: str
     consumer: Any
     in_hand: InHand
+    timeout: float
     reclaim_at: float
+    fetch_at: float = 0.0
+    is_idle: bool = False
 
     def __next__(self) -> MessageProxy | None:
         if monotonic() >= self.reclaim_at:
             self.broker.reclaim(self.queue_name)
             self.reclaim_at = monotonic() + self.broker.reclaim_every
-        message: MessageProxy | None = next(self.consumer)
-        if message is not None:
-            id_ = message.options["redis_message_id"]
-            self.in_hand.passed_on.add(id_)
-            self.in_hand.fetched.discard(id_)
+        message = None
+        if not self.is_idle or self._is_to_fetch():
+            message = self._fetch()
         self.broker.on_round(self.queue_name)
+        return message
+
+    def _is_to_fetch(self) -> bool:
+        """Wait for a message; return whether to fetch. If Redis can't wait, `consumer` does."""
+        there = self.broker.wait(self.queue_name, self.timeout)
+        if there is None:
+            return True
+        self.consumer.misses = 0
+        return there or monotonic() >= self.fetch_at
+
+    def _fetch(self) -> MessageProxy | None:
+        message: MessageProxy | None = next(self.consumer)
+        if message is None:
+            # With its hands full it may not fetch: then what is in the queue is no reason to wake up.
+            self.is_idle = self.consumer.outstanding_message_count < self.consumer.prefetch
+            self.fetch_at = monotonic() + self.broker.heartbeat_timeout / 1000 / fetches_a_heartbeat
+            return None
+        self.is_idle = False
+        id_ = message.options["redis_message_id"]
+        self.in_hand.passed_on.add(id_)
+        self.in_hand.fetched.discard(id_)
         return message
 
     def ack(self, message: MessageProxy) -> None:

@@ -5,7 +5,7 @@ publisher takes the oldest events that have not left, by position, and per conne
 the same way. So one that stalled past its lease adds only what another has added already, or what comes next.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -32,42 +32,67 @@ class PublishEvents:
     streams: Mapping[Stream, StreamSettings]
     now: Callable[[], datetime]
 
-    def __call__(self) -> None:
+    def __call__(self) -> bool:
         """Empty the outbox; a stream that takes nothing does not keep the other waiting.
 
-        Raises `RedisUnavailable` if events had to stay.
+        Return False if another publisher is at work, which may leave what it has not read. Raises `RedisUnavailable` if
+        events had to stay.
         """
         owner = uuid4().hex
         refusals: dict[Stream, RedisUnavailable] = {}
         try:
-            while self._publish_batch(owner, refusals) == batch_size:
-                continue
-        finally:
+            is_empty = self._empty(owner, refusals)
+        except Exception:
             with self.store.writing() as tx:
                 tx.outbox.release(owner, self.now())
+            raise
         for refusal in refusals.values():
             raise refusal
+        return is_empty
 
-    def _publish_batch(self, owner: str, refusals: dict[Stream, RedisUnavailable]) -> int:
-        """Take the oldest events of the streams that refused none, and return how many there were.
+    def _empty(self, owner: str, refusals: dict[Stream, RedisUnavailable]) -> bool:
+        """Publish batch by batch and end the lease; return False if another publisher has it."""
+        batch = self._take(owner, refusals)
+        while batch:
+            self._publish(batch, owner, refusals)
+            if len(batch) < batch_size:
+                return True
+            batch = self._take(owner, refusals)
+        return batch is not None
 
-        A crash before they are marked repeats them with the same ids.
+    def _take(
+        self, owner: str, refusals: Mapping[Stream, RedisUnavailable]
+    ) -> Sequence[tuple[int, StoredEvent]] | None:
+        """Lease the outbox and return the oldest events of the streams that refused none; None if another has it.
+
+        If there are none, the lease is over.
         """
         now = self.now()
         with self.store.writing() as tx:
             if not tx.outbox.lease(owner, now, now + publish_lease):
-                return 0
+                return None
             batch = tx.outbox.unpublished(self.streams.keys() - refusals.keys(), batch_size)
-        if not batch:
-            return 0
+            if not batch:
+                tx.outbox.release(owner, now)
+        return batch
+
+    def _publish(
+        self, batch: Sequence[tuple[int, StoredEvent]], owner: str, refusals: dict[Stream, RedisUnavailable]
+    ) -> None:
+        """Add the events to their streams and mark those that were; a batch that is not full ends the lease.
+
+        A crash before they are marked repeats them with the same ids.
+        """
         errors = self._add([event for _, event in batch])
+        now = self.now()
         with self.store.writing() as tx:
             added = [position for (position, _), error in zip(batch, errors, strict=True) if error is None]
-            tx.outbox.mark_published(added, self.now())
+            tx.outbox.mark_published(added, now)
+            if len(batch) < batch_size:
+                tx.outbox.release(owner, now)
         for (_, event), error in zip(batch, errors, strict=True):
             if error is not None and event.stream not in refusals:
                 refusals[event.stream] = self._explain(event.stream, error)
-        return len(batch)
 
     def _add(self, events: list[StoredEvent]) -> list[RedisError | None]:
         """Add all of the batch in its order, whatever its streams, and return of each event the error that it met.

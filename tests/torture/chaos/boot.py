@@ -154,7 +154,8 @@ def boot() -> None:
     broker = services.broker
     broker.heartbeat_timeout = heartbeat_ms
     dramatiq.set_broker(broker)
-    flows = build_flows(build_parts(settings, services))
+    parts = build_parts(settings, services)
+    flows = build_flows(parts)
     points = Points(Path(os.environ["CHAOS_DIRECTORY"]))
     worker.tokens.spool.longest_save = longest_save
     for provider in flows.refresh.providers.values():
@@ -166,4 +167,5 @@ def boot() -> None:
         disconnect=watch_flow(flows.disconnect, "disconnect", points),  # type: ignore[arg-type]
     )
     broker.add_middleware(RecoveryThread(flows.recover_tokens, recovery_interval))
+    broker.add_middleware(parts.publisher)
     declare_actors(broker, flows)

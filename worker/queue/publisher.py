@@ -1,0 +1,93 @@
+"""Publish what this process commits at once, on a thread of its own: no message goes through the queue for it."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from dramatiq.middleware import Middleware
+
+from models.errors import Transient
+from models.messaging import messages
+
+gather_seconds = 0.003
+"""How long a commit waits for others, to be published with them."""
+first_pause, longest_pause = 0.01, 0.5
+"""Seconds until the outbox is looked at again if another process publishes: what it read may not have what is new."""
+stop_seconds = 3.0
+"""How long a stopping process publishes; what is left then is the sweep's."""
+
+
+@dataclass(slots=True, eq=False)
+class Publisher(Middleware):
+    """Publish events while a worker runs in this process; without one, or after it, have another worker do so.
+
+    publish: publishes what is in the outbox; returns False if another publisher may leave some of it.
+    send: sends a message through the queue.
+    """
+
+    publish: Callable[[], bool]
+    send_message: Callable[[messages.Message], None]
+    _thread: threading.Thread | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _woken: threading.Event = field(default_factory=threading.Event)
+    _stopping: threading.Event = field(default_factory=threading.Event)
+
+    def send(self, message: messages.Message) -> None:
+        """Send the message. One to publish events wakes the thread instead, after the commit that it is sent for."""
+        if message == messages.publish_events() and self._wake():
+            return
+        self.send_message(message)
+
+    def after_worker_boot(self, broker: Any, worker: Any) -> None:
+        self.start()
+
+    def after_worker_shutdown(self, broker: Any, worker: Any) -> None:
+        """Stop last: the worker has ended its messages by now, or has given them up."""
+        self.stop()
+
+    def start(self) -> None:
+        self._stopping.clear()
+        self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Publish what was committed before, and return, after a few seconds in any case."""
+        with self._lock:
+            self._stopping.set()
+            self._woken.set()
+        if self._thread is not None:
+            self._thread.join(stop_seconds)
+
+    def _wake(self) -> bool:
+        """Race: the thread stops between the question whether it runs and the signal. So both are one step."""
+        with self._lock:
+            if self._thread is None or not self._thread.is_alive() or self._stopping.is_set():
+                return False
+            self._woken.set()
+            return True
+
+    def _run(self) -> None:
+        is_last = False
+        while not is_last:
+            self._woken.wait()
+            self._stopping.wait(gather_seconds)
+            self._woken.clear()
+            # Race: `stop` comes now. It sets `_woken` after `_stopping`, so what is not the last round finds it set.
+            is_last = self._stopping.is_set()
+            self._empty()
+
+    def _empty(self) -> None:
+        """Publish until the outbox is empty. What can't be published now, the sweep has published later."""
+        pause, log = first_pause, structlog.get_logger("queue")
+        try:
+            while not self.publish():
+                if self._stopping.wait(pause):
+                    self.publish()
+                    return
+                pause = min(pause * 2, longest_pause)
+        except Transient as error:
+            log.warning("message.left_to_sweep", actor="publish_events", error=str(error))
+        except Exception:  # whatever it is, the next events must still be published
+            log.exception("publisher.broken")
