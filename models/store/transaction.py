@@ -140,6 +140,24 @@ class Store:
             yield tx
             tx.appends.flush()
 
+    @property
+    def locks_rows(self) -> bool:
+        """Whether writers lock what they write, as on PostgreSQL; on SQLite they lock the whole database."""
+        return self.engine.dialect.name == "postgresql"
+
+    @contextmanager
+    def counting(self) -> Iterator[Transaction]:
+        """Like `writing`, for a count that is taken before another transaction writes what is counted.
+
+        On PostgreSQL its commit does not wait for the disk, so that its lock is short. Yet a crash of the server can't
+        uncount what happened: the log reaches the disk in order, and the later commit, which does wait, takes this one
+        with it. What a crash can lose is only the count of what was never written.
+        """
+        with _our_errors(), self.engine.connect().execution_options(waits_for_disk=False) as sql, sql.begin():
+            tx = Transaction(sql, self.actor)
+            yield tx
+            tx.appends.flush()
+
     @contextmanager
     def reading(self) -> Iterator[Transaction]:
         with _our_errors(), self.engine.connect().execution_options(reads_only=True) as sql:
@@ -233,10 +251,11 @@ def _begin_postgres(sql: SqlConnection) -> None:
     options = sql.get_execution_options()
     lock_ms = options.get("lock_timeout_ms", lock_timeout_ms)
     idle_ms = options.get("idle_timeout_ms", idle_timeout_ms)
+    disk = "" if options.get("waits_for_disk", True) else "; SET LOCAL synchronous_commit = off"
     run_text(
         sql,
         "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL timezone = 'UTC'; "
-        f"SET LOCAL lock_timeout = {lock_ms}; SET LOCAL idle_in_transaction_session_timeout = {idle_ms}",
+        f"SET LOCAL lock_timeout = {lock_ms}; SET LOCAL idle_in_transaction_session_timeout = {idle_ms}{disk}",
     )
 
 
