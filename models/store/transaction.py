@@ -1,7 +1,7 @@
 """Open the database, begin and end transactions, and translate the database's errors to ours."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg
 from psycopg.errors import ReadOnlySqlTransaction
-from sqlalchemy import URL, Engine, create_engine, event, make_url, text
+from sqlalchemy import URL, Engine, RootTransaction, create_engine, event, make_url, text
 from sqlalchemy import Connection as SqlConnection
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, SQLAlchemyError
 
@@ -135,7 +135,7 @@ class Store:
 
     @contextmanager
     def writing(self) -> Iterator[Transaction]:
-        with _our_errors(), self.engine.begin() as sql:
+        with _our_errors(), self._begun() as sql:
             tx = Transaction(sql, self.actor)
             yield tx
             tx.appends.flush()
@@ -153,27 +153,52 @@ class Store:
         uncount what happened: the log reaches the disk in order, and the later commit, which does wait, takes this one
         with it. What a crash can lose is only the count of what was never written.
         """
-        with _our_errors(), self.engine.connect().execution_options(waits_for_disk=False) as sql, sql.begin():
+        with _our_errors(), self._begun(waits_for_disk=False) as sql:
             tx = Transaction(sql, self.actor)
             yield tx
             tx.appends.flush()
 
     @contextmanager
     def reading(self) -> Iterator[Transaction]:
-        with _our_errors(), self.engine.connect().execution_options(reads_only=True) as sql:
-            sql.begin()
+        with _our_errors(), self._begin({"reads_only": True})[0] as sql:
             yield Transaction(sql, self.actor)
 
     def check(self) -> None:
         """Raise if the database does not answer, was never migrated, or takes no writes within two seconds."""
-        waits = self.engine.execution_options(lock_timeout_ms=ready_timeout_ms)
-        with _our_errors(), waits.begin() as sql:
+        with _our_errors(), self._begun(lock_timeout_ms=ready_timeout_ms) as sql:
             sql.execute(text("SELECT version_num FROM alembic_version"))
             if sql.dialect.name == "postgresql":
                 # The lock that every write takes. It fails on a standby, and while someone else has locked a table.
                 tables = ", ".join(f'"{name}"' for name in _written_tables(sql))
                 sql.execute(text(f"LOCK TABLE {tables} IN ROW EXCLUSIVE MODE"))
             sql.rollback()
+
+    @contextmanager
+    def _begun(self, **options: object) -> Iterator[SqlConnection]:
+        sql, transaction = self._begin(options)
+        with sql, transaction:
+            yield sql
+
+    def _begin(self, options: Mapping[str, object]) -> tuple[SqlConnection, RootTransaction]:
+        """Take a connection and begin: BEGIN, which goes anyway, shows whether the connection still works.
+
+        One that was lost while it lay idle says that the server was away, and then the others are lost, too.
+        """
+        try:
+            return self._try_to_begin(options)
+        except DBAPIError as error:
+            if not error.connection_invalidated:
+                raise
+            self.engine.dispose()
+        return self._try_to_begin(options)
+
+    def _try_to_begin(self, options: Mapping[str, object]) -> tuple[SqlConnection, RootTransaction]:
+        sql = self.engine.connect().execution_options(**options)
+        try:
+            return sql, sql.begin()
+        except BaseException:
+            sql.close()
+            raise
 
     def close(self) -> None:
         self.engine.dispose()
@@ -189,7 +214,7 @@ def _written_tables(sql: SqlConnection) -> list[str]:
 
 
 def open_engine(database_url: Secret) -> Engine:
-    """Return an engine: SQLite in WAL mode that waits for locks, PostgreSQL with connections checked before use."""
+    """Return an engine: SQLite in WAL mode that waits for locks, or PostgreSQL."""
     url = make_url(database_url.reveal())
     if url.get_backend_name() != "sqlite":
         return _open_postgres(url)
@@ -225,7 +250,6 @@ def _open_postgres(url: URL) -> Engine:
         url,
         json_serializer=exact_json.dumps,
         hide_parameters=True,
-        pool_pre_ping=True,
         pool_size=16,
         max_overflow=16,
         connect_args={**defaults, "client_encoding": "utf8", "autocommit": True},
