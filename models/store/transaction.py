@@ -193,9 +193,9 @@ class Store:
         return self._try_to_begin(options)
 
     def _try_to_begin(self, options: Mapping[str, object]) -> tuple[SqlConnection, RootTransaction]:
-        sql = self.engine.connect().execution_options(**options)
+        sql = self.engine.connect()
         try:
-            return sql, sql.begin()
+            return (sql.execution_options(**options) if options else sql), sql.begin()
         except BaseException:
             sql.close()
             raise

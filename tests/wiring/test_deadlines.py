@@ -6,7 +6,7 @@ from time import monotonic
 
 import pytest
 
-from worker.provider.deadlines import Deadlines, few
+from worker.deadlines import Deadlines, few
 
 
 def watchers() -> int:
@@ -47,6 +47,17 @@ def test_what_was_acted_on_can_still_be_ended() -> None:
     with deadlines.within(0.01, acted.set):
         assert acted.wait(10)
     assert len(deadlines.watch) == 0
+
+
+def test_what_can_not_begin_does_not_keep_others_from_being_acted_on() -> None:
+    def fail() -> None:
+        raise RuntimeError("can't start new thread")
+
+    deadlines, acted, before = Deadlines(), threading.Event(), watchers()
+    deadlines.watch.add(0.01, fail)
+    deadlines.watch.add(0.05, acted.set)
+    assert acted.wait(10)
+    assert watchers() == before + 1
 
 
 def test_thousands_of_deadlines_that_ended_are_thrown_away() -> None:

@@ -28,8 +28,8 @@ from models.oauth.refresh_policy import Patience
 from models.oauth.token_response import NotNow, OutcomeUnknown, TokensGranted
 from models.provider import Provider, Resource
 from models.proxies import Proxies
+from worker.deadlines import Deadlines
 from worker.provider.client import ProviderClient
-from worker.provider.deadlines import Deadlines
 from worker.provider.rate_limit import Budgets
 
 who = OAuthClient(provider="p", client_id="c", client_secret=Secret("s"), redirect_uri="https://a/b")

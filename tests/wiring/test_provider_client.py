@@ -22,8 +22,8 @@ from models.oauth.client import OAuthClient
 from models.oauth.refresh_policy import Patience
 from models.oauth.token_response import OutcomeUnknown, TokensGranted
 from models.provider import Provider, Resource
+from worker.deadlines import deadlines, few
 from worker.provider.client import ProviderClient, largest_page
-from worker.provider.deadlines import deadlines, few
 from worker.provider.rate_limit import Budgets
 from worker.provider.transport import Wire, unpack_body
 

@@ -15,7 +15,7 @@ import httpx
 
 from models.http import HttpAnswer, NoAnswer
 from models.proxies import Proxies, has_socks, read_proxies
-from worker.provider.deadlines import deadlines
+from worker.deadlines import deadlines
 
 try_sending_again = timedelta(seconds=5)
 longest_reason = 100

@@ -1,4 +1,4 @@
-"""Cut what takes too long: one thread of the process watches the deadlines of all requests."""
+"""Act when a request or a save takes too long: one thread of the process watches all their deadlines."""
 
 import os
 import threading
@@ -9,13 +9,15 @@ from heapq import heapify, heappop, heappush
 from itertools import count
 from time import monotonic
 
+import structlog
+
 few = 64
-"""So many deadlines of requests that have ended may wait to be thrown away."""
+"""So many deadlines that have ended may wait to be thrown away."""
 
 
 @dataclass(slots=True, order=True)
 class Deadline:
-    """When to act, by the monotonic clock; `act` is None if the request has ended."""
+    """When to act, by the monotonic clock; `act` is None once it has ended."""
 
     at: float
     number: int
@@ -72,8 +74,12 @@ class Watch:
                 act, due.act = due.act, None
                 if act is None:
                     self._ended -= 1
-                else:
+                    continue
+                try:
                     act()
+                except RuntimeError as error:
+                    # The machine has no thread left for what was to begin; the other deadlines are still watched.
+                    structlog.get_logger("deadlines").error("thread.unavailable", error=str(error))
 
 
 class Deadlines:
@@ -103,4 +109,4 @@ class Deadlines:
 
 
 deadlines = Deadlines()
-"""Those of all providers; it is empty, and has no thread, until something is sent."""
+"""Those of the process; it is empty, and has no thread, until something is sent."""
