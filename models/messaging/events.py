@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import ClassVar, Literal
 
@@ -234,8 +234,8 @@ def stream_of(fact: Fact) -> Stream:
 
 def data_of(fact: Fact) -> dict[str, object]:
     """Return the event's own data as JSON values, with times in ISO 8601."""
-    own = {name: value for name, value in asdict(fact).items() if name != "kind"}
-    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in own.items()}
+    own = ((name, getattr(fact, name)) for name in field_names(type(fact)))
+    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in own}
 
 
 def field_names(fact: type[Fact]) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """Connections: found, locked, saved."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 
@@ -9,12 +10,13 @@ from sqlalchemy import Text, bindparam, insert, literal_column, select, update
 from sqlalchemy import table as table_named
 
 from models.oauth.claims import Claims, released, unchanged
+from models.oauth.client import StoredClient
 from models.oauth.connection import Connection, DisconnectRequest, Status, newest_disconnect
 from models.oauth.credential import Credential
 from models.oauth.refresh_policy import accepts_request
-from models.store import credentials
+from models.store import clients, credentials
 from models.store.rows import from_connection, names_of, table_of, to_connection
-from models.store.statement import Statement, Writing, run_together
+from models.store.statement import Row, Statement, Writing, run_together
 from models.store.tables import ConnectionRow
 from models.store.views import refreshable
 
@@ -32,6 +34,16 @@ _pair = select(*columns, *credentials.columns).join(credentials.table, credentia
 # Race: whoever waits for the connection's lock is given the row as it was committed then, and of a row that is not
 # locked with it the one before. So both are locked.
 _lock_pair = Statement(_pair.where(of_id).with_for_update())
+_with_client = (
+    _pair.add_columns(*clients.columns)
+    .outerjoin(
+        clients.table,
+        (clients.table.c.provider == table.c.provider) & (clients.table.c.client_id == table.c.client_id),
+    )
+    .where(of_id)
+)
+_get_refreshable = Statement(_with_client)
+_lock_refreshable = Statement(_with_client.with_for_update(of=[table, credentials.table]))
 _insert = Statement(insert(table).inline(), names)
 _is_lived_by = Statement(
     select(table.c.id)
@@ -48,6 +60,15 @@ def _save(claims: tuple[str, ...]) -> Statement:
     """Return the statement that writes a connection and these of its claims."""
     newest = update(table).where(of_id, table.c.generation == bindparam("own_generation"))
     return Statement(newest, (*names, *claims))
+
+
+@dataclass(frozen=True, slots=True)
+class Refreshable:
+    """What a refresh is decided by: a connection with its credential, and the client whose token it is."""
+
+    connection: Connection
+    credential: Credential
+    client: StoredClient | None
 
 
 class Connections:
@@ -75,6 +96,14 @@ class Connections:
         if row is None:
             return self.lock(connection_id), None
         return to_connection(row[: len(columns)]), Credential(*row[len(columns) :])
+
+    def get_refreshable(self, connection_id: str) -> Refreshable | None:
+        """Return what a refresh is decided by, as it is now; None if there is no such connection or no credential."""
+        return _to_refreshable(_get_refreshable.first(self.sql, own_id=connection_id))
+
+    def lock_refreshable(self, connection_id: str) -> Refreshable | None:
+        """Like `get_refreshable`, no one else writing the connection or its credential until this transaction ends."""
+        return _to_refreshable(_lock_refreshable.first(self.sql, own_id=connection_id))
 
     def lock_account(self, provider: str, user_id: str, account_id: str) -> Connection | None:
         query = (
@@ -179,6 +208,14 @@ class Connections:
             if value is not None:
                 query = query.where(column == value)
         return [to_connection(row) for row in self.sql.execute(query)]
+
+
+def _to_refreshable(row: Row | None) -> Refreshable | None:
+    if row is None:
+        return None
+    start, end = len(columns), len(columns) + len(credentials.columns)
+    client = None if row[end] is None else clients.to_client(row[end:])
+    return Refreshable(to_connection(row[:start]), Credential(*row[start:end]), client)
 
 
 def _saving(connection: Connection, generation: int, claims: Claims) -> Writing:

@@ -1,7 +1,6 @@
 """The journal: what was decided about each connection and authorization, and every request made for it."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import datetime
 
 from sqlalchemy import ColumnElement, bindparam, delete, exists, not_, or_, select, update
@@ -64,7 +63,7 @@ class Journal:
 
     def log(self, calls: Sequence[Request]) -> None:
         """Record requests that were made."""
-        self.appends.add(_log, [asdict(call) for call in calls])
+        self.appends.add(_log, [{name: getattr(call, name) for name in _log.columns} for call in calls])
 
     def hand_over(self, authorization_id: str, connection_id: str) -> None:
         """Move an authorization's requests to the connection that it became."""

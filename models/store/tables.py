@@ -395,11 +395,11 @@ class LeaseRow(Stored, table=True):
 
 
 class PaceRow(Stored, table=True):
-    """The requests that the whole fleet sent to a provider's token endpoint in the last minute."""
+    """How many requests the whole fleet sent to a provider's token endpoint in each second of the last minute."""
 
     __tablename__ = "pace"
     provider: str = Field(primary_key=True)
-    recent: list[str] = Field(sa_type=json_type)
+    counts: dict[str, int] = Field(sa_type=json_type)
     paused_until: datetime | None = _time()
 
 

@@ -1,7 +1,7 @@
 """Open the database, begin and end transactions, and translate the database's errors to ours."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg
 from psycopg.errors import ReadOnlySqlTransaction
-from sqlalchemy import URL, Engine, create_engine, event, make_url, text
+from sqlalchemy import URL, Engine, RootTransaction, create_engine, event, make_url, text
 from sqlalchemy import Connection as SqlConnection
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, SQLAlchemyError
 
@@ -135,27 +135,70 @@ class Store:
 
     @contextmanager
     def writing(self) -> Iterator[Transaction]:
-        with _our_errors(), self.engine.begin() as sql:
+        with _our_errors(), self._begun() as sql:
+            tx = Transaction(sql, self.actor)
+            yield tx
+            tx.appends.flush()
+
+    @property
+    def locks_rows(self) -> bool:
+        """Whether writers lock what they write, as on PostgreSQL; on SQLite they lock the whole database."""
+        return self.engine.dialect.name == "postgresql"
+
+    @contextmanager
+    def counting(self) -> Iterator[Transaction]:
+        """Like `writing`, for a count that is taken before another transaction writes what is counted.
+
+        On PostgreSQL its commit does not wait for the disk, so that its lock is short. Yet a crash of the server can't
+        uncount what happened: the log reaches the disk in order, and the later commit, which does wait, takes this one
+        with it. What a crash can lose is only the count of what was never written.
+        """
+        with _our_errors(), self._begun(waits_for_disk=False) as sql:
             tx = Transaction(sql, self.actor)
             yield tx
             tx.appends.flush()
 
     @contextmanager
     def reading(self) -> Iterator[Transaction]:
-        with _our_errors(), self.engine.connect().execution_options(reads_only=True) as sql:
-            sql.begin()
+        with _our_errors(), self._begin({"reads_only": True})[0] as sql:
             yield Transaction(sql, self.actor)
 
     def check(self) -> None:
         """Raise if the database does not answer, was never migrated, or takes no writes within two seconds."""
-        waits = self.engine.execution_options(lock_timeout_ms=ready_timeout_ms)
-        with _our_errors(), waits.begin() as sql:
+        with _our_errors(), self._begun(lock_timeout_ms=ready_timeout_ms) as sql:
             sql.execute(text("SELECT version_num FROM alembic_version"))
             if sql.dialect.name == "postgresql":
                 # The lock that every write takes. It fails on a standby, and while someone else has locked a table.
                 tables = ", ".join(f'"{name}"' for name in _written_tables(sql))
                 sql.execute(text(f"LOCK TABLE {tables} IN ROW EXCLUSIVE MODE"))
             sql.rollback()
+
+    @contextmanager
+    def _begun(self, **options: object) -> Iterator[SqlConnection]:
+        sql, transaction = self._begin(options)
+        with sql, transaction:
+            yield sql
+
+    def _begin(self, options: Mapping[str, object]) -> tuple[SqlConnection, RootTransaction]:
+        """Take a connection and begin: BEGIN, which goes anyway, shows whether the connection still works.
+
+        One that was lost while it lay idle says that the server was away, and then the others are lost, too.
+        """
+        try:
+            return self._try_to_begin(options)
+        except DBAPIError as error:
+            if not error.connection_invalidated:
+                raise
+            self.engine.dispose()
+        return self._try_to_begin(options)
+
+    def _try_to_begin(self, options: Mapping[str, object]) -> tuple[SqlConnection, RootTransaction]:
+        sql = self.engine.connect()
+        try:
+            return (sql.execution_options(**options) if options else sql), sql.begin()
+        except BaseException:
+            sql.close()
+            raise
 
     def close(self) -> None:
         self.engine.dispose()
@@ -171,7 +214,7 @@ def _written_tables(sql: SqlConnection) -> list[str]:
 
 
 def open_engine(database_url: Secret) -> Engine:
-    """Return an engine: SQLite in WAL mode that waits for locks, PostgreSQL with connections checked before use."""
+    """Return an engine: SQLite in WAL mode that waits for locks, or PostgreSQL."""
     url = make_url(database_url.reveal())
     if url.get_backend_name() != "sqlite":
         return _open_postgres(url)
@@ -207,7 +250,6 @@ def _open_postgres(url: URL) -> Engine:
         url,
         json_serializer=exact_json.dumps,
         hide_parameters=True,
-        pool_pre_ping=True,
         pool_size=16,
         max_overflow=16,
         connect_args={**defaults, "client_encoding": "utf8", "autocommit": True},
@@ -233,10 +275,11 @@ def _begin_postgres(sql: SqlConnection) -> None:
     options = sql.get_execution_options()
     lock_ms = options.get("lock_timeout_ms", lock_timeout_ms)
     idle_ms = options.get("idle_timeout_ms", idle_timeout_ms)
+    disk = "" if options.get("waits_for_disk", True) else "; SET LOCAL synchronous_commit = off"
     run_text(
         sql,
         "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL timezone = 'UTC'; "
-        f"SET LOCAL lock_timeout = {lock_ms}; SET LOCAL idle_in_transaction_session_timeout = {idle_ms}",
+        f"SET LOCAL lock_timeout = {lock_ms}; SET LOCAL idle_in_transaction_session_timeout = {idle_ms}{disk}",
     )
 
 

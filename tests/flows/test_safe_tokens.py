@@ -410,7 +410,7 @@ def test_one_more_presentation_waits_for_the_budget_too(house: House) -> None:
     connection = lose_an_answer(house)
     client = house.flows.refresh.providers["breezedoc"]
     client.provider = replace(client.provider, token_requests_per_minute=1)
-    house.turn(seconds=SETTLE)
+    house.turn(seconds=SETTLE + 1)
     with house.store.writing() as tx:
         assert tx.paces.take("breezedoc", 1, "refresh", house.clock()) is None
     house.flows.refresh(connection.id)

@@ -1,17 +1,20 @@
 """The schema: made once however many make it, and the same that the tables describe."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import text
 
 from models.crypto.secrets import Secret
 from models.errors import SyncError
-from models.migrations import migrate, newest_revision
+from models.migrations import alembic_config, migrate, newest_revision
+from models.oauth.token_rate_limit import Pace
 from models.store import Store, open_engine
 from models.store.tables import metadata
 from models.sync.records import Item, RecordChanges, hash_content
@@ -47,6 +50,22 @@ def test_the_migrations_make_what_the_tables_describe(opened: Opened) -> None:
     with opened.store.engine.connect() as sql:
         context = MigrationContext.configure(sql, opts={"compare_type": False})
         assert compare_metadata(context, metadata) == []
+
+
+def test_the_requests_of_the_last_minute_count_on_after_the_migration_that_counts_them(empty_url: str) -> None:
+    engine = open_engine(Secret(empty_url))
+    with engine.begin() as sql:
+        config = alembic_config()
+        config.attributes["connection"] = sql
+        command.upgrade(config, "0013")
+        recent = ["2026-03-01T12:00:00.100000+00:00", "2026-03-01T12:00:00.900000+00:00", "2026-03-01T12:00:07+00:00"]
+        before = text("INSERT INTO pace (provider, recent) VALUES ('breezedoc', :recent)")
+        sql.execute(before, {"recent": json.dumps(recent)})
+        command.upgrade(config, "0014")
+    store = Store(engine)
+    with store.reading() as tx:
+        assert tx.paces.get("breezedoc") == Pace({1772366400: 2, 1772366407: 1})
+    store.close()
 
 
 def test_a_database_without_a_schema_is_not_ready(empty_url: str) -> None:

@@ -4,7 +4,7 @@ from datetime import timedelta
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import bindparam, insert, literal, select, text, update
+from sqlalchemy import bindparam, func, insert, literal, select, text, update
 from sqlalchemy.exc import DBAPIError
 
 from models.errors import StoreConflict, StoreUnavailable
@@ -105,6 +105,19 @@ def test_a_connection_that_the_server_ended_is_unavailable_and_the_next_transact
         ask_after_the_end()
     with opened.store.writing() as tx:
         assert one.scalar(tx.sql) == 1
+
+
+@pytest.mark.parametrize("database", ["postgresql"])
+def test_connections_that_were_lost_while_they_lay_idle_are_not_noticed(opened: Opened) -> None:
+    own = Statement(select(func.pg_backend_pid()))
+    with opened.store.writing() as one, opened.store.reading() as two:
+        before = {own.scalar(one.sql), own.scalar(two.sql)}
+    for begin in (opened.store.writing, opened.store.reading, opened.store.counting):
+        with opened.other.writing() as killer:
+            others = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            killer.sql.execute(text(f"SELECT pg_terminate_backend(pid, 5000) {others}"))
+        with begin() as tx:
+            assert own.scalar(tx.sql) not in before
 
 
 def test_it_is_built_once_for_a_dialect() -> None:

@@ -116,12 +116,12 @@ futures: dict[str, tuple[Connection, Outlook, list[tuple[str, ...]]]] = {
     ),
     "a 429 at the token endpoint": (
         due,
-        Outlook(held, None, profile, Pace((), now + 50 * second)),
+        Outlook(held, None, profile, Pace({}, now + 50 * second)),
         [("429", "at 2026-11-26 12:00:50 UTC, in 50 seconds")],
     ),
     "the rate limit reached": (
         due,
-        Outlook(held, None, profile, Pace((now - 11 * second,) * 60)),
+        Outlook(held, None, profile, Pace({int(now.timestamp()) - 12: 60})),
         [("rate limit", "at 2026-11-26 12:00:50 UTC, in 50 seconds")],
     ),
     "access limited by the plan": (

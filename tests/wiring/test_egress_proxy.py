@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 import worker.provider.client
+import worker.provider.transport
 from config.proxies import find_proxies
 from models.api_response import Failed, Page
 from models.crypto.secrets import Secret
@@ -27,6 +28,7 @@ from models.oauth.refresh_policy import Patience
 from models.oauth.token_response import NotNow, OutcomeUnknown, TokensGranted
 from models.provider import Provider, Resource
 from models.proxies import Proxies
+from worker.deadlines import Deadlines
 from worker.provider.client import ProviderClient
 from worker.provider.rate_limit import Budgets
 
@@ -384,7 +386,8 @@ def test_a_machine_without_a_thread_to_spare_sends_nothing(trust: Trust, monkeyp
     with listening(site.serve) as port:
         client = client_of(port, Proxies(), trust)
         with monkeypatch.context() as patched:
-            patched.setattr(threading.Timer, "start", refuse)
+            patched.setattr(worker.provider.transport, "deadlines", Deadlines())
+            patched.setattr(threading.Thread, "start", refuse)
             called = client.refresh(who, Secret("r"), "", in_a_minute())
     assert isinstance(called.outcome, NotNow)
     assert site.received == []

@@ -1,5 +1,6 @@
 """What a server may do on the wire, and that no request outlives its deadline or grows beyond its bounds."""
 
+import gc
 import gzip
 import json
 import socket
@@ -11,6 +12,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import fakeredis
+import httpx
 import pytest
 
 import worker.provider.client
@@ -20,9 +22,10 @@ from models.oauth.client import OAuthClient
 from models.oauth.refresh_policy import Patience
 from models.oauth.token_response import OutcomeUnknown, TokensGranted
 from models.provider import Provider, Resource
+from worker.deadlines import deadlines, few
 from worker.provider.client import ProviderClient, largest_page
 from worker.provider.rate_limit import Budgets
-from worker.provider.transport import unpack_body
+from worker.provider.transport import Wire, unpack_body
 
 Speak = Callable[[socket.socket], None]
 page = json.dumps({"data": [{"id": 1}], "current_page": 1, "last_page": 1, "total": 1}).encode()
@@ -31,14 +34,16 @@ pair = json.dumps({"access_token": "a", "refresh_token": "r", "token_type": "Bea
 
 
 @contextmanager
-def serving(speak: Speak) -> Iterator[str]:
-    """A server that answers each connection's requests so, until the block ends."""
+def serving(speak: Speak, heard: list[bytes] | None = None) -> Iterator[str]:
+    """A server that answers each connection's requests so, until the block ends; `heard` gets what is sent to it."""
     ended = threading.Event()
     opened: list[socket.socket] = []
 
     def answer(connection: socket.socket) -> None:
         with connection, suppress(OSError):
-            while not ended.is_set() and connection.recv(65536):
+            while not ended.is_set() and (request := connection.recv(65536)):
+                if heard is not None:
+                    heard.append(request)
                 speak(connection)
 
     def accept() -> None:
@@ -144,10 +149,14 @@ def test_a_bomb_is_not_unpacked_beyond_its_bound() -> None:
     assert unpack_body(gzip.compress(b"x" * largest_page), "gzip", largest_page) == b"x" * largest_page
 
 
+def ask_for_tokens(client: ProviderClient) -> object:
+    return client.refresh(who, Secret("r"), "", datetime.now(UTC) + timedelta(minutes=1)).outcome
+
+
 def refresh(url: str) -> object:
     client = client_of(url)
     client.usual_patience = Patience(deadline=timedelta(seconds=1))
-    return client.refresh(who, Secret("r"), "", datetime.now(UTC) + timedelta(minutes=1)).outcome
+    return ask_for_tokens(client)
 
 
 def test_a_pair_is_taken_whatever_else_the_answer_says() -> None:
@@ -190,3 +199,59 @@ def test_a_code_exchange_without_a_scope_in_its_answer_grants_the_one_asked_for(
     assert exchanged.scope == expected
     assert isinstance(refreshed, TokensGranted)
     assert refreshed.scope == (None if expected == "read write" else expected)
+
+
+def test_every_token_request_has_a_connection_of_its_own() -> None:
+    used: set[object] = set()
+
+    def speak(connection: socket.socket) -> None:
+        used.add(connection.getpeername())
+        answer_with(pair)(connection)
+
+    with serving(speak) as url:
+        client = client_of(url)
+        for _ in range(5):
+            assert isinstance(ask_for_tokens(client), TokensGranted)
+        client.close()
+    assert len(used) == 5
+
+
+def test_a_token_request_after_one_that_was_cut_is_answered() -> None:
+    with serving(in_turn(drip, answer_with(pair))) as url:
+        client = client_of(url)
+        client.usual_patience = Patience(deadline=timedelta(seconds=0.3))
+        assert isinstance(ask_for_tokens(client), OutcomeUnknown)
+        assert isinstance(ask_for_tokens(client), TokensGranted)
+        client.close()
+
+
+def test_a_provider_gets_none_of_its_cookies_back() -> None:
+    heard: list[bytes] = []
+    with serving(answer_with(page, Set_Cookie="session=1"), heard) as url:
+        client = client_of(url)
+        assert isinstance(read(client), Page)
+        assert isinstance(read(client), Page)
+        client.close()
+    assert len(heard) == 2
+    assert not any(b"session=1" in request for request in heard)
+
+
+def count_watchers() -> int:
+    return [thread.name for thread in threading.enumerate()].count("deadlines")
+
+
+def test_a_thousand_requests_leave_nothing_behind() -> None:
+    def count_left() -> int:
+        gc.collect()
+        return sum(isinstance(each, Wire | httpx.Request | httpx.Response) for each in gc.get_objects())
+
+    with serving(answer_with(pair)) as url:
+        client = client_of(url)
+        assert isinstance(ask_for_tokens(client), TokensGranted)
+        before, threads = count_left(), count_watchers()
+        for _ in range(1000):
+            assert isinstance(ask_for_tokens(client), TokensGranted)
+        assert count_left() <= before
+        assert len(deadlines.watch) <= 2 * few + 2
+        assert count_watchers() == threads
+        client.close()

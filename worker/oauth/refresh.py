@@ -42,7 +42,9 @@ from models.oauth.token_rate_limit import Purpose
 from models.oauth.token_response import Evidence, GrantRefused, TokenOutcome, TokensGranted
 from models.oauth.unknown_outcome import resolve
 from models.store import Store, Transaction
+from models.store.connections import Refreshable
 from worker.oauth.apply_refresh import RefreshWriter
+from worker.oauth.reserve import Reserve, Reserved, is_kept_back
 from worker.provider.client import Called, ProviderClient
 from worker.tokens.data_keys import fetching_keys
 from worker.tokens.oauth_clients import ClientUnknown, OAuthClients
@@ -91,32 +93,40 @@ class Refresh:
         if request is not None:
             self.save_or_park(request, self.ask(request))
 
+    @property
+    def reserve(self) -> Reserve:
+        return Reserve(self.store, self.vault, self.clients, self.providers, self.now)
+
     def take(self, connection_id: str) -> RefreshRequest | None:
         """Commit lease and intent; None if nothing may leave now. An unknown outcome is resolved first."""
         owner = uuid4().hex
-        taken = self._load(connection_id, owner)
+        taken = self.load(connection_id, owner, self.reserve(connection_id))
         return self._resolve(*taken, owner) if isinstance(taken, tuple) else taken
 
     @fetching_keys
-    def _load(self, connection_id: str, owner: str) -> RefreshRequest | tuple[Connection, Credential] | None:
+    def load(
+        self, connection_id: str, owner: str, reserved: Reserved | None
+    ) -> RefreshRequest | tuple[Connection, Credential] | None:
         """Return a request that may leave now, or the rows whose unknown outcome this job may resolve."""
         with self.store.writing() as tx:
-            connection, credential = tx.connections.lock_pair(connection_id)
+            found = tx.connections.lock_refreshable(connection_id)
             now = self.now()
-            if connection is None:
-                structlog.get_logger("refresh").warning("connection.unknown")
+            if found is None:
+                if tx.connections.get(connection_id) is None:
+                    structlog.get_logger("refresh").warning("connection.unknown")
                 return None
+            connection, credential = found.connection, found.credential
             patience = self.providers[connection.provider].patience
             plan = plan_refresh(connection, credential, now, patience.settle)
-            if isinstance(plan, Leave) or credential is None:
-                if isinstance(plan, Leave) and plan.until is not None:
+            if isinstance(plan, Leave):
+                if plan.until is not None:
                     self.writer.apply(tx, claim_until(connection, plan.until, now))
                 return None
             if isinstance(plan, Resolve) and now < plan.at:
                 self.writer.apply(tx, postpone(connection, plan.at, now))
                 return None
             if isinstance(plan, Present):
-                return self._prepare(tx, connection, credential, Attempt(owner), now)
+                return self._prepare(tx, found, Attempt(owner), now, reserved)
             lease_until = now + patience.lease
             self.writer.apply(tx, begin_resolving(connection, credential, owner, lease_until, now))
         return connection, credential
@@ -184,7 +194,9 @@ class Refresh:
                 attempt = attempt_after(verdict, owner)
             self.writer.apply(tx, decision)
             if attempt is not None:
-                return self._prepare(tx, current, decision.credential or credential, attempt, now)
+                client = tx.clients.get(current.provider, current.client_id)
+                found = Refreshable(current, decision.credential or credential, client)
+                return self._prepare(tx, found, attempt, now)
         self._send_all(decision)
         return None
 
@@ -207,43 +219,55 @@ class Refresh:
         return self.vault.open(access_token, place_of_token(connection, "access_token"))
 
     def _prepare(
-        self, tx: Transaction, connection: Connection, credential: Credential, attempt: Attempt, now: datetime
+        self,
+        tx: Transaction,
+        found: Refreshable,
+        attempt: Attempt,
+        now: datetime,
+        reserved: Reserved | None = None,
     ) -> RefreshRequest | None:
         """Do all that can fail, then write lease and intent; so what counts as presented was about to leave.
 
         None if something is missing or the fleet's budget is used up: the refresh is sent again when it is due.
         """
+        connection, credential = found.connection, found.credential
         if credential.refresh_token is None:
             return None
         before = release_lease(credential)
-        stored = tx.clients.get(connection.provider, connection.client_id)
-        if stored is not None and stored.is_open:
+        if is_kept_back(found):
             # It stays due as it was: the sweep leaves it in line for as long as the breaker is open.
             self.writer.apply(tx, claim_until(connection, None, now, before if before != credential else None))
             return None
-        self.clients.require_secret(stored)
         try:
-            client = self.clients.find_in(tx, connection.provider, connection.client_id)
-            token = self.vault.open(credential.refresh_token, place_of_token(connection, "refresh_token"))
+            ready = self._use(reserved, tx, found, attempt, now)
         except ClientUnknown as unknown:
             self._pause_unknown_client(tx, connection, before, unknown, now)
             return None
         except VaultError as error:
             self._set_aside(tx, connection, before, error, now)
             return None
-        provider = self.providers[connection.provider]
-        profile = provider.provider
-        purpose: Purpose = "resolve" if attempt.after_unknown else "refresh"
-        wait = tx.paces.take(connection.provider, profile.token_requests_per_minute, purpose, now)
-        if wait is not None:
-            self.writer.apply(tx, claim_until(connection, wait, now, before))
+        if ready.wait is not None:
+            self.writer.apply(tx, claim_until(connection, ready.wait, now, before))
             return None
         self.vault.require()
         self.parking.reserve(Ticket("refresh", connection.id, connection.generation))
-        attempt = replace(attempt, scope=refresh_scope(stored, profile))
-        presentation, intent = intend(connection, before, attempt, profile, provider.patience, now)
+        provider = self.providers[connection.provider]
+        attempt = replace(attempt, scope=refresh_scope(found.client, provider.provider))
+        presentation, intent = intend(connection, before, attempt, provider.provider, provider.patience, now)
         self.writer.apply(tx, intent)
-        return RefreshRequest(connection, presentation, client, token)
+        return RefreshRequest(connection, presentation, ready.opened.client, ready.opened.refresh_token)
+
+    def _use(
+        self, reserved: Reserved | None, tx: Transaction, found: Refreshable, attempt: Attempt, now: datetime
+    ) -> Reserved:
+        """Return what was reserved if it is for the token that the locked rows have, or reserve here what is."""
+        # Race: between the reservation and the lock another job saved a new pair, or what could not leave then now can.
+        if reserved is not None and reserved.is_for(found.credential):
+            return reserved
+        opened = self.reserve.open(tx, found)
+        purpose: Purpose = "resolve" if attempt.after_unknown else "refresh"
+        provider = self.providers[found.connection.provider].provider
+        return Reserved(opened, tx.paces.take(provider.name, provider.token_requests_per_minute, purpose, now))
 
     def _set_aside(
         self, tx: Transaction, connection: Connection, credential: Credential, error: VaultError, now: datetime

@@ -24,7 +24,7 @@ from models.provider import Provider, Resource
 from models.proxies import Proxies
 from models.rate_limit import Wait
 from worker.provider.rate_limit import Budgets
-from worker.provider.transport import Routed, Wire, find_usual_proxies
+from worker.provider.transport import ThreadTransports, Wire, find_usual_proxies, parse_url
 
 api_deadline = timedelta(seconds=30)
 largest_token_answer = 1 << 20
@@ -70,7 +70,7 @@ Answered = Called[HttpAnswer | NoAnswer]
 
 @dataclass(slots=True)
 class ProviderClient:
-    """Speaks to one provider. Each thread has an `httpx.Client` of its own; all share one SSL context.
+    """Speaks to one provider. Each thread has its own connections; all share one SSL context.
 
     No API call leaves that the account's budget does not know of. `proxies` are those of the settings, or else of the
     environment as it was when the client was made.
@@ -82,14 +82,21 @@ class ProviderClient:
     ssl_context: ssl.SSLContext = field(default_factory=httpx.create_ssl_context)
     usual_patience: Patience = field(default_factory=Patience)
     proxies: Proxies = field(default_factory=find_usual_proxies)
+    _api: ThreadTransports = field(init=False)
+    _tokens: ThreadTransports = field(init=False)
     _own: threading.local = field(default_factory=threading.local)
-    _opened: list[httpx.Client] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Make once what each request needs, so that what can fail fails at start, and not after an intent."""
-        self._open(httpx.Limits()).close()
+        api = httpx.Limits(max_connections=api_pool, max_keepalive_connections=api_pool)
+        # A token request never leaves on a connection that an earlier one has used: if the server had closed it
+        # meanwhile, no one would know whether the token left.
+        tokens = httpx.Limits(max_keepalive_connections=0)
+        self._api = ThreadTransports(self.proxies, self.ssl_context, api)
+        self._tokens = ThreadTransports(self.proxies, self.ssl_context, tokens)
+        self._tokens.open().close()
         for url in filter(None, (self.provider.token_url, self.provider.revoke_url, self.provider.api_url)):
-            httpx.URL(url)
+            parse_url(url)
 
     @property
     def patience(self) -> Patience:
@@ -176,10 +183,11 @@ class ProviderClient:
             extensions={"timeout": httpx.Timeout(15).as_dict()},
         )
         wire = Wire(self.now, kept_open=getattr(self._own, "socket", None))
-        called = self._measure("GET", path, lambda: wire.send(self._client(), request, largest_page, api_deadline))
+        called = self._measure("GET", path, lambda: wire.send(self._api.own, request, largest_page, api_deadline))
         self._own.socket = wire.socket
         if isinstance(called.outcome, NoAnswer):
-            self._close_own()
+            self._api.close_own()
+            self._own.socket = None
         headers = called.outcome.headers if isinstance(called.outcome, HttpAnswer) else {}
         outcome = read_api_answer(called.outcome, resource.paging, page, self.now())
         return called.read_as(outcome, read_remaining(headers))
@@ -207,17 +215,19 @@ class ProviderClient:
         seconds = self.patience.deadline.total_seconds()
         extensions = {"timeout": httpx.Timeout(seconds, connect=min(seconds, 10)).as_dict()}
         if as_json:
-            return httpx.Request("POST", url, json=fields, headers=headers, extensions=extensions)
-        return httpx.Request("POST", url, data=fields, headers=headers, extensions=extensions)
+            return httpx.Request("POST", parse_url(url), json=fields, headers=headers, extensions=extensions)
+        return httpx.Request("POST", parse_url(url), data=fields, headers=headers, extensions=extensions)
 
     def _send_watched(self, request: httpx.Request, send_before: datetime | None) -> Answered:
         """Sends on a connection of its own, and knows of a request that was not answered whether it left."""
         wire = Wire(self.now, send_before)
 
         def send() -> HttpAnswer | NoAnswer:
-            with self._open(httpx.Limits(max_keepalive_connections=0)) as client:
-                answer = wire.send(client, request, largest_token_answer, self.patience.deadline)
-            return replace(answer, sent=wire.sent) if isinstance(answer, NoAnswer) else answer
+            answer = wire.send(self._tokens.own, request, largest_token_answer, self.patience.deadline)
+            if isinstance(answer, HttpAnswer):
+                return answer
+            self._tokens.close_own()
+            return replace(answer, sent=wire.sent)
 
         return self._measure("POST", request.url.path, send)
 
@@ -227,30 +237,10 @@ class ProviderClient:
         status, sent = (answer.status, True) if isinstance(answer, HttpAnswer) else (0, answer.sent)
         return Called(answer, at, method, path, status, round((monotonic() - started) * 1000), sent)
 
-    def _client(self) -> httpx.Client:
-        client: httpx.Client | None = getattr(self._own, "client", None)
-        if client is None:
-            client = self._own.client = self._open(
-                httpx.Limits(max_connections=api_pool, max_keepalive_connections=api_pool)
-            )
-            self._opened.append(client)
-        return client
-
-    def _open(self, limits: httpx.Limits) -> httpx.Client:
-        return httpx.Client(transport=Routed(self.proxies, self.ssl_context, limits), trust_env=False)
-
-    def _close_own(self) -> None:
-        """Close the thread's client: a tunnel that broke in its TLS handshake would take up its pool for ever."""
-        client: httpx.Client | None = getattr(self._own, "client", None)
-        if client is not None:
-            client.close()
-            self._opened.remove(client)
-            self._own.client = self._own.socket = None
-
     def close(self) -> None:
         """Closes the connections of every thread; none may be reading any more."""
-        for client in self._opened:
-            client.close()
+        self._api.close()
+        self._tokens.close()
 
     @staticmethod
     def _headers() -> dict[str, str]:

@@ -4,9 +4,10 @@ import os
 import ssl
 import threading
 import zlib
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import lru_cache
 from time import monotonic
 from typing import Any
 
@@ -14,6 +15,7 @@ import httpx
 
 from models.http import HttpAnswer, NoAnswer
 from models.proxies import Proxies, has_socks, read_proxies
+from worker.deadlines import deadlines
 
 try_sending_again = timedelta(seconds=5)
 longest_reason = 100
@@ -50,6 +52,47 @@ class Routed(httpx.BaseTransport):
             transport.close()
 
 
+class ThreadTransports:
+    """A transport for each thread, opened when it is first needed."""
+
+    def __init__(self, proxies: Proxies, ssl_context: ssl.SSLContext, limits: httpx.Limits) -> None:
+        self._proxies, self._ssl_context, self._limits = proxies, ssl_context, limits
+        self._local = threading.local()
+        self._opened: list[Routed] = []
+
+    @property
+    def own(self) -> Routed:
+        """The calling thread's."""
+        transport: Routed | None = getattr(self._local, "transport", None)
+        if transport is None:
+            transport = self._local.transport = self.open()
+            self._opened.append(transport)
+        return transport
+
+    def open(self) -> Routed:
+        """Open another one, which is the caller's to close."""
+        return Routed(self._proxies, self._ssl_context, self._limits)
+
+    def close_own(self) -> None:
+        """Close the thread's: a tunnel that broke in its TLS handshake would take up its pool for ever."""
+        transport: Routed | None = getattr(self._local, "transport", None)
+        if transport is not None:
+            transport.close()
+            self._opened.remove(transport)
+            self._local.transport = None
+
+    def close(self) -> None:
+        """Close every thread's; none may be in use any more."""
+        for transport in self._opened:
+            transport.close()
+
+
+@lru_cache(maxsize=256)
+def parse_url(url: str) -> httpx.URL:
+    """Return the URL, parsed once. Raises `httpx.InvalidURL`."""
+    return httpx.URL(url)
+
+
 def find_usual_proxies() -> Proxies:
     """Return the proxies of the environment. Raises ValueError with every problem."""
     found, problems = read_proxies(os.environ, has_socks())
@@ -76,22 +119,23 @@ class Wire:
         self.socket: Any = kept_open
 
     def send(
-        self, client: httpx.Client, request: httpx.Request, largest: int, length: timedelta
+        self, transport: httpx.BaseTransport, request: httpx.Request, largest: int, length: timedelta
     ) -> HttpAnswer | NoAnswer:
-        """The answer, redirects not followed: at most `largest` bytes of its body, within `length` however slowly it
-        drips. Nothing leaves after `send_before`: the clock is read once more when the body is about to go."""
+        """The answer, redirects not followed and cookies not kept: at most `largest` bytes of its body, within `length`
+        however slowly it drips. Nothing leaves after `send_before`: the clock is read again when the body is about to
+        go."""
         request.extensions["trace"] = self._trace
-        deadline = monotonic() + length.total_seconds()
+        seconds = length.total_seconds()
+        until = monotonic() + seconds
         try:
-            with self._cut_after(length):
-                response = client.send(request, stream=True, follow_redirects=False)
-                return _read(response, largest, deadline)
+            with deadlines.within(seconds, self._shut):
+                return _read(transport.handle_request(request), largest, until)
         except SendingTooLate:
             return NoAnswer(False, "the lease ran out before the request was sent", retry_after=try_sending_again)
         except httpx.ProxyError as error:
             return NoAnswer(True, f"ProxyError: {error}"[:longest_reason])
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, RuntimeError) as error:
-            # RuntimeError: the machine has no thread left for the timer that cuts the request off.
+            # RuntimeError: the machine has no thread left to watch the request's deadline.
             return NoAnswer(True, type(error).__name__)
 
     def _trace(self, name: str, info: Mapping[str, Any]) -> None:
@@ -108,16 +152,6 @@ class Wire:
             if self.send_before is not None and self.now() >= self.send_before:
                 raise SendingTooLate
             self.sent = True
-
-    @contextmanager
-    def _cut_after(self, length: timedelta) -> Iterator[None]:
-        timer = threading.Timer(length.total_seconds(), self._shut)
-        timer.daemon = True
-        timer.start()
-        try:
-            yield
-        finally:
-            timer.cancel()
 
     def _shut(self) -> None:
         self.cut = True

@@ -6,7 +6,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from threading import Timer
+from threading import Thread
 from typing import Literal
 
 import structlog
@@ -18,6 +18,7 @@ from models.crypto.vault import KeyMissing, KeyServiceUnavailable, Place, Vault,
 from models.oauth.token_pair import TokenPair, pack, unpack
 from models.oauth.token_response import TokenOutcome, TokensGranted
 from models.store.sealed_fields import name_key
+from worker.deadlines import deadlines
 from worker.tokens.data_keys import fetching_keys
 from worker.tokens.spool_backends import ParkingUnavailable, RedisHash, Shelf, Spool
 
@@ -95,16 +96,14 @@ class Parking:
             yield
             return
         pair = TokenPair(outcome, at)
-        timer = Timer(longest_save.total_seconds(), self.park, (ticket, pair))
-        timer.daemon = True
-        timer.start()
+        beside = Thread(target=self.park, args=(ticket, pair), daemon=True)
         try:
-            yield
+            with deadlines.within(longest_save.total_seconds(), beside.start):
+                yield
         except BaseException:
             self.park(ticket, pair)
             raise
         finally:
-            timer.cancel()
             Spool(self.spool).release(ticket.name)
 
     def find(self, ticket: Ticket) -> TokenPair | None:

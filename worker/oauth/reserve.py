@@ -1,0 +1,89 @@
+"""Make a refresh ready before its transaction: open what it sends, and take it from the token endpoint's budget.
+
+The whole fleet takes from one row for each provider. On PostgreSQL that row is locked by a transaction of its own,
+which waits for nothing else and is over before the one that locks the connection and commits the intent.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from models.crypto.secrets import Sealed, Secret
+from models.crypto.vault import Vault, VaultError
+from models.oauth.client import OAuthClient
+from models.oauth.credential import Credential, Present, place_of_token, plan_refresh
+from models.store import Store, Transaction
+from models.store.connections import Refreshable
+from worker.provider.client import ProviderClient
+from worker.tokens.data_keys import fetching_keys
+from worker.tokens.oauth_clients import ClientUnknown, OAuthClients
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What a token request sends: the client with its secret, and the refresh token, opened from `sealed`."""
+
+    client: OAuthClient
+    refresh_token: Secret
+    sealed: Sealed
+
+
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """What was opened for a refresh that may leave, and taken from the budget; it has to wait if `wait` is not None."""
+
+    opened: Opened
+    wait: datetime | None
+
+    def is_for(self, credential: Credential) -> bool:
+        """Return whether it is about the refresh token that the credential has now: none is ever sealed twice alike."""
+        return self.opened.sealed == credential.refresh_token
+
+
+@dataclass(frozen=True, slots=True)
+class Reserve:
+    """The step before a refresh's transaction. It decides nothing: that is decided by the locked rows.
+
+    If they have changed meanwhile, a request was taken from the budget for nothing.
+    """
+
+    store: Store
+    vault: Vault
+    clients: OAuthClients
+    providers: Mapping[str, ProviderClient]
+    now: Callable[[], datetime]
+
+    @fetching_keys
+    def __call__(self, connection_id: str) -> Reserved | None:
+        """Return None if no request may leave now, or one can't; or on SQLite, where the transaction that writes the
+        intent has the only lock there is."""
+        if not self.store.locks_rows:
+            return None
+        with self.store.counting() as tx:
+            now, found = self.now(), tx.connections.get_refreshable(connection_id)
+            if found is None or found.credential.refresh_token is None or is_kept_back(found):
+                return None
+            provider = self.providers[found.connection.provider]
+            plan = plan_refresh(found.connection, found.credential, now, provider.patience.settle)
+            if not isinstance(plan, Present):
+                return None
+            try:
+                opened = self.open(tx, found)
+            except (ClientUnknown, VaultError):
+                return None
+            per_minute = provider.provider.token_requests_per_minute
+            return Reserved(opened, tx.paces.take(found.connection.provider, per_minute, "refresh", now))
+
+    def open(self, tx: Transaction, found: Refreshable) -> Opened:
+        """Open the client's secret and the refresh token. Raises `ClientUnknown` or `VaultError` if that can't be."""
+        connection, sealed = found.connection, found.credential.refresh_token
+        if sealed is None:
+            raise AssertionError("a connection without a refresh token was to be refreshed")
+        self.clients.require_secret(found.client)
+        client = self.clients.find_in(tx, connection.provider, connection.client_id)
+        return Opened(client, self.vault.open(sealed, place_of_token(connection, "refresh_token")), sealed)
+
+
+def is_kept_back(found: Refreshable) -> bool:
+    """Return whether the breaker of the connection's client is open."""
+    return found.client is not None and found.client.is_open
