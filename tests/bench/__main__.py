@@ -15,16 +15,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import psycopg
+from redis.exceptions import RedisError
 from rich.console import Console
 
+from tests.bench.callback import measure_callbacks
+from tests.bench.children import measure_claims, measure_enqueue, measure_publish
+from tests.bench.fleet import measure_fleet
 from tests.bench.goals import judge
 from tests.bench.jobs import Bench
-from tests.bench.ours import running_ours
+from tests.bench.ours import Ours, running_ours
 from tests.bench.processes import MeasurementFailed
 from tests.bench.report import document_of, table_of
 from tests.bench.sides import running_floor, running_rival
 from tests.bench.world import running_world
 from tests.processes import CHECKOUT
+
+PARTS = ("jobs", "callback", "fleet", "enqueue", "publish", "claim")
 
 
 def main() -> int:
@@ -32,6 +39,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure there")
     parser.add_argument("--rounds", type=int, default=5, help="how often each batch of jobs is run (5)")
     parser.add_argument("--scale", action="store_true", help="claim from 1,000,000 rows too, which takes minutes")
+    parser.add_argument("--only", nargs="+", choices=PARTS, metavar="PART", help=f"of {', '.join(PARTS)}")
     chosen = parser.parse_args()
     samples: dict[str, dict[str, list[float]]] = {}
     failures: dict[str, str] = {}
@@ -53,20 +61,31 @@ def measure(chosen: argparse.Namespace, samples: dict[str, dict[str, list[float]
         print(f"{datetime.now(UTC):%H:%M:%S} {part}", file=sys.stderr, flush=True)
         try:
             what()
-        except (MeasurementFailed, TimeoutError, OSError) as error:
+        except (MeasurementFailed, OSError, psycopg.Error, RedisError) as error:
             failures[part] = str(error)
 
-    with (
-        running_world() as world,
-        running_rival(world) as rival,
-        running_floor(world) as floor,
-        running_ours(world) as ours,
-    ):
-        bench = Bench(world, (ours, rival, floor), samples, {})
-        attempt("jobs", lambda: measure_jobs(bench, chosen.rounds))
+    with running_world() as world, running_ours(world) as ours:
+        bench, rounds = Bench(world, (), samples, {}), chosen.rounds
+        parts: dict[str, Callable[[], None]] = {
+            "jobs": lambda: measure_jobs(bench, ours, rounds),
+            "callback": lambda: measure_callbacks(bench, ours, rounds),
+            "fleet": lambda: measure_fleet(bench, ours),
+            "enqueue": lambda: measure_enqueue(bench, ours),
+            "publish": lambda: measure_publish(bench, ours),
+            "claim": lambda: measure_claims(bench, ours, 100_000 if chosen.scale else 10_000),
+        }
+        for part in chosen.only or parts:
+            attempt(part, parts[part])
 
 
-def measure_jobs(bench: Bench, rounds: int) -> None:
+def measure_jobs(bench: Bench, ours: Ours, rounds: int) -> None:
+    """Run the batches of all three sides, in turns."""
+    with running_rival(bench.world) as rival, running_floor(bench.world) as floor:
+        bench.sides = (ours, rival, floor)
+        measure_rounds(bench, rounds)
+
+
+def measure_rounds(bench: Bench, rounds: int) -> None:
     bench.warm_up()
     bench.measure_idle(5)
     for number in range(rounds):

@@ -3,10 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
+from types import MappingProxyType
 from typing import Literal
 
 Base = Literal["rival", "floor", ""]
 SIDES = ("ours", "rival", "floor")
+NAMES = MappingProxyType({"rival": "Celery", "floor": "floor"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +21,7 @@ class Goal:
 
     def __str__(self) -> str:
         word = "at least" if self.at_least else "at most"
-        return f"{word} {self.bound:,g}" + (f" x {self.base}" if self.base else "")
+        return f"{word} {self.bound:,g}" + (f" x {NAMES[self.base]}" if self.base else "")
 
 
 @dataclass(frozen=True, slots=True)

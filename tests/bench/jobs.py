@@ -8,11 +8,9 @@ from time import sleep
 from tests.bench.accounts import FIRST_SYNC_DOCUMENTS, LARGE, NEW, SMALL
 from tests.bench.meters import Reading
 from tests.bench.processes import MeasurementFailed
-from tests.bench.sides import Side
+from tests.bench.sides import Side, requests_of
 from tests.bench.world import World
 
-REQUESTS = {"refresh": 1, "sync": 5, "pulse": 1, "message": 0, "large": 32}
-"""What a job asks of the provider: who asks for more or for less does not do the same."""
 SETTLING = 0.15
 """Seconds for what a process does right after its last job."""
 
@@ -34,7 +32,7 @@ class Bench:
         for kind, accounts in (("sync", SMALL), ("large", LARGE), ("refresh", SMALL)):
             for side in self.sides:
                 if kind in side.jobs:
-                    self.run(side, kind, accounts, check_requests=False)
+                    self.run(side, kind, accounts)
 
     def measure_idle(self, seconds: float) -> None:
         before = {side.name: self.read(side) for side in self.sides}
@@ -51,21 +49,20 @@ class Bench:
                     cost = self.run(side, kind, accounts)
                     self._note_batch(kind, side, accounts, cost.net_of(self.idle[side.name]))
 
-    def run(self, side: Side, kind: str, accounts: Sequence[int], check_requests: bool = True) -> Reading:
+    def run(self, side: Side, kind: str, accounts: Sequence[int]) -> Reading:
         """Run a batch, and return what it cost in all."""
         side.prepare(kind, accounts)
         side.send(kind, accounts)
-        asked, before = self.world.provider.counts(), self.read(side)
+        asked, before = self.world.provider.count_requests(), self.read(side)
         side.work()
         done = self.read(side)
         sleep(SETTLING)
         cost = self.read(side) - before
         side.check(kind, accounts)
-        counts = self.world.provider.counts()
-        requests = counts["api"] + counts["token"] - asked["api"] - asked["token"]
-        if counts["stale"]:
+        if self.world.provider.counts()["stale"]:
             raise MeasurementFailed(f"{side.name} presented a refresh token twice")
-        if check_requests and kind in REQUESTS and requests != REQUESTS[kind] * len(accounts):
+        requests = self.world.provider.count_requests() - asked
+        if requests != requests_of(kind) * len(accounts):
             raise MeasurementFailed(f"{len(accounts)} {kind} jobs of {side.name} made {requests} requests")
         return Reading(done.wall - before.wall, *list(values_of(cost))[1:])
 

@@ -82,11 +82,11 @@ class Ours:
         self.broker.enqueue(sent)
 
     def work(self) -> None:
-        self.worker.resume()
         self.wait_until_idle()
 
     def wait_until_idle(self) -> None:
         """Return once no queue has a message, in work or waiting."""
+        self.worker.resume()
         keys = {f"dramatiq:{name}{kind}.msgs": "HLEN" for name in set(messages.QUEUES.values()) for kind in ("", ".DQ")}
         wait_until(lambda: self.world.meters.count_entries(0, keys) == 0, "our worker has done its jobs", 240)
 

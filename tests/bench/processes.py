@@ -87,6 +87,10 @@ class Provider:
         found: dict[str, int] = self._client.get("/counts").json()
         return {name: found.get(name, 0) for name in ("token", "api", "stale")}
 
+    def count_requests(self) -> int:
+        counts = self.counts()
+        return counts["api"] + counts["token"]
+
     def revoke(self, account: int) -> None:
         self._client.get(f"/revoke/{account}")
 

@@ -54,6 +54,11 @@ def pages_of(documents: int, name: str, base: str) -> list[list[bytes]]:
     return [page.split(MARK) for page in _render(documents, name, f"{base}/{name}")]
 
 
+def requests_for(documents: int) -> int:
+    """Return how many requests read everything of an account."""
+    return 1 + sum(len(pages_of(documents, name, "")) for name in ("documents", "templates", "recipients", "invoices"))
+
+
 def _render(documents: int, name: str, path: str) -> list[bytes]:
     drafted = [draft_document(number, OPENED_AT) for number in range(1, documents + 1)]
     match name:

@@ -14,7 +14,7 @@ from typing import Any
 
 from rich.table import Table
 
-from tests.bench.goals import ROWS, SIDES, Result, Samples, judge
+from tests.bench.goals import NAMES, SIDES, Result, Row, Samples, judge
 from tests.processes import CHECKOUT
 
 DOCUMENT = CHECKOUT / "docs" / "performance.md"
@@ -30,7 +30,7 @@ def number(value: float) -> str:
 
 def cells_of(result: Result) -> list[str]:
     figures = [_figure(result, side) for side in SIDES]
-    ratios = [f"{ratio:.2f} x {side}" for side in SIDES[1:] if (ratio := result.ratio(side)) is not None]
+    ratios = [f"{ratio:.2f} x {NAMES[side]}" for side in SIDES[1:] if (ratio := result.ratio(side)) is not None]
     goals = "; ".join(str(verdict.goal) for verdict in result.verdicts)
     return [result.row.title, result.row.unit, *figures, ", ".join(ratios), goals, _met(result)]
 
@@ -83,7 +83,7 @@ def document_of(samples: Samples, failures: Mapping[str, str], about: Mapping[st
 
 def picture_of(results: Sequence[Result]) -> str:
     """Return bars of how much of its goal each row uses, as SVG; one that ends left of the line meets it."""
-    bars = [(f"{r.row.title}, {r.row.unit}", v) for r in results for v in r.verdicts]
+    bars = [(name_of(result.row), verdict) for result in results for verdict in result.verdicts]
     left, unit, most, step = 430, 200, 2.5, 24
     height = step * len(bars) + 50
     lines = [
@@ -114,6 +114,10 @@ def picture_of(results: Sequence[Result]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def name_of(row: Row) -> str:
+    return row.title if row.title.endswith(row.unit) else f"{row.title}, {row.unit}"
+
+
 def write_document(run: Mapping[str, Any], document: Path = DOCUMENT, picture: Path = PICTURE) -> None:
     """Write the run's table between the marks of the document, and the picture."""
     results = judge(run["samples"])
@@ -123,11 +127,6 @@ def write_document(run: Mapping[str, Any], document: Path = DOCUMENT, picture: P
     )
     document.write_text(text, encoding="utf-8")
     picture.write_text(picture_of(results), encoding="utf-8")
-
-
-def missing(samples: Samples) -> list[str]:
-    """Return the keys of the rows that nothing was measured for."""
-    return [row.key for row in ROWS if row.key not in samples]
 
 
 if __name__ == "__main__":
