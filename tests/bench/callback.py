@@ -18,6 +18,7 @@ from tests.bench.jobs import Bench
 from tests.bench.meters import cpu_seconds
 from tests.bench.ours import Ours, plain
 from tests.bench.processes import MeasurementFailed
+from tests.databases import prepare_database
 from tests.processes import Program
 from tests.servers import reserved_port, wait_until
 
@@ -67,13 +68,15 @@ def serving(ours: Ours, side: str, options: Sequence[str], **settings: str) -> I
 
 
 def measure_callbacks(bench: Bench, ours: Ours, rounds: int) -> None:
-    """Our messages go to a Redis of their own: no worker exchanges the codes meanwhile."""
+    """Our rows and messages are in a place of their own: no worker exchanges the codes, then or later."""
+    own = bench.world.databases.create_database()
+    prepare_database(own)
     url = bench.world.databases.create_database()
     with psycopg.connect(plain(url)) as database:
         database.execute("CREATE TABLE callback (id bigserial PRIMARY KEY, path text, query text)")
     factory = ("--factory", "worker.main:web")
     with (
-        serving(ours, "ours", factory, REDIS_URL=bench.world.redis(3)) as web,
+        serving(ours, "ours", factory, DATABASE_URL=own, REDIS_URL=bench.world.redis(3)) as web,
         serving(ours, "floor", ("tests.bench.bare:app",), DATABASE_URL=plain(url)) as bare,
     ):
         measure_idle(web, bare)

@@ -58,9 +58,12 @@ def wait_for_end(client: Any, connection: str, position: str) -> float:
 
 def measure_idle(bench: Bench, ours: Ours, scheduler: int) -> None:
     wait_until(lambda: ours.fetch("SELECT count(*) FROM audit WHERE number IS NULL") == 0, "the audit is chained")
+    asked = bench.world.provider.count_requests()
     before = [bench.world.meters.read(ours.database, family_of(pid)) for pid in (ours.worker.pid, scheduler)]
     time.sleep(IDLE_SECONDS)
     after = [bench.world.meters.read(ours.database, family_of(pid)) for pid in (ours.worker.pid, scheduler)]
+    if bench.world.provider.count_requests() != asked:
+        raise MeasurementFailed("the fleet was not idle: it asked the provider")
     worker, sweeping = (end - start for end, start in zip(after, before, strict=True))
     bench.note("idle.worker", "ours", worker.cpu / worker.wall * 100)
     bench.note("idle.scheduler", "ours", sweeping.cpu / sweeping.wall * 100)
