@@ -17,7 +17,7 @@ from tests.servers import children_of
 TICKS = os.sysconf("SC_CLK_TCK")
 STATEMENTS = """
     SELECT coalesce(sum(calls), 0)::bigint FROM public.pg_stat_statements JOIN pg_database ON oid = dbid
-    WHERE datname = %s AND toplevel AND query !~* '^ *(begin|commit|rollback)'
+    WHERE datname = %s AND toplevel AND query !~* '^ *(begin|set local|commit|rollback)'
 """
 COMMITS = """
     SELECT coalesce(sum(count), 0)::bigint FROM public.pg_get_wal_stats(%s, %s, true)
@@ -30,7 +30,7 @@ class Reading:
     """Totals since the servers started, or the difference of two of them.
 
     wall, cpu, database: seconds; the last two of CPU, of the side's processes and of PostgreSQL's.
-    statements: of the side's database; BEGIN, COMMIT and ROLLBACK are none.
+    statements: of the side's database; BEGIN with its SET LOCAL, COMMIT and ROLLBACK are none.
     commits: those that wrote something, which are those that wait for the disk.
     wal: bytes.
     round_trips: what Redis read from its clients, a pipeline counted once; without our own.
