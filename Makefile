@@ -12,7 +12,7 @@ PYTEST = $(BIN)/python -m pytest $(AT_ONCE)
 FAST = tests/unit tests/config tests/torture/chaos/test_verdict.py
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header $(LOCK_FLAGS) pyproject.toml
 
-.PHONY: help install audit licences sbom fuzz run demo example test test-fast interop test-model bench-sync chaos outage mass-refusal canary check format up down demo-compose cli secrets lock clean docs lint-docs soak
+.PHONY: help install audit licences sbom fuzz run demo example test test-fast interop test-model bench bench-sync chaos outage mass-refusal canary check format up down demo-compose cli secrets lock clean docs lint-docs soak
 
 help: ## Show what there is to type
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ test-fast: $(STAMP) ## Run the tests that need no server, in less than 20 second
 
 test-model: $(STAMP) ## Sync accounts that change meanwhile, with workers that die; SEEDS=300 tries that many
 	MODEL_SEEDS=$(or $(SEEDS),100) $(BIN)/python -m pytest -q tests/flows/test_sync_model.py
+
+bench: $(STAMP) ## Measure beside Celery with Authlib, and beside a floor, in ten minutes: ARGS='--json FILE'
+	@$(BIN)/python -m tests.bench $(ARGS)
 
 bench-sync: $(STAMP) ## Print the figures of a sync: the limit used, a large account, its neighbours (half an hour)
 	$(BIN)/python -m tests.bench.sync $(ARGS)
@@ -202,6 +205,8 @@ lock: $(STAMP) $(filter $(BIN)/uv,$(UV)) ## Pin the dependencies again; LOCK_FLA
 	$(COMPILE) -c requirements-dev.txt -o requirements.txt
 	$(COMPILE) --extra sandbox -c requirements-dev.txt -o requirements-sandbox.txt
 	$(COMPILE) --extra embedded --group dev --group fuzz -c requirements-dev.txt -o requirements-fuzz.txt
+	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header $(LOCK_FLAGS) \
+	  tests/bench/rival/requirements.in -o tests/bench/rival/requirements.txt
 
 $(BIN)/uv:
 	$(BIN)/pip install --quiet --disable-pip-version-check uv

@@ -1,0 +1,111 @@
+"""Measure breezesync beside Celery with Authlib and beside a floor: `python -m tests.bench --json FILE`.
+
+What is measured, and what each row means, is in docs/performance.md. A goal that is not met is printed as such; only a
+measurement that failed ends with 1.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from redis.exceptions import RedisError
+from rich.console import Console
+
+from tests.bench.callback import measure_callbacks
+from tests.bench.children import measure_claims, measure_enqueue, measure_publish
+from tests.bench.fleet import measure_fleet
+from tests.bench.goals import judge
+from tests.bench.jobs import Bench
+from tests.bench.ours import Ours, running_ours
+from tests.bench.processes import MeasurementFailed
+from tests.bench.report import document_of, table_of
+from tests.bench.sides import running_floor, running_rival
+from tests.bench.world import running_world
+from tests.processes import CHECKOUT
+
+PARTS = ("jobs", "callback", "fleet", "enqueue", "publish", "claim")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure there")
+    parser.add_argument("--rounds", type=int, default=5, help="how often each batch of jobs is run (5)")
+    parser.add_argument("--scale", action="store_true", help="claim from 1,000,000 rows too, which takes minutes")
+    parser.add_argument("--only", nargs="+", choices=PARTS, metavar="PART", help=f"of {', '.join(PARTS)}")
+    chosen = parser.parse_args()
+    samples: dict[str, dict[str, list[float]]] = {}
+    failures: dict[str, str] = {}
+    measure(chosen, samples, failures)
+    results = judge(samples)
+    Console(width=None if sys.stdout.isatty() else 180).print(table_of(results))
+    for part, why in failures.items():
+        print(f"{part} was not measured: {why}", file=sys.stderr)
+    if chosen.json is not None:
+        document = document_of(samples, failures, describe_run())
+        chosen.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    return 1 if failures else 0
+
+
+def measure(chosen: argparse.Namespace, samples: dict[str, dict[str, list[float]]], failures: dict[str, str]) -> None:
+    """Measure part by part; one that fails does not keep the others from being measured."""
+
+    def attempt(part: str, what: Callable[[], None]) -> None:
+        print(f"{datetime.now(UTC):%H:%M:%S} {part}", file=sys.stderr, flush=True)
+        try:
+            what()
+        except (MeasurementFailed, OSError, psycopg.Error, RedisError) as error:
+            failures[part] = str(error)
+
+    with running_world() as world, running_ours(world) as ours:
+        bench, rounds = Bench(world, (), samples, {}), chosen.rounds
+        parts: dict[str, Callable[[], None]] = {
+            "jobs": lambda: measure_jobs(bench, ours, rounds),
+            "callback": lambda: measure_callbacks(bench, ours, rounds),
+            "fleet": lambda: measure_fleet(bench, ours),
+            "enqueue": lambda: measure_enqueue(bench, ours),
+            "publish": lambda: measure_publish(bench, ours),
+            "claim": lambda: measure_claims(bench, ours, 100_000 if chosen.scale else 10_000),
+        }
+        for part in chosen.only or parts:
+            attempt(part, parts[part])
+
+
+def measure_jobs(bench: Bench, ours: Ours, rounds: int) -> None:
+    """Run the batches of all three sides, in turns."""
+    with running_rival(bench.world) as rival, running_floor(bench.world) as floor:
+        bench.sides = (ours, rival, floor)
+        measure_rounds(bench, rounds)
+
+
+def measure_rounds(bench: Bench, rounds: int) -> None:
+    bench.warm_up()
+    bench.measure_idle(5)
+    for number in range(rounds):
+        bench.measure_round(number)
+    bench.note_redis()
+
+
+def describe_run() -> dict[str, Any]:
+    """Return when, by what, of which code and on what machine."""
+    revision = subprocess.run(
+        ["git", "-C", str(CHECKOUT), "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    )
+    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+    return {
+        "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        "command": "python -m tests.bench " + " ".join(sys.argv[1:]),
+        "commit": revision.stdout.strip() or "unknown",
+        "machine": f"{os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}, load {load}",
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
