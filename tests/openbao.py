@@ -10,7 +10,7 @@ import httpx
 
 from models.crypto.secrets import Secret
 from models.crypto.transit_settings import TransitSettings
-from tests.servers import ServerProcess, binary_of, reserved_port, temporary_directory
+from tests.servers import ServerProcess, binary_of, reserved_port, temporary_directory, wait_until
 
 # As docs/keys.md prints it.
 POLICY = """
@@ -60,9 +60,12 @@ class OpenBao:
         try:
             yield
         finally:
-            found = re.search(r"Unseal Key: (\S+)", self.process.log.read_text())
-            assert found is not None
-            self.ask("PUT", "sys/unseal", key=found[1])
+            wait_until(lambda: self._unseal_key() is not None, "OpenBao logs its unseal key")
+            self.ask("PUT", "sys/unseal", key=self._unseal_key())
+
+    def _unseal_key(self) -> str | None:
+        found = re.search(r"Unseal Key: (\S+)", self.process.log.read_text())
+        return None if found is None else found[1]
 
 
 @contextmanager

@@ -224,7 +224,7 @@ def _meet_trouble(house: House, life: Life, redis_url: str, connection_id: str) 
 
 def _crash(house: House, connection_id: str) -> str:
     """Return what a process that dies of a failing sync leaves on its standard error."""
-    house.control.add_documents(1, 1, title=title)
+    house.control.add_documents(int(house.connection(connection_id).account_id), 1, title=title)
     with house.store.engine.begin() as sql:  # it refuses the next records, as it does if a constraint is broken
         sql.execute(text("ALTER TABLE record RENAME COLUMN data TO was"))
     last_words = io.StringIO()
