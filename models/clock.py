@@ -7,6 +7,15 @@ noticeable = timedelta(seconds=1)
 """A machine's clock that is this far off is reported; what was set by less than this counts as drift."""
 
 
+def is_due(due_at: datetime | None, now: datetime) -> bool:
+    """Return whether it is time; None never comes.
+
+    Race: a message takes a few milliseconds from the process that made the work due, or found it so, to the one that
+    does it, and two clocks agree no better than that. What is due within `noticeable` is therefore due.
+    """
+    return due_at is not None and due_at - now < noticeable
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
     """This machine's two clocks, read together.

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from models.clock import is_due
 from models.crypto.sealed_text import Place
 from models.crypto.secrets import Sealed
 from models.oauth.connection import Connection, Status
@@ -85,7 +86,7 @@ def plan_refresh(
     if credential.lease_until is not None and credential.lease_until > now:
         return Leave("another worker holds the lease", credential.lease_until)
     # Race: the message waited in its queue while another one did its work.
-    if connection.refresh_due_at is None or connection.refresh_due_at > now:
+    if not is_due(connection.refresh_due_at, now):
         return Leave("not due", connection.refresh_due_at)
     # Race: a worker died after it sent the token, or its answer was lost; the token may be spent.
     if is_presented(credential, connection.generation) and credential.presented_at is not None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from models.backoff import Backoff
+from models.clock import is_due
 from models.crypto.secrets import Sealed
 from models.journal import Verb
 from models.messaging.events import ConnectionDisconnected, Fact
@@ -44,7 +45,7 @@ def begin_attempt(revocation: Revocation, now: datetime) -> Revocation | None:
 
     None while another attempt is under way, or its pause lasts.
     """
-    if revocation.due_at > now:
+    if not is_due(revocation.due_at, now):
         return None
     attempts = revocation.attempts + 1
     return replace(revocation, attempts=attempts, due_at=now + pauses.after(attempts))

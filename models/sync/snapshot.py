@@ -154,7 +154,7 @@ def keep(draft: Draft, snapshot: Snapshot, decision: StepDecision, rows: StepRow
         kept,
         log=draft.log,
         unsaved=(*_but(draft.unsaved, decision), *pages) if kept.pages else (),
-        lists=(*draft.lists, *(note for note in decision.lists if is_news(snapshot, note))),
+        lists=(*draft.lists, *(note for note in decision.lists if is_news(snapshot, draft, note))),
     )
 
 
@@ -178,9 +178,11 @@ def problems_of(snapshot: Snapshot, draft: Draft) -> dict[str, str]:
     return {key: state.problem for key, state in lists.items() if state.problem is not None}
 
 
-def is_news(snapshot: Snapshot, note: ListNote) -> bool:
-    """Whether a note about a list says anything that is not stored."""
+def is_news(snapshot: Snapshot, draft: Draft, note: ListNote) -> bool:
+    """Whether a note about a list says anything that is neither stored nor in the draft."""
     state = snapshot.state(note.key)
+    for earlier in draft.lists:
+        state = _state_after(state, earlier) if earlier.key == note.key else state
     return _state_after(state, note) != state
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from models.clock import is_due
 from models.journal import Note, Problem, Verb
 from models.oauth.claims import released, unchanged_claims
 from models.oauth.connection import Connection, note_problem
@@ -67,12 +68,11 @@ def _lease(decision: StepDecision, connection: Connection, run: SyncRun, request
 
 def _is_due(connection: Connection, now: datetime) -> bool:
     """A message may come late, after another one did its work."""
-    return connection.sync_due_at is not None and connection.sync_due_at <= now
+    return is_due(connection.sync_due_at, now)
 
 
 def _must_wait(run: SyncRun, connection: Connection, now: datetime) -> bool:
     """Whether another job has the run, or its time has not come; a sync that was made due since brings it forward."""
     if run.lease_until is not None and run.lease_until > now:
         return True
-    due = connection.sync_due_at
-    return run.resume_at is not None and run.resume_at > now and (due is None or due > now)
+    return run.resume_at is not None and not is_due(run.resume_at, now) and not is_due(connection.sync_due_at, now)

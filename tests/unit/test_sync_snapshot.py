@@ -150,7 +150,13 @@ def test_what_was_written_is_still_evidence_and_no_longer_unsaved() -> None:
     ],
 )
 def test_a_list_whose_state_is_stored_already_is_not_written(note: ListRead | ListSkipped, expected: bool) -> None:
-    assert is_news(snapshot, note) == expected
+    assert is_news(snapshot, Draft(), note) == expected
+
+
+def test_a_list_that_is_read_after_it_was_skipped_is_news_although_it_is_stored_as_read() -> None:
+    draft = Draft(lists=(ListSkipped("document", ListProblem.nameless_records),))
+    assert is_news(snapshot, draft, ListRead("document"))
+    assert not is_news(snapshot, draft, ListSkipped("document", ListProblem.nameless_records))
 
 
 def test_the_problems_of_lists_are_those_after_the_draft() -> None:

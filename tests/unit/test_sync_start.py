@@ -14,7 +14,7 @@ from models.sync.start import StartRequest, set_aside, start
 from models.sync.sync_run import RunStatus, SyncRun, run_lease
 
 now = datetime(2026, 11, 24, 12, tzinfo=UTC)
-minute = timedelta(minutes=1)
+minute, moment = timedelta(minutes=1), timedelta(milliseconds=20)
 idle = Connection("c1", "ada", "p", "client", "1", Status.active, created_at=now, sync_due_at=now + minute)
 due = replace(idle, sync_due_at=now)
 asked = StartRequest(requested=True, repeated=False, run_id="r2", owner="w")
@@ -44,6 +44,18 @@ cases: dict[str, tuple[Connection, SyncRun | None, StartRequest, StepDecision | 
     "requested": (idle, None, asked, led(idle, replace(new, requested=True), begins=True)),
     "due": (due, None, swept, led(due, new, begins=True)),
     "not due": (idle, None, swept, None),
+    "due a moment later, by a clock that is behind the sweep's": (
+        replace(idle, sync_due_at=now + moment),
+        None,
+        swept,
+        led(replace(idle, sync_due_at=now + moment), new, begins=True),
+    ),
+    "a run that continues a moment later": (
+        idle,
+        replace(waiting, resume_at=now + moment),
+        swept,
+        led(idle, replace(waiting, resume_at=now + moment)),
+    ),
     "never due": (replace(idle, sync_due_at=None), None, swept, None),
     "requested, but delivered again": (idle, None, again, None),
     "due, and delivered again": (due, None, again, led(due, new, begins=True)),

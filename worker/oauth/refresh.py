@@ -234,6 +234,11 @@ class Refresh:
         if credential.refresh_token is None:
             return None
         before = release_lease(credential)
+        if reserved is not None and not reserved.is_for(credential, now):
+            reserved = None
+        if reserved is None:
+            # The row that was read beside the locked ones is as old as the wait for their lock.
+            found = replace(found, client=tx.clients.get(connection.provider, connection.client_id))
         if is_kept_back(found):
             # It stays due as it was: the sweep leaves it in line for as long as the breaker is open.
             self.writer.apply(tx, claim_until(connection, None, now, before if before != credential else None))
@@ -260,14 +265,13 @@ class Refresh:
     def _use(
         self, reserved: Reserved | None, tx: Transaction, found: Refreshable, attempt: Attempt, now: datetime
     ) -> Reserved:
-        """Return what was reserved if it is for the token that the locked rows have, or reserve here what is."""
-        # Race: between the reservation and the lock another job saved a new pair, or what could not leave then now can.
-        if reserved is not None and reserved.is_for(found.credential):
+        """Return what was reserved, or reserve it here."""
+        if reserved is not None:
             return reserved
         opened = self.reserve.open(tx, found)
         purpose: Purpose = "resolve" if attempt.after_unknown else "refresh"
         provider = self.providers[found.connection.provider].provider
-        return Reserved(opened, tx.paces.take(provider.name, provider.token_requests_per_minute, purpose, now))
+        return Reserved(opened, tx.paces.take(provider.name, provider.token_requests_per_minute, purpose, now), now)
 
     def _set_aside(
         self, tx: Transaction, connection: Connection, credential: Credential, error: VaultError, now: datetime

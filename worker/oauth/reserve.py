@@ -6,7 +6,7 @@ which waits for nothing else and is over before the one that locks the connectio
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from models.crypto.secrets import Sealed, Secret
 from models.crypto.vault import Vault, VaultError
@@ -17,6 +17,9 @@ from models.store.connections import Refreshable
 from worker.provider.client import ProviderClient
 from worker.tokens.data_keys import fetching_keys
 from worker.tokens.oauth_clients import ClientUnknown, OAuthClients
+
+longest_wait = timedelta(seconds=1)
+"""How long what was reserved may wait for the lock of its connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +33,22 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Reserved:
-    """What was opened for a refresh that may leave, and taken from the budget; it has to wait if `wait` is not None."""
+    """What was opened for a refresh that may leave, and taken from the budget; it has to wait if `wait` is not None.
+
+    at: when it was taken, and the client's breaker looked at.
+    """
 
     opened: Opened
     wait: datetime | None
+    at: datetime
 
-    def is_for(self, credential: Credential) -> bool:
-        """Return whether it is about the refresh token that the credential has now: none is ever sealed twice alike."""
-        return self.opened.sealed == credential.refresh_token
+    def is_for(self, credential: Credential, now: datetime) -> bool:
+        """Return whether it is about the refresh token that the credential has now: none is ever sealed twice alike.
+
+        Race: a job waits for the connection's lock while the breaker opens, a 429 pauses the endpoint, or the second
+        passes in which its request was counted. What was reserved is then too old.
+        """
+        return self.opened.sealed == credential.refresh_token and now - self.at < longest_wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +83,7 @@ class Reserve:
             except (ClientUnknown, VaultError):
                 return None
             per_minute = provider.provider.token_requests_per_minute
-            return Reserved(opened, tx.paces.take(found.connection.provider, per_minute, "refresh", now))
+            return Reserved(opened, tx.paces.take(found.connection.provider, per_minute, "refresh", now), now)
 
     def open(self, tx: Transaction, found: Refreshable) -> Opened:
         """Open the client's secret and the refresh token. Raises `ClientUnknown` or `VaultError` if that can't be."""

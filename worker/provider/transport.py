@@ -1,6 +1,7 @@
 """One request on the wire: by which proxy it leaves, whether it left, cut when its time is up, its answer bounded."""
 
 import os
+import socket
 import ssl
 import threading
 import zlib
@@ -157,7 +158,8 @@ class Wire:
         self.cut = True
         if self.socket is not None:
             with suppress(OSError):
-                self.socket.shutdown(2)
+                # The shutdown of a TLS socket drops TLS first: what is sent in that moment would not be encrypted.
+                socket.socket.shutdown(self.socket, socket.SHUT_RDWR)
 
 
 def _read(response: httpx.Response, largest: int, deadline: float) -> HttpAnswer:

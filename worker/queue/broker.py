@@ -5,6 +5,7 @@ lost, the messages stay in the set, the worker does not know of them, and Dramat
 after this one ends. Delayed messages are lost the same way when their consumer loses its connection.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from dramatiq.errors import ConnectionClosed
 from dramatiq.middleware import Middleware
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from models.messaging.messages import explain_refusal, find_fault, keep_known_options
 
@@ -137,11 +139,13 @@ class Broker(RedisBroker):
         """
         client: Any = self.client
         key = f"{self.namespace}:{queue_name}"
+        answer_within = client.connection_pool.connection_kwargs.get("socket_timeout") or math.inf
         try:
-            return client.blmove(key, key, seconds, "LEFT", "LEFT") is not None
+            # Zero would wait for ever, and a wait as long as the socket's patience looks like an outage.
+            return client.blmove(key, key, min(max(seconds, 0.1), answer_within / 2), "LEFT", "LEFT") is not None
         except ResponseError:
             return None
-        except RedisConnectionError as error:
+        except (RedisConnectionError, RedisTimeoutError) as error:
             raise ConnectionClosed(error) from None  # type: ignore[no-untyped-call]
 
     def reclaim(self, queue_name: str) -> None:
@@ -207,7 +211,10 @@ class TrackingConsumer(Consumer):
         return there or monotonic() >= self.fetch_at
 
     def _fetch(self) -> MessageProxy | None:
-        message: MessageProxy | None = next(self.consumer)
+        try:
+            message: MessageProxy | None = next(self.consumer)
+        except RedisTimeoutError as error:
+            raise ConnectionClosed(error) from None  # type: ignore[no-untyped-call]
         if message is None:
             # With its hands full it may not fetch: then what is in the queue is no reason to wake up.
             self.is_idle = self.consumer.outstanding_message_count < self.consumer.prefetch

@@ -65,7 +65,7 @@ def _save(tx: Transaction, decision: StepDecision, own: Slice | None) -> None:
     if decision.deletion is not None:
         tx.records.mark_deleted(subject.id, decision.deletion.resource, decision.deletion.ids, at)
     for note in decision.lists:
-        if own is None or own.snapshot is None or is_news(own.snapshot, note):
+        if own is None or own.snapshot is None or is_news(own.snapshot, own.draft, note):
             _note_list(tx, decision, note)
     together = [] if decision.run is None else [writing(decision.run, decision.begins)]
     if decision.run is not None and own is not None:

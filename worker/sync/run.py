@@ -138,9 +138,11 @@ class Sync:
         with self.store.writing() as tx:
             provider = self.providers[own.connection.provider].provider
             rows = load_rows(tx, own, None, provider, self.interval)
-            if rows is not None:
-                apply_step(tx, hand_on(rows, self.now()), provider, own)
-        return rows is not None
+            if rows is None:
+                tx.journal.log(own.draft.log)
+                return False
+            apply_step(tx, hand_on(rows, self.now()), provider, own)
+        return True
 
     def _keep(self, own: Slice, answer: StepAnswer) -> Slice | None:
         """Go on without a commit if the page changed nothing; None if what the answer means has to be written.
