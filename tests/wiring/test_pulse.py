@@ -76,6 +76,10 @@ def watched(url: str, hold: Callable[[], object] = lambda: None) -> Iterator[Wat
             hold()
             return super().do_fetch(queue_name, count)
 
+        def wait(self, queue_name: str, seconds: float) -> bool | None:
+            hold()
+            return super().wait(queue_name, seconds)
+
     def note_round(queue: str) -> None:
         pulse.note_round(queue)
         seen.rounds[queue] += 1
