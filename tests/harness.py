@@ -159,6 +159,10 @@ class House:
         }
         flows[message.actor](**message.kwargs)
 
+    def keep_no_page_in_memory(self) -> None:
+        """From now on a sync compares and commits each page by itself, as one of a large account does."""
+        self.flows = replace(self.flows, sync=replace(self.flows.sync, most_in_memory=-1))
+
     def sweep(self) -> int:
         """One pass of the scheduler, and all the work that follows from it."""
         Sweep(self.store, self.queue, self.clock, {"breezedoc": self.profile.token_requests_per_minute})()

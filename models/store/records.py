@@ -13,7 +13,7 @@ from models.store.rows import table_of
 from models.store.statement import InsertMany, Statement, is_one_of
 from models.store.tables import RecordRow, ResourceRow
 from models.sync.records import Json, Known, RecordChanges
-from models.sync.snapshot import ListState, Snapshot, most_records
+from models.sync.snapshot import ListState, Snapshot
 
 table = table_of(RecordRow)
 resources = table_of(ResourceRow)
@@ -106,11 +106,11 @@ class Records:
         rows = _known.all(self.sql, own_connection_id=connection_id, own_resource=resource, ids=list(ids))
         return {row[0]: Known(row[1], _parse(row[2]), bool(row[3]), row[4]) for row in rows}
 
-    def snapshot(self, connection_id: str, names: Collection[str]) -> Snapshot | None:
-        """Return what is stored of these resources, without the data; None if it is more than a job keeps in memory."""
-        of_them = {"own_connection_id": connection_id, "names": sorted(names), "most": most_records + 1}
+    def snapshot(self, connection_id: str, names: Collection[str], most: int) -> Snapshot | None:
+        """Return what is stored of these resources, without the data; None if they have more than `most` records."""
+        of_them = {"own_connection_id": connection_id, "names": sorted(names), "most": most + 1}
         marks = _marks.all(self.sql, **of_them)
-        if len(marks) > most_records:
+        if len(marks) > most:
             return None
         records: dict[str, dict[str, Known]] = {name: {} for name in names}
         for name, external_id, content_hash, deleted, source in marks:

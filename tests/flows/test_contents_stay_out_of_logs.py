@@ -1,11 +1,8 @@
 """What people sign is nobody's business who reads a log: record contents in every place that keeps an error's text."""
 
-import io
 import json
 import logging
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from urllib.parse import quote
 
 import pytest
@@ -13,10 +10,10 @@ import structlog
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from config.logs import configure_logging
 from models.errors import SyncError
 from models.oauth.connection import Connection
 from tests.databases import BOTH
+from tests.debug_log import logging_everything
 from tests.harness import House
 
 title = "Settlement with Boris Canary about the vineyard"
@@ -50,20 +47,6 @@ refusals: dict[str, dict[str, tuple[str, ...]]] = {
     "a table that is gone": {"postgresql": ("ALTER TABLE record RENAME TO was",), "sqlite": ("DROP TABLE record",)},
 }
 """Statements that have the database refuse the next records."""
-
-
-@contextmanager
-def logging_everything() -> Iterator[io.StringIO]:
-    """Log at the level of debugging, as a process does, to a text."""
-    root = logging.getLogger()
-    kept, stream = (root.handlers[:], root.level), io.StringIO()
-    configure_logging(stream)
-    root.setLevel(logging.DEBUG)
-    try:
-        yield stream
-    finally:
-        root.handlers[:], root.level = kept
-        structlog.reset_defaults()
 
 
 def with_contents(house: House) -> Connection:

@@ -29,6 +29,28 @@ def test_a_refresh_on_sqlite_is_two_transactions(house: House) -> None:
     assert len(sent.statements) <= 14, str(sent)
 
 
+def sync(house: House) -> Sent:
+    """Return what a sync sends that someone asked for, and that finds nothing new."""
+    connection = house.connect("ada", 1)
+    house.work()
+    house.turn(minutes=2)
+    with counting_statements(house.store.engine) as sent:
+        house.flows.sync(connection.id)
+    return sent
+
+
+@pytest.mark.parametrize("database", ["postgresql"])
+def test_a_sync_that_finds_nothing_is_ten_statements_and_waits_twice_for_the_disk(house: House) -> None:
+    sent = sync(house)
+    assert (len(sent.statements), sent.commits, sent.durable, sent.rollbacks) == (10, 2, 2, 0), str(sent)
+
+
+@pytest.mark.parametrize("database", ["sqlite"])
+def test_a_sync_that_finds_nothing_is_two_transactions_on_sqlite(house: House) -> None:
+    sent = sync(house)
+    assert (sent.commits, sent.durable, sent.rollbacks) == (2, 2, 0), str(sent)
+
+
 @both_databases
 def test_a_refresh_that_is_not_due_only_gives_its_claim_back(house: House) -> None:
     connection = house.refreshable()

@@ -18,6 +18,13 @@ from tests.harness import House
 from worker.cli.explain import describe_state
 
 
+@pytest.fixture(params=["pages in memory", "page by page"], autouse=True)
+def reading(request: pytest.FixtureRequest, house: House) -> None:
+    """The same for an account whose pages a job keeps in its memory, and for one that is too large for that."""
+    if request.param == "page by page":
+        house.keep_no_page_in_memory()
+
+
 def connect(house: House, documents: int, **fields: Any) -> tuple[Connection, int]:
     """A connection whose account holds so many documents, read once."""
     account = house.control.add_user("Ida", documents=documents, **fields)

@@ -10,7 +10,7 @@ import sys
 import traceback
 from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr
+from contextlib import redirect_stderr
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,7 +26,6 @@ from sqlalchemy import text
 from typer.testing import CliRunner
 
 import sandbox
-from config.logs import configure_logging
 from config.settings import read_settings
 from config.wiring import build_broker, open_services, stream_settings
 from models.crypto.secrets import Secret
@@ -38,6 +37,7 @@ from models.store.tables import metadata
 from scheduler.audit_chain import AuditChain
 from tests.browsing import serving
 from tests.databases import create_sqlite
+from tests.debug_log import logging_everything
 from tests.flows.test_commands import read_all, reader
 from tests.flows.test_echoes import Echo, echoing
 from tests.harness import House, build_house, link_secret
@@ -100,20 +100,6 @@ class Life:
             for form, write in forms.items()
             if write(value) in seen
         ]
-
-
-@contextmanager
-def logging_everything() -> Iterator[io.StringIO]:
-    """Log as a process does, at the level of debugging, to a text."""
-    root, stream = logging.getLogger(), io.StringIO()
-    kept = root.handlers[:], root.level
-    configure_logging(stream)
-    root.setLevel(logging.DEBUG)
-    try:
-        yield stream
-    finally:
-        root.handlers[:], root.level = kept
-        structlog.reset_defaults()
 
 
 def live() -> Life:

@@ -14,9 +14,10 @@ from models.sync.sync_run import SyncRun, places_of
 from worker.sync.slice import Slice
 
 
-def load_slice(tx: Transaction, own: Slice, resumed: bool) -> Slice:
-    """Return the slice with what it needs to keep a page that changes nothing in memory, if that is not too much."""
-    snapshot = tx.records.snapshot(own.connection.id, {each.resource.name for each in own.plan})
+def load_slice(tx: Transaction, own: Slice, resumed: bool, most: int) -> Slice:
+    """Return the slice with what it needs to keep a page that changes nothing in memory, if that is at most
+    `most` records."""
+    snapshot = tx.records.snapshot(own.connection.id, {each.resource.name for each in own.plan}, most)
     if snapshot is None or not resumed:
         return replace(own, snapshot=snapshot, has_pages=resumed)
     names = (

@@ -22,7 +22,7 @@ from models.store import Store, Transaction
 from models.sync.decision import NothingLeft, PageRead, StepDecision, StepRows
 from models.sync.page import parse_page
 from models.sync.refusal import carry_out
-from models.sync.snapshot import is_quiet, keep
+from models.sync.snapshot import is_quiet, keep, most_records
 from models.sync.start import StartRequest, set_aside, start
 from models.sync.step import StepAnswer, decide_step, hand_on
 from models.sync.sync_run import name_run, plan_lists, slice_length
@@ -48,6 +48,7 @@ class Sync:
     now: Callable[[], datetime]
     interval: timedelta
     slice_length: timedelta = slice_length
+    most_in_memory: int = most_records
 
     def __call__(self, connection_id: str, asked: bool = True, message_id: str | None = None) -> None:
         """Continue the connection's run, or start one; `asked` if someone requested it, and not only because it is due.
@@ -102,7 +103,7 @@ class Sync:
                 access_token=token,
                 at=now,
             )
-            return load_slice(tx, own, resumed=not decision.begins)
+            return load_slice(tx, own, not decision.begins, self.most_in_memory)
 
     def step(self, own: Slice) -> Slice | None:
         """Ask for one page, and commit its outcome unless it changed nothing; None if this job is done with the run."""
