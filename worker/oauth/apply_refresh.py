@@ -16,7 +16,7 @@ from models.store import Transaction
 from worker.provider.client import ProviderClient
 from worker.tokens.end_connection import end_connection
 from worker.tokens.oauth_clients import OAuthClients
-from worker.tokens.refusals import begin_hold, forget_refusal, note_known_recovery
+from worker.tokens.refusals import begin_hold, forget_refusal, note_recovery
 from worker.tokens.revocation_queue import let_go_late
 from worker.tokens.save import name_others, seal_again, seal_token
 
@@ -35,7 +35,7 @@ class RefreshWriter:
         stored = None
         if decision.granted is not None:
             stored, refusal = tx.refusals.standing(subject)
-            note_known_recovery(tx, subject, refusal, self._profile(subject), at)
+            note_recovery(tx, subject, refusal, self._profile(subject), at)
         if decision.runs_end is not None and decision.connection is not None:
             ended = (decision.connection, decision.facts)
             profile = self._profile(subject)

@@ -32,7 +32,7 @@ def apply_step(tx: Transaction, decision: StepDecision, provider: Provider, own:
     if own is not None:
         _save_draft(tx, decision, own)
     if decision.recovered:
-        note_recovery(tx, subject, provider, at)
+        note_recovery(tx, subject, tx.refusals.get(subject.id), provider, at)
     if decision.ended is not None and decision.connection is not None:
         transition = (decision.connection, decision.facts)
         end_connection(tx, transition, decision.credential, decision.ended, at, provider.path_prefix)

@@ -51,15 +51,13 @@ def forget_refusal(tx: Transaction, connection: Connection) -> Refusal | None:
     return found
 
 
-def note_recovery(tx: Transaction, connection: Connection, provider: Provider | None, now: datetime) -> None:
-    """A connection has a new pair. If it was held, the refusals were no user's doing, and its client's hold ends."""
-    note_known_recovery(tx, connection, tx.refusals.get(connection.id), provider, now)
-
-
-def note_known_recovery(
+def note_recovery(
     tx: Transaction, connection: Connection, refusal: Refusal | None, provider: Provider | None, now: datetime
 ) -> None:
-    """Like `note_recovery`, of a connection whose refusal this transaction has read already."""
+    """A connection has a new pair. If it was held, the refusals were no user's doing, and its client's hold ends.
+
+    `refusal` is the connection's own, as this transaction has read it.
+    """
     found = None if refusal is None else forget_refusal(tx, connection)
     if found is None or not found.is_held or provider is None:
         return
