@@ -28,6 +28,7 @@ from models.oauth.refresh_policy import Patience
 from models.oauth.token_response import NotNow, OutcomeUnknown, TokensGranted
 from models.provider import Provider, Resource
 from models.proxies import Proxies
+from tests.raw_http import drip, read_request
 from worker.deadlines import Deadlines
 from worker.provider.client import ProviderClient
 from worker.provider.rate_limit import Budgets
@@ -118,28 +119,6 @@ class Site:
                 if self.drips:
                     drip(secure)
                 secure.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(self.body) + self.body)
-
-
-def drip(secure: ssl.SSLSocket) -> None:
-    secure.sendall(b"HTTP/1.1 200 OK\r\nX-Slow: ")
-    while True:
-        secure.sendall(b"a")
-        threading.Event().wait(0.01)
-
-
-def read_request(secure: Any) -> bytes | None:
-    """One request with its body; None where the other side has hung up."""
-    received = b""
-    while b"\r\n\r\n" not in received:
-        chunk = secure.recv(65536)
-        if not chunk:
-            return None
-        received += chunk
-    head, _, body = received.partition(b"\r\n\r\n")
-    lengths = [line.split(b":")[1] for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")]
-    while len(body) < int((lengths or [b"0"])[0]):
-        body += secure.recv(65536)
-    return head + b"\r\n\r\n" + body
 
 
 @dataclass

@@ -22,6 +22,7 @@ from models.oauth.client import OAuthClient
 from models.oauth.refresh_policy import Patience
 from models.oauth.token_response import OutcomeUnknown, TokensGranted
 from models.provider import Provider, Resource
+from tests.raw_http import drip, read_request
 from worker.deadlines import deadlines, few
 from worker.provider.client import ProviderClient, largest_page
 from worker.provider.rate_limit import Budgets
@@ -41,7 +42,7 @@ def serving(speak: Speak, heard: list[bytes] | None = None) -> Iterator[str]:
 
     def answer(connection: socket.socket) -> None:
         with connection, suppress(OSError):
-            while not ended.is_set() and (request := connection.recv(65536)):
+            while not ended.is_set() and (request := read_request(connection)) is not None:
                 if heard is not None:
                     heard.append(request)
                 speak(connection)
@@ -88,13 +89,6 @@ def in_turn(*speaks: Speak) -> Speak:
         left.pop(0)(connection)
 
     return speak
-
-
-def drip(connection: socket.socket) -> None:
-    connection.sendall(b"HTTP/1.1 200 OK\r\nX-Slow: ")
-    while True:
-        connection.sendall(b"a")
-        threading.Event().wait(0.01)
 
 
 def hint_for_ever(connection: socket.socket) -> None:
