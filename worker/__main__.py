@@ -1,7 +1,7 @@
 """`breezesync COMMAND`: the command line."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from io import TextIOWrapper
 
 import typer
@@ -23,6 +23,7 @@ from worker.cli import (
     tokens,
 )
 from worker.cli.command_line import CommandLine, accept_options
+from worker.cli.examples import show_examples
 
 
 def build_app() -> typer.Typer:
@@ -31,42 +32,56 @@ def build_app() -> typer.Typer:
         name="breezesync",
         cls=CommandLine,
         no_args_is_help=True,
-        add_completion=False,
         pretty_exceptions_enable=False,
+        epilog=show_examples(""),
     )
     app.callback()(accept_options)
-    app.command()(setup.init)
-    app.command()(setup.migrate)
-    app.command()(setup.run)
-    app.command()(doctor.doctor)
-    app.command("connect-link")(links.connect_link)
-    app.command("connect-token")(tokens.connect_token)
-    app.command()(connections.connections)
-    app.command()(authorizations.authorizations)
-    app.command()(confirm.confirm)
-    app.command()(explain.explain)
-    app.command()(connections.sync)
-    app.command()(connections.refresh)
-    app.command()(connections.disconnect)
-    app.command()(status.status)
-    for name, group in (
-        ("events", _group(events.events, events.replay, events.groups)),
-        ("audit", _group(audit.audit, audit.verify)),
-        ("dead-letters", _group(dead_letters.dead_letters, dead_letters.retry, dead_letters.drop)),
-        ("provider", _group(None, *provider.commands, text="Show and control what keeps a provider's tokens back.")),
-        ("keys", _group(None, *keys.commands, text="Show what each encryption key seals, and reseal all.")),
-    ):
-        app.add_typer(group, name=name)
+    for name, command in commands.items():
+        app.command(name, epilog=show_examples(name))(command)
+    for name, (alone, members, text) in groups.items():
+        app.add_typer(_group(name, alone, members, text), name=name)
     return app
 
 
-def _group(alone: Callable[..., None] | None, *commands: Callable[..., None], text: str | None = None) -> typer.Typer:
+commands: Mapping[str, Callable[..., None]] = {
+    "init": setup.init,
+    "migrate": setup.migrate,
+    "run": setup.run,
+    "doctor": doctor.doctor,
+    "connect-link": links.connect_link,
+    "connect-token": tokens.connect_token,
+    "connections": connections.connections,
+    "authorizations": authorizations.authorizations,
+    "confirm": confirm.confirm,
+    "explain": explain.explain,
+    "sync": connections.sync,
+    "refresh": connections.refresh,
+    "disconnect": connections.disconnect,
+    "status": status.status,
+}
+groups: Mapping[str, tuple[Callable[..., None] | None, Sequence[Callable[..., None]], str]] = {
+    "events": (events.events, (events.replay, events.groups), "Show the stored events, and publish them again."),
+    "audit": (audit.audit, (audit.verify,), "Show who did what with whose tokens, and verify it."),
+    "dead-letters": (
+        dead_letters.dead_letters,
+        (dead_letters.retry, dead_letters.drop),
+        "Messages that failed for good.",
+    ),
+    "provider": (None, provider.commands, "Show and control what keeps a provider's tokens back."),
+    "keys": (None, keys.commands, "Show what each encryption key seals, and reseal all."),
+}
+
+
+def _group(
+    name: str, alone: Callable[..., None] | None, members: Sequence[Callable[..., None]], text: str
+) -> typer.Typer:
     """Return a group of commands; `alone` runs if none of them is named."""
-    group = typer.Typer(help=text)
+    group = typer.Typer(help=text, epilog=show_examples(name))
     if alone is not None:
-        group.callback(invoke_without_command=True)(alone)
-    for command in commands:
-        group.command()(command)
+        group.callback(invoke_without_command=True, help=text, epilog=show_examples(name))(alone)
+    for member in members:
+        its_own = member.__name__.replace("_", "-")
+        group.command(its_own, epilog=show_examples(f"{name} {its_own}"))(member)
     return group
 
 

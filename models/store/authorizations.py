@@ -1,6 +1,6 @@
 """Authorizations: added, found by their state or their browser, saved."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -9,7 +9,7 @@ from sqlalchemy import bindparam, delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from models.oauth.authorization import Authorization, Confirmation, Step
-from models.store.rows import from_authorization, names_of, table_of, to_authorization
+from models.store.rows import begun_ids, from_authorization, names_of, table_of, to_authorization
 from models.store.statement import Statement
 from models.store.tables import AuthorizationRow
 
@@ -70,6 +70,10 @@ class Authorizations:
             query = query.where(table.c.user_id == user_id)
         rows = self.sql.execute(query.order_by(table.c.created_at.desc(), table.c.id).limit(limit))
         return [to_authorization(row) for row in rows]
+
+    def ids_that_begin(self, prefix: str, limit: int) -> Sequence[str]:
+        """Return up to `limit` ids of authorizations that begin so, in order."""
+        return begun_ids(self.sql, table.c.id, prefix, limit)
 
     def prune(self, before: datetime, limit: int) -> int:
         """Delete up to `limit` attempts from before then that made no connection; a connection's own stay."""

@@ -15,7 +15,7 @@ from models.oauth.connection import Connection, DisconnectRequest, Status, newes
 from models.oauth.credential import Credential
 from models.oauth.refresh_policy import accepts_request
 from models.store import clients, credentials
-from models.store.rows import from_connection, names_of, table_of, to_connection
+from models.store.rows import begun_ids, from_connection, names_of, table_of, to_connection
 from models.store.statement import Row, Statement, Writing, run_together
 from models.store.tables import ConnectionRow
 from models.store.views import refreshable
@@ -200,14 +200,29 @@ class Connections:
         return erase
 
     def find(
-        self, *, user_id: str | None = None, provider: str | None = None, status: str | None = None, limit: int = 1000
+        self,
+        *,
+        user_id: str | None = None,
+        provider: str | None = None,
+        status: str | None = None,
+        problem: str | None = None,
+        limit: int = 1000,
     ) -> Sequence[Connection]:
         query = select(*columns).order_by(table.c.created_at, table.c.id).limit(limit)
-        wanted = {table.c.user_id: user_id, table.c.provider: provider, table.c.status: status}
+        wanted = {
+            table.c.user_id: user_id,
+            table.c.provider: provider,
+            table.c.status: status,
+            table.c.problem: problem,
+        }
         for column, value in wanted.items():
             if value is not None:
                 query = query.where(column == value)
         return [to_connection(row) for row in self.sql.execute(query)]
+
+    def ids_that_begin(self, prefix: str, limit: int) -> Sequence[str]:
+        """Return up to `limit` ids of connections that begin so, in order."""
+        return begun_ids(self.sql, table.c.id, prefix, limit)
 
 
 def _to_refreshable(row: Row | None) -> Refreshable | None:

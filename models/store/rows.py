@@ -1,11 +1,13 @@
 """Convert rows to the core's frozen values, and back."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from functools import cache
 from typing import Any, cast
 
-from sqlalchemy import Table
+from sqlalchemy import ColumnElement, Table, select
+from sqlalchemy import Connection as SqlConnection
 from sqlmodel import SQLModel
 
 from models.oauth.authorization import Authorization, Confirmation, Step
@@ -19,6 +21,14 @@ def table_of(row: type[SQLModel]) -> Table:
 @cache
 def names_of(kind: type[Any]) -> tuple[str, ...]:
     return tuple(field.name for field in fields(kind))
+
+
+def begun_ids(sql: SqlConnection, column: ColumnElement[str], prefix: str, limit: int) -> Sequence[str]:
+    """Return up to `limit` ids that begin so, in order; of hexadecimal ones only these are looked at."""
+    query = select(column).where(column.startswith(prefix, autoescape=True)).order_by(column).limit(limit)
+    if re.fullmatch(r"[0-9a-f]+", prefix):
+        query = query.where(column >= prefix, column < f"{prefix}g")
+    return list(sql.execute(query).scalars())
 
 
 def to_connection(row: Iterable[Any]) -> Connection:

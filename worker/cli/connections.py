@@ -1,5 +1,6 @@
 """Commands that list connections, and that sync, refresh or disconnect them."""
 
+import sys
 import time
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -8,7 +9,7 @@ from typing import Annotated
 import typer
 
 from models.audit.entry import Channel, received
-from models.journal import Verb
+from models.journal import Problem, Verb
 from models.messaging import messages
 from models.oauth.connection import Connection, Status
 from models.store import Store, Transaction
@@ -28,6 +29,7 @@ from worker.cli.output import (
     print_rich,
     print_warning,
     report_errors,
+    reports_json,
 )
 from worker.cli.progress import describe_failure, follow_run
 
@@ -56,19 +58,23 @@ def connections(
     status: Annotated[Status | None, typer.Option(help="Only connections with this status.")] = None,
     user: Annotated[str | None, typer.Option(help="Only this user's.")] = None,
     provider: Annotated[str | None, typer.Option(help="Only at this provider.")] = None,
+    problem: Annotated[Problem | None, typer.Option(help="Only connections with this problem.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """List connections, oldest first."""
     with opened_store(load_settings()) as store, store.reading() as tx:
         wanted = None if status is None else status.value
-        found = tx.connections.find(user_id=user, provider=provider, status=wanted, limit=most_listed)
+        trouble = None if problem is None else problem.value
+        found = tx.connections.find(user_id=user, provider=provider, status=wanted, problem=trouble, limit=most_listed)
     if as_json:
         print_json(found)
         return
     head = [name.removesuffix("_at").replace("_", " ") for name in columns]
     print_rich(make_table(head, [[getattr(each, name) for name in columns] for each in found]))
     if len(found) == most_listed:
-        print_warning(f"Only the first {most_listed} are shown. Narrow them down with --user, --provider or --status.")
+        print_warning(
+            f"Only the first {most_listed} are shown. Narrow them down with --user, --provider, --status or --problem."
+        )
 
 
 @report_errors
@@ -130,6 +136,7 @@ def disconnect(
     user: OfUser = None,
     provider: OfProvider = None,
     erase: Annotated[bool, typer.Option("--erase", help="Delete its records as well, for good.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Erase without asking.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Disconnect an account: erase its tokens, and revoke them at the provider if it has an endpoint for that."""
@@ -137,6 +144,8 @@ def disconnect(
     with opened_store(settings) as store:
         with store.reading() as tx:
             targets = _find(tx, connection, user, provider)
+            if erase and not yes:
+                _ask_before_erasing(tx, targets)
         with opened_queues(settings) as queues:
             with store.writing() as tx:
                 now = tx.overview.time()
@@ -163,6 +172,17 @@ def disconnect(
             f"Not disconnected after {seconds:.0f} s: {', '.join(late)}. Check that a worker is running; "
             "it disconnects them as soon as it runs."
         )
+
+
+def _ask_before_erasing(tx: Transaction, targets: Sequence[Connection]) -> None:
+    """Show what would be erased, and ask. Raises `WrongUsage` without a terminal, `CommandFailed` for a no."""
+    for target in targets:
+        counts = ", ".join(f"{count} {name}" for name, count in sorted(tx.records.count(target.id).items()))
+        print_warning(f"{target.id} of {target.user_id}, {target.email or target.account_id}: {counts or 'no records'}")
+    if reports_json() or not sys.stdin.isatty():
+        raise WrongUsage("--erase deletes these records for good. Give --yes as well if that is meant.")
+    if not typer.confirm("Disconnect, and delete these records for good?", err=True):
+        raise CommandFailed("Nothing was changed.")
 
 
 def _get(tx: Transaction, connection_id: str) -> Connection:

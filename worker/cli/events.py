@@ -2,7 +2,8 @@
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, get_args
 
@@ -37,6 +38,8 @@ OfConnection = Annotated[str | None, typer.Option("--connection", help="Only eve
 batch = 1000
 overlap = 200
 shown_first = 20
+looked_at = 1000
+"""Of so many events are the newest lines made: a first sync takes only one of them."""
 stuck = timedelta(minutes=5)
 
 
@@ -50,19 +53,22 @@ def events(
     since: Annotated[str | None, typer.Option(metavar="ID", help="All events after the one with this id.")] = None,
     user: OfUser = None,
     connection: OfConnection = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many of the newest to show.")] = shown_first,
     as_json: AsJson = False,
 ) -> None:
-    """Show the newest events, or all events since a given one."""
+    """Show the newest events, or all events since a given one; the records of a first sync share a line."""
     if context.invoked_subcommand is not None:
         return
     if type_ is not None and type_ not in event_types():
         raise WrongUsage(f"There is no event type {type_}. The types are {', '.join(event_types())}.")
     with opened_store(load_settings()) as store:
         wanted = {"type_": type_, "user_id": user, "connection_id": connection}
-        start = _find_start(store, since, wanted)
+        start = _find_start(store, since, wanted, limit if as_json else max(limit, looked_at))
+        newest = None if since is not None or as_json else limit
         try:
-            for event in _read(store, start, wanted, follow):
-                _show(event, as_json)
+            for found in _read(store, start, wanted, follow):
+                _show_all(found, as_json, newest)
+                newest = None
         except KeyboardInterrupt:
             if not follow:
                 raise
@@ -155,18 +161,18 @@ def format_event(event: StoredEvent) -> tuple[str, str]:
     return str(document["time"]), ", ".join(shown)
 
 
-def _find_start(store: Store, since: str | None, wanted: Mapping[str, str | None]) -> int:
+def _find_start(store: Store, since: str | None, wanted: Mapping[str, str | None], count: int) -> int:
     with store.reading() as tx:
         if since is None:
-            return tx.outbox.start_of_newest(shown_first, **wanted)
+            return tx.outbox.start_of_newest(count, **wanted)
         position = tx.outbox.position_of(since)
     if position is None:
         raise NotFound(f"There is no event {since}.")
     return position
 
 
-def _read(store: Store, start: int, wanted: Mapping[str, str | None], follow: bool) -> Iterator[StoredEvent]:
-    """Yield every event after `start` once.
+def _read(store: Store, start: int, wanted: Mapping[str, str | None], follow: bool) -> Iterator[Sequence[StoredEvent]]:
+    """Yield every event after `start` once, many at a time.
 
     Overlapping transactions make positions visible out of order, so the last `overlap` positions are read again.
     """
@@ -175,8 +181,8 @@ def _read(store: Store, start: int, wanted: Mapping[str, str | None], follow: bo
         with store.reading() as tx:
             found = tx.outbox.read(after=max(start, newest - overlap), limit=batch + overlap, **wanted)
         fresh = [(position, event) for position, event in found if position not in seen]
-        for _, event in fresh:
-            yield event
+        if fresh:
+            yield [event for _, event in fresh]
         newest = max((position for position, _ in fresh), default=newest)
         seen = {position for position, _ in found if position > newest - overlap} | {
             position for position in seen if position > newest - overlap
@@ -191,15 +197,51 @@ def _format_idle(seconds: float | None) -> str:
     return "" if seconds is None else f"for {format_length(timedelta(seconds=seconds))}"
 
 
-def _show(event: StoredEvent, as_json: bool) -> None:
+def _show_all(events: Sequence[StoredEvent], as_json: bool, newest: int | None) -> None:
+    """Print events, a line each; as text what a first sync found shares one, and only the `newest` lines are shown."""
     if as_json:
-        print_line(event.document)
+        for event in events:
+            print_line(event.document)
         return
+    lines = [_describe_all(together) for together in fold(events)]
+    console = screen()
+    for line in lines if newest is None else lines[-newest:]:
+        console.print(line, soft_wrap=True)
+
+
+def fold(events: Sequence[StoredEvent]) -> list[list[StoredEvent]]:
+    """Return the events in their order, those of a connection's first sync that follow each other together."""
+    folded: list[list[StoredEvent]] = []
+    for event in events:
+        last = folded[-1] if folded else None
+        if (
+            last is not None
+            and _is_initial(event)
+            and _is_initial(last[0])
+            and last[0].connection_id == event.connection_id
+        ):
+            last.append(event)
+        else:
+            folded.append([event])
+    return folded
+
+
+def _is_initial(event: StoredEvent) -> bool:
+    return event.type == "record.created" and json.loads(event.document)["data"].get("initial") is True
+
+
+def _describe_all(events: Sequence[StoredEvent]) -> str:
+    """Return the line of one event, or of what a first sync found."""
+    event = events[-1]
     at, data = format_event(event)
+    number = f"#{event.sequence}"
+    if len(events) > 1:
+        counts = Counter(str(json.loads(each.document)["data"]["resource"]) for each in events)
+        data = "first sync: " + ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
+        number = f"#{events[0].sequence}-{event.sequence}"
     who = f"{event.user_id} {event.connection_id}".strip() or event.provider
     colour = _colours.get(event.type.split(".")[0], "white")
-    line = f"{at[:19].replace('T', ' ')}  [{colour}]{event.type}[/]  {escape(who)}  #{event.sequence}  {escape(data)}"
-    screen().print(line, soft_wrap=True)
+    return f"{at[:19].replace('T', ' ')}  [{colour}]{event.type}[/]  {escape(who)}  {number}  {escape(data)}"
 
 
 _colours = {"connection": "green", "sync": "cyan", "record": "blue", "provider": "yellow"}

@@ -16,7 +16,8 @@ from models.store import Transaction
 from models.sync.sync_run import SyncRun, plan_lists
 from worker.cli.context import load_settings, opened_store
 from worker.cli.next_steps import Outlook, describe_next, describe_next_of_authorization
-from worker.cli.output import AsJson, NotFound, make_table, print_json, print_rich, report_errors, to_text
+from worker.cli.output import AsJson, WrongUsage, make_table, print_json, print_rich, report_errors, to_text
+from worker.cli.subjects import find_of_user, find_subject
 
 revoked_reasons = {
     "access_revoked": "the user revoked access at the provider",
@@ -50,21 +51,26 @@ shown_calls = 5
 
 @report_errors
 def explain(
-    subject: Annotated[str, typer.Argument(metavar="ID", help="A connection's id, or an authorization's.")],
+    subject: Annotated[
+        str | None,
+        typer.Argument(metavar="ID", help="The id of a connection or an authorization, or how it begins."),
+    ] = None,
+    user: Annotated[str | None, typer.Option(help="All connections of this user, or else the last attempt.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Explain one connection or authorization: its state, what was decided and why, and what happens next."""
+    if (subject is None) == (user is None):
+        raise WrongUsage("Give either an ID or --user.")
     settings = load_settings()
     with opened_store(settings) as store, store.reading() as tx:
-        report = _load(tx, settings, subject)
-    if report is None:
-        raise NotFound(
-            f"There is no connection {subject}, and no authorization with that id. "
-            "List the connections with breezesync connections."
-        )
+        found = [find_subject(tx, subject)] if subject is not None else find_of_user(tx, user or "")
+        reports = [_load(tx, settings, each) for each in found]
     if as_json:
-        print_json(report.as_json())
-    else:
+        print_json(reports[0].as_json() if user is None else [report.as_json() for report in reports])
+        return
+    for number, report in enumerate(reports):
+        if number:
+            print_rich("")
         report.show()
 
 
@@ -200,13 +206,12 @@ class _AuthorizationReport:
         _print_next(self.next_steps)
 
 
-def _load(tx: Transaction, settings: Settings, subject: str) -> _ConnectionReport | _AuthorizationReport | None:
-    connection = tx.connections.get(subject)
-    if connection is not None:
-        return _load_connection(tx, settings, connection)
-    authorization = tx.authorizations.get(subject)
-    if authorization is None:
-        return None
+def _load(
+    tx: Transaction, settings: Settings, subject: Connection | Authorization
+) -> _ConnectionReport | _AuthorizationReport:
+    if isinstance(subject, Connection):
+        return _load_connection(tx, settings, subject)
+    authorization = subject
     decisions = tx.journal.decisions_of(authorization.id)
     calls = tx.journal.calls_of(authorization.id, limit=shown_calls)
     next_steps = describe_next_of_authorization(authorization, tx.overview.time())
