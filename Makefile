@@ -12,7 +12,7 @@ PYTEST = $(BIN)/python -m pytest $(AT_ONCE)
 FAST = tests/unit tests/config tests/torture/chaos/test_verdict.py
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header $(LOCK_FLAGS) pyproject.toml
 
-.PHONY: help install audit licences sbom fuzz run demo example test test-fast interop test-model bench bench-sync chaos outage mass-refusal canary check format up down demo-compose cli secrets lock clean docs lint-docs soak
+.PHONY: help install audit licences sbom fuzz run demo example test test-fast interop test-model bench bench-sync chaos outage mass-refusal canary check format up down demo-compose cli secrets lock clean docs lint-docs site soak
 
 help: ## Show what there is to type
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -84,6 +84,7 @@ check: $(STAMP) ## Run all that CI runs: format, lint, types, imports, tests wit
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	@$(MAKE) --no-print-directory lint-docs
+	@$(MAKE) --no-print-directory site
 	@$(MAKE) --no-print-directory audit
 	$(PYTEST) --cov --cov-report=term-missing:skip-covered
 
@@ -108,6 +109,15 @@ soak: $(STAMP) ## Publish the events of 50,000 changes while processes are kille
 
 docs: $(STAMP) ## Write what the documents say of events, commands and jobs, read off the code
 	$(BIN)/python docs/generate.py
+
+site: $(STAMP) .venv/site/installed ## Build the documentation as a site into build/site; a link that leads nowhere fails
+	@$(BIN)/python docs/generate.py --check
+	@NO_MKDOCS_2_WARNING=1 .venv/site/bin/mkdocs build --quiet --strict
+
+.venv/site/installed: requirements-site.txt $(STAMP)
+	@$(BIN)/python -m venv --clear .venv/site
+	@.venv/site/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-site.txt
+	@touch $@
 
 lint-docs: $(STAMP) ## Check docs/asyncapi.yaml against the code and, with Node, AsyncAPI's own parser
 	$(BIN)/python docs/generate.py --check
@@ -205,6 +215,8 @@ lock: $(STAMP) $(filter $(BIN)/uv,$(UV)) ## Pin the dependencies again; LOCK_FLA
 	$(COMPILE) -c requirements-dev.txt -o requirements.txt
 	$(COMPILE) --extra sandbox -c requirements-dev.txt -o requirements-sandbox.txt
 	$(COMPILE) --extra embedded --group dev --group fuzz -c requirements-dev.txt -o requirements-fuzz.txt
+	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header $(LOCK_FLAGS) \
+	  --group pyproject.toml:site -c requirements-dev.txt -o requirements-site.txt
 	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header $(LOCK_FLAGS) \
 	  tests/bench/rival/requirements.in -o tests/bench/rival/requirements.txt
 

@@ -13,6 +13,7 @@ from redis.retry import Retry
 
 from config.clock import FleetClock
 from config.clock_reports import ClockReporter, name_process
+from config.process_reports import ProcessReporter
 from config.redis_url import connect
 from config.settings import Settings
 from models.clock import Anchor
@@ -138,5 +139,6 @@ def open_services(
     `actor` is whom the audit names for what the process does.
     """
     store = open_store(settings, actor)
-    clock = open_clock(store, ClockReporter(open_hasty_redis(settings.redis_url), name_process(actor)))
+    hasty, name = open_hasty_redis(settings.redis_url), name_process(actor)
+    clock = open_clock(store, ProcessReporter(store, hasty, name, actor, then=ClockReporter(hasty, name)))
     return Services(store, open_redis(settings.redis_url), build_broker(settings, more, kind), clock)

@@ -1,19 +1,20 @@
 """Generate the documentation of events, commands and jobs from the code: `python docs/generate.py`.
 
-Writes `asyncapi.yaml`, and the section of `events.md` between its two marks. With `--check` it writes nothing, and
-exits 1 if a file is out of date.
+Writes `asyncapi.yaml`, and the sections of `events.md`, `doctor.md` and `commands.md` between two marks. With
+`--check` it writes nothing, and exits 1 if a file is out of date.
 """
 
 import inspect
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+import typer
 import yaml
 from dramatiq.brokers.stub import StubBroker
 
@@ -44,7 +45,10 @@ from models.messaging.events import (
 )
 from models.messaging.messages import QUEUES
 from models.messaging.schemas import schema_of, summaries
+from tests.cli.misconfigurations import MISCONFIGURATIONS
+from worker.__main__ import build_app
 from worker.actors import Flows, declare_actors
+from worker.cli.examples import EXAMPLES
 
 here = Path(__file__).parent
 at = datetime(2026, 11, 24, 12, 30, 15, 250_000, tzinfo=UTC)
@@ -317,15 +321,66 @@ def format_type(field: Mapping[str, Any]) -> str:
     return " or ".join("time" if field.get("format") and name == "string" else words.get(name, name) for name in names)
 
 
-def make_events_page() -> str:
-    page = (here / "events.md").read_text(encoding="utf-8")
-    begin, end = "<!-- events -->\n", "<!-- /events -->\n"
+def make_doctor_section() -> str:
+    """Return a table for each subject: the mistake, what `doctor` says, and its remedy."""
+    parts: list[str] = []
+    for subject in dict.fromkeys(made.subject for made in MISCONFIGURATIONS):
+        parts += [
+            f"## {subject}",
+            "",
+            "| misconfiguration | check | doctor says | remedy |",
+            "| --- | --- | --- | --- |",
+        ]
+        for made in MISCONFIGURATIONS:
+            if made.subject == subject:
+                parts.append(f"| {made.mistake} | {made.check} | {_as_cell(made.said)} | {_as_cell(made.remedy)} |")
+        parts.append("")
+    return "\n".join(parts)
+
+
+def _as_cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;")
+
+
+def make_commands_section() -> str:
+    """Return a section for each command, with its options and examples."""
+    parts: list[str] = []
+    for path, command in sorted(_walk(typer.main.get_command(build_app()))):
+        if path and not (hasattr(command, "commands") and not command.invoke_without_command):
+            parts += [f"## {path}", "", str(command.help or "").strip(), "", "```sh", *EXAMPLES[path], "```", ""]
+            options = [each for each in command.params if getattr(each, "help", None) and not each.hidden]
+            rows = [f"| `{_name(each)}` | {_as_cell(each.help)} |" for each in options if each.name != "as_json"]
+            parts += [*(["| | |", "| --- | --- |", *rows, ""] if rows else [])]
+    return "\n".join(parts)
+
+
+def _name(parameter: Any) -> str:
+    return str(
+        parameter.opts[0] if parameter.param_type_name == "option" else parameter.metavar or parameter.name.upper()
+    )
+
+
+def _walk(group: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    yield path, group
+    for name, command in getattr(group, "commands", {}).items():
+        yield from _walk(command, f"{path} {name}".strip())
+
+
+def fill_page(name: str, mark: str, section: str) -> str:
+    """Return the page with the section between its two marks."""
+    page = (here / name).read_text(encoding="utf-8")
+    begin, end = f"<!-- {mark} -->\n", f"<!-- /{mark} -->\n"
     before, rest = page.split(begin)
-    return before + begin + "\n" + make_events_section() + end + rest.split(end)[1]
+    return before + begin + "\n" + section + end + rest.split(end)[1]
 
 
 def main(arguments: list[str]) -> int:
-    made = {here / "asyncapi.yaml": make_asyncapi(), here / "events.md": make_events_page()}
+    made = {
+        here / "asyncapi.yaml": make_asyncapi(),
+        here / "events.md": fill_page("events.md", "events", make_events_section()),
+        here / "doctor.md": fill_page("doctor.md", "misconfigurations", make_doctor_section()),
+        here / "commands.md": fill_page("commands.md", "commands", make_commands_section()),
+    }
     stale = [path for path, text in made.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     if "--check" in arguments:
         for path in stale:

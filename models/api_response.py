@@ -12,6 +12,7 @@ from models.http import HttpAnswer, NoAnswer, read_pause, read_retry_after
 Paging = Literal["laravel", "laravel_resource", "none"]
 deepest = 100
 longest_page = 1000
+html_page = "a page of HTML, not JSON"
 largest_number = 10**9
 page_memory = 16 << 20
 """Bytes that reading one page may take: eight threads of a worker do so at the same time, in 384 MB with all else."""
@@ -69,10 +70,7 @@ def read_api_answer(answer: HttpAnswer | NoAnswer, paging: Paging, page: int, no
         case 200 if not answer.complete:
             return Failed("the body was cut off or too large")
         case 200:
-            try:
-                return _read_page(_read_object(answer.body), paging, page)
-            except TooLarge:
-                return Failed("the body has more values or text than fit into memory")
+            return _read_body(answer, paging, page)
         case (401 | 403 | 404) as status if is_html(answer):
             return Failed(f"HTTP {status} with a page of HTML: a firewall's, not the API's", retry_after)
         case 401:
@@ -85,6 +83,15 @@ def read_api_answer(answer: HttpAnswer | NoAnswer, paging: Paging, page: int, no
             return Throttled(retry_after or _read_reset(answer.headers, now) or timedelta(seconds=60))
         case status:
             return Failed(f"HTTP {status}", retry_after)
+
+
+def _read_body(answer: HttpAnswer, paging: Paging, page: int) -> Page | Failed:
+    if is_html(answer):
+        return Failed(html_page)
+    try:
+        return _read_page(_read_object(answer.body), paging, page)
+    except TooLarge:
+        return Failed("the body has more values or text than fit into memory")
 
 
 def read_remaining(headers: Mapping[str, str]) -> int | None:

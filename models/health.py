@@ -8,7 +8,7 @@ from email.utils import parsedate_to_datetime
 from typing import Literal, assert_never
 from urllib.parse import urlsplit
 
-from models.api_response import ApiOutcome, Failed, Forbidden, Missing, Page, Throttled, Unauthorized
+from models.api_response import ApiOutcome, Failed, Forbidden, Missing, Page, Throttled, Unauthorized, html_page
 from models.http import HttpAnswer, NoAnswer
 from models.oauth.authorization import Confirmation
 from models.oauth.client import OAuthClient, StoredClient
@@ -210,12 +210,16 @@ def judge_token_endpoint(
     answer: HttpAnswer | NoAnswer,
     now: datetime,
     aliases: Mapping[str, str] = usual_error_aliases,
+    proxy: str | None = None,
 ) -> Finding:
     """From the answer to a refresh that carries no refresh token. It can't succeed, and a server that says so has
     authenticated the client before."""
     prefix = client.provider.upper()
     who = f"{url} accepts client {client.client_id}"
     outcome = read_token_answer("refresh_token", answer, now, [client.client_secret.reveal()], aliases)
+    if isinstance(answer, NoAnswer) and proxy is not None:
+        said = f"{url} does not answer through the proxy {proxy} ({answer.why})"
+        return _token_endpoint("failed", said, "Correct the proxy variable, or name the host in NO_PROXY.")
     if isinstance(answer, NoAnswer):
         remedy = f"Check the network and {prefix}_TOKEN_URL."
         return _token_endpoint("failed", f"{url} does not answer ({answer.why})", remedy)
@@ -269,6 +273,9 @@ def judge_bases(provider: str, asked_with_token: bool, bases: Sequence[Base]) ->
         return Finding("api", "warn", f"no connection has a valid token; without one, {answers}", remedy)
     if good:
         return Finding("api", "failed", answers, f"Set {variable}={good[0]}")
+    if bases[0].outcome == Failed(html_page):
+        remedy = f"That is a website, or a login page before the API: set {variable} to the API's base URL."
+        return Finding("api", "failed", answers, remedy)
     if all(isinstance(base.outcome, Throttled) for base in bases):
         return Finding("api", "warn", answers, "Try again in a minute.")
     return Finding("api", "failed", answers, f"Check the network and {variable}.")
@@ -294,6 +301,8 @@ def _describe(outcome: ApiOutcome) -> str:
             return "answers 404"
         case Throttled():
             return "is throttled (429)"
+        case Failed(why) if why == html_page:
+            return f"answers {why}"
         case Failed(why):
             return f"does not answer ({why})"
         case _:

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from sqlalchemy import Connection as SqlConnection
-from sqlalchemy import func, inspect, select, text
+from sqlalchemy import false, func, inspect, select, text, update
 
 from models.oauth.authorization import Confirmation, Step
 from models.oauth.client import Cause
@@ -35,6 +35,10 @@ class Overview:
             return datetime.fromisoformat(now).replace(tzinfo=UTC)
         at: datetime = self.sql.execute(text("SELECT clock_timestamp()")).scalar_one()
         return at
+
+    def try_to_write(self) -> None:
+        """Write nothing, as a write: one that the database refuses is refused here. Raises `StoreUnavailable`."""
+        self.sql.execute(update(connections).where(false()).values(id=""))
 
     def connections_by_status(self) -> dict[str, int]:
         query = select(connections.c.status, func.count()).group_by(connections.c.status)

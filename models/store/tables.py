@@ -394,6 +394,17 @@ class LeaseRow(Stored, table=True):
     until: datetime = Field(sa_type=UtcTime)
 
 
+class ProcessRow(Stored, table=True):
+    """A process that runs, as it reported last."""
+
+    __tablename__ = "process"
+    name: str = Field(primary_key=True)
+    role: str
+    version: str
+    ahead: float
+    seen_at: datetime = Field(sa_type=UtcTime)
+
+
 class PaceRow(Stored, table=True):
     """How many requests the whole fleet sent to a provider's token endpoint in each second of the last minute."""
 

@@ -7,7 +7,9 @@ import redis
 from sqlalchemy import text
 
 from config.profiles import profile_directories
+from config.version import read_version
 from models.crypto.vault import new_key
+from models.process import Process
 from tests.cli.conftest import Desk
 from tests.servers import running_valkey
 
@@ -27,17 +29,23 @@ def of(checks: Any, name: str) -> Any:
 def test_a_healthy_stack_passes_every_check(either_desk: Desk) -> None:
     desk = either_desk
     desk.house.connect("ada", 1)
+    with desk.house.store.writing() as tx:
+        for role in ("worker", "scheduler"):
+            tx.processes.report(Process(f"{role} host:1", role, read_version(), 0.0, tx.overview.time()))
     with running_valkey(persistent=True) as valkey:
         desk.set(REDIS_URL=valkey.url)
         assert states(desk.read("doctor")) == {
             "settings": ["ok"],
             "confirmation": ["ok"],
+            "spool": ["ok"],
             "database": ["ok"],
             "keys": ["ok"],
             "clock": ["ok", "ok", "ok"],
             "redis": ["ok"],
             "redis persistence": ["ok"],
             "redis memory": ["ok"],
+            "processes": ["ok"],
+            "authorize page": ["ok"],
             "token endpoint": ["ok"],
             "api": ["ok"],
         }

@@ -1,5 +1,6 @@
 """`breezesync doctor`: check every part that breezesync needs."""
 
+import os
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -7,15 +8,18 @@ from pathlib import Path
 from rich.markup import escape
 
 from config.clock_reports import reports_key
-from config.environment import SettingsError
+from config.environment import SettingsError, gather_variables
+from config.process_reports import names_key
 from config.redis_url import show_redis_url
 from config.settings import Settings
 from config.wiring import Services, now, open_services
 from models.health import Finding, KeyUse, State, judge_confirmation, judge_loopback_names
 from models.queue import expected_types
+from models.surroundings import judge_interval, judge_spool, judge_sqlite_disk
 from worker.cli.context import load_settings, name_operator, show_url
 from worker.cli.health_checks import Checkup
 from worker.cli.output import AsJson, CommandFailed, print_json, report_errors, screen
+from worker.cli.probes import look_at_disk, open_quick_redis, sqlite_file, try_to_write
 from worker.startup import count_uses, known_prefixes, open_vault, opened_parking
 from worker.tokens.spool import parked_key
 
@@ -50,7 +54,8 @@ def examine(env_file: Path = Path(".env")) -> Iterator[Finding]:
             settings = load_settings()
         except SettingsError:
             return
-    yield from _judge_settings(settings)
+    yield from _judge_settings(settings, env_file)
+    yield from _judge_disks(settings)
     if was_open:
         remedy = f"chmod 600 {env_file}"
         yield Finding(
@@ -58,11 +63,12 @@ def examine(env_file: Path = Path(".env")) -> Iterator[Finding]:
         )
     services = open_services(settings, name_operator())
     vault = open_vault(settings) if settings.encryption_keys else None
+    quick = open_quick_redis(settings.redis_url)
     try:
         yield from Checkup(
             store=services.store,
             database=show_url(settings.database_url),
-            client=services.redis,
+            client=quick,
             queue=show_redis_url(settings.redis_url),
             vault=vault,
             count_uses=partial(_count_uses, settings, services),
@@ -76,6 +82,7 @@ def examine(env_file: Path = Path(".env")) -> Iterator[Finding]:
     finally:
         if vault is not None:
             vault.close()
+        quick.close()
         services.close()
 
 
@@ -84,8 +91,19 @@ def _count_uses(settings: Settings, services: Services) -> dict[str, KeyUse]:
         return count_uses(services.store, parking, known_prefixes(settings))
 
 
-def _judge_settings(settings: Settings) -> Iterator[Finding]:
+def _judge_disks(settings: Settings) -> Iterator[Finding]:
+    """Yield what is wrong with the disks of this machine that are written to."""
+    spool = settings.spool
+    yield from judge_spool(str(spool), try_to_write(spool), look_at_disk(spool))
+    if file := sqlite_file(settings):
+        yield from judge_sqlite_disk(look_at_disk(file))
+
+
+def _judge_settings(settings: Settings, env_file: Path) -> Iterator[Finding]:
     """Yield what is right by itself, and may not be what was meant."""
+    texts = gather_variables(os.environ, env_file)
+    for variable in ("SYNC_INTERVAL", "SWEEP_INTERVAL"):
+        yield from judge_interval(variable, texts.get(variable))
     for client in settings.clients:
         variable = f"{client.provider.upper()}_REDIRECT_URI"
         if hint := judge_loopback_names(variable, client.redirect_uri, settings.return_origins):
@@ -101,6 +119,7 @@ def _name_keys(settings: Settings) -> dict[str, str]:
         **dict.fromkeys((*streams, rejected), "stream"),
         parked_key: "hash",
         reports_key: "hash",
+        names_key: "hash",
         **expected_types(),
     }
 

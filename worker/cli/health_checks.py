@@ -9,6 +9,8 @@ from typing import Any, cast
 import redis
 
 from config.clock_reports import read_clock_reports
+from config.process_reports import read_names
+from config.version import read_version
 from models.api_response import ApiOutcome, Forbidden, Page, Unauthorized
 from models.crypto.errors import KeyServiceUnavailable
 from models.crypto.secrets import Secret
@@ -37,14 +39,17 @@ from models.oauth.client import OAuthClient
 from models.oauth.connection import Status
 from models.oauth.credential import place_of_token
 from models.oauth.refresh_policy import Patience
+from models.process import alive_for
 from models.provider import Provider
 from models.proxies import Proxies
-from models.queue import find_type
+from models.queue import WritableRedis, find_type
 from models.store import Store
 from models.store.fitness import find_misfit
 from models.store.sealed_fields import fields
 from models.store.trouble import trouble_of
+from models.surroundings import judge_authorize, judge_processes, judge_redirect, judge_redis_refusal
 from worker.cli.next_steps import describe_breaker, describe_hold
+from worker.cli.probes import find_proxy, open_authorize_page, open_callback, try_redis
 from worker.provider.client import ProviderClient
 from worker.provider.rate_limit import Budgets
 
@@ -91,10 +96,9 @@ class Checkup:
         queue = list(self._check_redis())
         yield from queue
         if usable:
-            with suppress(redis.RedisError):
-                for report in read_clock_reports(self.client, self._ask_database_time()):
-                    yield judge_process_clock(report.process, report.ahead)
+            yield from self._check_processes(has_redis=queue[0].state == "ok")
         for client in self.clients:
+            yield from self._check_browser_way(client)
             yield from self._check_token_endpoint(client, usable)
         if usable:
             yield from self._check_breakers()
@@ -107,7 +111,11 @@ class Checkup:
                 revision = tx.overview.revision()
                 trouble = find_misfit(tx.sql, revision, known_revisions())
             if trouble is None:
-                return judge_schema(self.database, revision, newest_revision())
+                found = judge_schema(self.database, revision, newest_revision())
+                if found.state == "ok":
+                    with self.store.writing() as tx:
+                        tx.overview.try_to_write()
+                return found
         except SyncError as error:
             trouble = trouble_of(error)
         return Finding("database", "failed", f"{self.database} {trouble.said}", trouble.remedy)
@@ -148,20 +156,34 @@ class Checkup:
         return judge_seals(vault.current_id, opened, unopened)
 
     def _check_redis(self) -> Iterator[Finding]:
-        try:
-            info: Mapping[str, object] = cast(Any, self.client.info())
-        except redis.RedisError as error:
-            said = f"{self.queue} does not answer ({type(error).__name__})"
-            yield Finding("redis", "failed", said, "Start it, or set REDIS_URL.")
+        refused = try_redis(self.client.info)
+        if refused is not None:
+            yield judge_redis_refusal(self.queue, refused)
             return
+        info: Mapping[str, object] = cast(Any, self.client.info())
         snapshots = None
         with suppress(redis.RedisError):
             snapshots = cast(Any, self.client.config_get("save")).get("save")
         yield from judge_redis(self.queue, info, snapshots)
         found = {key: find_type(self.client, key) for key in self.redis_keys}
         yield from judge_keys(self.queue, self.redis_keys, found)
+        refused = try_redis(WritableRedis(self.client)) if info.get("role", "master") == "master" else None
+        if refused is not None:
+            yield judge_redis_refusal(self.queue, refused)
         with suppress(redis.RedisError):
             yield self._check_clock("Redis", self._ask_redis_time)
+
+    def _check_processes(self, has_redis: bool) -> Iterator[Finding]:
+        """Judge which processes report to the database, and which only to Redis."""
+        with self.store.reading() as tx:
+            now = tx.overview.time()
+            alive, lately = tx.processes.since(now - alive_for), tx.processes.since(now - 2 * alive_for)
+        strangers: Collection[str] = ()
+        with suppress(redis.RedisError):
+            for report in read_clock_reports(self.client, now) if has_redis else ():
+                yield judge_process_clock(report.process, report.ahead)
+            strangers = set(read_names(self.client, now)) - {each.name for each in lately} if has_redis else ()
+        yield from judge_processes(alive, strangers, read_version())
 
     def _check_clock(self, whose: str, ask: Callable[[], datetime]) -> Finding:
         before = self.now()
@@ -176,6 +198,15 @@ class Checkup:
     def _ask_redis_time(self) -> datetime:
         seconds, micros = cast(Any, self.client.time())
         return datetime.fromtimestamp(seconds, UTC) + timedelta(microseconds=micros)
+
+    def _check_browser_way(self, client: OAuthClient) -> Iterator[Finding]:
+        """Ask for the two pages that a user's browser is sent to: the provider's, and our own."""
+        profile = next(provider for provider in self.providers if provider.name == client.provider)
+        prefix = client.provider.upper()
+        page = open_authorize_page(profile, client, self.proxies)
+        yield judge_authorize(f"{prefix}_AUTHORIZE_URL", profile.authorize_url, page)
+        answer = open_callback(client, self.proxies)
+        yield from judge_redirect(f"{prefix}_REDIRECT_URI", client.redirect_uri, answer)
 
     def _check_token_endpoint(self, client: OAuthClient, has_budget: bool) -> Iterator[Finding]:
         """Send one request; it counts against the fleet's rate limit like any other."""
@@ -197,7 +228,8 @@ class Checkup:
             proxies=self.proxies,
         ).ask_for_nothing(client)
         after = self.now()
-        yield judge_token_endpoint(client, profile.token_url, answer, after, profile.error_aliases)
+        proxy = find_proxy(profile.token_url, self.proxies)
+        yield judge_token_endpoint(client, profile.token_url, answer, after, profile.error_aliases, proxy)
         theirs = read_date(answer)
         if theirs is not None:
             middle = theirs + second / 2
