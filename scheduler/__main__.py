@@ -16,10 +16,12 @@ from config.heartbeat import Heartbeat
 from config.logs import configure_logging
 from config.settings import read_settings
 from config.stopping import exit_within
+from config.wiring import now as wall_clock
 from config.wiring import open_redis, open_services
 from models.errors import SyncError
 from scheduler.audit_chain import AuditChain
 from scheduler.command_stream import Commands
+from scheduler.late_passes import LatePasses
 from scheduler.prune import Prune
 from scheduler.sweep import Sweep
 
@@ -47,6 +49,7 @@ def main() -> int:
     )
     commands = Commands(store, open_redis(settings.redis_url, decode=False), settings.commands_stream, sweep, now)
     heartbeat = Heartbeat(settings.heartbeat_file)
+    LatePasses(wall_clock).watch(scheduler)
     repeat(scheduler, sweep, settings.sweep_interval, lambda: heartbeat.beat(next_in=settings.sweep_interval))
     repeat(scheduler, Prune(store, now), timedelta(hours=1))
     repeat(scheduler, AuditChain(store, now), chain_interval)
@@ -113,7 +116,13 @@ def repeat(
         ended()
 
     scheduler.add_job(
-        run, "interval", seconds=interval.total_seconds(), max_instances=1, coalesce=True, misfire_grace_time=None
+        run,
+        "interval",
+        id=name,
+        seconds=interval.total_seconds(),
+        max_instances=1,
+        coalesce=True,
+        misfire_grace_time=None,
     )
 
 
