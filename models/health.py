@@ -43,14 +43,14 @@ class Finding:
 
 
 def judge_loopback_names(variable: str, redirect_uri: str, return_origins: Collection[str]) -> Finding | None:
-    """Warn if the redirect URI, in `variable`, and an origin name this machine differently; None if none does.
+    """Warn if the redirect URI, in `variable`, and each origin name this machine differently; else return None.
 
     A browser keeps the cookies of `localhost` and of `127.0.0.1` apart, and a provider compares redirect URIs as text.
     """
     own = urlsplit(redirect_uri).hostname
     others = sorted(origin for origin in return_origins if urlsplit(origin).hostname != own)
     differing = [origin for origin in others if urlsplit(origin).hostname in loopback_names]
-    if own not in loopback_names or not differing:
+    if own not in loopback_names or not differing or len(others) < len(return_origins):
         return None
     other = urlsplit(differing[0]).hostname
     said = f"{variable} says {own}, and RETURN_ORIGINS says {other}: to a browser these are two sites"

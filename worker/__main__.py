@@ -9,6 +9,7 @@ import typer
 from worker.cli import (
     audit,
     authorizations,
+    backup,
     confirm,
     connections,
     dead_letters,
@@ -68,6 +69,7 @@ groups: Mapping[str, tuple[Callable[..., None] | None, Sequence[Callable[..., No
         "Messages that failed for good.",
     ),
     "provider": (None, provider.commands, "Show and control what keeps a provider's tokens back."),
+    "backup": (None, (backup.check,), "Check what was restored from a backup."),
     "keys": (None, keys.commands, "Show what each encryption key seals, and reseal all."),
 }
 

@@ -144,6 +144,18 @@ class Outbox:
     def position_of(self, event_id: str) -> int | None:
         return self.sql.execute(select(table.c.position).where(table.c.id == event_id)).scalar()
 
+    def known_ids(self, ids: Collection[str]) -> set[str]:
+        """Return those of these ids that are stored."""
+        return set(self.sql.execute(select(table.c.id).where(table.c.id.in_(list(ids)))).scalars())
+
+    def newest_published(self, stream: Stream) -> tuple[str, datetime] | None:
+        """Return the id and the time of the newest published event of a stream."""
+        query = select(table.c.id, table.c.created_at).where(
+            table.c.stream == stream, table.c.published_at.is_not(None)
+        )
+        row = self.sql.execute(query.order_by(table.c.position.desc()).limit(1)).first()
+        return None if row is None else (row.id, row.created_at)
+
     def republish_since(
         self, since: datetime, now: datetime, user_id: str | None = None, connection_id: str | None = None
     ) -> int:

@@ -27,6 +27,7 @@ def test_two_names_of_this_machine_get_a_hint(host: str, origin: str, changed: s
     ("uri", "origins"),
     [
         (f"http://localhost{path}", {"http://localhost:3000"}),
+        (f"http://localhost{path}", {"http://localhost:3000", "http://127.0.0.1:3000"}),
         (f"http://localhost{path}", set()),
         (f"http://localhost{path}", {"https://app.example"}),
         ("https://app.example/auth/breezedoc/callback", {"http://localhost:3000"}),

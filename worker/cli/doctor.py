@@ -33,7 +33,7 @@ def doctor(as_json: AsJson = False) -> None:
     for finding in examine():
         findings.append(finding)
         if not as_json:
-            _show(finding)
+            show_finding(finding)
     if as_json:
         print_json({"checks": findings})
     failures = sum(finding.state == "failed" for finding in findings)
@@ -128,7 +128,8 @@ def _describe_settings(settings: Settings) -> str:
     return f"complete; providers {', '.join(provider.name for provider in settings.providers)}"
 
 
-def _show(finding: Finding) -> None:
+def show_finding(finding: Finding) -> None:
+    """Print a finding on a line, with its remedy."""
     mark = f"[{_colours[finding.state]}]{finding.state:<6}[/]"
     remedy = f" → [bold]{escape(finding.remedy)}[/]" if finding.remedy else ""
     screen().print(f"{mark}  {finding.check:<17}  {escape(finding.said)}{remedy}", soft_wrap=True)

@@ -39,6 +39,8 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "provider accept": ("breezesync provider accept breezedoc",),
     "provider pause": ("breezesync provider pause breezedoc",),
     "provider resume": ("breezesync provider resume breezedoc",),
+    "backup": ("breezesync backup check",),
+    "backup check": ("breezesync backup check", "breezesync backup check --json"),
     "keys": ("breezesync keys status",),
     "keys status": ("breezesync keys status",),
     "keys rotate": ("breezesync keys rotate",),
