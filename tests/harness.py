@@ -61,6 +61,15 @@ class Clock:
         self.ahead += length
 
 
+class NoLimit:
+    """The allowance of an account without a limit."""
+
+    wanted = 0
+
+    def settle(self) -> None:
+        """Nothing was reserved."""
+
+
 class ListQueue:
     """A queue that holds messages until they are taken."""
 

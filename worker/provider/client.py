@@ -5,7 +5,7 @@ import threading
 from base64 import b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from time import monotonic
 from typing import Generic, TypeVar
 from urllib.parse import parse_qsl, quote_plus
@@ -23,10 +23,9 @@ from models.oauth.token_response import GrantType, TokenOutcome, TokensGranted, 
 from models.provider import Provider, Resource
 from models.proxies import Proxies
 from models.rate_limit import Wait
-from worker.provider.rate_limit import Budgets
+from worker.provider.rate_limit import Allowance, Budgets, api_deadline
 from worker.provider.transport import ThreadTransports, Wire, find_usual_proxies, parse_url
 
-api_deadline = timedelta(seconds=30)
 largest_token_answer = 1 << 20
 largest_page = 4 << 20
 api_pool = 20
@@ -143,17 +142,21 @@ class ProviderClient:
         called = self._send_watched(request, send_before=None)
         return called.read_as(called.status == 200)
 
+    def allow(self, account_id: str) -> Allowance:
+        """Return an allowance for a job that reads this account; the job settles it."""
+        return self.budgets.allow(self.provider, account_id)
+
     def read_page(
-        self, resource: Resource, path: str, page: int, access_token: Secret, account_id: str
+        self, resource: Resource, path: str, page: int, access_token: Secret, allowance: Allowance
     ) -> Called[ApiOutcome] | Wait:
         """One page of a resource, if the account's budget has room for it; else how long it has none."""
-        ticket = self.budgets.take(self.provider, account_id)
-        if isinstance(ticket, Wait):
-            return ticket
+        wait = allowance.take()
+        if wait is not None:
+            return wait
         called = self._get(resource, path, page, access_token)
-        self.budgets.settle(ticket, called.remaining)
+        allowance.note(called.remaining)
         if isinstance(called.outcome, Throttled):
-            self.budgets.pause(self.provider, account_id, called.outcome.retry_after.total_seconds())
+            allowance.settle(pause=called.outcome.retry_after.total_seconds())
         return called
 
     def read_account(self, access_token: Secret, account_id: str | None = None) -> Called[ApiOutcome]:
@@ -167,9 +170,8 @@ class ProviderClient:
         account = read_account(self.provider, called.outcome)
         whose = account_id or (account.id if account is not None else None)
         if whose is not None:
-            self.budgets.count(self.provider, whose, called.remaining)
-            if isinstance(called.outcome, Throttled):
-                self.budgets.pause(self.provider, whose, called.outcome.retry_after.total_seconds())
+            pause = called.outcome.retry_after.total_seconds() if isinstance(called.outcome, Throttled) else 0
+            self.budgets.count(self.provider, whose, called.remaining, pause)
         return called
 
     def _get(self, resource: Resource, path: str, page: int, access_token: Secret) -> Called[ApiOutcome]:
