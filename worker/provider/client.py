@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from time import monotonic
 from typing import Generic, TypeVar
-from urllib.parse import parse_qsl, quote_plus
+from urllib.parse import quote_plus
 
 import httpx
 
@@ -24,13 +24,16 @@ from models.provider import Provider, Resource
 from models.proxies import Proxies
 from models.rate_limit import Wait
 from worker.provider.rate_limit import Allowance, Budgets, api_deadline
-from worker.provider.transport import ThreadTransports, Wire, find_usual_proxies, parse_url
+from worker.provider.transport import ThreadTransports, Wire, find_usual_proxies, parse_page_url, parse_url
 
 largest_token_answer = 1 << 20
 largest_page = 4 << 20
 api_pool = 20
 """Connections of one thread to the API, which it needs one of."""
 user_agent = "breezesync/0.1"
+api_headers = ((b"Accept", b"application/json"), (b"User-Agent", user_agent.encode()))
+api_timeout = httpx.Timeout(15).as_dict()
+no_body = httpx.ByteStream(b"")
 secret_fields = ("code", "code_verifier", "refresh_token")
 
 
@@ -176,13 +179,14 @@ class ProviderClient:
 
     def _get(self, resource: Resource, path: str, page: int, access_token: Secret) -> Called[ApiOutcome]:
         """A GET that follows no redirect and reads at most 4 MiB in at most 30 s, however slowly it drips."""
-        params = dict(parse_qsl(resource.query)) | ({"page": str(page)} if resource.paging != "none" else {})
+        url = parse_page_url(self.provider.api_url + path, resource.query, page if resource.paging != "none" else None)
+        # A stream of its own keeps httpx from looking for a body, and from adding headers that are here already.
         request = httpx.Request(
             "GET",
-            self.provider.api_url + path,
-            params=params or None,
-            headers=self._headers() | {"Authorization": f"Bearer {access_token.reveal()}"},
-            extensions={"timeout": httpx.Timeout(15).as_dict()},
+            url,
+            headers=[(b"Host", url.netloc), *api_headers, (b"Authorization", _encode_bearer(access_token))],
+            stream=no_body,
+            extensions={"timeout": api_timeout},
         )
         wire = Wire(self.now, kept_open=getattr(self._own, "socket", None))
         called = self._measure("GET", path, lambda: wire.send(self._api.own, request, largest_page, api_deadline))
@@ -247,3 +251,7 @@ class ProviderClient:
     @staticmethod
     def _headers() -> dict[str, str]:
         return {"Accept": "application/json", "User-Agent": user_agent}
+
+
+def _encode_bearer(access_token: Secret) -> bytes:
+    return b"Bearer " + access_token.reveal().encode("ascii")
