@@ -228,6 +228,12 @@ def test_a_value_that_can_t_be_read_counts_as_empty(account: Account, case: str)
     assert account.reserved == 5
 
 
+def test_a_redis_that_was_restarted_is_given_the_rules_again(account: Account) -> None:
+    assert account.reserve(5) == 5
+    account.redis.script_flush()
+    assert account.reserve(5) == 5
+
+
 def most_in_a_minute(times: list[float]) -> int:
     """The most that arrived in any window of 60 seconds, wherever it begins."""
     ordered, most, first = sorted(times), 0, 0
