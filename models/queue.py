@@ -23,6 +23,10 @@ local run_id = string.match(redis.call("info", "server"), "run_id:(%x+)")
 return redis.call("set", KEYS[1], run_id, "get") == run_id"""
 """Write the run id of the server under the marker, and return 1 if it was there already. A read would not do: a server
 that has become a replica would answer it."""
+add_message = """
+redis.call("hset", KEYS[1], ARGV[1], ARGV[2])
+return redis.call("rpush", KEYS[2], ARGV[1])"""
+"""Keep a message's text, and add its key to the queue."""
 most_at_once = 500
 """Messages that Redis takes in one step, which takes it about a millisecond."""
 
@@ -128,11 +132,12 @@ class MessageQueue:
         self.broker = broker
         self.client = client
         self._name_server: Any = client.register_script(name_server)
+        self._add: Any = client.register_script(add_message)
 
     def send(self, message: Message) -> None:
         """Send it if Redis answers; otherwise the sweep does, for its due time is in the database."""
         try:
-            _enqueue(self.broker, message)
+            self._enqueue(message)
         except redis.RedisError as error:
             log = structlog.get_logger("queue")
             log.warning("message.left_to_sweep", actor=message.actor, error=type(error).__name__)
@@ -144,6 +149,12 @@ class MessageQueue:
                 _enqueue_all(self.broker, batch[first : first + most_at_once])
         except redis.RedisError as error:
             raise RedisUnavailable("Redis does not take messages") from error
+
+    def _enqueue(self, message: Message) -> None:
+        """Do what `_enqueue_all` does, for one message in one command: two thirds of its costs."""
+        key, name = str(uuid4()), f"{self.broker.namespace}:{message.queue}"
+        text = _to_dramatiq(message, redis_message_id=key).encode()
+        self._add(keys=[f"{name}.msgs", name], args=[key, text], client=self.broker.client)
 
     def was_emptied(self) -> bool:
         """True for one caller after Redis was restarted, emptied, or seen for the first time.
@@ -202,10 +213,6 @@ class WritableRedis:
             raise RedisUnavailable(f"Redis takes no writes ({type(error).__name__})") from error
         if role != "master":
             raise RedisUnavailable(f"Redis is a {role}, not a primary")
-
-
-def _enqueue(broker: RedisBroker, message: Message) -> None:
-    broker.enqueue(_to_dramatiq(message))
 
 
 def _enqueue_all(broker: RedisBroker, batch: Sequence[Message]) -> None:
