@@ -132,12 +132,11 @@ class MessageQueue:
         self.broker = broker
         self.client = client
         self._name_server: Any = client.register_script(name_server)
-        self._add: Any = client.register_script(add_message)
 
     def send(self, message: Message) -> None:
         """Send it if Redis answers; otherwise the sweep does, for its due time is in the database."""
         try:
-            self._enqueue(message)
+            _enqueue(self.broker, message)
         except redis.RedisError as error:
             log = structlog.get_logger("queue")
             log.warning("message.left_to_sweep", actor=message.actor, error=type(error).__name__)
@@ -149,12 +148,6 @@ class MessageQueue:
                 _enqueue_all(self.broker, batch[first : first + most_at_once])
         except redis.RedisError as error:
             raise RedisUnavailable("Redis does not take messages") from error
-
-    def _enqueue(self, message: Message) -> None:
-        """Do what `_enqueue_all` does, for one message in one command: two thirds of its costs."""
-        key, name = str(uuid4()), f"{self.broker.namespace}:{message.queue}"
-        text = _to_dramatiq(message, redis_message_id=key).encode()
-        self._add(keys=[f"{name}.msgs", name], args=[key, text], client=self.broker.client)
 
     def was_emptied(self) -> bool:
         """True for one caller after Redis was restarted, emptied, or seen for the first time.
@@ -213,6 +206,14 @@ class WritableRedis:
             raise RedisUnavailable(f"Redis takes no writes ({type(error).__name__})") from error
         if role != "master":
             raise RedisUnavailable(f"Redis is a {role}, not a primary")
+
+
+def _enqueue(broker: RedisBroker, message: Message) -> None:
+    """Do what `_enqueue_all` does, for one message in one command."""
+    key, name = str(uuid4()), f"{broker.namespace}:{message.queue}"
+    text = _to_dramatiq(message, redis_message_id=key).encode()
+    client: Any = broker.client
+    client.register_script(add_message)(keys=[f"{name}.msgs", name], args=[key, text])
 
 
 def _enqueue_all(broker: RedisBroker, batch: Sequence[Message]) -> None:

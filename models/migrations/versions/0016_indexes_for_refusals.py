@@ -1,4 +1,4 @@
-"""Indexes for the refusals that are held, are released, or ended their connections: a sweep looks for them each time."""
+"""Indexes for refusals that are held, are released, or ended their connections: every sweep looks for some."""
 
 import sqlalchemy as sa
 from alembic import op
