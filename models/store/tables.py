@@ -225,7 +225,29 @@ class RefusalRow(Stored, table=True):
     """A connection whose refresh token was refused: it waits, is held, or ended not long ago."""
 
     __tablename__ = "refusal"
-    __table_args__ = (Index("refusal_client", "provider", "client_id", "refused_at"),)
+    __table_args__ = (
+        Index("refusal_client", "provider", "client_id", "refused_at"),
+        Index(
+            "refusal_held",
+            "provider",
+            "client_id",
+            "refused_at",
+            postgresql_where=text("is_held"),
+            sqlite_where=text("is_held = 1"),
+        ),
+        Index(
+            "refusal_released",
+            "connection_id",
+            postgresql_where=text("is_released"),
+            sqlite_where=text("is_released = 1"),
+        ),
+        Index(
+            "refusal_ended",
+            "ended_at",
+            postgresql_where=text("ended_at IS NOT NULL"),
+            sqlite_where=text("ended_at IS NOT NULL"),
+        ),
+    )
     connection_id: str = Field(primary_key=True)
     provider: str
     client_id: str

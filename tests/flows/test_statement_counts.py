@@ -104,3 +104,33 @@ def test_a_sync_reserves_its_requests_before_the_first_and_settles_after_the_las
     counters = house.control.counters(tokens=False)["api_requests"]
     assert (sum(counters[str(account)].values()), len(trips)) == (requests, round_trips)
     house.flows.sync.providers["breezedoc"].budgets.redis.close()
+
+
+def come_back(house: House) -> Sent:
+    """Return what the provider's redirect back sends."""
+    begun = house.callback.begin("breezedoc", house.link("ada"), {})
+    query = house.approve(begun.location)
+    with counting_statements(house.store.engine) as sent:
+        house.callback.finish("breezedoc", query, {begun.flow: begun.binding})
+    return sent
+
+
+@pytest.mark.parametrize("database", ["postgresql"])
+def test_a_callback_is_two_statements_and_waits_once_for_the_disk(house: House) -> None:
+    sent = come_back(house)
+    assert (len(sent.statements), sent.commits, sent.durable, sent.rollbacks) == (2, 1, 1, 0), str(sent)
+
+
+@pytest.mark.parametrize("database", ["sqlite"])
+def test_a_callback_on_sqlite_is_one_transaction(house: House) -> None:
+    sent = come_back(house)
+    assert (len(sent.statements), sent.commits, sent.durable, sent.rollbacks) == (3, 1, 1, 0), str(sent)
+
+
+@both_databases
+def test_an_opened_link_is_two_statements_and_waits_once_for_the_disk(house: House) -> None:
+    house.consent("grace")  # which connects to the database
+    link = house.link("ada")
+    with counting_statements(house.store.engine) as sent:
+        house.callback.begin("breezedoc", link, {})
+    assert (len(sent.statements), sent.commits, sent.durable, sent.rollbacks) == (2, 1, 1, 0), str(sent)
