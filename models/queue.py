@@ -23,6 +23,10 @@ local run_id = string.match(redis.call("info", "server"), "run_id:(%x+)")
 return redis.call("set", KEYS[1], run_id, "get") == run_id"""
 """Write the run id of the server under the marker, and return 1 if it was there already. A read would not do: a server
 that has become a replica would answer it."""
+add_message = """
+redis.call("hset", KEYS[1], ARGV[1], ARGV[2])
+return redis.call("rpush", KEYS[2], ARGV[1])"""
+"""Keep a message's text, and add its key to the queue."""
 most_at_once = 500
 """Messages that Redis takes in one step, which takes it about a millisecond."""
 
@@ -205,7 +209,11 @@ class WritableRedis:
 
 
 def _enqueue(broker: RedisBroker, message: Message) -> None:
-    broker.enqueue(_to_dramatiq(message))
+    """Do what `_enqueue_all` does, for one message in one command."""
+    key, name = str(uuid4()), f"{broker.namespace}:{message.queue}"
+    text = _to_dramatiq(message, redis_message_id=key).encode()
+    client: Any = broker.client
+    client.register_script(add_message)(keys=[f"{name}.msgs", name], args=[key, text])
 
 
 def _enqueue_all(broker: RedisBroker, batch: Sequence[Message]) -> None:

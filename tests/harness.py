@@ -61,6 +61,15 @@ class Clock:
         self.ahead += length
 
 
+class NoLimit:
+    """The allowance of an account without a limit."""
+
+    wanted = 0
+
+    def settle(self) -> None:
+        """Nothing was reserved."""
+
+
 class ListQueue:
     """A queue that holds messages until they are taken."""
 
@@ -118,9 +127,13 @@ class House:
     def consent(self, user: str = "ada", account: int = 1, allow: bool = True, **claims: Any) -> str:
         """The browser's part, from the link to the callback: the authorization's id."""
         begun = self.callback.begin("breezedoc", self.link(user, **claims), {})
-        back = self.control.authorize(begun.location, account, allow=allow)
-        query = {name: values[0] for name, values in parse_qs(urlsplit(back).query).items()}
+        query = self.approve(begun.location, account, allow=allow)
         return self.callback.finish("breezedoc", query, {begun.flow: begun.binding}).id
+
+    def approve(self, location: str, account: int = 1, *, allow: bool = True) -> Mapping[str, str]:
+        """What the provider answers at its authorize URL: the parameters of the callback."""
+        back = self.control.authorize(location, account, allow=allow)
+        return {name: values[0] for name, values in parse_qs(urlsplit(back).query).items()}
 
     def connect(self, user: str = "ada", account: int = 1, **claims: Any) -> Connection:
         """A connection, its code exchanged, nothing else done yet."""

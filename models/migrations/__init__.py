@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, text
 
 from models.provider import Provider
 from models.store.grants import Role, grant
-from models.store.views import all_views, refreshable
+from models.store.views import all_views, own_views
 
 lock_number = zlib.crc32(b"breezesync.migrate")
 longest_other_migration_ms = 600_000
@@ -36,7 +36,7 @@ def migrate(engine: Engine, providers: Iterable[Provider], roles: Sequence[Role]
             for statement in (drop, create, *readers):
                 sql.execute(text(statement.replace(":", "\\:")))
         if roles:
-            grant(sql, roles, [name for name, _, _ in views if name != refreshable])
+            grant(sql, roles, [name for name, _, _ in views if name not in own_views])
         return MigrationContext.configure(sql).get_current_revision() or ""
 
 

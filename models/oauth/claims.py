@@ -18,7 +18,7 @@ Claim = datetime | Unchanged | None
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """Until when the sweep sends no message for a connection's due refresh or sync, because one is on its way.
+    """Until when the sweep sends no message for a connection's due refresh or sync: one is on its way, or a job reads.
 
     None releases a claim: the sweep may send a message as soon as the work is due. `unchanged` leaves it as it is.
     """

@@ -1,7 +1,8 @@
 """Rows that are only added: the journal's, the audit's and the outbox's, kept until the end of their transaction.
 
 A refresh adds one to each of four tables and reads none of them. So they leave together, before the commit: on
-PostgreSQL as one statement, on SQLite one by one. Whoever reads or changes one of these tables in the same transaction
+PostgreSQL as one statement, on SQLite one by one. An update of a locked row that nothing reads again in its
+transaction leaves with them (`Appends.write`). Whoever reads or changes one of these tables in the same transaction
 sends first what waits (`Appends.sql`).
 """
 
@@ -9,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 from sqlalchemy import Connection as SqlConnection
 
-from models.store.statement import InsertMany, run_texts
+from models.store.statement import InsertMany, Statement, Writing, run_texts
 
 
 class Appends:
@@ -19,6 +20,7 @@ class Appends:
         self.unflushed = sql
         """For statements on other tables."""
         self._waiting: dict[InsertMany, list[Mapping[str, object]]] = {}
+        self._writings: list[Writing] = []
 
     @property
     def sql(self) -> SqlConnection:
@@ -30,12 +32,29 @@ class Appends:
         """Add rows of one kind."""
         self._waiting.setdefault(insert, []).extend(rows)
 
+    def write(self, statement: Statement, **values: object) -> None:
+        """Write a row that this transaction has locked, together with the rows that are added.
+
+        All of them see the tables as they were before: so nothing that is added may depend on what this writes, and no
+        other such statement may write the same row.
+        """
+        self._writings.append((statement, values))
+
+    @property
+    def sql_after_writes(self) -> SqlConnection:
+        """The connection to the database, with everything sent if an update waits."""
+        return self.sql if self._writings else self.unflushed
+
     def flush(self) -> None:
         """Send what waits."""
         waiting = [(insert, rows) for insert, rows in self._waiting.items() if rows]
-        self._waiting = {}
-        if self.unflushed.dialect.name != "postgresql" or len(waiting) < 2:
+        writings, self._waiting, self._writings = self._writings, {}, []
+        if self.unflushed.dialect.name != "postgresql" or len(waiting) + len(writings) < 2:
+            for statement, values in writings:
+                statement.run(self.unflushed, **values)
             for insert, rows in waiting:
                 insert.run(self.unflushed, rows)
             return
-        run_texts(self.unflushed, [insert.prepare(rows) for insert, rows in waiting])
+        prepared = ((statement.prepare("postgresql"), values) for statement, values in writings)
+        texts = [(each.text, each.parameters(values)) for each, values in prepared]
+        run_texts(self.unflushed, [*texts, *(insert.prepare(rows) for insert, rows in waiting)])

@@ -5,10 +5,11 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection as SqlConnection
-from sqlalchemy import bindparam, delete, func, insert, or_, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import bindparam, delete, func, or_, select, update
 
 from models.oauth.authorization import Authorization, Confirmation, Step
+from models.store.appends import Appends
+from models.store.dialect import insert_of
 from models.store.rows import begun_ids, from_authorization, names_of, table_of, to_authorization
 from models.store.statement import Statement
 from models.store.tables import AuthorizationRow
@@ -18,25 +19,30 @@ names = names_of(Authorization)
 columns = [table.c[name] for name in names]
 _get = Statement(select(*columns).where(table.c.id == bindparam("own_id")))
 _lock = Statement(select(*columns).where(table.c.id == bindparam("own_id")).with_for_update())
-_by_state = Statement(select(*columns).where(table.c.state_hash == bindparam("own_hash")))
+_lock_by_state = Statement(select(*columns).where(table.c.state_hash == bindparam("own_hash")).with_for_update())
 _by_link = Statement(select(*columns).where(table.c.link_hash == bindparam("own_hash")))
-_insert = Statement(insert(table).inline(), (*names, "link_hash"))
+_insert = Statement(
+    lambda dialect: insert_of(dialect, table).inline().on_conflict_do_nothing(index_elements=["link_hash"]),
+    (*names, "link_hash"),
+)
 _save = Statement(update(table).where(table.c.id == bindparam("own_id")), (*names, "claimed_until"))
+_of_received = ("step", "code", "code_received_at", "code_seconds", "due_at", "confirmation_hash")
+"""What `receive_code` changes."""
+_save_received = Statement(update(table).where(table.c.id == bindparam("own_id")), (*_of_received, "claimed_until"))
 
 
 class Authorizations:
-    def __init__(self, sql: SqlConnection) -> None:
-        self.sql = sql
+    def __init__(self, appends: Appends) -> None:
+        self.appends = appends
+
+    @property
+    def sql(self) -> SqlConnection:
+        return self.appends.sql_after_writes
 
     def add(self, authorization: Authorization, link_hash: str) -> bool:
         """Add it; False if the link with this hash began one before."""
         values = from_authorization(authorization) | {"link_hash": link_hash}
-        try:
-            with self.sql.begin_nested():
-                _insert.run(self.sql, **values)
-        except IntegrityError:
-            return False
-        return True
+        return _insert.run(self.sql, **values) == 1
 
     def get(self, authorization_id: str) -> Authorization | None:
         return _one(_get.first(self.sql, own_id=authorization_id))
@@ -44,8 +50,8 @@ class Authorizations:
     def lock(self, authorization_id: str) -> Authorization | None:
         return _one(_lock.first(self.sql, own_id=authorization_id))
 
-    def by_state(self, state_hash: str) -> Authorization | None:
-        return _one(_by_state.first(self.sql, own_hash=state_hash))
+    def lock_by_state(self, state_hash: str) -> Authorization | None:
+        return _one(_lock_by_state.first(self.sql, own_hash=state_hash))
 
     def by_link(self, link_hash: str) -> Authorization | None:
         """Return the authorization that the link with this hash began."""
@@ -94,6 +100,12 @@ class Authorizations:
         """Write the whole authorization; the caller has locked its row."""
         values = from_authorization(authorization) | {"claimed_until": None}
         _save.run(self.sql, own_id=authorization.id, **values)
+
+    def save_received(self, authorization: Authorization) -> None:
+        """Write what the code's arrival changed, together with the audit; the caller has locked the row."""
+        values = {name: getattr(authorization, name) for name in _of_received}
+        values |= {"step": authorization.step.value, "claimed_until": None}
+        self.appends.write(_save_received, own_id=authorization.id, **values)
 
 
 def _one(row: Iterable[Any] | None) -> Authorization | None:

@@ -9,17 +9,18 @@ from sqlalchemy import Connection as SqlConnection
 from models.journal import Decision, Request, Verb
 from models.store.appends import Appends
 from models.store.audit import Audit
-from models.store.rows import names_of, table_of
+from models.store.request_batch import pack, unpack
+from models.store.rows import table_of
 from models.store.statement import InsertMany, Statement
-from models.store.tables import AuthorizationRow, ConnectionRow, DecisionRow, RequestLogRow
+from models.store.tables import AuthorizationRow, ConnectionRow, DecisionRow, RequestBatchRow
 
 kept_decisions = 10
 """How many of the newest decisions stay for each connection and authorization, whatever their age."""
 
 decisions = table_of(DecisionRow)
-requests = table_of(RequestLogRow)
+requests = table_of(RequestBatchRow)
 _decide = InsertMany(decisions, ("subject", "at", "verb", "evidence"))
-_log = InsertMany(requests, names_of(Request))
+_log = InsertMany(requests, ("at", "connection_id", "calls"))
 _of_message = decisions.c.evidence["message_id"].as_string() == bindparam("message_id")
 _names_message = Statement(
     select(decisions.c.position).where(decisions.c.subject == bindparam("own_subject"), _of_message).limit(1)
@@ -62,8 +63,8 @@ class Journal:
         return _names_message.first(self.sql, own_subject=subject, message_id=message_id) is not None
 
     def log(self, calls: Sequence[Request]) -> None:
-        """Record requests that were made."""
-        self.appends.add(_log, [{name: getattr(call, name) for name in _log.columns} for call in calls])
+        """Record requests that were made, as one row."""
+        self.appends.add(_log, pack(calls))
 
     def hand_over(self, authorization_id: str, connection_id: str) -> None:
         """Move an authorization's requests to the connection that it became."""
@@ -72,13 +73,13 @@ class Journal:
 
     def calls_of(self, connection_id: str, limit: int = 20) -> Sequence[Request]:
         """Return the newest `limit` requests, oldest first."""
-        columns = [requests.c[name] for name in Request.__slots__]
+        columns = (requests.c.connection_id, requests.c.at, requests.c.calls)
         query = select(*columns).where(requests.c.connection_id == connection_id)
         rows = self.sql.execute(query.order_by(requests.c.position.desc()).limit(limit)).all()
-        return [Request(*row) for row in reversed(rows)]
+        return [request for row in reversed(rows) for request in unpack(*row)][-limit:]
 
     def prune(self, before: datetime, limit: int) -> int:
-        """Delete up to `limit` requests and as many decisions from before then; return the larger of the two counts.
+        """Delete up to `limit` rows of requests and as many decisions from before then; return the larger count.
 
         The newest `kept_decisions` of each stored connection and authorization stay, so that `explain` can always say
         how it came to its present state.

@@ -12,7 +12,7 @@ from models.messaging.events import About, Fact, StoredEvent, Stream, describe, 
 from models.store.appends import Appends
 from models.store.dialect import insert_of
 from models.store.rows import table_of
-from models.store.statement import InsertMany, Statement, is_one_of
+from models.store.statement import InsertMany, Statement, Writing, is_one_of, run_together
 from models.store.tables import CounterRow, EventRow, LeaseRow
 
 table = table_of(EventRow)
@@ -105,10 +105,15 @@ class Outbox:
         rows = _unpublished.all(self.sql, streams=sorted(streams), most=limit)
         return [(row[0], StoredEvent(*row[1:])) for row in rows]
 
-    def mark_published(self, positions: Sequence[int], now: datetime) -> None:
-        if not positions:
-            return
-        _mark.run(self.sql, positions=list(positions), published_at=now)
+    def mark_published(self, positions: Sequence[int], now: datetime, releasing: str | None = None) -> None:
+        """Mark these events as published; end the lease of the owner `releasing`, on PostgreSQL in one statement."""
+        writings: list[Writing] = []
+        if positions:
+            writings.append((_mark, {"positions": list(positions), "published_at": now}))
+        if releasing is not None:
+            writings.append((_release, {"own_owner": releasing, "until": now}))
+        if writings:
+            run_together(self.sql, writings)
 
     def is_waiting(self) -> bool:
         """Return whether any event is unpublished."""

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import datetime
 
+from models.oauth.claims import unchanged_claims
 from models.oauth.connection import Status
 from models.store.transaction import Transaction
 
@@ -12,6 +13,9 @@ def request_sync(tx: Transaction, connection_id: str, now: datetime) -> bool:
     connection = tx.connections.lock(connection_id)
     if connection is None or connection.status is not Status.active:
         return False
-    due_at = now if tx.runs.running(connection_id) is None else connection.sync_due_at
-    tx.connections.save(replace(connection, sync_requested=True, sync_due_at=due_at), connection.generation)
+    requested = replace(connection, sync_requested=True)
+    if tx.runs.running(connection_id) is not None:
+        tx.connections.save(requested, connection.generation, unchanged_claims)
+        return True
+    tx.connections.save(replace(requested, sync_due_at=now), connection.generation)
     return True

@@ -225,7 +225,29 @@ class RefusalRow(Stored, table=True):
     """A connection whose refresh token was refused: it waits, is held, or ended not long ago."""
 
     __tablename__ = "refusal"
-    __table_args__ = (Index("refusal_client", "provider", "client_id", "refused_at"),)
+    __table_args__ = (
+        Index("refusal_client", "provider", "client_id", "refused_at"),
+        Index(
+            "refusal_held",
+            "provider",
+            "client_id",
+            "refused_at",
+            postgresql_where=text("is_held"),
+            sqlite_where=text("is_held = 1"),
+        ),
+        Index(
+            "refusal_released",
+            "connection_id",
+            postgresql_where=text("is_released"),
+            sqlite_where=text("is_released = 1"),
+        ),
+        Index(
+            "refusal_ended",
+            "ended_at",
+            postgresql_where=text("ended_at IS NOT NULL"),
+            sqlite_where=text("ended_at IS NOT NULL"),
+        ),
+    )
     connection_id: str = Field(primary_key=True)
     provider: str
     client_id: str
@@ -311,7 +333,12 @@ class SyncRunRow(Stored, table=True):
             sqlite_where=text("status = 'running'"),
         ),
         Index("sync_run_connection", "connection_id", "started_at"),
-        Index("sync_run_finished", "finished_at"),
+        Index(
+            "sync_run_finished",
+            "finished_at",
+            postgresql_where=text("finished_at IS NOT NULL"),
+            sqlite_where=text("finished_at IS NOT NULL"),
+        ),
     )
     id: str = Field(primary_key=True)
     connection_id: str = Field(foreign_key="connection.id", ondelete="CASCADE")
@@ -426,18 +453,22 @@ class DecisionRow(Stored, table=True):
     evidence: dict[str, Any] = Field(sa_type=json_type)
 
 
-class RequestLogRow(Stored, table=True):
-    """A request made for a user, without any token; kept for 30 days."""
+class RequestBatchRow(Stored, table=True):
+    """The requests that one job made for a user, without any token; the view `request_log` shows each of them.
 
-    __tablename__ = "request_log"
-    __table_args__ = (Index("request_log_at", "at"), Index("request_log_connection", "connection_id", "at"))
+    at: when the first of them was made.
+    calls: what `models/store/request_batch.py` makes of them.
+    """
+
+    __tablename__ = "request_batch"
+    __table_args__ = (
+        Index("request_batch_at", "at"),
+        Index("request_batch_connection", "connection_id", "position"),
+    )
     position: int | None = Field(default=None, primary_key=True, sa_type=big_id)
     at: datetime = Field(sa_type=UtcTime)
     connection_id: str
-    method: str
-    path: str
-    status: int
-    duration_ms: int
+    calls: str = Field(sa_type=Text)
 
 
 class AuditRow(Stored, table=True):

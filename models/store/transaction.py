@@ -69,7 +69,7 @@ class Transaction:
 
     @cached_property
     def authorizations(self) -> Authorizations:
-        return Authorizations(self.sql)
+        return Authorizations(self.appends)
 
     @cached_property
     def clients(self) -> Clients:

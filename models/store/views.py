@@ -1,4 +1,4 @@
-"""The SQL views: a profile's, of a resource's records that are not deleted with fields as columns, and one of ours."""
+"""The SQL views: a profile's, of a resource's records that are not deleted with fields as columns, and two of ours."""
 
 from collections.abc import Iterable, Iterator
 
@@ -12,15 +12,35 @@ longest_time = 62
 """The characters of the longest text that `time_of_day` matches."""
 refreshable = "refreshable"
 """The view of the connections that have a refresh token: it shows that to roles which may not read the token."""
+request_log = "request_log"
+"""The view of every request that was made for a user."""
+own_views = (refreshable, request_log)
 
 
 def all_views(providers: Iterable[Provider], dialect: Dialect) -> Iterator[tuple[str, str, str]]:
     """Yield the name of every view, with its DROP and its CREATE for `sqlite` or `postgresql`."""
     query = "SELECT connection_id FROM credential WHERE refresh_token IS NOT NULL"
     yield refreshable, f"DROP VIEW IF EXISTS {refreshable}", f"CREATE VIEW {refreshable} AS {query}"
+    yield request_log, f"DROP VIEW IF EXISTS {request_log}", f"CREATE VIEW {request_log} AS {_requests(dialect)}"
     for provider in providers:
         for view in provider.views:
             yield provider.view_name(view), *view_statements(provider, view, dialect)
+
+
+def _requests(dialect: Dialect) -> str:
+    """Return the query of `request_log`: a row for each element of `calls` (see `models/store/request_batch.py`)."""
+    if dialect == "sqlite":
+        later = "(json_extract(e.value, '$[0]') / 1000.0) || ' seconds'"
+        at = f"CASE e.key WHEN 0 THEN b.at ELSE strftime('%Y-%m-%d %H:%M:%f', b.at, '+' || {later}) || '000' END"
+        names = ("method", "path", "status", "duration_ms")
+        values = (f"json_extract(e.value, '$[{place}]') AS {name}" for place, name in enumerate(names, start=1))
+        source = "request_batch b, json_each(b.calls) e"
+    else:
+        at = "b.at + (e.value ->> 0)::bigint * interval '1 millisecond'"
+        types = {"method": "text", "path": "text", "status": "integer", "duration_ms": "integer"}
+        values = (f"(e.value ->> {place})::{of} AS {name}" for place, (name, of) in enumerate(types.items(), start=1))
+        source = "request_batch b CROSS JOIN LATERAL json_array_elements(b.calls::json) e(value)"
+    return f"SELECT b.position, {at} AS at, b.connection_id, {', '.join(values)} FROM {source}"  # noqa: S608
 
 
 def view_statements(provider: Provider, view: View, dialect: Dialect) -> tuple[str, str]:

@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+from models.clock import is_due
 from models.journal import ListProblem, Note
 from models.messaging import messages
 from models.messaging.events import Fact, RevokedReason
@@ -184,12 +185,19 @@ class StepDecision:
 
 
 def go_on(decision: StepDecision, run: SyncRun) -> StepDecision:
-    """Keep the run for this job's next page, and renew its lease."""
+    """Keep the run for this job's next page, and renew its lease.
+
+    The sync stays due, claimed until the lease ends: if the job dies, the sweep sends another then. So the row is
+    written without any column of an index, which PostgreSQL does on the row's own page.
+    """
     until = decision.at + run_lease
     connection = decision.connection or decision.subject
+    if not is_due(connection.sync_due_at, decision.at):
+        connection = replace(connection, sync_due_at=decision.at)
     return replace(
         decision,
-        connection=replace(connection, sync_due_at=until),
+        connection=connection,
+        claims=replace(decision.claims, sync=until),
         run=replace(run, lease_until=until),
         goes_on=True,
     )
@@ -201,6 +209,7 @@ def park(decision: StepDecision, run: SyncRun, until: datetime) -> StepDecision:
     return replace(
         decision,
         connection=replace(connection, sync_due_at=until),
+        claims=replace(decision.claims, sync=None),
         run=replace(run, lease_owner=None, lease_until=None, resume_at=until),
         goes_on=False,
     )

@@ -1,10 +1,11 @@
 """The request log: every call made for a user, whatever came of it, and nothing that was never sent."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from models.journal import Request
 from tests.harness import House
@@ -93,3 +94,29 @@ def test_a_line_says_when_and_for_how_long(house: House) -> None:
         line = tx.journal.calls_of(connection.id)[0]
     assert isinstance(line, Request)
     assert before <= line.at <= line.at + timedelta(milliseconds=line.duration_ms) <= house.clock()
+
+
+def test_the_view_shows_each_call_of_a_sync_with_its_own_time(house: House) -> None:
+    connection = house.connect("ada", 1)
+    house.work()
+    house.flows.sync(connection.id)
+    with house.store.reading() as tx:
+        made = tx.journal.calls_of(connection.id, limit=100)
+        columns = "at, connection_id, method, path, status, duration_ms"
+        rows = tx.sql.execute(
+            text(f"SELECT {columns} FROM request_log WHERE connection_id = :id"), {"id": connection.id}
+        )
+        shown = sorted((_as_time(at), *rest) for at, *rest in rows)
+        batches = tx.sql.execute(text("SELECT count(*) FROM request_batch")).scalar_one()
+    assert batches < len(made)
+    assert [row[1:] for row in shown] == [
+        (each.connection_id, each.method, each.path, each.status, each.duration_ms)
+        for each in sorted(made, key=lambda each: (each.at, each.connection_id, each.method, each.path))
+    ]
+    for (at, *_), each in zip(shown, sorted(made, key=lambda each: each.at), strict=True):
+        assert abs(at - each.at) < timedelta(milliseconds=2)
+
+
+def _as_time(at: datetime | str) -> datetime:
+    """SQLite gives times as texts."""
+    return datetime.fromisoformat(at).replace(tzinfo=UTC) if isinstance(at, str) else at

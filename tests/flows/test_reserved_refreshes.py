@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from models.oauth.authorization import Step
 from tests.harness import House
 from worker.oauth.refresh import RefreshRequest
 from worker.tokens.spool import Parking, Ticket
@@ -64,4 +65,29 @@ def test_what_may_not_leave_takes_nothing_from_the_budget(house: House) -> None:
     house.flows.refresh(connection.id)
     before = count_taken(house)
     house.flows.refresh(connection.id)
+    assert count_taken(house) == before
+
+
+def test_a_transaction_that_presents_a_code_keeps_no_one_from_the_budget(house: House) -> None:
+    authorization_id = house.consent("grace", 2)
+    before = count_taken(house)
+
+    def take() -> None:
+        with house.store.counting() as tx:
+            assert tx.paces.take("breezedoc", 60, "exchange", house.clock()) is None
+
+    busy: Any = Busy(house.flows.exchange.parking, take)
+    replace(house.flows.exchange, parking=busy)(authorization_id)
+    with house.store.reading() as tx:
+        found = tx.authorizations.get(authorization_id)
+    assert found is not None
+    assert found.step is Step.connected
+    assert count_taken(house) == before + 2
+
+
+def test_a_code_that_was_presented_takes_nothing_from_the_budget(house: House) -> None:
+    authorization_id = house.consent("grace", 2)
+    house.flows.exchange(authorization_id)
+    before = count_taken(house)
+    house.flows.exchange(authorization_id)
     assert count_taken(house) == before

@@ -1,10 +1,14 @@
-"""How many statements and commits a flow takes: exact numbers, so that none is added unseen."""
+"""How many statements, commits and round trips to Redis a flow takes: exact numbers, so that none is added unseen."""
+
+from typing import Any
 
 import pytest
+from redis import Connection, ConnectionPool, Redis
 
 from tests.databases import both_databases
 from tests.harness import House
 from tests.statements import Sent, counting_statements
+from worker.provider.rate_limit import Budgets
 
 
 def refresh(house: House) -> Sent:
@@ -59,3 +63,74 @@ def test_a_refresh_that_is_not_due_only_gives_its_claim_back(house: House) -> No
         house.flows.refresh(connection.id)
     writes = [text for text in sent.statements if not text.startswith("SELECT")]
     assert (len(writes), sent.durable) == (1, 1), str(sent)
+
+
+def counting_trips(house: House, redis_url: str) -> list[object]:
+    """Have the house's accounts counted in this Redis; return a list to which each round trip there is added."""
+    trips: list[object] = []
+
+    class Counting(Connection):
+        def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+            trips.append(command)
+            super().send_packed_command(command, check_health)  # type: ignore[no-untyped-call]
+
+    client = Redis(connection_pool=ConnectionPool.from_url(redis_url, connection_class=Counting))
+    house.flows.sync.providers["breezedoc"].budgets = Budgets(client, lambda: house.clock().timestamp())
+    return trips
+
+
+reads: dict[str, tuple[int, int, int, int]] = {
+    "a pulse": (5, 2, 1, 2),
+    "every list": (5, 1, 5, 2),
+    "a long list": (25, 1, 11, 3),
+}
+"""How many documents the account has, the how manieth sync it is; its requests, and its round trips."""
+
+
+@pytest.mark.parametrize("case", reads)
+def test_a_sync_reserves_its_requests_before_the_first_and_settles_after_the_last(
+    house: House, redis_url: str, case: str
+) -> None:
+    documents, syncs, requests, round_trips = reads[case]
+    trips = counting_trips(house, redis_url)
+    account = house.control.add_user("Ida", documents=documents)
+    connection = house.connect("ida", account)
+    house.work()
+    for _ in range(syncs):
+        house.turn(minutes=16)
+        house.control.reset_counters()
+        trips.clear()
+        house.flows.sync(connection.id, asked=False)
+    counters = house.control.counters(tokens=False)["api_requests"]
+    assert (sum(counters[str(account)].values()), len(trips)) == (requests, round_trips)
+    house.flows.sync.providers["breezedoc"].budgets.redis.close()
+
+
+def come_back(house: House) -> Sent:
+    """Return what the provider's redirect back sends."""
+    begun = house.callback.begin("breezedoc", house.link("ada"), {})
+    query = house.approve(begun.location)
+    with counting_statements(house.store.engine) as sent:
+        house.callback.finish("breezedoc", query, {begun.flow: begun.binding})
+    return sent
+
+
+@pytest.mark.parametrize("database", ["postgresql"])
+def test_a_callback_is_two_statements_and_waits_once_for_the_disk(house: House) -> None:
+    sent = come_back(house)
+    assert (len(sent.statements), sent.commits, sent.durable, sent.rollbacks) == (2, 1, 1, 0), str(sent)
+
+
+@pytest.mark.parametrize("database", ["sqlite"])
+def test_a_callback_on_sqlite_is_one_transaction(house: House) -> None:
+    sent = come_back(house)
+    assert (len(sent.statements), sent.commits, sent.durable, sent.rollbacks) == (3, 1, 1, 0), str(sent)
+
+
+@both_databases
+def test_an_opened_link_is_two_statements_and_waits_once_for_the_disk(house: House) -> None:
+    house.consent("grace")  # which connects to the database
+    link = house.link("ada")
+    with counting_statements(house.store.engine) as sent:
+        house.callback.begin("breezedoc", link, {})
+    assert (len(sent.statements), sent.commits, sent.durable, sent.rollbacks) == (2, 1, 1, 0), str(sent)

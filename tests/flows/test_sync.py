@@ -551,3 +551,26 @@ def test_a_run_that_waits_for_room_is_brought_back_by_the_sweep_and_not_before(h
     house.clock.turn(timedelta(seconds=11))
     house.sweep()
     assert len(house.told("sync.completed", connection.id)) == 2
+
+
+@pytest.mark.parametrize("asked", [True, False], ids=["requested", "due"])
+def test_a_run_whose_job_died_goes_on_once_its_lease_is_over_and_not_before(house: House, asked: bool) -> None:
+    connection = house.connect("ada", 1)
+    house.work()
+    if not asked:
+        house.turn(minutes=20)
+    own = house.flows.sync.take(connection.id, asked)
+    assert own is not None
+
+    def running() -> bool:
+        with house.store.reading() as tx:
+            return tx.runs.running(connection.id) is not None
+
+    house.sweep()
+    assert running()
+    house.turn(seconds=40)
+    house.sweep()
+    assert running()
+    house.turn(seconds=6)
+    house.sweep()
+    assert not running()

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from models.clock import is_due
 from models.journal import Note, Problem, Verb
-from models.oauth.claims import unchanged_claims
+from models.oauth.claims import Claims, unchanged_claims
 from models.oauth.connection import Connection, Status
 from models.sync.decision import StepDecision
 from models.sync.start import StartRequest, set_aside, start
@@ -30,8 +31,10 @@ def led(subject: Connection, run: SyncRun, **changes: Any) -> StepDecision:
     """The decision that leases the run."""
     begins = changes.pop("begins", False)
     mine = replace(run, lease_owner="w", lease_until=now + run_lease, resume_at=None)
-    saved = replace(subject, sync_due_at=now + run_lease, **changes)
-    return StepDecision(subject=subject, at=now, connection=saved, run=mine, begins=begins, goes_on=True)
+    due_at = subject.sync_due_at if is_due(subject.sync_due_at, now) else now
+    saved = replace(subject, sync_due_at=due_at, **changes)
+    claims = Claims(refresh=None, sync=now + run_lease)
+    return StepDecision(subject=subject, at=now, connection=saved, claims=claims, run=mine, begins=begins, goes_on=True)
 
 
 def noted(subject: Connection) -> StepDecision:

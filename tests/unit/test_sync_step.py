@@ -57,7 +57,7 @@ provider = Provider(
 )
 plan = plan_lists(provider, (4, 2))
 connection = Connection(
-    "c1", "ada", "p", "client", "1", Status.active, created_at=now, generation=3, sync_due_at=until, team_ids=(4, 2)
+    "c1", "ada", "p", "client", "1", Status.active, created_at=now, generation=3, sync_due_at=now, team_ids=(4, 2)
 )
 limited = replace(connection, access_limited=True, problem="plan_required")
 run = SyncRun("r1", "c1", RunStatus.running, now - minute, place=1, lease_owner="w", lease_until=now + second)
@@ -79,7 +79,9 @@ def at(**changes: Any) -> StepRows:
 
 
 def decided(subject: Connection = connection, **changes: Any) -> StepDecision:
-    return StepDecision(subject=subject, at=now, **changes)
+    """The decision; one that goes on claims the sync for as long as it leases the run."""
+    claims = Claims(refresh=None, sync=until) if changes.get("goes_on") else released
+    return StepDecision(subject=subject, at=now, **{"claims": claims} | changes)
 
 
 def parked(after: timedelta, by: StepRows = rows, **changes: Any) -> StepDecision:
@@ -326,7 +328,7 @@ def test_a_page_decides_which_list_and_page_come_next(case: str) -> None:
     assert decision.run is not None
     assert (decision.run.place, decision.run.page, decision.run.pass_number) == expected
     assert decision.run.lease_until == until
-    assert decision.connection == replace(connection, sync_due_at=until)
+    assert (decision.connection, decision.claims.sync) == (connection, until)
 
 
 def test_a_page_writes_what_is_new_changed_or_moved_and_nothing_else() -> None:
@@ -412,9 +414,9 @@ def test_a_record_that_moved_from_another_team_is_not_missing_there() -> None:
 def test_the_first_list_that_answers_ends_a_limit_and_the_account_alone_does_not() -> None:
     of_list = decide_step(replace(rows, connection=limited), page("a", last=2), now)
     assert of_list.facts[0] == AccessRestored()
-    assert of_list.connection == replace(connection, sync_due_at=until)
+    assert of_list.connection == connection
     of_account = decide_step(replace(at(place=0), connection=limited), account_page(), now)
-    assert of_account.connection == replace(limited, sync_due_at=until)
+    assert of_account.connection == limited
 
 
 def test_a_page_shows_that_the_api_accepts_the_token() -> None:

@@ -297,11 +297,11 @@ def test_reading_goes_on_after_more_broken_tunnels_than_a_pool_holds(
     with listening(site.serve) as port, listening(broken.serve) as egress:
         client = client_of(port, through(egress), trust)
         for _ in range(4):
-            called: Any = client.read_page(documents, "/documents", 1, Secret("t"), "1")
+            called: Any = client.read_page(documents, "/documents", 1, Secret("t"), client.allow("1"))
             assert called.outcome == Failed("ConnectError")
         broken.treat = tunnel
         for _ in range(2):
-            called = client.read_page(documents, "/documents", 1, Secret("t"), "1")
+            called = client.read_page(documents, "/documents", 1, Secret("t"), client.allow("1"))
             assert isinstance(called.outcome, Page)
         assert len(broken.asked) == 5, "the second reading has used the first one's tunnel"
         client.close()

@@ -71,7 +71,9 @@ def client_of(url: str) -> ProviderClient:
 
 
 def read(client: ProviderClient) -> object:
-    called = client.read_page(Resource(name="document", path="/documents"), "/documents", 1, Secret("t"), "1")
+    called = client.read_page(
+        Resource(name="document", path="/documents"), "/documents", 1, Secret("t"), client.allow("1")
+    )
     return called.outcome  # type: ignore[union-attr]  # there is room in a new budget
 
 
@@ -171,7 +173,9 @@ def test_a_429_for_the_account_pauses_it_for_everybody() -> None:
     with serving(throttle) as url:
         client = client_of(url)
         assert isinstance(client.read_account(Secret("t"), "1").outcome, Throttled)
-        waits = client.read_page(Resource(name="document", path="/documents"), "/documents", 1, Secret("t"), "1")
+        waits = client.read_page(
+            Resource(name="document", path="/documents"), "/documents", 1, Secret("t"), client.allow("1")
+        )
         assert not hasattr(waits, "outcome"), "nothing was sent"
         client.close()
 

@@ -153,3 +153,21 @@ def test_a_redis_that_goes_away_in_the_middle_is_an_error_and_what_left_is_whole
     assert len(taken(queue, "reading")) == 500
     broker.client.close()
     queue.client.close()
+
+
+def test_a_message_is_sent_in_one_round_trip(queue: MessageQueue) -> None:
+    queue.send(messages.exchange_code("a0"))  # which connects, and loads the script
+    trips = Trips()
+    trips.watch(queue.broker.client)
+    queue.broker.client.ping()
+    before = trips.sent
+    queue.send(messages.exchange_code("a1"))
+    assert trips.sent == before + 1
+    assert [each["kwargs"]["authorization_id"] for each in taken(queue, "exchange")] == ["a0", "a1"]
+
+
+def test_a_message_is_sent_though_the_server_forgot_the_script(queue: MessageQueue) -> None:
+    queue.send(messages.exchange_code("a0"))
+    queue.broker.client.script_flush()
+    queue.send(messages.exchange_code("a1"))
+    assert len(taken(queue, "exchange")) == 2

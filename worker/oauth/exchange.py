@@ -18,9 +18,8 @@ from models.oauth.authorization import (
     failed_steps,
     grant,
     keep_waiting,
-    place_of,
 )
-from models.oauth.breaker import Sighting, endpoint_of, look_again_at
+from models.oauth.breaker import Sighting, endpoint_of
 from models.oauth.exchange_outcome import (
     CodeRequest,
     ExchangeDecision,
@@ -37,6 +36,7 @@ from models.oauth.token_response import TokenOutcome, TokensGranted
 from models.store import Store, Transaction
 from models.store.authorization_change import apply_change
 from worker.oauth.connect_account import ConnectAccount, Granted
+from worker.oauth.reserve_code import ReserveCode, ReservedCode, keeps_until
 from worker.provider.client import Called, ProviderClient
 from worker.tokens.data_keys import fetching_keys
 from worker.tokens.oauth_clients import ClientUnknown, OAuthClients
@@ -66,6 +66,10 @@ class Exchange:
     def connect_account(self) -> ConnectAccount:
         return ConnectAccount(self.store, self.vault, self.providers, self.parking, self.send, self.now)
 
+    @property
+    def reserve(self) -> ReserveCode:
+        return ReserveCode(self.store, self.vault, self.clients, self.providers, self.now)
+
     def __call__(self, authorization_id: str) -> None:
         loaded = self.load(authorization_id)
         granted = self.save(loaded, self.ask(loaded)) if isinstance(loaded, CodeRequest) else loaded
@@ -77,6 +81,7 @@ class Exchange:
     def load(self, authorization_id: str) -> CodeRequest | Granted | None:
         """Lease the authorization: return its code to present, or its tokens if only the account is missing."""
         parked = self._find_parked(authorization_id)
+        reserved = None if parked is not None else self.reserve(authorization_id)
         with self.store.writing() as tx:
             now = self.now()
             found = tx.authorizations.lock(authorization_id)
@@ -86,12 +91,12 @@ class Exchange:
             if parked is not None and found.step is Step.received:
                 saving = grant(found, now + time_to_connect)
                 return Granted(save_exchanged(tx, self.vault, self.clients, saving, parked, now), parked)
-            match plan_exchange(found, uuid4().hex, self.lease, now, _keeps_until(tx, found, now)):
+            match plan_exchange(found, uuid4().hex, self.lease, now, keeps_until(tx, found, now)):
                 case ReadAccount(leased):
                     tx.authorizations.save(leased)
                     return Granted(leased)
                 case PresentCode(leased):
-                    return self._save_intent(tx, leased, now)
+                    return self._save_intent(tx, leased, reserved, now)
                 case AuthorizationChange() as change:
                     apply_change(tx, change, now)
                 case None:
@@ -140,35 +145,34 @@ class Exchange:
             return None
         return self.parking.find(Ticket("exchange", authorization_id))
 
-    def _save_intent(self, tx: Transaction, leased: Authorization, now: datetime) -> CodeRequest | None:
+    def _save_intent(
+        self, tx: Transaction, leased: Authorization, reserved: ReservedCode | None, now: datetime
+    ) -> CodeRequest | None:
         """Save that the code is about to be presented.
 
         All that can fail comes before the intent, so that a code that counts as presented was on its way.
         """
-        provider = self.providers[leased.provider]
-        if leased.code is None or leased.lease_until is None:
-            raise AssertionError("an exchange was taken without a code or a lease")
+        if leased.lease_until is None:
+            raise AssertionError("an exchange was taken without a lease")
         try:
-            client = self.clients.find_in(tx, leased.provider, leased.client_id)
-            code = self.vault.open(leased.code, place_of(leased.id, "code"))
-            sealed = leased.verifier
-            verifier = None if sealed is None else self.vault.open(sealed, place_of(leased.id, "verifier"))
+            if reserved is None or not reserved.is_for(leased, now):
+                reserved = ReservedCode(self.reserve.open(tx, leased), self.reserve.take(tx, leased, now), now)
         except (ClientUnknown, VaultError) as error:
             is_unknown = isinstance(error, ClientUnknown)
             reason = "client_unknown" if is_unknown else "code_unreadable"
             verb = Verb.exchange_client_unknown if is_unknown else Verb.exchange_code_unreadable
             apply_change(tx, keep_waiting(leased, reason, str(error), verb, retry_at(now, 2, None)), now)
             return None
-        wait_until = tx.paces.take(leased.provider, provider.provider.token_requests_per_minute, "exchange", now)
-        if wait_until is not None:
-            tx.authorizations.save(wait_for_rate_limit(leased, wait_until))
+        if reserved.wait is not None:
+            tx.authorizations.save(wait_for_rate_limit(leased, reserved.wait))
             return None
         self.vault.require()
         self.parking.reserve(Ticket("exchange", leased.id))
         intent = replace(leased, presented_at=now, attempts=leased.attempts + 1)
         tx.authorizations.save(intent)
-        send_before = leased.lease_until - provider.patience.deadline
-        return CodeRequest(intent, client, code, verifier, send_before, after_unknown=leased.presented_at is not None)
+        send_before = leased.lease_until - self.providers[leased.provider].patience.deadline
+        opened, after_unknown = reserved.opened, leased.presented_at is not None
+        return CodeRequest(intent, opened.client, opened.code, opened.verifier, send_before, after_unknown)
 
     def _apply(self, tx: Transaction, decision: ExchangeDecision, now: datetime) -> Granted | None:
         """Write a decision; return the tokens if it has any: they need not be opened again to go on."""
@@ -180,9 +184,3 @@ class Exchange:
         if decision.paused_until is not None:
             tx.paces.pause(authorization.provider, decision.paused_until)
         return None
-
-
-def _keeps_until(tx: Transaction, found: Authorization, now: datetime) -> datetime | None:
-    """Return when the client's breaker is looked at again; None if it lets codes leave."""
-    client = tx.clients.get(found.provider, found.client_id)
-    return look_again_at(client, now) if client is not None and client.keeps_codes else None

@@ -9,10 +9,19 @@ from models.messaging import messages
 from models.oauth.breaker import begin_probe, postpone_probe, settle_probe
 from models.oauth.client import OAuthClient
 from models.oauth.token_response import ClientRefused, Evidence, TokenOutcome
-from models.store import Store
+from models.store import Store, Transaction
+from worker.oauth.reserve import longest_wait
 from worker.provider.client import ProviderClient
 from worker.tokens.data_keys import fetching_keys
 from worker.tokens.oauth_clients import ClientUnknown, OAuthClients
+
+
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """A probe that was taken from the budget at a time; it has to wait if `wait` is not None."""
+
+    wait: datetime | None
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +60,7 @@ class ProbeClient:
     def begin(self, provider: str, client_id: str) -> OAuthClient | ClientUnknown | None:
         """Reserve the probe, and a request of the fleet's budget; None if it may not leave now."""
         speaker = self.providers[provider]
+        reserved = self._reserve(provider, client_id)
         with self.store.writing() as tx:
             now = self.now()
             found = tx.clients.get(provider, client_id)
@@ -65,9 +75,29 @@ class ProbeClient:
             except ClientUnknown as unknown:
                 tx.clients.save(begun)
                 return unknown
-            wait = tx.paces.take(provider, speaker.provider.token_requests_per_minute, "probe", now)
+            is_fresh = reserved is not None and now - reserved.at < longest_wait
+            wait = reserved.wait if reserved is not None and is_fresh else self._take(tx, provider, now)
             tx.clients.save(begun if wait is None else postpone_probe(begun, wait))
         return client if wait is None else None
+
+    def _reserve(self, provider: str, client_id: str) -> Reserved | None:
+        """Take a due probe from the budget, in a transaction that waits for nothing else; None on SQLite, which has one
+        lock for everything."""
+        if not self.store.locks_rows:
+            return None
+        with self.store.counting() as tx:
+            now, found = self.now(), tx.clients.get(provider, client_id)
+            if found is None or begin_probe(found, now, now) is None:
+                return None
+            try:
+                self.clients.find_in(tx, provider, client_id)
+            except ClientUnknown:
+                return None
+            return Reserved(self._take(tx, provider, now), now)
+
+    def _take(self, tx: Transaction, provider: str, now: datetime) -> datetime | None:
+        per_minute = self.providers[provider].provider.token_requests_per_minute
+        return tx.paces.take(provider, per_minute, "probe", now)
 
     def ask(self, provider: str, client: OAuthClient | ClientUnknown) -> tuple[TokenOutcome, datetime]:
         if isinstance(client, ClientUnknown):

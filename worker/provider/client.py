@@ -5,10 +5,10 @@ import threading
 from base64 import b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from time import monotonic
 from typing import Generic, TypeVar
-from urllib.parse import parse_qsl, quote_plus
+from urllib.parse import quote_plus
 
 import httpx
 
@@ -23,15 +23,17 @@ from models.oauth.token_response import GrantType, TokenOutcome, TokensGranted, 
 from models.provider import Provider, Resource
 from models.proxies import Proxies
 from models.rate_limit import Wait
-from worker.provider.rate_limit import Budgets
-from worker.provider.transport import ThreadTransports, Wire, find_usual_proxies, parse_url
+from worker.provider.rate_limit import Allowance, Budgets, api_deadline
+from worker.provider.transport import ThreadTransports, Wire, find_usual_proxies, parse_page_url, parse_url
 
-api_deadline = timedelta(seconds=30)
 largest_token_answer = 1 << 20
 largest_page = 4 << 20
 api_pool = 20
 """Connections of one thread to the API, which it needs one of."""
 user_agent = "breezesync/0.1"
+api_headers = ((b"Accept", b"application/json"), (b"User-Agent", user_agent.encode()))
+api_timeout = httpx.Timeout(15).as_dict()
+no_body = httpx.ByteStream(b"")
 secret_fields = ("code", "code_verifier", "refresh_token")
 
 
@@ -143,17 +145,21 @@ class ProviderClient:
         called = self._send_watched(request, send_before=None)
         return called.read_as(called.status == 200)
 
+    def allow(self, account_id: str) -> Allowance:
+        """Return an allowance for a job that reads this account; the job settles it."""
+        return self.budgets.allow(self.provider, account_id)
+
     def read_page(
-        self, resource: Resource, path: str, page: int, access_token: Secret, account_id: str
+        self, resource: Resource, path: str, page: int, access_token: Secret, allowance: Allowance
     ) -> Called[ApiOutcome] | Wait:
         """One page of a resource, if the account's budget has room for it; else how long it has none."""
-        ticket = self.budgets.take(self.provider, account_id)
-        if isinstance(ticket, Wait):
-            return ticket
+        wait = allowance.take()
+        if wait is not None:
+            return wait
         called = self._get(resource, path, page, access_token)
-        self.budgets.settle(ticket, called.remaining)
+        allowance.note(called.remaining)
         if isinstance(called.outcome, Throttled):
-            self.budgets.pause(self.provider, account_id, called.outcome.retry_after.total_seconds())
+            allowance.settle(pause=called.outcome.retry_after.total_seconds())
         return called
 
     def read_account(self, access_token: Secret, account_id: str | None = None) -> Called[ApiOutcome]:
@@ -167,20 +173,20 @@ class ProviderClient:
         account = read_account(self.provider, called.outcome)
         whose = account_id or (account.id if account is not None else None)
         if whose is not None:
-            self.budgets.count(self.provider, whose, called.remaining)
-            if isinstance(called.outcome, Throttled):
-                self.budgets.pause(self.provider, whose, called.outcome.retry_after.total_seconds())
+            pause = called.outcome.retry_after.total_seconds() if isinstance(called.outcome, Throttled) else 0
+            self.budgets.count(self.provider, whose, called.remaining, pause)
         return called
 
     def _get(self, resource: Resource, path: str, page: int, access_token: Secret) -> Called[ApiOutcome]:
         """A GET that follows no redirect and reads at most 4 MiB in at most 30 s, however slowly it drips."""
-        params = dict(parse_qsl(resource.query)) | ({"page": str(page)} if resource.paging != "none" else {})
+        url = parse_page_url(self.provider.api_url + path, resource.query, page if resource.paging != "none" else None)
+        # A stream of its own keeps httpx from looking for a body, and from adding headers that are here already.
         request = httpx.Request(
             "GET",
-            self.provider.api_url + path,
-            params=params or None,
-            headers=self._headers() | {"Authorization": f"Bearer {access_token.reveal()}"},
-            extensions={"timeout": httpx.Timeout(15).as_dict()},
+            url,
+            headers=[(b"Host", url.netloc), *api_headers, (b"Authorization", _encode_bearer(access_token))],
+            stream=no_body,
+            extensions={"timeout": api_timeout},
         )
         wire = Wire(self.now, kept_open=getattr(self._own, "socket", None))
         called = self._measure("GET", path, lambda: wire.send(self._api.own, request, largest_page, api_deadline))
@@ -245,3 +251,7 @@ class ProviderClient:
     @staticmethod
     def _headers() -> dict[str, str]:
         return {"Accept": "application/json", "User-Agent": user_agent}
+
+
+def _encode_bearer(access_token: Secret) -> bytes:
+    return b"Bearer " + access_token.reveal().encode("ascii")

@@ -1,113 +1,181 @@
 """Count an account's requests before they are sent, for all workers, in Redis."""
 
-import json
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from time import monotonic
+from typing import Any
 
 import structlog
-from redis import Redis, RedisError, WatchError
+from redis import Redis, RedisError
 
 from models.provider import Provider
-from models.rate_limit import Budget, Taken, Wait, count, pause, settle, take
+from models.rate_limit import Wait
 
-T = TypeVar("T")
+api_deadline = timedelta(seconds=30)
+"""An API request is answered within this time, or given up."""
+longest_held = timedelta(seconds=10)
+"""No request of a reservation leaves later."""
+most_reserved = 8
+"""How many requests a job reserves at once, at most: others may need what it does not use."""
 wait_without_redis = 5.0
-kept_seconds = 120
+held_seconds = (longest_held + api_deadline).total_seconds()
 
 
 @dataclass(frozen=True, slots=True)
-class Ticket:
-    """A request that may be sent now, and the second under which it is counted."""
+class Granted:
+    """What a call reserved: how many requests, and under which second they count."""
 
-    key: str
+    number: int
     second: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
+class Settlement:
+    """What became of a reservation, or of a request that could not wait.
+
+    second, reserved: the reservation; how many requests it is of.
+    ages: for each answer, in order, how many seconds ago it came.
+    remaining: what the last one's headers say is left.
+    pause: for how many seconds a 429 stops the account.
+    """
+
+    second: int = 0
+    reserved: int = 0
+    ages: Sequence[float] = ()
+    remaining: int | None = None
+    pause: float = 0
+
+
 class Budgets:
-    """The budgets of all accounts: one small value each, changed under WATCH by the rules of `models/rate_limit.py`.
+    """The budgets of all accounts: one small value each, changed by one script that has all the rules.
 
     Limiter libraries count, too, but cannot take the provider's headers into account. `clock` is Redis's own if none is
     given: the same for every machine.
     """
 
-    redis: Redis
-    clock: Callable[[], float] | None = None
+    def __init__(self, redis: Redis, clock: Callable[[], float] | None = None) -> None:
+        self.redis = redis
+        self.clock = clock
+        rules = Path(__file__).with_suffix(".lua").read_text(encoding="utf-8")
+        self._script: Callable[..., Any] = redis.register_script(rules)
 
-    def take(self, provider: Provider, account_id: str) -> Ticket | Wait:
-        """Count one request; return how long to wait if there is no room, or if Redis does not answer."""
-        key = _key(provider, account_id)
+    def allow(self, provider: Provider, account_id: str) -> "Allowance":
+        """Return an allowance for a job that reads this account; nothing is reserved yet."""
+        return Allowance(self, _key(provider, account_id), provider.api_requests_per_minute)
 
-        def step(budget: Budget, now: float) -> tuple[Budget | None, Taken | Wait]:
-            taken = take(budget, provider.api_requests_per_minute, now)
-            return (taken.budget if isinstance(taken, Taken) else None), taken
+    def count(self, provider: Provider, account_id: str, remaining: int | None, pause: float = 0) -> None:
+        """Note a request that could not wait, after its answer; `remaining` is what its headers say is left.
 
+        After a 429 no request is sent for this account for `pause` seconds.
+        """
+        settled = Settlement(ages=(0,), remaining=remaining, pause=pause)
+        self.change(_key(provider, account_id), provider.api_requests_per_minute, settled)
+
+    def pause(self, provider: Provider, account_id: str, seconds: float) -> None:
+        """Send no request for this account for so long."""
+        self.change(_key(provider, account_id), provider.api_requests_per_minute, Settlement(pause=seconds))
+
+    def change(self, key: str, per_minute: int, settled: Settlement, wanted: int = 0) -> Granted | Wait:
+        """Settle, and reserve up to `wanted` requests; return how long to wait if there is no room for one.
+
+        If Redis is down no request is granted. What was to be settled then counts as reserved for as long as it has to,
+        and the next answer's headers make up for what Redis forgot.
+        """
+        now = "" if self.clock is None else repr(self.clock())
+        remaining = "" if settled.remaining is None else settled.remaining
+        own = (settled.second, settled.reserved, remaining, settled.pause)
         try:
-            outcome = self._change(key, step)
+            number, second, milliseconds = self._script(
+                (key,), (now, per_minute, *own, wanted, held_seconds, *settled.ages)
+            )
         except RedisError as error:
             structlog.get_logger("budget").warning("budget.away", error=type(error).__name__)
             return Wait(wait_without_redis)
-        return Ticket(key, outcome.second) if isinstance(outcome, Taken) else outcome
+        return Wait(milliseconds / 1000) if wanted and not number else Granted(number, second)
 
-    def settle(self, ticket: Ticket, remaining: int | None) -> None:
-        """Note the answer to a counted request; `remaining` is what its headers say is left."""
-        self._note(ticket.key, lambda budget, now: settle(budget, ticket.second, remaining, now))
+    def time(self) -> float:
+        """Return a time to measure ages with."""
+        return monotonic() if self.clock is None else self.clock()
 
-    def count(self, provider: Provider, account_id: str, remaining: int | None) -> None:
-        """Note a request that could not wait, after its answer."""
 
-        def counted(budget: Budget, now: float) -> Budget:
-            return settle(count(budget, now), int(now), remaining, now)
+@dataclass(slots=True)
+class Allowance:
+    """The requests that one job reserved for its account, handed out without asking Redis for each.
 
-        self._note(_key(provider, account_id), counted)
+    A job settles at the end of its slice, a few seconds after it reserved. If it takes longer, no request leaves on a
+    reservation older than `longest_held`: that one is settled, and another made. So all requests are answered before
+    the reservation stops to count, whether the job lives to settle it or not (see `rate_limit.lua`).
 
-    def pause(self, provider: Provider, account_id: str, seconds: float) -> None:
-        """Send no request for this account for so long, after a 429."""
-        self._note(_key(provider, account_id), lambda budget, now: pause(budget, seconds, now))
+    wanted: how many requests the job knows of, at least one.
+    second, reserved: the reservation, and of how many requests it is.
+    left: how many of them may still be sent; fewer than are unused if the provider says that less remains.
+    used: how many were sent.
+    reserved_at: when it was made.
+    answered: when each answer came.
+    remaining: what the last answer said is left, less those after it that did not say.
+    """
 
-    def _note(self, key: str, change: Callable[[Budget, float], Budget]) -> None:
-        """Change the budget after an answer; if Redis is down, the next answer's headers make up for it."""
-        try:
-            self._change(key, lambda budget, now: (change(budget, now), None))
-        except RedisError as error:
-            structlog.get_logger("budget").warning("budget.away", error=type(error).__name__)
+    budgets: Budgets
+    key: str
+    per_minute: int
+    wanted: int = 1
+    second: int = 0
+    reserved: int = 0
+    left: int = 0
+    used: int = 0
+    reserved_at: float = 0
+    answered: list[float] = field(default_factory=list)
+    remaining: int | None = None
 
-    def _change(self, key: str, step: Callable[[Budget, float], tuple[Budget | None, T]]) -> T:
-        """Decide on the stored value, and again if another worker changed it meanwhile; one of them always succeeds."""
-        pipe: Any
-        with self.redis.pipeline() as pipe:
-            while True:
-                try:
-                    pipe.watch(key)
-                    now = self._now(pipe.time()) if self.clock is None else self.clock()
-                    changed, outcome = step(_read(pipe.get(key)), now)
-                    if changed is not None:
-                        pipe.multi()
-                        pipe.set(key, _write(changed), ex=kept_seconds + max(int(changed.paused_until - now), 0))
-                        pipe.execute()
-                    return outcome
-                except WatchError:
-                    continue
+    def take(self) -> Wait | None:
+        """Count one request, which must leave now; return how long to wait if there is no room for it."""
+        now = self.budgets.time()
+        if self.left == 0 or now - self.reserved_at > longest_held.total_seconds():
+            # A job that used what it reserved has longer lists than it knew.
+            wanted = most_reserved if self.used else min(self.wanted, most_reserved)
+            granted = self.budgets.change(self.key, self.per_minute, self._settle(), wanted)
+            if isinstance(granted, Wait):
+                return granted
+            self.second, self.reserved, self.left, self.reserved_at = (
+                granted.second,
+                granted.number,
+                granted.number,
+                now,
+            )
+        self.left -= 1
+        self.used += 1
+        return None
 
-    @staticmethod
-    def _now(answer: tuple[int, int]) -> float:
-        seconds, microseconds = answer
-        return seconds + microseconds / 1_000_000
+    def note(self, remaining: int | None) -> None:
+        """Note an answer; `remaining` is what its headers say is left."""
+        self.answered.append(self.budgets.time())
+        if remaining is not None:
+            self.remaining = remaining
+        elif self.remaining is not None:
+            self.remaining = max(self.remaining - 1, 0)
+        if self.remaining is not None:
+            self.left = min(self.left, self.remaining)
+
+    def settle(self, pause: float = 0) -> None:
+        """Say what was used and give the rest back, if there is anything to say.
+
+        After a 429 the account is paused for `pause` seconds, for all workers.
+        """
+        settled = self._settle(pause)
+        if settled.reserved or settled.pause:
+            self.budgets.change(self.key, self.per_minute, settled)
+
+    def _settle(self, pause: float = 0) -> Settlement:
+        """Return what became of the reservation, and forget it. A request that no one noted counts as answered now."""
+        now = self.budgets.time()
+        ages = [max(now - at, 0) for at in self.answered] + [0] * (self.used - len(self.answered))
+        settled = Settlement(self.second, self.reserved, ages, self.remaining, pause)
+        self.reserved = self.left = self.used = 0
+        self.answered, self.remaining = [], None
+        return settled
 
 
 def _key(provider: Provider, account_id: str) -> str:
-    return f"breezesync:budget:{provider.name}:{account_id}"
-
-
-def _write(budget: Budget) -> str:
-    return json.dumps([budget.spent, budget.left, budget.left_until, budget.paused_until])
-
-
-def _read(stored: str | bytes | None) -> Budget:
-    """Return a budget as it was written; anything else counts as an empty one."""
-    try:
-        spent, left, left_until, paused_until = json.loads(stored or "[]")
-        return Budget(tuple((second, number) for second, number in spent), left, left_until, paused_until)
-    except (ValueError, TypeError):
-        return Budget()
+    return f"breezesync:budget:{provider.name}:{account_id}:requests"

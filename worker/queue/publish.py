@@ -87,9 +87,7 @@ class PublishEvents:
         now = self.now()
         with self.store.writing() as tx:
             added = [position for (position, _), error in zip(batch, errors, strict=True) if error is None]
-            tx.outbox.mark_published(added, now)
-            if len(batch) < batch_size:
-                tx.outbox.release(owner, now)
+            tx.outbox.mark_published(added, now, releasing=owner if len(batch) < batch_size else None)
         for (_, event), error in zip(batch, errors, strict=True):
             if error is not None and event.stream not in refusals:
                 refusals[event.stream] = self._explain(event.stream, error)

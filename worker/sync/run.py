@@ -60,8 +60,11 @@ class Sync:
             return
         end = own.at + self.slice_length
         following: Slice | None = own
-        while following is not None and following.at < end:
-            following = self.step(following)
+        try:
+            while following is not None and following.at < end:
+                following = self.step(following)
+        finally:
+            own.allowance.settle()
         if following is not None and self.hand_on(following):
             self.send(messages.read_connection(connection_id))
         self.send(messages.publish_events())
@@ -101,6 +104,7 @@ class Sync:
                 credential=credential,
                 generation=connection.generation,
                 access_token=token,
+                allowance=self.providers[connection.provider].allow(connection.account_id),
                 at=now,
             )
             return load_slice(tx, own, not decision.begins, self.most_in_memory)
@@ -127,7 +131,8 @@ class Sync:
         sync_list = own.plan[run.place]
         resource = sync_list.resource if run.page else replace(sync_list.resource, query=sync_list.resource.peek)
         page = max(run.page, 1)
-        called = provider.read_page(resource, sync_list.path, page, own.access_token, own.connection.account_id)
+        own.allowance.wanted = len(own.plan) - run.place
+        called = provider.read_page(resource, sync_list.path, page, own.access_token, own.allowance)
         if isinstance(called, Wait):
             return called, []
         outcome = called.outcome

@@ -9,6 +9,7 @@ from models.oauth.credential import Credential
 from models.sync.decision import StepDecision, StepRows
 from models.sync.snapshot import Draft, Snapshot, saved
 from models.sync.sync_run import SyncList, SyncRun
+from worker.provider.rate_limit import Allowance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +21,7 @@ class Slice:
     connection, credential: as this job saw them last.
     generation: of the access token that it reads with.
     access_token: that token.
+    allowance: the requests that it reserved; it is settled when the job lets the run go.
     at: when the last step decided.
     snapshot: what is stored of the lists; None if that is too much to be kept in memory.
     draft: what was read and is not written.
@@ -32,6 +34,7 @@ class Slice:
     credential: Credential
     generation: int
     access_token: Secret
+    allowance: Allowance
     at: datetime
     snapshot: Snapshot | None = None
     draft: Draft = field(default_factory=Draft)

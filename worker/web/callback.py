@@ -73,7 +73,7 @@ class Callback(Opening):
                 sealed = self.sealer.seal(Secret(code), place_of(found.id, "code"))
                 confirmation = confirmation_of(bindings[flow_of(found.state_hash)])
                 found = receive_code(found, sealed, now, hash_of(confirmation), provider.code_seconds)
-                tx.authorizations.save(found)
+                tx.authorizations.save_received(found)
             tx.audit.add(describe(Action.callback_accepted, found, address), now)
         if not awaits_application(found):
             self.send(messages.publish_events() if error else messages.exchange_code(found.id))
@@ -98,10 +98,11 @@ class Callback(Opening):
         """
         state, error = query.get("state", ""), query.get("error", "")
         if state:
-            found = tx.authorizations.by_state(hash_of(state))
+            found = tx.authorizations.lock_by_state(hash_of(state))
         elif comes_without_state(error, provider.error_aliases):
             hashes = [hash_of(secret) for secret in bindings.values()]
-            found = tx.authorizations.newest_of_browser(provider.name, hashes, now)
+            newest = tx.authorizations.newest_of_browser(provider.name, hashes, now)
+            found = None if newest is None else tx.authorizations.lock(newest.id)
         else:
             found = None
         if found is None or found.provider != provider.name:
@@ -111,7 +112,4 @@ class Callback(Opening):
             raise refuse_late(found)
         if not is_bound(found, bindings):
             raise refuse_stranger(found)
-        locked = tx.authorizations.lock(found.id)
-        if locked is None:
-            raise refuse_stranger()
-        return locked
+        return found

@@ -13,8 +13,11 @@ Bindings = Mapping[str, str]
 """The flows that a browser is bound to: the name of each, and the secret that proves it."""
 
 most_bindings = 100
+lifetime_seconds = round(lifetime.total_seconds())
+long_past = "Thu, 01 Jan 1970 00:00:00 GMT"
 flow_pattern = "[0-9a-f]{32}"
 secret_pattern = "[A-Za-z0-9_-]{20,100}"  # noqa: S105 - a pattern
+binding_pattern = re.compile(rf"({flow_pattern})\.({secret_pattern})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,7 @@ class Cookies:
         found: dict[str, str] = {}
         for name, value in request.cookies.items():
             pair = value if name == self._last else f"{name.removeprefix(self._prefix)}.{value}"
-            match = re.fullmatch(rf"({flow_pattern})\.({secret_pattern})", pair)
+            match = binding_pattern.fullmatch(pair)
             if match and name.startswith(self._prefix) and len(found) < most_bindings:
                 found.setdefault(match[1], match[2])
         return found
@@ -46,13 +49,17 @@ class Cookies:
         name = self._prefix + flow
         secret = self.read(request).get(flow)
         if name in request.cookies:
-            response.delete_cookie(name, path="/", secure=self.secure, httponly=True, samesite="lax")
+            self._add(response, f'{name}=""; expires={long_past}; HttpOnly; Max-Age=0')
             if secret is not None:
                 self._set(response, self._last, f"{flow}.{secret}")
 
     def _set(self, response: Response, name: str, value: str) -> None:
-        age = round(lifetime.total_seconds())
-        response.set_cookie(name, value, max_age=age, path="/", secure=self.secure, httponly=True, samesite="lax")
+        self._add(response, f"{name}={value}; HttpOnly; Max-Age={lifetime_seconds}")
+
+    def _add(self, response: Response, cookie: str) -> None:
+        """Add a cookie whose name and value are of the patterns above: none needs to be quoted."""
+        text = f"{cookie}; Path=/; SameSite=lax{'; Secure' if self.secure else ''}"
+        response.raw_headers.append((b"set-cookie", text.encode("ascii")))
 
     @property
     def _prefix(self) -> str:

@@ -149,12 +149,11 @@ class Opening:
 
     def _lock_bound(self, tx: Transaction, provider: Provider, binding: str, bindings: Bindings) -> Authorization:
         """Lock the authorization of the flow whose secret the browser has. Raises `Refused`."""
-        found = tx.authorizations.by_state(hash_of(state_of(binding)))
         # The race: two clicks at once. The row's lock lets the second see what the first has changed.
-        locked = None if found is None else tx.authorizations.lock(found.id)
-        if locked is None or locked.provider != provider.name or not is_bound(locked, bindings):
+        found = tx.authorizations.lock_by_state(hash_of(state_of(binding)))
+        if found is None or found.provider != provider.name or not is_bound(found, bindings):
             raise refuse_stranger(found)
-        return locked
+        return found
 
     def _check_target(self, tx: Transaction, authorization: Authorization) -> None:
         """Refuse a link to authorize a connection again that is not this user's at this provider."""

@@ -13,6 +13,7 @@ from models.http import HttpAnswer, NoAnswer
 from models.oauth.refresh_policy import Patience
 from models.oauth.token_response import GrantType, TokenOutcome, read_token_answer
 from models.provider import Provider
+from tests.harness import NoLimit
 from tests.torture.credential_life.provider import ModelProvider, RefreshToken
 from worker.provider.client import Called
 
@@ -135,7 +136,10 @@ class StandingClient:
         outcome = Page(({"id": 1},), 1, 1, 1) if self.model.lets_in(token) else Unauthorized()
         return Called(outcome, self.now(), "GET", "/me", 200 if isinstance(outcome, Page) else 401, 1)
 
-    def read_page(self, resource: Any, path: str, page: int, access_token: Any, account_id: str) -> Called[ApiOutcome]:
+    def allow(self, account_id: str) -> NoLimit:
+        return NoLimit()
+
+    def read_page(self, resource: Any, path: str, page: int, access_token: Any, allowance: Any) -> Called[ApiOutcome]:
         return self.read_account(access_token)
 
     def revoke(self, client: Any, token: Any) -> None:

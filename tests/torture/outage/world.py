@@ -30,7 +30,7 @@ from models.store.connections import table as connection_table
 from models.store.credentials import table as credential_table
 from models.store.rows import from_connection, names_of
 from scheduler.sweep import Sweep
-from tests.harness import ListQueue
+from tests.harness import ListQueue, NoLimit
 from tests.servers import running_postgres
 from worker.oauth.probe_client import ProbeClient
 from worker.oauth.refresh import Refresh
@@ -146,7 +146,10 @@ class ModelClient:
         outcome = self.server.read(token.reveal())
         return Called(outcome, self.now(), "GET", "/me", 200 if isinstance(outcome, Page) else 401, 1)
 
-    def read_page(self, resource: Any, path: str, page: int, token: Secret, account_id: str) -> Called[ApiOutcome]:
+    def allow(self, account_id: str) -> NoLimit:
+        return NoLimit()
+
+    def read_page(self, resource: Any, path: str, page: int, token: Secret, allowance: Any) -> Called[ApiOutcome]:
         return self.read_account(token)
 
 

@@ -1,0 +1,332 @@
+"""The rules of an account's rate limit, in a real Valkey: never over it in any minute, nearly all of it used."""
+
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import count
+from random import Random
+
+import pytest
+from redis import Redis
+
+from models.provider import Provider
+from models.rate_limit import Wait
+from worker.provider.rate_limit import Allowance, Budgets, Granted, Settlement, longest_held
+
+start = 1_800_000_000.25
+second = int(start)
+key = "breezesync:budget:breeze:7:requests"
+
+
+@dataclass
+class Account:
+    """One account's budget, by a clock that a test turns."""
+
+    redis: Redis
+    now: float = start
+    budgets: Budgets = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.budgets = Budgets(self.redis, lambda: self.now)
+
+    def allow(self, wanted: int = 1, per_minute: int = 60) -> Allowance:
+        allowance = Allowance(self.budgets, key, per_minute)
+        allowance.wanted = wanted
+        return allowance
+
+    def reserve(self, wanted: int = 1, per_minute: int = 60) -> int | float:
+        """How many requests are reserved, or the seconds to wait."""
+        granted = self.budgets.change(key, per_minute, Settlement(), wanted)
+        return granted.seconds if isinstance(granted, Wait) else granted.number
+
+    def store(self, *answered: tuple[int, int], left: str = "0 0", paused_until: float = 0, reserved: int = 0) -> None:
+        """Requests answered, by how many seconds ago; `reserved` ones are of this second."""
+        seconds = {second - ago: f"{number} 0" for ago, number in answered}
+        if reserved:
+            seconds[second] = f"{seconds.get(second, '0 0').split()[0]} {reserved}"
+        rows = [f"{at} {counts}" for at, counts in sorted(seconds.items())]
+        self.redis.set(key, " ".join([left, str(paused_until), *rows]))
+
+    @property
+    def answered(self) -> dict[int, int]:
+        """Requests answered, by how many seconds after the start."""
+        numbers = [float(word) for word in str(self.redis.get(key)).split()][3:]
+        return {int(at) - second: int(many) for at, many in zip(numbers[::3], numbers[1::3], strict=True) if many}
+
+    @property
+    def reserved(self) -> int:
+        return sum(int(float(word)) for word in str(self.redis.get(key)).split()[5::3])
+
+
+@pytest.fixture
+def account(redis_url: str) -> Iterator[Account]:
+    with Redis.from_url(redis_url, decode_responses=True) as client:
+        yield Account(client)
+
+
+Case = tuple[dict[str, object], tuple[tuple[int, int], ...], int | float]
+cases: dict[str, Case] = {
+    "nothing known": ({}, (), 5),
+    "room for all": ({}, ((1, 54),), 5),
+    "room for some": ({}, ((1, 56),), 3),
+    "a sixtieth is left to requests that can't wait": ({}, ((0, 59),), 60.75),
+    "overdrawn by those": ({}, ((0, 70),), 60.75),
+    "an answer of a minute and a second ago does not count": ({}, ((61, 60),), 5),
+    "and not a second earlier": ({}, ((60, 60),), 0.75),
+    "room comes bit by bit": ({}, ((50, 1), (20, 58)), 10.75),
+    "others reserved some": ({"reserved": 8}, ((1, 48),), 3),
+    "what is missing is only reserved and may be given back": ({"reserved": 8}, ((20, 51),), 5.0),
+    "what is missing is reserved, and spent": ({"reserved": 8}, ((20, 60),), 40.75),
+    "others used it up": ({"left": f"0 {start + 20}"}, (), 20.0),
+    "others used most": ({"left": f"1 {start + 20}"}, (), 1),
+    "others used it up, and so did we": ({"left": f"0 {start + 20}"}, ((20, 59),), 40.75),
+    "what others left is reserved": ({"left": f"4 {start + 20}", "reserved": 4}, (), 5.0),
+    "what was said of an old window": ({"left": f"0 {start - 1}"}, (), 5),
+    "paused": ({"paused_until": start + 300}, (), 300.0),
+    "paused long ago": ({"paused_until": start - 1}, (), 5),
+}
+
+
+@pytest.mark.parametrize("case", cases)
+def test_requests_are_reserved_if_there_is_room_and_otherwise_the_wait_is_known(account: Account, case: str) -> None:
+    known, answered, expected = cases[case]
+    account.store(*answered, **known)  # type: ignore[arg-type]
+    assert account.reserve(5) == expected
+
+
+@pytest.mark.parametrize("per_minute", [1, 5, 59, 60, 120])
+def test_a_whole_minute_of_one_account_is_the_limit_without_its_sixtieth(account: Account, per_minute: int) -> None:
+    granted = 0
+    while isinstance(number := account.reserve(8, per_minute), int):
+        granted += number
+    assert granted == max(per_minute - per_minute // 60, 1)
+
+
+def test_a_minute_begins_with_the_answer(account: Account) -> None:
+    allowance = account.allow(3)
+    for latency in (2, 5):
+        assert allowance.take() is None
+        account.now += latency
+        allowance.note(None)
+    allowance.settle()
+    assert (account.answered, account.reserved) == ({2: 1, 7: 1}, 0), "and what was not used is given back"
+
+
+def test_a_request_that_no_one_noted_counts_as_answered_when_it_is_settled(account: Account) -> None:
+    allowance = account.allow(3)
+    assert allowance.take() is None
+    account.now += 4
+    allowance.settle()
+    assert (account.answered, account.reserved) == ({4: 1}, 0)
+
+
+def test_nothing_is_sent_to_redis_while_a_reservation_lasts_and_nothing_to_settle_nothing(account: Account) -> None:
+    allowance = account.allow(3)
+    assert allowance.take() is None
+    stored = account.redis.get(key)
+    for _ in range(2):
+        allowance.note(40)
+        assert allowance.take() is None
+    assert account.redis.get(key) == stored
+    allowance.settle()
+    account.redis.delete(key)
+    allowance.settle()
+    assert account.redis.get(key) is None
+
+
+def test_no_request_leaves_on_an_old_reservation(account: Account) -> None:
+    allowance = account.allow(5)
+    assert allowance.take() is None
+    account.now += longest_held.total_seconds() + 0.1
+    assert allowance.take() is None
+    assert (account.answered, account.reserved) == ({10: 1}, 8), "it was settled, and another made"
+    assert allowance.second == int(account.now)
+
+
+def test_a_reservation_of_a_killed_job_counts_until_its_last_request_would_no_longer(account: Account) -> None:
+    assert account.reserve(59) == 59
+    account.now = second + longest_held.total_seconds() + 30 + 60.5
+    assert account.reserve(59) == 5.0
+    account.now += 0.5
+    assert account.reserve(59) == 59
+
+
+def test_the_provider_is_believed_if_it_says_that_less_remains(account: Account) -> None:
+    allowance = account.allow(8)
+    assert allowance.take() is None
+    allowance.note(3)
+    for left in (2, 1, 0):
+        assert allowance.take() is None
+        allowance.note(left)
+    assert allowance.take() == Wait(61), "until that window is surely over"
+    assert account.answered == {0: 4}
+
+
+def test_an_answer_that_does_not_say_what_remains_counts_itself(account: Account) -> None:
+    allowance = account.allow(8)
+    for remaining in (3, None, None, None):
+        assert allowance.take() is None
+        allowance.note(remaining)
+    assert isinstance(allowance.take(), Wait)
+
+
+def test_the_provider_is_not_believed_if_it_says_that_more_remains(account: Account) -> None:
+    account.store((0, 58))
+    allowance = account.allow()
+    assert allowance.take() is None
+    allowance.note(40)
+    assert isinstance(allowance.take(), Wait)
+
+
+def test_what_two_jobs_of_one_account_answer_is_subtracted_once_from_what_remains(account: Account) -> None:
+    one, other = account.allow(4), account.allow(4)
+    for remaining in (9, 7):
+        for allowance in (one, other):
+            assert allowance.take() is None
+            account.now += 0.1
+        one.note(remaining)
+        other.note(remaining - 1)
+    other.settle()
+    one.settle()
+    account.now += 1
+    assert account.reserve(20) == 6
+
+
+def test_a_request_that_could_not_wait_is_counted(account: Account) -> None:
+    provider = Provider(name="breeze", authorize_url="", token_url="", api_url="", api_requests_per_minute=60)
+    account.budgets.count(provider, "7", 2)
+    assert (account.answered, account.reserve(5)) == ({0: 1}, 2)
+    account.budgets.count(provider, "7", None, pause=30)
+    assert account.reserve(5) == 30
+
+
+def test_a_429_gives_back_and_pauses_at_once_and_a_pause_is_never_shortened(account: Account) -> None:
+    allowance = account.allow(5)
+    assert allowance.take() is None
+    allowance.note(None)
+    allowance.settle(pause=60)
+    account.allow().settle(pause=5)
+    assert (account.answered, account.reserved, account.reserve()) == ({0: 1}, 0, 60)
+    assert account.redis.ttl(key) > 60, "longer than its usual life"
+
+
+garbage = {
+    "words": "no numbers",
+    "JSON": '[[["a"]],1,2,3]',
+    "an object": "{}",
+    "one number": "1",
+    "four": "1 2 3 4",
+    "two points": "0 0 0 1.2.3 1 1",
+    "a number that is none": "nan nan inf",
+}
+
+
+@pytest.mark.parametrize("case", garbage)
+def test_a_value_that_can_t_be_read_counts_as_empty(account: Account, case: str) -> None:
+    account.redis.set(key, garbage[case])
+    assert account.reserve(5) == 5
+    assert account.reserved == 5
+
+
+def test_a_redis_that_was_restarted_is_given_the_rules_again(account: Account) -> None:
+    assert account.reserve(5) == 5
+    account.redis.script_flush()
+    assert account.reserve(5) == 5
+
+
+def most_in_a_minute(times: list[float]) -> int:
+    """The most that arrived in any window of 60 seconds, wherever it begins."""
+    ordered, most, first = sorted(times), 0, 0
+    for number, at in enumerate(ordered):
+        while ordered[first] <= at - 60:
+            first += 1
+        most = max(most, number - first + 1)
+    return most
+
+
+@dataclass
+class Fleet:
+    """Jobs that read one account at the same time, each whenever it may; some are killed, some are slow to settle.
+
+    A job asks, and is answered after some of `latencies`; the request arrives anywhere between. After a slice of four
+    seconds it settles. If it must wait it is back up to `delay` seconds too late.
+    """
+
+    account: Account
+    dice: Random
+    per_minute: int
+    latencies: list[float]
+    delay: float = 1.2
+    killed: float = 0.0
+    stalled: float = 0.0
+    arrived: list[float] = field(default_factory=list)
+    turns: list[tuple[float, int, Iterator[float]]] = field(default_factory=list)
+
+    def run(self, jobs: int, minutes: float) -> None:
+        numbers = count()
+        for _ in range(jobs):
+            heapq.heappush(self.turns, (start + self.dice.random(), next(numbers), self.job()))
+        while self.turns[0][0] < start + 60 * minutes:
+            at, number, job = heapq.heappop(self.turns)
+            self.account.now = at
+            heapq.heappush(self.turns, (at + next(job), number, job))
+
+    def job(self) -> Iterator[float]:
+        """Read slice after slice; yield how long each part takes."""
+        while True:
+            allowance = self.account.allow(per_minute=self.per_minute)
+            end, wait = self.account.now + 4, None
+            while self.account.now < end and wait is None:
+                allowance.wanted = self.dice.choice((1, 2, 5, 8))
+                wait = allowance.take()
+                if wait is None:
+                    yield from self.request(allowance)
+            if self.dice.random() < self.stalled:
+                yield 100 * self.dice.random()
+            if self.dice.random() >= self.killed:
+                allowance.settle()
+            yield wait.seconds + self.delay * self.dice.random() if wait else 0.01
+
+    def request(self, allowance: Allowance) -> Iterator[float]:
+        latency = self.dice.choice(self.latencies)
+        self.arrived.append(self.account.now + latency * self.dice.random())
+        yield latency
+        allowance.note(None)
+        if self.dice.random() < self.stalled:
+            yield 100 * self.dice.random()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_never_more_than_the_limit_in_any_minute_however_slow_or_deadly_the_way(account: Account, seed: int) -> None:
+    dice = Random(seed)
+    latencies = [dice.choice((0.001, 0.2, 3, 30)) * dice.random() for _ in range(4)]
+    per_minute = dice.choice((1, 7, 30, 60, 90))
+    fleet = Fleet(account, dice, per_minute, latencies, killed=0.1, stalled=dice.choice((0, 0.02, 0.2)))
+    fleet.run(jobs=dice.choice((1, 2, 5, 12)), minutes=10)
+    assert 0 < most_in_a_minute(fleet.arrived) <= per_minute
+
+
+@pytest.mark.parametrize("jobs", [1, 2, 3, 8])
+def test_nine_tenths_of_the_limit_are_used_by_a_busy_account(account: Account, jobs: int) -> None:
+    fleet = Fleet(account, Random(jobs), 60, [0.1, 0.2, 0.3])
+    fleet.run(jobs, minutes=30)
+    assert most_in_a_minute(fleet.arrived) <= 60
+    assert len(fleet.arrived) / 30 >= 0.9 * 60
+
+
+def test_a_job_is_not_starved_by_another_one_that_has_reserved_the_rest(account: Account) -> None:
+    account.store((1, 51))
+    holder, waiter = account.allow(8), account.allow(1)
+    assert holder.take() is None
+    assert waiter.take() == Wait(5)
+    holder.note(None)
+    holder.settle()
+    account.now += 5
+    assert waiter.take() is None
+
+
+def test_the_call_that_settles_reserves_as_well(account: Account) -> None:
+    granted = account.budgets.change(key, 60, Settlement(), 2)
+    assert granted == Granted(2, second)
+    assert account.budgets.change(key, 60, Settlement(second, 2, ages=(0.5, 0.25)), 3) == Granted(3, second)
+    assert (account.answered, account.reserved) == ({-1: 1, 0: 1}, 3)
