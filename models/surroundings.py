@@ -149,7 +149,9 @@ _refusals = (
 def judge_authorize(variable: str, url: str, answer: HttpAnswer | NoAnswer) -> Finding:
     """Judge the page that users are sent to, by its answer to a browser that is not logged in."""
     if isinstance(answer, NoAnswer):
-        return _authorize("failed", f"{url} does not answer ({answer.why})", f"Check the network and {variable}.")
+        return _authorize(
+            "warn", f"{url} does not answer ({answer.why})", f"Check {variable}; users need it, this machine does not."
+        )
     match answer.status:
         case 404 | 405 | 410:
             return _authorize("failed", f"{url} answers {answer.status}: no user can connect", f"Correct {variable}.")

@@ -51,7 +51,7 @@ def test_connections_with_a_problem_are_listed(desk: Desk) -> None:
 @pytest.mark.parametrize("words", [(), ("--json",)])
 def test_records_are_not_erased_unasked(desk: Desk, words: tuple[str, ...]) -> None:
     connection = desk.house.connect("ada", 1)
-    desk.house.flows.sync(connection.id)
+    desk.house.work()
     result = desk.type("disconnect", connection.id, "--erase", *words)
     assert result.exit_code == 2
     assert "12 document" in result.stderr
@@ -63,7 +63,7 @@ def test_records_are_not_erased_unasked(desk: Desk, words: tuple[str, ...]) -> N
 
 def test_the_records_of_a_first_sync_share_a_line(desk: Desk) -> None:
     connection = desk.house.connect("ada", 1)
-    desk.house.flows.sync(connection.id)
+    desk.house.work()
     lines = desk.type("events").stdout.splitlines()
     records = [line for line in lines if "record.created" in line]
     assert len(records) < 5
