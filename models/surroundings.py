@@ -125,7 +125,7 @@ _refusals = (
     ),
     (
         "ConnectionError",
-        r"closed by server|reset by peer|Connection lost",
+        r"closed by server|reset by peer|Connection lost|Broken pipe",
         "closes each connection: perhaps it expects TLS",
         "Write rediss:// in place of redis:// if it does.",
     ),

@@ -4,7 +4,7 @@ import shutil
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -140,6 +140,10 @@ def one_answer(answer: bytes) -> Iterator[int]:
                     each.settimeout(2)
                     each.recv(1000)
                     each.sendall(answer)
+                    each.shutdown(socket.SHUT_WR)
+                    with suppress(OSError):
+                        while each.recv(1000):  # until the client has read it and leaves
+                            pass
 
         threading.Thread(target=serve, daemon=True).start()
         yield listener.getsockname()[1]
