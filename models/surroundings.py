@@ -131,7 +131,7 @@ _refusals = (
     ),
     (
         "InvalidResponse",
-        r"x15.x03",  # the first bytes of a TLS alert
+        r"x15",  # the first byte of a TLS alert
         "expects TLS",
         "Write rediss:// in place of redis://.",
     ),
