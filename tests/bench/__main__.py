@@ -34,11 +34,15 @@ from tests.processes import CHECKOUT
 PARTS = ("jobs", "callback", "fleet", "enqueue", "publish", "claim")
 
 
+SIZES = (10_000, 100_000)
+LARGE_SIZES = (100_000, 1_000_000, 10_000_000)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure there")
     parser.add_argument("--rounds", type=int, default=5, help="how often each batch of jobs is run (5)")
-    parser.add_argument("--scale", action="store_true", help="claim from 1,000,000 rows too, which takes minutes")
+    parser.add_argument("--scale", action="store_true", help="claim from up to 10,000,000 rows, which takes minutes and 20 GB")
     parser.add_argument("--only", nargs="+", choices=PARTS, metavar="PART", help=f"of {', '.join(PARTS)}")
     chosen = parser.parse_args()
     samples: dict[str, dict[str, list[float]]] = {}
@@ -72,7 +76,7 @@ def measure(chosen: argparse.Namespace, samples: dict[str, dict[str, list[float]
             "fleet": lambda: measure_fleet(bench, ours),
             "enqueue": lambda: measure_enqueue(bench, ours),
             "publish": lambda: measure_publish(bench, ours),
-            "claim": lambda: measure_claims(bench, ours, 100_000 if chosen.scale else 10_000),
+            "claim": lambda: measure_claims(bench, ours, LARGE_SIZES if chosen.scale else SIZES),
         }
         for part in chosen.only or parts:
             attempt(part, parts[part])
