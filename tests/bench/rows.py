@@ -12,7 +12,8 @@ from models.store.rows import from_connection
 FIRST = "first"
 """The connection that the others are copies of."""
 INDEXES = """
-    SELECT format('DROP INDEX %%I', i.relname), pg_get_indexdef(i.oid) FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid
+    SELECT format('DROP INDEX %%I', i.relname), pg_get_indexdef(i.oid)
+    FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid
     WHERE x.indrelid = %s::regclass AND NOT EXISTS (SELECT FROM pg_constraint c WHERE c.conindid = i.oid)
     UNION ALL
     SELECT format('ALTER TABLE %%s DROP CONSTRAINT %%I', conrelid::regclass, conname),
@@ -21,8 +22,8 @@ INDEXES = """
 """
 HISTORY = {
     "sync_run": """
-        INSERT INTO sync_run (id, connection_id, status, depth, counts, started_at, finished_at, place, page, pass_number,
-          failures)
+        INSERT INTO sync_run (id, connection_id, status, depth, counts, started_at, finished_at, place, page,
+          pass_number, failures)
         SELECT md5('run' || g), md5((g %% %(connections)s + 1)::text), 'completed', 'pulse', '{}', at, at, 0, 1, 0, 0
         FROM (SELECT g, now() - interval '29 days' * g / %(rows)s AS at FROM generate_series(1, %(rows)s) g) s
     """,
