@@ -81,7 +81,8 @@ def checkout_environment() -> dict[str, str]:
 class Provider:
     """The provider's process, and what it counted."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, pid: int) -> None:
+        self.pid = pid
         self.url = f"http://127.0.0.1:{port}"
         self._client = httpx.Client(base_url=self.url, trust_env=False)
 
@@ -106,7 +107,7 @@ class Provider:
 def running_provider(directory: Path) -> Iterator[Provider]:
     log = directory / "provider.log"
     with helping(python("tests.bench.provider"), checkout_environment(), directory, log) as helper:
-        yield Provider(int(helper.read()))
+        yield Provider(int(helper.read()), helper.pid)
 
 
 def describe_run(module: str) -> dict[str, Any]:
