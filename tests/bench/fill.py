@@ -1,5 +1,6 @@
 """A fleet's connections: written by the database, with sealed tokens that open."""
 
+import json
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -10,8 +11,9 @@ import psycopg
 
 from models.crypto.secrets import Secret
 from models.crypto.vault import Place, Vault, parse_keys
+from models.sync.records import read_item
 from tests.bench.accounts import FLEET, connection_id
-from tests.bench.provider import access_token, refresh_token
+from tests.bench.provider import access_token, describe_account, refresh_token
 from tests.bench.rows import fill_without_indexes
 
 BATCH = 5_000
@@ -112,6 +114,16 @@ DUE = (
     "UPDATE connection c SET sync_due_at = p.due_at, full_due_at = now() - interval '1 day' "
     "FROM planned p WHERE p.connection_id = c.id AND kind = 'sync'",
 )
+OWN_ACCOUNT = """
+    UPDATE record SET external_id = %s, data = %s, content_hash = %s WHERE connection_id = %s AND resource = 'account'
+"""
+
+
+def own_account(account: int) -> tuple[str, str, str, str]:
+    """Return the account's own record as it was stored when it was read."""
+    item = read_item(json.loads(describe_account(account)), "id", ())
+    assert item is not None
+    return item.external_id, json.dumps(item.data), item.content_hash, connection_id(account)
 
 
 def make_due(database_url: str, arrivals: Sequence[Arrival], start: float, template: str) -> None:
@@ -130,5 +142,7 @@ def make_due(database_url: str, arrivals: Sequence[Arrival], start: float, templ
                 f"INSERT INTO {table} (connection_id, {names}) SELECT p.connection_id, {names} "
                 f"FROM planned p, {table} t WHERE t.connection_id = '{template}' AND p.kind = 'sync'".encode()
             )
+        readers = [each.account for each in arrivals if each.kind == "sync"]
+        sql.cursor().executemany(OWN_ACCOUNT, [own_account(account) for account in readers])
         for statement in DUE:
             sql.execute(statement.encode())

@@ -121,8 +121,11 @@ class LoadedFleet:
         before, until = self.read(), time.monotonic() + seconds
         while time.monotonic() < until and self.waiting() > 0:
             time.sleep(0.2)
-        used = self.read() - before
-        return self.jobs(), used
+        jobs = self.jobs()
+        while any(job.done is None for job in jobs) and time.monotonic() < until:
+            time.sleep(0.2)
+            jobs = self.jobs()
+        return jobs, self.read() - before
 
     def tail(self) -> str:
         """Return the last lines of what the processes logged."""
@@ -171,6 +174,12 @@ def start_fleet(ours: Ours, workers: int, template: str) -> LoadedFleet:
     return LoadedFleet(ours, [ours.worker, *others], ours.start("scheduler", "scheduler"), template)
 
 
+def rate_of(jobs: Sequence[Job]) -> float:
+    """Return how many were done in a second, from the first to the last."""
+    done = [job.done for job in jobs if job.done is not None]
+    return len(done) / max(max(done) - min(done), 0.001)
+
+
 def summarise(jobs: Sequence[Job], now: float) -> dict[str, Any]:
     """Return how late jobs were done, in seconds; what is not done is as late as it is by now."""
     late = [job.lateness(now) for job in jobs]
@@ -187,14 +196,15 @@ def describe_step(jobs: Sequence[Job], used: Used, now: float, workers: int, cor
     usage = used.cores()
     limits = {"workers": workers, "scheduler": 1, "database": cores, "redis": 1, "provider": 1}
     full = [name for name, limit in limits.items() if usage[name] > 0.9 * min(limit, cores)]
+    others = usage["machine"] - sum(usage[name] for name in PARTS)
     if usage["machine"] > 0.9 * cores:
-        largest = max(PARTS, key=lambda name: usage[name])
-        full.append(f"the machine's {cores} cores, most of them used by {largest}")
+        by = usage | {"machine": 0.0, "other programs": others}
+        full.append(f"the machine's {cores} cores, most of them by {max(by, key=lambda name: by[name])}")
     return {
         "due_per_second": len(jobs) / used.at,
         "late": by_kind | {"all": summarise(jobs, now)},
         "cores": usage,
-        "others": usage["machine"] - sum(usage[name] for name in PARTS),
+        "others": others,
         "full": full,
         "commands_per_second": used.commands / used.at,
         "wal_per_second": used.wal / used.at,

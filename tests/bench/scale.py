@@ -18,7 +18,7 @@ from typing import Any
 from models.messaging import messages
 from tests.bench.accounts import FLEET, SMALL, connection_id
 from tests.bench.fill import Arrival, fill_fleet, plan_arrivals
-from tests.bench.load import LoadedFleet, describe_step, report, start_fleet, summarise_waits
+from tests.bench.load import LoadedFleet, describe_step, rate_of, report, start_fleet, summarise_waits
 from tests.bench.ours import running_ours
 from tests.bench.planning import KINDS, age_at_refresh, length_text, load_of, read_length
 from tests.bench.processes import MeasurementFailed, describe_run
@@ -123,7 +123,7 @@ def measure_costs(fleet: LoadedFleet, accounts: Sequence[int], jobs: int) -> tup
             if undone := sum(job.done is None for job in done):
                 raise MeasurementFailed(f"{undone} of {len(done)} {kind} jobs were not done:\n{fleet.tail()}")
         provider = 1_000 * usage.cpu["provider"] / jobs
-        costs[kind] = asdict(usage.cost(jobs)) | {"rate": jobs / usage.at, "provider": provider}
+        costs[kind] = asdict(usage.cost(jobs)) | {"rate": rate_of(done), "provider": provider}
         report(f"{kind}: {costs[kind]['rate']:.1f} a second, {costs[kind]['worker']:.1f} ms CPU of the worker")
     return costs, used
 
@@ -164,10 +164,15 @@ def print_result(result: Mapping[str, Any]) -> None:
         late, model = step["late"]["all"], step["model"]
         parts = ", ".join(f"{name} {used:.2f}" for name, used in step["cores"].items())
         print(
-            f"{step['share']:.0%}: {step['due_per_second']:.1f} a second, {late['jobs']} jobs, {late['undone']} not done; "
-            f"late p50 {late['p50']:.2f} s, p95 {late['p95']:.2f}, max {late['max']:.2f}; "
-            f"by the model {model['p50']:.2f}, {model['p95']:.2f}; cores: {parts}; full: {', '.join(step['full']) or '-'}"
+            f"{step['share']:.0%}: {step['due_per_second']:.1f} a second, {late['jobs']} jobs, {late['undone']} open; "
+            f"late p50 {seconds_text(late['p50'])}, p95 {seconds_text(late['p95'])}, most {seconds_text(late['max'])}; "
+            f"by the model {seconds_text(model['p50'])}, {seconds_text(model['p95'])}; "
+            f"cores: {parts}; full: {', '.join(step['full']) or '-'}"
         )
+
+
+def seconds_text(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f} s"
 
 
 if __name__ == "__main__":
