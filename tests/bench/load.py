@@ -28,6 +28,8 @@ WAITING = """
     SELECT (SELECT count(*) FROM connection WHERE refresh_due_at <= now())
       + (SELECT count(*) FROM connection WHERE sync_due_at <= now())
 """
+SETTLING = 3.0
+"""Seconds after the last step, so that what became due in its last moments is not counted as left over."""
 PARTS = ("workers", "scheduler", "database", "redis", "provider")
 
 
@@ -155,6 +157,7 @@ class LoadedFleet:
                 time.sleep(min(left, 10))
                 note(f"step {number + 1}, {max(left, 0):.0f} s left, {self.waiting()} due")
             steps.append(self.read() - before)
+        sleep_until(end + SETTLING)
         return self.jobs(), steps, time.time()
 
 
