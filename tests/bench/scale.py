@@ -18,7 +18,7 @@ from typing import Any
 from models.messaging import messages
 from tests.bench.accounts import FLEET, SMALL, connection_id
 from tests.bench.fill import Arrival, fill_fleet, plan_arrivals
-from tests.bench.load import LoadedFleet, describe_step, rate_of, report, start_fleet, summarise_waits
+from tests.bench.load import SETTLING, LoadedFleet, describe_step, rate_of, report, start_fleet, summarise_waits
 from tests.bench.ours import running_ours
 from tests.bench.planning import KINDS, age_at_refresh, length_text, load_of, read_length
 from tests.bench.processes import MeasurementFailed, describe_run
@@ -138,7 +138,7 @@ def add_model(steps: Sequence[dict[str, Any]], machine: Machine, arrivals: Seque
     """Put beside each step what the model says of the same jobs."""
     jobs = sorted((each.at, each.kind) for each in arrivals)
     late = simulate(machine, jobs)
-    end = seconds * len(steps)
+    end = seconds * len(steps) + SETTLING
     for number, step in enumerate(steps):
         own = [
             min(wait, end - at)
