@@ -27,9 +27,10 @@ HISTORY = {
         SELECT md5('run' || g), md5((g %% %(connections)s + 1)::text), 'completed', 'pulse', '{}', at, at, 0, 1, 0, 0
         FROM (SELECT g, now() - interval '29 days' * g / %(rows)s AS at FROM generate_series(1, %(rows)s) g) s
     """,
-    "request_log": """
-        INSERT INTO request_log (at, connection_id, method, path, status, duration_ms)
-        SELECT now() - interval '29 days' * g / %(rows)s, md5((g %% %(connections)s + 1)::text), 'GET', '/me', 200, 20
+    "request_batch": """
+        INSERT INTO request_batch (at, connection_id, calls)
+        SELECT now() - interval '29 days' * g / %(rows)s, md5((g %% %(connections)s + 1)::text),
+          '[[0,"GET","/me",200,20]]'
         FROM generate_series(1, %(rows)s) g
     """,
     "decision": """
