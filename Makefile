@@ -12,7 +12,7 @@ PYTEST = $(BIN)/python -m pytest $(AT_ONCE)
 FAST = tests/unit tests/config tests/torture/chaos/test_verdict.py
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header $(LOCK_FLAGS) pyproject.toml
 
-.PHONY: help install audit licences sbom fuzz run demo example test test-fast interop test-model bench bench-sync chaos outage mass-refusal canary check format up down demo-compose cli secrets lock clean docs lint-docs soak
+.PHONY: help install audit licences sbom fuzz run demo example test test-fast interop test-model bench bench-sync bench-scale chaos outage mass-refusal canary check format up down demo-compose cli secrets lock clean docs lint-docs soak
 
 help: ## Show what there is to type
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +62,10 @@ bench: $(STAMP) ## Measure beside Celery with Authlib, and beside a floor, in te
 
 bench-sync: $(STAMP) ## Print the figures of a sync: the limit used, a large account, its neighbours (half an hour)
 	$(BIN)/python -m tests.bench.sync $(ARGS)
+
+bench-scale: $(STAMP) ## Run 200,000 connections on this machine for ten minutes, and print how late their jobs were
+	@mkdir -p var
+	@$(BIN)/python -m tests.bench.scale --json var/fleet.json $(ARGS)
 
 interop: $(STAMP) ## Rotate 500 times at django-oauth-toolkit with everything breaking, twice, and print what came of it
 	INTEROP_ROTATIONS=500 $(BIN)/python -m pytest -q tests/torture/interop
