@@ -12,7 +12,7 @@ PYTEST = $(BIN)/python -m pytest $(AT_ONCE)
 FAST = tests/unit tests/config tests/torture/chaos/test_verdict.py
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header $(LOCK_FLAGS) pyproject.toml
 
-.PHONY: help install audit licences sbom fuzz run demo example test test-fast interop test-model bench bench-sync chaos outage mass-refusal canary check format up down demo-compose cli secrets lock clean docs lint-docs soak
+.PHONY: help install audit licences sbom fuzz run demo example test test-fast interop test-model bench bench-sync chaos outage mass-refusal canary check format up down demo-compose cli secrets lock clean docs lint-docs check-alerts soak
 
 help: ## Show what there is to type
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -108,6 +108,9 @@ soak: $(STAMP) ## Publish the events of 50,000 changes while processes are kille
 
 docs: $(STAMP) ## Write what the documents say of events, commands and jobs, read off the code
 	$(BIN)/python docs/generate.py
+
+check-alerts: ## Test the Prometheus rules with promtool (Debian's package prometheus has it)
+	cd deploy/observability && promtool check config prometheus.yml && promtool test rules alerts_test.yml
 
 lint-docs: $(STAMP) ## Check docs/asyncapi.yaml against the code and, with Node, AsyncAPI's own parser
 	$(BIN)/python docs/generate.py --check
