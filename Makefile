@@ -129,9 +129,9 @@ format: $(STAMP) ## Format the code, and fix what lint can fix
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-up: secrets/sealing_key ## Build and start a fleet in Docker: WORKERS=3, SCHEDULERS=2; again with other numbers scales it
+up: secrets/sealing_key ## Start a fleet in Docker: WORKERS=3, SCHEDULERS=2, PROFILES=observability; again with others scales it
 	env SECRETS_SUM="$$(cat $(SECRETS) secrets/sealing_key | cksum)" $(PINNED) \
-	  $(COMPOSE) $(SANDBOX) up --detach --build --remove-orphans --scale worker=$(WORKERS) --scale scheduler=$(SCHEDULERS)
+	  $(COMPOSE) $(SANDBOX) $(ACTIVE) up --detach --build --remove-orphans --scale worker=$(WORKERS) --scale scheduler=$(SCHEDULERS)
 	@printf 'Waiting for web '; for _ in $$(seq 120); do \
 	  state=$$(docker inspect --format '{{.State.Health.Status}}' $$($(COMPOSE) ps -q web) 2>/dev/null); \
 	  if [ "$$state" = healthy ]; then break; fi; printf .; sleep 1; \
@@ -148,7 +148,7 @@ cli: secrets ## Run a breezesync command in the fleet in Docker: ARGS='explain C
 	@$(COMPOSE) $(SANDBOX) run --rm --no-deps $(NO_TERMINAL) cli $(ARGS)
 
 down: secrets ## Stop the fleet; its data stays
-	$(COMPOSE) --env-file docker-compose.sandbox.env down --remove-orphans
+	$(COMPOSE) --env-file docker-compose.sandbox.env --profile sandbox --profile observability down --remove-orphans
 
 WORKERS := 3
 SCHEDULERS := 2
@@ -156,6 +156,8 @@ SCHEDULERS := 2
 NO_TERMINAL = $(shell [ -t 0 ] || echo -T)
 # The sandbox takes part for as long as the client is the one that only the sandbox knows.
 SANDBOX = $(shell if grep -qx sandbox-client secrets/breezedoc_client_id; then echo --env-file docker-compose.sandbox.env; fi)
+# A profile on the command line takes the place of COMPOSE_PROFILES in the file of the sandbox's environment.
+ACTIVE = $(if $(PROFILES),$(foreach profile,$(PROFILES) $(if $(SANDBOX),sandbox),--profile $(profile)))
 # Images by their digests. One that was built on this machine, and not pulled, has none: it is taken by its tag.
 PINNED = $(shell sed -nE 's/^  ([A-Z]+_IMAGE): (([^@]+)@.*)/\1 \2 \3/p' docker-compose.yml | while read -r name pinned tag; do \
   [ "$$(docker image inspect --format '{{len .RepoDigests}}' "$$tag" 2>/dev/null)" = 0 ] || echo "$$name=$$pinned"; done)
@@ -166,7 +168,7 @@ PROCESSES := web worker scheduler cli application
 DATABASE_URLS := $(PROCESSES:%=secrets/%_database_url)
 REDIS_URLS := $(PROCESSES:%=secrets/%_redis_url)
 SECRETS := $(addprefix secrets/,postgres_password migrate_database_url database_roles redis_health_password redis_users \
-  encryption_keys connect_secret operator_token breezedoc_client_id breezedoc_client_secret) $(DATABASE_URLS) $(REDIS_URLS)
+  encryption_keys connect_secret operator_token grafana_password breezedoc_client_id breezedoc_client_secret) $(DATABASE_URLS) $(REDIS_URLS)
 
 secrets: $(SECRETS)
 
@@ -177,7 +179,8 @@ $(SECRETS): | secrets/.
 secrets/.:
 	@mkdir -m 700 secrets
 
-secrets/postgres_password secrets/connect_secret secrets/operator_token secrets/redis_health_password: VALUE = $(RANDOM_HEX)
+secrets/postgres_password secrets/connect_secret secrets/operator_token secrets/grafana_password \
+  secrets/redis_health_password: VALUE = $(RANDOM_HEX)
 secrets/encryption_keys: VALUE = printf 'k1:' && $(RANDOM_BASE64)
 secrets/breezedoc_client_id: VALUE = printf sandbox-client
 secrets/breezedoc_client_secret: VALUE = printf sandbox-secret
