@@ -3,7 +3,8 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from time import sleep
+from threading import Event
+from time import monotonic, sleep
 
 from prometheus_client import generate_latest
 from prometheus_client.metrics_core import Metric
@@ -110,3 +111,25 @@ def test_what_waits_is_counted_up_to_a_bound(tmp_path: Path) -> None:
             tx.connections.add(replace(made, sync_due_at=noon))
         assert (tx.overview.due(noon, 2)["syncs"], tx.overview.due(noon)["syncs"]) == (2, 3)
     store.close()
+
+
+def test_no_scrape_waits_twice_for_figures_that_take_long() -> None:
+    asked: list[int] = []
+    go_on = Event()
+
+    class Slow:
+        def collect(self) -> list[Metric]:
+            asked.append(1)
+            assert len(asked) == 1 or go_on.wait(10)
+            return [Metric(f"a{len(asked)}", "A.", "gauge")]
+
+    kept = Kept(Slow(), least=0, patience=-1)
+    kept._took = -2
+    assert [each.name for each in kept.collect()] == ["a1"]
+    for _ in range(3):
+        assert [each.name for each in kept.collect()] == ["a1"], "the second reading is under way"
+    assert len(asked) == 2
+    go_on.set()
+    until = monotonic() + 10
+    while kept.collect()[0].name == "a1":
+        assert monotonic() < until

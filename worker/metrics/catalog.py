@@ -103,7 +103,8 @@ in_worker: Sequence[Family] = (
 connections = Family(
     "connections",
     "gauge",
-    "Connections. `problem` is empty for one that works; one that ended has no problem any more.",
+    "Connections. `problem` is empty for one that works; one that ended has no problem any more. Counting ten million "
+    "takes a database a while, so these may be a few minutes old.",
     ("provider", "status", "problem"),
 )
 due = Family("due", "gauge", "Work that is due, by kind; counted up to 100,000.", ("kind",))

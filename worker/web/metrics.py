@@ -35,22 +35,37 @@ class Collects(Protocol):
 
 
 class Kept:
-    """The metrics of `collector`, read again only after a while, however many ask."""
+    """The metrics of `collector`, read again only after a while, however many ask.
 
-    def __init__(self, collector: Collects, least: float = kept_seconds) -> None:
-        self.collector, self.least = collector, least
+    What took longer than `patience` seconds is read again on a thread of its own, and shown as it was until then: no
+    scrape waits for it twice.
+    """
+
+    def __init__(self, collector: Collects, least: float = kept_seconds, patience: float = 1.0) -> None:
+        self.collector, self.least, self.patience = collector, least, patience
         self._lock = threading.Lock()
         self._found: Sequence[Metric] = ()
         self._until = -1.0
+        self._took = 0.0
+        self._reader: threading.Thread | None = None
 
     def collect(self) -> Sequence[Metric]:
         with self._lock:
-            began = monotonic()
-            if began >= self._until:
-                self._found = list(self.collector.collect())
-                ended = monotonic()
-                self._until = ended + (self.least and max(self.least, (ended - began) / share_of_time))
+            if monotonic() < self._until:
+                return self._found
+            if self._took <= self.patience:
+                self._read()
+            elif self._reader is None or not self._reader.is_alive():
+                self._reader = threading.Thread(target=self._read, name="metrics", daemon=True)
+                self._reader.start()
             return self._found
+
+    def _read(self) -> None:
+        began = monotonic()
+        self._found = list(self.collector.collect())
+        ended = monotonic()
+        self._took = ended - began
+        self._until = ended + (self.least and max(self.least, self._took / share_of_time))
 
     def describe(self) -> list[Metric]:
         """Return nothing, so that registering reads no database: a process starts without one, too."""
