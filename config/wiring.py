@@ -13,8 +13,10 @@ from redis.retry import Retry
 
 from config.clock import FleetClock
 from config.clock_reports import ClockReporter, name_process
+from config.process_reports import ProcessReporter
 from config.redis_url import connect
 from config.settings import Settings
+from config.version import read_version
 from models.clock import Anchor
 from models.crypto.secrets import Secret
 from models.messaging.events import Stream, StreamSettings
@@ -138,5 +140,13 @@ def open_services(
     `actor` is whom the audit names for what the process does.
     """
     store = open_store(settings, actor)
-    clock = open_clock(store, ClockReporter(open_hasty_redis(settings.redis_url), name_process(actor)))
+    name = name_process(actor)
+    clock_reporter = ClockReporter(open_hasty_redis(settings.redis_url), name)
+    process_reporter = ProcessReporter(store, name, actor, read_version())
+
+    def report(measured: Anchor) -> None:
+        clock_reporter(measured)
+        process_reporter(measured)
+
+    clock = open_clock(store, report)
     return Services(store, open_redis(settings.redis_url), build_broker(settings, more, kind), clock)

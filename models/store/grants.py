@@ -35,6 +35,7 @@ GRANTS: Final[Mapping[Process, Mapping[str, Sequence[str]]]] = {
         "counter": ("SELECT", "INSERT", "UPDATE"),
         "decision": ("INSERT", "SELECT (position)"),
         "event": ("INSERT", "SELECT (position, published_at, waits_since)"),
+        "process": ("SELECT", "INSERT", "UPDATE"),
         "refusal": ("SELECT",),
     },
     "worker": {
@@ -50,6 +51,7 @@ GRANTS: Final[Mapping[Process, Mapping[str, Sequence[str]]]] = {
         "hold": ("SELECT", "INSERT", "UPDATE", "DELETE"),
         "lease": ("SELECT", "INSERT", "UPDATE"),
         "pace": ("SELECT", "INSERT", "UPDATE"),
+        "process": ("SELECT", "INSERT", "UPDATE"),
         "record": ("SELECT", "INSERT", "UPDATE", "DELETE"),
         "refreshable": ("SELECT",),
         "refusal": ("SELECT", "INSERT", "UPDATE", "DELETE"),
@@ -74,6 +76,7 @@ GRANTS: Final[Mapping[Process, Mapping[str, Sequence[str]]]] = {
         "event": ("SELECT (position, created_at, published_at, waits_since)", "INSERT", "DELETE"),
         "hold": ("SELECT", "UPDATE (trials, next_trial_at)"),
         "pace": ("SELECT",),
+        "process": ("SELECT", "INSERT", "UPDATE", "DELETE"),
         "refreshable": ("SELECT",),
         "refusal": ("SELECT", "UPDATE (due_at)", "DELETE"),  # UPDATE to lock a row, which is all that it does
         "request_batch": ("SELECT (position, at)", "DELETE"),
@@ -93,6 +96,7 @@ GRANTS: Final[Mapping[Process, Mapping[str, Sequence[str]]]] = {
         "event": ("SELECT", "INSERT", "UPDATE (published_at, waits_since)"),
         "hold": ("SELECT", "INSERT", "UPDATE", "DELETE"),
         "pace": ("SELECT", "INSERT", "UPDATE"),
+        "process": ("SELECT",),
         "record": ("SELECT",),
         "refreshable": ("SELECT",),
         "refusal": ("SELECT", "INSERT", "UPDATE", "DELETE"),

@@ -421,6 +421,17 @@ class LeaseRow(Stored, table=True):
     until: datetime = Field(sa_type=UtcTime)
 
 
+class ProcessRow(Stored, table=True):
+    """A process as it reported itself last; `ahead_seconds` is how far its machine's clock is ahead of the fleet's."""
+
+    __tablename__ = "process"
+    name: str = Field(primary_key=True)
+    role: str
+    version: str
+    reported_at: datetime = Field(sa_type=UtcTime)
+    ahead_seconds: float = 0.0
+
+
 class PaceRow(Stored, table=True):
     """How many requests the whole fleet sent to a provider's token endpoint in each second of the last minute."""
 

@@ -27,6 +27,7 @@ from models.store.journal import Journal
 from models.store.outbox import Outbox
 from models.store.overview import Overview
 from models.store.private_files import close_to_others, make_directory, make_file
+from models.store.processes import Processes
 from models.store.records import Records
 from models.store.refusals import Refusals
 from models.store.revocations import Revocations
@@ -97,6 +98,10 @@ class Transaction:
     @cached_property
     def overview(self) -> Overview:
         return Overview(self.sql)
+
+    @cached_property
+    def processes(self) -> Processes:
+        return Processes(self.sql)
 
     @cached_property
     def paces(self) -> Paces:
