@@ -5,9 +5,10 @@ import fcntl
 import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from socket import AF_INET6, SO_REUSEADDR, SOL_SOCKET
+from socket import AF_INET6, SHUT_RDWR, SO_REUSEADDR, SOL_SOCKET
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
@@ -23,6 +24,20 @@ request_seconds = 3.0
 
 class _Handler(WSGIRequestHandler):
     timeout = request_seconds
+
+    def handle(self) -> None:
+        """Answer one request, and cut its client off when its time is up, however slowly it sends or reads."""
+        cut = threading.Timer(request_seconds, self._cut)
+        cut.daemon = True
+        cut.start()
+        try:
+            super().handle()
+        finally:
+            cut.cancel()
+
+    def _cut(self) -> None:
+        with suppress(OSError):
+            self.connection.shutdown(SHUT_RDWR)
 
     def log_message(self, format: str, *args: Any) -> None:
         """Log nothing."""

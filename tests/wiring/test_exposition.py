@@ -1,11 +1,13 @@
 """Metrics at METRICS_ADDRESS, of one process and of several."""
 
+import os
 import socket
 import subprocess
 import sys
+import threading
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
@@ -77,6 +79,55 @@ def test_a_client_that_sends_nothing_does_not_keep_the_next_one_waiting_for_long
         port = wait(lambda: exposition.port)
         with socket.create_connection(("127.0.0.1", port)):
             assert "seen_total" in read(port)
+
+
+def test_a_client_that_drips_is_cut_off(monkeypatch: Any) -> None:
+    monkeypatch.setattr("config.exposition.request_seconds", 0.3)
+    with exposed(Exposition(Address("127.0.0.1", 0), make_registry())) as exposition:
+        port = wait(lambda: exposition.port)
+        with socket.create_connection(("127.0.0.1", port)) as slow:
+            dripping = threading.Thread(target=drip, args=(slow,), daemon=True)
+            dripping.start()
+            assert "seen_total" in read(port)
+            dripping.join(10)
+            assert not dripping.is_alive(), "its connection was never cut"
+
+
+def drip(connection: socket.socket) -> None:
+    with suppress(OSError):
+        while True:
+            connection.sendall(b"a")
+            sleep(0.01)
+
+
+broken = """
+import os, shutil, tempfile
+from worker.metrics.group import DirectoryUnusable, share_metrics
+metrics, registry, directory = share_metrics()
+sizes = {file.name.partition(str(os.getpid()))[0]: file.stat().st_blocks * 512 for file in directory.glob("*.db")}
+assert min(sizes.values()) >= 1 << 18, sizes
+shutil.rmtree(directory)
+metrics.count_token_request("p", "probe", None)
+metrics.note_budget("p", 60, 6)
+tempfile.tempdir = "/proc/nowhere"
+try:
+    share_metrics()
+except DirectoryUnusable as error:
+    assert "PROMETHEUS_MULTIPROC_DIR" not in os.environ
+    print("refused:", error)
+"""
+
+
+def test_what_fails_while_counting_harms_no_flow(tmp_path: Path) -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", broken],
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    assert "refused: /proc/nowhere/" in run.stdout
 
 
 program = """

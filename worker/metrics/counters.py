@@ -1,10 +1,12 @@
 """One object that counts and measures for a process; whatever is to be counted is given it."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
+from functools import wraps
 from time import monotonic
-from typing import Any
+from typing import Any, Concatenate, ParamSpec
 
+import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from models.messaging.events import Stream
@@ -24,6 +26,7 @@ from models.sync.sync_run import RunStatus, SyncRun
 from worker.metrics import catalog
 from worker.metrics.catalog import Family
 
+P = ParamSpec("P")
 window_seconds = 30.0
 """A budget's use is shown for one to two of these."""
 
@@ -45,8 +48,25 @@ class BudgetUse:
         return max(self.newest, self.before)
 
 
+def harmless(
+    count: "Callable[Concatenate[Metrics, P], None]",
+) -> "Callable[Concatenate[Metrics, P], None]":
+    """Let nothing that goes wrong while counting reach the flow: it may hold tokens that are not saved yet."""
+
+    @wraps(count)
+    def counted(self: "Metrics", /, *given: P.args, **named: P.kwargs) -> None:
+        try:
+            count(self, *given, **named)
+        except Exception as error:
+            if not self.is_broken:
+                self.is_broken = True
+                structlog.get_logger("metrics").warning("metrics.broken", error=type(error).__name__)
+
+    return counted
+
+
 class Metrics:
-    """Counts and measures; every method takes a few microseconds and raises nothing of its own.
+    """Counts and measures; every method takes a few microseconds and raises nothing.
 
     A label's value is one of few: a name of ours or of a profile, or an HTTP status; never a user's or a token.
     """
@@ -56,26 +76,32 @@ class Metrics:
         self._families: dict[str, Any] = {each.name: _make(each, self.registry) for each in catalog.in_worker}
         self._children: dict[tuple[str, ...], Any] = {}
         self._budgets: dict[str, BudgetUse] = {}
+        self.is_broken = False
 
+    @harmless
     def count_token_request(self, provider: str, grant: str, outcome: TokenOutcome | None) -> None:
         """Count a request that was sent; `outcome` is None if no one reads its answer."""
         self._child(catalog.token_requests, provider, grant, name_outcome(outcome)).inc()
 
+    @harmless
     def note_api_answer(self, provider: str, resource: str, status: int, seconds: float) -> None:
         """Count a request to the API; status 0 if no answer came."""
         self._child(catalog.api_requests, provider, resource, name_status(status)).inc()
         self._child(catalog.api_seconds).observe(seconds)
 
+    @harmless
     def note_budget(self, provider: str, limit: int, remaining: int | None) -> None:
         """Note what the provider says is left of an account's requests a minute."""
         if remaining is not None:
             self._show_budget(provider, min(max(1 - remaining / limit, 0.0), 1.0))
 
+    @harmless
     def fade(self) -> None:
         """Forget uses of budgets that are too long ago; called every few seconds."""
         for provider in list(self._budgets):
             self._show_budget(provider, 0.0)
 
+    @harmless
     def note_refresh(self, connection: Connection, issued_at: datetime | None, decision: RefreshDecision) -> None:
         """Note a refresh that was saved, or a grant that is dead; `issued_at` is when its last tokens were."""
         if decision.granted is not None and connection.refresh_due_at is not None:
@@ -84,6 +110,7 @@ class Metrics:
         if decision.runs_end is not None and decision.connection is not None and decision.runs_end != "rotation_lost":
             self._note_end(connection, issued_at, decision.at)
 
+    @harmless
     def note_step(self, run: SyncRun, issued_at: datetime | None, decision: StepDecision) -> None:
         """Note what a committed step of a run changed, and the run's end."""
         provider, changes, deletion = decision.subject.provider, decision.changes, decision.deletion
@@ -98,11 +125,13 @@ class Metrics:
         elif decision.run is not None and decision.run.status is not RunStatus.running:
             self._count_run(provider, run, decision.run.status, decision.at)
 
+    @harmless
     def count_published(self, streams: Iterable[Stream]) -> None:
         """Count events that were added to their streams."""
         for stream in streams:
             self._child(catalog.events_published, stream).inc()
 
+    @harmless
     def note_message(self, actor: str, outcome: str, seconds: float | None = None) -> None:
         """Count a message; `seconds` is how long its actor took, None if it did not run."""
         self._child(catalog.messages_done, actor, outcome).inc()

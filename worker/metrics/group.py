@@ -21,6 +21,9 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from worker.metrics.counters import Metrics
 
 variable = "PROMETHEUS_MULTIPROC_DIR"
+file_bytes = 1 << 18
+"""What a process's file of one kind has at first; a hundred bytes or so are a number's."""
+kinds = ("counter", "histogram", "gauge_livemax")
 
 
 class DirectoryUnusable(Exception):
@@ -49,14 +52,39 @@ class GroupCollector:
 def share_metrics() -> tuple[Metrics, CollectorRegistry, Path]:
     """Return what this process counts with, what shows the sums of its group, and their directory.
 
-    Raises `DirectoryUnusable`.
+    Raises `DirectoryUnusable`; then a process counts for itself alone.
     """
-    directory = _make_directory(os.getppid())
-    os.environ[variable] = str(directory)
-    values.ValueClass = values.get_value_class()  # type: ignore[no-untyped-call]
+    try:
+        directory = _make_directory(os.getppid())
+        _reserve_files(directory)
+        _keep_values_in(directory)
+        metrics = Metrics()
+    except OSError as error:
+        _keep_values_in(None)
+        raise DirectoryUnusable(f"{error.filename or 'no temporary directory'}: {error.strerror or error}") from None
     registry = CollectorRegistry()
     registry.register(GroupCollector(directory))
-    return Metrics(), registry, directory
+    return metrics, registry, directory
+
+
+def _keep_values_in(directory: Path | None) -> None:
+    """Have prometheus-client write what is made from now on into files there, or keep it in memory."""
+    if directory is None:
+        os.environ.pop(variable, None)
+    else:
+        os.environ[variable] = str(directory)
+    values.ValueClass = values.get_value_class()  # type: ignore[no-untyped-call]
+
+
+def _reserve_files(directory: Path) -> None:
+    """Take the space of this process's files from the disk at once: on a full one, a process that writes to a page of
+    a mapped file for the first time is killed, whatever it does at the moment. Raises OSError."""
+    for kind in kinds:
+        descriptor = os.open(directory / f"{kind}_{os.getpid()}.db", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.posix_fallocate(descriptor, 0, file_bytes)
+        finally:
+            os.close(descriptor)
 
 
 def is_running(process: int) -> bool:
@@ -75,16 +103,13 @@ def _make_directory(parent: int) -> Path:
     mine = f"breezesync-metrics-{os.getuid()}-"
     root = Path(tempfile.gettempdir())
     for left in root.glob(f"{mine}*"):
-        number = left.name.removeprefix(mine).partition("-")[0]
-        if number.isdigit() and int(number) != parent and not is_running(int(number)):
+        number, _, started = left.name.removeprefix(mine).partition("-")
+        if number.isdigit() and not (is_running(int(number)) and _started(int(number)) in (started, "0")):
             rmtree(left, ignore_errors=True)
     directory = root / f"{mine}{parent}-{_started(parent)}"
-    try:
-        with suppress(FileExistsError):
-            directory.mkdir(mode=0o700)
-        found = directory.lstat()
-    except OSError as error:
-        raise DirectoryUnusable(f"{directory}: {error.strerror}") from None
+    with suppress(FileExistsError):
+        directory.mkdir(mode=0o700)
+    found = directory.lstat()
     # Race: someone else made it, in a directory that all may write.
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o077:
         raise DirectoryUnusable(f"{directory} is not ours alone")

@@ -64,7 +64,8 @@ class Kept:
         began = monotonic()
         self._found = list(self.collector.collect())
         ended = monotonic()
-        self._took = ended - began
+        # A database that does not answer takes its time for that; it is asked again soon.
+        self._took = ended - began if self._found else 0.0
         self._until = ended + (self.least and max(self.least, self._took / share_of_time))
 
     def describe(self) -> list[Metric]:
