@@ -54,9 +54,13 @@ def open_redis(url: Secret, decode: bool = True) -> redis.Redis:
     return connect(url, socket_timeout=10, socket_connect_timeout=5, health_check_interval=30, decode_responses=decode)
 
 
-def open_hasty_redis(url: Secret) -> redis.Redis:
-    """A client for callers that must not wait: it gives up after two seconds and retries once."""
-    once_more = Retry(NoBackoff(), 1)
+def open_hasty_redis(url: Secret, repeats_what_timed_out: bool = True) -> redis.Redis:
+    """A client for callers that must not wait: it gives up after two seconds and retries once.
+
+    A command whose answer did not come in time may have been carried out: what may not be done twice is not repeated.
+    """
+    errors: tuple[type[Exception], ...] = (redis.ConnectionError, redis.TimeoutError)
+    once_more = Retry(NoBackoff(), 1, supported_errors=errors if repeats_what_timed_out else errors[:1])
     return connect(url, socket_timeout=2, socket_connect_timeout=2, retry=once_more, decode_responses=True)
 
 

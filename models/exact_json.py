@@ -17,6 +17,8 @@ bytes_per_object = 320
 copies = 4
 """How often a text is in memory at the same time while a page is read: as bytes or text, parsed, cleaned, hashed."""
 
+longest_integer = 4300
+"""Digits of an integer; Python reads no longer one, so that msgspec passes such a text on to the slower reader."""
 longest_at_once = 40
 """Digits of a number before or after its point that are written out with all around it."""
 _escaped_nul = "\\u0000"
@@ -116,7 +118,7 @@ def _read_number(text: str) -> Number | None:
 
 
 def _read_integer(text: str) -> int | None:
-    return int(text) if len(text) <= longest_number else None
+    return int(text) if len(text.removeprefix("-")) <= longest_integer else None
 
 
 def _as_it_came(value: object) -> msgspec.Raw:

@@ -155,7 +155,7 @@ def build_parts(settings: Settings, services: Services, metrics: Metrics | None 
     """Build what depends on keys and providers; nothing is connected to yet."""
     vault = open_vault(settings)
     metrics = metrics or Metrics()
-    budgets = Budgets(open_hasty_redis(settings.redis_url))
+    budgets = Budgets(open_hasty_redis(settings.redis_url, repeats_what_timed_out=False))
     return Parts(
         settings=settings,
         services=services,

@@ -83,7 +83,19 @@ def json_texts() -> st.SearchStrategy[str]:
         lambda text: json.dumps(text, ensure_ascii=False)
     )
     odd = st.sampled_from(
-        ['"\\ud800"', '"\\u0000"', "NaN", "-Infinity", "9" * 5000, "1e5000", '"\\udc00x"', "null", "true"]
+        [
+            '"\\ud800"',
+            '"\\u0000"',
+            "NaN",
+            "-Infinity",
+            "9" * 4001,
+            "-" + "9" * 4300,
+            "9" * 4301,
+            "1e5000",
+            '"\\udc00x"',
+            "null",
+            "true",
+        ]
     )
     return st.recursive(
         numbers | texts | odd,
@@ -117,3 +129,13 @@ def test_a_value_has_one_canonical_form_however_it_is_made(text: str) -> None:
 def test_what_is_no_json_is_not_written(value: object) -> None:
     with pytest.raises(TypeError):
         exact_json.dumps(value)
+
+
+@pytest.mark.parametrize("digits", [4000, 4001, 4300, 4301])
+def test_a_long_integer_is_read_alike_whatever_stands_beside_it(digits: int) -> None:
+    number = "-" + "9" * digits
+    clean_page, odd_page = (exact_json.loads(f'[{number}, "{beside}"]') for beside in ("x", "\\ud800"))
+    assert isinstance(clean_page, list)
+    assert isinstance(odd_page, list)
+    assert clean_page[0] == odd_page[0]
+    assert (clean_page[0] is None) == (digits > 4300)
