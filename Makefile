@@ -12,7 +12,7 @@ PYTEST = $(BIN)/python -m pytest $(AT_ONCE)
 FAST = tests/unit tests/config tests/torture/chaos/test_verdict.py
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header $(LOCK_FLAGS) pyproject.toml
 
-.PHONY: help install audit licences sbom fuzz run demo example test test-fast interop test-model bench bench-sync chaos outage mass-refusal canary check format up down demo-compose cli secrets lock clean docs lint-docs site soak
+.PHONY: help install audit licences sbom fuzz run demo example test test-fast interop test-model bench bench-sync bench-scale chaos outage mass-refusal canary check format up down demo-compose cli secrets lock clean docs lint-docs check-alerts site soak
 
 help: ## Show what there is to type
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +62,10 @@ bench: $(STAMP) ## Measure beside Celery with Authlib, and beside a floor, in te
 
 bench-sync: $(STAMP) ## Print the figures of a sync: the limit used, a large account, its neighbours (half an hour)
 	$(BIN)/python -m tests.bench.sync $(ARGS)
+
+bench-scale: $(STAMP) ## Run 200,000 connections on this machine for ten minutes, and print how late their jobs were
+	@mkdir -p var
+	@$(BIN)/python -m tests.bench.scale --json var/fleet.json $(ARGS)
 
 interop: $(STAMP) ## Rotate 500 times at django-oauth-toolkit with everything breaking, twice, and print what came of it
 	INTEROP_ROTATIONS=500 $(BIN)/python -m pytest -q tests/torture/interop
@@ -118,6 +122,9 @@ site: $(STAMP) .venv/site/installed ## Build the documentation as a site into bu
 	@.venv/site/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-site.txt
 	@touch $@
 
+check-alerts: ## Test the Prometheus rules with promtool (Debian's package prometheus has it)
+	cd deploy/observability && promtool check config prometheus.yml && promtool test rules alerts_test.yml
+
 lint-docs: $(STAMP) ## Check docs/asyncapi.yaml against the code and, with Node, AsyncAPI's own parser
 	$(BIN)/python docs/generate.py --check
 	@if ! command -v npm >/dev/null; then \
@@ -135,9 +142,9 @@ format: $(STAMP) ## Format the code, and fix what lint can fix
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-up: secrets/sealing_key ## Build and start a fleet in Docker: WORKERS=3, SCHEDULERS=2; again with other numbers scales it
+up: secrets/sealing_key ## Start a fleet in Docker: WORKERS=3, SCHEDULERS=2, PROFILES=observability; again with others scales it
 	env SECRETS_SUM="$$(cat $(SECRETS) secrets/sealing_key | cksum)" $(PINNED) \
-	  $(COMPOSE) $(SANDBOX) up --detach --build --remove-orphans --scale worker=$(WORKERS) --scale scheduler=$(SCHEDULERS)
+	  $(COMPOSE) $(SANDBOX) $(ACTIVE) up --detach --build --remove-orphans --scale worker=$(WORKERS) --scale scheduler=$(SCHEDULERS)
 	@printf 'Waiting for web '; for _ in $$(seq 120); do \
 	  state=$$(docker inspect --format '{{.State.Health.Status}}' $$($(COMPOSE) ps -q web) 2>/dev/null); \
 	  if [ "$$state" = healthy ]; then break; fi; printf .; sleep 1; \
@@ -154,7 +161,7 @@ cli: secrets ## Run a breezesync command in the fleet in Docker: ARGS='explain C
 	@$(COMPOSE) $(SANDBOX) run --rm --no-deps $(NO_TERMINAL) cli $(ARGS)
 
 down: secrets ## Stop the fleet; its data stays
-	$(COMPOSE) --env-file docker-compose.sandbox.env down --remove-orphans
+	$(COMPOSE) --env-file docker-compose.sandbox.env --profile sandbox --profile observability down --remove-orphans
 
 WORKERS := 3
 SCHEDULERS := 2
@@ -162,6 +169,8 @@ SCHEDULERS := 2
 NO_TERMINAL = $(shell [ -t 0 ] || echo -T)
 # The sandbox takes part for as long as the client is the one that only the sandbox knows.
 SANDBOX = $(shell if grep -qx sandbox-client secrets/breezedoc_client_id; then echo --env-file docker-compose.sandbox.env; fi)
+# A profile on the command line takes the place of COMPOSE_PROFILES in the file of the sandbox's environment.
+ACTIVE = $(if $(PROFILES),$(foreach profile,$(PROFILES) $(if $(SANDBOX),sandbox),--profile $(profile)))
 # Images by their digests. One that was built on this machine, and not pulled, has none: it is taken by its tag.
 PINNED = $(shell sed -nE 's/^  ([A-Z]+_IMAGE): (([^@]+)@.*)/\1 \2 \3/p' docker-compose.yml | while read -r name pinned tag; do \
   [ "$$(docker image inspect --format '{{len .RepoDigests}}' "$$tag" 2>/dev/null)" = 0 ] || echo "$$name=$$pinned"; done)
@@ -172,7 +181,7 @@ PROCESSES := web worker scheduler cli application
 DATABASE_URLS := $(PROCESSES:%=secrets/%_database_url)
 REDIS_URLS := $(PROCESSES:%=secrets/%_redis_url)
 SECRETS := $(addprefix secrets/,postgres_password migrate_database_url database_roles redis_health_password redis_users \
-  encryption_keys connect_secret operator_token breezedoc_client_id breezedoc_client_secret) $(DATABASE_URLS) $(REDIS_URLS)
+  encryption_keys connect_secret operator_token grafana_password breezedoc_client_id breezedoc_client_secret) $(DATABASE_URLS) $(REDIS_URLS)
 
 secrets: $(SECRETS)
 
@@ -183,7 +192,8 @@ $(SECRETS): | secrets/.
 secrets/.:
 	@mkdir -m 700 secrets
 
-secrets/postgres_password secrets/connect_secret secrets/operator_token secrets/redis_health_password: VALUE = $(RANDOM_HEX)
+secrets/postgres_password secrets/connect_secret secrets/operator_token secrets/grafana_password \
+  secrets/redis_health_password: VALUE = $(RANDOM_HEX)
 secrets/encryption_keys: VALUE = printf 'k1:' && $(RANDOM_BASE64)
 secrets/breezedoc_client_id: VALUE = printf sandbox-client
 secrets/breezedoc_client_secret: VALUE = printf sandbox-secret

@@ -45,6 +45,9 @@ OPERATOR_TOKEN={operator_token}
 # Where the web process answers health checks and metrics; empty for nowhere. Never make it public.
 # OPERATOR_ADDRESS=127.0.0.1:8701
 
+# Where a worker or scheduler shows its metrics; each on one machine needs an address of its own. Never make it public.
+# METRICS_ADDRESS=127.0.0.1:9102
+
 # The proxies whose X-Forwarded-For and X-Forwarded-Proto the web process believes: networks, comma-separated.
 # TRUSTED_PROXIES=10.0.0.0/8
 

@@ -1,27 +1,30 @@
-"""Each process reports every half minute that it runs: to the database, and by name to Redis.
+"""Each process that lasts reports itself: to the database, for metrics and `doctor`, and by name to Redis.
 
 A name in Redis that the database does not know is of another fleet, which shares the Redis by mistake.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import redis
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
 
-from config.version import read_version
 from models.clock import Anchor, offset
 from models.errors import SyncError
-from models.process import Process, alive_for, reported_every
+from models.process import Process, alive_for
 from models.store import Store
 
 names_key = "breezesync:processes"
+every = 3
+"""Reports are written with every third measurement of the clock: about twice a minute."""
 
 
 @dataclass(slots=True, eq=False)
 class ProcessReporter:
-    """Reports with a measurement of the clock, at most every half minute; then hands it to `then`.
+    """Writes the process's row and name with a measurement of its clock; what does not take it is asked again.
 
     `client` must not be one that waits long.
     """
@@ -30,24 +33,23 @@ class ProcessReporter:
     client: redis.Redis
     name: str
     role: str
-    then: Callable[[Anchor], None]
-    reported_at: datetime | None = None
+    version: str
+    measurements: int = 0
 
     def __call__(self, measured: Anchor) -> None:
-        if self.reported_at is None or measured.fleet - self.reported_at >= reported_every:
-            self._report(measured)
-        self.then(measured)
-
-    def _report(self, measured: Anchor) -> None:
+        is_turn = self.measurements % every == 0
+        self.measurements += 1
+        if not is_turn:
+            return
         ahead = round(offset(measured).total_seconds(), 3)
-        process = Process(self.name, self.role, read_version(), ahead, measured.fleet)
         try:
             with self.store.writing() as tx:
-                tx.processes.report(process)
+                tx.processes.report(Process(self.name, self.role, self.version, measured.fleet, ahead))
+            # Only now: a name that the database does not know would look like another fleet's.
             self.client.hset(names_key, self.name, measured.fleet.isoformat())
-        except (SyncError, redis.RedisError):
-            return  # the next measurement, a few seconds later, tries again
-        self.reported_at = measured.fleet
+        except (SyncError, SQLAlchemyError, redis.RedisError) as error:
+            self.measurements = 0
+            structlog.get_logger("process").debug("process.not_reported", error=type(error).__name__)
 
 
 def read_names(client: redis.Redis, now: datetime) -> Collection[str]:

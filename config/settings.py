@@ -48,6 +48,7 @@ class Settings:
     where an empty one is replaced by the OAuth client's id.
     The web process answers health checks and metrics at `operator_address`, or nowhere if it is None; it believes the
     forwarding headers of `trusted_proxies` only.
+    A worker or scheduler shows its metrics at `metrics_address`.
     `spool` is where new tokens wait while the database is away; `heartbeat_file` is the file
     whose age a health check reads.
     """
@@ -74,6 +75,7 @@ class Settings:
     sweep_interval: timedelta = timedelta(seconds=1)
     operator_token: Secret | None = None
     operator_address: Address | None = field(default_factory=lambda: Address("127.0.0.1", 8701))
+    metrics_address: Address | None = None
     trusted_proxies: tuple[Network, ...] = ()
     spool: Path = Path("var/spool")
     heartbeat_file: Path | None = None

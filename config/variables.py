@@ -110,6 +110,7 @@ class Variables(_Group):
     sweep_interval: Annotated[timedelta | None, parsed(parse_duration)] = None
     operator_token: Annotated[Secret | None, parsed(parse_own_token)] = None
     operator_address: Annotated[Address | None, parsed(parse_address)] = None
+    metrics_address: Annotated[Address | None, parsed(parse_address)] = None
     trusted_proxies: Annotated[tuple[Network, ...], parsed(parse_networks)] = ()
     spool: Annotated[Path | None, parsed(parse_path)] = Field(None, alias="SPOOL_DIRECTORY")
     heartbeat_file: Annotated[Path | None, parsed(parse_path)] = None

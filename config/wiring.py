@@ -16,6 +16,7 @@ from config.clock_reports import ClockReporter, name_process
 from config.process_reports import ProcessReporter
 from config.redis_url import connect
 from config.settings import Settings
+from config.version import read_version
 from models.clock import Anchor
 from models.crypto.secrets import Secret
 from models.messaging.events import Stream, StreamSettings
@@ -53,9 +54,13 @@ def open_redis(url: Secret, decode: bool = True) -> redis.Redis:
     return connect(url, socket_timeout=10, socket_connect_timeout=5, health_check_interval=30, decode_responses=decode)
 
 
-def open_hasty_redis(url: Secret) -> redis.Redis:
-    """A client for callers that must not wait: it gives up after two seconds and retries once."""
-    once_more = Retry(NoBackoff(), 1)
+def open_hasty_redis(url: Secret, repeats_what_timed_out: bool = True) -> redis.Redis:
+    """A client for callers that must not wait: it gives up after two seconds and retries once.
+
+    A command whose answer did not come in time may have been carried out: what may not be done twice is not repeated.
+    """
+    errors: tuple[type[Exception], ...] = (redis.ConnectionError, redis.TimeoutError)
+    once_more = Retry(NoBackoff(), 1, supported_errors=errors if repeats_what_timed_out else errors[:1])
     return connect(url, socket_timeout=2, socket_connect_timeout=2, retry=once_more, decode_responses=True)
 
 
@@ -139,6 +144,14 @@ def open_services(
     `actor` is whom the audit names for what the process does.
     """
     store = open_store(settings, actor)
-    hasty, name = open_hasty_redis(settings.redis_url), name_process(actor)
-    clock = open_clock(store, ProcessReporter(store, hasty, name, actor, then=ClockReporter(hasty, name)))
+    name = name_process(actor)
+    hasty = open_hasty_redis(settings.redis_url)
+    clock_reporter = ClockReporter(hasty, name)
+    process_reporter = ProcessReporter(store, hasty, name, actor, read_version())
+
+    def report(measured: Anchor) -> None:
+        clock_reporter(measured)
+        process_reporter(measured)
+
+    clock = open_clock(store, report)
     return Services(store, open_redis(settings.redis_url), build_broker(settings, more, kind), clock)

@@ -1,7 +1,7 @@
 """What an API answer means, and what stands on a page in any of the provider's page formats."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal, cast
 
@@ -20,12 +20,16 @@ page_memory = 16 << 20
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The elements of one page and where it stands; `total` is the provider's count over all pages."""
+    """The elements of one page and where it stands; `total` is the provider's count over all pages.
+
+    is_clean: whether every text of the elements can be stored as it is.
+    """
 
     elements: tuple[object, ...]
     number: int
     last: int
     total: int
+    is_clean: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +93,8 @@ def _read_body(answer: HttpAnswer, paging: Paging, page: int) -> Page | Failed:
     if is_html(answer):
         return Failed(html_page)
     try:
-        return _read_page(_read_object(answer.body), paging, page)
+        body, is_clean = _read_object(answer.body)
+        return _read_page(body, paging, page, is_clean)
     except TooLarge:
         return Failed("the body has more values or text than fit into memory")
 
@@ -106,15 +111,16 @@ def is_html(answer: HttpAnswer) -> bool:
     return kind in ("text/html", "application/xhtml+xml") or answer.body.lstrip()[:1] == b"<"
 
 
-def _read_object(body: bytes) -> dict[str, object] | None:
-    """Return the body as a JSON object whose numbers keep every digit, else None. Raises `TooLarge`."""
+def _read_object(body: bytes) -> tuple[dict[str, object] | None, bool]:
+    """Return the body as a JSON object whose numbers keep every digit, else None, and whether all its texts can be
+    stored. Raises `TooLarge`."""
     try:
-        value = exact_json.loads(exact_json.decode(body, page_memory))
+        value, is_clean = exact_json.read(exact_json.decode(body, page_memory))
     except TooLarge:
         raise
     except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
+        return None, False
+    return (value if isinstance(value, dict) else None), is_clean
 
 
 def _read_reset(headers: Mapping[str, str], now: datetime) -> timedelta | None:
@@ -122,14 +128,14 @@ def _read_reset(headers: Mapping[str, str], now: datetime) -> timedelta | None:
     return read_pause(headers.get("x-ratelimit-reset", "").strip(), now) or None
 
 
-def _read_page(body: dict[str, object] | None, paging: Paging, page: int) -> Page | Failed:
+def _read_page(body: dict[str, object] | None, paging: Paging, page: int, is_clean: bool) -> Page | Failed:
     if body is None:
         return Failed("the body is no JSON object")
     if _depth_exceeds(body, deepest):
         return Failed("the body is nested too deeply")
     if paging == "none":
         inner = body.get("data")
-        return Page((inner if isinstance(inner, dict) else body,), 1, 1, 1)
+        return Page((inner if isinstance(inner, dict) else body,), 1, 1, 1, is_clean)
     numbers = body if paging == "laravel" else body.get("meta")
     elements = _read_elements(body.get("data"))
     if not isinstance(numbers, dict) or elements is None:
@@ -142,7 +148,7 @@ def _read_page(body: dict[str, object] | None, paging: Paging, page: int) -> Pag
         return Failed("the page's numbers are missing or senseless")
     if current != page:
         return Failed(f"page {page} was asked for, page {current} came")
-    return Page(tuple(elements), page, max(last, 1), total)
+    return Page(tuple(elements), page, max(last, 1), total, is_clean)
 
 
 def _read_elements(data: object) -> list[object] | None:
@@ -166,8 +172,13 @@ def _read_count(value: object) -> int | None:
 
 def _depth_exceeds(value: object, most: int) -> bool:
     """Whether lists and objects stand in each other more than `most` deep; what walks records recurses."""
-    level = [value]
-    for _ in range(most + 1):
-        insides = (v.values() if isinstance(v, dict) else v for v in level if isinstance(v, dict | list))
-        level = [inner for inside in insides for inner in inside]
-    return bool(level)
+    level: list[object] = [value]
+    for _ in range(most):
+        below: list[object] = []
+        for each in level:
+            inside = each.values() if isinstance(each, dict) else each if isinstance(each, list) else ()
+            below += [inner for inner in inside if type(inner) is dict or type(inner) is list]
+        level = below
+        if not level:
+            return False
+    return True

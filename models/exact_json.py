@@ -3,8 +3,10 @@
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from decimal import Decimal, InvalidOperation
+
+import msgspec
 
 largest_exponent = 4000
 longest_number = 4000
@@ -15,6 +17,11 @@ bytes_per_object = 320
 copies = 4
 """How often a text is in memory at the same time while a page is read: as bytes or text, parsed, cleaned, hashed."""
 
+longest_integer = 4300
+"""Digits of an integer; Python reads no longer one, so that msgspec passes such a text on to the slower reader."""
+longest_at_once = 40
+"""Digits of a number before or after its point that are written out with all around it."""
+_escaped_nul = "\\u0000"
 _astral_escape = re.compile(r"\\u[dD][89abAB]")
 
 
@@ -30,6 +37,10 @@ class Number(Decimal):
         number = super().__new__(cls, text)
         number.text = text
         return number
+
+
+class _TooLong(Exception):
+    """A number that becomes much longer when it is written out."""
 
 
 class TooLarge(ValueError):
@@ -58,30 +69,43 @@ def estimate_memory(text: str) -> int:
     return copies * size + bytes_per_value * (text.count(",") + text.count("[")) + bytes_per_object * text.count("{")
 
 
-def loads(text: str | bytes) -> object:
+def loads(text: str) -> object:
     """Parse JSON as `json.loads` does, but for its numbers; one that no database can hold becomes null."""
-    return json.loads(text, parse_float=_read_number, parse_int=_read_integer)
+    return read(text)[0]
+
+
+def read(text: str) -> tuple[object, bool]:
+    """Return what `loads` does, and whether all its texts can be stored: no NUL in them, and no half of a character.
+
+    What msgspec does not take goes to the slower reader of the standard library: half a character, NaN, an integer
+    with thousands of digits. Both refuse what is no JSON with a ValueError.
+    """
+    try:
+        value = _decoder.decode(text)
+    except (msgspec.DecodeError, UnicodeError):
+        return json.loads(text, parse_float=_read_number, parse_int=_read_integer), False
+    return value, _escaped_nul not in text
 
 
 def dumps(value: object) -> str:
-    """Return the value as JSON."""
+    """Return the value as JSON. Raises TypeError for what is none: a secret, for example."""
     try:
-        return json.dumps(value)
-    except TypeError:
+        return _encoder.encode(value).decode()
+    except UnicodeError:
         return "".join(_write(value, ensure_ascii=True))
 
 
 def canonical(value: object) -> str:
     """Return one text for equal values: keys sorted, 1.0, 1 and 1e0 the same number."""
-    return "".join(canonical_pieces(value))
+    return b"".join(canonical_pieces(value)).decode()
 
 
-def canonical_pieces(value: object) -> Iterator[str]:
-    """Return the canonical form piece by piece: a few bytes may stand for a number with thousands of digits."""
+def canonical_pieces(value: object) -> Iterable[bytes]:
+    """Return the canonical form, in pieces if it may be much longer than what it came from."""
     try:
-        return iter([json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)])
-    except TypeError:
-        return _write(value, ensure_ascii=False, canonically=True)
+        return [_canonical_encoder.encode(value)]
+    except (_TooLong, UnicodeError):
+        return (piece.encode() for piece in _write(value, ensure_ascii=False, canonically=True))
 
 
 def _read_number(text: str) -> Number | None:
@@ -94,7 +118,21 @@ def _read_number(text: str) -> Number | None:
 
 
 def _read_integer(text: str) -> int | None:
-    return int(text) if len(text) <= longest_number else None
+    return int(text) if len(text.removeprefix("-")) <= longest_integer else None
+
+
+def _as_it_came(value: object) -> msgspec.Raw:
+    if not isinstance(value, Number):
+        raise TypeError(f"{type(value).__name__} is not JSON")
+    return msgspec.Raw(value.text.encode())
+
+
+def _in_one_form(value: object) -> msgspec.Raw:
+    if not isinstance(value, Number):
+        raise TypeError(f"{type(value).__name__} is not JSON")
+    if len(value.text) > longest_at_once or abs(value.adjusted()) > longest_at_once:
+        raise _TooLong
+    return msgspec.Raw(_plain(value).encode())
 
 
 def _plain(number: Number) -> str:
@@ -105,7 +143,7 @@ def _plain(number: Number) -> str:
 
 
 def _write(value: object, ensure_ascii: bool, canonically: bool = False) -> Iterator[str]:
-    """Write what `json.dumps` cannot, a value with such numbers in it, piece by piece: a copy of it costs too much."""
+    """Write what msgspec does not, or not piece by piece: a few bytes may stand for thousands of digits."""
     if isinstance(value, Number):
         yield _plain(value) if canonically else value.text
     elif isinstance(value, dict):
@@ -124,3 +162,8 @@ def _write(value: object, ensure_ascii: bool, canonically: bool = False) -> Iter
         yield "]" if value else "[]"
     else:
         yield json.dumps(value, ensure_ascii=ensure_ascii)
+
+
+_decoder = msgspec.json.Decoder(float_hook=_read_number)
+_encoder = msgspec.json.Encoder(enc_hook=_as_it_came)
+_canonical_encoder = msgspec.json.Encoder(enc_hook=_in_one_form, order="sorted")

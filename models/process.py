@@ -1,11 +1,10 @@
-"""What a process reports of itself, and which are still alive."""
+"""What a process reports of itself, and for how long it counts as alive."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-reported_every = timedelta(seconds=30)
-alive_for = timedelta(seconds=90)
-"""A process that has not reported for so long has ended, or hangs."""
+alive_for = timedelta(minutes=2)
+"""A process that has not reported for so long has ended, or can't reach the database."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,12 +14,16 @@ class Process:
     name: its role, its host and its number.
     role: worker, scheduler, web or operator.
     version: of breezesync.
-    ahead: seconds that its machine's clock is ahead of the database's.
-    seen_at: when it reported, by the fleet's clock.
+    reported_at: when it reported last, by the fleet's clock.
+    ahead_seconds: how far its machine's clock is ahead of the fleet's.
     """
 
     name: str
     role: str
     version: str
-    ahead: float
-    seen_at: datetime
+    reported_at: datetime
+    ahead_seconds: float = 0.0
+
+    def is_alive(self, now: datetime) -> bool:
+        """Return whether it reported lately."""
+        return self.reported_at > now - alive_for

@@ -197,15 +197,15 @@ def judge_processes(alive: Sequence[Process], strangers: Collection[str], versio
     for role in missing:
         yield Finding("processes", "failed", f"no {role} runs (only {shown})", f"Start one: {start_of[role]}")
     if not missing:
-        yield Finding("processes", "ok", f"{shown} reported within 90 s")
+        yield Finding("processes", "ok", f"{shown} reported within two minutes")
     others = sorted({each.version for each in alive} - {version})
     if others:
         names = ", ".join(each.name for each in alive if each.version in others)
         said = f"{names} runs version {', '.join(others)}, and this is {version}"
         yield Finding("processes", "warn", said, "Finish the rollout: restart what runs the older version.")
     for each in alive:
-        if abs(each.ahead) > harmful.total_seconds():
-            said = f"the machine of {each.name} is {describe_offset(each.ahead)} the database"
+        if abs(each.ahead_seconds) > harmful.total_seconds():
+            said = f"the machine of {each.name} is {describe_offset(each.ahead_seconds)} the database"
             yield Finding("processes", "failed", said, "Synchronize that machine's clock by NTP; see timedatectl.")
 
 

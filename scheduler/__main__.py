@@ -10,8 +10,10 @@ from datetime import UTC, datetime, timedelta
 import structlog
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.blocking import BlockingScheduler
+from prometheus_client import REGISTRY
 
 from config.environment import SettingsError
+from config.exposition import Exposition
 from config.heartbeat import Heartbeat
 from config.logs import configure_logging
 from config.settings import read_settings
@@ -61,6 +63,8 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
     now.watch(on_step=lambda: run_now(scheduler))
+    if settings.metrics_address is not None:
+        Exposition(settings.metrics_address, REGISTRY).start()
     with listening(commands):
         scheduler.start()
     services.close()

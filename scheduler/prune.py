@@ -39,3 +39,5 @@ class Prune:
             while pruned == MOST_PER_TRANSACTION:
                 with self.store.writing() as tx:
                     pruned = prune(tx)
+        with self.store.writing() as tx:
+            tx.processes.forget(now - timedelta(days=1))

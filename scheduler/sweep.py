@@ -50,7 +50,7 @@ class Sweep:
         now = self.now()
         if self.queue.was_emptied():
             with self.store.writing() as tx:
-                tx.due.void_claims()
+                tx.due.void_claims(now)
         with self.store.reading() as tx:
             found = tx.due.look(now)
         if not found:

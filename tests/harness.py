@@ -29,6 +29,7 @@ from scheduler.sweep import Sweep
 from tests.databases import open_fast_engine
 from tests.event_assertions import assert_all_described
 from worker.actors import Flows
+from worker.metrics.counters import Metrics
 from worker.oauth.confirm import Confirm
 from worker.oauth.disconnect import Disconnect
 from worker.oauth.exchange import Exchange
@@ -277,13 +278,14 @@ def join_house(
     clients = OAuthClients(store, vault, configured)
     redis = redis or fakeredis.FakeRedis(server=fakeredis.FakeServer())
     budgets = Budgets(redis, lambda: clock().timestamp())
-    providers = {profile.name: ProviderClient(profile, clock, budgets)}
+    metrics = Metrics()
+    providers = {profile.name: ProviderClient(profile, clock, budgets, metrics=metrics)}
     parking = Parking(vault, redis, spool)
     flows = Flows(
         exchange=Exchange(store, vault, clients, providers, parking, queue.send, clock),
         confirm=Confirm(store, queue.send, clock),
-        refresh=Refresh(store, vault, clients, providers, parking, queue.send, clock),
-        sync=Sync(store, vault, providers, queue.send, clock, timedelta(minutes=15)),
+        refresh=Refresh(store, vault, clients, providers, parking, queue.send, clock, metrics=metrics),
+        sync=Sync(store, vault, providers, queue.send, clock, timedelta(minutes=15), metrics=metrics),
         sync_user=SyncUser(store, queue.send, clock),
         disconnect=Disconnect(store, vault, providers, parking, queue.send, clock),
         revoke=Revoke(store, vault, clients, providers, queue.send, clock),

@@ -24,8 +24,9 @@ CHECKOUT = Path(__file__).parents[1]
 COMPOSE: dict[str, Any] = yaml.safe_load((CHECKOUT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 DATA = {"postgres", "redis"}
+OBSERVERS = {"prometheus", "grafana"}
 ONE_OFF = {"migrate", "demo", "cli"}
-OURS = sorted(set(SERVICES) - DATA)
+OURS = sorted(set(SERVICES) - DATA - OBSERVERS)
 LASTING = sorted(set(SERVICES) - ONE_OFF)
 NEEDED_BY_ENTRYPOINTS = {
     "postgres": {"CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"},
@@ -138,7 +139,12 @@ def test_each_process_has_its_own_role_in_the_database_and_its_own_user_in_redis
 
 def test_nothing_but_web_and_sandbox_can_be_reached_and_these_from_this_machine_only() -> None:
     published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
-    assert published == {"web": ["127.0.0.1:8700:8700", "127.0.0.1:8701:8701"], "sandbox": ["127.0.0.1:8799:8799"]}
+    assert published == {
+        "web": ["127.0.0.1:8700:8700", "127.0.0.1:8701:8701"],
+        "sandbox": ["127.0.0.1:8799:8799"],
+        "prometheus": ["127.0.0.1:9090:9090"],
+        "grafana": ["127.0.0.1:3000:3000"],
+    }
 
 
 def test_each_network_has_those_in_it_who_have_to_meet_there() -> None:
@@ -151,8 +157,10 @@ def test_each_network_has_those_in_it_who_have_to_meet_there() -> None:
         "provider": {"worker", "cli", "sandbox", "demo"},
         "database": {"postgres", "migrate", "web", "worker", "scheduler", "cli", "demo"},
         "redis": {"redis", "web", "worker", "scheduler", "cli", "demo"},
+        "metrics": {"web", "worker", "scheduler", "prometheus"},
+        "boards": {"prometheus", "grafana"},
     }
-    assert COMPOSE["networks"]["database"] == COMPOSE["networks"]["redis"] == {"internal": True}
+    assert [COMPOSE["networks"][name] for name in ("database", "redis", "metrics")] == [{"internal": True}] * 3
     options = COMPOSE["networks"]["public"]["driver_opts"]
     assert options == {"com.docker.network.bridge.enable_ip_masquerade": "false"}, "web has no one to call"
 
@@ -165,6 +173,9 @@ def test_every_image_is_ours_or_has_a_version(name: str) -> None:
         target = {"target": "sandbox"} if is_sandbox else {}
         assert service["build"] == {"context": ".", "args": {"PYTHON_IMAGE": default_of("PYTHON_IMAGE")}, **target}
         assert service["image"].startswith("breezesync-sandbox:" if is_sandbox else "breezesync:")
+    elif name in OBSERVERS:
+        assert service["profiles"] == ["observability"]
+        assert re.fullmatch(rf"\$\{{{name.upper()}_IMAGE:-[a-z]+/{name}:v?\d+\.\d+\.\d+\}}", service["image"])
     else:
         assert service["image"] == default_of(f"{name.upper()}_IMAGE")
 
@@ -307,7 +318,7 @@ def test_make_writes_every_secret_once_and_for_its_owner_alone(fleet: Path) -> N
     assert set(before) == set(COMPOSE["secrets"])
     assert stat.S_IMODE((fleet / "secrets").stat().st_mode) == 0o700
     passwords = [urlsplit(text).password for name, text in before.items() if name.endswith("_url")]
-    own = ("connect_secret", "operator_token", "redis_health_password", "postgres_password")
+    own = ("connect_secret", "operator_token", "redis_health_password", "postgres_password", "grafana_password")
     different = {*passwords, *(before[name] for name in own)}
     assert len(different) == len(passwords) + len(own) - 1, "the owner's password is in its URL as well"
     assert before["postgres_password"] in before["migrate_database_url"]

@@ -10,11 +10,12 @@ from typing import Any
 
 import dramatiq
 import structlog
-from dramatiq.middleware import Middleware
+from dramatiq.middleware import AgeLimit, Middleware
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Lifespan
 
 from config.environment import SettingsError
+from config.exposition import Exposition
 from config.heartbeat import Heartbeat
 from config.logs import configure_logging
 from config.settings import Need, Settings, read_settings
@@ -27,6 +28,9 @@ from models.messaging.messages import Message
 from models.queue import WritableRedis
 from models.store import Store
 from worker.actors import Flows, declare_actors
+from worker.metrics.counters import Metrics
+from worker.metrics.group import DirectoryUnusable, share_metrics
+from worker.metrics.messages import CountMessages
 from worker.oauth.confirm import Confirm
 from worker.oauth.disconnect import Disconnect
 from worker.oauth.exchange import Exchange
@@ -85,14 +89,32 @@ def boot() -> None:
     services = open_services(settings, "worker", middleware, partial(Broker, on_round=pulse.note_round))
     broker = services.broker
     dramatiq.set_broker(broker)
-    parts = build_parts(settings, services)
+    metrics, exposition = open_metrics(settings)
+    parts = build_parts(settings, services, metrics)
     check_or_exit(services.store, settings, parts.parking)
     flows = build_flows(parts)
     keep_secrets(flows.refresh.clients)
     broker.add_middleware(RecoveryThread(flows.recover_tokens))
     broker.add_middleware(parts.publisher)
+    broker.add_middleware(CountMessages(metrics), before=AgeLimit)
     declare_actors(broker, flows)
     services.now.watch()
+    if exposition is not None:
+        exposition.start()
+
+
+def open_metrics(settings: Settings) -> tuple[Metrics, Exposition | None]:
+    """Return what this process counts with, and what shows it; a worker works without the latter, too."""
+    address = settings.metrics_address
+    if address is None:
+        return Metrics(), None
+    try:
+        metrics, registry, directory = share_metrics()
+    except DirectoryUnusable as error:
+        structlog.get_logger("metrics").error("metrics.not_shared", error=str(error))
+        metrics = Metrics()
+        return metrics, Exposition(address, metrics.registry, on_round=metrics.fade)
+    return metrics, Exposition(address, registry, directory / "listener.lock", metrics.fade)
 
 
 def keep_secrets(clients: OAuthClients) -> None:
@@ -122,29 +144,33 @@ class Parts:
     providers: Mapping[str, ProviderClient]
     parking: Parking
     publisher: Publisher
+    metrics: Metrics
 
     @property
     def send(self) -> Callable[[Message], None]:
         return self.publisher.send
 
 
-def build_parts(settings: Settings, services: Services) -> Parts:
+def build_parts(settings: Settings, services: Services, metrics: Metrics | None = None) -> Parts:
     """Build what depends on keys and providers; nothing is connected to yet."""
     vault = open_vault(settings)
-    budgets = Budgets(open_hasty_redis(settings.redis_url))
+    metrics = metrics or Metrics()
+    budgets = Budgets(open_hasty_redis(settings.redis_url, repeats_what_timed_out=False))
     return Parts(
         settings=settings,
         services=services,
         vault=vault,
         clients=OAuthClients(services.store, vault, settings.clients),
         providers={
-            provider.name: ProviderClient(provider, services.now, budgets, proxies=settings.proxies)
+            provider.name: ProviderClient(provider, services.now, budgets, proxies=settings.proxies, metrics=metrics)
             for provider in settings.providers
         },
         parking=Parking(vault, open_redis(settings.redis_url, decode=False), settings.spool),
         publisher=Publisher(
-            PublishEvents(services.store, services.redis, stream_settings(settings), services.now), services.queue.send
+            PublishEvents(services.store, services.redis, stream_settings(settings), services.now, metrics),
+            services.queue.send,
         ),
+        metrics=metrics,
     )
 
 
@@ -163,11 +189,12 @@ def build_flows(parts: Parts) -> Flows:
     """Return the flows with what they depend on."""
     store, vault, clients, providers = parts.services.store, parts.vault, parts.clients, parts.providers
     parking, send, settings, now = parts.parking, parts.send, parts.settings, parts.services.now
+    metrics = parts.metrics
     return Flows(
         exchange=Exchange(store, vault, clients, providers, parking, send, now),
         confirm=Confirm(store, send, now),
-        refresh=Refresh(store, vault, clients, providers, parking, send, now, settings.sync_interval),
-        sync=Sync(store, vault, providers, send, now, settings.sync_interval),
+        refresh=Refresh(store, vault, clients, providers, parking, send, now, settings.sync_interval, metrics),
+        sync=Sync(store, vault, providers, send, now, settings.sync_interval, metrics=metrics),
         sync_user=SyncUser(store, send, now),
         disconnect=Disconnect(store, vault, providers, parking, send, now),
         revoke=Revoke(store, vault, clients, providers, send, now),

@@ -35,7 +35,7 @@ GRANTS: Final[Mapping[Process, Mapping[str, Sequence[str]]]] = {
         "counter": ("SELECT", "INSERT", "UPDATE"),
         "decision": ("INSERT", "SELECT (position)"),
         "event": ("INSERT", "SELECT (position, published_at, waits_since)"),
-        "process": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+        "process": ("SELECT", "INSERT", "UPDATE"),
         "refusal": ("SELECT",),
     },
     "worker": {
@@ -51,7 +51,7 @@ GRANTS: Final[Mapping[Process, Mapping[str, Sequence[str]]]] = {
         "hold": ("SELECT", "INSERT", "UPDATE", "DELETE"),
         "lease": ("SELECT", "INSERT", "UPDATE"),
         "pace": ("SELECT", "INSERT", "UPDATE"),
-        "process": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+        "process": ("SELECT", "INSERT", "UPDATE"),
         "record": ("SELECT", "INSERT", "UPDATE", "DELETE"),
         "refreshable": ("SELECT",),
         "refusal": ("SELECT", "INSERT", "UPDATE", "DELETE"),

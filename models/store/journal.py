@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, bindparam, delete, exists, not_, or_, select, update
+from sqlalchemy import ColumnElement, and_, bindparam, delete, select, update
 from sqlalchemy import Connection as SqlConnection
 
 from models.journal import Decision, Request, Verb
@@ -105,5 +105,9 @@ def _is_dispensable() -> ColumnElement[bool]:
         .scalar_subquery()
     )
     subjects = (table_of(ConnectionRow), table_of(AuthorizationRow))
-    exist = [exists(table.c.id).where(table.c.id == decisions.c.subject).correlate(decisions) for table in subjects]
-    return (decisions.c.position < oldest_kept) | not_(or_(*exist))
+    # As values, and not with EXISTS: for that PostgreSQL may read every connection to look for a few of them.
+    found = [
+        select(table.c.id).where(table.c.id == decisions.c.subject).correlate(decisions).scalar_subquery()
+        for table in subjects
+    ]
+    return (decisions.c.position < oldest_kept) | and_(*(each.is_(None) for each in found))

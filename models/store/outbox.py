@@ -119,9 +119,11 @@ class Outbox:
         """Return whether any event is unpublished."""
         return _is_waiting.first(self.sql) is not None
 
-    def backlog(self) -> tuple[int, datetime | None]:
-        """Return how many events are unpublished, and since when the first of them has waited."""
-        query = select(func.count(), func.min(table.c.waits_since)).where(table.c.published_at.is_(None))
+    def backlog(self, most: int | None = None) -> tuple[int, datetime | None]:
+        """Return how many events are unpublished, up to `most`, and since when the first of these has waited."""
+        unpublished = select(table.c.waits_since).where(table.c.published_at.is_(None)).order_by(table.c.position)
+        found = unpublished.limit(most).subquery()
+        query = select(func.count(), func.min(found.c.waits_since))
         count, oldest = self.sql.execute(query).one()
         return count, oldest
 

@@ -40,26 +40,38 @@ class Overview:
         """Write nothing, as a write: one that the database refuses is refused here. Raises `StoreUnavailable`."""
         self.sql.execute(update(connections).where(false()).values(id=""))
 
+    def connections_by_state(self) -> list[tuple[str, str, str, int]]:
+        """Count the connections by provider, status and problem; this reads every one of them."""
+        columns = (connections.c.provider, connections.c.status, connections.c.problem)
+        rows = self.sql.execute(select(*columns, func.count()).group_by(*columns))
+        return [(provider, status, problem or "", number) for provider, status, problem, number in rows]
+
     def connections_by_status(self) -> dict[str, int]:
         query = select(connections.c.status, func.count()).group_by(connections.c.status)
         return dict(self.sql.execute(query).all())
 
     def authorizations_waiting(self) -> int:
         """Count the authorizations whose code may leave and that made no connection yet."""
-        waiting = authorizations.c.step.in_((Step.received.value, Step.granted.value)) & ~(
-            (authorizations.c.confirmation == Confirmation.application.value) & authorizations.c.confirmed_at.is_(None)
+        # What waits is due at some time: so only the index of what is due is read.
+        is_due = authorizations.c.due_at.is_not(None)
+        came_back = authorizations.c.step.in_((Step.received.value, Step.granted.value))
+        unconfirmed = (authorizations.c.confirmation == Confirmation.application.value) & (
+            authorizations.c.confirmed_at.is_(None)
         )
+        waiting = is_due & came_back & ~unconfirmed
         return self.sql.execute(select(func.count()).select_from(authorizations).where(waiting)).scalar_one()
 
-    def due(self, now: datetime) -> dict[str, int]:
-        """Count the refreshes, syncs and exchanges that are due."""
+    def due(self, now: datetime, most: int | None = None) -> dict[str, int]:
+        """Count the refreshes, syncs and exchanges that are due, each up to `most`."""
         columns = {
             "refreshes": connections.c.refresh_due_at,
             "syncs": connections.c.sync_due_at,
             "exchanges": authorizations.c.due_at,
         }
         return {
-            name: self.sql.execute(select(func.count()).where(column <= now)).scalar_one()
+            name: self.sql.execute(
+                select(func.count()).select_from(select(column).where(column <= now).limit(most).subquery())
+            ).scalar_one()
             for name, column in columns.items()
         }
 

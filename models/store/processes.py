@@ -1,47 +1,41 @@
-"""The processes that run, as each reports itself."""
+"""The processes of the fleet: each reports itself now and then."""
 
-from collections.abc import Sequence
-from datetime import datetime, timedelta
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 from sqlalchemy import Connection as SqlConnection
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 
-from models.process import Process
-from models.store.dialect import insert_of
-from models.store.rows import table_of
-from models.store.statement import Statement
+from models.process import Process, alive_for
+from models.store.dialect import insert_or_update
+from models.store.rows import names_of, table_of
 from models.store.tables import ProcessRow
 
 table = table_of(ProcessRow)
-names = ("name", "role", "version", "ahead", "seen_at")
-forgotten_after = timedelta(days=1)
 most_listed = 1000
-
-_report = Statement(
-    lambda dialect: insert_of(dialect, table).on_conflict_do_update(
-        index_elements=["name"],
-        set_={name: insert_of(dialect, table).excluded[name] for name in names if name != "name"},
-    ),
-    names,
-)
 
 
 class Processes:
-    """The processes of one transaction's database."""
-
     def __init__(self, sql: SqlConnection) -> None:
         self.sql = sql
 
     def report(self, process: Process) -> None:
-        """Note that it runs, and forget those that have not reported for a day."""
-        _report.run(self.sql, **{name: getattr(process, name) for name in names})
-        self.sql.execute(delete(table).where(table.c.seen_at < process.seen_at - forgotten_after))
-
-    def forget(self, name: str) -> None:
-        """Forget a process that ends."""
-        self.sql.execute(delete(table).where(table.c.name == name))
+        values = {name: getattr(process, name) for name in names_of(Process)}
+        changes = {name: value for name, value in values.items() if name != "name"}
+        self.sql.execute(insert_or_update(self.sql, table, values, changes))
 
     def since(self, moment: datetime) -> Sequence[Process]:
-        """Return those that have reported since then, by name."""
-        query = select(*(table.c[name] for name in names)).where(table.c.seen_at >= moment)
-        return [Process(*row) for row in self.sql.execute(query.order_by(table.c.name).limit(most_listed))]
+        """Return the processes that have reported since then, by role and name."""
+        query = select(*(table.c[name] for name in names_of(Process))).where(table.c.reported_at > moment)
+        rows = self.sql.execute(query.order_by(table.c.role, table.c.name).limit(most_listed))
+        return [Process(*row) for row in rows]
+
+    def count(self, now: datetime) -> Mapping[tuple[str, str], int]:
+        """Count the processes that reported lately, by role and version."""
+        query = select(table.c.role, table.c.version, func.count()).where(table.c.reported_at > now - alive_for)
+        rows = self.sql.execute(query.group_by(table.c.role, table.c.version))
+        return {(role, version): number for role, version, number in rows}
+
+    def forget(self, before: datetime) -> int:
+        """Delete those that have not reported since then."""
+        return self.sql.execute(delete(table).where(table.c.reported_at < before)).rowcount

@@ -422,14 +422,14 @@ class LeaseRow(Stored, table=True):
 
 
 class ProcessRow(Stored, table=True):
-    """A process that runs, as it reported last."""
+    """A process as it reported itself last; `ahead_seconds` is how far its machine's clock is ahead of the fleet's."""
 
     __tablename__ = "process"
     name: str = Field(primary_key=True)
     role: str
     version: str
-    ahead: float
-    seen_at: datetime = Field(sa_type=UtcTime)
+    reported_at: datetime = Field(sa_type=UtcTime)
+    ahead_seconds: float = 0.0
 
 
 class PaceRow(Stored, table=True):

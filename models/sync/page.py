@@ -21,7 +21,9 @@ from models.sync.sync_run import SyncRun, add_counts
 
 def parse_page(page: Page, resource: Resource, provider: Provider) -> PageRead:
     """Return the page's records, and how many of its elements name no record."""
-    read = [read_item(raw, resource.id, resource.volatile, provider.null_is_absent) for raw in page.elements]
+    read = [
+        read_item(raw, resource.id, resource.volatile, provider.null_is_absent, page.is_clean) for raw in page.elements
+    ]
     items = tuple(item for item in read if item is not None)
     ids = tuple(item.external_id for item in items)
     seen = PageSeen(page.number, page.total, page.last, ids, len(read) - len(items))

@@ -2,7 +2,8 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from math import isfinite
 from typing import Literal, cast
 
@@ -71,10 +72,13 @@ def plan_writes(resource: str, source: str, known: Mapping[str, Known], changes:
     )
 
 
-def read_item(raw: object, id_field: str, volatile: Sequence[str], null_is_absent: bool = False) -> Item | None:
+def read_item(
+    raw: object, id_field: str, volatile: tuple[str, ...], null_is_absent: bool = False, is_clean: bool = False
+) -> Item | None:
     """Return a list's element as an item; None if it is no object or has no id (a number or a text).
 
-    With `null_is_absent` a null counts as a missing field, at any depth; it is stored anyway.
+    With `null_is_absent` a null counts as a missing field, at any depth; it is stored anyway. `is_clean` if every text
+    in it can be stored.
     """
     if not isinstance(raw, dict):
         return None
@@ -84,7 +88,7 @@ def read_item(raw: object, id_field: str, volatile: Sequence[str], null_is_absen
     external_id = _keep_apart(str(identity))
     if not external_id:
         return None
-    data = cast(Json, without(_clean(raw), [path.split(".") for path in volatile]))
+    data = cast(Json, without(raw if is_clean else _clean(raw), volatile))
     return Item(external_id, data, hash_content(_present(data) if null_is_absent else data))
 
 
@@ -92,30 +96,60 @@ def hash_content(data: object) -> str:
     """Return the SHA-256 of the canonical form: keys sorted, 1.0 and 1 the same number."""
     digest = hashlib.sha256()
     for piece in canonical_pieces(data):
-        digest.update(piece.encode())
+        digest.update(piece)
     return digest.hexdigest()
 
 
-def without(value: object, paths: Sequence[Sequence[str]]) -> object:
+@dataclass(slots=True)
+class _Volatile:
+    """What of a value goes: all of it, the queries of its URLs, or something below its fields or its elements."""
+
+    goes: bool = False
+    loses_queries: bool = False
+    fields: "dict[str, _Volatile]" = field(default_factory=dict)
+    elements: "_Volatile | None" = None
+
+
+@lru_cache(maxsize=256)
+def _read_paths(paths: tuple[str, ...]) -> _Volatile:
+    root = _Volatile()
+    for path in paths:
+        at = root
+        for part in path.split("."):
+            if part == "*?":
+                at.loses_queries = True
+                break
+            at = at.fields.setdefault(part.removesuffix("[]"), _Volatile())
+            if part.endswith("[]"):
+                at.elements = at = at.elements or _Volatile()
+        else:
+            at.goes = True
+    return root
+
+
+def without(value: object, paths: tuple[str, ...]) -> object:
     """Return the value without the fields that the paths name; a part `name[]` goes into every element of a list.
 
     A path that ends in `*?` removes only the queries of the URLs below it (see `unsign`).
     """
-    if ["*?"] in paths:
+    return _strip(value, _read_paths(paths))
+
+
+def _strip(value: object, volatile: _Volatile) -> object:
+    if volatile.loses_queries:
         value = unsign(value)
-    if not paths or not isinstance(value, dict):
-        return value
-    kept: Json = {}
-    for key, inner in value.items():
-        if [key] in paths:
-            continue
-        below = [path[1:] for path in paths if path[0] == key and len(path) > 1]
-        below_each = [path[1:] for path in paths if path[0] == f"{key}[]"]
-        if below_each and isinstance(inner, list):
-            kept[key] = [without(element, below_each) for element in inner if [] not in below_each]
-        else:
-            kept[key] = without(inner, below)
-    return kept
+    if isinstance(value, dict) and volatile.fields:
+        stripped: Json = {}
+        for key, inner in value.items():
+            below = volatile.fields.get(key)
+            if below is None:
+                stripped[key] = inner
+            elif not below.goes:
+                stripped[key] = _strip(inner, below)
+        return stripped
+    if isinstance(value, list) and (each := volatile.elements) is not None:
+        return [_strip(element, each) for element in value if not each.goes]
+    return value
 
 
 def compare(known: Mapping[str, Known], items: Iterable[Item], null_is_absent: bool = False) -> list[Changed]:

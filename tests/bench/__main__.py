@@ -6,14 +6,10 @@ measurement that failed ends with 1.
 
 import argparse
 import json
-import os
-import platform
-import subprocess
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import psycopg
 from redis.exceptions import RedisError
@@ -25,20 +21,23 @@ from tests.bench.fleet import measure_fleet
 from tests.bench.goals import judge
 from tests.bench.jobs import Bench
 from tests.bench.ours import Ours, running_ours
-from tests.bench.processes import MeasurementFailed
+from tests.bench.processes import MeasurementFailed, describe_run
 from tests.bench.report import document_of, table_of
 from tests.bench.sides import running_floor, running_rival
 from tests.bench.world import running_world
-from tests.processes import CHECKOUT
 
 PARTS = ("jobs", "callback", "fleet", "enqueue", "publish", "claim")
+
+
+SIZES = (10_000, 100_000)
+LARGE_SIZES = (100_000, 1_000_000, 10_000_000)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure there")
     parser.add_argument("--rounds", type=int, default=5, help="how often each batch of jobs is run (5)")
-    parser.add_argument("--scale", action="store_true", help="claim from 1,000,000 rows too, which takes minutes")
+    parser.add_argument("--scale", action="store_true", help="claim from up to 10,000,000 rows: minutes, 20 GB")
     parser.add_argument("--only", nargs="+", choices=PARTS, metavar="PART", help=f"of {', '.join(PARTS)}")
     chosen = parser.parse_args()
     samples: dict[str, dict[str, list[float]]] = {}
@@ -49,7 +48,7 @@ def main() -> int:
     for part, why in failures.items():
         print(f"{part} was not measured: {why}", file=sys.stderr)
     if chosen.json is not None:
-        document = document_of(samples, failures, describe_run())
+        document = document_of(samples, failures, describe_run("tests.bench"))
         chosen.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     return 1 if failures else 0
 
@@ -72,7 +71,7 @@ def measure(chosen: argparse.Namespace, samples: dict[str, dict[str, list[float]
             "fleet": lambda: measure_fleet(bench, ours),
             "enqueue": lambda: measure_enqueue(bench, ours),
             "publish": lambda: measure_publish(bench, ours),
-            "claim": lambda: measure_claims(bench, ours, 100_000 if chosen.scale else 10_000),
+            "claim": lambda: measure_claims(bench, ours, LARGE_SIZES if chosen.scale else SIZES),
         }
         for part in chosen.only or parts:
             attempt(part, parts[part])
@@ -91,20 +90,6 @@ def measure_rounds(bench: Bench, rounds: int) -> None:
     for number in range(rounds):
         bench.measure_round(number)
     bench.note_redis()
-
-
-def describe_run() -> dict[str, Any]:
-    """Return when, by what, of which code and on what machine."""
-    revision = subprocess.run(
-        ["git", "-C", str(CHECKOUT), "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    )
-    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
-    return {
-        "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-        "command": "python -m tests.bench " + " ".join(sys.argv[1:]),
-        "commit": revision.stdout.strip() or "unknown",
-        "machine": f"{os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}, load {load}",
-    }
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from collections.abc import Mapping, Sequence
 from statistics import median
 
 from tests.bench.jobs import Bench
@@ -21,21 +22,24 @@ def measure_publish(bench: Bench, ours: Ours) -> None:
         bench.note("publish.rate", "ours", figure)
 
 
-def measure_claims(bench: Bench, ours: Ours, rows: int) -> None:
-    """Claim among so many connections, and among ten times as many."""
-    few, many = (claim_among(bench, ours, count) for count in (rows, 10 * rows))
-    for duration in many:
-        bench.note("claim.growth", "ours", duration / median(few))
+def measure_claims(bench: Bench, ours: Ours, sizes: Sequence[int]) -> None:
+    """Claim among so many connections; each size is compared with the smallest, and the largest growth counts."""
+    first, *others = (claim_among(bench, ours, count) for count in sizes)
+    for row, side in (("claim.growth", "ours"), ("claim.refresh_growth", "refreshes")):
+        worst = max((other[side] for other in others), key=median)
+        for duration in worst:
+            bench.note(row, "ours", duration / median(first[side]))
 
 
-def claim_among(bench: Bench, ours: Ours, rows: int) -> list[float]:
+def claim_among(bench: Bench, ours: Ours, rows: int) -> Mapping[str, list[float]]:
     url = bench.world.databases.create_database()
     prepare_database(url)
-    figures = run_inside(ours, "claim", str(rows), DATABASE_URL=url)["ours"]
+    found = run_inside(ours, "claim", str(rows), DATABASE_URL=url)
     bench.world.databases.drop_database(url)
-    for figure in figures:
-        bench.note(f"claim.{rows}", "ours", figure)
-    return figures
+    for side, figures in found.items():
+        for figure in figures:
+            bench.note(f"claim.{side}.{rows}", "ours", figure)
+    return found
 
 
 def run_inside(ours: Ours, *arguments: str, **settings: str) -> dict[str, list[float]]:

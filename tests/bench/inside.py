@@ -13,16 +13,15 @@ from typing import Any
 import dramatiq
 import redis
 from sqlalchemy import Connection as SqlConnection
-from sqlalchemy import insert, text
+from sqlalchemy import text
 
 from config.settings import Settings, read_settings
 from config.wiring import open_services
 from models.messaging import messages
 from models.messaging.events import About, RecordChanged, describe
-from models.oauth.connection import Connection, Status
-from models.store.connections import table as connection_table
-from models.store.rows import from_connection
+from models.store import Store
 from scheduler.sweep import Sweep
+from tests.bench.rows import add_connections
 from tests.harness import ListQueue
 from worker.main import build_flows, build_parts
 
@@ -90,55 +89,35 @@ def add_events(sql: SqlConnection, connection: str) -> None:
 
 
 def claim(settings: Settings, rows: int) -> dict[str, list[float]]:
-    """Return the milliseconds of a pass of the scheduler that claims 1,000 syncs among so many connections."""
+    """Return the milliseconds of a pass of the scheduler that claims 1,000 among so many connections: syncs (`ours`),
+    and refreshes."""
     services = open_services(settings, "bench")
     queue = ListQueue()
-    sweep = Sweep(services.store, queue, services.now, {"breezedoc": 60})
-    with services.store.writing() as tx:
-        add_connections(tx.sql, rows)
-    durations = []
-    for number in range(TIMES + 1):
-        with services.store.writing() as tx:
-            tx.sql.execute(
-                text("UPDATE connection SET sync_due_at = now() + interval '1 day' WHERE sync_due_at < now()")
-            )
-            chosen = "SELECT md5((:number + 9 * g)::text) FROM generate_series(1, :due) g"
-            due = f"UPDATE connection SET sync_due_at = now() - interval '1 second' WHERE id IN ({chosen})"
-            tx.sql.execute(text(due), {"number": number, "due": DUE})
-        queue.held.clear()
-        begun = time.monotonic()
-        if sweep() != DUE:
-            raise AssertionError("the pass claimed something else")
-        durations.append(1_000 * (time.monotonic() - begun))
+    sweep = Sweep(services.store, queue, services.now, {"breezedoc": 1_000_000})
+    add_connections(settings.database_url.reveal(), rows)
+    found: dict[str, list[float]] = {}
+    for side, column in (("ours", "sync_due_at"), ("refreshes", "refresh_due_at")):
+        durations = []
+        for number in range(TIMES + 1):
+            make_due(services.store, column, number)
+            queue.held.clear()
+            begun = time.monotonic()
+            if (claimed := sweep()) != DUE:
+                raise AssertionError(f"the pass claimed {claimed}")
+            durations.append(1_000 * (time.monotonic() - begun))
+        make_due(services.store, column, 0, due=0)
+        found[side] = durations[1:]
     services.close()
-    return {"ours": durations[1:]}
+    return found
 
 
-def add_connections(sql: SqlConnection, rows: int) -> None:
-    """Write connections that are due over the next hours and weeks."""
-    first = Connection(
-        id="first",
-        user_id="user",
-        provider="breezedoc",
-        client_id="bench",
-        account_id="first",
-        status=Status.active,
-        created_at=datetime.now(UTC),
-        generation=1,
-    )
-    sql.execute(insert(connection_table), [from_connection(first)])
-    own = {
-        "id": "md5(g::text)",
-        "user_id": "'user-' || g",
-        "account_id": "g::text",
-        "sync_due_at": "now() + interval '1 hour' + interval '1 second' * (g % 10000)",
-        "refresh_due_at": "now() + interval '1 day' + interval '1 minute' * (g % 40000)",
-    }
-    names = [column.name for column in connection_table.columns]
-    values = ", ".join(own.get(name, f"c.{name}") for name in names)
-    many = f"INSERT INTO connection ({', '.join(names)}) SELECT {values} FROM connection c, generate_series(1, :rows) g"
-    sql.execute(text(many), {"rows": rows})
-    sql.execute(text("ANALYZE connection"))
+def make_due(store: Store, column: str, number: int, due: int = DUE) -> None:
+    """Make so many connections due, all over the table, and no other."""
+    chosen = "SELECT md5((:number + 9 * g)::text) FROM generate_series(1, :due) g"
+    with store.writing() as tx:
+        tx.sql.execute(text(f"UPDATE connection SET {column} = now() + interval '1 day' WHERE {column} < now()"))
+        past = f"UPDATE connection SET {column} = now() - interval '1 second' WHERE id IN ({chosen})"
+        tx.sql.execute(text(past), {"number": number, "due": due})
 
 
 def cpu_of(work: Callable[[], object]) -> float:

@@ -72,7 +72,7 @@ class Meters:
 
     def read(self, database: str, pids: Collection[int]) -> Reading:
         """Read the clocks first: what follows takes a moment, and is not to be counted."""
-        wall, cpu, of_postgres = time.monotonic(), sum(map(cpu_seconds, pids)), self._database_cpu()
+        wall, cpu, of_postgres = time.monotonic(), sum(map(cpu_seconds, pids)), self.database_cpu()
         statements = self._ask(STATEMENTS, database)
         end = self._ask("SELECT pg_current_wal_flush_lsn()")
         if end != self._position:
@@ -96,7 +96,7 @@ class Meters:
         self.own_reads += 1
         return int(sum(pipeline.execute()))
 
-    def _database_cpu(self) -> float:
+    def database_cpu(self) -> float:
         """Of the server and all its processes, also of those that have ended; not of the one that answers us."""
         stat = stat_of(self.postgres_pid)
         ended = (int(stat[13]) + int(stat[14])) / TICKS

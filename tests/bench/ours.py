@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
+from typing import Any
 from uuid import uuid4
 
 import dramatiq
@@ -42,6 +43,15 @@ DUE = MappingProxyType(
 )
 """What makes a connection due, as its own past would have; `message` is one that finds nothing to do."""
 LATER = MappingProxyType({"refresh": "refresh_due_at"})
+
+WORKER = (
+    "dramatiq",
+    "worker.main:boot",
+    "--processes=1",
+    f"--threads={THREADS}",
+    "--worker-shutdown-timeout=25000",
+    "--skip-logging",
+)
 
 
 @dataclass
@@ -118,6 +128,10 @@ class Ours:
         assert found is not None
         return int(found[0])
 
+    def fetch_all(self, query: str) -> list[Any]:
+        with psycopg.connect(plain(self.database_url)) as connection:
+            return connection.execute(query.encode()).fetchall()
+
     def start(self, name: str, *arguments: str, **settings: str) -> Program:
         """Start another of our processes; it ends with the side."""
         program = Program(name, arguments, {**self.environment, **settings}, self.world.directory)
@@ -130,15 +144,13 @@ def plain(database_url: str) -> str:
 
 
 @contextmanager
-def running_ours(world: World) -> Iterator[Ours]:
+def running_ours(world: World, **settings: str) -> Iterator[Ours]:
     url, key = world.databases.create_database(), new_key("k1")
     prepare_database(url)
     connect_everybody(url, key)
-    environment = environment_of(world, url, key)
+    environment = environment_of(world, url, key) | settings
     broker = RedisBroker(url=world.redis(0))  # type: ignore[no-untyped-call]
-    options = ["--processes=1", f"--threads={THREADS}", "--worker-shutdown-timeout=25000", "--skip-logging"]
-    arguments = ["dramatiq", "worker.main:boot", *options]
-    ours = Ours(world, url, environment, Program("worker", arguments, environment, world.directory), broker)
+    ours = Ours(world, url, environment, Program("worker", WORKER, environment, world.directory), broker)
     try:
         yield ours
     finally:

@@ -1,10 +1,13 @@
 """The processes that a run needs beside our own: the provider, and helpers that take a line of JSON at a time."""
 
 import json
+import os
+import platform
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
@@ -78,7 +81,8 @@ def checkout_environment() -> dict[str, str]:
 class Provider:
     """The provider's process, and what it counted."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, pid: int) -> None:
+        self.pid = pid
         self.url = f"http://127.0.0.1:{port}"
         self._client = httpx.Client(base_url=self.url, trust_env=False)
 
@@ -103,4 +107,18 @@ class Provider:
 def running_provider(directory: Path) -> Iterator[Provider]:
     log = directory / "provider.log"
     with helping(python("tests.bench.provider"), checkout_environment(), directory, log) as helper:
-        yield Provider(int(helper.read()))
+        yield Provider(int(helper.read()), helper.pid)
+
+
+def describe_run(module: str) -> dict[str, Any]:
+    """Return when, by what, of which code and on what machine."""
+    revision = subprocess.run(
+        ["git", "-C", str(CHECKOUT), "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    )
+    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+    return {
+        "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        "command": f"python -m {module} {' '.join(sys.argv[1:])}",
+        "commit": revision.stdout.strip() or "unknown",
+        "machine": f"{os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}, load {load}",
+    }

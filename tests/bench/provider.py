@@ -48,6 +48,10 @@ def refresh_token(account: int, number: int) -> str:
     return f"def502{account:09}{number:09}{'0' * 690}"
 
 
+def describe_account(account: int) -> bytes:
+    return json.dumps({"id": account, "name": f"User {account}", "email": f"user{account}@example.com"}).encode()
+
+
 @cache
 def pages_of(documents: int, name: str, base: str) -> list[list[bytes]]:
     """Return the pages of a list, each cut where a signature belongs."""
@@ -132,8 +136,7 @@ class State:
             return 401, UNAUTHENTICATED
         account, name = int(found[1]), target[5:].partition(b"?")[0].decode()
         if name == "me":
-            who = {"id": account, "name": f"User {account}", "email": f"user{account}@example.com"}
-            return 200, json.dumps(who).encode()
+            return 200, describe_account(account)
         number = TARGET.search(target)
         pages = pages_of(documents_of(account), name, base)
         return 200, sign_urls(time.time()).join(pages[int(number[1]) - 1 if number else 0])

@@ -34,15 +34,16 @@ class World:
     provider: Provider
     meters: Meters
     directory: Path
+    redis_pid: int
 
     def redis(self, number: int) -> str:
         return f"{self.redis_url.removesuffix('/0')}/{number}"
 
 
 @contextmanager
-def running_world() -> Iterator[World]:
+def running_world(**settings: str) -> Iterator[World]:
     with (
-        own_postgres(postgres_user(), **DURABLE) as postgres,
+        own_postgres(postgres_user(), **DURABLE | settings) as postgres,
         running_valkey() as valkey,
         temporary_directory() as directory,
         running_provider(directory) as provider,
@@ -50,7 +51,7 @@ def running_world() -> Iterator[World]:
         url = postgres.url.render_as_string(False)
         meters = Meters(url, valkey.url)
         try:
-            yield World(Postgres(postgres.url), valkey.url, provider, meters, directory)
+            yield World(Postgres(postgres.url), valkey.url, provider, meters, directory, valkey.process.pid)
         finally:
             meters.close()
 

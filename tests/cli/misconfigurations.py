@@ -209,8 +209,8 @@ def running(*processes: tuple[str, str, float]) -> Arrange:
         with desk.house.store.writing() as tx:
             now = tx.overview.time()
             for role, version, ahead in processes:
-                tx.processes.report(Process(f"{role} host:1", role, version or read_version(), ahead, now))
-            gone = Process("worker host:2", "worker", read_version(), 0.0, now - timedelta(minutes=5))
+                tx.processes.report(Process(f"{role} host:1", role, version or read_version(), now, ahead))
+            gone = Process("worker host:2", "worker", read_version(), now - timedelta(minutes=5))
             tx.processes.report(gone)
 
     return arrange

@@ -24,7 +24,7 @@ def test_what_made_no_connection_is_found_by_user_and_step(store: Store) -> None
     with store.writing() as tx:
         for number, step in enumerate((Step.started, Step.received, Step.granted, Step.failed, Step.connected)):
             made = an_authorization(str(number), "ada" if number % 2 else "bob", step=step, id=step.value)
-            assert tx.authorizations.add(replace(made, browser_hash=str(number)), str(number))
+            assert tx.authorizations.add(replace(made, browser_hash=str(number), due_at=noon), str(number))
     with store.reading() as tx:
         every = {each.id for each in tx.authorizations.find(None, None, 10)}
         assert every == {"started", "received", "granted", "failed"}

@@ -31,7 +31,7 @@ def test_a_healthy_stack_passes_every_check(either_desk: Desk) -> None:
     desk.house.connect("ada", 1)
     with desk.house.store.writing() as tx:
         for role in ("worker", "scheduler"):
-            tx.processes.report(Process(f"{role} host:1", role, read_version(), 0.0, tx.overview.time()))
+            tx.processes.report(Process(f"{role} host:1", role, read_version(), tx.overview.time()))
     with running_valkey(persistent=True) as valkey:
         desk.set(REDIS_URL=valkey.url)
         assert states(desk.read("doctor")) == {

@@ -29,6 +29,7 @@ documented = [
     "CONNECT_CONFIRMATION",
     "APP_NAME",
     "OPERATOR_ADDRESS",
+    "METRICS_ADDRESS",
     "TRUSTED_PROXIES",
     "PROVIDERS",
     "EVENTS_STREAM",

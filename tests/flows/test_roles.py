@@ -22,8 +22,10 @@ from models.migrations import migrate
 from models.oauth.authorization import Confirmation
 from models.oauth.confirmation import confirmation_of
 from models.oauth.connection import Status
+from models.process import Process
 from models.store import Store, open_engine
-from models.store.grants import Process, Role, processes
+from models.store.grants import Process as ProcessKind
+from models.store.grants import Role, processes
 from models.store.tables import SealedText, metadata
 from scheduler.command_stream import Commands
 from scheduler.prune import Prune
@@ -32,9 +34,9 @@ from tests.harness import House, build_house, link_secret
 from tests.servers import Postgres
 from worker.__main__ import build_app
 from worker.oauth.hold import HoldByOperator
-from worker.web.metrics import StoreGauges
+from worker.web.metrics import ConnectionGauges, StoreGauges
 
-Stores = dict[Process, Store]
+Stores = dict[ProcessKind, Store]
 SEALED = [
     (table.name, column.name)
     for table in metadata.sorted_tables
@@ -119,6 +121,11 @@ def test_a_whole_life_needs_no_more_than_the_roles_have(house: House, stores: St
     assert "connection.authorization_failed" in house.types()
     stores["web"].check()
     assert len(list(StoreGauges(stores["web"], house.clock).collect())) > 5
+    assert len(list(ConnectionGauges(stores["web"]).collect())) == 1
+    for role in ("web", "worker", "scheduler"):
+        for _ in range(2):
+            with stores[role].writing() as tx:
+                tx.processes.report(Process(role, role, "1", house.clock()))
     house.turn(days=40)
     sweep()
     house.work()
@@ -238,7 +245,7 @@ def first_column(table: str) -> str:
 
 
 def test_each_table_is_read_by_no_one_but_those_who_use_it(stores: Stores) -> None:
-    refused: dict[Process, list[str]] = {
+    refused: dict[ProcessKind, list[str]] = {
         "web": ["credential", "hold", "lease", "pace", "record", "resource", "revocation", "sync_page", "sync_run"],
         "scheduler": ["lease", "record", "resource", "sync_page"],
         "cli": ["lease"],

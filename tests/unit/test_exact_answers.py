@@ -3,12 +3,16 @@
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from models import exact_json
 from models.api_response import Failed, Forbidden, Page, read_api_answer
+from models.crypto.secrets import Sealed, Secret
 from models.exact_json import Number
 from models.http import HttpAnswer
 from models.sync.records import Known, compare, hash_content, read_item
+from models.sync.records import _clean as clean
 from tests.unit.test_page import flat, now, read
 
 numbers = ("1234567890.12345678901", "12345678901234567890.0", "1e23", "1.50", "-0.0", "98765432109876543210")
@@ -70,3 +74,68 @@ def test_only_the_api_s_own_403_is_about_the_plan() -> None:
     assert read(b"", "laravel", status=403) == Forbidden()
     for page, headers in ((b"\n<!doctype html>", {}), (b"Blocked", {"content_type": "text/html; charset=utf-8"})):
         assert isinstance(read(page, "laravel", 2, 403, **headers), Failed)
+
+
+def json_texts() -> st.SearchStrategy[str]:
+    """JSON with every kind of number, text and nesting, written as a server may write it."""
+    numbers = st.from_regex(r"-?(0|[1-9][0-9]{0,30})(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,3})?", fullmatch=True)
+    texts = st.text(max_size=12).map(json.dumps) | st.text(max_size=12).map(
+        lambda text: json.dumps(text, ensure_ascii=False)
+    )
+    odd = st.sampled_from(
+        [
+            '"\\ud800"',
+            '"\\u0000"',
+            "NaN",
+            "-Infinity",
+            "9" * 4001,
+            "-" + "9" * 4300,
+            "9" * 4301,
+            "1e5000",
+            '"\\udc00x"',
+            "null",
+            "true",
+        ]
+    )
+    return st.recursive(
+        numbers | texts | odd,
+        lambda inner: (
+            st.lists(inner, max_size=4).map(lambda parts: f"[{' ,'.join(parts)}]")
+            | st.lists(st.tuples(texts, inner), max_size=4).map(
+                lambda pairs: "{" + ",".join(f"{name}: {value}" for name, value in pairs) + "}"
+            )
+        ),
+        max_leaves=20,
+    )
+
+
+@given(json_texts())
+def test_both_readers_read_the_same(text: str) -> None:
+    value, is_clean = exact_json.read(text)
+    slowly = json.loads(text, parse_float=exact_json._read_number, parse_int=exact_json._read_integer)
+    assert repr(value) == repr(slowly)
+    assert not is_clean or repr(clean(value)) == repr(value)
+
+
+@given(json_texts())
+def test_a_value_has_one_canonical_form_however_it_is_made(text: str) -> None:
+    value = clean(exact_json.loads(text))
+    slowly = "".join(exact_json._write(value, ensure_ascii=False, canonically=True))
+    assert exact_json.canonical(value) == slowly
+    assert repr(exact_json.loads(exact_json.dumps(value))) == repr(value)
+
+
+@pytest.mark.parametrize("value", [Secret("s"), Sealed("s"), {"a": [Secret("s")]}, object()])
+def test_what_is_no_json_is_not_written(value: object) -> None:
+    with pytest.raises(TypeError):
+        exact_json.dumps(value)
+
+
+@pytest.mark.parametrize("digits", [4000, 4001, 4300, 4301])
+def test_a_long_integer_is_read_alike_whatever_stands_beside_it(digits: int) -> None:
+    number = "-" + "9" * digits
+    clean_page, odd_page = (exact_json.loads(f'[{number}, "{beside}"]') for beside in ("x", "\\ud800"))
+    assert isinstance(clean_page, list)
+    assert isinstance(odd_page, list)
+    assert clean_page[0] == odd_page[0]
+    assert (clean_page[0] is None) == (digits > 4300)

@@ -132,7 +132,7 @@ def test_a_length_without_a_unit_is_remarked_upon(text: str | None, count: int) 
 
 
 def process(role: str, version: str = "1.0", ahead: float = 0.0) -> Process:
-    return Process(f"{role} host:1", role, version, ahead, datetime(2026, 11, 28, tzinfo=UTC))
+    return Process(f"{role} host:1", role, version, datetime(2026, 11, 28, tzinfo=UTC), ahead)
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,20 @@
 """The rules of an account's rate limit, in a real Valkey: never over it in any minute, nearly all of it used."""
 
 import heapq
+import socket
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 from random import Random
 
 import pytest
+import redis
 from redis import Redis
 
+from config.wiring import open_hasty_redis
+from models.crypto.secrets import Secret
 from models.provider import Provider
 from models.rate_limit import Wait
 from worker.provider.rate_limit import Allowance, Budgets, Granted, Settlement, longest_held
@@ -330,3 +336,31 @@ def test_the_call_that_settles_reserves_as_well(account: Account) -> None:
     assert granted == Granted(2, second)
     assert account.budgets.change(key, 60, Settlement(second, 2, ages=(0.5, 0.25)), 3) == Granted(3, second)
     assert (account.answered, account.reserved) == ({-1: 1, 0: 1}, 3)
+
+
+@pytest.mark.parametrize(("repeats", "sent"), [(True, 2), (False, 1)])
+def test_what_may_not_be_done_twice_is_not_sent_again_after_a_timeout(repeats: bool, sent: int) -> None:
+    heard: list[bytes] = []
+
+    def stay_silent(connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            while command := connection.recv(65_536):
+                heard.append(command)
+                if b"HELLO" in command:
+                    connection.sendall(b"%1\r\n+proto\r\n:3\r\n")
+                elif b"CLIENT" in command:
+                    connection.sendall(b"+OK\r\n" * command.count(b"CLIENT\r\n"))
+
+    def accept(server: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                threading.Thread(target=stay_silent, args=(server.accept()[0],), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=accept, args=(server,), daemon=True).start()
+        client = open_hasty_redis(Secret(f"redis://127.0.0.1:{server.getsockname()[1]}/0"), repeats)
+        with pytest.raises(redis.TimeoutError):
+            client.evalsha("0" * 40, 1, "key")
+        client.close()
+        server.shutdown(socket.SHUT_RDWR)
+    assert sum(b"EVALSHA" in command for command in heard) == sent

@@ -177,7 +177,9 @@ class Checkup:
         """Judge which processes report to the database, and which only to Redis."""
         with self.store.reading() as tx:
             now = tx.overview.time()
-            alive, lately = tx.processes.since(now - alive_for), tx.processes.since(now - 2 * alive_for)
+            # Redis may know a name a little longer than the database shows it as alive.
+            lately = tx.processes.since(now - 2 * alive_for)
+        alive = [each for each in lately if each.is_alive(now)]
         strangers: Collection[str] = ()
         with suppress(redis.RedisError):
             for report in read_clock_reports(self.client, now) if has_redis else ():

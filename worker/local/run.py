@@ -156,7 +156,8 @@ def _start(options: Options, processes: Processes, stopping: Stopping) -> tuple[
     _migrate(settings)
     processes.start("web", web_command(options.port), environment)
     processes.start("worker", worker_command(options.workers), quick_worker(environment))
-    processes.start("scheduler", [sys.executable, "-m", "scheduler"], environment)
+    # One address is one process's: here the worker's.
+    processes.start("scheduler", [sys.executable, "-m", "scheduler"], {**environment, "METRICS_ADDRESS": ""})
     if sandbox_url is not None:
         wait_for(lambda: _http_answers(f"{sandbox_url}/healthz"), "the sandbox")
     if running.operator_url is not None:

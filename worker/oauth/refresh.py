@@ -1,7 +1,7 @@
 """Refresh a pair of tokens: take the connection, ask the token endpoint, decide, and save the outcome."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from uuid import uuid4
 
@@ -43,6 +43,7 @@ from models.oauth.token_response import Evidence, GrantRefused, TokenOutcome, To
 from models.oauth.unknown_outcome import resolve
 from models.store import Store, Transaction
 from models.store.connections import Refreshable
+from worker.metrics.counters import Metrics
 from worker.oauth.apply_refresh import RefreshWriter
 from worker.oauth.reserve import Reserve, Reserved, is_kept_back
 from worker.provider.client import Called, ProviderClient
@@ -77,6 +78,7 @@ class Refresh:
     send: Callable[[messages.Message], None]
     now: Callable[[], datetime]
     sync_interval: timedelta = timedelta(minutes=15)
+    metrics: Metrics = field(default_factory=Metrics)
 
     @property
     def writer(self) -> RefreshWriter:
@@ -157,6 +159,7 @@ class Refresh:
                 decision = self._judge(tx, decision, called.outcome, credential, request.presentation)
             self.writer.apply(tx, decision)
         self._send_all(decision)
+        self.metrics.note_refresh(request.connection, credential.issued_at, decision)
 
     def _resolve(self, connection: Connection, credential: Credential, owner: str) -> RefreshRequest | None:
         """Find out what came of the last presentation: look for a parked pair, then probe with the old access token."""

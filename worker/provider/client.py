@@ -23,6 +23,7 @@ from models.oauth.token_response import GrantType, TokenOutcome, TokensGranted, 
 from models.provider import Provider, Resource
 from models.proxies import Proxies
 from models.rate_limit import Wait
+from worker.metrics.counters import Metrics
 from worker.provider.rate_limit import Allowance, Budgets, api_deadline
 from worker.provider.transport import ThreadTransports, Wire, find_usual_proxies, parse_page_url, parse_url
 
@@ -84,6 +85,7 @@ class ProviderClient:
     ssl_context: ssl.SSLContext = field(default_factory=httpx.create_ssl_context)
     usual_patience: Patience = field(default_factory=Patience)
     proxies: Proxies = field(default_factory=find_usual_proxies)
+    metrics: Metrics = field(default_factory=Metrics)
     _api: ThreadTransports = field(init=False)
     _tokens: ThreadTransports = field(init=False)
     _own: threading.local = field(default_factory=threading.local)
@@ -135,7 +137,10 @@ class ProviderClient:
         """A refresh without a token to refresh: it spends nothing, and its refusal tells whether the client is good."""
         body = {"grant_type": "refresh_token"}
         request = self._post(self.provider.token_url, client, body, as_json=self.provider.token_body == "json")  # noqa: S105
-        return self._send_watched(request, send_before=None).outcome
+        called = self._send_watched(request, send_before=None)
+        if called.sent:
+            self.metrics.count_token_request(self.provider.name, "probe", None)
+        return called.outcome
 
     def revoke(self, client: OAuthClient, token: Secret) -> Called[bool] | None:
         """RFC 7009 §2.1: whether the provider confirmed; None if it has no endpoint."""
@@ -196,7 +201,10 @@ class ProviderClient:
             self._own.socket = None
         headers = called.outcome.headers if isinstance(called.outcome, HttpAnswer) else {}
         outcome = read_api_answer(called.outcome, resource.paging, page, self.now())
-        return called.read_as(outcome, read_remaining(headers))
+        remaining = read_remaining(headers)
+        self.metrics.note_api_answer(self.provider.name, resource.name, called.status, called.duration_ms / 1000)
+        self.metrics.note_budget(self.provider.name, self.provider.api_requests_per_minute, remaining)
+        return called.read_as(outcome, remaining)
 
     def _request_tokens(
         self, grant: GrantType, client: OAuthClient, fields: Mapping[str, str], send_before: datetime | None
@@ -207,7 +215,10 @@ class ProviderClient:
         _, _, basic = request.headers.get("Authorization", "").rpartition(" ")
         sent = [client.client_secret.reveal(), basic, *(fields[name] for name in secret_fields if name in fields)]
         aliases = self.provider.error_aliases
-        return called.read_as(read_token_answer(grant, called.outcome, self.now(), sent, aliases))
+        outcome = read_token_answer(grant, called.outcome, self.now(), sent, aliases)
+        if called.sent:
+            self.metrics.count_token_request(self.provider.name, grant if len(body) > 1 else "probe", outcome)
+        return called.read_as(outcome)
 
     def _post(self, url: str, client: OAuthClient, fields: dict[str, str], as_json: bool) -> httpx.Request:
         """Client authentication in the body or as Basic (id and secret form-encoded first), never in the URI

@@ -6,7 +6,7 @@ the same way. So one that stalled past its lease adds only what another has adde
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -18,6 +18,7 @@ from models.errors import RedisUnavailable
 from models.messaging.events import StoredEvent, Stream, StreamSettings
 from models.queue import find_type
 from models.store import Store
+from worker.metrics.counters import Metrics
 
 batch_size = 500
 publish_lease = timedelta(seconds=5)
@@ -31,6 +32,7 @@ class PublishEvents:
     redis: Redis
     streams: Mapping[Stream, StreamSettings]
     now: Callable[[], datetime]
+    metrics: Metrics = field(default_factory=Metrics)
 
     def __call__(self) -> bool:
         """Empty the outbox; a stream that takes nothing does not keep the other waiting.
@@ -88,6 +90,9 @@ class PublishEvents:
         with self.store.writing() as tx:
             added = [position for (position, _), error in zip(batch, errors, strict=True) if error is None]
             tx.outbox.mark_published(added, now, releasing=owner if len(batch) < batch_size else None)
+        self.metrics.count_published(
+            event.stream for (_, event), error in zip(batch, errors, strict=True) if error is None
+        )
         for (_, event), error in zip(batch, errors, strict=True):
             if error is not None and event.stream not in refusals:
                 refusals[event.stream] = self._explain(event.stream, error)

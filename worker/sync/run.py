@@ -1,7 +1,7 @@
 """Read a connection's lists page by page: take its run, ask for a page, decide, and write the page's outcome."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from uuid import uuid4
 
@@ -26,6 +26,7 @@ from models.sync.snapshot import is_quiet, keep, most_records
 from models.sync.start import StartRequest, set_aside, start
 from models.sync.step import StepAnswer, decide_step, hand_on
 from models.sync.sync_run import name_run, plan_lists, slice_length
+from worker.metrics.counters import Metrics
 from worker.provider.client import ProviderClient
 from worker.sync.apply_step import apply_step
 from worker.sync.rows import add_page, load_rows, load_slice, rows_in_memory
@@ -49,6 +50,7 @@ class Sync:
     interval: timedelta
     slice_length: timedelta = slice_length
     most_in_memory: int = most_records
+    metrics: Metrics = field(default_factory=Metrics)
 
     def __call__(self, connection_id: str, asked: bool = True, message_id: str | None = None) -> None:
         """Continue the connection's run, or start one; `asked` if someone requested it, and not only because it is due.
@@ -178,6 +180,7 @@ class Sync:
             if decision.ended is not None:
                 decision = self._judge(tx, decision, rows)
             apply_step(tx, decision, provider, own)
+        self.metrics.note_step(own.run, own.credential.issued_at, decision)
         for message in decision.send:
             self.send(message)
         return own.after(decision, rows) if decision.goes_on else None

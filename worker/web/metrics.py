@@ -1,64 +1,134 @@
-"""Metrics that are read from the database and the queues at each scrape."""
+"""Metrics of the whole fleet, read from the database and the queues, and kept for a few seconds."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from time import monotonic
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from redis.exceptions import RedisError
 
 from models.errors import SyncError
-from models.oauth.client import StoredClient
+from models.oauth.client import Cause, StoredClient
 from models.oauth.connection import Status
 from models.queue import Depth
-from models.store import Store
+from models.store import Store, Transaction
+from worker.metrics import catalog
+from worker.metrics.catalog import Family
 
 Figures = Mapping[tuple[str, ...], float]
 """A number for each combination of label values."""
+most_counted = 100_000
+"""What waits is counted up to here: more would take the database longer, and mean no more."""
+kept_seconds = 5.0
+share_of_time = 0.05
+"""How much of the time the database may be asked: figures that took a second are kept for twenty."""
+
+
+class Collects(Protocol):
+    """What prometheus-client asks for metrics."""
+
+    def collect(self) -> Iterable[Metric]: ...
+
+
+class Kept:
+    """The metrics of `collector`, read again only after a while, however many ask.
+
+    What took longer than `patience` seconds is read again on a thread of its own, and shown as it was until then: no
+    scrape waits for it twice.
+    """
+
+    def __init__(self, collector: Collects, least: float = kept_seconds, patience: float = 1.0) -> None:
+        self.collector, self.least, self.patience = collector, least, patience
+        self._lock = threading.Lock()
+        self._found: Sequence[Metric] = ()
+        self._until = -1.0
+        self._took = 0.0
+        self._reader: threading.Thread | None = None
+
+    def collect(self) -> Sequence[Metric]:
+        with self._lock:
+            if monotonic() < self._until:
+                return self._found
+            if self._took <= self.patience:
+                self._read()
+            elif self._reader is None or not self._reader.is_alive():
+                self._reader = threading.Thread(target=self._read, name="metrics", daemon=True)
+                self._reader.start()
+            return self._found
+
+    def _read(self) -> None:
+        began = monotonic()
+        self._found = list(self.collector.collect())
+        ended = monotonic()
+        # A database that does not answer takes its time for that; it is asked again soon.
+        self._took = ended - began if self._found else 0.0
+        self._until = ended + (self.least and max(self.least, self._took / share_of_time))
+
+    def describe(self) -> list[Metric]:
+        """Return nothing, so that registering reads no database: a process starts without one, too."""
+        return []
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionGauges:
+    """Connections by their state; none if the database does not answer, because old numbers would mislead."""
+
+    store: Store
+
+    def collect(self) -> Iterator[Metric]:
+        try:
+            with self.store.reading() as tx:
+                found = tx.overview.connections_by_state()
+                providers = {client.provider for client in tx.clients.all()}
+        except SyncError:
+            return
+        providers |= {provider for provider, *_ in found}
+        numbers: dict[tuple[str, ...], float] = {
+            (p, status.value, ""): 0 for p in sorted(providers) for status in Status
+        }
+        for provider, status, problem, number in found:
+            numbers[provider, status, problem] = number
+        yield _gauge(catalog.connections, numbers)
 
 
 @dataclass(frozen=True, slots=True)
 class StoreGauges:
-    """Metrics of the database; none if it does not answer, because old numbers would mislead."""
+    """Metrics of what waits in the database; none if it does not answer."""
 
     store: Store
     now: Callable[[], datetime]
 
     def collect(self) -> Iterator[Metric]:
-        now = self.now()
         try:
+            now = self.now()
             with self.store.reading() as tx:
-                by_status, due = tx.overview.connections_by_status(), tx.overview.due(now)
-                oldest, rejected = tx.overview.oldest_due(now), tx.overview.rejected_clients()
-                clients = tx.clients.all()
-                held = [(each.provider, tx.refusals.count_held(each.provider, each.client_id)) for each in clients]
-                waiting, since = tx.outbox.backlog()
-                connecting = tx.overview.authorizations_waiting()
+                found = [*_read_waiting(tx, now), *_read_clients(tx)]
         except SyncError:
             return
-        connections: Figures = {(status.value,): by_status.get(status.value, 0) for status in Status}
-        yield _gauge("connections", "Connections by status.", ("status",), connections)
-        yield _gauge("due", "Work that is due.", ("kind",), {(name,): n for name, n in due.items()})
-        yield _gauge(
-            "oldest_due_age_seconds", "For how long the oldest of it has been due.", (), {(): _age(oldest, now)}
-        )
-        by_client: Figures = {(provider, client_id): 1 for provider, client_id, _ in rejected}
-        yield _gauge(
-            "client_rejected", "OAuth clients rejected by their provider.", ("provider", "client_id"), by_client
-        )
-        yield _gauge(
-            "authorizations_waiting", "Users who came back with a code and are not connected yet.", (), {(): connecting}
-        )
-        yield from _breaker_gauges(clients, held)
-        yield _gauge("events_unpublished", "Unpublished events.", (), {(): waiting})
-        yield _gauge(
-            "event_lag_seconds", "For how long the oldest unpublished event has waited.", (), {(): _age(since, now)}
-        )
+        yield from found
 
-    def describe(self) -> list[Metric]:
-        """Return nothing, so that registering reads no database: a process starts without one, too."""
-        return []
+
+def _read_waiting(tx: Transaction, now: datetime) -> Iterator[Metric]:
+    due, oldest = tx.overview.due(now, most_counted), tx.overview.oldest_due(now)
+    yield _gauge(catalog.due, {(name,): n for name, n in due.items()})
+    yield _gauge(catalog.oldest_due, {(): _age(oldest, now)})
+    yield _gauge(catalog.authorizations_waiting, {(): tx.overview.authorizations_waiting()})
+    unpublished, since = tx.outbox.backlog(most_counted)
+    yield _gauge(catalog.events_unpublished, {(): unpublished})
+    yield _gauge(catalog.event_lag, {(): _age(since, now)})
+    yield _gauge(catalog.processes, {(role, version): n for (role, version), n in tx.processes.count(now).items()})
+
+
+def _read_clients(tx: Transaction) -> Iterator[Metric]:
+    clients = tx.clients.all()
+    rejected: Figures = {(each.provider, each.client_id): each.cause is Cause.rejected for each in clients}
+    yield _gauge(catalog.client_rejected, rejected)
+    held = [(each.provider, tx.refusals.count_held(each.provider, each.client_id)) for each in clients]
+    yield from _breaker_gauges(clients, held)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +147,7 @@ class QueueGauges:
             for queue, depth in depths.items()
             for state in ("waiting", "under_way", "dead")
         }
-        yield _gauge("queue_messages", "Messages by queue and state.", ("queue", "state"), messages)
+        yield _gauge(catalog.queue_messages, messages)
 
     def describe(self) -> list[Metric]:
         return []
@@ -94,8 +164,7 @@ class ClockGauge:
             ahead = self.offset().total_seconds()
         except SyncError:
             return
-        text = "How far the clock of this process's machine is ahead of the database's."
-        yield _gauge("clock_offset_seconds", text, (), {(): ahead})
+        yield _gauge(catalog.clock_offset, {(): ahead})
 
     def describe(self) -> list[Metric]:
         return []
@@ -106,11 +175,14 @@ def build_registry(
     now: Callable[[], datetime],
     depths: Callable[[], Mapping[str, Depth]] | None = None,
     offset: Callable[[], timedelta] | None = None,
+    kept_for: float = kept_seconds,
 ) -> CollectorRegistry:
+    """Return what shows the fleet; `kept_for` is how many seconds a figure is shown at least, 0 for no keeping."""
+    collectors: list[Collects] = [StoreGauges(store, now), ConnectionGauges(store)]
+    collectors += [QueueGauges(depths)] if depths is not None else []
     registry = CollectorRegistry()
-    registry.register(StoreGauges(store, now))
-    if depths is not None:
-        registry.register(QueueGauges(depths))
+    for collector in collectors:
+        registry.register(Kept(collector, kept_for))
     if offset is not None:
         registry.register(ClockGauge(offset))
     return registry
@@ -119,20 +191,15 @@ def build_registry(
 def _breaker_gauges(clients: Sequence[StoredClient], held: Sequence[tuple[str, int]]) -> Iterator[Metric]:
     unavailable: dict[tuple[str, ...], float] = {(client.provider,): 0 for client in clients}
     unavailable |= {(client.provider,): 1 for client in clients if client.keeps_codes}
-    yield _gauge(
-        "provider_unavailable",
-        "Whether tokens and codes are kept back: the token endpoint is unavailable, or an operator paused it.",
-        ("provider",),
-        unavailable,
-    )
+    yield _gauge(catalog.provider_unavailable, unavailable)
     by_provider: dict[tuple[str, ...], float] = {(provider,): 0 for provider, _ in held}
     for provider, number in held:
         by_provider[provider,] += number
-    yield _gauge("held_connections", "Refused connections that are held.", ("provider",), by_provider)
+    yield _gauge(catalog.held_connections, by_provider)
 
 
-def _gauge(name: str, text: str, labels: tuple[str, ...], values: Figures) -> Metric:
-    family = GaugeMetricFamily(f"breezesync_{name}", text, labels=labels)
+def _gauge(of: Family, values: Figures) -> Metric:
+    family = GaugeMetricFamily(of.full_name, of.text, labels=of.labels)
     for key, value in values.items():
         family.add_metric(key, value)
     return family
