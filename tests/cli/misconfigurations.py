@@ -13,7 +13,10 @@ from typing import Any
 import redis
 from sqlalchemy import text
 
+from config import wiring
+from config.redis_url import connect
 from config.version import read_version
+from models.crypto.secrets import Secret
 from models.process import Process
 from tests.cli.conftest import Desk
 from tests.servers import running_valkey
@@ -153,6 +156,17 @@ def one_answer(answer: bytes) -> Iterator[int]:
 def tls_server(desk: Desk, stack: ExitStack) -> None:
     alert = bytes.fromhex("15030100020246")  # fatal, protocol_version: what OpenSSL answers to plain text
     desk.set(REDIS_URL=f"redis://127.0.0.1:{stack.enter_context(one_answer(alert))}/0")
+
+
+def no_tls(desk: Desk, stack: ExitStack) -> None:
+    """Ask for TLS from the desk's Valkey, which waits for more and says nothing: so wait for it briefly."""
+
+    def connect_briefly(url: Secret, **options: Any) -> redis.Redis:
+        return connect(url, **options | {"socket_timeout": 0.2, "socket_connect_timeout": 0.2})
+
+    for module in (probes, wiring):
+        desk.monkeypatch.setattr(module, "connect", connect_briefly)
+    setting(REDIS_URL="rediss://{redis}")(desk, stack)
 
 
 def not_redis(desk: Desk, stack: ExitStack) -> None:
@@ -505,7 +519,7 @@ _about(
     ),
     (
         "`rediss://`, and the server speaks no TLS",
-        setting(REDIS_URL="rediss://{redis}"),
+        no_tls,
         "redis",
         "… does not answer in TLS: …",
         "Write redis:// in place of rediss:// if it speaks none, …",
