@@ -7,12 +7,12 @@ NODE_TOOLS := node_modules/.asyncapi-parser-3.6.6-axe-core-4.14.1
 COMPOSE = $(shell if docker compose version >/dev/null 2>&1; then echo docker compose; else echo docker-compose; fi)
 UV = $(shell command -v uv || echo $(BIN)/uv)
 # Three at a time: tests mostly wait. AT_ONCE= runs them one after another.
-AT_ONCE = -n 3 --dist loadfile
+AT_ONCE = -n 3 --dist loadfile --no-loadscope-reorder
 PYTEST = $(BIN)/python -m pytest $(AT_ONCE)
 FAST = tests/unit tests/config tests/torture/chaos/test_verdict.py
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header $(LOCK_FLAGS) pyproject.toml
 
-.PHONY: help install audit licences sbom fuzz run demo example test test-fast interop test-model bench bench-sync bench-scale chaos outage mass-refusal canary check format up down demo-compose cli secrets lock clean docs lint-docs check-alerts site soak
+.PHONY: help install audit licences sbom fuzz run demo example test test-fast interop test-model bench bench-sync bench-scale chaos outage mass-refusal canary check format up down demo-compose cli secrets lock clean docs lint-docs types site check-alerts soak
 
 help: ## Show what there is to type
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -85,11 +85,8 @@ canary: $(STAMP) ## Play a life full of trouble, and look for its secrets and co
 check: $(STAMP) ## Run all that CI runs: format, lint, types, imports, tests with their coverage
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports
-	@$(MAKE) --no-print-directory lint-docs
-	@$(MAKE) --no-print-directory site
-	@$(MAKE) --no-print-directory audit
+	@$(MAKE) --no-print-directory -j2 --output-sync types lint-docs site audit
 	$(PYTEST) --cov --cov-report=term-missing:skip-covered
 
 fuzz: $(STAMP) .venv/fuzz ## Give 20,000 random inputs to every door, and print what they did: SEED=7 COUNT=1000
@@ -98,6 +95,9 @@ fuzz: $(STAMP) .venv/fuzz ## Give 20,000 random inputs to every door, and print 
 .venv/fuzz: requirements-fuzz.txt $(STAMP)
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-fuzz.txt
 	@touch $@
+
+types: $(STAMP)
+	$(BIN)/mypy
 
 audit: $(STAMP) ## Ask the index for known vulnerabilities of what we pin; without one it says so
 	@$(BIN)/python -m tests.supply_chain audit

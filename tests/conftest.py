@@ -20,21 +20,29 @@ MEASURED = frozenset({"unit", "config", "store", "wiring", "flows", "cli"})
 """The folders whose tests run the shipped code in this process, so that its coverage can be measured."""
 ONE_CASE = frozenset({"flows", "wiring"})
 """The folders of which one case of each test is measured."""
+LONG = frozenset({"bench", "cli", "examples", "hostile_input", "journey", "torture", "wiring"})
+"""The folders whose tests start processes, or wait."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Measure coverage only if a test is likely to add to it: tracing makes a test half as fast.
+    """Run the folders whose tests take long first, so that no process has one left when the others are done.
 
-    Of a flow's cases the first is measured: the others run much the same lines, on PostgreSQL too. What differs between
-    the two databases is in the store, and that is measured on both. So the figure is a lower bound.
+    Measure coverage only if a test is likely to add to it: tracing makes a test half as fast. Of a flow's cases the
+    first is measured: the others run much the same lines, on PostgreSQL too. What differs between the two databases is
+    in the store, and that is measured on both. So the figure is a lower bound.
     """
     seen: set[tuple[Path, str]] = set()
     for item in items:
-        folder = item.path.relative_to(Path(__file__).parent).parts[0]
+        folder = _folder_of(item)
         test = (item.path, getattr(item, "originalname", item.name))
         if folder not in MEASURED or (folder in ONE_CASE and test in seen):
             item.add_marker(pytest.mark.no_cover)
         seen.add(test)
+    items.sort(key=lambda item: _folder_of(item) not in LONG)
+
+
+def _folder_of(item: pytest.Item) -> str:
+    return item.path.relative_to(Path(__file__).parent).parts[0]
 
 
 @pytest.fixture(scope="session")

@@ -67,6 +67,11 @@ def _sealed() -> Any:
     return Field(default=None, sa_type=SealedText)
 
 
+def _index_where(name: str, *columns: str, where: str, on_sqlite: str = "", unique: bool = False) -> Index:
+    """Return an index of some rows only; `on_sqlite` is the condition where SQLite needs another text."""
+    return Index(name, *columns, unique=unique, postgresql_where=text(where), sqlite_where=text(on_sqlite or where))
+
+
 class ClientRow(Stored, table=True):
     """An OAuth client that we have or had at a provider, and the breaker of its token endpoint."""
 
@@ -94,19 +99,9 @@ class AuthorizationRow(Stored, table=True):
     __tablename__ = "authorization"
     __table_args__ = (
         UniqueConstraint("link_hash", name="authorization_link"),
-        Index(
-            "authorization_due",
-            "due_at",
-            postgresql_where=text("due_at IS NOT NULL"),
-            sqlite_where=text("due_at IS NOT NULL"),
-        ),
+        _index_where("authorization_due", "due_at", where="due_at IS NOT NULL"),
         Index("authorization_browser", "browser_hash"),
-        Index(
-            "authorization_open",
-            "expires_at",
-            postgresql_where=text("step = 'started' AND due_at IS NULL"),
-            sqlite_where=text("step = 'started' AND due_at IS NULL"),
-        ),
+        _index_where("authorization_open", "expires_at", where="step = 'started' AND due_at IS NULL"),
         Index("authorization_created", "created_at"),
         Index("authorization_connection", "connection_id"),
     )
@@ -151,24 +146,9 @@ class ConnectionRow(Stored, table=True):
     __table_args__ = (
         UniqueConstraint("provider", "user_id", "account_id", name="connection_account"),
         Index("connection_user", "user_id"),
-        Index(
-            "connection_refresh_due",
-            "refresh_due_at",
-            postgresql_where=text("refresh_due_at IS NOT NULL"),
-            sqlite_where=text("refresh_due_at IS NOT NULL"),
-        ),
-        Index(
-            "connection_sync_due",
-            "sync_due_at",
-            postgresql_where=text("sync_due_at IS NOT NULL"),
-            sqlite_where=text("sync_due_at IS NOT NULL"),
-        ),
-        Index(
-            "connection_disconnect_due",
-            "disconnect_due_at",
-            postgresql_where=text("disconnect_due_at IS NOT NULL"),
-            sqlite_where=text("disconnect_due_at IS NOT NULL"),
-        ),
+        _index_where("connection_refresh_due", "refresh_due_at", where="refresh_due_at IS NOT NULL"),
+        _index_where("connection_sync_due", "sync_due_at", where="sync_due_at IS NOT NULL"),
+        _index_where("connection_disconnect_due", "disconnect_due_at", where="disconnect_due_at IS NOT NULL"),
     )
     id: str = Field(primary_key=True)
     user_id: str
@@ -227,26 +207,9 @@ class RefusalRow(Stored, table=True):
     __tablename__ = "refusal"
     __table_args__ = (
         Index("refusal_client", "provider", "client_id", "refused_at"),
-        Index(
-            "refusal_held",
-            "provider",
-            "client_id",
-            "refused_at",
-            postgresql_where=text("is_held"),
-            sqlite_where=text("is_held = 1"),
-        ),
-        Index(
-            "refusal_released",
-            "connection_id",
-            postgresql_where=text("is_released"),
-            sqlite_where=text("is_released = 1"),
-        ),
-        Index(
-            "refusal_ended",
-            "ended_at",
-            postgresql_where=text("ended_at IS NOT NULL"),
-            sqlite_where=text("ended_at IS NOT NULL"),
-        ),
+        _index_where("refusal_held", "provider", "client_id", "refused_at", where="is_held", on_sqlite="is_held = 1"),
+        _index_where("refusal_released", "connection_id", where="is_released", on_sqlite="is_released = 1"),
+        _index_where("refusal_ended", "ended_at", where="ended_at IS NOT NULL"),
     )
     connection_id: str = Field(primary_key=True)
     provider: str
@@ -325,20 +288,9 @@ class SyncRunRow(Stored, table=True):
 
     __tablename__ = "sync_run"
     __table_args__ = (
-        Index(
-            "sync_run_one_running",
-            "connection_id",
-            unique=True,
-            postgresql_where=text("status = 'running'"),
-            sqlite_where=text("status = 'running'"),
-        ),
+        _index_where("sync_run_one_running", "connection_id", where="status = 'running'", unique=True),
         Index("sync_run_connection", "connection_id", "started_at"),
-        Index(
-            "sync_run_finished",
-            "finished_at",
-            postgresql_where=text("finished_at IS NOT NULL"),
-            sqlite_where=text("finished_at IS NOT NULL"),
-        ),
+        _index_where("sync_run_finished", "finished_at", where="finished_at IS NOT NULL"),
     )
     id: str = Field(primary_key=True)
     connection_id: str = Field(foreign_key="connection.id", ondelete="CASCADE")
@@ -379,12 +331,7 @@ class EventRow(Stored, table=True):
     __tablename__ = "event"
     __table_args__ = (
         UniqueConstraint("subject", "stream", "sequence", name="event_sequence"),
-        Index(
-            "event_unpublished",
-            "position",
-            postgresql_where=text("published_at IS NULL"),
-            sqlite_where=text("published_at IS NULL"),
-        ),
+        _index_where("event_unpublished", "position", where="published_at IS NULL"),
         Index("event_created", "created_at"),
         {"sqlite_autoincrement": True},
     )
@@ -477,12 +424,7 @@ class AuditRow(Stored, table=True):
     __tablename__ = "audit"
     __table_args__ = (
         UniqueConstraint("day", "number", name="audit_place"),
-        Index(
-            "audit_unchained",
-            "id",
-            postgresql_where=text("number IS NULL"),
-            sqlite_where=text("number IS NULL"),
-        ),
+        _index_where("audit_unchained", "id", where="number IS NULL"),
         Index("audit_at", "at"),
         Index("audit_user", "user_id", "id"),
         Index("audit_connection", "connection_id", "id"),

@@ -30,8 +30,10 @@ def all_views(providers: Iterable[Provider], dialect: Dialect) -> Iterator[tuple
 def _requests(dialect: Dialect) -> str:
     """Return the query of `request_log`: a row for each element of `calls` (see `models/store/request_batch.py`)."""
     if dialect == "sqlite":
-        later = "(json_extract(e.value, '$[0]') / 1000.0) || ' seconds'"
-        at = f"CASE e.key WHEN 0 THEN b.at ELSE strftime('%Y-%m-%d %H:%M:%f', b.at, '+' || {later}) || '000' END"
+        later = (
+            "printf('%+.3f seconds', json_extract(e.value, '$[0]') / 1000.0)"  # less than nothing: a clock was set back
+        )
+        at = f"CASE e.key WHEN 0 THEN b.at ELSE strftime('%Y-%m-%d %H:%M:%f', b.at, {later}) || '000' END"
         names = ("method", "path", "status", "duration_ms")
         values = (f"json_extract(e.value, '$[{place}]') AS {name}" for place, name in enumerate(names, start=1))
         source = "request_batch b, json_each(b.calls) e"

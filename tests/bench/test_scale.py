@@ -105,7 +105,7 @@ def test_a_step_names_what_was_full(workers: float, machine: float, expected: li
 @pytest.mark.timeout(300)
 def test_a_small_fleet_does_its_jobs_and_its_report_is_written(tmp_path: Path) -> None:
     path = tmp_path / "fleet.json"
-    arguments = ["--connections", "1000", "--minutes", "0.33", "--jobs", "40", "--shares", "0.2", "0.4"]
+    arguments = ["--connections", "1000", "--minutes", "0.2", "--jobs", "30", "--shares", "0.2", "0.4"]
     fleet = json.loads(json.dumps(measure(parse(arguments)))) | dict.fromkeys(
         ("date", "command", "commit", "machine"), "x"
     )

@@ -117,6 +117,17 @@ def test_the_view_shows_each_call_of_a_sync_with_its_own_time(house: House) -> N
         assert abs(at - each.at) < timedelta(milliseconds=2)
 
 
+def test_the_view_shows_when_a_request_was_made_although_the_clock_was_set_back(house: House) -> None:
+    connection = house.connect("ada", 1)
+    at = datetime(2026, 1, 2, 12, tzinfo=UTC)
+    times = [at, at - timedelta(milliseconds=300), at + timedelta(milliseconds=1250), at - timedelta(hours=2)]
+    with house.store.writing() as tx:
+        tx.journal.log([Request(each, connection.id, "GET", "/set-back", 200, 1) for each in times])
+    with house.store.reading() as tx:
+        rows = tx.sql.execute(text("SELECT at FROM request_log WHERE path = '/set-back'")).scalars().all()
+    assert sorted(map(_as_time, rows)) == sorted(times)
+
+
 def _as_time(at: datetime | str) -> datetime:
     """SQLite gives times as texts."""
     return datetime.fromisoformat(at).replace(tzinfo=UTC) if isinstance(at, str) else at

@@ -138,8 +138,8 @@ from config.setting_texts import Address
 metrics, registry, directory = share_metrics()
 metrics.count_token_request("p", "probe", None)
 metrics.note_budget("p", 60, int(sys.argv[2]))
-Exposition(Address("127.0.0.1", int(sys.argv[1])), registry, directory / "listener.lock", metrics.fade).start()
 print(directory, flush=True)
+Exposition(Address("127.0.0.1", int(sys.argv[1])), registry, directory / "listener.lock", metrics.fade).start()
 sys.stdin.read()
 """
 

@@ -156,8 +156,9 @@ def _start(options: Options, processes: Processes, stopping: Stopping) -> tuple[
     _migrate(settings)
     processes.start("web", web_command(options.port), environment)
     processes.start("worker", worker_command(options.workers), quick_worker(environment))
-    # One address is one process's: here the worker's.
-    processes.start("scheduler", [sys.executable, "-m", "scheduler"], {**environment, "METRICS_ADDRESS": ""})
+    # The address is the worker's; the scheduler listens at a free port of this machine, which its log names.
+    own = {} if settings.metrics_address is None else {"METRICS_ADDRESS": "127.0.0.1:0"}
+    processes.start("scheduler", [sys.executable, "-m", "scheduler"], environment | own)
     if sandbox_url is not None:
         wait_for(lambda: _http_answers(f"{sandbox_url}/healthz"), "the sandbox")
     if running.operator_url is not None:

@@ -36,7 +36,8 @@ from models.oauth.token_response import TokenOutcome, TokensGranted
 from models.store import Store, Transaction
 from models.store.authorization_change import apply_change
 from worker.oauth.connect_account import ConnectAccount, Granted
-from worker.oauth.reserve_code import ReserveCode, ReservedCode, keeps_until
+from worker.oauth.reserve import Reserved
+from worker.oauth.reserve_code import OpenedCode, ReserveCode, keeps_until
 from worker.provider.client import Called, ProviderClient
 from worker.tokens.data_keys import fetching_keys
 from worker.tokens.oauth_clients import ClientUnknown, OAuthClients
@@ -146,7 +147,7 @@ class Exchange:
         return self.parking.find(Ticket("exchange", authorization_id))
 
     def _save_intent(
-        self, tx: Transaction, leased: Authorization, reserved: ReservedCode | None, now: datetime
+        self, tx: Transaction, leased: Authorization, reserved: Reserved[OpenedCode] | None, now: datetime
     ) -> CodeRequest | None:
         """Save that the code is about to be presented.
 
@@ -155,8 +156,8 @@ class Exchange:
         if leased.lease_until is None:
             raise AssertionError("an exchange was taken without a lease")
         try:
-            if reserved is None or not reserved.is_for(leased, now):
-                reserved = ReservedCode(self.reserve.open(tx, leased), self.reserve.take(tx, leased, now), now)
+            if reserved is None or not reserved.is_fresh(now) or reserved.opened.sealed != leased.code:
+                reserved = Reserved(self.reserve.open(tx, leased), self.reserve.take(tx, leased, now), now)
         except (ClientUnknown, VaultError) as error:
             is_unknown = isinstance(error, ClientUnknown)
             reason = "client_unknown" if is_unknown else "code_unreadable"

@@ -10,18 +10,10 @@ from models.oauth.breaker import begin_probe, postpone_probe, settle_probe
 from models.oauth.client import OAuthClient
 from models.oauth.token_response import ClientRefused, Evidence, TokenOutcome
 from models.store import Store, Transaction
-from worker.oauth.reserve import longest_wait
+from worker.oauth.reserve import Reserved
 from worker.provider.client import ProviderClient
 from worker.tokens.data_keys import fetching_keys
 from worker.tokens.oauth_clients import ClientUnknown, OAuthClients
-
-
-@dataclass(frozen=True, slots=True)
-class Reserved:
-    """A probe that was taken from the budget at a time; it has to wait if `wait` is not None."""
-
-    wait: datetime | None
-    at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,16 +63,15 @@ class ProbeClient:
             if begun is None:
                 return None
             try:
-                client = self.clients.find_in(tx, provider, client_id)
+                if reserved is None or not reserved.is_fresh(now):
+                    reserved = self._take(tx, provider, client_id, now)
             except ClientUnknown as unknown:
                 tx.clients.save(begun)
                 return unknown
-            is_fresh = reserved is not None and now - reserved.at < longest_wait
-            wait = reserved.wait if reserved is not None and is_fresh else self._take(tx, provider, now)
-            tx.clients.save(begun if wait is None else postpone_probe(begun, wait))
-        return client if wait is None else None
+            tx.clients.save(begun if reserved.wait is None else postpone_probe(begun, reserved.wait))
+        return reserved.opened if reserved.wait is None else None
 
-    def _reserve(self, provider: str, client_id: str) -> Reserved | None:
+    def _reserve(self, provider: str, client_id: str) -> Reserved[OAuthClient] | None:
         """Take a due probe from the budget, in a transaction that waits for nothing else; None on SQLite, which has one
         lock for everything."""
         if not self.store.locks_rows:
@@ -90,14 +81,15 @@ class ProbeClient:
             if found is None or begin_probe(found, now, now) is None:
                 return None
             try:
-                self.clients.find_in(tx, provider, client_id)
+                return self._take(tx, provider, client_id, now)
             except ClientUnknown:
                 return None
-            return Reserved(self._take(tx, provider, now), now)
 
-    def _take(self, tx: Transaction, provider: str, now: datetime) -> datetime | None:
+    def _take(self, tx: Transaction, provider: str, client_id: str, now: datetime) -> Reserved[OAuthClient]:
+        """Find the client and count the request. Raises `ClientUnknown`; then nothing is counted."""
+        client = self.clients.find_in(tx, provider, client_id)
         per_minute = self.providers[provider].provider.token_requests_per_minute
-        return tx.paces.take(provider, per_minute, "probe", now)
+        return Reserved(client, tx.paces.take(provider, per_minute, "probe", now), now)
 
     def ask(self, provider: str, client: OAuthClient | ClientUnknown) -> tuple[TokenOutcome, datetime]:
         if isinstance(client, ClientUnknown):

@@ -45,7 +45,7 @@ from models.store import Store, Transaction
 from models.store.connections import Refreshable
 from worker.metrics.counters import Metrics
 from worker.oauth.apply_refresh import RefreshWriter
-from worker.oauth.reserve import Reserve, Reserved, is_kept_back
+from worker.oauth.reserve import Opened, Reserve, Reserved, is_kept_back
 from worker.provider.client import Called, ProviderClient
 from worker.tokens.data_keys import fetching_keys
 from worker.tokens.oauth_clients import ClientUnknown, OAuthClients
@@ -107,7 +107,7 @@ class Refresh:
 
     @fetching_keys
     def load(
-        self, connection_id: str, owner: str, reserved: Reserved | None
+        self, connection_id: str, owner: str, reserved: Reserved[Opened] | None
     ) -> RefreshRequest | tuple[Connection, Credential] | None:
         """Return a request that may leave now, or the rows whose unknown outcome this job may resolve."""
         with self.store.writing() as tx:
@@ -227,7 +227,7 @@ class Refresh:
         found: Refreshable,
         attempt: Attempt,
         now: datetime,
-        reserved: Reserved | None = None,
+        reserved: Reserved[Opened] | None = None,
     ) -> RefreshRequest | None:
         """Do all that can fail, then write lease and intent; so what counts as presented was about to leave.
 
@@ -237,7 +237,7 @@ class Refresh:
         if credential.refresh_token is None:
             return None
         before = release_lease(credential)
-        if reserved is not None and not reserved.is_for(credential, now):
+        if reserved is not None and (not reserved.is_fresh(now) or reserved.opened.sealed != credential.refresh_token):
             reserved = None
         if reserved is None:
             # The row that was read beside the locked ones is as old as the wait for their lock.
@@ -266,8 +266,8 @@ class Refresh:
         return RefreshRequest(connection, presentation, ready.opened.client, ready.opened.refresh_token)
 
     def _use(
-        self, reserved: Reserved | None, tx: Transaction, found: Refreshable, attempt: Attempt, now: datetime
-    ) -> Reserved:
+        self, reserved: Reserved[Opened] | None, tx: Transaction, found: Refreshable, attempt: Attempt, now: datetime
+    ) -> Reserved[Opened]:
         """Return what was reserved, or reserve it here."""
         if reserved is not None:
             return reserved

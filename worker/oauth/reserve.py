@@ -1,30 +1,36 @@
-"""Make a refresh ready before its transaction: open what it sends, and take it from the token endpoint's budget.
+"""Make a token request ready before its transaction: open what it sends, and take it from the endpoint's budget.
 
 The whole fleet takes from one row for each provider. On PostgreSQL that row is locked by a transaction of its own,
-which waits for nothing else and is over before the one that locks the connection and commits the intent.
+which waits for nothing else and is over before the one that commits the intent. This is done for a refresh here, for a
+code in `reserve_code.py` and for a probe in `probe_client.py`.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Generic, TypeVar
 
 from models.crypto.secrets import Sealed, Secret
 from models.crypto.vault import Vault, VaultError
 from models.oauth.client import OAuthClient
-from models.oauth.credential import Credential, Present, place_of_token, plan_refresh
+from models.oauth.credential import Present, place_of_token, plan_refresh
 from models.store import Store, Transaction
 from models.store.connections import Refreshable
 from worker.provider.client import ProviderClient
 from worker.tokens.data_keys import fetching_keys
 from worker.tokens.oauth_clients import ClientUnknown, OAuthClients
 
+Sent = TypeVar("Sent")
 longest_wait = timedelta(seconds=1)
-"""How long what was reserved may wait for the lock of its connection."""
+"""How long what was reserved may wait for the lock of its row."""
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """What a token request sends: the client with its secret, and the refresh token, opened from `sealed`."""
+    """What a refresh sends: the client with its secret, and the refresh token, opened from `sealed`.
+
+    No text is ever sealed twice alike: if another one is stored now, what was opened is not the newest.
+    """
 
     client: OAuthClient
     refresh_token: Secret
@@ -32,23 +38,23 @@ class Opened:
 
 
 @dataclass(frozen=True, slots=True)
-class Reserved:
-    """What was opened for a refresh that may leave, and taken from the budget; it has to wait if `wait` is not None.
+class Reserved(Generic[Sent]):
+    """What was opened for a request, and taken from the budget; it has to wait if `wait` is not None.
 
     at: when it was taken, and the client's breaker looked at.
     """
 
-    opened: Opened
+    opened: Sent
     wait: datetime | None
     at: datetime
 
-    def is_for(self, credential: Credential, now: datetime) -> bool:
-        """Return whether it is about the refresh token that the credential has now: none is ever sealed twice alike.
+    def is_fresh(self, now: datetime) -> bool:
+        """Return whether it still holds.
 
-        Race: a job waits for the connection's lock while the breaker opens, a 429 pauses the endpoint, or the second
-        passes in which its request was counted. What was reserved is then too old.
+        Race: a job waits for the lock of its row while the breaker opens, a 429 pauses the endpoint, or the second
+        passes in which its request was counted.
         """
-        return self.opened.sealed == credential.refresh_token and now - self.at < longest_wait
+        return now - self.at < longest_wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +71,7 @@ class Reserve:
     now: Callable[[], datetime]
 
     @fetching_keys
-    def __call__(self, connection_id: str) -> Reserved | None:
+    def __call__(self, connection_id: str) -> Reserved[Opened] | None:
         """Return None if no request may leave now, or one can't; or on SQLite, where the transaction that writes the
         intent has the only lock there is."""
         if not self.store.locks_rows:

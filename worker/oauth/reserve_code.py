@@ -16,7 +16,7 @@ from models.oauth.breaker import look_again_at
 from models.oauth.client import OAuthClient
 from models.oauth.exchange_outcome import PresentCode, plan_exchange
 from models.store import Store, Transaction
-from worker.oauth.reserve import longest_wait
+from worker.oauth.reserve import Reserved
 from worker.provider.client import ProviderClient
 from worker.tokens.data_keys import fetching_keys
 from worker.tokens.oauth_clients import ClientUnknown, OAuthClients
@@ -33,22 +33,6 @@ class OpenedCode:
 
 
 @dataclass(frozen=True, slots=True)
-class ReservedCode:
-    """What was opened for an exchange, and taken from the budget; it has to wait if `wait` is not None.
-
-    at: when it was taken.
-    """
-
-    opened: OpenedCode
-    wait: datetime | None
-    at: datetime
-
-    def is_for(self, found: Authorization, now: datetime) -> bool:
-        """Return whether it is about this authorization's code, and not too old: see `Reserved.is_for`."""
-        return self.opened.sealed == found.code and now - self.at < longest_wait
-
-
-@dataclass(frozen=True, slots=True)
 class ReserveCode:
     """The step before an exchange's transaction. It decides nothing: the locked row is decided on.
 
@@ -62,7 +46,7 @@ class ReserveCode:
     now: Callable[[], datetime]
 
     @fetching_keys
-    def __call__(self, authorization_id: str) -> ReservedCode | None:
+    def __call__(self, authorization_id: str) -> Reserved[OpenedCode] | None:
         """Return None if no code may leave now, or one can't; or on SQLite, which has one lock for everything."""
         if not self.store.locks_rows:
             return None
@@ -77,7 +61,7 @@ class ReserveCode:
                 opened = self.open(tx, found)
             except (ClientUnknown, VaultError):
                 return None
-            return ReservedCode(opened, self.take(tx, found, now), now)
+            return Reserved(opened, self.take(tx, found, now), now)
 
     def open(self, tx: Transaction, found: Authorization) -> OpenedCode:
         """Open code, verifier and the client's secret. Raises `ClientUnknown` or `VaultError` if that can't be."""
