@@ -44,7 +44,7 @@ from models.store import Store
 from models.store.fitness import find_misfit
 from models.store.sealed_fields import fields
 from models.store.trouble import trouble_of
-from worker.cli.next_steps import describe_breaker, describe_hold
+from worker.operations.next_steps import describe_breaker, describe_hold
 from worker.provider.client import ProviderClient
 from worker.provider.rate_limit import Budgets
 
