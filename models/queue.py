@@ -70,10 +70,19 @@ class Queues:
     def depths(self) -> dict[str, Depth]:
         return {name: self._depth(name) for name in queue_names}
 
-    def dead_letters(self) -> Sequence[DeadLetter]:
-        """All of them, the oldest first; one whose message is gone or unreadable has no actor."""
-        letters = (letter for queue in queue_names for letter in self._dead_of(queue))
+    def dead_letters(self, most_each: int | None = None) -> Sequence[DeadLetter]:
+        """All of them, or the newest of each queue, the oldest first; an unreadable one has no actor."""
+        letters = (letter for queue in queue_names for letter in self._dead_of(queue, most_each))
         return sorted(letters, key=lambda letter: letter.died_at)
+
+    def dead_letter(self, queue: str, key: str) -> DeadLetter | None:
+        """Return the one that its queue keeps under this key."""
+        dead = self._dead_key(queue)
+        died_ms: Any = self.client.zscore(dead, key)
+        if queue not in queue_names or died_ms is None:
+            return None
+        text = self.client.hget(f"{dead}.msgs", key)
+        return _read_dead(queue, key, float(died_ms), None if text is None else str(text))
 
     def retry(self, letter: DeadLetter) -> bool:
         """Send it again with all its retries, then drop the dead letter; return False if someone else did so first.
@@ -99,9 +108,9 @@ class Queues:
             removed, _ = pipeline.execute()
         return bool(removed)
 
-    def _dead_of(self, queue: str) -> Iterator[DeadLetter]:
+    def _dead_of(self, queue: str, most: int | None) -> Iterator[DeadLetter]:
         dead = self._dead_key(queue)
-        times: list[Any] = self.client.zrange(dead, 0, -1, withscores=True)
+        times: list[Any] = self.client.zrange(dead, 0 if most is None else -most, -1, withscores=True)
         texts = self.client.hmget(f"{dead}.msgs", [key for key, _ in times]) if times else []
         for (key, died_ms), text in zip(times, texts, strict=True):
             yield _read_dead(queue, str(key), float(died_ms), None if text is None else str(text))

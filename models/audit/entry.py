@@ -17,11 +17,12 @@ application: Final = "application"
 
 
 class Channel(StrEnum):
-    """How someone asked for something: by a Dramatiq message, on the commands stream, or on the command line."""
+    """How someone asked for something: by a message, on the commands stream, the command line, or the page."""
 
     message = "message"
     stream = "stream"
     cli = "cli"
+    page = "operator page"
 
 
 class Action(Word):
@@ -126,10 +127,13 @@ def received(
     connection_id: str | None = None,
     authorization_id: str | None = None,
 ) -> Entry:
-    """Return the entry about a command for a connection or an authorization; what is typed, its process asks for."""
+    """Return the entry about a command for a connection or an authorization.
+
+    What is typed or clicked, its process asks for.
+    """
     return Entry(
         action=Action.command_received,
-        actor=None if channel is Channel.cli else application,
+        actor=None if channel in (Channel.cli, Channel.page) else application,
         connection_id=connection_id,
         authorization_id=authorization_id,
         detail={"command": command, "channel": channel.value} | dict(detail),

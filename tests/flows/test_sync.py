@@ -15,7 +15,7 @@ from tests.databases import both_databases
 from tests.flows.answering import Answer, answering, as_json, list_page
 from tests.flows.between import Between, before_page, between, changes_of, listed, stored
 from tests.harness import House
-from worker.cli.explain import describe_state
+from worker.operations.story import describe_state
 
 
 @pytest.fixture(params=["pages in memory", "page by page"], autouse=True)

@@ -13,7 +13,7 @@ from models.oauth.credential import Credential
 from models.oauth.token_rate_limit import Pace
 from models.provider import Provider
 from models.sync.sync_run import RunStatus, SyncRun
-from worker.cli.next_steps import Outlook, describe_next, describe_next_of_authorization
+from worker.operations.next_steps import Outlook, describe_next, describe_next_of_authorization
 
 now = datetime(2026, 11, 26, 12, tzinfo=UTC)
 second, day = timedelta(seconds=1), timedelta(days=1)

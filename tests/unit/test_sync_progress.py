@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from models.sync.sync_run import RunStatus, SyncRun
-from worker.cli.explain import describe_progress
+from worker.operations.story import describe_progress
 
 run = SyncRun("r", "c", RunStatus.running, datetime(2026, 11, 24, 12, tzinfo=UTC))
 keys = ["account", "document", "team_document:4"]

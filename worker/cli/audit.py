@@ -17,8 +17,9 @@ from models.store import Store
 from models.store.audit import Wanted
 from worker.cli.context import load_settings, opened_store
 from worker.cli.events import read_time
-from worker.cli.explain import format_evidence
-from worker.cli.output import AsJson, CommandFailed, print_json, print_line, report_errors, screen, to_text
+from worker.cli.output import AsJson, CommandFailed, print_json, print_line, report_errors, screen
+from worker.operations.story import format_evidence
+from worker.operations.texts import to_text
 
 Since = Annotated[
     str | None,

@@ -6,8 +6,8 @@ import typer
 
 from models.oauth.authorization import Step
 from worker.cli.context import load_settings, opened_store
-from worker.cli.explain import shown_fields
 from worker.cli.output import AsJson, make_table, print_json, print_rich, print_warning, report_errors
+from worker.operations.story import shown_fields
 
 columns = ("id", "user_id", "provider", "step", "created_at", "due_at", "reason", "description")
 most_listed = 1000

@@ -16,8 +16,6 @@ from models.store import Store, Transaction
 from models.store.requested_sync import request_sync
 from models.sync.sync_run import SyncRun
 from worker.cli.context import load_settings, opened_queues, opened_store
-from worker.cli.explain import describe_state
-from worker.cli.next_steps import Outlook, describe_next
 from worker.cli.output import (
     AsJson,
     CommandFailed,
@@ -32,6 +30,8 @@ from worker.cli.output import (
     reports_json,
 )
 from worker.cli.progress import describe_failure, follow_run
+from worker.operations.next_steps import Outlook, describe_next
+from worker.operations.story import describe_state
 
 ConnectionId = Annotated[str | None, typer.Argument(metavar="CONNECTION", help="The connection's id.")]
 OfUser = Annotated[str | None, typer.Option(help="All connections of this user.")]

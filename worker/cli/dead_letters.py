@@ -1,16 +1,14 @@
 """Commands that list, retry and delete dead letters: messages that failed for good."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
-from models.audit.entry import Action, Entry, bound_text
+from models.audit.entry import Action
 from models.messaging.messages import QUEUES
 from models.queue import DeadLetter, Queues
-from models.store import Store
 from worker.cli.context import load_settings, opened_queues, opened_store
-from worker.cli.explain import format_evidence
 from worker.cli.output import (
     AsJson,
     CommandFailed,
@@ -22,6 +20,8 @@ from worker.cli.output import (
     print_rich,
     report_errors,
 )
+from worker.operations.dead_letters import carry_out
+from worker.operations.story import format_evidence
 
 
 @report_errors
@@ -56,7 +56,7 @@ def retry(
     with opened_queues(settings) as queues, opened_store(settings) as store:
         chosen = queues.dead_letters() if letter_id is None else [_get(queues, letter_id)]
         readable = [letter for letter in chosen if letter.actor in QUEUES]
-        sent = [letter.id for letter in readable if _act(store, Action.dead_letter_retried, letter, queues.retry)]
+        sent = [letter.id for letter in readable if carry_out(store, Action.dead_letter_retried, letter, queues.retry)]
     if as_json:
         print_json({"sent": sent})
     else:
@@ -72,26 +72,11 @@ def drop(
     """Delete a dead letter for good."""
     settings = load_settings()
     with opened_queues(settings) as queues, opened_store(settings) as store:
-        dropped = _act(store, Action.dead_letter_dropped, _get(queues, letter_id), queues.drop)
+        dropped = carry_out(store, Action.dead_letter_dropped, _get(queues, letter_id), queues.drop)
     if as_json:
         print_json({"dropped": [letter_id] if dropped else []})
     else:
         print_line("Deleted." if dropped else "It had already been deleted.")
-
-
-def _act(store: Store, action: Action, letter: DeadLetter, act: Callable[[DeadLetter], bool]) -> bool:
-    """Do it, with its line in the audit; return False if someone else did it first, and then without a line."""
-    connection_id = letter.kwargs.get("connection_id")
-    with store.writing() as tx:
-        done = act(letter)
-        if done:
-            entry = Entry(
-                action=action,
-                connection_id=bound_text(connection_id) if isinstance(connection_id, str) else None,
-                detail={"id": letter.id, "queue": letter.queue, "actor": letter.actor},
-            )
-            tx.audit.add(entry, tx.overview.time())
-    return done
 
 
 def _get(queues: Queues, letter_id: str) -> DeadLetter:

@@ -15,14 +15,12 @@ from models.audit.entry import Action, Entry
 from models.messaging import messages
 from models.messaging.events import Fact, StoredEvent
 from models.store import Store
-from worker.cli.consumer_groups import read_groups
 from worker.cli.context import load_settings, opened_queues, opened_store
 from worker.cli.output import (
     AsJson,
     CommandFailed,
     NotFound,
     WrongUsage,
-    format_length,
     make_table,
     print_json,
     print_line,
@@ -31,6 +29,8 @@ from worker.cli.output import (
     report_errors,
     screen,
 )
+from worker.operations.consumer_groups import read_groups
+from worker.operations.texts import format_length
 
 OfUser = Annotated[str | None, typer.Option("--user", help="Only events of this user.")]
 OfConnection = Annotated[str | None, typer.Option("--connection", help="Only events of the connection with this id.")]

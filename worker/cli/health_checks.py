@@ -48,8 +48,8 @@ from models.store.fitness import find_misfit
 from models.store.sealed_fields import fields
 from models.store.trouble import trouble_of
 from models.surroundings import judge_authorize, judge_processes, judge_redirect, judge_redis_refusal
-from worker.cli.next_steps import describe_breaker, describe_hold
 from worker.cli.probes import find_proxy, open_authorize_page, open_callback, try_redis
+from worker.operations.next_steps import describe_breaker, describe_hold
 from worker.provider.client import ProviderClient
 from worker.provider.rate_limit import Budgets
 

@@ -7,9 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import asdict, dataclass, is_dataclass
-from datetime import UTC, datetime, timedelta
-from enum import Enum
+from dataclasses import dataclass
 from typing import Annotated, Any, ParamSpec
 
 import redis
@@ -23,6 +21,7 @@ from rich.table import Table
 from config.environment import SettingsError
 from models.crypto.redact import show_controls
 from models.errors import SyncError
+from worker.operations.texts import to_json, to_text
 
 P = ParamSpec("P")
 
@@ -168,62 +167,11 @@ def make_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
     return table
 
 
-def to_text(value: object) -> str:
-    """Return a cell's text."""
-    match value:
-        case None:
-            return ""
-        case datetime():
-            return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
-        case Enum():
-            return str(value.value)
-        case _:
-            return str(value)
-
-
-def format_future(at: datetime, now: datetime) -> str:
-    """Return "at" a time and how long it is until then; "now" if it has passed."""
-    if at <= now:
-        return "now"
-    return f"at {at:%Y-%m-%d %H:%M:%S} UTC, in {format_length(at - now)}"
-
-
-def format_past(at: datetime, now: datetime) -> str:
-    """Return "at" a time and how many seconds ago that was."""
-    seconds = max((now - at).total_seconds(), 0)
-    return f"at {at:%Y-%m-%d %H:%M:%S} UTC, {seconds:.0f} s ago"
-
-
-def format_length(length: timedelta) -> str:
-    """Return a length of time in the largest unit of which it has at least two."""
-    seconds = length.total_seconds()
-    for unit, name in ((86_400, "days"), (3600, "hours"), (60, "minutes")):
-        if seconds >= 2 * unit:
-            return f"{seconds / unit:.0f} {name}"
-    return f"{seconds:.0f} seconds"
-
-
 def _print_report(text: str, value: Mapping[str, object]) -> None:
     print(_write_json(value, None) if reports_json() else show_controls(text), file=sys.stderr)  # noqa: T201
 
 
 def _write_json(value: object, indent: int | None) -> str:
     """Return a document in which every character that a terminal would obey is escaped."""
-    text = json.dumps(value, default=_to_json, indent=indent, ensure_ascii=False)
+    text = json.dumps(value, default=to_json, indent=indent, ensure_ascii=False)
     return "".join(f"\\u{ord(each):04x}" if show_controls(each) != each else each for each in text)
-
-
-def _to_json(value: object) -> object:
-    match value:
-        case datetime():
-            return value.isoformat()
-        case Enum():
-            return value.value
-        case Mapping():
-            return dict(value)
-        case set() | frozenset() | tuple():
-            return list(value)
-        case _ if is_dataclass(value) and not isinstance(value, type):
-            return asdict(value)
-        case _:
-            raise TypeError(f"{type(value).__name__} cannot be written as JSON")

@@ -10,8 +10,9 @@ from config.wiring import now
 from models.oauth.connection import Connection, Status
 from models.store import Store
 from models.sync.sync_run import RunStatus, SyncRun
-from worker.cli.explain import describe_state
-from worker.cli.output import format_future, print_warning, screen
+from worker.cli.output import print_warning, screen
+from worker.operations.story import describe_state
+from worker.operations.texts import format_future
 
 
 def follow_run(store: Store, target: Connection, before: SyncRun | None, quiet: bool) -> SyncRun | Connection:

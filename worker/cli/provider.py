@@ -1,18 +1,16 @@
 """`breezesync provider`: the breakers and holds of the OAuth clients, and what an operator decides about them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated
 
 import typer
 
 from config.settings import Settings
-from models.audit.entry import Action, Entry
+from models.audit.entry import Action
 from models.oauth.breaker import pause as pause_client
 from models.oauth.breaker import resume as resume_client
 from models.oauth.client import StoredClient
-from models.oauth.connection import personal_client
-from models.store import Transaction
 from worker.cli.context import load_settings, opened_store
 from worker.cli.output import (
     AsJson,
@@ -25,33 +23,9 @@ from worker.cli.output import (
     report_errors,
 )
 from worker.oauth.hold import HoldByOperator
+from worker.operations.clients import change_clients, decide_holds, describe_client, state_of
 
 ProviderName = Annotated[str, typer.Argument(metavar="NAME", help="The provider's name, as in PROVIDERS.")]
-
-
-def state_of(client: StoredClient) -> str:
-    """Return closed, rejected, unavailable or paused."""
-    if client.paused_at is not None:
-        return "paused"
-    return "closed" if client.cause is None else client.cause.value
-
-
-def describe_client(client: StoredClient, tx: Transaction) -> Mapping[str, object]:
-    """Return what an operator may know of a client: never its secret."""
-    hold = tx.refusals.hold(client.provider, client.client_id)
-    return {
-        "held": tx.refusals.count_held(client.provider, client.client_id),
-        "held_since": None if hold is None else hold.opened_at,
-        "next_trial_at": None if hold is None else hold.next_trial_at,
-        "provider": client.provider,
-        "client_id": client.client_id,
-        "state": state_of(client),
-        "since": client.paused_at or client.opened_at,
-        "error": client.error,
-        "status": client.status,
-        "next_probe_at": client.next_probe_at,
-        "probes": client.probes,
-    }
 
 
 @report_errors
@@ -113,12 +87,7 @@ def _decide(name: str, verb: str, act: Callable[[HoldByOperator, str], int | Non
     if profile is None:
         raise NotFound(f"There is no provider {name}. List them with breezesync provider status.")
     with opened_store(settings) as store:
-        with store.reading() as tx:
-            ids = {client.client_id for client in tx.clients.all(name)} | _configured(settings, name)
-            if tx.connections.has_client(name, personal_client):
-                ids.add(personal_client)
-        counts = {client_id: act(HoldByOperator(store, profile), client_id) for client_id in sorted(ids)}
-    found = {client_id: count for client_id, count in counts.items() if count is not None}
+        found = decide_holds(store, profile, _configured(settings, name), act)
     if not found:
         raise CommandFailed(f"Nothing of {name} is held.")
     if as_json:
@@ -131,17 +100,9 @@ def _decide(name: str, verb: str, act: Callable[[HoldByOperator, str], int | Non
 def _change(name: str, change: Callable[[StoredClient, datetime], StoredClient], action: Action, as_json: bool) -> None:
     settings = load_settings()
     with opened_store(settings) as store, store.writing() as tx:
-        known = {client.client_id for client in tx.clients.all(name)} - {personal_client}
-        ids = known | _configured(settings, name)
-        if not ids:
+        changed = change_clients(tx, name, _configured(settings, name), change, action)
+        if not changed:
             raise NotFound(f"There is no provider {name}. List them with breezesync provider status.")
-        changed: list[StoredClient] = []
-        for client_id in sorted(ids):
-            now = tx.overview.time()
-            client = change(tx.clients.lock(name, client_id), now)
-            tx.clients.save(client)
-            tx.audit.add(Entry(action=action, provider=name, detail={"client_id": client_id}), now)
-            changed.append(client)
         shown = [describe_client(client, tx) for client in changed]
     if as_json:
         print_json(shown)

@@ -15,9 +15,10 @@ from models.oauth.hold import Hold
 from models.queue import Depth
 from models.store import Transaction
 from worker.cli.context import load_settings, opened_queues, opened_store
-from worker.cli.next_steps import describe_breaker, describe_hold
-from worker.cli.output import AsJson, CommandFailed, format_length, make_table, print_json, print_rich, report_errors
-from worker.cli.provider import describe_client, state_of
+from worker.cli.output import AsJson, CommandFailed, make_table, print_json, print_rich, report_errors
+from worker.operations.clients import describe_client, state_of
+from worker.operations.next_steps import describe_breaker, describe_hold
+from worker.operations.texts import format_length
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from models.oauth.refresh_policy import Patience, patience_with
 from models.oauth.token_rate_limit import Pace, WaitUntil, step
 from models.provider import Provider
 from models.sync.sync_run import SyncRun
-from worker.cli.output import format_future, format_past
+from worker.operations.texts import format_future, format_past
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""What an operator sees and does, for the command line and for the operator's page alike."""
