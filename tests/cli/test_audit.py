@@ -74,6 +74,7 @@ silent = {
             "provider status",
             "keys status",
             "keys sealing-key",
+            "backup check",
         ),
         "reads",
     ),
