@@ -3,7 +3,7 @@
 from datetime import UTC, date, datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Dialect, Index, Integer, Text, UniqueConstraint, text
+from sqlalchemy import JSON, BigInteger, Dialect, Index, Integer, Text, UniqueConstraint, literal_column, text
 from sqlalchemy import DateTime as SqlDateTime
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeDecorator
@@ -72,6 +72,9 @@ def _index_where(name: str, *columns: str, where: str, on_sqlite: str = "", uniq
     return Index(name, *columns, unique=unique, postgresql_where=text(where), sqlite_where=text(on_sqlite or where))
 
 
+_lower_email: Any = literal_column("lower(email)").label("address")
+
+
 class ClientRow(Stored, table=True):
     """An OAuth client that we have or had at a provider, and the breaker of its token endpoint."""
 
@@ -104,6 +107,8 @@ class AuthorizationRow(Stored, table=True):
         _index_where("authorization_open", "expires_at", where="step = 'started' AND due_at IS NULL"),
         Index("authorization_created", "created_at"),
         Index("authorization_connection", "connection_id"),
+        _index_where("authorization_unconnected", "created_at", "id", where="step <> 'connected'"),
+        _index_where("authorization_of_user", "user_id", "created_at", where="step <> 'connected'"),
     )
     id: str = Field(primary_key=True)
     provider: str
@@ -146,6 +151,11 @@ class ConnectionRow(Stored, table=True):
     __table_args__ = (
         UniqueConstraint("provider", "user_id", "account_id", name="connection_account"),
         Index("connection_user", "user_id"),
+        Index("connection_of_account", "account_id"),
+        Index("connection_created", "created_at", "id"),
+        Index("connection_email", _lower_email, postgresql_ops={"address": "text_pattern_ops"}),
+        _index_where("connection_not_active", "status", "created_at", "id", where="status <> 'active'"),
+        _index_where("connection_problem", "problem", "created_at", "id", where="problem IS NOT NULL"),
         _index_where("connection_refresh_due", "refresh_due_at", where="refresh_due_at IS NOT NULL"),
         _index_where("connection_sync_due", "sync_due_at", where="sync_due_at IS NOT NULL"),
         _index_where("connection_disconnect_due", "disconnect_due_at", where="disconnect_due_at IS NOT NULL"),

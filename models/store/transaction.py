@@ -23,6 +23,7 @@ from models.store.clients import Clients
 from models.store.connections import Connections
 from models.store.credentials import Credentials
 from models.store.due_work import Due
+from models.store.figures import Figures
 from models.store.journal import Journal
 from models.store.outbox import Outbox
 from models.store.overview import Overview
@@ -32,6 +33,7 @@ from models.store.records import Records
 from models.store.refusals import Refusals
 from models.store.revocations import Revocations
 from models.store.sealed_fields import Seals
+from models.store.search import Search
 from models.store.statement import run_text
 from models.store.sync_runs import Runs
 from models.store.tables import metadata
@@ -88,6 +90,10 @@ class Transaction:
         return Due(self.sql)
 
     @cached_property
+    def figures(self) -> Figures:
+        return Figures(self.sql)
+
+    @cached_property
     def journal(self) -> Journal:
         return Journal(self.appends, self.audit)
 
@@ -122,6 +128,10 @@ class Transaction:
     @cached_property
     def runs(self) -> Runs:
         return Runs(self.sql)
+
+    @cached_property
+    def search(self) -> Search:
+        return Search(self.sql)
 
     @cached_property
     def seals(self) -> Seals:

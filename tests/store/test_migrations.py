@@ -46,6 +46,7 @@ def test_processes_that_migrate_at_once_wait_for_each_other(empty_url: str, tmp_
     store.close()
 
 
+@pytest.mark.filterwarnings("ignore:.*expression-based index '?connection_email")
 def test_the_migrations_make_what_the_tables_describe(opened: Opened) -> None:
     with opened.store.engine.connect() as sql:
         context = MigrationContext.configure(sql, opts={"compare_type": False})

@@ -1,0 +1,208 @@
+"""Lists for an operator: connections, authorizations and events, searched, and turned page by page.
+
+A page begins after a `Place`. Each list has an index in its order, and conditions that few rows meet have one of their
+own, so that a page takes a few milliseconds however many rows there are; a search by text looks at a bounded number.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, Table, Text, func, literal, select, text, tuple_, union_all
+from sqlalchemy import Connection as SqlConnection
+
+from models.messaging.events import StoredEvent
+from models.oauth.authorization import Authorization, Step
+from models.oauth.connection import Connection, Status
+from models.store.rows import names_of, table_of, to_authorization, to_connection
+from models.store.tables import AuthorizationRow, ConnectionRow, EventRow, UtcTime
+
+connections = table_of(ConnectionRow)
+authorizations = table_of(AuthorizationRow)
+events = table_of(EventRow)
+most_matches = 500
+"""How many connections are looked at for each meaning that a text has."""
+most_events = 10_000
+"""How many events are looked at for a page of one type."""
+after_every_character = "\U0010ffff"
+hexadecimal = re.compile(r"[0-9a-f]+")
+streams = ("events", "records")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a page begins: after the row that was made then and has this id; before it if the page has newer rows."""
+
+    at: datetime
+    id: str
+    is_newer: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Meanings:
+    """What a text may mean; of several, one is enough. None for what is not looked for.
+
+    user_id, account_id: exactly.
+    email, id_prefix: how it begins; an e-mail address in any case.
+    """
+
+    user_id: str | None = None
+    account_id: str | None = None
+    email: str | None = None
+    id_prefix: str | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        return all(getattr(self, field.name) is None for field in fields(self))
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What all connections of a list have in common; `problem` "any" is any. None for no condition."""
+
+    provider: str | None = None
+    status: Status | None = None
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EventFound:
+    position: int
+    event: StoredEvent
+    created_at: datetime
+    is_published: bool
+
+
+class Search:
+    def __init__(self, sql: SqlConnection) -> None:
+        self.sql = sql
+
+    def connections(
+        self, meanings: Meanings, conditions: Conditions, place: Place | None, limit: int
+    ) -> Sequence[Connection]:
+        """Return up to `limit` connections, the newest first; those next to `place`."""
+        table = connections
+        query = select(*(table.c[name] for name in names_of(Connection))).where(*_conditions(conditions))
+        if not meanings.is_empty:
+            query = query.where(table.c.id.in_(self._matches(meanings)))
+        return [to_connection(row) for row in self._page(query, table, place, limit)]
+
+    def _matches(self, meanings: Meanings) -> Select[Any]:
+        """Return the query of the ids that a text may mean.
+
+        Each meaning is looked up by its own index, in a query of its own: of all in one condition PostgreSQL may think
+        that it is met often, and read every connection in the order of the list.
+        """
+        table, own = connections, meanings
+        looked_up = []
+        if own.user_id is not None:
+            looked_up.append(select(table.c.id).where(table.c.user_id == own.user_id))
+        if own.account_id is not None:
+            looked_up.append(select(table.c.id).where(table.c.account_id == own.account_id))
+        if own.email is not None:
+            looked_up.append(select(table.c.id).where(*self._begins_so(own.email)))
+        if own.id_prefix is not None and hexadecimal.fullmatch(own.id_prefix):
+            begins = select(table.c.id).where(table.c.id >= own.id_prefix, table.c.id < f"{own.id_prefix}g")
+            looked_up.append(begins.order_by(table.c.id))
+        elif own.id_prefix is not None:
+            looked_up.append(select(table.c.id).where(table.c.id == own.id_prefix))
+        each = [select(query.limit(most_matches).subquery().c.id) for query in looked_up]
+        return select(union_all(*each).subquery().c.id)
+
+    def _begins_so(self, email: str) -> Sequence[ColumnElement[bool]]:
+        """Return the conditions of addresses that begin so, as their index compares them: byte by byte."""
+        address: Any = func.lower(connections.c.email)
+        first = func.lower(literal(email, Text))
+        least, most = ("~>=~", "~<~") if self.sql.dialect.name == "postgresql" else (">=", "<")
+        return address.op(least)(first), address.op(most)(first + after_every_character)
+
+    def authorizations(
+        self, steps: Sequence[Step], user_id: str | None, place: Place | None, limit: int
+    ) -> Sequence[Authorization]:
+        """Return up to `limit` authorizations at one of these steps, none of which is `connected`, the newest first."""
+        table = authorizations
+        chosen = (text("step <> 'connected'"), table.c.step.in_([step.value for step in steps]))
+        query = select(*(table.c[name] for name in names_of(Authorization))).where(*chosen)
+        if user_id is not None:
+            query = query.where(table.c.user_id == user_id)
+        return [to_authorization(row) for row in self._page(query, table, place, limit)]
+
+    def authorizations_of(self, connection_id: str, limit: int) -> Sequence[str]:
+        """Return the ids of the newest authorizations that made or renewed this connection."""
+        table = authorizations
+        query = select(table.c.id).where(table.c.connection_id == connection_id)
+        return list(self.sql.execute(query.order_by(table.c.created_at.desc()).limit(limit)).scalars())
+
+    def _page(self, query: Select[Any], table: Table, place: Place | None, limit: int) -> Sequence[Any]:
+        order = (table.c.created_at, table.c.id)
+        is_newer = place is not None and place.is_newer
+        if place is not None:
+            start = tuple_(literal(place.at, UtcTime), literal(place.id, Text))
+            query = query.where(tuple_(*order) > start if is_newer else tuple_(*order) < start)
+        ordered = query.order_by(*(order if is_newer else (column.desc() for column in order)))
+        rows = self.sql.execute(ordered.limit(limit)).all()
+        return rows[::-1] if is_newer else rows
+
+    def events(self, type_: str | None, before: int | None, limit: int) -> tuple[Sequence[EventFound], int | None]:
+        """Return up to `limit` events from before a position, the newest first, and the position that the search
+        ended at; None if it came to the oldest event."""
+        looked_at = most_events if type_ is not None else limit
+        recent = _events(events.c.position < before if before is not None else None, looked_at)
+        if type_ is None:
+            found = self._events(recent)
+            return found, found[-1].position if len(found) == limit else None
+        within = recent.subquery()
+        found = self._events(
+            select(within).where(within.c.type == type_).order_by(within.c.position.desc()).limit(limit)
+        )
+        if len(found) == limit:
+            return found, found[-1].position
+        oldest, number = self.sql.execute(select(func.min(within.c.position), func.count())).one()
+        return found, oldest if number == looked_at else None
+
+    def events_of(self, subject: str, before: int | None, limit: int) -> Sequence[EventFound]:
+        """Return up to `limit` events of a connection, an authorization or a client, the newest first.
+
+        Each stream is read by the index of sequence numbers, in which a later event of a subject has a later place.
+        """
+        each = []
+        for stream in streams:
+            of_it = (events.c.subject == subject) & (events.c.stream == stream)
+            older = of_it if before is None else of_it & (events.c.position < before)
+            by_number = select(*_event_columns()).where(older).order_by(events.c.sequence.desc()).limit(limit)
+            each.append(select(by_number.subquery()))
+        both = union_all(*each).subquery()
+        return self._events(select(both).order_by(both.c.position.desc()).limit(limit))
+
+    def _events(self, query: Select[Any]) -> Sequence[EventFound]:
+        return [
+            EventFound(position, StoredEvent(*entry), created_at, published_at is not None)
+            for position, created_at, published_at, *entry in self.sql.execute(query)
+        ]
+
+
+def _event_columns() -> Sequence[ColumnElement[Any]]:
+    names = ("position", "created_at", "published_at", *names_of(StoredEvent))
+    return [events.c[name] for name in names]
+
+
+def _events(condition: ColumnElement[bool] | None, limit: int) -> Select[Any]:
+    query = select(*_event_columns())
+    query = query if condition is None else query.where(condition)
+    return query.order_by(events.c.position.desc()).limit(limit)
+
+
+def _conditions(wanted: Conditions) -> list[Any]:
+    """Return the conditions, with those of the partial indexes as they are written there."""
+    table, found = connections, list[Any]()
+    if wanted.provider is not None:
+        found.append(table.c.provider == wanted.provider)
+    if wanted.status is not None:
+        found.append(table.c.status == wanted.status.value)
+        found += [] if wanted.status is Status.active else [text("status <> 'active'")]
+    if wanted.problem is not None:
+        found.append(text("problem IS NOT NULL"))
+        found += [] if wanted.problem == "any" else [table.c.problem == wanted.problem]
+    return found
