@@ -63,6 +63,11 @@ def count_free(pace: Pace, per_minute: int, purpose: Purpose, now: datetime, mos
     return min(max(allowed - sum(_counts_in_window(pace, now).values()), 0), most)
 
 
+def count_taken(pace: Pace, now: datetime) -> int:
+    """Return how many requests of the last minute count."""
+    return sum(_counts_in_window(pace, now).values())
+
+
 def count_allowed(per_minute: int, purpose: Purpose) -> int | None:
     """How many requests a window may hold for one of this purpose to leave; None for no limit.
 

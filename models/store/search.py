@@ -6,7 +6,7 @@ own, so that a page takes a few milliseconds however many rows there are; a sear
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -53,10 +53,6 @@ class Meanings:
     email: str | None = None
     id_prefix: str | None = None
 
-    @property
-    def is_empty(self) -> bool:
-        return all(getattr(self, field.name) is None for field in fields(self))
-
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
@@ -80,14 +76,19 @@ class Search:
         self.sql = sql
 
     def connections(
-        self, meanings: Meanings, conditions: Conditions, place: Place | None, limit: int
+        self, texts: Sequence[Meanings], conditions: Conditions, place: Place | None, limit: int
     ) -> Sequence[Connection]:
-        """Return up to `limit` connections, the newest first; those next to `place`."""
+        """Return up to `limit` connections that every text means, the newest first; those next to `place`."""
         table = connections
         query = select(*(table.c[name] for name in names_of(Connection))).where(*_conditions(conditions))
-        if not meanings.is_empty:
-            query = query.where(table.c.id.in_(self._matches(meanings)))
+        query = query.where(*(table.c.id.in_(self._matches(each)) for each in texts))
         return [to_connection(row) for row in self._page(query, table, place, limit)]
+
+    def is_cut(self, texts: Sequence[Meanings]) -> bool:
+        """Return whether one of the texts means more connections than are looked at."""
+        matches = [self._matches(each).limit(most_matches).subquery() for each in texts]
+        counts = [self.sql.execute(select(func.count()).select_from(each)).scalar_one() for each in matches]
+        return any(count >= most_matches for count in counts)
 
     def _matches(self, meanings: Meanings) -> Select[Any]:
         """Return the query of the ids that a text may mean.

@@ -67,6 +67,11 @@ class Runs:
         row = self.sql.execute(query.limit(1)).first()
         return _to_run(row) if row else None
 
+    def newest_of(self, connection_id: str, limit: int) -> list[SyncRun]:
+        """Return the connection's newest runs, the newest first."""
+        query = select(*columns).where(table.c.connection_id == connection_id).order_by(table.c.started_at.desc())
+        return [_to_run(row) for row in self.sql.execute(query.limit(limit))]
+
     def prune(self, before: datetime, limit: int) -> int:
         """Delete up to `limit` runs that ended before then; the newest of each connection stays."""
         newer = table.alias()

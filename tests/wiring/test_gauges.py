@@ -17,7 +17,7 @@ from models.process import Process
 from models.queue import Depth
 from models.store import Store, open_engine
 from tests.databases import create_sqlite, open_fast_engine
-from worker.web.metrics import Kept, build_registry
+from worker.web.metrics import KeptMetrics, build_registry
 
 noon = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -94,7 +94,7 @@ def test_figures_are_kept_for_a_while_and_longer_if_they_took_long() -> None:
             sleep(0.02)
             return [Metric("a", "A.", "gauge")]
 
-    kept = Kept(Slow(), least=0.01)
+    kept = KeptMetrics(Slow(), least=0.01)
     first = kept.collect()
     sleep(0.05)
     assert kept.collect() is first, "0.02 s of work are kept for 0.4 s"
@@ -123,7 +123,7 @@ def test_no_scrape_waits_twice_for_figures_that_take_long() -> None:
             assert len(asked) == 1 or go_on.wait(10)
             return [Metric(f"a{len(asked)}", "A.", "gauge")]
 
-    kept = Kept(Slow(), least=0, patience=-1)
+    kept = KeptMetrics(Slow(), least=0, patience=-1)
     kept._took = -2
     assert [each.name for each in kept.collect()] == ["a1"]
     for _ in range(3):

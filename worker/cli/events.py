@@ -1,11 +1,9 @@
 """Commands that show the stored events, follow them, and publish them again."""
 
-import json
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, get_args
+from typing import Annotated
 
 import typer
 from rich.markup import escape
@@ -13,7 +11,7 @@ from rich.markup import escape
 from config.durations import parse_duration
 from models.audit.entry import Action, Entry
 from models.messaging import messages
-from models.messaging.events import Fact, StoredEvent
+from models.messaging.events import StoredEvent
 from models.store import Store
 from worker.cli.context import load_settings, opened_queues, opened_store
 from worker.cli.output import (
@@ -30,6 +28,7 @@ from worker.cli.output import (
     screen,
 )
 from worker.operations.consumer_groups import read_groups
+from worker.operations.event_lines import describe_together, event_types, fold, time_of
 from worker.operations.texts import format_length
 
 OfUser = Annotated[str | None, typer.Option("--user", help="Only events of this user.")]
@@ -131,12 +130,6 @@ def groups(as_json: AsJson = False) -> None:
             )
 
 
-def event_types() -> list[str]:
-    """Return every event type."""
-    types = [kind.type for kind in get_args(Fact) if isinstance(kind.type, str)]
-    return sorted([*types, "record.created", "record.updated", "record.deleted"])
-
-
 def read_time(text: str, moment: datetime) -> datetime:
     """Read a time in ISO 8601, or a length of time before now. Raises `WrongUsage`."""
     try:
@@ -150,15 +143,6 @@ def read_time(text: str, moment: datetime) -> datetime:
             f"--since {text} is not a time. Expected 2026-05-01T12:00:00Z, or a length of time such as 2h."
         ) from None
     return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
-
-
-def format_event(event: StoredEvent) -> tuple[str, str]:
-    """Return the event's time and the data that is its own."""
-    document: dict[str, Any] = json.loads(event.document)
-    envelope = {"provider", "user_id", "connection_id"}
-    data = {name: value for name, value in document["data"].items() if name not in envelope and value is not None}
-    shown = (f"{name} {value if isinstance(value, str) else json.dumps(value)}" for name, value in data.items())
-    return str(document["time"]), ", ".join(shown)
 
 
 def _find_start(store: Store, since: str | None, wanted: Mapping[str, str | None], count: int) -> int:
@@ -209,39 +193,14 @@ def _show_all(events: Sequence[StoredEvent], as_json: bool, newest: int | None) 
         console.print(line, soft_wrap=True)
 
 
-def fold(events: Sequence[StoredEvent]) -> list[list[StoredEvent]]:
-    """Return the events in their order, those of a connection's first sync that follow each other together."""
-    folded: list[list[StoredEvent]] = []
-    for event in events:
-        last = folded[-1] if folded else None
-        if (
-            last is not None
-            and _is_initial(event)
-            and _is_initial(last[0])
-            and last[0].connection_id == event.connection_id
-        ):
-            last.append(event)
-        else:
-            folded.append([event])
-    return folded
-
-
-def _is_initial(event: StoredEvent) -> bool:
-    return event.type == "record.created" and json.loads(event.document)["data"].get("initial") is True
-
-
 def _describe_all(events: Sequence[StoredEvent]) -> str:
     """Return the line of one event, or of what a first sync found."""
     event = events[-1]
-    at, data = format_event(event)
-    number = f"#{event.sequence}"
-    if len(events) > 1:
-        counts = Counter(str(json.loads(each.document)["data"]["resource"]) for each in events)
-        data = "first sync: " + ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
-        number = f"#{events[0].sequence}-{event.sequence}"
+    number = f"#{event.sequence}" if len(events) == 1 else f"#{events[0].sequence}-{event.sequence}"
     who = f"{event.user_id} {event.connection_id}".strip() or event.provider
     colour = _colours.get(event.type.split(".")[0], "white")
-    return f"{at[:19].replace('T', ' ')}  [{colour}]{event.type}[/]  {escape(who)}  {number}  {escape(data)}"
+    at = time_of(event)[:19].replace("T", " ")
+    return f"{at}  [{colour}]{event.type}[/]  {escape(who)}  {number}  {escape(describe_together(events))}"
 
 
 _colours = {"connection": "green", "sync": "cyan", "record": "blue", "provider": "yellow"}

@@ -7,7 +7,8 @@ module decides who sees them. It gives a page a `Visit`; the page loads its view
 
 A form of a page posts to `{root}actions/NAME`, with these fields: `form_token` (of the visit), what the action needs
 (see `worker/operator/actions.py`), and `back`, the path below /operator that the browser is sent to afterwards, such as
-`connections/ID`. That page's visit then has a `notice`. The form for signing out posts `form_token` to `{root}sign-out`.
+`connections/ID`. That page's visit then has a `notice`. The form for signing out posts `form_token` to
+`{root}sign-out`.
 
 | action | fields |
 | --- | --- |

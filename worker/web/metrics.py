@@ -1,10 +1,8 @@
 """Metrics of the whole fleet, read from the database and the queues, and kept for a few seconds."""
 
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from time import monotonic
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry
@@ -18,14 +16,13 @@ from models.queue import Depth
 from models.store import Store, Transaction
 from worker.metrics import catalog
 from worker.metrics.catalog import Family
+from worker.metrics.kept import Kept
 
 Figures = Mapping[tuple[str, ...], float]
 """A number for each combination of label values."""
 most_counted = 100_000
 """What waits is counted up to here: more would take the database longer, and mean no more."""
 kept_seconds = 5.0
-share_of_time = 0.05
-"""How much of the time the database may be asked: figures that took a second are kept for twenty."""
 
 
 class Collects(Protocol):
@@ -34,39 +31,18 @@ class Collects(Protocol):
     def collect(self) -> Iterable[Metric]: ...
 
 
-class Kept:
+class KeptMetrics:
     """The metrics of `collector`, read again only after a while, however many ask.
 
-    What took longer than `patience` seconds is read again on a thread of its own, and shown as it was until then: no
-    scrape waits for it twice.
+    What took long is read again on a thread of its own, and shown as it was until then: no scrape waits for it twice.
+    None are kept of a database that does not answer: it is asked again soon.
     """
 
     def __init__(self, collector: Collects, least: float = kept_seconds, patience: float = 1.0) -> None:
-        self.collector, self.least, self.patience = collector, least, patience
-        self._lock = threading.Lock()
-        self._found: Sequence[Metric] = ()
-        self._until = -1.0
-        self._took = 0.0
-        self._reader: threading.Thread | None = None
+        self._kept = Kept[Sequence[Metric]](lambda: list(collector.collect()), least, patience)
 
     def collect(self) -> Sequence[Metric]:
-        with self._lock:
-            if monotonic() < self._until:
-                return self._found
-            if self._took <= self.patience:
-                self._read()
-            elif self._reader is None or not self._reader.is_alive():
-                self._reader = threading.Thread(target=self._read, name="metrics", daemon=True)
-                self._reader.start()
-            return self._found
-
-    def _read(self) -> None:
-        began = monotonic()
-        self._found = list(self.collector.collect())
-        ended = monotonic()
-        # A database that does not answer takes its time for that; it is asked again soon.
-        self._took = ended - began if self._found else 0.0
-        self._until = ended + (self.least and max(self.least, self._took / share_of_time))
+        return self._kept.get()
 
     def describe(self) -> list[Metric]:
         """Return nothing, so that registering reads no database: a process starts without one, too."""
@@ -182,7 +158,7 @@ def build_registry(
     collectors += [QueueGauges(depths)] if depths is not None else []
     registry = CollectorRegistry()
     for collector in collectors:
-        registry.register(Kept(collector, kept_for))
+        registry.register(KeptMetrics(collector, kept_for))
     if offset is not None:
         registry.register(ClockGauge(offset))
     return registry

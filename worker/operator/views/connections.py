@@ -4,10 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from models.oauth.connection import Connection
+from models.journal import Problem
+from models.oauth.connection import Connection, Status
+from models.store import Transaction
+from models.store.search import Conditions, Meanings, Place
+from worker.operations.story import describe_state
+from worker.operator.views.places import can_be_stored, read_place, write_place
 from worker.operator.views.sources import Sources
 
 rows_of_page = 50
+any_problem = "any"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +50,7 @@ class ConnectionLine:
 class ConnectionsPage:
     """One page, the newest connection first; `newer` and `older` are what the next pages start from, if there are any.
 
+    is_cut: whether the text may mean more connections than a search looks at: then the list may lack some.
     providers, statuses, problems: what can be chosen from.
     """
 
@@ -52,15 +59,80 @@ class ConnectionsPage:
     rows: Sequence[ConnectionLine]
     newer: str | None
     older: str | None
+    is_cut: bool
     providers: Sequence[str]
     statuses: Sequence[str]
     problems: Sequence[str]
 
 
-class UnreadablePlace(ValueError):
-    """`older_than` or `newer_than` is not what a page gave out."""
-
-
 def load_connections(sources: Sources, search: Search) -> ConnectionsPage:
-    """Load one page. Raises `UnreadablePlace`."""
-    raise NotImplementedError
+    """Load one page; what no connection can be finds none. Raises `UnreadablePlace`."""
+    place = _find_place(search)
+    with sources.store.reading() as tx:
+        now = tx.overview.time()
+        found, place, is_cut = _find(tx, search, place) if is_possible(search) else ([], None, False)
+        providers = {client.provider for client in tx.clients.all()} | set(sources.providers)
+    rows, newer, older = turn(found, place)
+    return ConnectionsPage(
+        now=now,
+        search=search,
+        rows=[ConnectionLine(each, describe_state(each)) for each in rows],
+        newer=newer,
+        older=older,
+        is_cut=is_cut,
+        providers=sorted(providers),
+        statuses=[status.value for status in Status],
+        problems=[problem.value for problem in Problem],
+    )
+
+
+def _find(tx: Transaction, search: Search, place: Place | None) -> tuple[Sequence[Connection], Place | None, bool]:
+    """Return a page with one row more if there is one, where it begins, and whether the search was cut.
+
+    Newer rows that fill no page are shown as the first page.
+    """
+    texts = find_meanings(search)
+    status = None if search.status is None else Status(search.status)
+    conditions = Conditions(search.provider, status, search.problem)
+    found = tx.search.connections(texts, conditions, place, rows_of_page + 1)
+    if place is not None and place.is_newer and len(found) <= rows_of_page:
+        place, found = None, tx.search.connections(texts, conditions, None, rows_of_page + 1)
+    return found, place, bool(texts) and tx.search.is_cut(texts)
+
+
+def find_meanings(search: Search) -> Sequence[Meanings]:
+    """Return what each text of the search may mean; a connection has to be meant by all of them."""
+    text = search.text
+    found = [Meanings(text, text, text, text.lower())] if text is not None else []
+    own = {name: getattr(search, name) for name in ("user_id", "account_id", "email", "id_prefix")}
+    return [*found, *(Meanings(**{name: value}) for name, value in own.items() if value is not None)]
+
+
+def is_possible(search: Search) -> bool:
+    """Return whether a connection could be all this."""
+    texts = (search.text, search.user_id, search.account_id, search.email, search.id_prefix, search.provider)
+    is_status = search.status is None or search.status in set(Status)
+    is_problem = search.problem is None or search.problem == any_problem or search.problem in set(Problem)
+    return is_status and is_problem and all(can_be_stored(each) for each in texts if each is not None)
+
+
+def _find_place(search: Search) -> Place | None:
+    """Raises `UnreadablePlace`."""
+    if search.newer_than is not None:
+        return read_place(search.newer_than, is_newer=True)
+    return None if search.older_than is None else read_place(search.older_than)
+
+
+def turn(found: Sequence[Connection], place: Place | None) -> tuple[Sequence[Connection], str | None, str | None]:
+    """Return the rows of a page, and where the pages of newer and older rows begin.
+
+    `found` has one row more than a page if there are more in the direction that it was turned in.
+    """
+    is_newer = place is not None and place.is_newer
+    is_more = len(found) > rows_of_page
+    rows = found[-rows_of_page:] if is_newer and is_more else found[:rows_of_page]
+    if not rows:
+        return rows, None, None
+    first, last = (write_place(each.created_at, each.id) for each in (rows[0], rows[-1]))
+    has_newer, has_older = (is_more, True) if is_newer else (place is not None, is_more)
+    return rows, first if has_newer else None, last if has_older else None

@@ -1,15 +1,21 @@
 """The overview: the whole fleet at a glance."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
-from typing import Literal
+from datetime import date, datetime, timedelta
 
-from models.queue import Depth
-from worker.operator.views.providers import ClientView
+from models.journal import Problem
+from models.oauth.connection import Status
+from models.store import Transaction
+from worker.operator.views.attention import Attention, Situation, find_attention
+from worker.operator.views.figures import Activity, CountedConnections, days
+from worker.operator.views.groups import StreamView, read_streams
+from worker.operator.views.providers import ClientView, ProviderView, read_providers
+from worker.operator.views.queues import ProcessView, QueueDepth, read_depths, read_processes
 from worker.operator.views.sources import Sources
 
-Severity = Literal["failed", "warn"]
+most_counted = 100_000
+streams = ("events", "records")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,32 +37,13 @@ class DueOnDay:
 
 
 @dataclass(frozen=True, slots=True)
-class Activity:
-    """What happened within ten minutes.
-
-    at: when they began.
-    syncs_completed, syncs_failed: how many syncs ended so.
-    requests: how many API requests were made.
-    errors: how many of them got no response, or one of 400 or more.
-    is_estimate: whether there were too many to count each: then all four are extrapolated from a part.
-    """
-
-    at: datetime
-    syncs_completed: int
-    syncs_failed: int
-    requests: int
-    errors: int
-    is_estimate: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class BudgetUse:
     """How much of a provider's limits is used.
 
     token_requests: token requests of the last minute, by the whole fleet.
     token_requests_allowed: how many the profile allows in a minute; None for no limit.
     paused_until: until when a 429 of the token endpoint stops them; None if none does.
-    api_requests_allowed: how many the profile allows for one account in a minute.
+    api_requests_allowed: how many the profile allows for one account in a minute; None if it is not configured.
     accounts_throttled: how many connections wait because their account's requests are used up.
     """
 
@@ -64,22 +51,8 @@ class BudgetUse:
     token_requests: int
     token_requests_allowed: int | None
     paused_until: datetime | None
-    api_requests_allowed: int
+    api_requests_allowed: int | None
     accounts_throttled: int
-
-
-@dataclass(frozen=True, slots=True)
-class QueueDepth:
-    """A queue: messages that no worker has taken, those in work or delayed, and those that failed for good."""
-
-    name: str
-    waiting: int
-    under_way: int
-    dead: int
-
-    @classmethod
-    def of(cls, name: str, depth: Depth) -> "QueueDepth":
-        return cls(name, depth.waiting, depth.under_way, depth.dead)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,35 +78,6 @@ class Due:
 
 
 @dataclass(frozen=True, slots=True)
-class ProcessView:
-    """A process as it reported last: alive if that was within two minutes."""
-
-    name: str
-    role: str
-    version: str
-    reported_at: datetime
-    ahead_seconds: float
-    is_alive: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Attention:
-    """Something that is wrong: a sentence, what to do about it, and the page that shows more.
-
-    code: what kind of trouble, for a test or a style: "dead_letters", "held", "client_rejected", "no_worker" …
-    said: one sentence, without a full stop.
-    remedy: the next step, with the command to type.
-    path: a page below /operator that shows it, such as "dead-letters"; None if there is none.
-    """
-
-    code: str
-    severity: Severity
-    said: str
-    remedy: str
-    path: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Overview:
     """The fleet at `now`.
 
@@ -142,11 +86,11 @@ class Overview:
     is_empty: whether there is no connection yet.
     first_steps: what to do next if it is empty, a sentence each; else none.
     attention: what is wrong, the worst first; nothing if all is well.
-    connections: counted by provider, status and problem, as `counted_at` says; `total` is their sum.
+    connections: counted by provider, status and problem, at `counted_at`; `total` is their sum.
     active, revoked, disconnected: of `total`.
     refreshes_due: a value for each of the next 28 days.
     activity: 36 values, the oldest first; the last is of the ten minutes that run.
-    queues: None if Redis does not answer.
+    queues, groups: None if Redis does not answer.
     """
 
     now: datetime
@@ -166,11 +110,131 @@ class Overview:
     activity: Sequence[Activity]
     budgets: Sequence[BudgetUse]
     queues: Sequence[QueueDepth] | None
+    groups: Sequence[StreamView] | None
     backlogs: Sequence[Backlog]
     clients: Sequence[ClientView]
     processes: Sequence[ProcessView]
 
 
+@dataclass(frozen=True, slots=True)
+class _Now:
+    """What one transaction read."""
+
+    now: datetime
+    due: Due
+    waiting: int
+    backlogs: Sequence[Backlog]
+    providers: Sequence[ProviderView]
+    processes: Sequence[ProcessView]
+
+
 def load_overview(sources: Sources) -> Overview:
     """Load the overview; what is counted over the whole database is some seconds old."""
-    raise NotImplementedError
+    counted, activity = sources.figures.connections(), sources.figures.activity()
+    refreshes = sources.figures.refreshes()
+    with sources.store.reading() as tx:
+        found = _read(sources, tx)
+    queues, groups = read_depths(sources), read_streams(sources)
+    by_status = {status: sum(n for _, own, _, n in counted.by_state if own == status) for status in Status}
+    clients = [client for provider in found.providers for client in provider.clients]
+    situation = Situation(
+        now=found.now,
+        redis_trouble=sources.redis_trouble(),
+        queues=queues,
+        streams=groups,
+        clients=clients,
+        processes=found.processes,
+        overdue=timedelta(seconds=found.due.oldest_seconds),
+        lag=timedelta(seconds=max(each.lag_seconds for each in found.backlogs)),
+        active=by_status[Status.active],
+        problems=list(_count_problems(counted).items()),
+    )
+    total = sum(by_status.values())
+    return Overview(
+        now=found.now,
+        version=sources.version,
+        is_empty=total == 0,
+        first_steps=[] if total else find_first_steps(sources),
+        attention=find_attention(situation),
+        total=total,
+        active=by_status[Status.active],
+        revoked=by_status[Status.revoked],
+        disconnected=by_status[Status.disconnected],
+        connections=[ConnectionCount(p, status, problem or None, n) for p, status, problem, n in counted.by_state],
+        counted_at=counted.counted_at,
+        due=found.due,
+        authorizations_waiting=found.waiting,
+        refreshes_due=spread_over_days(refreshes.by_day, found.now.date()),
+        activity=activity,
+        budgets=[_budget_of(provider, counted) for provider in found.providers],
+        queues=queues,
+        groups=groups,
+        backlogs=found.backlogs,
+        clients=clients,
+        processes=found.processes,
+    )
+
+
+def _read(sources: Sources, tx: Transaction) -> _Now:
+    now = tx.overview.time()
+    due, oldest = tx.overview.due(now, most_counted), tx.overview.oldest_due(now)
+    unpublished = tx.figures.backlogs(most_counted)
+    backlogs = [Backlog(name, number, _age(since, now)) for name, (number, since) in unpublished.items()]
+    empty = [Backlog(name, 0, 0.0) for name in streams if name not in unpublished]
+    return _Now(
+        now=now,
+        due=Due(due["refreshes"], due["syncs"], due["exchanges"], _age(oldest, now)),
+        waiting=tx.overview.authorizations_waiting(),
+        backlogs=sorted([*backlogs, *empty], key=lambda each: each.stream),
+        providers=read_providers(sources, tx, now),
+        processes=read_processes(tx, now),
+    )
+
+
+def spread_over_days(by_day: Mapping[date, int], today: date) -> Sequence[DueOnDay]:
+    """Return a value for each of the next 28 days; what is overdue counts today."""
+    counts = {today + timedelta(days=number): 0 for number in range(days)}
+    for day, number in by_day.items():
+        counted_on = max(day, today)
+        if counted_on in counts:
+            counts[counted_on] += number
+    return [DueOnDay(day, number) for day, number in counts.items()]
+
+
+def find_first_steps(sources: Sources) -> Sequence[str]:
+    """Return what to do as long as there is no connection."""
+    providers = sorted(name for name, ids in sources.client_ids.items() if ids)
+    if not providers:
+        name = next(iter(sorted(sources.providers)), "breezedoc")
+        return [
+            f"Register an OAuth client at {name}, and set {name.upper()}_CLIENT_ID and {name.upper()}_CLIENT_SECRET."
+        ]
+    return [
+        f"Make a link for a user: breezesync connect-link USER --provider {providers[0]}",
+        "Open it in a browser, and allow access. The connection appears here, and its first sync begins by itself.",
+        "If it does not, look at the authorizations: each says why it failed.",
+    ]
+
+
+def _count_problems(counted: CountedConnections) -> Mapping[str, int]:
+    found: dict[str, int] = {}
+    for _, status, problem, number in counted.by_state:
+        if status == Status.active and problem:
+            found[problem] = found.get(problem, 0) + number
+    return found
+
+
+def _budget_of(provider: ProviderView, counted: CountedConnections) -> BudgetUse:
+    throttled = sum(n for name, _, why, n in counted.by_state if (name, why) == (provider.name, Problem.throttled))
+    return BudgetUse(
+        provider=provider.name,
+        token_requests=provider.token_requests,
+        token_requests_allowed=provider.token_requests_allowed,
+        paused_until=provider.paused_until,
+        api_requests_allowed=provider.api_requests_allowed,
+        accounts_throttled=throttled,
+    )
+
+
+def _age(since: datetime | None, now: datetime) -> float:
+    return 0.0 if since is None else round(max((now - since).total_seconds(), 0), 3)

@@ -1,13 +1,13 @@
 """Where the views come from: the database, Redis, and what the settings say of the providers."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from models.oauth.client import StoredClient
+from models.errors import RedisUnavailable
 from models.provider import Provider
-from models.queue import Queues
+from models.queue import Queues, WritableRedis
 from models.store import Store
-from worker.operator.views.kept import Figures
+from worker.operator.views.figures import FleetFigures
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,7 @@ class Sources:
     client_ids: the OAuth clients in the settings, by provider.
     streams: the keys of the streams: events, records and commands.
     figures: what is counted over the whole database, kept for a while.
+    version: of this process.
     """
 
     store: Store
@@ -27,8 +28,13 @@ class Sources:
     providers: Mapping[str, Provider]
     client_ids: Mapping[str, frozenset[str]]
     streams: tuple[str, ...]
-    figures: Figures = field(default_factory=Figures)
+    figures: FleetFigures
+    version: str
 
-    def describes(self, client: StoredClient) -> bool:
-        """Return whether the settings have this client."""
-        return client.client_id in self.client_ids.get(client.provider, frozenset())
+    def redis_trouble(self) -> str | None:
+        """Return why Redis can't be used, None if it takes writes."""
+        try:
+            WritableRedis(self.queues.client)()
+        except RedisUnavailable as error:
+            return str(error)
+        return None
