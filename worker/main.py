@@ -38,6 +38,7 @@ from worker.oauth.probe_client import ProbeClient
 from worker.oauth.recover_tokens import RecoverTokens, RecoveryThread
 from worker.oauth.refresh import Refresh
 from worker.oauth.revoke import Revoke
+from worker.page import build_page
 from worker.provider.client import ProviderClient
 from worker.provider.rate_limit import Budgets
 from worker.queue.broker import Broker, KeepReason
@@ -237,7 +238,8 @@ def build_operator(settings: Settings, services: Services) -> ASGIApp:
         "redis": WritableRedis(open_hasty_redis(settings.redis_url)),
     }
     registry = build_registry(store, services.now, services.queues.depths, services.now.offset)
-    return build_operator_app(checks, registry)
+    token = settings.operator_token
+    return build_operator_app(checks, registry, [] if token is None else build_page(settings, services, token))
 
 
 def web() -> ASGIApp:

@@ -17,12 +17,13 @@ application: Final = "application"
 
 
 class Channel(StrEnum):
-    """How someone asked for something: by a message, on the commands stream, the command line, or the page."""
+    """How someone asked for something: by a message, on the commands stream, the command line, or as an operator."""
 
     message = "message"
     stream = "stream"
     cli = "cli"
     page = "operator page"
+    api = "operator api"
 
 
 class Action(Word):
@@ -64,6 +65,9 @@ class Action(Word):
     provider_accepted = "provider.accepted", "held connections were ended"
     provider_paused = "provider.paused", "token requests to a provider were paused"
     provider_resumed = "provider.resumed", "a pause of token requests ended"
+
+    operator_signed_in = "operator.signed_in", "an operator signed in to the operator's page"
+    operator_refused = "operator.refused", "a sign-in to the operator's page or API failed"
 
 
 derived: Final[Mapping[Verb, Action]] = {
@@ -133,7 +137,7 @@ def received(
     """
     return Entry(
         action=Action.command_received,
-        actor=None if channel in (Channel.cli, Channel.page) else application,
+        actor=None if channel in (Channel.cli, Channel.page, Channel.api) else application,
         connection_id=connection_id,
         authorization_id=authorization_id,
         detail={"command": command, "channel": channel.value} | dict(detail),

@@ -96,7 +96,7 @@ GRANTS: Final[Mapping[Process, Mapping[str, Sequence[str]]]] = {
         "event": ("SELECT", "INSERT", "UPDATE (published_at, waits_since)"),
         "hold": ("SELECT", "INSERT", "UPDATE", "DELETE"),
         "pace": ("SELECT", "INSERT", "UPDATE"),
-        "process": ("SELECT",),
+        "process": ("SELECT", "INSERT", "UPDATE"),  # the operator's page has this role, and reports itself
         "record": ("SELECT",),
         "refreshable": ("SELECT",),
         "refusal": ("SELECT", "INSERT", "UPDATE", "DELETE"),

@@ -13,6 +13,24 @@ from models.store.tables import AuthorizationRow, ClientRow, ConnectionRow
 connections = table_of(ConnectionRow)
 authorizations = table_of(AuthorizationRow)
 clients = table_of(ClientRow)
+operators = (
+    "authorization",
+    "client",
+    "connection",
+    "credential",
+    "decision",
+    "event",
+    "hold",
+    "pace",
+    "process",
+    "record",
+    "refusal",
+    "request_batch",
+    "resource",
+    "sync_page",
+    "sync_run",
+)
+"""The tables that an operator's page is made of."""
 
 
 class Overview:
@@ -39,6 +57,17 @@ class Overview:
     def try_to_write(self) -> None:
         """Write nothing, as a write: one that the database refuses is refused here. Raises `StoreUnavailable`."""
         self.sql.execute(update(connections).where(false()).values(id=""))
+
+    def may_operate(self) -> bool:
+        """Return whether this role may read all that an operator sees, and write what an operator asks for."""
+        if self.sql.dialect.name == "sqlite":
+            return True
+        query = text(
+            "SELECT bool_and(has_table_privilege(quote_ident(name), 'SELECT')) "
+            "AND has_table_privilege('connection', 'UPDATE') AND has_table_privilege('hold', 'DELETE') "
+            "FROM unnest(CAST(:names AS text[])) AS name"
+        )
+        return bool(self.sql.execute(query, {"names": list(operators)}).scalar_one())
 
     def connections_by_state(self) -> list[tuple[str, str, str, int]]:
         """Count the connections by provider, status and problem; this reads every one of them."""

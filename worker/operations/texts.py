@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from enum import Enum
 
 
@@ -44,7 +44,7 @@ def format_length(length: timedelta) -> str:
 def to_json(value: object) -> object:
     """Return a value that JSON can hold, for one that it can't; for `json.dumps`."""
     match value:
-        case datetime():
+        case date():
             return value.isoformat()
         case Enum():
             return value.value

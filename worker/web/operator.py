@@ -1,6 +1,6 @@
-"""The operator's application: health, readiness and metrics, on a listener that is not public."""
+"""The operator's application: health, readiness, metrics and the page, on a listener that is not public."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -8,24 +8,27 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from worker.web.headers import SecureHeaders, plain_headers
 
 
 def build_operator_app(
-    parts: Mapping[str, Callable[[], object]], gauges: CollectorRegistry | None = None
+    parts: Mapping[str, Callable[[], object]],
+    gauges: CollectorRegistry | None = None,
+    more: Sequence[BaseRoute] = (),
 ) -> SecureHeaders:
     """Return the operator's application.
 
     `/readyz` calls each of `parts` in order; a part raises if it does not work. `/metrics` shows `gauges` beside what
-    this process counts.
+    this process counts. `more` are the routes of the operator's page, if there is one.
     """
     answers = OperatorAnswers(parts, gauges)
     routes = [
         Route("/healthz", answers.live),
         Route("/readyz", answers.ready),
         Route("/metrics", answers.measure),
+        *more,
     ]
     return SecureHeaders(Starlette(routes=routes), plain_headers)
 

@@ -1,7 +1,7 @@
 """The list of connections: searched, filtered, and turned page by page in both directions."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from datetime import datetime
 
 from models.journal import Problem
@@ -63,6 +63,12 @@ class ConnectionsPage:
     providers: Sequence[str]
     statuses: Sequence[str]
     problems: Sequence[str]
+
+
+def read_search(parameters: Mapping[str, str]) -> Search:
+    """Return the search of a query: `q` is the text, the others have the names of `Search`; an empty one is none."""
+    names = {field.name: "q" if field.name == "text" else field.name for field in fields(Search)}
+    return Search(**{field: parameters.get(name) or None for field, name in names.items()})
 
 
 def load_connections(sources: Sources, search: Search) -> ConnectionsPage:
