@@ -17,6 +17,7 @@ width_of_split = 1000
 least_height = 2.0
 """What is not nothing can be seen, however small it is beside the rest."""
 least_share = 6
+round_ends = (10, 12, 16, 20, 24, 30, 40, 50, 60, 80, 100)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +60,13 @@ class Point:
 
 
 def round_up(value: int) -> int:
-    """Return the end of an axis that reaches this value: 1, 2, 4, 6 or 8 times a power of ten, so that half is round.
-
-    Of less than 10 it is 10 at most; of nothing it is 1.
-    """
+    """Return the end of an axis that reaches this value: a round number, whose half is round, too; 1 for nothing."""
     if value <= 1:
         return 1
-    power = 10 ** (len(str(value)) - 1)
-    return next(end for end in (power, 2 * power, 4 * power, 6 * power, 8 * power, 10 * power) if end >= value)
+    if value <= 10:
+        return value + value % 2
+    power = 10 ** (len(str(value)) - 2)
+    return next(end * power for end in round_ends if end * power >= value)
 
 
 def draw_columns(figure: Figure, columns: Sequence[Column]) -> Markup:

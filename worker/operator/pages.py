@@ -16,7 +16,7 @@ from models.errors import RedisUnavailable
 from models.queue import DeadLetter, queue_names
 from worker.operator import pictures, wording
 from worker.operator.states import describe_status, tone_of_state
-from worker.operator.timeline import arrange
+from worker.operator.timeline import arrange, facts_of
 from worker.operator.views.authorizations import Which, load_authorizations
 from worker.operator.views.connections import Search, load_connections
 from worker.operator.views.dead_letters import line_of, load_dead_letters
@@ -160,9 +160,12 @@ def open_templates() -> Environment:
     )
     templates.filters |= {
         "number": wording.format_number,
-        "length": wording.format_length,
+        "duration": wording.format_length,
         "day": wording.format_day,
         "ago": wording.show_time,
+        "due": wording.show_due,
+        "facts": wording.list_facts,
+        "kept": facts_of,
         "sentence": wording.show_sentence,
         "tone": tone_of_state,
         "status": describe_status,

@@ -1,6 +1,6 @@
 """A story's moments as a timeline: by day, and what is routine as one line."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date
 
@@ -8,6 +8,7 @@ from worker.operator.views.story import Moment
 
 least_folded = 3
 unchanged = "nothing changed"
+of_the_envelope = frozenset({"id", "sequence", "count"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,13 @@ def arrange(moments: Sequence[Moment]) -> Sequence[Day]:
     return days
 
 
+def facts_of(moment: Moment) -> Mapping[str, object]:
+    """Return what is said of a decision or an event besides its title; of another moment its detail says it."""
+    if moment.kind not in ("decision", "event"):
+        return {}
+    return {name: value for name, value in moment.evidence.items() if name not in of_the_envelope}
+
+
 def is_routine(moment: Moment) -> bool:
     """Return whether a moment is of those that fill a quiet day: requests that were answered, syncs without news."""
     if moment.is_bad:
@@ -59,7 +67,9 @@ def is_routine(moment: Moment) -> bool:
 
 
 def describe(moments: Sequence[Moment]) -> str:
-    """Return what routine moments have in common."""
+    """Return what moments have in common that are routine, or the same request again and again."""
+    if moments[0].is_bad:
+        return f"{moments[0].title}, {len(moments)} times"
     calls = sum(moment.kind == "call" for moment in moments)
     syncs = len(moments) - calls
     parts = [
@@ -73,15 +83,18 @@ def _fold(moments: Sequence[Moment]) -> Sequence[Entry]:
     entries: list[Entry] = []
     run: list[Moment] = []
     for moment in moments:
-        same_day = not run or run[0].at.date() == moment.at.date()
-        if is_routine(moment) and same_day:
-            run.append(moment)
-            continue
-        entries += _close(run)
-        run = [moment] if is_routine(moment) else []
-        if not run:
-            entries.append(Entry(_id_of(moment), moment.title, [moment]))
+        if run and not _goes_with(run[0], moment):
+            entries += _close(run)
+            run = []
+        run.append(moment)
     return [*entries, *_close(run)]
+
+
+def _goes_with(first: Moment, moment: Moment) -> bool:
+    if first.at.date() != moment.at.date():
+        return False
+    is_same = first.kind == moment.kind == "call" and (first.title, first.is_bad) == (moment.title, moment.is_bad)
+    return is_same or (is_routine(first) and is_routine(moment))
 
 
 def _close(run: Sequence[Moment]) -> Sequence[Entry]:
@@ -91,4 +104,4 @@ def _close(run: Sequence[Moment]) -> Sequence[Entry]:
 
 
 def _id_of(moment: Moment) -> str:
-    return f"{moment.kind}-{moment.at:%Y%m%d%H%M%S%f}"
+    return f"at-{moment.kind}-{moment.at:%Y%m%d%H%M%S%f}"

@@ -1,6 +1,7 @@
 """How the operator's page writes times, numbers and sentences."""
 
 import re
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 
 from markupsafe import Markup, escape
@@ -8,10 +9,14 @@ from markupsafe import Markup, escape
 _time = r"at (?P<at>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) UTC, (?:in \d+ [a-z]+|\d+ s ago)"
 _commands = (
     r"breezesync (?:doctor|status|dead-letters|explain (?:ID|[0-9a-f-]{8,36})|connections --problem \w+"
-    r"|provider (?:pause|resume|hold|release|accept) [\w.-]+"
+    r"|provider (?:pause|resume|hold|release|accept) [\w-]+"
     r"|connect-(?:link|token) [^\s,;]+(?: --(?:provider|connection) [^\s,;]+)*)"
     r"|python -m scheduler|dramatiq worker\.main:boot|timedatectl|\b[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\b"
 )
+_repeated = re.compile(r"; breezesync provider release [\w.-]+, or accept [\w.-]+$")
+"""What a sentence about a hold ends with; the page has buttons for it."""
+_iso_time = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
+_long_id = re.compile(r"[0-9a-f]{32}")
 _special = re.compile(rf"{_time}|(?P<code>{_commands})")
 units = ((timedelta(days=1), "d"), (timedelta(hours=1), "h"), (timedelta(minutes=1), "min"), (timedelta(seconds=1), "s"))
 longest_relative = timedelta(days=60)
@@ -57,6 +62,7 @@ def show_time(at: datetime | None, now: datetime, otherwise: str = "–") -> Mar
 
 def show_sentence(text: str, now: datetime) -> Markup:
     """Return a sentence with a capital letter and a full stop, its times relative, and what to type as code."""
+    text = _repeated.sub("", text)
     parts, end = [], 0
     for match in _special.finditer(text):
         parts.append(escape(text[end : match.start()]))
@@ -70,6 +76,62 @@ def show_sentence(text: str, now: datetime) -> Markup:
     if not parts[0] and len(parts) > 1:
         return _finish(Markup("").join(parts), text)
     return _finish(parts[0][:1].upper() + Markup("").join([parts[0][1:], *parts[1:]]), text)
+
+
+def show_due(at: datetime | None, now: datetime) -> Markup:
+    """Return when something is due, or for how long it has been."""
+    if at is None or at > now:
+        return show_time(at, now)
+    element = Markup('<time datetime="{}" title="{}">{}</time>')
+    since = format_length((now - at).total_seconds())
+    said = "now" if now - at < timedelta(minutes=1) else f"due for {since}"
+    return element.format(f"{at:%Y-%m-%dT%H:%M:%SZ}", f"{at:%Y-%m-%d %H:%M:%S} UTC", said)
+
+
+def list_facts(values: Mapping[str, object]) -> Sequence[tuple[str, str]]:
+    """Return names and values for people: times without a "T", ids as they begin, counts without the zeros."""
+    found = [(_name_of(name), _value_of(name, value)) for name, value in values.items()]
+    return [(name, value) for name, value in found if value]
+
+
+def _name_of(name: str) -> str:
+    return name.removesuffix("_id").removesuffix("_at").removesuffix("_ms").removesuffix("_seconds").replace("_", " ")
+
+
+def _value_of(name: str, value: object) -> str:
+    match value:
+        case None | "":
+            return ""
+        case bool():
+            return "yes" if value else "no"
+        case datetime():
+            return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+        case int() | float() if name.endswith("_ms"):
+            return f"{value:,} ms"
+        case int() | float() if name.endswith("seconds"):
+            return f"{value:,} s"
+        case str() if _iso_time.fullmatch(value):
+            return _value_of(name, datetime.fromisoformat(value))
+        case str() if _long_id.fullmatch(value):
+            return value[:8]
+        case Mapping():
+            return _counts_of(value)
+        case list() | tuple():
+            return ", ".join(str(each) for each in value)
+        case _:
+            return str(value)
+
+
+def _counts_of(counts: Mapping[str, object]) -> str:
+    """Return a mapping as "document: 37 created; recipient: 2 deleted", or "nothing changed"."""
+    if not all(isinstance(each, Mapping) for each in counts.values()):
+        return ", ".join(f"{name} {number}" for name, number in counts.items() if number)
+    parts = []
+    for name, changes in counts.items():
+        assert isinstance(changes, Mapping)  # noqa: S101 - all of them are
+        changed = [f"{number} {change}" for change, number in changes.items() if number and change != "unchanged"]
+        parts += [f"{name}: {', '.join(changed)}"] if changed else []
+    return "; ".join(parts) or "nothing changed"
 
 
 def _finish(sentence: Markup, text: str) -> Markup:
