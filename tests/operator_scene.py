@@ -19,7 +19,7 @@ from models.oauth.token_rate_limit import second_of
 from models.process import Process
 from models.store import Store
 from models.store.rows import table_of
-from models.store.tables import ConnectionRow, EventRow, PaceRow, RequestBatchRow, SyncRunRow
+from models.store.tables import ConnectionRow, EventRow, HoldRow, PaceRow, RequestBatchRow, SyncRunRow
 from tests.databases import create_sqlite
 from tests.harness import House, build_house
 
@@ -37,8 +37,8 @@ def built_scene(directory: Path, redis_url: str, many: int = 470) -> Iterator[tu
         house = build_house(create_sqlite(directory / "scene.db"), provider, directory / "spool")
         house.clock.turn(timedelta(hours=-hours))
         story = _live(house)
-        _fill(house, many, random.Random(7))
         _disturb(house)
+        _fill(house, many, random.Random(7))
         _fill_redis(house, redis_url)
         yield house.store, story
         for client in house.flows.refresh.providers.values():
@@ -131,7 +131,7 @@ def _connection(model: dict[str, Any], number: int, now: datetime, chance: rando
 def _runs(rows: Sequence[dict[str, Any]], now: datetime, chance: random.Random) -> list[dict[str, Any]]:
     found = []
     for place in range(hours * 12 * 6):
-        at = now - timedelta(minutes=chance.uniform(6, hours * 60 - 2))
+        at = now - timedelta(minutes=chance.uniform(0.1, hours * 60 - 2))
         is_bad = timedelta(hours=2.2) < now - at < timedelta(hours=2.9) and chance.random() < 0.35
         found.append(
             {
@@ -153,7 +153,7 @@ def _batches(rows: Sequence[dict[str, Any]], now: datetime, chance: random.Rando
 
     found: list[Any] = []
     for place in range(hours * 12 * 6):
-        at = now - timedelta(minutes=chance.uniform(6, hours * 60 - 2))
+        at = now - timedelta(minutes=chance.uniform(0.1, hours * 60 - 2))
         is_bad = timedelta(hours=2.2) < now - at < timedelta(hours=2.9) and chance.random() < 0.35
         calls = [
             Request(at, rows[place % len(rows)]["id"], "GET", "/documents", 500 if is_bad else 200, 80)
@@ -171,7 +171,9 @@ def _fill_redis(house: House, redis_url: str) -> None:
         events = table_of(EventRow)
         tx.sql.execute(update(events).values(published_at=events.c.created_at))
         last = tx.sql.execute(text("SELECT max(position) FROM event")).scalar_one()
-        tx.sql.execute(update(events).where(events.c.position > last - 2).values(published_at=None))
+        newest = update(events).where(events.c.position > last - 2)
+        tx.sql.execute(newest.values(published_at=None, waits_since=now - timedelta(seconds=4)))
+        tx.sql.execute(update(table_of(HoldRow)).values(next_trial_at=now + timedelta(minutes=2)))
         for role, number in (("web", 2), ("worker", 3), ("scheduler", 2), ("operator", 1)):
             for place in range(number):
                 ahead = 0.01 * place

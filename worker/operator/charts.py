@@ -76,11 +76,15 @@ def draw_columns(figure: Figure, columns: Sequence[Column]) -> Markup:
     return _frame(figure, step * max(len(columns), 1), [_draw_grid(step * max(len(columns), 1)), *bars])
 
 
-def draw_line(figure: Figure, points: Sequence[Point]) -> Markup:
-    """Draw a line with the area below it, and a mark at the foot of each point of which something went wrong."""
+def draw_line(figure: Figure, points: Sequence[Point], unfinished: int = 0) -> Markup:
+    """Draw a line with the area below it, and a mark at the foot of each point of which something went wrong.
+
+    The line ends before the last `unfinished` points, which would make it fall.
+    """
     top = round_up(max((point.value for point in points), default=0))
     width = step * max(len(points), 1)
     places = [(step * place + step / 2, _level(point.value, top)) for place, point in enumerate(points)]
+    places = places[: len(places) - unfinished]
     line = "L".join(f"{x:g} {y:g}" for x, y in places)
     drawn = [_draw_grid(width)]
     if places:

@@ -15,7 +15,7 @@ from starlette.responses import HTMLResponse, Response
 from models.errors import RedisUnavailable
 from models.queue import DeadLetter, queue_names
 from worker.operator import pictures, wording
-from worker.operator.states import describe_status, tone_of_state
+from worker.operator.states import describe_status, name_of, tone_of, tone_of_state
 from worker.operator.timeline import arrange, facts_of
 from worker.operator.views.authorizations import Which, load_authorizations
 from worker.operator.views.connections import Search, load_connections
@@ -169,6 +169,7 @@ def open_templates() -> Environment:
         "sentence": wording.show_sentence,
         "tone": tone_of_state,
         "status": describe_status,
+        "word": lambda state: (tone_of(*state), name_of(*state)),
     }
     names = {Path(name).suffix: name for name in read_assets()}
     templates.globals |= {"navigation": navigation, "assets": {suffix[1:]: name for suffix, name in names.items()}}

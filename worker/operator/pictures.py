@@ -158,7 +158,7 @@ def _requests(view: Overview) -> Picture:
     total, errors = sum(each.requests for each in spans), sum(each.errors for each in spans)
     said = f"{_about(view)}{total:,} made, {errors or 'none':{',' if errors else ''}} with an error or without an answer."
     return Picture(
-        svg=draw_line(Figure("requests", "API requests in the last six hours, by ten minutes", said), points),
+        svg=draw_line(Figure("requests", "API requests in the last six hours, by ten minutes", said), points, unfinished=1),
         said=said,
         top=round_up(max((each.requests for each in spans), default=0)),
         ticks=_hours(view),

@@ -107,7 +107,7 @@ def _value_of(name: str, value: object) -> str:
         case datetime():
             return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
         case int() | float() if name.endswith("_ms"):
-            return f"{value:,} ms"
+            return f"{value:,} ms" if value < 10_000 else format_length(value / 1000)
         case int() | float() if name.endswith("seconds"):
             return f"{value:,} s"
         case str() if _iso_time.fullmatch(value):

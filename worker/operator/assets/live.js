@@ -9,8 +9,11 @@
   const address = new URL(location.href);
   let paused = false, ended = false, seen = new Map();
 
-  if (address.searchParams.delete("notice"), address.href !== location.href) history.replaceState(null, "", address);
+  address.searchParams.delete("notice");
+  if (address.href !== location.href) history.replaceState(null, "", address);
   if (!parts().length || !button) return;
+  const here = document.querySelector("nav [aria-current]");
+  if (here) here.scrollIntoView({block: "nearest", inline: "nearest"});
   for (const part of parts()) seen.set(part.id, part.innerHTML);
 
   const inUse = part => {
