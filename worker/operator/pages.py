@@ -33,7 +33,9 @@ class HtmlPages:
 
 
 def _overview(visit: Visit) -> Response:
-    return _page(f"<p>{escape(visit.notice or 'The same as JSON is under /operator/api.')}</p>")
+    token = f'<input type="hidden" name="form_token" value="{escape(visit.form_token)}">'
+    form = f'<form method="post" action="{visit.root}sign-out">{token}<button>Sign out</button></form>'
+    return _page(f"<p>{escape(visit.notice or 'The same as JSON is under /operator/api.')}</p>{form}")
 
 
 def _page(body: str, status: int = 200) -> Response:
