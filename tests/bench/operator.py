@@ -16,7 +16,6 @@ from statistics import median
 from time import perf_counter
 from typing import Any
 
-import psycopg
 import redis
 
 from config.profiles import profile_directories, read_profile
@@ -25,7 +24,7 @@ from models.crypto.secrets import Secret
 from models.queue import Queues
 from models.store import Store
 from tests.bench.processes import describe_run
-from tests.bench.rows import add_connections
+from tests.bench.rows import add_connections, fill_without_indexes
 from tests.bench.world import DURABLE
 from tests.databases import open_fast_engine, prepare_database
 from tests.servers import Postgres, own_postgres, postgres_user, running_valkey
@@ -42,27 +41,43 @@ from worker.operator.views.sources import Sources
 from worker.operator.views.story import load_story
 
 TIMES = 5
-BUSY = (
-    "UPDATE connection SET created_at = now() - interval '1 second' * (('x' || left(id, 6))::bit(24)::int),"
-    " email = 'Person' || user_id || '@example.org' WHERE id <> 'first'",
-    "UPDATE connection SET status = 'revoked', refresh_due_at = NULL, sync_due_at = NULL WHERE id < '05'",
-    "UPDATE connection SET problem = 'sync_failing' WHERE id > 'ff'",
-    "INSERT INTO sync_run (id, connection_id, status, depth, counts, started_at, finished_at, place, page, pass_number,"
-    " failures) SELECT md5('run' || g), md5((g %% %(rows)s + 1)::text), CASE g %% 50 WHEN 0 THEN 'failed' ELSE"
-    " 'completed' END, 'pulse', '{}', at, at, 0, 1, 0, 0"
-    " FROM (SELECT g, now() - interval '6 hours' * g / (2 * %(rows)s) AS at FROM generate_series(1, 2 * %(rows)s) g) s",
-    "INSERT INTO request_batch (at, connection_id, calls) SELECT now() - interval '6 hours' * g / (2 * %(rows)s),"
-    ' md5((g %% %(rows)s + 1)::text), \'[[0,"GET","/me",200,20],[30,"GET","/documents",429,9]]\''
-    " FROM generate_series(1, 2 * %(rows)s) g",
-    "INSERT INTO event (id, stream, type, provider, user_id, connection_id, subject, sequence, document, created_at,"
-    " waits_since, published_at) SELECT md5('event' || g), 'records', 'record.updated', 'breezedoc', 'user', id, id, g,"
-    ' \'{"time": "", "data": {"resource": "document"}}\', now(), now(), now()'
-    " FROM (SELECT g, md5((g %% %(rows)s + 1)::text) AS id FROM generate_series(1, 2 * %(rows)s) g) s",
-    'INSERT INTO "authorization" (id, provider, client_id, user_id, redirect_uri, step, state_hash, browser_hash,'
-    " link_hash, created_at, expires_at, team_ids, attempts) SELECT md5('a' || g), 'breezedoc', 'c', 'user-' || g, '',"
-    " CASE g %% 20 WHEN 0 THEN 'failed' ELSE 'connected' END, g::text, g::text, g::text,"
-    " now() - interval '1 second' * g, now(), '[]', 1 FROM generate_series(1, %(rows)s) g",
-)
+VARIED = {
+    "created_at": "now() - interval '1 second' * g.number",
+    "email": "'Person' || g.number || '@example.org'",
+    "status": "CASE WHEN g.id < '05' THEN 'revoked' ELSE 'active' END",
+    "problem": "CASE WHEN g.id > 'ff' THEN 'sync_failing' END",
+}
+"""A fiftieth of the connections is revoked, and of each 256 one fails."""
+BUSY = {
+    "sync_run": """
+        INSERT INTO sync_run (id, connection_id, status, depth, counts, started_at, finished_at, place, page,
+          pass_number, failures)
+        SELECT md5('run' || g), md5((g % ROWS + 1)::text), CASE g % 50 WHEN 0 THEN 'failed' ELSE 'completed' END,
+          'pulse', '{}', at, at, 0, 1, 0, 0
+        FROM (SELECT g, now() - interval '6 hours' * g / ROWS AS at FROM generate_series(1, ROWS) g) s
+    """,
+    "request_batch": """
+        INSERT INTO request_batch (at, connection_id, calls)
+        SELECT now() - interval '6 hours' * g / ROWS, md5((g % ROWS + 1)::text),
+          '[[0,"GET","/me",200,20],[30,"GET","/documents",429,9]]'
+        FROM generate_series(1, ROWS) g
+    """,
+    "event": """
+        INSERT INTO event (id, stream, type, provider, user_id, connection_id, subject, sequence, document, created_at,
+          waits_since, published_at)
+        SELECT md5('event' || g), 'records', 'record.updated', 'breezedoc', 'user', id, id, g,
+          '{"time": "", "data": {"resource": "document"}}', now(), now(), now()
+        FROM (SELECT g, md5((g % ROWS + 1)::text) AS id FROM generate_series(1, ROWS) g) s
+    """,
+    "authorization": """
+        INSERT INTO "authorization" (id, provider, client_id, user_id, redirect_uri, step, state_hash, browser_hash,
+          link_hash, created_at, expires_at, team_ids, attempts)
+        SELECT md5('a' || g), 'breezedoc', 'c', 'user-' || g, '', CASE g % 20 WHEN 0 THEN 'failed' ELSE 'connected' END,
+          g::text, g::text, g::text, now() - interval '1 second' * g, now(), '[]', 1
+        FROM generate_series(1, ROWS) g
+    """,
+}
+"""Six busy hours, each row of a connection of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +95,10 @@ def filled(rows: int) -> Iterator[str]:
     with own_postgres(postgres_user(), **DURABLE | {"jit": "off"}) as server:
         url = Postgres(server.url).create_database()
         prepare_database(url)
-        add_connections(url, rows)
-        with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as sql:
-            for statement in BUSY:
-                text = statement % {"rows": rows} if "%(rows)s" in statement else statement
-                print(text[:60], file=sys.stderr, flush=True)
-                sql.execute(text.encode())
-            sql.execute("VACUUM ANALYZE")
+        add_connections(url, rows, VARIED)
+        for table, statement in BUSY.items():
+            print(f"filling {table}", file=sys.stderr, flush=True)
+            fill_without_indexes(url, f'"{table}"', statement.replace("ROWS", str(rows)))
         yield url
 
 
