@@ -39,7 +39,7 @@ ENCRYPTION_KEYS={encryption_keys}
 # What signs connect links (HS256, 32 bytes or more); the application needs the same. Comma-separated during a change.
 CONNECT_SECRET={connect_secret}
 
-# The bearer token of an operator's page; there is no such page yet.
+# What an operator signs in with at /operator/, and the bearer token of its API.
 OPERATOR_TOKEN={operator_token}
 
 # Where the web process answers health checks and metrics; empty for nowhere. Never make it public.

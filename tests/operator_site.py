@@ -1,16 +1,16 @@
 """The operator's page and API as production builds them, on a test's own database and Redis."""
 
 import re
+import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
-import redis
 
 from config.profiles import profile_directories, read_profile
-from config.wiring import build_broker, now
+from config.wiring import build_broker, now, open_hasty_redis
 from models.audit.entry import Channel
 from models.crypto.secrets import Secret
 from models.messaging.messages import Message
@@ -26,6 +26,8 @@ from worker.operator.views.sources import Sources
 from worker.web.operator import build_operator_app
 
 operator_token = Secret("an operator's token that is long enough 1234567890")
+no_tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""What these requests need of TLS: to read the authorities that one trusts takes longer than a request."""
 own_page = {"Sec-Fetch-Site": "same-origin"}
 
 
@@ -39,14 +41,13 @@ class Operator:
     url: str = ""
     aside: list[Callable[[], object]] = field(default_factory=list)
     closing: ExitStack = field(default_factory=ExitStack)
+    client: httpx.Client = field(default_factory=lambda: httpx.Client(trust_env=False, timeout=30, verify=no_tls))
 
     def ask(self, method: str, path: str, **options: Any) -> httpx.Response:
         """Send a request to the API with the token."""
         bearer = {"Authorization": f"Bearer {operator_token.reveal()}"}
         headers = {**bearer, **options.pop("headers", {})}
-        return httpx.request(
-            method, f"{self.url}/operator/api/{path}", headers=headers, trust_env=False, timeout=30, **options
-        )
+        return self.client.request(method, f"{self.url}/operator/api/{path}", headers=headers, **options)
 
     def get(self, path: str, **parameters: Any) -> Any:
         """Return the document of a view."""
@@ -59,7 +60,9 @@ class Operator:
 
     def browser(self) -> httpx.Client:
         """Return a browser that has not signed in."""
-        browser = httpx.Client(base_url=f"{self.url}/operator/", trust_env=False, headers=own_page, timeout=30)
+        browser = httpx.Client(
+            base_url=f"{self.url}/operator/", trust_env=False, headers=own_page, timeout=30, verify=no_tls
+        )
         self.closing.callback(browser.close)
         return browser
 
@@ -82,7 +85,7 @@ def running_operator(store: Store, redis_url: str, **overrides: Any) -> Iterator
     """Serve the operator's listener."""
     settings: Any = type("Settings", (), {"redis_url": Secret(redis_url)})
     broker = build_broker(settings)
-    client = redis.Redis.from_url(redis_url, decode_responses=True, socket_connect_timeout=1)
+    client = open_hasty_redis(Secret(redis_url))
     queues = Queues(broker, client)
     providers = {"breezedoc": read_profile("breezedoc", {}, profile_directories())}
     client_ids = overrides.get("client_ids", {"breezedoc": frozenset({"client-1"})})
@@ -100,7 +103,7 @@ def running_operator(store: Store, redis_url: str, **overrides: Any) -> Iterator
     site = Site(sources, sign_ins, act(Channel.page), act(Channel.api), HtmlPages())
     with serving(build_operator_app({}, None, build_operator_routes(site))) as url:
         operator.url = url
-        with operator.closing:
+        with operator.closing, operator.client:
             yield operator
     client.close()
     broker.client.close()

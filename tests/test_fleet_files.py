@@ -137,10 +137,20 @@ def test_each_process_has_its_own_role_in_the_database_and_its_own_user_in_redis
     assert users == {"migrate": ["breezesync"]}.get(name, [f"breezesync_{name}", name])
 
 
-def test_nothing_but_web_and_sandbox_can_be_reached_and_these_from_this_machine_only() -> None:
+def test_the_operator_s_page_has_the_command_line_s_role_and_no_key() -> None:
+    assert SERVICES["operator"]["secrets"] == [
+        "cli_database_url",
+        "cli_redis_url",
+        "breezedoc_client_id",
+        "operator_token",
+    ]
+
+
+def test_nothing_but_what_people_open_can_be_reached_and_these_from_this_machine_only() -> None:
     published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
     assert published == {
         "web": ["127.0.0.1:8700:8700", "127.0.0.1:8701:8701"],
+        "operator": ["127.0.0.1:${OPERATOR_PAGE_PORT-8703}:8701"],
         "sandbox": ["127.0.0.1:8799:8799"],
         "prometheus": ["127.0.0.1:9090:9090"],
         "grafana": ["127.0.0.1:3000:3000"],
@@ -153,10 +163,10 @@ def test_each_network_has_those_in_it_who_have_to_meet_there() -> None:
         for network in COMPOSE["networks"]
     }
     assert members == {
-        "public": {"web", "demo"},
+        "public": {"web", "operator", "demo"},
         "provider": {"worker", "cli", "sandbox", "demo"},
-        "database": {"postgres", "migrate", "web", "worker", "scheduler", "cli", "demo"},
-        "redis": {"redis", "web", "worker", "scheduler", "cli", "demo"},
+        "database": {"postgres", "migrate", "web", "operator", "worker", "scheduler", "cli", "demo"},
+        "redis": {"redis", "web", "operator", "worker", "scheduler", "cli", "demo"},
         "metrics": {"web", "worker", "scheduler", "prometheus"},
         "boards": {"prometheus", "grafana"},
     }

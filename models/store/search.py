@@ -114,10 +114,10 @@ class Search:
 
     def _begins_so(self, email: str) -> Sequence[ColumnElement[bool]]:
         """Return the conditions of addresses that begin so, as their index compares them: byte by byte."""
-        address: Any = func.lower(connections.c.email)
-        first = func.lower(literal(email, Text))
+        address = func.lower(connections.c.email)
+        first, end = (func.lower(literal(each, Text)) for each in (email, email + after_every_character))
         least, most = ("~>=~", "~<~") if self.sql.dialect.name == "postgresql" else (">=", "<")
-        return address.op(least)(first), address.op(most)(first + after_every_character)
+        return address.bool_op(least)(first), address.bool_op(most)(end)
 
     def authorizations(
         self, steps: Sequence[Step], user_id: str | None, place: Place | None, limit: int

@@ -1,5 +1,6 @@
 """Rows by the million, made by the database itself: connections, and the history that they leave behind."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import psycopg
@@ -50,8 +51,11 @@ HISTORY = {
 """A month of each; the decisions are of two, for those that `explain` needs stay for longer."""
 
 
-def add_connections(database_url: str, rows: int) -> None:
-    """Write connections that are due over the next hours and weeks, in the order of their random ids."""
+def add_connections(database_url: str, rows: int, more: Mapping[str, str] | None = None) -> None:
+    """Write connections that are due over the next hours and weeks, in the order of their random ids.
+
+    `more` are expressions for other columns, of `g.id` and `g.number`.
+    """
     first = Connection(
         id=FIRST,
         user_id="user",
@@ -72,6 +76,7 @@ def add_connections(database_url: str, rows: int) -> None:
         "account_id": "g.number::text",
         "sync_due_at": "now() + interval '1 hour' + interval '1 second' * (g.number % 10000)",
         "refresh_due_at": "now() + interval '1 day' + interval '1 minute' * (g.number % 40000)",
+        **(more or {}),
     }
     names = [column.name for column in connection_table.columns]
     values = ", ".join(own.get(name, f"c.{name}") for name in names)

@@ -6,6 +6,7 @@ A table of places, with what was looked for in each and in how many forms; 1 if 
 import io
 import json
 import logging
+import secrets
 import sys
 import traceback
 from base64 import b64encode, urlsafe_b64encode
@@ -68,6 +69,7 @@ allowed: Mapping[str, frozenset[str]] = {
     "file of the database": frozenset({"e-mail", "title", "person"}),
     "Redis": frozenset({"e-mail"}),
     "command line": frozenset({"e-mail"}),
+    "operator's API": frozenset({"e-mail"}),
 }
 """Contents that belong in a place: synced records in the database's file, an account's address in its connection."""
 commands = (
@@ -78,6 +80,17 @@ commands = (
     ("status",),
     ("keys", "status"),
     ("provider", "status"),
+)
+
+operator_views = (
+    "overview",
+    "connections",
+    "authorizations",
+    "dead-letters",
+    "groups",
+    "events",
+    "providers",
+    "queues",
 )
 
 
@@ -117,6 +130,7 @@ def live() -> Life:
                 life.places["crash"] = _crash(house, connection_id)
                 _bury(house, environment, connection_id)
                 life.places["operator's listener"] = _ask_operator(environment)
+                life.places["operator's API"] = _ask_operators_api(environment)
                 _publish(house, environment)
             life.places["log, at the level of debugging"] = log.getvalue()
             AuditChain(house.store, house.clock)()
@@ -262,6 +276,32 @@ def _ask_operator(environment: Mapping[str, str]) -> str:
             return "\n".join(httpx.get(f"{url}{path}", trust_env=False).text for path in paths)
     finally:
         services.close()
+
+
+def _ask_operators_api(environment: Mapping[str, str]) -> str:
+    """Return every view, each connection's and authorization's story, and what bad requests are told."""
+    token = secrets.token_urlsafe(32)
+    settings = read_settings({**environment, "OPERATOR_TOKEN": token}, env_file=None)
+    services = open_services(settings, "operator")
+    texts = []
+    try:
+        with (
+            serving(build_operator(settings, services)) as url,
+            httpx.Client(headers={"Authorization": f"Bearer {token}"}, trust_env=False, timeout=30) as client,
+        ):
+            lists = {name: client.get(f"{url}/operator/api/{name}") for name in operator_views}
+            assert {answer.status_code for answer in lists.values()} == {200}, lists
+            texts = [answer.text for answer in lists.values()]
+            found = [("connections", row["connection"]["id"]) for row in lists["connections"].json()["rows"]]
+            found += [("authorizations", row["id"]) for row in lists["authorizations"].json()["rows"]]
+            assert found
+            texts += [client.get(f"{url}/operator/api/{kind}/{own}").text for kind, own in found]
+            texts += [client.post(f"{url}/operator/api/connections/{own}/disconnect").text for _, own in found]
+            texts += [client.get(f"{url}/operator/{path}").text for path in ("sign-in", "nothing", "")]
+    finally:
+        services.close()
+    assert token not in "\n".join(texts)
+    return "\n".join(texts)
 
 
 def _look(house: House, life: Life, directory: Path, redis_url: str, environment: dict[str, str]) -> None:

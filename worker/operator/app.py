@@ -60,7 +60,7 @@ elsewhere = Refusal(
     404,
     "The operator's page is not here",
     "This process's database role can't read what the page shows: open the page of the process that runs "
-    "uvicorn --factory worker.main:operator, which is the service operator in Compose.",
+    "uvicorn --factory worker.main:operator, in Compose the service operator at port 8703.",
 )
 path_pattern = re.compile(r"[a-z-]{0,40}(/[0-9A-Za-z-]{1,64}){0,3}(\?[0-9A-Za-z_=&%.@+-]{0,600})?")
 cannot_read = Refusal(400, "This form can't be read", "Go back, load the page again, and send its form again.")

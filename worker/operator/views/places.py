@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from models.store.search import Place
 
 start_of_time = datetime(1970, 1, 1, tzinfo=UTC)
-place_pattern = re.compile(r"(\d{1,17})-([0-9A-Za-z-]{1,64})")
+place_pattern = re.compile(r"([0-9]{1,17})-([0-9A-Za-z-]{1,64})")
 longest_text = 255
 
 
@@ -32,7 +32,7 @@ def read_place(text: str, is_newer: bool = False) -> Place:
 
 def read_position(text: str) -> int:
     """Read a position in the order of events. Raises `UnreadablePlace`."""
-    if re.fullmatch(r"\d{1,18}", text) is None:
+    if re.fullmatch(r"[0-9]{1,18}", text) is None:
         raise UnreadablePlace("this page can't be found; begin with the first one")
     return int(text)
 
