@@ -12,7 +12,7 @@ PYTEST = $(BIN)/python -m pytest $(AT_ONCE)
 FAST = tests/unit tests/config tests/torture/chaos/test_verdict.py
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header $(LOCK_FLAGS) pyproject.toml
 
-.PHONY: help install audit licences sbom fuzz run demo example test test-fast interop test-model bench bench-sync bench-scale chaos outage mass-refusal canary check format up down demo-compose cli secrets lock clean docs lint-docs types site check-alerts soak
+.PHONY: help install audit licences sbom fuzz run demo example test test-fast interop test-model bench bench-sync bench-scale chaos outage mass-refusal canary check format up down demo-compose cli secrets lock clean docs lint-docs types site check-alerts soak screenshots
 
 help: ## Show what there is to type
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -111,6 +111,9 @@ sbom: $(STAMP) ## Write a CycloneDX bill of materials of what production install
 soak: $(STAMP) ## Publish the events of 50,000 changes while processes are killed and Redis is emptied; some minutes
 	$(BIN)/python -m tests.torture.soak $(ARGS)
 
+screenshots: $(STAMP) ## Take the documents' pictures of the operator's page, with the sandbox as provider
+	@$(BIN)/python -m tests.screenshots
+
 docs: $(STAMP) ## Write what the documents say of events, commands and jobs, read off the code
 	$(BIN)/python docs/generate.py
 
@@ -125,7 +128,10 @@ site: $(STAMP) .venv/site/installed ## Build the documentation as a site into bu
 check-alerts: ## Test the Prometheus rules with promtool (Debian's package prometheus has it)
 	cd deploy/observability && promtool check config prometheus.yml && promtool test rules alerts_test.yml
 
-lint-docs: $(STAMP) ## Check docs/asyncapi.yaml against the code and, with Node, AsyncAPI's own parser
+lint-screenshots: $(STAMP) ## Take the documents' pictures of the operator's page, with the sandbox as provider
+	@$(BIN)/python -m tests.screenshots
+
+docs: $(STAMP) ## Check docs/asyncapi.yaml against the code and, with Node, AsyncAPI's own parser
 	$(BIN)/python docs/generate.py --check
 	@if ! command -v npm >/dev/null; then \
 	  echo "No Node here: AsyncAPI's own parser does not check docs/asyncapi.yaml." >&2; [ "$$CI" != true ]; \

@@ -18,15 +18,22 @@ from models.journal import Request
 from models.oauth.token_rate_limit import second_of
 from models.process import Process
 from models.store import Store
+from models.store.request_batch import pack
 from models.store.rows import table_of
 from models.store.tables import ConnectionRow, EventRow, HoldRow, PaceRow, RequestBatchRow, SyncRunRow
 from tests.databases import create_sqlite
 from tests.harness import House, build_house
 
 hours = 6
-first_names = "amina bo chen dara elif femi greta hugo ines jun kofi lena milo nour omar pia quinn rosa sven tala".split()
-companies = "harbor-dental northwind-legal oakline stonebridge fernhill-studio bluebird-foods atlas-freight".split()
-hostile = '<script>alert(1)</script> "&amp;\' \u05e9\u05dc\u05d5\u05dd ' + "x" * 220
+first_names = (
+    *("amina", "bo", "chen", "dara", "elif", "femi", "greta", "hugo", "ines", "jun"),
+    *("kofi", "lena", "milo", "nour", "omar", "pia", "quinn", "rosa", "sven", "tala"),
+)
+companies = (
+    *("harbor-dental", "northwind-legal", "oakline", "stonebridge"),
+    *("fernhill-studio", "bluebird-foods", "atlas-freight"),
+)
+hostile = "<script>alert(1)</script> \"&amp;' \u05e9\u05dc\u05d5\u05dd " + "x" * 220
 """What a user's id may be: markup, a change of direction, and as long as it can be."""
 
 
@@ -106,7 +113,13 @@ def _fill(house: House, many: int, chance: random.Random) -> None:
 def _connection(model: dict[str, Any], number: int, now: datetime, chance: random.Random) -> dict[str, Any]:
     name = f"{first_names[number % 20]}.{number}@{chance.choice(companies)}"
     state = chance.choices(
-        [("active", None), ("active", "plan_required"), ("active", "sync_failing"), ("revoked", None), ("disconnected", None)],
+        [
+            ("active", None),
+            ("active", "plan_required"),
+            ("active", "sync_failing"),
+            ("revoked", None),
+            ("disconnected", None),
+        ],
         [90, 4, 1, 3, 2],
     )[0]
     status, problem = state
@@ -149,8 +162,6 @@ def _runs(rows: Sequence[dict[str, Any]], now: datetime, chance: random.Random) 
 
 
 def _batches(rows: Sequence[dict[str, Any]], now: datetime, chance: random.Random) -> list[dict[str, Any]]:
-    from models.store.request_batch import pack  # noqa: PLC0415
-
     found: list[Any] = []
     for place in range(hours * 12 * 6):
         at = now - timedelta(minutes=chance.uniform(0.1, hours * 60 - 2))
@@ -174,13 +185,9 @@ def _fill_redis(house: House, redis_url: str) -> None:
         newest = update(events).where(events.c.position > last - 2)
         tx.sql.execute(newest.values(published_at=None, waits_since=now - timedelta(seconds=4)))
         tx.sql.execute(update(table_of(HoldRow)).values(next_trial_at=now + timedelta(minutes=2)))
-        for role, number in (("web", 2), ("worker", 3), ("scheduler", 2), ("operator", 1)):
-            for place in range(number):
-                ahead = 0.01 * place
-                tx.processes.report(Process(f"{role}-host-{place + 1}-{100 + place}", role, "0.1.0", now, ahead))
-        tx.processes.report(Process("worker-host-9-88", "worker", "0.1.0", now - timedelta(minutes=20)))
         counts = {str(second_of(now) - 5 * place): 2 for place in range(8)}
         tx.sql.execute(update(table_of(PaceRow)).values(counts=counts, paused_until=None))
+    report_processes(house.store)
     for number in range(40):
         client.xadd("breezesync:events", {"event": str(number)})
         client.xadd("breezesync:records", {"event": str(number)})
@@ -197,8 +204,18 @@ def _fill_redis(house: House, redis_url: str) -> None:
     client.close()
 
 
+def report_processes(store: Store) -> None:
+    """Let every process report itself now, but for a worker that is gone."""
+    with store.writing() as tx:
+        now = tx.overview.time()
+        for role, number in (("web", 2), ("worker", 3), ("scheduler", 2), ("operator", 1)):
+            for place in range(number):
+                tx.processes.report(Process(f"{role}-host-{place + 1}-{100 + place}", role, "0.1.0", now, 0.01 * place))
+        tx.processes.report(Process("worker-host-9-88", "worker", "0.1.0", now - timedelta(minutes=20)))
+
+
 causes = (
-    "psycopg.errors.DiskFull: could not extend file \"base/16384/24601\": No space left on device",
+    'psycopg.errors.DiskFull: could not extend file "base/16384/24601": No space left on device',
     "KeyError: 'expires_in' while reading <token response>; see models/oauth/token_response.py",
 )
 

@@ -44,11 +44,49 @@ navigation = (
 kinds: Mapping[str, Which] = {"under_way": "under_way", "failed": "failed"}
 
 
+@cache
+def read_assets() -> Mapping[str, tuple[str, bytes]]:
+    """Return the style sheet, the script and the icon, each by a name that changes with its content."""
+    found = {}
+    for path in sorted((folder / "assets").iterdir()):
+        content = path.read_bytes()
+        name = f"{path.stem}-{sha256(content).hexdigest()[:12]}{path.suffix}"
+        found[name] = (media_types[path.suffix], content)
+    return found
+
+
+def open_templates() -> Environment:
+    """Return the templates with what they call; a name that none of them is given is an error."""
+    templates = Environment(
+        loader=FileSystemLoader(folder / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    templates.filters |= {
+        "number": wording.format_number,
+        "duration": wording.format_length,
+        "day": wording.format_day,
+        "ago": wording.show_time,
+        "due": wording.show_due,
+        "facts": wording.list_facts,
+        "kept": facts_of,
+        "sentence": wording.show_sentence,
+        "tone": tone_of_state,
+        "status": describe_status,
+        "word": lambda state: (tone_of(*state), name_of(*state)),
+    }
+    names = {Path(name).suffix: name for name in read_assets()}
+    templates.globals |= {"navigation": navigation, "assets": {suffix[1:]: name for suffix, name in names.items()}}
+    return templates
+
+
 @dataclass(frozen=True, slots=True)
 class HtmlPages:
     """Every page, by the method that makes it; fulfils `Pages`."""
 
-    templates: Environment = field(default_factory=lambda: open_templates())
+    templates: Environment = field(default_factory=open_templates)
 
     @property
     def pages(self) -> Mapping[str, Page]:
@@ -147,44 +185,6 @@ class HtmlPages:
 
     def _render(self, template: str, status: int = 200, **values: object) -> Response:
         return HTMLResponse(self.templates.get_template(template).render(**values), status_code=status)
-
-
-def open_templates() -> Environment:
-    """Return the templates with what they call; a name that none of them is given is an error."""
-    templates = Environment(
-        loader=FileSystemLoader(folder / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    templates.filters |= {
-        "number": wording.format_number,
-        "duration": wording.format_length,
-        "day": wording.format_day,
-        "ago": wording.show_time,
-        "due": wording.show_due,
-        "facts": wording.list_facts,
-        "kept": facts_of,
-        "sentence": wording.show_sentence,
-        "tone": tone_of_state,
-        "status": describe_status,
-        "word": lambda state: (tone_of(*state), name_of(*state)),
-    }
-    names = {Path(name).suffix: name for name in read_assets()}
-    templates.globals |= {"navigation": navigation, "assets": {suffix[1:]: name for suffix, name in names.items()}}
-    return templates
-
-
-@cache
-def read_assets() -> Mapping[str, tuple[str, bytes]]:
-    """Return the style sheet, the script and the icon, each by a name that changes with its content."""
-    found = {}
-    for path in sorted((folder / "assets").iterdir()):
-        content = path.read_bytes()
-        name = f"{path.stem}-{sha256(content).hexdigest()[:12]}{path.suffix}"
-        found[name] = (media_types[path.suffix], content)
-    return found
 
 
 def _find_letter(visit: Visit, queue: str, key: str) -> DeadLetter | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 from urllib.parse import urlencode
 
 from markupsafe import Markup
@@ -140,8 +140,8 @@ def _syncs(view: Overview) -> Picture:
         )
         for each in spans
     ]
-    completed, failed = (sum(numbers) for numbers in _pairs((s.syncs_completed, s.syncs_failed) for s in spans))
-    said = f"{_about(view)}{completed:,} completed, {failed or 'none':{',' if failed else ''}} failed."
+    completed, failed = sum(each.syncs_completed for each in spans), sum(each.syncs_failed for each in spans)
+    said = f"{_about(view)}{completed:,} completed, {_or_none(failed)} failed."
     return Picture(
         svg=draw_columns(Figure("syncs", "Syncs in the last six hours, by ten minutes", said), columns),
         said=said,
@@ -156,9 +156,11 @@ def _requests(view: Overview) -> Picture:
     spans = view.activity
     points = [Point(_span_of(each.at), each.requests, each.errors) for each in spans]
     total, errors = sum(each.requests for each in spans), sum(each.errors for each in spans)
-    said = f"{_about(view)}{total:,} made, {errors or 'none':{',' if errors else ''}} with an error or without an answer."
+    said = f"{_about(view)}{total:,} made, {_or_none(errors)} with an error or without an answer."
     return Picture(
-        svg=draw_line(Figure("requests", "API requests in the last six hours, by ten minutes", said), points, unfinished=1),
+        svg=draw_line(
+            Figure("requests", "API requests in the last six hours, by ten minutes", said), points, unfinished=1
+        ),
         said=said,
         top=round_up(max((each.requests for each in spans), default=0)),
         ticks=_hours(view),
@@ -172,9 +174,8 @@ def _meter(id_: str, provider: str, used: int, allowed: int | None) -> Markup:
     return draw_meter(Figure(id_, f"Budget of {provider}", said), used, allowed or 0)
 
 
-def _pairs(numbers: object) -> Sequence[Sequence[int]]:
-    found = list(numbers)  # type: ignore[call-overload]
-    return [[first for first, _ in found], [second for _, second in found]]
+def _or_none(number: int) -> str:
+    return f"{number:,}" if number else "none"
 
 
 def _about(view: Overview) -> str:
@@ -188,5 +189,5 @@ def _hours(view: Overview) -> Sequence[str]:
     return [f"{first + timedelta(hours=hours):%H:%M}" for hours in (0, 2, 4)] + ["now"]
 
 
-def _span_of(at: object) -> str:
-    return f"{at:%H:%M}–{at + span:%H:%M} UTC"  # type: ignore[operator]
+def _span_of(at: datetime) -> str:
+    return f"{at:%H:%M} to {at + span:%H:%M} UTC"

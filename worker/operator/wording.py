@@ -18,7 +18,13 @@ _repeated = re.compile(r"; breezesync provider release [\w.-]+, or accept [\w.-]
 _iso_time = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
 _long_id = re.compile(r"[0-9a-f]{32}")
 _special = re.compile(rf"{_time}|(?P<code>{_commands})")
-units = ((timedelta(days=1), "d"), (timedelta(hours=1), "h"), (timedelta(minutes=1), "min"), (timedelta(seconds=1), "s"))
+units = (
+    (timedelta(days=1), "d"),
+    (timedelta(hours=1), "h"),
+    (timedelta(minutes=1), "min"),
+    (timedelta(seconds=1), "s"),
+)
+nothing = "\N{EN DASH}"
 longest_relative = timedelta(days=60)
 
 
@@ -51,7 +57,7 @@ def format_day(day: date) -> str:
     return f"{day:%a} {day.day} {day:%b}"
 
 
-def show_time(at: datetime | None, now: datetime, otherwise: str = "–") -> Markup:
+def show_time(at: datetime | None, now: datetime, otherwise: str = nothing) -> Markup:
     """Return a time element: relative, with the time in UTC as its title; `otherwise` if there is no time."""
     if at is None:
         return escape(otherwise)
