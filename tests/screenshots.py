@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal
 
 import structlog
-from playwright.sync_api import Browser, ColorScheme
+from playwright.sync_api import Browser
 
 from tests.operator_scene import built_scene, report_processes
 from tests.operator_site import operator_token, running_operator
@@ -32,7 +32,7 @@ class Picture:
 
     name: str
     path: str
-    colours: ColorScheme = "light"
+    colours: Literal["light", "dark"] = "light"
     width: int = 1200
     height: int = 1000
 
@@ -60,12 +60,15 @@ read_pixels = """async source => {
     colours.set(colour, (colours.get(colour) || 0) + 1);
   }
   const palette = [...colours].sort((a, b) => b[1] - a[1]).slice(0, 256).map(each => each[0]);
-  const far = (a, b) => ((a >> 16) - (b >> 16)) ** 2 + ((a >> 8 & 255) - (b >> 8 & 255)) ** 2 + ((a & 255) - (b & 255)) ** 2;
+  const parts = colour => [colour >> 16, colour >> 8 & 255, colour & 255];
+  const far = (a, b) => parts(a).reduce((sum, part, place) => sum + (part - parts(b)[place]) ** 2, 0);
   const places = new Map(palette.map((colour, place) => [colour, place]));
-  const nearest = colour => palette.reduce((best, each, place) => far(each, colour) < far(palette[best], colour) ? place : best, 0);
+  const nearest = colour =>
+    palette.reduce((best, each, place) => far(each, colour) < far(palette[best], colour) ? place : best, 0);
   for (const colour of colours.keys()) if (!places.has(colour)) places.set(colour, nearest(colour));
   const pixels = new Uint8Array(data.length / 4);
-  for (let i = 0; i < pixels.length; i++) pixels[i] = places.get(data[4 * i] << 16 | data[4 * i + 1] << 8 | data[4 * i + 2]);
+  for (let i = 0; i < pixels.length; i++)
+    pixels[i] = places.get(data[4 * i] << 16 | data[4 * i + 1] << 8 | data[4 * i + 2]);
   let text = "";
   for (let i = 0; i < pixels.length; i += 8192) text += String.fromCharCode(...pixels.subarray(i, i + 8192));
   return {width: image.width, height: image.height, palette, pixels: btoa(text)};
