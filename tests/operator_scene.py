@@ -176,25 +176,19 @@ def _batches(rows: Sequence[dict[str, Any]], now: datetime, chance: random.Rando
 
 def _fill_redis(house: House, redis_url: str) -> None:
     """Publish the events, and leave consumer groups, dead letters, processes, and token requests."""
-    client = redis.Redis.from_url(redis_url, decode_responses=True)
+    client: Any = redis.Redis.from_url(redis_url, decode_responses=True)
     now = house.clock()
     with house.store.writing() as tx:
         events = table_of(EventRow)
         tx.sql.execute(update(events).values(published_at=events.c.created_at))
-        last = tx.sql.execute(text("SELECT max(position) FROM event")).scalar_one()
-        newest = update(events).where(events.c.position > last - 2)
-        tx.sql.execute(newest.values(published_at=None, waits_since=now - timedelta(seconds=4)))
-        tx.sql.execute(update(table_of(HoldRow)).values(next_trial_at=now + timedelta(minutes=2)))
-        counts = {str(second_of(now) - 5 * place): 2 for place in range(8)}
-        tx.sql.execute(update(table_of(PaceRow)).values(counts=counts, paused_until=None))
-    report_processes(house.store)
+    freshen(house.store)
     for number in range(40):
         client.xadd("breezesync:events", {"event": str(number)})
         client.xadd("breezesync:records", {"event": str(number)})
     client.xgroup_create("breezesync:events", "crm", "0")
     client.xgroup_create("breezesync:records", "search-index", "0")
     client.xreadgroup("crm", "crm-1", {"breezesync:events": ">"}, count=40)
-    client.xack("breezesync:events", "crm", *[entry for entry, _ in client.xrange("breezesync:events")])  # type: ignore[union-attr]
+    client.xack("breezesync:events", "crm", *[entry for entry, _ in client.xrange("breezesync:events")])
     client.xreadgroup("search-index", "index-1", {"breezesync:records": ">"}, count=28)
     with house.store.reading() as tx:
         ids = [row[0] for row in tx.sql.execute(text("SELECT id FROM connection WHERE problem = 'held' LIMIT 2"))]
@@ -204,14 +198,20 @@ def _fill_redis(house: House, redis_url: str) -> None:
     client.close()
 
 
-def report_processes(store: Store) -> None:
-    """Let every process report itself now, but for a worker that is gone."""
+def freshen(store: Store) -> None:
+    """Make what changes by the second as it would be now: the processes, the newest events, the budget, a trial."""
     with store.writing() as tx:
-        now = tx.overview.time()
+        now, events = tx.overview.time(), table_of(EventRow)
         for role, number in (("web", 2), ("worker", 3), ("scheduler", 2), ("operator", 1)):
             for place in range(number):
                 tx.processes.report(Process(f"{role}-host-{place + 1}-{100 + place}", role, "0.1.0", now, 0.01 * place))
         tx.processes.report(Process("worker-host-9-88", "worker", "0.1.0", now - timedelta(minutes=20)))
+        last = tx.sql.execute(text("SELECT max(position) FROM event")).scalar_one()
+        newest = update(events).where(events.c.position > last - 2)
+        tx.sql.execute(newest.values(published_at=None, waits_since=now - timedelta(seconds=4)))
+        tx.sql.execute(update(table_of(HoldRow)).values(next_trial_at=now + timedelta(minutes=2)))
+        counts = {str(second_of(now) - 5 * place): 2 for place in range(8)}
+        tx.sql.execute(update(table_of(PaceRow)).values(counts=counts, paused_until=None))
 
 
 causes = (
@@ -222,6 +222,8 @@ causes = (
 
 def _bury(client: Any, queue: str, actor: str, kwargs: dict[str, Any], at: datetime, cause: str) -> None:
     options = {"traceback": f"Traceback (most recent call last):\n  …\n{cause}", "retries": 3}
-    message = dramatiq.Message(queue_name=queue, actor_name=actor, args=(), kwargs=kwargs, options=options)
+    message: dramatiq.Message[Any] = dramatiq.Message(
+        queue_name=queue, actor_name=actor, args=(), kwargs=kwargs, options=options
+    )
     client.hset(f"dramatiq:{queue}.XQ.msgs", message.message_id, message.encode())
     client.zadd(f"dramatiq:{queue}.XQ", {message.message_id: at.timestamp() * 1000})

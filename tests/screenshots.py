@@ -17,7 +17,8 @@ from typing import Any, Literal
 import structlog
 from playwright.sync_api import Browser
 
-from tests.operator_scene import built_scene, report_processes
+from models.store import Store
+from tests.operator_scene import built_scene, freshen
 from tests.operator_site import operator_token, running_operator
 from tests.processes import CHECKOUT
 from tests.servers import running_chromium, running_valkey
@@ -28,19 +29,20 @@ largest = 150_000
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A picture's name, page, colours and size; `height` cuts off what is below."""
+    """A picture's name, page, colours and size; `height` cuts off what is below, unless it is whole."""
 
     name: str
     path: str
     colours: Literal["light", "dark"] = "light"
     width: int = 1200
     height: int = 1000
+    is_whole: bool = False
 
 
 def pictures_of(story: str) -> tuple[Picture, ...]:
     return (
-        Picture("operator-overview", "./", height=1220),
-        Picture("operator-overview-dark", "./", "dark", height=1220),
+        Picture("operator-overview", "./", is_whole=True),
+        Picture("operator-overview-dark", "./", "dark", is_whole=True),
         Picture("operator-story", f"connections/{story}", height=1060),
         Picture("operator-held", "providers", height=560),
         Picture("operator-phone", "./", width=390, height=1180),
@@ -90,16 +92,15 @@ def write_png(picture: Any) -> bytes:
 
 
 @contextmanager
-def showing_scene() -> Iterator[tuple[str, str]]:
-    """Serve the operator's page of the scene: its URL, and the id of a connection with a story."""
+def showing_scene() -> Iterator[tuple[str, str, Store]]:
+    """Serve the operator's page of the scene: its URL, the id of a connection with a story, and its store."""
     with (
         TemporaryDirectory() as directory,
         running_valkey() as valkey,
         built_scene(Path(directory), valkey.url) as (store, story),
         running_operator(store, valkey.url, client_ids={"breezedoc": frozenset({"sandbox-client"})}) as operator,
     ):
-        report_processes(store)
-        yield f"{operator.url}/operator/", story
+        yield f"{operator.url}/operator/", story, store
 
 
 def take(browser: Browser, url: str, picture: Picture) -> bytes:
@@ -111,7 +112,7 @@ def take(browser: Browser, url: str, picture: Picture) -> bytes:
         page.fill("#token", operator_token.reveal())
         page.click("button.main")
         page.goto(url + picture.path)
-        shot = page.screenshot()
+        shot = page.screenshot(full_page=picture.is_whole)
     with browser.new_context() as context:
         return write_png(context.new_page().evaluate(read_pixels, b64encode(shot).decode()))
 
@@ -119,8 +120,9 @@ def take(browser: Browser, url: str, picture: Picture) -> bytes:
 def main() -> None:
     """Write every picture; exit with an error if one is too large."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
-    with showing_scene() as (url, story), running_chromium() as browser:
+    with showing_scene() as (url, story, store), running_chromium() as browser:
         for picture in pictures_of(story):
+            freshen(store)
             content = take(browser, url, picture)
             (folder / f"{picture.name}.png").write_bytes(content)
             sys.stdout.write(f"docs/images/{picture.name}.png: {len(content):,} bytes\n")

@@ -121,7 +121,9 @@ def test_a_page_shows_what_has_changed_and_keeps_what_is_open_and_focused(browse
         before = page.inner_text("#connections .big")
         with scene.store.writing() as tx:
             tx.sql.execute(
-                text("DELETE FROM connection WHERE id = (SELECT id FROM connection WHERE email LIKE '%.example' LIMIT 1)")
+                text(
+                    "DELETE FROM connection WHERE id = (SELECT id FROM connection WHERE email LIKE '%.example' LIMIT 1)"
+                )
             )
         page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
         page.wait_for_function("before => document.querySelector('#connections .big').innerText !== before", arg=before)

@@ -17,7 +17,7 @@ width_of_split = 1000
 least_height = 2.0
 """What is not nothing can be seen, however small it is beside the rest."""
 least_share = 6
-round_ends = (10, 12, 16, 20, 24, 30, 40, 50, 60, 80, 100)
+round_ends: Sequence[int] = (10, 12, 16, 20, 24, 30, 40, 50, 60, 80, 100)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ def round_up(value: int) -> int:
         return 1
     if value <= 10:
         return value + value % 2
-    power = 10 ** (len(str(value)) - 2)
+    power = int("1" + "0" * (len(str(value)) - 2))
     return next(end * power for end in round_ends if end * power >= value)
 
 

@@ -111,10 +111,10 @@ class HtmlPages:
         return read_assets()
 
     def sign_in(self, form: SignIn) -> Response:
-        return self._render("sign-in.html", root=form.root, form=form)
+        return self._render("sign-in.html", {"root": form.root, "form": form})
 
     def refuse(self, root: str, refusal: Refusal) -> Response:
-        return self._render("refusal.html", refusal.status, root=root, refusal=refusal)
+        return self._render("refusal.html", {"root": root, "refusal": refusal}, refusal.status)
 
     def show_overview(self, visit: Visit) -> Response:
         view = load_overview(visit.sources)
@@ -180,11 +180,11 @@ class HtmlPages:
         return self._show(visit, "drop.html", view=load_dead_letters(visit.sources), letter=line_of(letter))
 
     def _show(self, visit: Visit, template: str, **values: object) -> Response:
-        place = _place_of(visit.request)
-        return self._render(template, visit=visit, root=visit.root, place=place, back=_back_to(visit.request), **values)
+        own = {"visit": visit, "root": visit.root, "place": _place_of(visit.request), "back": _back_to(visit.request)}
+        return self._render(template, {**own, **values})
 
-    def _render(self, template: str, status: int = 200, **values: object) -> Response:
-        return HTMLResponse(self.templates.get_template(template).render(**values), status_code=status)
+    def _render(self, template: str, values: Mapping[str, object], status: int = 200) -> Response:
+        return HTMLResponse(self.templates.get_template(template).render(values), status_code=status)
 
 
 def _find_letter(visit: Visit, queue: str, key: str) -> DeadLetter | None:
