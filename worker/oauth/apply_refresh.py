@@ -12,7 +12,7 @@ from models.oauth.hold import Refusal
 from models.oauth.refresh_decision import RefreshDecision
 from models.oauth.token_response import TokensGranted
 from models.provider import Provider
-from models.store import Transaction
+from models.store import Transaction, credentials
 from worker.provider.client import ProviderClient
 from worker.tokens.end_connection import end_connection
 from worker.tokens.oauth_clients import OAuthClients
@@ -84,7 +84,8 @@ class RefreshWriter:
         if decision.credential is not None:
             sealed = self._seal(decision.credential, decision.granted, subject, after)
         if changes and sealed is not None:
-            tx.connections.save_pair(after, subject.generation, decision.claims, sealed)
+            together = credentials.saving(sealed, has_new_tokens=decision.granted is not None)
+            tx.connections.save(after, subject.generation, decision.claims, [together])
         elif changes:
             tx.connections.save(after, subject.generation, decision.claims)
         elif sealed is not None:
