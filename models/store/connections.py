@@ -16,7 +16,7 @@ from models.oauth.credential import Credential
 from models.oauth.refresh_policy import accepts_request
 from models.store import clients, credentials
 from models.store.rows import begun_ids, from_connection, names_of, table_of, to_connection
-from models.store.statement import Row, Statement, Writing, run_together
+from models.store.statement import Row, Statement, Writing
 from models.store.tables import ConnectionRow
 from models.store.views import refreshable
 
@@ -139,15 +139,10 @@ class Connections:
     def add(self, connection: Connection) -> None:
         _insert.run(self.sql, **from_connection(connection))
 
-    def save(
-        self, connection: Connection, generation: int, claims: Claims = released, together: Sequence[Writing] = ()
-    ) -> bool:
-        """Write the connection and its claims if it is still at `generation`; False if a newer pair was saved since.
-
-        `together` are statements about other rows, with their values, that are run whether it is or not: on PostgreSQL
-        in the same statement.
-        """
-        return run_together(self.sql, [*together, saving(connection, generation, claims)]) == 1
+    def save(self, connection: Connection, generation: int, claims: Claims = released) -> bool:
+        """Write the connection and its claims if it is still at `generation`; False if a newer pair was saved since."""
+        statement, values = saving(connection, generation, claims)
+        return statement.run(self.sql, **values) == 1
 
     def make_refresh_due(self, connection_id: str, now: datetime) -> bool:
         """Make an active connection's refresh due now; False if there is no such connection, or no refresh token."""

@@ -22,9 +22,9 @@ def refresh(house: House) -> Sent:
 
 
 @pytest.mark.parametrize("database", ["postgresql"])
-def test_a_refresh_is_nine_statements_and_waits_twice_for_the_disk(house: House) -> None:
+def test_a_refresh_is_eight_statements_and_waits_twice_for_the_disk(house: House) -> None:
     sent = refresh(house)
-    assert (len(sent.statements), sent.commits, sent.durable, sent.rollbacks) == (9, 3, 2, 0), str(sent)
+    assert (len(sent.statements), sent.commits, sent.durable, sent.rollbacks) == (8, 3, 2, 0), str(sent)
 
 
 @pytest.mark.parametrize("database", ["sqlite"])
