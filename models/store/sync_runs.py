@@ -5,10 +5,13 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection as SqlConnection
-from sqlalchemy import bindparam, delete, func, insert, select, update
+from sqlalchemy import bindparam, delete, func, insert, select, true, update
 
+from models.oauth.connection import Connection
+from models.oauth.credential import Credential
+from models.store import connections, credentials
 from models.store.dialect import insert_of
-from models.store.rows import names_of, table_of
+from models.store.rows import names_of, table_of, to_connection
 from models.store.statement import Statement
 from models.store.tables import SyncPageRow, SyncRunRow
 from models.sync.absence import PageSeen
@@ -20,7 +23,26 @@ pages = table_of(SyncPageRow)
 names = names_of(SyncRun)
 columns = [table.c[name] for name in names]
 of_connection = table.c.connection_id == bindparam("own_connection_id")
-_running = Statement(select(*columns).where(of_connection, table.c.status == RunStatus.running.value))
+is_running = table.c.status == RunStatus.running.value
+_running = Statement(select(*columns).where(of_connection, is_running))
+
+
+def _build_lock_with_pair(dialect: str) -> Any:
+    """Return the statement that locks all three.
+
+    The connection and its credential are locked first, as everywhere, and then the run: a row that is not locked is the
+    one that was committed when the statement began, as long ago as it waited for the others.
+    """
+    own = connections.pair.where(connections.of_id)
+    if dialect != "postgresql":
+        of_pair = (connections.table.c.id == table.c.connection_id) & is_running
+        return own.add_columns(*columns).outerjoin(table, of_pair)
+    pair = own.with_for_update().cte("pair")
+    run = select(*columns).where(table.c.connection_id == pair.c.id, is_running).with_for_update().lateral("run")
+    return select(*pair.c, *run.c).join_from(pair, run, true(), isouter=True)
+
+
+_lock_with_pair = Statement(_build_lock_with_pair)
 _has = Statement(select(table.c.id).where(table.c.id == bindparam("own_id")))
 _insert = Statement(insert(table).inline(), names)
 _save = Statement(update(table).where(table.c.id == bindparam("own_id")), names)
@@ -60,12 +82,26 @@ class Runs:
     def running(self, connection_id: str) -> SyncRun | None:
         """Return the connection's run that is under way, one at most; the caller has locked the connection."""
         row = _running.first(self.sql, own_connection_id=connection_id)
-        return _to_run(row) if row else None
+        return to_run(row) if row else None
+
+    def lock_with_pair(self, connection_id: str) -> tuple[Connection | None, Credential | None, SyncRun | None]:
+        """Return the connection, its credential and its run that is under way, no one else writing any of them until
+        this transaction ends.
+
+        Race: a job begins a run while this transaction waits for the connection's lock. That run is not found here, and
+        a second one can't be added beside it: whoever tries fails with `StoreConflict`.
+        """
+        row = _lock_with_pair.first(self.sql, own_id=connection_id)
+        if row is None:
+            return connections.Connections(self.sql).lock(connection_id), None, None
+        start, end = len(connections.columns), len(connections.columns) + len(credentials.columns)
+        run = None if row[end] is None else to_run(row[end:])
+        return to_connection(row[:start]), Credential(*row[start:end]), run
 
     def newest(self, connection_id: str) -> SyncRun | None:
         query = select(*columns).where(table.c.connection_id == connection_id).order_by(table.c.started_at.desc())
         row = self.sql.execute(query.limit(1)).first()
-        return _to_run(row) if row else None
+        return to_run(row) if row else None
 
     def prune(self, before: datetime, limit: int) -> int:
         """Delete up to `limit` runs that ended before then; the newest of each connection stays."""
@@ -143,7 +179,7 @@ def _to_page(row: Iterable[Any]) -> PageSeen:
     return PageSeen(number, total, last_page, tuple(ids), nameless)
 
 
-def _to_run(row: Iterable[Any]) -> SyncRun:
+def to_run(row: Iterable[Any]) -> SyncRun:
     values = dict(zip(names, row, strict=True))
     return SyncRun(**values | {"status": RunStatus(values["status"])})
 

@@ -164,6 +164,18 @@ class Store:
             tx.appends.flush()
 
     @contextmanager
+    def repeating(self) -> Iterator[Transaction]:
+        """Like `writing`, for a note of something that is simply done again if the note is lost.
+
+        On PostgreSQL its commit does not wait for the disk: a crash of the server may take it back. So an event may
+        leave again with its id, as it may if the publisher dies before it has marked it.
+        """
+        with _our_errors(), self._begun(waits_for_disk=False) as sql:
+            tx = Transaction(sql, self.actor)
+            yield tx
+            tx.appends.flush()
+
+    @contextmanager
     def reading(self) -> Iterator[Transaction]:
         with _our_errors(), self._begin({"reads_only": True})[0] as sql:
             yield Transaction(sql, self.actor)

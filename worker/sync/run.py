@@ -11,7 +11,7 @@ from models.api_response import Failed, Page
 from models.audit.entry import Channel, received
 from models.crypto.secrets import Sealed
 from models.crypto.vault import Vault, VaultError
-from models.errors import StoreRefused
+from models.errors import StoreConflict, StoreRefused
 from models.journal import Request
 from models.messaging import messages
 from models.oauth.connection import Connection, Status
@@ -25,7 +25,7 @@ from models.sync.refusal import carry_out
 from models.sync.snapshot import is_quiet, keep, most_records
 from models.sync.start import StartRequest, set_aside, start
 from models.sync.step import StepAnswer, decide_step, hand_on
-from models.sync.sync_run import name_run, plan_lists, slice_length
+from models.sync.sync_run import SyncRun, name_run, plan_lists, slice_length
 from worker.metrics.counters import Metrics
 from worker.provider.client import ProviderClient
 from worker.sync.apply_step import apply_step
@@ -69,19 +69,25 @@ class Sync:
             own.allowance.settle()
         if following is not None and self.hand_on(following):
             self.send(messages.read_connection(connection_id))
-        self.send(messages.publish_events())
 
-    @fetching_keys
     def take(self, connection_id: str, asked: bool = True, message_id: str | None = None) -> Slice | None:
         """Lease the connection's run, or a new one; None if there is nothing to read now."""
+        try:
+            return self._lease(connection_id, asked, message_id)
+        except StoreConflict:
+            # Race: another job began a run while this one waited for the connection's lock. Now it is found.
+            return self._lease(connection_id, asked, message_id)
+
+    @fetching_keys
+    def _lease(self, connection_id: str, asked: bool, message_id: str | None) -> Slice | None:
         with self.store.writing() as tx:
             usable = _lock_usable(tx, connection_id)
             if usable is None:
                 return None
             now = self.now()
-            connection, credential, access_token = usable
+            connection, credential, access_token, running = usable
             request = _identify(tx, connection, asked, message_id)
-            decision = start(connection, tx.runs.running(connection_id), request, now)
+            decision = start(connection, running, request, now)
             if decision is None:
                 return None
             if message_id is not None and request.requested and not request.repeated:
@@ -180,6 +186,9 @@ class Sync:
             if decision.ended is not None:
                 decision = self._judge(tx, decision, rows)
             apply_step(tx, decision, provider, own)
+            has_events = tx.outbox.has_appended
+        if has_events:
+            self.send(messages.publish_events())
         self.metrics.note_step(own.run, own.credential.issued_at, decision)
         for message in decision.send:
             self.send(message)
@@ -196,16 +205,16 @@ class Sync:
         return carry_out(judge(situation, False, ended.at), ended, refusal, situation.earlier, rows.run)
 
 
-def _lock_usable(tx: Transaction, connection_id: str) -> tuple[Connection, Credential, Sealed] | None:
-    """Return the connection with its credential, both locked, and its access token; None if it is not usable."""
-    connection, credential = tx.connections.lock_pair(connection_id)
+def _lock_usable(tx: Transaction, connection_id: str) -> tuple[Connection, Credential, Sealed, SyncRun | None] | None:
+    """Return the connection with its credential, access token and run, all locked; None if it is not usable."""
+    connection, credential, run = tx.runs.lock_with_pair(connection_id)
     if connection is None:
         structlog.get_logger("sync").warning("connection.unknown")
     if connection is None or connection.status is not Status.active:
         return None
     if credential is None or credential.access_token is None:
         return None
-    return connection, credential, credential.access_token
+    return connection, credential, credential.access_token, run
 
 
 def _identify(tx: Transaction, connection: Connection, asked: bool, message_id: str | None) -> StartRequest:
