@@ -84,8 +84,10 @@ class Journal:
         The newest `kept_decisions` of each stored connection and authorization stay, so that `explain` can always say
         how it came to its present state.
         """
-        old_requests = select(requests.c.position).where(requests.c.at < before).order_by(requests.c.at).limit(limit)
-        pruned_requests = self.sql.execute(delete(requests).where(requests.c.position.in_(old_requests))).rowcount
+        is_old = requests.c.at < before
+        old_requests = select(requests.c.position).where(is_old).order_by(requests.c.at).limit(limit)
+        deleting = delete(requests).where(is_old, requests.c.position.in_(old_requests))
+        pruned_requests = self.sql.execute(deleting).rowcount
         old = select(decisions.c.position).where(decisions.c.at < before, _is_dispensable())
         chosen = old.order_by(decisions.c.at).limit(limit)
         pruned_decisions = self.sql.execute(delete(decisions).where(decisions.c.position.in_(chosen))).rowcount

@@ -20,10 +20,12 @@ pages = table_of(SyncPageRow)
 names = names_of(SyncRun)
 columns = [table.c[name] for name in names]
 of_connection = table.c.connection_id == bindparam("own_connection_id")
-_running = Statement(select(*columns).where(of_connection, table.c.status == RunStatus.running.value))
+is_unfinished = table.c.finished_at.is_(None)
+"""On PostgreSQL such a run is in a table of its own: see `models/store/days.py`."""
+_running = Statement(select(*columns).where(of_connection, is_unfinished, table.c.status == RunStatus.running.value))
 _has = Statement(select(table.c.id).where(table.c.id == bindparam("own_id")))
 _insert = Statement(insert(table).inline(), names)
-_save = Statement(update(table).where(table.c.id == bindparam("own_id")), names)
+_save = Statement(update(table).where(is_unfinished, table.c.id == bindparam("own_id")), names)
 _forget_pages = Statement(delete(pages).where(pages.c.run_id == bindparam("own_id")))
 _key = ("run_id", "source", "pass_number", "page")
 _seen = ("total", "last_page", "ids", "nameless")
@@ -71,9 +73,10 @@ class Runs:
         """Delete up to `limit` runs that ended before then; the newest of each connection stays."""
         newer = table.alias()
         is_followed = (newer.c.connection_id == table.c.connection_id) & (newer.c.started_at > table.c.started_at)
-        old = select(table.c.id).where(table.c.finished_at < before, select(newer.c.id).where(is_followed).exists())
+        is_old = table.c.finished_at < before
+        old = select(table.c.id).where(is_old, select(newer.c.id).where(is_followed).exists())
         chosen = old.order_by(table.c.finished_at).limit(limit)
-        return self.sql.execute(delete(table).where(table.c.id.in_(chosen))).rowcount
+        return self.sql.execute(delete(table).where(is_old, table.c.id.in_(chosen))).rowcount
 
     def has(self, run_id: str) -> bool:
         """Whether this run was started and is not pruned."""
