@@ -1,11 +1,11 @@
 """Sync runs, and the ids on the pages that they read."""
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection as SqlConnection
-from sqlalchemy import bindparam, delete, func, insert, select, update
+from sqlalchemy import bindparam, delete, func, insert, or_, select, update
 
 from models.store.dialect import insert_of
 from models.store.rows import names_of, table_of
@@ -15,6 +15,9 @@ from models.sync.absence import PageSeen
 from models.sync.decision import PageNote
 from models.sync.sync_run import RunStatus, SyncRun, end
 
+longest_repeat = timedelta(days=2)
+"""A message that comes again later than this starts another sync, which is harmless."""
+
 table = table_of(SyncRunRow)
 pages = table_of(SyncPageRow)
 names = names_of(SyncRun)
@@ -23,7 +26,8 @@ of_connection = table.c.connection_id == bindparam("own_connection_id")
 is_unfinished = table.c.finished_at.is_(None)
 """On PostgreSQL such a run is in a table of its own: see `models/store/days.py`."""
 _running = Statement(select(*columns).where(of_connection, is_unfinished, table.c.status == RunStatus.running.value))
-_has = Statement(select(table.c.id).where(table.c.id == bindparam("own_id")))
+_lately = (table.c.finished_at >= bindparam("since")) & (table.c.finished_at <= bindparam("until"))
+_has = Statement(select(table.c.id).where(table.c.id == bindparam("own_id"), or_(is_unfinished, _lately)))
 _insert = Statement(insert(table).inline(), names)
 _save = Statement(update(table).where(is_unfinished, table.c.id == bindparam("own_id")), names)
 _forget_pages = Statement(delete(pages).where(pages.c.run_id == bindparam("own_id")))
@@ -78,9 +82,9 @@ class Runs:
         chosen = old.order_by(table.c.finished_at).limit(limit)
         return self.sql.execute(delete(table).where(is_old, table.c.id.in_(chosen))).rowcount
 
-    def has(self, run_id: str) -> bool:
-        """Whether this run was started and is not pruned."""
-        return _has.first(self.sql, own_id=run_id) is not None
+    def has(self, run_id: str, now: datetime) -> bool:
+        """Whether this run did not finish, or did lately; of the others, not every day is searched."""
+        return _has.first(self.sql, own_id=run_id, since=now - longest_repeat, until=now + longest_repeat) is not None
 
     def add(self, run: SyncRun) -> None:
         self.write(run, is_new=True)

@@ -80,7 +80,7 @@ class Sync:
                 return None
             now = self.now()
             connection, credential, access_token = usable
-            request = _identify(tx, connection, asked, message_id)
+            request = _identify(tx, connection, asked, message_id, now)
             decision = start(connection, tx.runs.running(connection_id), request, now)
             if decision is None:
                 return None
@@ -208,9 +208,11 @@ def _lock_usable(tx: Transaction, connection_id: str) -> tuple[Connection, Crede
     return connection, credential, credential.access_token
 
 
-def _identify(tx: Transaction, connection: Connection, asked: bool, message_id: str | None) -> StartRequest:
+def _identify(
+    tx: Transaction, connection: Connection, asked: bool, message_id: str | None, now: datetime
+) -> StartRequest:
     """Return the request of a message; the run that it starts is named after it, so that it starts only one."""
     named = None if message_id is None else name_run(connection.id, message_id)
-    repeated = named is not None and tx.runs.has(named)
+    repeated = named is not None and tx.runs.has(named, now)
     run_id = uuid4().hex if named is None or repeated else named
     return StartRequest(requested=asked, repeated=repeated, run_id=run_id, owner=uuid4().hex)

@@ -68,6 +68,10 @@ functions = (
         END IF;
         EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING INDEXES)',
             made, others);
+        IF first < now() + interval '1 day' THEN
+            -- The race: a row that was on its way into the default partition would be refused once this day is made.
+            EXECUTE format('LOCK TABLE ONLY %I IN SHARE MODE', kind);
+        END IF;
         EXECUTE format('LOCK TABLE %I IN ACCESS EXCLUSIVE MODE', others);
         EXECUTE format('WITH moved AS (DELETE FROM %I WHERE %I >= $1 AND %I < $2 RETURNING *) '
             'INSERT INTO %I SELECT * FROM moved', others, moment, moment, made) USING first, after;
