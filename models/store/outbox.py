@@ -42,7 +42,10 @@ _unpublished = Statement(
     )
 )
 _mark = Statement(
-    lambda dialect: update(table).where(is_one_of(dialect, table.c.position, "positions")), ("published_at",)
+    lambda dialect: update(table).where(
+        table.c.published_at.is_(None), is_one_of(dialect, table.c.position, "positions")
+    ),
+    ("published_at",),
 )
 
 
@@ -179,10 +182,10 @@ class Outbox:
         return self.sql.execute(statement.values(published_at=None, waits_since=now)).rowcount
 
     def prune(self, before: datetime, limit: int) -> int:
-        """Delete up to `limit` published events from before then; counters, and so sequences, stay."""
-        old = select(table.c.position).where(table.c.created_at < before, table.c.published_at.is_not(None))
-        chosen = old.order_by(table.c.created_at).limit(limit)
-        return self.sql.execute(delete(table).where(table.c.position.in_(chosen))).rowcount
+        """Delete up to `limit` events that were published before then; counters, and so sequences, stay."""
+        is_old = table.c.published_at < before
+        old = select(table.c.position).where(table.c.created_at < before, is_old).order_by(table.c.created_at)
+        return self.sql.execute(delete(table).where(is_old, table.c.position.in_(old.limit(limit)))).rowcount
 
 
 def _only(type_: str | None, user_id: str | None, connection_id: str | None) -> list[ColumnElement[bool]]:

@@ -1,11 +1,11 @@
 """Sync runs, and the ids on the pages that they read."""
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection as SqlConnection
-from sqlalchemy import bindparam, delete, func, insert, select, true, update
+from sqlalchemy import bindparam, delete, func, insert, or_, select, true, update
 
 from models.oauth.connection import Connection
 from models.oauth.credential import Credential
@@ -18,12 +18,17 @@ from models.sync.absence import PageSeen
 from models.sync.decision import PageNote
 from models.sync.sync_run import RunStatus, SyncRun, end
 
+longest_repeat = timedelta(days=2)
+"""A message that comes again later than this starts another sync, which is harmless."""
+
 table = table_of(SyncRunRow)
 pages = table_of(SyncPageRow)
 names = names_of(SyncRun)
 columns = [table.c[name] for name in names]
 of_connection = table.c.connection_id == bindparam("own_connection_id")
-is_running = table.c.status == RunStatus.running.value
+is_unfinished = table.c.finished_at.is_(None)
+"""On PostgreSQL such a run is in a table of its own: see `models/store/days.py`."""
+is_running = is_unfinished & (table.c.status == RunStatus.running.value)
 _running = Statement(select(*columns).where(of_connection, is_running))
 
 
@@ -43,9 +48,10 @@ def _build_lock_with_pair(dialect: str) -> Any:
 
 
 _lock_with_pair = Statement(_build_lock_with_pair)
-_has = Statement(select(table.c.id).where(table.c.id == bindparam("own_id")))
+_lately = (table.c.finished_at >= bindparam("since")) & (table.c.finished_at <= bindparam("until"))
+_has = Statement(select(table.c.id).where(table.c.id == bindparam("own_id"), or_(is_unfinished, _lately)))
 _insert = Statement(insert(table).inline(), names)
-_save = Statement(update(table).where(table.c.id == bindparam("own_id")), names)
+_save = Statement(update(table).where(is_unfinished, table.c.id == bindparam("own_id")), names)
 _forget_pages = Statement(delete(pages).where(pages.c.run_id == bindparam("own_id")))
 _key = ("run_id", "source", "pass_number", "page")
 _seen = ("total", "last_page", "ids", "nameless")
@@ -89,7 +95,8 @@ class Runs:
         this transaction ends.
 
         Race: a job begins a run while this transaction waits for the connection's lock. That run is not found here, and
-        a second one can't be added beside it: whoever tries fails with `StoreConflict`.
+        a second one can't be added beside it: whoever tries fails with `StoreConflict`. So does this if the run ends
+        meanwhile, because on PostgreSQL its row moves to another table.
         """
         row = _lock_with_pair.first(self.sql, own_id=connection_id)
         if row is None:
@@ -107,13 +114,14 @@ class Runs:
         """Delete up to `limit` runs that ended before then; the newest of each connection stays."""
         newer = table.alias()
         is_followed = (newer.c.connection_id == table.c.connection_id) & (newer.c.started_at > table.c.started_at)
-        old = select(table.c.id).where(table.c.finished_at < before, select(newer.c.id).where(is_followed).exists())
+        is_old = table.c.finished_at < before
+        old = select(table.c.id).where(is_old, select(newer.c.id).where(is_followed).exists())
         chosen = old.order_by(table.c.finished_at).limit(limit)
-        return self.sql.execute(delete(table).where(table.c.id.in_(chosen))).rowcount
+        return self.sql.execute(delete(table).where(is_old, table.c.id.in_(chosen))).rowcount
 
-    def has(self, run_id: str) -> bool:
-        """Whether this run was started and is not pruned."""
-        return _has.first(self.sql, own_id=run_id) is not None
+    def has(self, run_id: str, now: datetime) -> bool:
+        """Whether this run did not finish, or did lately; of the others, not every day is searched."""
+        return _has.first(self.sql, own_id=run_id, since=now - longest_repeat, until=now + longest_repeat) is not None
 
     def add(self, run: SyncRun) -> None:
         self.write(run, is_new=True)

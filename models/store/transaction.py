@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from psycopg.errors import ReadOnlySqlTransaction
+from psycopg.errors import ReadOnlySqlTransaction, SerializationFailure
 from sqlalchemy import URL, Engine, RootTransaction, create_engine, event, make_url, text
 from sqlalchemy import Connection as SqlConnection
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, SQLAlchemyError
@@ -22,6 +22,7 @@ from models.store.authorizations import Authorizations
 from models.store.clients import Clients
 from models.store.connections import Connections
 from models.store.credentials import Credentials
+from models.store.days import Days
 from models.store.due_work import Due
 from models.store.journal import Journal
 from models.store.outbox import Outbox
@@ -82,6 +83,10 @@ class Transaction:
     @cached_property
     def credentials(self) -> Credentials:
         return Credentials(self.sql)
+
+    @cached_property
+    def days(self) -> Days:
+        return Days(self.sql)
 
     @cached_property
     def due(self) -> Due:
@@ -148,6 +153,11 @@ class Store:
     @property
     def locks_rows(self) -> bool:
         """Whether writers lock what they write, as on PostgreSQL; on SQLite they lock the whole database."""
+        return self.engine.dialect.name == "postgresql"
+
+    @property
+    def has_days(self) -> bool:
+        """Whether history is in days that are made and dropped (see `models/store/days.py`)."""
         return self.engine.dialect.name == "postgresql"
 
     @contextmanager
@@ -318,6 +328,8 @@ def _our_errors() -> Iterator[None]:
     try:
         yield
     except OperationalError as error:
+        if isinstance(error.orig, SerializationFailure):
+            raise StoreConflict("another transaction moved the same row first") from error
         raise StoreUnavailable(f"the database {explain(error).said} ({_class_of(error)})") from error
     except IntegrityError as error:
         raise StoreConflict("another transaction wrote the same row first") from error

@@ -7,6 +7,8 @@ from datetime import timedelta
 from threading import Barrier
 from typing import TypeVar
 
+import pytest
+
 from models.crypto.secrets import Sealed
 from models.errors import StoreConflict
 from models.messaging.events import ConnectionRefreshed
@@ -15,7 +17,7 @@ from models.oauth.authorization import awaits_user, receive_code
 from models.oauth.token_response import Evidence
 from models.store import Store
 from models.store.due_work import refreshes, syncs
-from models.sync.sync_run import RunStatus, SyncRun, end
+from models.sync.sync_run import RunStatus, SyncRun, end, finish
 from tests.store.conftest import Opened, add_connection, an_authorization, noon
 
 T = TypeVar("T")
@@ -89,7 +91,8 @@ def test_a_run_is_begun_by_one(opened: Opened) -> None:
     assert sum(all_at_once(opened, begin_or_look_again)) == 1
 
 
-def test_a_locked_run_is_the_newest_one_however_long_its_lock_was_waited_for(opened: Opened) -> None:
+@pytest.mark.parametrize("finishes", [False, True], ids=["it ends in its place", "it finishes, and moves to its day"])
+def test_a_locked_run_is_the_newest_one_however_long_its_lock_was_waited_for(opened: Opened, finishes: bool) -> None:
     connection = add_connection(opened.store)
     with opened.store.writing() as tx:
         tx.runs.add(SyncRun("run", connection.id, RunStatus.running, noon))
@@ -101,10 +104,18 @@ def test_a_locked_run_is_the_newest_one_however_long_its_lock_was_waited_for(ope
             if run is None:
                 return False
             counted = replace(run, failures=run.failures + 1)
-            tx.runs.save(counted if counted.failures < 6 else end(counted, "tested"))
+            ended = finish(counted, noon) if finishes else end(counted, "tested")
+            tx.runs.save(counted if counted.failures < 6 else ended)
             return True
 
-    assert sum(all_at_once(opened, count)) == 6
+    def count_or_look_again(store: Store, number: int) -> bool:
+        try:
+            return count(store, number)
+        except StoreConflict:
+            assert finishes
+            return count(store, number)
+
+    assert sum(all_at_once(opened, count_or_look_again)) == 6
 
 
 def test_what_is_due_is_claimed_by_one(opened: Opened) -> None:

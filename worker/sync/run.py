@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import wraps
+from typing import ParamSpec, TypeVar
 from uuid import uuid4
 
 import structlog
@@ -32,6 +34,25 @@ from worker.sync.apply_step import apply_step
 from worker.sync.rows import add_page, load_rows, load_slice, rows_in_memory
 from worker.sync.slice import Slice
 from worker.tokens.data_keys import fetching_keys
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def once_more(write: Callable[P, R]) -> Callable[P, R]:
+    """Let a transaction see what another one wrote.
+
+    Race: another job begins or ends the run while this one waits for the connection's lock.
+    """
+
+    @wraps(write)
+    def write_again(*args: P.args, **named: P.kwargs) -> R:
+        try:
+            return write(*args, **named)
+        except StoreConflict:
+            return write(*args, **named)
+
+    return write_again
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,23 +91,17 @@ class Sync:
         if following is not None and self.hand_on(following):
             self.send(messages.read_connection(connection_id))
 
+    @once_more
+    @fetching_keys
     def take(self, connection_id: str, asked: bool = True, message_id: str | None = None) -> Slice | None:
         """Lease the connection's run, or a new one; None if there is nothing to read now."""
-        try:
-            return self._lease(connection_id, asked, message_id)
-        except StoreConflict:
-            # Race: another job began a run while this one waited for the connection's lock. Now it is found.
-            return self._lease(connection_id, asked, message_id)
-
-    @fetching_keys
-    def _lease(self, connection_id: str, asked: bool, message_id: str | None) -> Slice | None:
         with self.store.writing() as tx:
             usable = _lock_usable(tx, connection_id)
             if usable is None:
                 return None
             now = self.now()
             connection, credential, access_token, running = usable
-            request = _identify(tx, connection, asked, message_id)
+            request = _identify(tx, connection, asked, message_id, now)
             decision = start(connection, running, request, now)
             if decision is None:
                 return None
@@ -147,6 +162,7 @@ class Sync:
         answer = parse_page(outcome, resource, provider.provider) if isinstance(outcome, Page) else outcome
         return answer, called.log_for(own.connection.id)
 
+    @once_more
     def hand_on(self, own: Slice) -> bool:
         """Return the run to the queue, behind everything that waits there; False if it is no longer this job's."""
         with self.store.writing() as tx:
@@ -173,6 +189,7 @@ class Sync:
             return None
         return replace(own, run=decision.run, at=now, draft=keep(own.draft, own.snapshot, decision, rows))
 
+    @once_more
     def _save(self, own: Slice, answer: StepAnswer) -> Slice | None:
         """Decide what the answer means for the rows as they are now, and write it with all that was kept in memory."""
         with self.store.writing() as tx:
@@ -217,9 +234,11 @@ def _lock_usable(tx: Transaction, connection_id: str) -> tuple[Connection, Crede
     return connection, credential, credential.access_token, run
 
 
-def _identify(tx: Transaction, connection: Connection, asked: bool, message_id: str | None) -> StartRequest:
+def _identify(
+    tx: Transaction, connection: Connection, asked: bool, message_id: str | None, now: datetime
+) -> StartRequest:
     """Return the request of a message; the run that it starts is named after it, so that it starts only one."""
     named = None if message_id is None else name_run(connection.id, message_id)
-    repeated = named is not None and tx.runs.has(named)
+    repeated = named is not None and tx.runs.has(named, now)
     run_id = uuid4().hex if named is None or repeated else named
     return StartRequest(requested=asked, repeated=repeated, run_id=run_id, owner=uuid4().hex)
