@@ -1,8 +1,10 @@
-"""Each process that lasts reports itself: to the database, for metrics and `doctor`, and by name to Redis.
+"""Each process that lasts reports itself: to the database, with its clock's error, and by name to Redis.
 
 A name in Redis that the database does not know is of another fleet, which shares the Redis by mistake.
 """
 
+import os
+import socket
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,7 +14,7 @@ import redis
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from models.clock import Anchor, offset
+from models.clock import Anchor, certain_offset
 from models.errors import SyncError
 from models.process import Process, alive_for
 from models.store import Store
@@ -22,10 +24,16 @@ every = 3
 """Reports are written with every third measurement of the clock: about twice a minute."""
 
 
+def name_process(role: str) -> str:
+    """Return what an operator finds this process by: its role, the host's name and the process's number."""
+    return f"{role} {socket.gethostname()}:{os.getpid()}"
+
+
 @dataclass(slots=True, eq=False)
 class ProcessReporter:
     """Writes the process's row and name with a measurement of its clock; what does not take it is asked again.
 
+    A clock that goes wrong, or is right again, is reported at once.
     `client` must not be one that waits long.
     """
 
@@ -35,18 +43,20 @@ class ProcessReporter:
     role: str
     version: str
     measurements: int = 0
+    is_off: bool = False
 
     def __call__(self, measured: Anchor) -> None:
-        is_turn = self.measurements % every == 0
+        ahead = round(certain_offset(measured).total_seconds(), 3)
+        is_turn = self.measurements % every == 0 or (ahead != 0) != self.is_off
         self.measurements += 1
         if not is_turn:
             return
-        ahead = round(offset(measured).total_seconds(), 3)
         try:
             with self.store.writing() as tx:
                 tx.processes.report(Process(self.name, self.role, self.version, measured.fleet, ahead))
             # Only now: a name that the database does not know would look like another fleet's.
             self.client.hset(names_key, self.name, measured.fleet.isoformat())
+            self.is_off = ahead != 0
         except (SyncError, SQLAlchemyError, redis.RedisError) as error:
             self.measurements = 0
             structlog.get_logger("process").debug("process.not_reported", error=type(error).__name__)

@@ -12,8 +12,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from config.clock import FleetClock
-from config.clock_reports import ClockReporter, name_process
-from config.process_reports import ProcessReporter
+from config.process_reports import ProcessReporter, name_process
 from config.redis_url import connect
 from config.settings import Settings
 from config.version import read_version
@@ -146,12 +145,5 @@ def open_services(
     store = open_store(settings, actor)
     name = name_process(actor)
     hasty = open_hasty_redis(settings.redis_url)
-    clock_reporter = ClockReporter(hasty, name)
-    process_reporter = ProcessReporter(store, hasty, name, actor, read_version())
-
-    def report(measured: Anchor) -> None:
-        clock_reporter(measured)
-        process_reporter(measured)
-
-    clock = open_clock(store, report)
+    clock = open_clock(store, ProcessReporter(store, hasty, name, actor, read_version()))
     return Services(store, open_redis(settings.redis_url), build_broker(settings, more, kind), clock)

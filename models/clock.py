@@ -68,6 +68,12 @@ def choose(current: Anchor | None, measured: Anchor) -> Anchor:
     return Anchor(expected, measured.reading, current.precision) if agrees else measured
 
 
+def certain_offset(anchor: Anchor) -> timedelta:
+    """Return how far this machine's time of day is off; nothing if that is too little to say for certain."""
+    found = offset(anchor)
+    return found if abs(found) > noticeable + anchor.precision else timedelta()
+
+
 def offset(anchor: Anchor) -> timedelta:
     """Return how far this machine's time of day is ahead of the fleet's."""
     return anchor.reading.wall - anchor.fleet

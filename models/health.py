@@ -95,7 +95,7 @@ def judge_clock(whose: str, theirs: datetime, ours: datetime, precision: timedel
 
 
 def judge_process_clock(process: str, ahead: float) -> Finding:
-    """Judge what a process measured of its own machine's clock, in seconds; only one that is off reports it."""
+    """Judge what a process measured of its own machine's clock, in seconds; not 0."""
     said = f"the machine of {process} is {describe_offset(ahead)} the database"
     state: State = "warn" if abs(ahead) <= harmful.total_seconds() else "failed"
     return Finding("clock", state, said, "Synchronize that machine's clock by NTP; see timedatectl.")

@@ -15,7 +15,7 @@ class Process:
     role: worker, scheduler, web or operator.
     version: of breezesync.
     reported_at: when it reported last, by the fleet's clock.
-    ahead_seconds: how far its machine's clock is ahead of the fleet's.
+    ahead_seconds: how far its machine's clock is ahead of the fleet's; 0 if it is right within a second.
     """
 
     name: str

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from models.api_response import is_html
-from models.health import Finding, describe_offset, harmful
+from models.health import Finding, judge_process_clock
 from models.http import HttpAnswer, NoAnswer
 from models.process import Process
 
@@ -204,9 +204,8 @@ def judge_processes(alive: Sequence[Process], strangers: Collection[str], versio
         said = f"{names} runs version {', '.join(others)}, and this is {version}"
         yield Finding("processes", "warn", said, "Finish the rollout: restart what runs the older version.")
     for each in alive:
-        if abs(each.ahead_seconds) > harmful.total_seconds():
-            said = f"the machine of {each.name} is {describe_offset(each.ahead_seconds)} the database"
-            yield Finding("processes", "failed", said, "Synchronize that machine's clock by NTP; see timedatectl.")
+        if each.ahead_seconds:
+            yield judge_process_clock(each.name, each.ahead_seconds)
 
 
 def find_kind(path: str, mounts: str) -> str:

@@ -609,7 +609,7 @@ _about(
     (
         "A machine's clock is off",
         running(("worker", "", 65.0), ("scheduler", "", 0.0)),
-        "processes",
+        "clock",
         "the machine of worker host:1 is 65.0 s ahead of the database",
         "Synchronize that machine's clock by NTP; …",
     ),

@@ -4,23 +4,23 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from config.clock_reports import ClockReporter, name_process
-from models.clock import Anchor, Reading
+from config.process_reports import name_process
+from models.process import Process
 from tests.cli.conftest import Desk
 
 
 def report(desk: Desk, process: str, ahead: float, age: float = 0) -> None:
     """Report as a process does that has measured its clock some seconds ago."""
-    fleet = datetime.now(UTC) - timedelta(seconds=age)
-    wall = fleet + timedelta(seconds=ahead)
-    ClockReporter(desk.redis, process)(Anchor(fleet, Reading(wall, timedelta()), timedelta()))
+    measured_at = datetime.now(UTC) - timedelta(seconds=age)
+    with desk.house.store.writing() as tx:
+        tx.processes.report(Process(process, process.split(maxsplit=1)[0], "0.1.0", measured_at, ahead))
 
 
 def test_status_names_each_process_whose_clock_is_off(either_desk: Desk) -> None:
     desk = either_desk
-    for process, ahead in {"worker a:1": 70, "scheduler b:2": -1.5, "web c:3": 0.5}.items():
+    for process, ahead in {"worker a:1": 70, "scheduler b:2": -1.5, "web c:3": 0}.items():
         report(desk, process, ahead)
-    report(desk, "worker gone:4", 70, age=61)
+    report(desk, "worker gone:4", 70, age=121)
     found = {clock["process"]: clock["ahead"] for clock in desk.read("status")["clocks"]}
     assert found == {"worker a:1": 70, "scheduler b:2": -1.5}
     shown = [line for line in desk.type("status").stdout.splitlines() if line.startswith("Clock")]
@@ -37,7 +37,8 @@ def test_status_says_nothing_of_clocks_that_are_right(desk: Desk) -> None:
 @pytest.mark.parametrize(("ahead", "state", "code"), [(2, "warn", 0), (-19, "warn", 0), (70, "failed", 1)])
 def test_doctor_names_the_process(desk: Desk, ahead: float, state: str, code: int) -> None:
     process = name_process("scheduler")
-    report(desk, process, ahead)
+    for name, off in {process: ahead, "worker a:1": 0, "web b:2": 0}.items():
+        report(desk, name, off)
     [found] = [each for each in desk.read("doctor", code=code)["checks"] if process in each["said"]]
     assert (found["check"], found["state"]) == ("clock", state)
     assert "NTP" in found["remedy"]

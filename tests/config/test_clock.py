@@ -3,14 +3,11 @@
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-import fakeredis
 import pytest
-import redis
 from prometheus_client import CollectorRegistry, generate_latest
 from structlog.testing import capture_logs
 
 from config.clock import FleetClock
-from config.clock_reports import ClockReporter, read_clock_reports, reports_key
 from models.clock import Reading
 from models.errors import StoreUnavailable
 from worker.web.metrics import ClockGauge
@@ -98,60 +95,6 @@ def test_its_offset_is_how_far_the_machine_is_ahead(ahead: int) -> None:
     assert f"breezesync_clock_offset_seconds {float(ahead)}" in generate_latest(registry_of(world)).decode()
     world.away, world.ahead = True, (ahead + 10) * second
     assert b"clock_offset" not in generate_latest(registry_of(world)), "after a step no time is certain without asking"
-
-
-def reported_by(world: World, process: str, client: redis.Redis) -> ClockReporter:
-    reporter = ClockReporter(client, process)
-    world.clock.on_measured = reporter
-    world.clock.measure()
-    return reporter
-
-
-def reports_of(client: redis.Redis, world: World) -> dict[str, float]:
-    return {report.process: report.ahead for report in read_clock_reports(client, noon + world.passed)}
-
-
-def test_each_process_whose_clock_is_off_reports_itself_and_takes_it_back() -> None:
-    client = fakeredis.FakeRedis(decode_responses=True)
-    worker, scheduler, right = World(ahead=70 * second), World(ahead=-2 * second), World(ahead=0.9 * second)
-    for name, world in {"worker a:1": worker, "scheduler b:2": scheduler, "web c:3": right}.items():
-        reported_by(world, name, client)
-    assert reports_of(client, worker) == {"scheduler b:2": -2.0, "worker a:1": 70.0}
-    worker.ahead = timedelta()
-    worker.clock.measure()
-    assert reports_of(client, worker) == {"scheduler b:2": -2.0}
-
-
-def test_a_process_that_has_ended_is_forgotten() -> None:
-    client, world = fakeredis.FakeRedis(decode_responses=True), World(ahead=70 * second)
-    reported_by(world, "worker a:1", client)
-    world.passed = 59 * second
-    assert reports_of(client, world) == {"worker a:1": 70.0}
-    world.passed = 61 * second
-    assert reports_of(client, world) == {}
-    assert not client.exists(reports_key)
-
-
-def test_a_slow_answer_makes_no_clock_wrong() -> None:
-    client = fakeredis.FakeRedis(decode_responses=True)
-    world = World(slow=6 * second)
-    reported_by(world, "worker a:1", client)
-    assert reports_of(client, world) == {}
-
-
-def test_a_report_that_redis_did_not_take_is_made_by_the_next_measurement() -> None:
-    server = fakeredis.FakeServer()
-    client, world = fakeredis.FakeRedis(server=server, decode_responses=True), World(ahead=70 * second)
-    server.connected = False
-    reported_by(world, "worker a:1", client)
-    server.connected = True
-    world.clock.measure()
-    assert reports_of(client, world) == {"worker a:1": 70.0}
-    server.connected, world.ahead = False, timedelta()
-    world.clock.measure()
-    server.connected = True
-    world.clock.measure()
-    assert reports_of(client, world) == {}
 
 
 def registry_of(world: World) -> CollectorRegistry:

@@ -17,10 +17,10 @@ noon = datetime(2026, 11, 28, 12, tzinfo=UTC)
 every = timedelta(seconds=10)
 
 
-def measured(number: int, ahead: float = 0.0) -> Anchor:
+def measured(number: int, ahead: float = 0.0, precision: float = 0.0) -> Anchor:
     """Return a measurement of a clock, ten seconds after the one before."""
     fleet = noon + number * every
-    return Anchor(fleet, Reading(fleet + timedelta(seconds=ahead), number * every), timedelta())
+    return Anchor(fleet, Reading(fleet + timedelta(seconds=ahead), number * every), timedelta(seconds=precision))
 
 
 @pytest.fixture
@@ -39,11 +39,43 @@ def test_every_third_measurement_replaces_the_report(store: Store) -> None:
     client = fakeredis.FakeRedis(decode_responses=True)
     report = ProcessReporter(store, client, "worker a:1", "worker", "1.2")
     for number in range(3):
-        report(measured(number, ahead=2.0))
-    assert reports_in(store) == [Process("worker a:1", "worker", "1.2", noon, 2.0)]
+        report(measured(number))
+    assert reports_in(store) == [Process("worker a:1", "worker", "1.2", noon, 0.0)]
     report(measured(3))
     assert reports_in(store) == [Process("worker a:1", "worker", "1.2", noon + 3 * every, 0.0)]
     assert read_names(client, noon + 3 * every) == ["worker a:1"]
+
+
+def test_a_clock_that_goes_wrong_and_is_right_again_is_reported_at_once(store: Store) -> None:
+    report = ProcessReporter(store, fakeredis.FakeRedis(), "worker a:1", "worker", "1.2")
+    said: list[tuple[int, float]] = []
+    for number, ahead in enumerate((0.0, 0.0, 70.0, 71.0, -3600.0, 0.0, 0.0)):
+        report(measured(number, ahead))
+        [row] = reports_in(store)
+        said.append(((row.reported_at - noon) // every, row.ahead_seconds))
+    assert said == [(0, 0.0), (0, 0.0), (2, 70.0), (3, 71.0), (3, 71.0), (5, 0.0), (6, 0.0)]
+
+
+@pytest.mark.parametrize(
+    ("ahead", "precision", "reported"),
+    [(0.9, 0.0, 0.0), (-0.9, 0.0, 0.0), (1.5, 0.0, 1.5), (-2.0, 0.0, -2.0), (3.0, 3.0, 0.0), (70.0, 3.0, 70.0)],
+)
+def test_only_what_is_certainly_off_is_reported(store: Store, ahead: float, precision: float, reported: float) -> None:
+    measurement = measured(0, ahead, precision)
+    ProcessReporter(store, fakeredis.FakeRedis(), "worker a:1", "worker", "1.2")(measurement)
+    assert [each.ahead_seconds for each in reports_in(store)] == [reported]
+
+
+def test_a_wrong_clock_that_the_database_did_not_take_is_reported_by_the_next_measurement(store: Store) -> None:
+    server = fakeredis.FakeServer()
+    report = ProcessReporter(store, fakeredis.FakeRedis(server=server), "worker a:1", "worker", "1.2")
+    report(measured(0))
+    server.connected = False
+    report(measured(1, 70.0))
+    server.connected = True
+    report(measured(2, 70.0))
+    [row] = reports_in(store)
+    assert (row.reported_at, row.ahead_seconds) == (noon + 2 * every, 70.0)
 
 
 def test_a_report_that_redis_did_not_take_is_made_by_the_next_measurement(store: Store) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from rich.markup import escape
 
-from config.clock_reports import reports_key
 from config.environment import SettingsError, gather_variables
 from config.process_reports import names_key
 from config.redis_url import show_redis_url
@@ -118,7 +117,6 @@ def _name_keys(settings: Settings) -> dict[str, str]:
     return {
         **dict.fromkeys((*streams, rejected), "stream"),
         parked_key: "hash",
-        reports_key: "hash",
         names_key: "hash",
         **expected_types(),
     }

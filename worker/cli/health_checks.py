@@ -8,7 +8,6 @@ from typing import Any, cast
 
 import redis
 
-from config.clock_reports import read_clock_reports
 from config.process_reports import read_names
 from config.version import read_version
 from models.api_response import ApiOutcome, Forbidden, Page, Unauthorized
@@ -27,7 +26,6 @@ from models.health import (
     judge_key_service,
     judge_keys,
     judge_missing_keys,
-    judge_process_clock,
     judge_redis,
     judge_schema,
     judge_seals,
@@ -182,8 +180,6 @@ class Checkup:
         alive = [each for each in lately if each.is_alive(now)]
         strangers: Collection[str] = ()
         with suppress(redis.RedisError):
-            for report in read_clock_reports(self.client, now) if has_redis else ():
-                yield judge_process_clock(report.process, report.ahead)
             strangers = set(read_names(self.client, now)) - {each.name for each in lately} if has_redis else ()
         yield from judge_processes(alive, strangers, read_version())
 

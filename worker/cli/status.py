@@ -7,11 +7,11 @@ from typing import Any
 
 from rich.markup import escape
 
-from config.clock_reports import ClockReport, read_clock_reports
 from config.settings import Settings
 from models.health import describe_offset
 from models.oauth.client import StoredClient
 from models.oauth.hold import Hold
+from models.process import Process, alive_for
 from models.queue import Depth
 from models.store import Transaction
 from worker.cli.context import load_settings, opened_queues, opened_store
@@ -34,14 +34,7 @@ class _Overview:
     held: Mapping[Hold, int]
     unpublished: int
     since: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class _InRedis:
-    """What Redis says: the depth of each queue, and the processes whose clock is off."""
-
-    depths: Mapping[str, Depth]
-    clocks: Sequence[ClockReport]
+    wrong_clocks: Sequence[Process]
 
 
 @report_errors
@@ -50,11 +43,11 @@ def status(as_json: AsJson = False) -> None:
     settings = load_settings()
     with opened_store(settings) as store, store.reading() as tx:
         found = _read(tx)
-    in_redis, failure = _read_redis(settings, found.moment)
+    depths, failure = _read_depths(settings)
     if as_json:
-        print_json(_as_json(found, in_redis))
+        print_json(_as_json(found, depths))
     else:
-        _print(found, in_redis)
+        _print(found, depths)
     if failure is not None:
         raise failure
 
@@ -72,17 +65,21 @@ def _read(tx: Transaction) -> _Overview:
         held={hold: tx.refusals.count_held(hold.provider, hold.client_id) for hold in tx.refusals.holds()},
         unpublished=waiting,
         since=since,
+        wrong_clocks=[each for each in tx.processes.since(moment - alive_for) if each.ahead_seconds],
     )
 
 
-def _as_json(found: _Overview, in_redis: _InRedis | None) -> dict[str, object]:
+def _as_json(found: _Overview, depths: Mapping[str, Depth] | None) -> dict[str, object]:
     return {
         "connections": found.connections,
         "due": found.due,
         "oldest_due_seconds": _seconds(found.oldest, found.moment),
         "events": {"unpublished": found.unpublished, "lag_seconds": _seconds(found.since, found.moment)},
-        "queues": None if in_redis is None else in_redis.depths,
-        "clocks": None if in_redis is None else in_redis.clocks,
+        "queues": depths,
+        "clocks": [
+            {"process": each.name, "ahead": each.ahead_seconds, "measured_at": each.reported_at}
+            for each in found.wrong_clocks
+        ],
         "rejected_clients": [{"provider": p, "client_id": c, "error": e} for p, c, e in found.rejected],
         "breakers": list(found.breakers.values()),
         "holds": [
@@ -92,7 +89,7 @@ def _as_json(found: _Overview, in_redis: _InRedis | None) -> dict[str, object]:
     }
 
 
-def _print(found: _Overview, in_redis: _InRedis | None) -> None:
+def _print(found: _Overview, depths: Mapping[str, Depth] | None) -> None:
     print_rich(f"[bold]Connections[/]   {_count(found.connections)}")
     print_rich(f"[bold]Due now[/]       {_count(found.due)}{_age(found.oldest, found.moment)}")
     print_rich(f"[bold]Events[/]        {found.unpublished} unpublished{_age(found.since, found.moment)}")
@@ -104,19 +101,21 @@ def _print(found: _Overview, in_redis: _InRedis | None) -> None:
             print_rich(f"[bold red]{state_of(client).capitalize():<16}[/]{escape(client.provider)}: {escape(line)}")
     for hold, count in found.held.items():
         print_rich(f"[bold red]Held[/]          {escape(describe_hold(hold, count, found.moment))}")
-    if in_redis is not None:
-        for report in in_redis.clocks:
-            text = f"the machine of {report.process} is {describe_offset(report.ahead)} the database. Synchronize it."
-            print_rich(f"[bold red]Clock[/]         {escape(text)}")
-        rows = [(name, depth.waiting, depth.under_way, depth.dead) for name, depth in in_redis.depths.items()]
+    for process in found.wrong_clocks:
+        text = (
+            f"the machine of {process.name} is {describe_offset(process.ahead_seconds)} the database. Synchronize it."
+        )
+        print_rich(f"[bold red]Clock[/]         {escape(text)}")
+    if depths is not None:
+        rows = [(name, depth.waiting, depth.under_way, depth.dead) for name, depth in depths.items()]
         print_rich("", make_table(("queue", "waiting", "under way", "dead"), rows))
 
 
-def _read_redis(settings: Settings, moment: datetime) -> tuple[_InRedis | None, CommandFailed | None]:
-    """Return what Redis says, or the error if it does not answer: the rest of the status is shown anyway."""
+def _read_depths(settings: Settings) -> tuple[Mapping[str, Depth] | None, CommandFailed | None]:
+    """Return the depth of each queue, or the error if Redis does not answer: the rest of the status is shown anyway."""
     try:
         with opened_queues(settings) as queues:
-            return _InRedis(queues.depths(), read_clock_reports(queues.client, moment)), None
+            return queues.depths(), None
     except CommandFailed as failure:
         return None, failure
 
