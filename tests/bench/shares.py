@@ -4,7 +4,8 @@
     python -m tests.bench.shares var/web.txt
 
 Each sample counts for the innermost function of its stack that belongs to one of the parts. What the interpreter and
-the standard library do on their own, for no part, is the rest.
+the standard library do on their own, for no part, is the rest. A thread that waits in one of the functions below uses
+no CPU, and its sample is left out.
 """
 
 import sys
@@ -30,6 +31,16 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     "models, other": ("(models/",),
 }
 """What the place of a function in a stack begins with, by part; the first that fits counts."""
+WAITING = (
+    "Condition.wait (threading.py",
+    "FleetClock._watch (config/clock.py",
+    "Runner.run (asyncio/runners.py",
+    "Connection.wait (psycopg/connection.py",
+    "_HiredisParser.read_from_socket (redis/",
+    "SyncStream.read (httpcore/",
+    "worker_process (dramatiq/cli.py",
+)
+"""Innermost functions that do nothing but wait, for another thread, the clock or a server."""
 REST = "the interpreter and the standard library"
 
 
@@ -47,7 +58,8 @@ def shares_of(lines: Iterable[str]) -> list[tuple[str, float]]:
     counts: Counter[str] = Counter()
     for line in lines:
         stack, _, count = line.rstrip().rpartition(" ")
-        counts[part_of(stack)] += int(count)
+        if not stack.rpartition(";")[2].startswith(WAITING):
+            counts[part_of(stack)] += int(count)
     total = sum(counts.values())
     return [(part, count / total) for part, count in counts.most_common()]
 

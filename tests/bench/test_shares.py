@@ -24,3 +24,7 @@ def test_a_stack_counts_for_the_innermost_part(stack: str, part: str) -> None:
 def test_shares_are_of_all_samples_and_the_largest_comes_first() -> None:
     lines = ["a (h11/a.py:1) 1", "b (worker/web/b.py:1) 2", "c (h11/c.py:1);d (re.py:2) 5"]
     assert shares_of(lines) == [("h11", 0.75), ("worker/web", 0.25)]
+
+
+def test_a_thread_that_waits_uses_no_cpu() -> None:
+    assert shares_of(["a (h11/a.py:1) 1", "a (h11/a.py:1);Condition.wait (threading.py:320) 9"]) == [("h11", 1.0)]

@@ -4,6 +4,7 @@ Each job runs for every connection, on this thread and without a worker; the eve
 round of each kind warms up, and only the second is printed. A table's indexes and its TOAST table count for it.
 """
 
+import logging
 import re
 import tempfile
 from collections import Counter
@@ -15,6 +16,7 @@ from typing import Any
 
 import fakeredis
 import psycopg
+import structlog
 from sqlalchemy import make_url
 
 import sandbox
@@ -99,6 +101,7 @@ def show(kind: str, written: Counter[str]) -> None:
 
 
 def main() -> None:
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     with (
         own_postgres(postgres_user()) as server,
         sandbox.running() as provider,
