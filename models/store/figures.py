@@ -1,11 +1,25 @@
 """Figures over the whole database that pictures are made of, each from a bounded number of rows or an index alone."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import JSON, ColumnElement, Integer, Select, Text, case, cast, func, literal, select, union_all
+from sqlalchemy import (
+    JSON,
+    ColumnElement,
+    Integer,
+    Table,
+    Text,
+    case,
+    cast,
+    extract,
+    func,
+    literal,
+    select,
+    tablesample,
+    text,
+)
 from sqlalchemy import Connection as SqlConnection
 
 from models.store.rows import table_of
@@ -18,23 +32,21 @@ batches = table_of(RequestBatchRow)
 events = table_of(EventRow)
 
 
+most_pages = 4_000
+"""Of 8 KB: so much of a history is looked at. Of more a random part is, on PostgreSQL."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What was counted of one span of time, in the order in which it happened.
+    """What was counted of one span of time.
 
-    rows: how many rows were looked at.
-    total, bad: how many things they are, and how many of these went wrong.
-    last_at: when the last of them happened; None if there is none.
+    total, bad: how many things were seen, and how many of these went wrong.
+    share: which part of all was looked at, up to 1.
     """
 
-    rows: int
     total: int
     bad: int
-    last_at: datetime | None
-
-
-_Numbers = Select[Any, Any, Any, Any, Any]
-nothing = Sample(0, 0, 0, None)
+    share: float = 1.0
 
 
 class Figures:
@@ -47,51 +59,71 @@ class Figures:
         query = select(day, func.count()).where(connections.c.refresh_due_at < until).group_by(day)
         return {_to_date(found): number for found, number in self.sql.execute(query)}
 
-    def syncs_of(self, starts: Sequence[datetime], length: timedelta, most: int) -> Sequence[Sample]:
-        """Count the syncs that ended in each span that begins at one of `starts`, `most` of each span at most."""
+    def syncs_of(self, starts: Sequence[datetime], length: timedelta) -> Sequence[Sample]:
+        """Count the syncs that ended in each of the spans, which follow each other."""
+        share = self._share_of("sync_run", starts)
+        source = self._part_of(runs, share)
+        ended = source.c.status.in_((RunStatus.completed.value, RunStatus.failed.value))
+        failed = source.c.status == RunStatus.failed.value
+        query = select(self._part_at(source.c.finished_at, length), _number_of(ended), _number_of(failed))
+        return self._sample(query.select_from(source), source.c.finished_at, starts, length, share)
 
-        def sample(place: int, start: datetime) -> _Numbers:
-            ended = runs.c.finished_at
-            chosen = select(runs.c.status, ended).where(ended >= start, ended < start + length)
-            found = chosen.order_by(ended).limit(most).subquery(f"found_{place}")
-            counted = found.c.status.in_((RunStatus.completed.value, RunStatus.failed.value))
-            failed = found.c.status == RunStatus.failed.value
-            numbers = (func.count(), _number_of(counted), _number_of(failed), func.max(found.c.finished_at))
-            query: _Numbers = select(literal(place, Integer), *numbers)
-            return query
-
-        return self._sample(sample, starts)
-
-    def requests_of(self, starts: Sequence[datetime], length: timedelta, most: int) -> Sequence[Sample]:
-        """Count the API requests of each span, from the rows of at most `most` jobs of each.
+    def requests_of(self, starts: Sequence[datetime], length: timedelta) -> Sequence[Sample]:
+        """Count the API requests of each of the spans, which follow each other.
 
         Bad is a request without an answer, or with one of 400 or more.
         """
-        is_postgres = self.sql.dialect.name == "postgresql"
+        share = self._share_of("request_batch", starts)
+        source = self._part_of(batches, share)
+        if self._is_postgres:
+            each = func.json_array_elements(cast(source.c.calls, JSON)).table_valued("value")
+            status = cast(func.json_extract_path_text(each.c.value, literal("3", Text)), Integer)
+        else:
+            each = func.json_each(source.c.calls).table_valued("value")
+            status = cast(func.json_extract(each.c.value, "$[3]"), Integer)
+        query = select(self._part_at(source.c.at, length), func.count(), _number_of((status == 0) | (status >= 400)))
+        return self._sample(query.select_from(source.join(each, literal(True))), source.c.at, starts, length, share)
 
-        def sample(place: int, start: datetime) -> _Numbers:
-            at = batches.c.at
-            chosen = select(at, batches.c.calls).where(at >= start, at < start + length).order_by(at).limit(most)
-            found = chosen.subquery(f"found_{place}")
-            if is_postgres:
-                each = func.json_array_elements(cast(found.c.calls, JSON)).table_valued("value")
-                status = cast(func.json_extract_path_text(each.c.value, literal("3", Text)), Integer)
-            else:
-                each = func.json_each(found.c.calls).table_valued("value")
-                status = cast(func.json_extract(each.c.value, "$[3]"), Integer)
-            bad = (status == 0) | (status >= 400)
-            numbers = (func.count(found.c.at.distinct()), func.count(), _number_of(bad), func.max(found.c.at))
-            query: _Numbers = select(literal(place, Integer), *numbers)
-            return query.select_from(found.join(each, literal(True)))
+    @property
+    def _is_postgres(self) -> bool:
+        return self.sql.dialect.name == "postgresql"
 
-        return self._sample(sample, starts)
+    def _share_of(self, table: str, starts: Sequence[datetime]) -> float:
+        """Return which part of a history is to be looked at, by how large its partitions of these days are."""
+        if not self._is_postgres or not starts:
+            return 1.0
+        query = text(
+            "SELECT coalesce(sum(pg_relation_size(relid)), 0) / 8192 FROM pg_partition_tree(CAST(:name AS regclass)) "
+            "WHERE isleaf AND (CAST(relid AS text) NOT LIKE '%\\_day\\_%' OR right(CAST(relid AS text), 8) >= :day)"
+        )
+        day = f"{min(starts):%Y%m%d}"
+        pages = float(self.sql.execute(query, {"name": table, "day": day}).scalar_one())
+        return min(1.0, most_pages / max(pages, 1.0))
 
-    def _sample(self, sample: Callable[[int, datetime], _Numbers], starts: Sequence[datetime]) -> Sequence[Sample]:
+    def _part_of(self, table: Table, share: float) -> Any:
+        return table if share == 1 else tablesample(table, func.system(share * 100))
+
+    def _part_at(self, column: ColumnElement[Any], length: timedelta) -> ColumnElement[Any]:
+        """Return the number of the span that a time is in, counted from 1970."""
+        seconds = int(length.total_seconds())
+        if self._is_postgres:
+            return cast(func.floor(extract("epoch", column) / seconds), Integer)
+        return cast(func.strftime("%s", column), Integer) // seconds
+
+    def _sample(
+        self,
+        query: Any,
+        at: ColumnElement[Any],
+        starts: Sequence[datetime],
+        length: timedelta,
+        share: float,
+    ) -> Sequence[Sample]:
         if not starts:
             return []
-        query = union_all(*(select(sample(place, start).subquery()) for place, start in enumerate(starts)))
-        found = {place: Sample(*numbers) for place, *numbers in self.sql.execute(query)}
-        return [found.get(place, nothing) for place in range(len(starts))]
+        chosen = query.where(at >= min(starts), at < max(starts) + length).group_by(query.selected_columns[0])
+        found = {int(part): (total, bad) for part, total, bad in self.sql.execute(chosen)}
+        seconds = int(length.total_seconds())
+        return [Sample(*found.get(int(start.timestamp()) // seconds, (0, 0)), share) for start in starts]
 
     def backlogs(self, most: int) -> Mapping[str, tuple[int, datetime]]:
         """Count the unpublished events of each stream, up to `most` of all, and since when the oldest has waited."""

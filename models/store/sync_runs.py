@@ -113,7 +113,7 @@ class Runs:
     def newest_of(self, connection_id: str, limit: int) -> list[SyncRun]:
         """Return the connection's newest runs, the newest first."""
         query = select(*columns).where(table.c.connection_id == connection_id).order_by(table.c.started_at.desc())
-        return [_to_run(row) for row in self.sql.execute(query.limit(limit))]
+        return [to_run(row) for row in self.sql.execute(query.limit(limit))]
 
     def prune(self, before: datetime, limit: int) -> int:
         """Delete up to `limit` runs that ended before then; the newest of each connection stays."""

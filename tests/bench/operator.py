@@ -23,6 +23,7 @@ from config.wiring import build_broker
 from models.crypto.secrets import Secret
 from models.queue import Queues
 from models.store import Store
+from tests.bench.plans import Recorder
 from tests.bench.processes import describe_run
 from tests.bench.rows import add_connections, fill_without_indexes
 from tests.bench.world import DURABLE
@@ -82,11 +83,18 @@ BUSY = {
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """What a view took, in milliseconds: the first time, and the median of five times more."""
+    """What a view took.
+
+    first: milliseconds at the first time. later: the median of five times more.
+    pages: of 8 KB that the database read at the last time, from memory or disk; it does not depend on what else runs.
+    scans: what was read from end to end then.
+    """
 
     view: str
     first: float
     later: float
+    pages: int
+    scans: tuple[str, ...]
 
 
 @contextmanager
@@ -136,7 +144,9 @@ def views(sources: Sources, connection_id: str) -> Mapping[str, Callable[[], obj
 
 def measure(rows: int) -> list[Timing]:
     with filled(rows) as url, running_valkey() as valkey:
-        store = Store(open_fast_engine(url))
+        engine = open_fast_engine(url)
+        recorder = Recorder(engine)
+        store = Store(engine)
         settings: Any = type("Settings", (), {"redis_url": Secret(valkey.url)})
         broker = build_broker(settings)
         with store.reading() as tx:
@@ -153,20 +163,24 @@ def measure(rows: int) -> list[Timing]:
             FleetFigures(store),
             "bench",
         )
-        found = [time_view(name, load) for name, load in views(sources, connection_id).items()]
+        found = [time_view(name, load, recorder) for name, load in views(sources, connection_id).items()]
         client.close()
         broker.client.close()
         store.close()
     return found
 
 
-def time_view(name: str, load: Callable[[], object]) -> Timing:
+def time_view(name: str, load: Callable[[], object], recorder: Recorder) -> Timing:
     took = []
+    recorder.what = name
     for _ in range(TIMES + 1):
+        recorder.plans.clear()
         began = perf_counter()
         load()
         took.append((perf_counter() - began) * 1000)
-    return Timing(name, round(took[0], 1), round(median(took[1:]), 1))
+    recorder.what = ""
+    pages, scans = sum(plan.pages for plan in recorder.plans), [scan for plan in recorder.plans for scan in plan.scans]
+    return Timing(name, round(took[0], 1), round(median(took[1:]), 1), pages, tuple(dict.fromkeys(scans)))
 
 
 def main() -> int:
@@ -176,7 +190,10 @@ def main() -> int:
     chosen = parser.parse_args()
     timings = measure(chosen.rows)
     for each in timings:
-        print(f"{each.view}: {each.first:.1f} ms at first, {each.later:.1f} ms later")
+        print(
+            f"{each.view}: {each.first:.1f} ms at first, {each.later:.1f} ms later, {each.pages} pages {each.scans}",
+            flush=True,
+        )
     if chosen.json is not None:
         document = {**describe_run("tests.bench.operator"), "rows": chosen.rows, "views": [asdict(t) for t in timings]}
         chosen.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")

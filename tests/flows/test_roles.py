@@ -33,6 +33,7 @@ from scheduler.days import DaysAhead, drop_days
 from scheduler.prune import Prune
 from scheduler.sweep import Sweep
 from tests.harness import House, build_house, link_secret
+from tests.operator_site import running_operator
 from tests.servers import Postgres
 from worker.__main__ import build_app
 from worker.oauth.hold import HoldByOperator
@@ -329,3 +330,20 @@ def test_roles_are_postgresql_s_only(tmp_path: Path, monkeypatch: pytest.MonkeyP
     done = CliRunner().invoke(build_app(), ["migrate", "--grant-roles", "nowhere"], prog_name="breezesync")
     assert (done.exit_code, done.stdout) == (1, "")
     assert "Only PostgreSQL has roles" in done.stderr
+
+
+def test_the_operator_s_page_is_shown_and_acts_by_the_role_of_the_command_line_only(
+    stores: Stores, house: House, redis_url: str
+) -> None:
+    connection = house.connect("ada", 1)
+    with running_operator(stores["cli"], redis_url) as operator:
+        for view in ("overview", "connections", "authorizations", "events", "providers", "queues", "groups"):
+            operator.get(view)
+        assert operator.get(f"connections/{connection.id}")["moments"]
+        assert operator.post(f"connections/{connection.id}/sync").status_code == 202
+        assert operator.post("providers/breezedoc/pause").status_code == 202
+        assert operator.post("providers/breezedoc/resume").status_code == 202
+    with running_operator(stores["web"], redis_url) as operator:
+        assert operator.ask("GET", "overview").status_code == 404
+        page = operator.browser().get("./")
+        assert (page.status_code, "worker.main:operator" in page.text) == (404, True)

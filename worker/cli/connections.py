@@ -3,17 +3,16 @@
 import sys
 import time
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Annotated
 
 import typer
 
-from models.audit.entry import Channel, received
+from models.audit.entry import Channel
 from models.journal import Problem, Verb
 from models.messaging import messages
 from models.oauth.connection import Connection, Status
 from models.store import Store, Transaction
-from models.store.requested_sync import request_sync
 from models.sync.sync_run import SyncRun
 from worker.cli.context import load_settings, opened_queues, opened_store
 from worker.cli.output import (
@@ -31,6 +30,7 @@ from worker.cli.output import (
 )
 from worker.cli.progress import describe_failure, follow_run
 from worker.operations.next_steps import Outlook, describe_next
+from worker.operations.requests import Asked, carry_out, message_of
 from worker.operations.story import describe_state
 
 ConnectionId = Annotated[str | None, typer.Argument(metavar="CONNECTION", help="The connection's id.")]
@@ -95,10 +95,9 @@ def sync(
             with store.writing() as tx:
                 now = tx.overview.time()
                 for target in targets:
-                    request_sync(tx, target.id, now)
-                _audit(tx, targets, "sync", now)
+                    carry_out(tx, Asked("sync", target.id), Channel.cli, now)
             for target in targets:
-                queues.send(messages.carry_out_sync(target.id))
+                queues.send(message_of(Asked("sync", target.id)))
         if not follow:
             _print_sent("sync", targets, as_json)
             return
@@ -121,8 +120,7 @@ def refresh(
         with store.writing() as tx:
             targets = _find_active(tx, connection, user, provider)
             now = tx.overview.time()
-            requested = {target.id: tx.connections.request_refresh(target.id, now) for target in targets}
-            _audit(tx, targets, "refresh", now)
+            requested = {target.id: carry_out(tx, Asked("refresh", target.id), Channel.cli, now) for target in targets}
         for target in targets:
             queues.send(messages.refresh_token(target.id))
     _print_sent("refresh", targets, as_json)
@@ -150,10 +148,9 @@ def disconnect(
             with store.writing() as tx:
                 now = tx.overview.time()
                 for target in targets:
-                    tx.connections.request_disconnect(target.id, now, erase)
-                _audit(tx, targets, "disconnect", now, erase=erase)
+                    carry_out(tx, Asked("disconnect", target.id, erase), Channel.cli, now)
             for target in targets:
-                queues.send(messages.carry_out_disconnect(target.id))
+                queues.send(message_of(Asked("disconnect", target.id)))
         if not erase:
             _print_sent("disconnect", targets, as_json)
             return
@@ -219,11 +216,6 @@ def _find_active(
         lines = [f"{each.id} is {describe_state(each)}; {describe_next(each, Outlook(), now)[0]}" for each in found]
         raise CommandFailed("\n".join(lines))
     return active
-
-
-def _audit(tx: Transaction, targets: Sequence[Connection], command: str, now: datetime, **detail: object) -> None:
-    for target in targets:
-        tx.audit.add(received(Channel.cli, command, detail, connection_id=target.id), now)
 
 
 def _print_sent(verb: str, targets: Sequence[Connection], as_json: bool) -> None:

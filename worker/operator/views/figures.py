@@ -13,9 +13,6 @@ span = timedelta(minutes=10)
 spans = 36
 settled_after = timedelta(minutes=1)
 """A span that ended so long ago is not counted again: what it counts is committed."""
-most_runs = 20_000
-most_jobs = 2_000
-"""How many syncs of a span are looked at, and of how many jobs the requests: more are extrapolated."""
 days = 28
 
 
@@ -27,7 +24,7 @@ class Activity:
     syncs_completed, syncs_failed: how many syncs ended so.
     requests: how many API requests were made.
     errors: how many of them got no response, or one of 400 or more.
-    is_estimate: whether there were too many to count each: then they are extrapolated from the first of them.
+    is_estimate: whether there were too many to count each: then they are extrapolated from a part.
     """
 
     at: datetime
@@ -94,8 +91,8 @@ class FleetFigures:
             starts = find_spans(now)
             self._spans = {start: found for start, found in self._spans.items() if start in starts}
             missing = [start for start in starts if start not in self._spans]
-            syncs = tx.figures.syncs_of(missing, span, most_runs)
-            requests = tx.figures.requests_of(missing, span, most_jobs)
+            syncs = tx.figures.syncs_of(missing, span)
+            requests = tx.figures.requests_of(missing, span)
             counted = {
                 start: extrapolate(start, of_syncs, of_requests)
                 for start, of_syncs, of_requests in zip(missing, syncs, requests, strict=True)
@@ -112,23 +109,13 @@ def find_spans(now: datetime) -> Sequence[datetime]:
 
 
 def extrapolate(start: datetime, syncs: Sample, requests: Sample) -> Activity:
-    """Return what happened in a span, by its first syncs and jobs if there were more than were looked at."""
-    of_syncs = _factor(start, syncs, most_runs)
-    of_requests = _factor(start, requests, most_jobs)
-    failed = round(syncs.bad * of_syncs)
+    """Return what happened in a span, by the part of it that was looked at."""
+    failed = round(syncs.bad / syncs.share)
     return Activity(
         at=start,
-        syncs_completed=round(syncs.total * of_syncs) - failed,
+        syncs_completed=round(syncs.total / syncs.share) - failed,
         syncs_failed=failed,
-        requests=round(requests.total * of_requests),
-        errors=round(requests.bad * of_requests),
-        is_estimate=of_syncs != 1 or of_requests != 1,
+        requests=round(requests.total / requests.share),
+        errors=round(requests.bad / requests.share),
+        is_estimate=syncs.share < 1 or requests.share < 1,
     )
-
-
-def _factor(start: datetime, sample: Sample, most: int) -> float:
-    """Return how many times as much happened in the whole span as in the part that the sample is of."""
-    if sample.rows < most or sample.last_at is None:
-        return 1
-    part = max(sample.last_at - start, timedelta(seconds=1))
-    return max(span / part, 1)
