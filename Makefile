@@ -12,7 +12,7 @@ PYTEST = $(BIN)/python -m pytest $(AT_ONCE)
 FAST = tests/unit tests/config tests/torture/chaos/test_verdict.py
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header $(LOCK_FLAGS) pyproject.toml
 
-.PHONY: help install audit licences sbom fuzz run demo example test test-fast interop test-model bench bench-sync bench-scale chaos outage mass-refusal canary check format up roll down demo-compose cli secrets lock clean docs lint-docs types site check-alerts soak
+.PHONY: help install audit licences sbom fuzz run demo example test test-fast interop test-model bench bench-sync bench-scale chaos outage mass-refusal fleet-trial canary check format up roll down demo-compose cli secrets lock clean docs lint-docs types site check-alerts soak
 
 help: ## Show what there is to type
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -78,6 +78,9 @@ outage: $(STAMP) ## Put the token endpoint out for half an hour in every way, fo
 
 mass-refusal: $(STAMP) ## Re-key the provider of 5,000 connections, restore its database, let 3 % revoke, and print who was told
 	$(BIN)/python -m tests.torture.mass_refusal $(ARGS)
+
+fleet-trial: $(STAMP) ## Break a fleet in Docker part by part while users come, and print what it cost: CONNECTIONS=1000 DOWN=600
+	$(BIN)/python -m tests.torture.fleet --connections $(or $(CONNECTIONS),200) --down $(or $(DOWN),60) $(ARGS)
 
 canary: $(STAMP) ## Play a life full of trouble, and look for its secrets and contents in logs, dead letters, the audit …
 	$(BIN)/python -m tests.torture.canary
