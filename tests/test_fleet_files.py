@@ -141,7 +141,7 @@ def test_nothing_but_web_and_sandbox_can_be_reached_and_these_from_this_machine_
     published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
     assert published == {
         "web": ["127.0.0.1:${WEB_PORT-8700}:8700", "127.0.0.1:${OPERATOR_PORT-8701}:8701"],
-        "sandbox": ["127.0.0.1:8799:8799"],
+        "sandbox": ["127.0.0.1:${SANDBOX_PORT-8799}:8799"],
         "prometheus": ["127.0.0.1:9090:9090"],
         "grafana": ["127.0.0.1:3000:3000"],
     }

@@ -16,7 +16,7 @@ from sandbox.client import Control
 STREAMS = ("breezesync:events", "breezesync:records")
 WORK = """
 SELECT count(*) FILTER (WHERE status = 'active' AND (
-         refresh_due_at < now() - interval '15 s' OR sync_due_at < now() - interval '15 s')),
+         refresh_due_at < now() - interval '30 s' OR sync_due_at < now() - interval '30 s')),
        count(*) FILTER (WHERE status = 'active' AND problem IS NOT NULL),
        (SELECT count(*) FROM event WHERE published_at IS NULL AND waits_since < now() - interval '5 s'),
        count(*) FILTER (WHERE status <> 'active'), count(*)
@@ -26,7 +26,7 @@ FROM connection
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What is late, in trouble or not published yet; `ended` are connections that live no more, of `all`."""
+    """What is late by half a minute, in trouble or not published yet; `ended` are connections that live no more, of `all`."""
 
     late: int
     troubled: int

@@ -39,6 +39,7 @@ class Stack:
 
     directory: Path
     project: str = "breezesync-trial"
+    port: int = 8453
 
     def environment(self) -> dict[str, str]:
         return {
@@ -51,7 +52,7 @@ class Stack:
     def up(self, sync_interval: int) -> None:
         """Start two webs behind the proxy, three workers, two schedulers and the sandbox."""
         numbers = ("WEBS=2", "WORKERS=3", "SCHEDULERS=2", f"SYNC_INTERVAL={sync_interval}s")
-        self.run("make", "up", *numbers, COMPOSE_FILE=FILES)
+        self.run("make", "up", *numbers, COMPOSE_FILE=FILES, SANDBOX_PORT="", PROXY_PORT=str(self.port))
 
     def run(self, *command: str, **variables: str) -> str:
         """Return what a command printed. Raises RuntimeError with its last lines if it fails."""

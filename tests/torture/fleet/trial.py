@@ -13,8 +13,6 @@ from tests.torture.fleet.ledger import Counts, Ledger, Listener
 from tests.torture.fleet.stack import Stack, copy_checkout
 from tests.torture.fleet.users import Arrivals, Users, Visits
 
-PROMETHEUS = "http://127.0.0.1:9090"
-SANDBOX = "http://127.0.0.1:8799"
 ACCESS_LIFE = 300
 ARRIVING = 3000
 
@@ -95,7 +93,7 @@ class Trial:
     def __post_init__(self) -> None:
         self.stack = Stack(self.directory)
         self.interval = max(60, self.connections * 3 // 10)
-        self.observed = "no Prometheus"
+        self.observed, self.prometheus = "no Prometheus", ""
 
     def title(self) -> str:
         return (
@@ -127,7 +125,7 @@ class Trial:
         }
         rows = [self._break(name, fault) for name, fault in faults.items()]
         self.arrivals.ended.set()
-        if self.observed != "no Prometheus":
+        if self.prometheus:
             self._add_alerts(rows, began)
         return rows
 
@@ -144,13 +142,14 @@ class Trial:
             except RuntimeError as error:
                 say(f"without {service}: {str(error).strip().splitlines()[-1]}")
         deadline = time.monotonic() + 60
-        while "Prometheus" in started and not is_ready(PROMETHEUS) and time.monotonic() < deadline:
-            time.sleep(1)
-        if is_ready(PROMETHEUS):
+        if "Prometheus" in started:
+            self.prometheus = f"http://{self.stack.address('prometheus', 'boards')}:9090"
+            while not is_ready(self.prometheus) and time.monotonic() < deadline:
+                time.sleep(1)
             self.observed = "with " + " and ".join(started)
 
     def _open(self) -> None:
-        self.control = Control(SANDBOX)
+        self.control = Control(f"http://{self.stack.address('sandbox', 'trial')}:8799")
         self.control.set(token_rate_limit=0, access_ttl=ACCESS_LIFE)
         stack = self.stack
 
@@ -163,7 +162,7 @@ class Trial:
         self.ledger = Ledger(lambda: find("cli_database_url", "postgres", "database"), listener, self.control)
         secret = Secret(stack.secret("connect_secret"))
         certificate = str(stack.directory / "secrets/tls_certificate")
-        self.users = Users("https://localhost:8443", certificate, secret, self.control)
+        self.users = Users(f"https://localhost:{stack.port}", certificate, secret, self.control)
         self.arrivals = Arrivals(self.users, self.control.add_users(ARRIVING, documents=2))
 
     def _settle(self) -> None:
@@ -179,8 +178,9 @@ class Trial:
         say(name)
         fault()
         took, late = time.monotonic() - began, list[int]()
-        recovered = self._wait_recovered(time.monotonic(), late)
+        time.sleep(10)  # users come for a while after it, too
         self.arrivals.open.clear()
+        recovered = self._wait_recovered(began + took, late)
         self.arrivals.idle.wait(self.patience)
         self._wait_recovered(time.monotonic(), [])
         counts = self.ledger.count() - before
@@ -219,7 +219,7 @@ class Trial:
         say("waiting for alerts to clear")
         while True:
             time.sleep(45)
-            alerts = read_alerts(PROMETHEUS, began, time.time())
+            alerts = read_alerts(self.prometheus, began, time.time())
             if all(alert.cleared_at for alert in alerts) or time.monotonic() > deadline:
                 break
         for alert in alerts:
