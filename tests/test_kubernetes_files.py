@@ -8,6 +8,7 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
+from starlette.applications import Starlette
 from starlette.routing import Route
 
 from config.profiles import override_variables
@@ -132,7 +133,9 @@ def test_the_settings_can_be_read() -> None:
 
 @pytest.mark.parametrize("name", ["web", "operator"])
 def test_a_probe_asks_for_what_the_operators_listener_answers(name: str) -> None:
-    routes = [route for route in build_operator_app({}).app.routes if isinstance(route, Route)]
+    app = build_operator_app({}).app
+    assert isinstance(app, Starlette)
+    routes = [route for route in app.routes if isinstance(route, Route)]
     ports = {port["name"]: port["containerPort"] for port in container(name)["ports"]}
     assert ports["operator"] == 8701
     for probe in ("startupProbe", "livenessProbe", "readinessProbe"):

@@ -26,7 +26,7 @@ FROM connection
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What is late by half a minute, in trouble or not published yet; `ended` are connections that live no more, of `all`."""
+    """What is late by half a minute, in trouble or not published yet; of `all` connections, `ended` live no more."""
 
     late: int
     troubled: int
