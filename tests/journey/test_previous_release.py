@@ -23,7 +23,7 @@ def fleet(postgres_url: str, redis_url: str, tmp_path: Path) -> Iterator[Fleet]:
 def ask_for_all(fleet: Fleet, connections: list[str]) -> None:
     for connection in connections:
         fleet.ask("sync_connection", "sync", connection_id=connection)
-        fleet.ask("refresh_connection", "refresh", connection_id=connection)
+        fleet.ask("refresh_token", "refresh", connection_id=connection)
 
 
 def test_no_work_is_lost_while_workers_of_two_releases_share_it(fleet: Fleet) -> None:
@@ -37,6 +37,7 @@ def test_no_work_is_lost_while_workers_of_two_releases_share_it(fleet: Fleet) ->
     assert all(listener.about(connection, "record.created") for connection in connections)
 
     new = fleet.start_worker()
+    fleet.wait_until(lambda: "ready for action" in new.log.read_text(), "this version's worker works as well")
     ask_for_all(fleet, connections)
     later = fleet.control.add_users(3, documents=3)
     connections += [fleet.connect(f"user-{account}", account) for account in later]
