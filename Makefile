@@ -14,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 FAST = tests/unit tests/config tests/torture/chaos/test_verdict.py
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header $(LOCK_FLAGS) pyproject.toml
 
-.PHONY: help install audit licences sbom fuzz run demo example test test-fast interop test-model bench bench-sync bench-scale chaos outage mass-refusal canary check format up down demo-compose cli secrets lock clean docs lint-docs types site check-alerts soak screenshots
+.PHONY: help install audit licences sbom fuzz run demo example test test-fast interop test-model bench bench-sync bench-scale chaos outage mass-refusal fleet-trial canary check format up roll down demo-compose cli secrets lock clean docs lint-docs types site check-alerts soak screenshots
 
 help: ## Show what there is to type
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -80,6 +80,9 @@ outage: $(STAMP) ## Put the token endpoint out for half an hour in every way, fo
 
 mass-refusal: $(STAMP) ## Re-key the provider of 5,000 connections, restore its database, let 3 % revoke, and print who was told
 	$(BIN)/python -m tests.torture.mass_refusal $(ARGS)
+
+fleet-trial: $(STAMP) ## Break a fleet in Docker part by part while users come, and print what it cost: CONNECTIONS=1000 DOWN=600
+	$(BIN)/python -m tests.torture.fleet --connections $(or $(CONNECTIONS),200) --down $(or $(DOWN),60) $(ARGS)
 
 canary: $(STAMP) ## Play a life full of trouble, and look for its secrets and contents in logs, dead letters, the audit …
 	$(BIN)/python -m tests.torture.canary
@@ -150,29 +153,58 @@ format: $(STAMP) ## Format the code, and fix what lint can fix
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-up: secrets/sealing_key ## Start a fleet in Docker: WORKERS=3, SCHEDULERS=2, PROFILES=observability; again with others scales it
-	env SECRETS_SUM="$$(cat $(SECRETS) secrets/sealing_key | cksum)" $(PINNED) \
-	  $(COMPOSE) $(SANDBOX) $(ACTIVE) up --detach --build --remove-orphans --scale worker=$(WORKERS) --scale scheduler=$(SCHEDULERS)
+WORKERS := 3
+SCHEDULERS := 2
+WEBS := 1
+# Several webs are behind a proxy with TLS, and none has a port that is known.
+ifneq ($(WEBS),1)
+PUBLIC := https://localhost:$(or $(PROXY_PORT),8443)
+READY := docker ps shows which web is healthy
+ENTRY := web proxy
+TLS = secrets/tls_certificate secrets/tls_key
+up: export COMPOSE_FILE := $(or $(COMPOSE_FILE),docker-compose.yml$(addprefix :,$(wildcard docker-compose.override.yml))):deploy/proxy/compose.yml
+up: export WEB_PORT :=
+up: export OPERATOR_PORT :=
+up: export BREEZEDOC_REDIRECT_URI := $(or $(BREEZEDOC_REDIRECT_URI),$(PUBLIC)/auth/breezedoc/callback)
+else
+PUBLIC := http://127.0.0.1:8700
+READY := http://127.0.0.1:8701/readyz says whether it is ready
+ENTRY := web
+endif
+
+up: $(TLS) secrets/sealing_key ## Start a fleet in Docker: WORKERS=3, SCHEDULERS=2, WEBS=2 (behind TLS), PROFILES=observability; again with others scales it
+	@$(RECORD) >secrets/fleet.new && mv secrets/fleet.new secrets/fleet
+	env $(STAMPED) $(COMPOSE) $(SANDBOX) $(ACTIVE) up --detach --build --remove-orphans \
+	  --scale worker=$(WORKERS) --scale scheduler=$(SCHEDULERS) --scale web=$(WEBS)
 	@printf 'Waiting for web '; for _ in $$(seq 120); do \
-	  state=$$(docker inspect --format '{{.State.Health.Status}}' $$($(COMPOSE) ps -q web) 2>/dev/null); \
+	  state=$$(docker inspect --format '{{.State.Health.Status}}' $$($(COMPOSE) ps -q $(ENTRY)) 2>/dev/null | sort -u | xargs); \
 	  if [ "$$state" = healthy ]; then break; fi; printf .; sleep 1; \
 	done; echo " $$state"; [ "$$state" = healthy ]
-	@echo "Up: http://127.0.0.1:8700; http://127.0.0.1:8701/readyz says whether it is ready"
+	@echo "Up: $(PUBLIC); $(READY)"
 	@if [ -n "$(SANDBOX)" ]; then echo "The sandbox plays BreezeDoc, on http://127.0.0.1:8799. For the real one: your client's id" \
 	  "and secret into secrets/breezedoc_client_id and secrets/breezedoc_client_secret, and make up again."; fi
+
+roll: secrets ## Replace the processes of a running fleet one by one with this version: nothing is lost, and no user notices
+	@set -a; $(AS_LAST_UP); $(MAKE) --no-print-directory secrets/sealing_key && $(COMPOSE) $(SANDBOX) build --quiet && \
+	  env $(STAMPED) deploy/roll.sh $(COMPOSE) $(SANDBOX)
 
 demo-compose: up ## Play the demo against the fleet in Docker, with the sandbox as provider
 	@if [ -z "$(SANDBOX)" ]; then echo "The demo needs the sandbox, and this fleet has a real client." >&2; exit 1; fi
 	$(COMPOSE) $(SANDBOX) run --rm --no-deps $(NO_TERMINAL) demo
 
 cli: secrets ## Run a breezesync command in the fleet in Docker: ARGS='explain CONNECTION'
-	@$(COMPOSE) $(SANDBOX) run --rm --no-deps $(NO_TERMINAL) cli $(ARGS)
+	@set -a; $(AS_LAST_UP); $(COMPOSE) $(SANDBOX) run --rm --no-deps $(NO_TERMINAL) cli $(ARGS)
 
 down: secrets ## Stop the fleet; its data stays
-	$(COMPOSE) --env-file docker-compose.sandbox.env --profile sandbox --profile observability down --remove-orphans
+	@set -a; $(AS_LAST_UP); \
+	  $(COMPOSE) --env-file docker-compose.sandbox.env --profile sandbox --profile observability down --remove-orphans
 
-WORKERS := 3
-SCHEDULERS := 2
+# What `make up` was given, so that `make cli`, `make roll` and `make down` mean the same fleet: in secrets/fleet.
+FLEET_VARIABLES = COMPOSE_PROJECT_NAME COMPOSE_FILE COMPOSE_PROFILES \
+  $(filter-out SECRETS_SUM %_IMAGE,$(shell cat docker-compose.yml deploy/*/compose.yml 2>/dev/null | grep -oE '\$$\{[A-Z_]+' | tr -d '$${' | sort -u))
+RECORD = for name in $(FLEET_VARIABLES); do if [ -n "$${!name+set}" ]; then printf '%s=%q\n' "$$name" "$${!name}"; fi; done
+AS_LAST_UP = if [ -f secrets/fleet ]; then . secrets/fleet; fi
+STAMPED = SECRETS_SUM="$$(cat $(SECRETS) secrets/sealing_key $$(ls secrets/tls_* 2>/dev/null) | cksum)" $(PINNED)
 # Compose expects a terminal unless it is given -T.
 NO_TERMINAL = $(shell [ -t 0 ] || echo -T)
 # The sandbox takes part for as long as the client is the one that only the sandbox knows.
@@ -209,6 +241,13 @@ secrets/migrate_database_url: VALUE = printf 'postgresql+psycopg://breezesync:%s
 secrets/migrate_database_url: | secrets/postgres_password
 $(DATABASE_URLS): VALUE = printf 'postgresql+psycopg://breezesync_%s:%s@postgres:5432/breezesync' $(@F:_database_url=) "$$($(RANDOM_HEX))"
 $(REDIS_URLS): VALUE = printf 'redis://%s:%s@redis:6379/0' $(@F:_redis_url=) "$$($(RANDOM_HEX))"
+
+# For this machine alone: browsers warn of it until you put a certificate of your own there.
+secrets/tls_key: | secrets/.
+	@umask 022; openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 365 -subj /CN=localhost \
+	  -addext subjectAltName=DNS:localhost,IP:127.0.0.1 -keyout $@.new -out secrets/tls_certificate.new 2>/dev/null
+	@chmod 644 $@.new && mv secrets/tls_certificate.new secrets/tls_certificate && mv $@.new $@
+secrets/tls_certificate: | secrets/tls_key
 
 # What PostgreSQL and Redis are told of these passwords, written again if one of them has changed.
 secrets/database_roles: $(DATABASE_URLS)

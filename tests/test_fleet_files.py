@@ -149,9 +149,9 @@ def test_the_operator_s_page_has_the_command_line_s_role_and_no_key() -> None:
 def test_nothing_but_what_people_open_can_be_reached_and_these_from_this_machine_only() -> None:
     published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
     assert published == {
-        "web": ["127.0.0.1:8700:8700", "127.0.0.1:8701:8701"],
+        "web": ["127.0.0.1:${WEB_PORT-8700}:8700", "127.0.0.1:${OPERATOR_PORT-8701}:8701"],
         "operator": ["127.0.0.1:${OPERATOR_PAGE_PORT-8703}:8701"],
-        "sandbox": ["127.0.0.1:8799:8799"],
+        "sandbox": ["127.0.0.1:${SANDBOX_PORT-8799}:8799"],
         "prometheus": ["127.0.0.1:9090:9090"],
         "grafana": ["127.0.0.1:3000:3000"],
     }
@@ -211,13 +211,13 @@ def up(fleet: Path, directory: Path, digests: str) -> str:
 
 
 def make_with_docker(
-    fleet: Path, directory: Path, script: str, *arguments: str, check: bool = True
+    fleet: Path, directory: Path, script: str, *arguments: str, check: bool = True, **variables: str
 ) -> subprocess.CompletedProcess[str]:
     """Run make where `docker` is this script."""
     docker = directory / "docker"
     docker.write_text(f"#!/bin/sh\n{script}\n")
     docker.chmod(0o755)
-    environment = {**os.environ, "PATH": f"{directory}:{os.environ['PATH']}"}
+    environment = {**os.environ, "PATH": f"{directory}:{os.environ['PATH']}", **variables}
     command = ["make", *arguments]
     return subprocess.run(command, cwd=fleet, env=environment, check=check, capture_output=True, text=True, timeout=60)
 
@@ -288,6 +288,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (directory / "config").mkdir()
     for name in ("Makefile", "docker-compose.yml", "docker-compose.sandbox.env", "config/redis_users.acl"):
         shutil.copy(CHECKOUT / name, directory / name)
+    shutil.copytree(CHECKOUT / "deploy", directory / "deploy")
     make(directory)
     make_sealing_key(directory, tmp_path_factory.mktemp("docker"))
     return directory
