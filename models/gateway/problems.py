@@ -11,13 +11,13 @@ class ProblemType(StrEnum):
     """The `type` of an answer, with its HTTP status and its title."""
 
     status: int
-    title: str
+    heading: str
 
-    def __new__(cls, word: str, status: int, title: str) -> Self:
+    def __new__(cls, word: str, status: int, heading: str) -> Self:
         """Build a member whose value is `word` alone."""
         member = str.__new__(cls, word)
         member._value_ = word
-        member.status, member.title = status, title
+        member.status, member.heading = status, heading
         return member
 
     bad_request = "bad_request", 400, "The request can't be read"
@@ -57,7 +57,7 @@ class Problem:
         """Return the answer's JSON."""
         carried_out = {None: None, True: "no", False: "unknown"}[self.is_unsent]
         known = {"connect_path": self.connect_path, "carried_out": carried_out}
-        own = {"type": self.type.value, "title": self.type.title, "status": self.type.status, "detail": self.detail}
+        own = {"type": self.type.value, "title": self.type.heading, "status": self.type.status, "detail": self.detail}
         return own | {name: value for name, value in known.items() if value is not None}
 
     def all_headers(self) -> dict[str, str]:

@@ -15,8 +15,8 @@ path_characters = re.compile(rb"(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/]|%[0-9A-Fa-f]{2
 query_characters = re.compile(rb"[!\"$-~]*")
 
 
-def build_target(base: bytes, path: bytes, query: bytes) -> bytes:
-    """Return the request target: the API's own path, then the given path and query as they were sent.
+def read_target(path: bytes, query: bytes) -> bytes:
+    """Return what follows the API's own path in the request target: path and query as they were sent.
 
     Raises `Refusal` if the path could lead out of the API's, however a server decodes it.
     """
@@ -25,7 +25,7 @@ def build_target(base: bytes, path: bytes, query: bytes) -> bytes:
         raise _refuse(f"The path after proxy/ {fault}.")
     if len(query) > longest_query or not query_characters.fullmatch(query):
         raise _refuse(f"The query has characters that no URL has, or more than {longest_query} of them.")
-    return base + b"/" + path + (b"?" + query if query else b"")
+    return b"/" + path + (b"?" + query if query else b"")
 
 
 def _find_fault(path: bytes) -> str | None:

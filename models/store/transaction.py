@@ -23,6 +23,7 @@ from models.store.clients import Clients
 from models.store.connections import Connections
 from models.store.credentials import Credentials
 from models.store.due_work import Due
+from models.store.gateway import Gateway
 from models.store.journal import Journal
 from models.store.outbox import Outbox
 from models.store.overview import Overview
@@ -86,6 +87,10 @@ class Transaction:
     @cached_property
     def due(self) -> Due:
         return Due(self.sql)
+
+    @cached_property
+    def gateway(self) -> Gateway:
+        return Gateway(self.sql)
 
     @cached_property
     def journal(self) -> Journal:

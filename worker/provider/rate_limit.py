@@ -21,7 +21,7 @@ most_reserved = 8
 """How many requests a job reserves at once, at most: others may need what it does not use."""
 wait_without_redis = 5.0
 probes_share, calls_share = 60, 20
-"""A 60th of a limit is for requests that cannot wait, and a 20th for the calls of an application: a sync leaves both."""
+"""A 60th of a limit is for requests that cannot wait, a 20th for the calls of an application: a sync leaves both."""
 held_seconds = (longest_held + api_deadline).total_seconds()
 
 
