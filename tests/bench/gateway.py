@@ -88,7 +88,7 @@ def serving(name: str, port: int, directory: Path, **environment: str) -> Iterat
     with (directory / f"{name}.log").open("wb") as log:
         process = subprocess.Popen(words, env=own, cwd=directory, stdout=log, stderr=log)
     try:
-        wait_until(lambda: answers(port), f"{name} answers", 30)
+        wait_until(lambda: answers(port), f"{name} answers", 120)
         yield process.pid
     finally:
         process.terminate()
