@@ -3,7 +3,7 @@
 import json
 import queue
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -141,7 +141,11 @@ def matches(template: str, path: str) -> bool:
 
 @contextmanager
 def open_counter(
-    house: House, redis: Redis | None = None, wait_seconds: float = 10, **profile: Any
+    house: House,
+    redis: Redis | None = None,
+    wait_seconds: float = 10,
+    keys: Iterable[GatewayKey] = tuple(KEYS.values()),
+    **profile: Any,
 ) -> Iterator[Counter]:
     """Serve a gateway on the house's database, with the house's flows as its workers."""
     courier = Courier(house)
@@ -152,7 +156,7 @@ def open_counter(
     office = Office(desk, AsyncRouted(Proxies()), wait_seconds)
     shell = Shell(
         office,
-        Door(tuple(KEYS.values())),
+        Door(tuple(keys)),
         {"database": house.store.check},
         document,
         Metrics(families=in_gateway),

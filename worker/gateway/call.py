@@ -38,6 +38,7 @@ usable: Final = timedelta(seconds=5)
 """A token that lives for less is refreshed before a call."""
 never_sent: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
 """What shows that nothing of a request has left."""
+broken_connections: Final = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
 source: Final = (b"breezesync-source", b"provider")
 
 
@@ -106,7 +107,14 @@ class Call:
         connection = first.admission.access.connection
         detail = {"method": ask.method, "path": ask.path}
         await self.office.ledger.add(entry_of(ask.key, Action.call_made, connection, detail, ask.address))
-        response = await self._send(first)
+        try:
+            response = await self._send(first)
+        except broken_connections:
+            # Race: the provider closed a connection that was kept open, just as the call left on it.
+            if ask.method not in safe_methods or not ask.body.is_whole:
+                raise
+            first = self._begin(await self.office.admit_again(wish))
+            response = await self._send(first)
         try:
             if response.status_code != 401:
                 return await self._pass_on(response, response.stream.__aiter__())  # type: ignore[union-attr]
@@ -257,7 +265,9 @@ class Call:
         line = Request(attempt.at, connection.id, ask.method, ask.path, attempt.status, duration_ms)
         may_have_changed = counted and (attempt.status == 0 or 200 <= attempt.status < 300)
         is_write = ask.method not in safe_methods and may_have_changed
-        written = self.office.afterwards.add(Done(connection, settled, line if counted else None, is_write))
+        written = self.office.afterwards.add(
+            Done(connection, settled, monotonic(), line if counted else None, is_write)
+        )
         written.add_done_callback(_note_failure)
 
 

@@ -2,8 +2,9 @@
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from time import monotonic
 from typing import Final
 
 import structlog
@@ -61,6 +62,7 @@ class Admission:
 class Done:
     """A request that was answered, or got no answer: what is left to write about it.
 
+    answered: when, by the monotonic clock.
     request: its line of the request log; None if it never left.
     settled: what became of its reservation.
     is_write: whether it may have changed something at the provider, so that the connection is read soon.
@@ -68,6 +70,7 @@ class Done:
 
     connection: Connection
     settled: Settlement
+    answered: float
     request: Request | None = None
     is_write: bool = False
 
@@ -186,7 +189,9 @@ class Desk:
         """
         for each in done:
             profile = self.providers[each.connection.provider]
-            self.budgets.settle(profile, each.connection.account_id, each.settled)
+            age = max(monotonic() - each.answered, 0)
+            settled = replace(each.settled, ages=[age for _ in each.settled.ages])
+            self.budgets.settle(profile, each.connection.account_id, settled)
         self.unwritten.extend(each.request for each in done if each.request is not None)
         written = dict.fromkeys(each.connection.id for each in done if each.is_write)
         if not self.unwritten and not written:

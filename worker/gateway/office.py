@@ -42,9 +42,9 @@ class Office:
 
     def __post_init__(self) -> None:
         """Make what works in the threads."""
-        self.admissions = Batches(self.desk.admit, self.threads, lanes=4)
+        self.admissions = Batches(self.desk.admit, self.threads, lanes=2)
         self.ledger = Batches(self.desk.record, self.threads)
-        self.afterwards = Batches(self.desk.finish, self.threads)
+        self.afterwards = Batches(self.desk.finish, self.threads, most=500, pause=0.1)
         self.waiting = Waiting(self.desk.find, self.threads, self.desk.now)
 
     def run(self, work: Callable[..., Result], *given: object) -> "asyncio.Future[Result]":

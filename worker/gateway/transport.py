@@ -9,7 +9,7 @@ from worker.provider.transport import as_proxy
 
 most_connections = 200
 kept_open = 50
-kept_for = 5.0
+kept_for = 3.0
 """Seconds; shorter than servers keep theirs, so that a call rarely leaves on one that is about to close."""
 timeout = httpx.Timeout(60.0, connect=10.0, pool=10.0).as_dict()
 
