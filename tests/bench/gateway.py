@@ -139,7 +139,7 @@ async def load(port: int, ids: Sequence[str], at_once: int, seconds: float) -> l
             writer.write(request.encode())
             head = (await reader.readuntil(b"\r\n\r\n")).lower()
             if not head.startswith(b"http/1.1 200"):
-                raise AssertionError(head)
+                raise AssertionError((head, await reader.read(500)))
             length = head.partition(b"content-length: ")[2].partition(b"\r\n")[0]
             await reader.readexactly(int(length))
             times.append((time.perf_counter() - started) * 1000)

@@ -271,13 +271,8 @@ def _ask_operator(environment: Mapping[str, str]) -> str:
 
 def _use_gateway(house: House, life: Life, connection_id: str) -> str:
     """Have a token and make a call with a body; return every other answer of the gateway."""
-    own = {
-        "gateway key": "breezesync_canary-key-0001",
-        "a call's body": "canary-body-01",
-        "its query": "canary-query-1",
-    }
-    life.secrets |= own
-    key, body, query = own.values()
+    key, body, query = "breezesync_canary-key-0001", "canary-body-01", "canary-query-1"
+    life.secrets |= {"gateway key": key, "a call's body": body, "its query": query}
     path = f"/v1/connections/{connection_id}"
     with open_counter(house, keys=[GatewayKey("canary", digest_of(key), methods=known_methods, token=True)]) as counter:
         counter.courier.is_idle = True

@@ -20,6 +20,7 @@ expected = {
     "pages": "connected",
     "crash": "Traceback",
     "operator's listener": "breezesync_connections",
+    "gateway": "breezesync_gateway_requests_total",
     "log, at the level of debugging": '"level": "debug"',
     "database": "v1.k1.",
     "file of the database": title,

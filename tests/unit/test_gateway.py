@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -177,7 +178,7 @@ credential = Credential("c", Sealed("sealed"), None, issued_at=noon - 50 * minut
 usable = Access(connection=active, credential=credential, is_refreshable=True)
 
 
-def changed(access: Access = usable, **changes: object) -> Access:
+def changed(access: Access = usable, **changes: Any) -> Access:
     """Return the access with other values of its own, its connection's or its credential's."""
     own = {name: value for name, value in changes.items() if hasattr(access, name)}
     of_credential = {name: changes[name] for name in changes if name not in own and hasattr(credential, name)}
@@ -185,18 +186,18 @@ def changed(access: Access = usable, **changes: object) -> Access:
     of_credential.pop("expires_at", None)
     return replace(
         access,
-        connection=replace(active, **of_connection),  # type: ignore[arg-type]
-        credential=replace(credential, **of_credential),  # type: ignore[arg-type]
-        **own,  # type: ignore[arg-type]
+        connection=replace(active, **of_connection),
+        credential=replace(credential, **of_credential),
+        **own,
     )
 
 
 ended = changed(status=Status.revoked, revoked_reason="access_revoked")
-dying = {"expires_at": noon + timedelta(seconds=20)}
-dead = {"expires_at": noon - timedelta(seconds=1)}
-leased = {"lease_until": noon + minute}
-presented = {"presented_at": noon, "presented_generation": 3, "refresh_due_at": noon + minute}
-just_asked = {"refresh_asked_at": noon - timedelta(seconds=30)}
+dying: dict[str, Any] = {"expires_at": noon + timedelta(seconds=20)}
+dead: dict[str, Any] = {"expires_at": noon - timedelta(seconds=1)}
+leased: dict[str, Any] = {"lease_until": noon + minute}
+presented: dict[str, Any] = {"presented_at": noon, "presented_generation": 3, "refresh_due_at": noon + minute}
+just_asked: dict[str, Any] = {"refresh_asked_at": noon - timedelta(seconds=30)}
 
 plans = {
     "lives long enough": (usable, minute, Give()),
