@@ -16,8 +16,10 @@ from redis import Redis
 from models.gateway.keys import GatewayKey, digest_of, known_methods, safe_methods
 from models.messaging.messages import Message
 from models.proxies import Proxies
+from models.store import Store
 from tests.browsing import serving
 from tests.harness import House
+from tests.servers import wait_until
 from worker.gateway.app import Door, Shell, build_gateway_app
 from worker.gateway.desk import Desk
 from worker.gateway.office import Office
@@ -82,7 +84,7 @@ class Counter:
     shell: Shell
 
     def ask(self, method: str, path: str, key: str | None = "all", **more: Any) -> httpx.Response:
-        headers = dict(more.pop("headers", {})) | ({} if key is None else {"Authorization": f"Bearer {key}"})
+        headers = dict(more.pop("headers", {})) | ({} if not key else {"Authorization": f"Bearer {key}"})
         with httpx.Client(base_url=self.url, trust_env=False, timeout=90) as client:
             answer = client.request(method, path, headers=headers, **more)
         check(answer)
@@ -100,12 +102,12 @@ class Counter:
 
     def flush(self) -> None:
         """Wait until what follows an answer is written."""
-        deadline = threading.Event()
-        for _ in range(400):
-            if not self.office.afterwards._running and not self.office.desk.unwritten:
-                return
-            deadline.wait(0.01)
-        raise AssertionError("what follows an answer is never written")
+        afterwards = self.office.afterwards
+
+        def is_quiet() -> bool:
+            return self.shell.under_way == 0 and not afterwards._running and not self.office.desk.unwritten
+
+        wait_until(is_quiet, "what follows an answer is written")
 
 
 def check(answer: httpx.Response) -> None:
@@ -145,19 +147,20 @@ def open_counter(
     redis: Redis | None = None,
     wait_seconds: float = 10,
     keys: Iterable[GatewayKey] = tuple(KEYS.values()),
+    store: Store | None = None,
     **profile: Any,
 ) -> Iterator[Counter]:
-    """Serve a gateway on the house's database, with the house's flows as its workers."""
+    """Serve a gateway on the house's database, or as a role of it, with the house's flows as its workers."""
     courier = Courier(house)
     client = redis or fakeredis.FakeRedis(server=fakeredis.FakeServer(), decode_responses=True)
     budgets = Budgets(client, lambda: house.clock().timestamp())
     providers = {house.profile.name: replace(house.profile, **profile)}
-    desk = Desk(house.store, house.vault, providers, budgets, courier.send, house.clock)
+    desk = Desk(store or house.store, house.vault, providers, budgets, courier.send, house.clock)
     office = Office(desk, AsyncRouted(Proxies()), wait_seconds)
     shell = Shell(
         office,
         Door(tuple(keys)),
-        {"database": house.store.check},
+        {"database": desk.store.check},
         document,
         Metrics(families=in_gateway),
     )
