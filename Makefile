@@ -9,6 +9,8 @@ UV = $(shell command -v uv || echo $(BIN)/uv)
 # Three at a time: tests mostly wait. AT_ONCE= runs them one after another.
 AT_ONCE = -n 3 --dist loadfile --no-loadscope-reorder
 PYTEST = $(BIN)/python -m pytest $(AT_ONCE)
+# Without its cache each of the hundreds of processes that tests start, and pytest too, compiles all it imports.
+unexport PYTHONDONTWRITEBYTECODE
 FAST = tests/unit tests/config tests/torture/chaos/test_verdict.py
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header $(LOCK_FLAGS) pyproject.toml
 

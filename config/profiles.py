@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import fields, replace
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -106,6 +107,12 @@ def build_provider(provider: str, source: str, written: Mapping[str, object], ov
     return replace(built, api_url=api_url, api_url_alternatives=_find_alternatives(api_url, written, built))
 
 
+@cache
+def _adapter() -> TypeAdapter[Provider]:
+    """The reader of a profile's values, which takes far longer to make than to use."""
+    return TypeAdapter(Provider)
+
+
 def _validate(
     provider: str, written: Mapping[str, object], overridden: Mapping[str, str]
 ) -> tuple[Provider | None, list[tuple[str, str]]]:
@@ -113,7 +120,7 @@ def _validate(
     with the rest."""
     try:
         values = _read_lengths({**written, **overridden, "name": provider})
-        built = TypeAdapter(Provider).validate_python(values)
+        built = _adapter().validate_python(values)
         return built, list(find_faults(built))
     except ValidationError as error:
         found = error.errors(include_input=False)

@@ -158,6 +158,15 @@ def judge_schema(url: str, revision: str | None, newest: str) -> Finding:
     return Finding("database", "ok", f"{url}, schema {revision}")
 
 
+def judge_history(strays: Mapping[str, int]) -> Iterator[Finding]:
+    """Warn of rows that came when there was no partition for their day; `strays` counts some of each table's."""
+    if strays:
+        counts = " and ".join(f"{count} of {table}" for table, count in strays.items())
+        said = f"rows of history have no partition for their day: {counts}"
+        remedy = "Start a scheduler, which makes days ahead. If one runs, look for daysahead.failed in its log."
+        yield Finding("history", "warn", said, remedy)
+
+
 def judge_seals(sealing: str, opened: int, unopened: Mapping[str, str]) -> Finding:
     """Judge whether every secret can be opened; `unopened` maps the place of each that cannot to the reason."""
     if not unopened:

@@ -23,6 +23,7 @@ from config.wiring import open_redis, open_services
 from models.errors import SyncError
 from scheduler.audit_chain import AuditChain
 from scheduler.command_stream import Commands
+from scheduler.days import DaysAhead
 from scheduler.late_passes import LatePasses
 from scheduler.prune import Prune
 from scheduler.sweep import Sweep
@@ -54,6 +55,7 @@ def main() -> int:
     LatePasses(wall_clock).watch(scheduler)
     repeat(scheduler, sweep, settings.sweep_interval, lambda: heartbeat.beat(next_in=settings.sweep_interval))
     repeat(scheduler, Prune(store, now), timedelta(hours=1))
+    repeat(scheduler, DaysAhead(store, now), timedelta(minutes=10))
     repeat(scheduler, AuditChain(store, now), chain_interval)
 
     def stop(*_: object) -> None:

@@ -1,8 +1,10 @@
 """The servers that any test may ask for by name."""
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 
+import certifi
 import hypothesis
 import pytest
 from playwright.sync_api import Browser
@@ -41,8 +43,28 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: _folder_of(item) not in LONG)
 
 
+def pytest_collection_finish() -> None:
+    """Leave what was imported out of garbage collection: it stays to the end, and to go through it takes long."""
+    gc.collect()
+    gc.freeze()
+
+
 def _folder_of(item: pytest.Item) -> str:
     return item.path.relative_to(Path(__file__).parent).parts[0]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_authority(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Trust the first of certifi's authorities only: httpx reads all of them for each client, in 25 ms, and no test
+    asks a server that any of them vouches for."""
+    end = "-----END CERTIFICATE-----\n"
+    path = tmp_path_factory.mktemp("authorities") / "first.pem"
+    path.write_text(Path(certifi.where()).read_text("utf-8").split(end)[0] + end, "utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(certifi, "where", lambda: str(path))
+        for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+            patch.delenv(name, raising=False)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,29 @@ def test_an_example_is_a_cloud_event_that_its_schema_describes(type_: str) -> No
     event = JSONFormat().read(None, document)
     assert event.get_type() == f"dev.breezesync.{type_}"
     assert_described(type_, document)
+
+
+def variants_of(value: Any) -> Iterator[Any]:
+    """Yield values that differ from this one in one place, most of which no schema accepts."""
+    yield from ("", "x", "2", "/breezesync/x", 0, -1, 1.5, True, None, [], {})
+    if isinstance(value, dict):
+        yield from ({key: value[key] for key in value if key != left_out} for left_out in value)
+        yield from (value | {key: other} for key, part in value.items() for other in variants_of(part))
+    if isinstance(value, list):
+        yield from ([*value, other] for other in variants_of(value[0] if value else ""))
+
+
+@pytest.mark.parametrize("type_", sorted(fact_types()))
+def test_an_event_is_accepted_if_and_only_if_its_own_validation_accepts_it(type_: str) -> None:
+    event = json.loads(generate.example_of(type_).document)
+    validator = Draft7Validator(schema_of(type_, strict=True))
+    for variant in variants_of(event["data"]):
+        changed = event | {"data": variant}
+        if validator.is_valid(changed):
+            assert_described(type_, json.dumps(changed))
+        else:
+            with pytest.raises(AssertionError):
+                assert_described(type_, json.dumps(changed))
 
 
 @pytest.mark.parametrize("type_", sorted(fact_types()))

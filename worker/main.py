@@ -157,6 +157,7 @@ class Parts:
     clients: OAuthClients
     providers: Mapping[str, ProviderClient]
     parking: Parking
+    publish: PublishEvents
     publisher: Publisher
     metrics: Metrics
 
@@ -169,6 +170,7 @@ def build_parts(settings: Settings, services: Services, metrics: Metrics | None 
     """Build what depends on keys and providers; nothing is connected to yet."""
     vault = open_vault(settings)
     metrics = metrics or Metrics()
+    publish = PublishEvents(services.store, services.redis, stream_settings(settings), services.now, metrics)
     budgets = Budgets(open_hasty_redis(settings.redis_url, repeats_what_timed_out=False))
     return Parts(
         settings=settings,
@@ -180,10 +182,8 @@ def build_parts(settings: Settings, services: Services, metrics: Metrics | None 
             for provider in settings.providers
         },
         parking=Parking(vault, open_redis(settings.redis_url, decode=False), settings.spool),
-        publisher=Publisher(
-            PublishEvents(services.store, services.redis, stream_settings(settings), services.now, metrics),
-            services.queue.send,
-        ),
+        publish=publish,
+        publisher=Publisher(publish, services.queue.send),
         metrics=metrics,
     )
 
@@ -214,7 +214,7 @@ def build_flows(parts: Parts) -> Flows:
         revoke=Revoke(store, vault, clients, providers, send, now),
         probe_client=ProbeClient(store, clients, providers, send, now),
         recover_tokens=RecoverTokens(store, vault, clients, providers, parking, send, now),
-        publish=parts.publisher.publish,
+        publish=parts.publish,
     )
 
 

@@ -43,7 +43,13 @@ class Appends:
     @property
     def sql_after_writes(self) -> SqlConnection:
         """The connection to the database, with everything sent if an update waits."""
-        return self.sql if self._writings else self.unflushed
+        self.flush_writes()
+        return self.unflushed
+
+    def flush_writes(self) -> None:
+        """Send what waits if an update is among it."""
+        if self._writings:
+            self.flush()
 
     def flush(self) -> None:
         """Send what waits."""

@@ -16,7 +16,7 @@ from models.oauth.credential import Credential
 from models.oauth.refresh_policy import accepts_request
 from models.store import clients, credentials
 from models.store.rows import begun_ids, from_connection, names_of, table_of, to_connection
-from models.store.statement import Row, Statement, Writing, run_together
+from models.store.statement import Row, Statement, Writing
 from models.store.tables import ConnectionRow
 from models.store.views import refreshable
 
@@ -30,12 +30,12 @@ is_active = table.c.status == Status.active.value
 
 _get = Statement(select(*columns).where(of_id))
 _lock = Statement(select(*columns).where(of_id).with_for_update())
-_pair = select(*columns, *credentials.columns).join(credentials.table, credentials.table.c.connection_id == table.c.id)
+pair = select(*columns, *credentials.columns).join(credentials.table, credentials.table.c.connection_id == table.c.id)
 # Race: whoever waits for the connection's lock is given the row as it was committed then, and of a row that is not
 # locked with it the one before. So both are locked.
-_lock_pair = Statement(_pair.where(of_id).with_for_update())
+_lock_pair = Statement(pair.where(of_id).with_for_update())
 _with_client = (
-    _pair.add_columns(*clients.columns)
+    pair.add_columns(*clients.columns)
     .outerjoin(
         clients.table,
         (clients.table.c.provider == table.c.provider) & (clients.table.c.client_id == table.c.client_id),
@@ -141,19 +141,10 @@ class Connections:
     def add(self, connection: Connection) -> None:
         _insert.run(self.sql, **from_connection(connection))
 
-    def save(
-        self, connection: Connection, generation: int, claims: Claims = released, together: Sequence[Writing] = ()
-    ) -> bool:
-        """Write the connection and its claims if it is still at `generation`; False if a newer pair was saved since.
-
-        `together` are statements about other rows, with their values, that are run whether it is or not: on PostgreSQL
-        in the same statement.
-        """
-        return run_together(self.sql, [*together, _saving(connection, generation, claims)]) == 1
-
-    def save_pair(self, connection: Connection, generation: int, claims: Claims, credential: Credential) -> bool:
-        """Write both; the caller has locked them."""
-        return self.save(connection, generation, claims, [(credentials.update, credentials.values_of(credential))])
+    def save(self, connection: Connection, generation: int, claims: Claims = released) -> bool:
+        """Write the connection and its claims if it is still at `generation`; False if a newer pair was saved since."""
+        statement, values = saving(connection, generation, claims)
+        return statement.run(self.sql, **values) == 1
 
     def make_refresh_due(self, connection_id: str, now: datetime) -> bool:
         """Make an active connection's refresh due now; False if there is no such connection, or no refresh token."""
@@ -243,7 +234,8 @@ def _to_refreshable(row: Row | None) -> Refreshable | None:
     return Refreshable(to_connection(row[:start]), Credential(*row[start:end]), client)
 
 
-def _saving(connection: Connection, generation: int, claims: Claims) -> Writing:
+def saving(connection: Connection, generation: int, claims: Claims) -> Writing:
+    """Return the statement that writes a connection and its claims if it is still at `generation`, with its values."""
     claimed = _columns_of(claims)
     own = {"own_id": connection.id, "own_generation": generation}
     return _save(tuple(claimed)), own | from_connection(connection) | claimed

@@ -143,6 +143,12 @@ The roles of the application and of the command line read the profiles' views as
 need no privilege.
 """
 
+FUNCTIONS: Final[Mapping[Process, Sequence[str]]] = {
+    "scheduler": ("breezesync_make_day", "breezesync_drop_day"),
+    "cli": ("breezesync_stray_rows",),
+}
+"""The functions that only a process named here may call: they run with the owner's rights (`models/store/days.py`)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Role:
@@ -189,6 +195,10 @@ def grant(sql: SqlConnection, roles: Iterable[Role], views: Collection[str]) -> 
         _run(sql, "GRANT USAGE ON SCHEMA {} TO {}", schema, role.name)
         for kind in ("TABLES", "SEQUENCES"):
             _run(sql, f"REVOKE ALL ON ALL {kind} IN SCHEMA {{}} FROM {{}}", schema, role.name)
+        for name in sorted({each for names in FUNCTIONS.values() for each in names}):
+            may_call = name in FUNCTIONS.get(role.process, ())
+            change = "GRANT EXECUTE ON FUNCTION {} TO {}" if may_call else "REVOKE ALL ON FUNCTION {} FROM {}"
+            _run(sql, change, name, role.name)
         for statement, relation in _privileges(role.process, views):
             _run(sql, f"GRANT {statement} ON {{}} TO {{}}", relation, role.name)
 

@@ -1,7 +1,7 @@
 """The journal: what was decided about each connection and authorization, and every request made for it."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, and_, bindparam, delete, select, update
 from sqlalchemy import Connection as SqlConnection
@@ -16,6 +16,9 @@ from models.store.tables import AuthorizationRow, ConnectionRow, DecisionRow, Re
 
 kept_decisions = 10
 """How many of the newest decisions stay for each connection and authorization, whatever their age."""
+
+largest_difference = timedelta(hours=1)
+"""How far the clocks of two machines may be apart for a search that is bounded by time."""
 
 decisions = table_of(DecisionRow)
 requests = table_of(RequestBatchRow)
@@ -66,9 +69,9 @@ class Journal:
         """Record requests that were made, as one row."""
         self.appends.add(_log, pack(calls))
 
-    def hand_over(self, authorization_id: str, connection_id: str) -> None:
-        """Move an authorization's requests to the connection that it became."""
-        of_it = requests.c.connection_id == authorization_id
+    def hand_over(self, authorization_id: str, connection_id: str, since: datetime) -> None:
+        """Move an authorization's requests to the connection that it became; it is from `since`, by another clock."""
+        of_it = (requests.c.connection_id == authorization_id) & (requests.c.at >= since - largest_difference)
         self.sql.execute(update(requests).where(of_it).values(connection_id=connection_id))
 
     def calls_of(self, connection_id: str, limit: int = 20) -> Sequence[Request]:
@@ -84,8 +87,10 @@ class Journal:
         The newest `kept_decisions` of each stored connection and authorization stay, so that `explain` can always say
         how it came to its present state.
         """
-        old_requests = select(requests.c.position).where(requests.c.at < before).order_by(requests.c.at).limit(limit)
-        pruned_requests = self.sql.execute(delete(requests).where(requests.c.position.in_(old_requests))).rowcount
+        is_old = requests.c.at < before
+        old_requests = select(requests.c.position).where(is_old).order_by(requests.c.at).limit(limit)
+        deleting = delete(requests).where(is_old, requests.c.position.in_(old_requests))
+        pruned_requests = self.sql.execute(deleting).rowcount
         old = select(decisions.c.position).where(decisions.c.at < before, _is_dispensable())
         chosen = old.order_by(decisions.c.at).limit(limit)
         pruned_decisions = self.sql.execute(delete(decisions).where(decisions.c.position.in_(chosen))).rowcount

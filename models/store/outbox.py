@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import ColumnElement, Integer, bindparam, delete, func, select, update
+from sqlalchemy import Boolean, ColumnElement, Integer, String, bindparam, delete, func, literal, select, update
 from sqlalchemy import Connection as SqlConnection
 
 from models.messaging.events import About, Fact, StoredEvent, Stream, describe, stream_of
@@ -13,7 +13,7 @@ from models.store.appends import Appends
 from models.store.dialect import insert_of
 from models.store.rows import table_of
 from models.store.statement import InsertMany, Statement, Writing, is_one_of, run_together
-from models.store.tables import CounterRow, EventRow, LeaseRow
+from models.store.tables import CounterRow, EventRow, LeaseRow, UtcTime
 
 table = table_of(EventRow)
 counters = table_of(CounterRow)
@@ -42,26 +42,36 @@ _unpublished = Statement(
     )
 )
 _mark = Statement(
-    lambda dialect: update(table).where(is_one_of(dialect, table.c.position, "positions")), ("published_at",)
+    lambda dialect: update(table).where(
+        table.c.published_at.is_(None), is_one_of(dialect, table.c.position, "positions")
+    ),
+    ("published_at",),
 )
 
 
-def _leasing(dialect: str) -> Any:
-    insert = insert_of(dialect, leases)
-    given = insert.excluded
-    free_or_own = (leases.c.until <= bindparam("now")) | (leases.c.owner == given.owner)
-    changes = {"owner": given.owner, "until": given.until}
-    update_own = insert.on_conflict_do_update(index_elements=["name"], set_=changes, where=free_or_own)
-    return update_own.returning(leases.c.owner)
-
-
-_lease = Statement(_leasing, ("name", "owner", "until"))
+_publish = "publish"
 _release = Statement(
-    update(leases).where(leases.c.name == "publish", leases.c.owner == bindparam("own_owner")), ("until",)
+    update(leases).where(leases.c.name == _publish, leases.c.owner == bindparam("own_owner")), ("until",)
 )
 waiting = select(table.c.position).where(table.c.published_at.is_(None)).order_by(table.c.position)
 """Unpublished events, in the order of their index: nothing else is read to find the first."""
 _is_waiting = Statement(waiting.limit(1))
+
+
+def _leasing(dialect: str) -> Any:
+    """Return the insert or update of the lease, which writes nothing while no event waits or another one has it."""
+    free_or_own = (leases.c.until <= bindparam("now")) | (leases.c.owner == bindparam("own_owner"))
+    is_taken = select(leases.c.name).where(leases.c.name == _publish, ~free_or_own).exists()
+    is_needed = bindparam("renews", type_=Boolean) | waiting.correlate(None).exists()
+    values = {"owner": bindparam("own_owner", type_=String), "until": bindparam("own_until", type_=UtcTime)}
+    row = select(literal(_publish), *values.values()).where(is_needed, ~is_taken)
+    insert = insert_of(dialect, leases).from_select(["name", *values], row)
+    changes = {"owner": insert.excluded.owner, "until": insert.excluded.until}
+    # Race: another publisher takes it after this statement has looked.
+    return insert.on_conflict_do_update(index_elements=["name"], set_=changes, where=free_or_own)
+
+
+_lease = Statement(_leasing)
 
 
 class Outbox:
@@ -69,6 +79,8 @@ class Outbox:
 
     def __init__(self, appends: Appends) -> None:
         self.appends = appends
+        self.has_appended = False
+        """Whether this transaction has added an event."""
 
     @property
     def sql(self) -> SqlConnection:
@@ -76,6 +88,7 @@ class Outbox:
 
     def append(self, about: About, facts: Sequence[Fact], now: datetime) -> None:
         """Write events in the transaction of their change; a subject's sequence has no gaps and no repeats."""
+        self.has_appended = self.has_appended or bool(facts)
         for stream in sorted({stream_of(fact) for fact in facts}):
             chosen = [fact for fact in facts if stream_of(fact) == stream]
             first = self._count_up(about.subject, stream, len(chosen)) - len(chosen) + 1
@@ -91,10 +104,17 @@ class Outbox:
         """Return the counter's new value; its row lock lasts until the commit, so sequence order is commit order."""
         return int(_count_up.scalar(self.appends.unflushed, subject=subject, stream=stream, value=by, more=by))
 
-    def lease(self, owner: str, now: datetime, until: datetime) -> bool:
-        """Make `owner` the only publisher until then; return False if there is another."""
-        values = {"name": "publish", "owner": owner, "until": until}
-        return _lease.first(self.sql, now=now, **values) is not None
+    def lease(self, owner: str, now: datetime, until: datetime, published: Sequence[int] = ()) -> bool:
+        """Make `owner` the only publisher until then; return False if there is another, or nothing to publish.
+
+        The events that it has `published` under its lease are marked, whether it still has the lease or not: on
+        PostgreSQL in the same statement.
+        """
+        writings: list[Writing] = []
+        if published:
+            writings.append((_mark, {"positions": list(published), "published_at": now}))
+        renewal = {"own_owner": owner, "now": now, "own_until": until, "renews": bool(published)}
+        return run_together(self.sql, [*writings, (_lease, renewal)]) == 1
 
     def release(self, owner: str, now: datetime) -> None:
         """End the owner's lease."""
@@ -104,16 +124,6 @@ class Outbox:
         """Return the oldest unpublished events of these streams with their positions, in the order of publication."""
         rows = _unpublished.all(self.sql, streams=sorted(streams), most=limit)
         return [(row[0], StoredEvent(*row[1:])) for row in rows]
-
-    def mark_published(self, positions: Sequence[int], now: datetime, releasing: str | None = None) -> None:
-        """Mark these events as published; end the lease of the owner `releasing`, on PostgreSQL in one statement."""
-        writings: list[Writing] = []
-        if positions:
-            writings.append((_mark, {"positions": list(positions), "published_at": now}))
-        if releasing is not None:
-            writings.append((_release, {"own_owner": releasing, "until": now}))
-        if writings:
-            run_together(self.sql, writings)
 
     def is_waiting(self) -> bool:
         """Return whether any event is unpublished."""
@@ -172,10 +182,10 @@ class Outbox:
         return self.sql.execute(statement.values(published_at=None, waits_since=now)).rowcount
 
     def prune(self, before: datetime, limit: int) -> int:
-        """Delete up to `limit` published events from before then; counters, and so sequences, stay."""
-        old = select(table.c.position).where(table.c.created_at < before, table.c.published_at.is_not(None))
-        chosen = old.order_by(table.c.created_at).limit(limit)
-        return self.sql.execute(delete(table).where(table.c.position.in_(chosen))).rowcount
+        """Delete up to `limit` events that were published before then; counters, and so sequences, stay."""
+        is_old = table.c.published_at < before
+        old = select(table.c.position).where(table.c.created_at < before, is_old).order_by(table.c.created_at)
+        return self.sql.execute(delete(table).where(is_old, table.c.position.in_(old.limit(limit)))).rowcount
 
 
 def _only(type_: str | None, user_id: str | None, connection_id: str | None) -> list[ColumnElement[bool]]:

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection as SqlConnection
-from sqlalchemy import Integer, Text, bindparam, cast, delete, func, select, update
+from sqlalchemy import Integer, Text, bindparam, cast, delete, func, null, select, union_all, update
 
 from models import exact_json
 from models.store.dialect import insert_of
@@ -55,23 +55,42 @@ _delete = Statement(
 _living_ids = Statement(select(table.c.external_id).where(*_living))
 _count_living = Statement(select(func.count()).select_from(table).where(*_living))
 
-_marks = Statement(
-    lambda dialect: (
+
+def _build_snapshot(dialect: str) -> Any:
+    """Return one statement for the records of some resources, up to `most`, and behind them for the connection's lists.
+
+    A record is its resource, id, hash, whether it is deleted, and its list; a list its name, NULL, its problem, whether
+    it was read before, and how many missing records are held back.
+    """
+    of_connection = bindparam("own_connection_id", type_=Text)
+    marks = (
         select(
-            table.c.resource, table.c.external_id, table.c.content_hash, table.c.deleted_at.is_not(None), table.c.source
+            table.c.resource,
+            table.c.external_id,
+            table.c.content_hash,
+            table.c.deleted_at.is_not(None).label("flag"),
+            table.c.source,
+            null().cast(Integer).label("held_back"),
         )
-        .where(table.c.connection_id == bindparam("own_connection_id"), is_one_of(dialect, table.c.resource, "names"))
+        .where(table.c.connection_id == of_connection, is_one_of(dialect, table.c.resource, "names"))
         .limit(bindparam("most", type_=Integer))
+        .subquery()
     )
-)
+    lists = select(
+        resources.c.name,
+        null().cast(Text),
+        resources.c.problem,
+        resources.c.first_read_at.is_not(None),
+        null().cast(Text),
+        resources.c.held_back,
+    ).where(resources.c.connection_id == of_connection)
+    return union_all(select(marks), lists)
+
+
+_snapshot = Statement(_build_snapshot)
 
 _of_list = (resources.c.connection_id == bindparam("own_connection_id"), resources.c.name == bindparam("own_name"))
 _list = Statement(select(resources.c.first_read_at, resources.c.held_back).where(*_of_list))
-_lists = Statement(
-    select(resources.c.name, resources.c.first_read_at.is_not(None), resources.c.problem, resources.c.held_back).where(
-        resources.c.connection_id == bindparam("own_connection_id")
-    )
-)
 _problems = Statement(
     select(resources.c.name, resources.c.problem).where(
         resources.c.connection_id == bindparam("own_connection_id"), resources.c.problem.is_not(None)
@@ -109,15 +128,15 @@ class Records:
     def snapshot(self, connection_id: str, names: Collection[str], most: int) -> Snapshot | None:
         """Return what is stored of these resources, without the data; None if they have more than `most` records."""
         of_them = {"own_connection_id": connection_id, "names": sorted(names), "most": most + 1}
-        marks = _marks.all(self.sql, **of_them)
-        if len(marks) > most:
-            return None
         records: dict[str, dict[str, Known]] = {name: {} for name in names}
-        for name, external_id, content_hash, deleted, source in marks:
-            records[name][external_id] = Known(content_hash, {}, bool(deleted), source)
-        states = _lists.all(self.sql, own_connection_id=connection_id)
-        lists = {name: ListState(bool(read), problem, held_back) for name, read, problem, held_back in states}
-        return Snapshot(records, lists)
+        lists, count = {}, 0
+        for name, external_id, text, flag, source, held_back in _snapshot.all(self.sql, **of_them):
+            if external_id is None:
+                lists[name] = ListState(bool(flag), text, held_back)
+            else:
+                records[name][external_id] = Known(text, {}, bool(flag), source)
+                count += 1
+        return Snapshot(records, lists) if count <= most else None
 
     def write(self, connection_id: str, changes: RecordChanges, now: datetime) -> None:
         """Write a page's new and changed records, and the list of those that moved."""

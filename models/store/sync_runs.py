@@ -1,29 +1,57 @@
 """Sync runs, and the ids on the pages that they read."""
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection as SqlConnection
-from sqlalchemy import bindparam, delete, func, insert, select, update
+from sqlalchemy import bindparam, delete, func, insert, or_, select, true, update
 
+from models.oauth.connection import Connection
+from models.oauth.credential import Credential
+from models.store import connections, credentials
 from models.store.dialect import insert_of
-from models.store.rows import names_of, table_of
+from models.store.rows import names_of, table_of, to_connection
 from models.store.statement import Statement
 from models.store.tables import SyncPageRow, SyncRunRow
 from models.sync.absence import PageSeen
 from models.sync.decision import PageNote
 from models.sync.sync_run import RunStatus, SyncRun, end
 
+longest_repeat = timedelta(days=2)
+"""A message that comes again later than this starts another sync, which is harmless."""
+
 table = table_of(SyncRunRow)
 pages = table_of(SyncPageRow)
 names = names_of(SyncRun)
 columns = [table.c[name] for name in names]
 of_connection = table.c.connection_id == bindparam("own_connection_id")
-_running = Statement(select(*columns).where(of_connection, table.c.status == RunStatus.running.value))
-_has = Statement(select(table.c.id).where(table.c.id == bindparam("own_id")))
+is_unfinished = table.c.finished_at.is_(None)
+"""On PostgreSQL such a run is in a table of its own: see `models/store/days.py`."""
+is_running = is_unfinished & (table.c.status == RunStatus.running.value)
+_running = Statement(select(*columns).where(of_connection, is_running))
+
+
+def _build_lock_with_pair(dialect: str) -> Any:
+    """Return the statement that locks all three.
+
+    The connection and its credential are locked first, as everywhere, and then the run: a row that is not locked is the
+    one that was committed when the statement began, as long ago as it waited for the others.
+    """
+    own = connections.pair.where(connections.of_id)
+    if dialect != "postgresql":
+        of_pair = (connections.table.c.id == table.c.connection_id) & is_running
+        return own.add_columns(*columns).outerjoin(table, of_pair)
+    pair = own.with_for_update().cte("pair")
+    run = select(*columns).where(table.c.connection_id == pair.c.id, is_running).with_for_update().lateral("run")
+    return select(*pair.c, *run.c).join_from(pair, run, true(), isouter=True)
+
+
+_lock_with_pair = Statement(_build_lock_with_pair)
+_lately = (table.c.finished_at >= bindparam("since")) & (table.c.finished_at <= bindparam("until"))
+_has = Statement(select(table.c.id).where(table.c.id == bindparam("own_id"), or_(is_unfinished, _lately)))
 _insert = Statement(insert(table).inline(), names)
-_save = Statement(update(table).where(table.c.id == bindparam("own_id")), names)
+_save = Statement(update(table).where(is_unfinished, table.c.id == bindparam("own_id")), names)
 _forget_pages = Statement(delete(pages).where(pages.c.run_id == bindparam("own_id")))
 _key = ("run_id", "source", "pass_number", "page")
 _seen = ("total", "last_page", "ids", "nameless")
@@ -60,24 +88,40 @@ class Runs:
     def running(self, connection_id: str) -> SyncRun | None:
         """Return the connection's run that is under way, one at most; the caller has locked the connection."""
         row = _running.first(self.sql, own_connection_id=connection_id)
-        return _to_run(row) if row else None
+        return to_run(row) if row else None
+
+    def lock_with_pair(self, connection_id: str) -> tuple[Connection | None, Credential | None, SyncRun | None]:
+        """Return the connection, its credential and its run that is under way, no one else writing any of them until
+        this transaction ends.
+
+        Race: a job begins a run while this transaction waits for the connection's lock. That run is not found here, and
+        a second one can't be added beside it: whoever tries fails with `StoreConflict`. So does this if the run ends
+        meanwhile, because on PostgreSQL its row moves to another table.
+        """
+        row = _lock_with_pair.first(self.sql, own_id=connection_id)
+        if row is None:
+            return connections.Connections(self.sql).lock(connection_id), None, None
+        start, end = len(connections.columns), len(connections.columns) + len(credentials.columns)
+        run = None if row[end] is None else to_run(row[end:])
+        return to_connection(row[:start]), Credential(*row[start:end]), run
 
     def newest(self, connection_id: str) -> SyncRun | None:
         query = select(*columns).where(table.c.connection_id == connection_id).order_by(table.c.started_at.desc())
         row = self.sql.execute(query.limit(1)).first()
-        return _to_run(row) if row else None
+        return to_run(row) if row else None
 
     def prune(self, before: datetime, limit: int) -> int:
         """Delete up to `limit` runs that ended before then; the newest of each connection stays."""
         newer = table.alias()
         is_followed = (newer.c.connection_id == table.c.connection_id) & (newer.c.started_at > table.c.started_at)
-        old = select(table.c.id).where(table.c.finished_at < before, select(newer.c.id).where(is_followed).exists())
+        is_old = table.c.finished_at < before
+        old = select(table.c.id).where(is_old, select(newer.c.id).where(is_followed).exists())
         chosen = old.order_by(table.c.finished_at).limit(limit)
-        return self.sql.execute(delete(table).where(table.c.id.in_(chosen))).rowcount
+        return self.sql.execute(delete(table).where(is_old, table.c.id.in_(chosen))).rowcount
 
-    def has(self, run_id: str) -> bool:
-        """Whether this run was started and is not pruned."""
-        return _has.first(self.sql, own_id=run_id) is not None
+    def has(self, run_id: str, now: datetime) -> bool:
+        """Whether this run did not finish, or did lately; of the others, not every day is searched."""
+        return _has.first(self.sql, own_id=run_id, since=now - longest_repeat, until=now + longest_repeat) is not None
 
     def add(self, run: SyncRun) -> None:
         self.write(run, is_new=True)
@@ -143,7 +187,7 @@ def _to_page(row: Iterable[Any]) -> PageSeen:
     return PageSeen(number, total, last_page, tuple(ids), nameless)
 
 
-def _to_run(row: Iterable[Any]) -> SyncRun:
+def to_run(row: Iterable[Any]) -> SyncRun:
     values = dict(zip(names, row, strict=True))
     return SyncRun(**values | {"status": RunStatus(values["status"])})
 

@@ -52,7 +52,7 @@ class SealedText(TypeDecorator[Sealed]):
 class Stored(SQLModel):
     """The base of every table."""
 
-    model_config = SQLModelConfig(arbitrary_types_allowed=True)
+    model_config = SQLModelConfig(arbitrary_types_allowed=True, defer_build=True)
 
 
 json_type = JSON().with_variant(JSONB(), "postgresql")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from psycopg.errors import ReadOnlySqlTransaction
+from psycopg.errors import ReadOnlySqlTransaction, SerializationFailure
 from sqlalchemy import URL, Engine, RootTransaction, create_engine, event, make_url, text
 from sqlalchemy import Connection as SqlConnection
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, SQLAlchemyError
@@ -22,6 +22,7 @@ from models.store.authorizations import Authorizations
 from models.store.clients import Clients
 from models.store.connections import Connections
 from models.store.credentials import Credentials
+from models.store.days import Days
 from models.store.due_work import Due
 from models.store.gateway import Gateway
 from models.store.journal import Journal
@@ -83,6 +84,10 @@ class Transaction:
     @cached_property
     def credentials(self) -> Credentials:
         return Credentials(self.sql)
+
+    @cached_property
+    def days(self) -> Days:
+        return Days(self.sql)
 
     @cached_property
     def due(self) -> Due:
@@ -155,6 +160,11 @@ class Store:
         """Whether writers lock what they write, as on PostgreSQL; on SQLite they lock the whole database."""
         return self.engine.dialect.name == "postgresql"
 
+    @property
+    def has_days(self) -> bool:
+        """Whether history is in days that are made and dropped (see `models/store/days.py`)."""
+        return self.engine.dialect.name == "postgresql"
+
     @contextmanager
     def counting(self) -> Iterator[Transaction]:
         """Like `writing`, for a count that is taken before another transaction writes what is counted.
@@ -162,6 +172,18 @@ class Store:
         On PostgreSQL its commit does not wait for the disk, so that its lock is short. Yet a crash of the server can't
         uncount what happened: the log reaches the disk in order, and the later commit, which does wait, takes this one
         with it. What a crash can lose is only the count of what was never written.
+        """
+        with _our_errors(), self._begun(waits_for_disk=False) as sql:
+            tx = Transaction(sql, self.actor)
+            yield tx
+            tx.appends.flush()
+
+    @contextmanager
+    def repeating(self) -> Iterator[Transaction]:
+        """Like `writing`, for a note of something that is simply done again if the note is lost.
+
+        On PostgreSQL its commit does not wait for the disk: a crash of the server may take it back. So an event may
+        leave again with its id, as it may if the publisher dies before it has marked it.
         """
         with _our_errors(), self._begun(waits_for_disk=False) as sql:
             tx = Transaction(sql, self.actor)
@@ -311,6 +333,8 @@ def _our_errors() -> Iterator[None]:
     try:
         yield
     except OperationalError as error:
+        if isinstance(error.orig, SerializationFailure):
+            raise StoreConflict("another transaction moved the same row first") from error
         raise StoreUnavailable(f"the database {explain(error).said} ({_class_of(error)})") from error
     except IntegrityError as error:
         raise StoreConflict("another transaction wrote the same row first") from error

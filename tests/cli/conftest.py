@@ -4,11 +4,14 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
+import typer
+from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 import sandbox
@@ -19,6 +22,20 @@ from tests.databases import create_sqlite, open_fast_engine
 from tests.harness import Clock, House, join_house, link_secret
 from tests.servers import Postgres, plain_environment
 from worker.__main__ import build_app
+
+
+@cache
+def command_line() -> typer.Typer:
+    """The command line; to build it takes longer than most commands do, and no command changes it."""
+    return build_app()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def built_once() -> Iterator[None]:
+    """Let `CliRunner` read the functions' signatures once, and not for each command that is typed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("typer.testing._get_command", cache(get_command))
+        yield
 
 
 @dataclass
@@ -32,7 +49,7 @@ class Desk:
 
     def type(self, *words: str) -> Result:
         """Run one command in this process; AssertionError if it ends in a traceback."""
-        result = CliRunner().invoke(build_app(), words, prog_name="breezesync")
+        result = CliRunner().invoke(command_line(), words, prog_name="breezesync")
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise AssertionError(f"{words} ended in a traceback") from result.exception
         return result

@@ -217,7 +217,7 @@ def test_replay_sends_events_once_more_with_their_ids(either_desk: Desk) -> None
     desk.house.connect("ada", 1)
     with desk.house.store.writing() as tx:
         positions = [position for position, _ in tx.outbox.read()]
-        tx.outbox.mark_published(positions, desk.house.clock())
+        tx.outbox.lease("a publisher", desk.house.clock(), desk.house.clock(), positions)
     assert desk.read("status")["events"]["unpublished"] == 0
     report = desk.read("events", "replay", "--since", "1h")
     assert report["events"] == len(positions) == 1

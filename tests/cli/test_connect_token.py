@@ -3,12 +3,11 @@
 import pytest
 from typer.testing import CliRunner
 
-from tests.cli.conftest import Desk
-from worker.__main__ import build_app
+from tests.cli.conftest import Desk, command_line
 
 
 def type_token(token: str, *words: str) -> tuple[int, str]:
-    result = CliRunner().invoke(build_app(), ["connect-token", *words], input=token, prog_name="breezesync")
+    result = CliRunner().invoke(command_line(), ["connect-token", *words], input=token, prog_name="breezesync")
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     return result.exit_code, result.output
 

@@ -11,7 +11,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from worker.__main__ import build_app
+from tests.cli.conftest import command_line
 from worker.cli.examples import EXAMPLES
 
 
@@ -21,7 +21,7 @@ def walk(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ..
         yield from walk(command, (*path, name))
 
 
-COMMANDS = dict(walk(cast(Any, typer.main.get_command(build_app()))))
+COMMANDS = dict(walk(cast(Any, typer.main.get_command(command_line()))))
 
 
 def test_each_command_has_an_example_and_each_example_a_command() -> None:
@@ -30,7 +30,7 @@ def test_each_command_has_an_example_and_each_example_a_command() -> None:
 
 @pytest.mark.parametrize("path", sorted(COMMANDS), ids=" ".join)
 def test_help_shows_what_it_does_and_an_example(path: tuple[str, ...]) -> None:
-    shown = CliRunner().invoke(build_app(), [*path, "--help"], prog_name="breezesync", env={"COLUMNS": "150"})
+    shown = CliRunner().invoke(command_line(), [*path, "--help"], prog_name="breezesync", env={"COLUMNS": "150"})
     assert shown.exit_code == 0
     assert COMMANDS[path].help
     for example in EXAMPLES[" ".join(path)]:

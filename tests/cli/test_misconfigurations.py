@@ -3,9 +3,7 @@
 import json
 import re
 from contextlib import ExitStack
-from pathlib import Path
 
-import certifi
 import pytest
 
 from tests.cli.conftest import Desk
@@ -14,20 +12,6 @@ from tests.cli.misconfigurations import MISCONFIGURATIONS, Misconfiguration
 
 def matches(pattern: str, said: str) -> bool:
     return re.fullmatch(".*".join(re.escape(part) for part in pattern.split("…")), said, re.DOTALL) is not None
-
-
-@pytest.fixture(scope="module")
-def one_authority(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The name of a file with one certificate authority: each HTTP client reads all of them, and no row asks by TLS."""
-    path = tmp_path_factory.mktemp("authorities") / "one.pem"
-    end = "-----END CERTIFICATE-----\n"
-    path.write_text(Path(certifi.where()).read_text(encoding="utf-8").partition(end)[0] + end)
-    return str(path)
-
-
-@pytest.fixture(autouse=True)
-def read_one_authority(one_authority: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(certifi, "where", lambda: one_authority)
 
 
 @pytest.mark.parametrize("made", MISCONFIGURATIONS, ids=lambda made: f"{made.subject}: {made.mistake}")

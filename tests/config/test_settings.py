@@ -69,7 +69,7 @@ def test_a_gateway_needs_keys_and_each_names_providers_that_are_in_use() -> None
     ]
     own = f"a:{'ab' * 32}"
     [found] = read({"GATEWAY_KEYS": f"{own};providers=breezedoc"}).gateway_keys
-    assert (found.name, found.providers) == ("a", {"breezedoc"})
+    assert (found.name, found.providers) == ("a", frozenset({"breezedoc"}))
     assert problems({**complete, "GATEWAY_KEYS": f"{own};providers=other"}) == [
         "GATEWAY_KEYS: other is not in PROVIDERS: expected breezedoc"
     ]

@@ -123,6 +123,7 @@ def test_nothing_reserved_is_left_behind(house: House) -> None:
     assert [path.name for path in house.spool.iterdir()] == []
 
 
+@pytest.mark.no_cover  # runs the same few lines very often
 def test_under_load_every_pair_that_was_given_is_saved(house: House, disk: Disk) -> None:
     connections = [house.connect(f"user-{number}", number % 2 + 1) for number in range(8)]
     house.work()

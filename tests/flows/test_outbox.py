@@ -151,6 +151,7 @@ def test_events_wait_while_redis_is_away_and_leave_when_it_is_back(house: House,
         assert_in_order(heard(application), 6)
 
 
+@pytest.mark.no_cover  # runs the same few lines very often
 def test_a_stream_whose_consumer_is_gone_stays_at_its_length(house: House, application: Any) -> None:
     short = {"events": StreamSettings("e", 200), "records": StreamSettings("r", 500)}
     application.xgroup_create("e", "gone", id="0", mkstream=True)

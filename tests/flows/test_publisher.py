@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import redis
+from sqlalchemy import text
 from structlog.testing import capture_logs
 
 from models.errors import RedisUnavailable
@@ -18,6 +19,7 @@ from tests.databases import both_databases
 from tests.flows.test_outbox import append, assert_in_order, heard, publisher
 from tests.harness import House
 from tests.servers import wait_until
+from tests.statements import Sent, counting_statements
 from worker.queue import publisher as module
 from worker.queue.publish import publish_lease
 from worker.queue.publisher import Publisher
@@ -37,7 +39,7 @@ class Publishing:
     def __post_init__(self) -> None:
         self.go.set()
 
-    def __call__(self) -> bool:
+    def __call__(self, gather: Callable[[], None]) -> bool:
         assert self.go.wait(30)
         self.times += 1
         if self.errors:
@@ -47,7 +49,7 @@ class Publishing:
 
 
 @contextmanager
-def running(publish: Callable[[], bool]) -> Iterator[tuple[Publisher, list[Message]]]:
+def running(publish: Callable[[Callable[[], None]], bool]) -> Iterator[tuple[Publisher, list[Message]]]:
     sent: list[Message] = []
     made = Publisher(publish, sent.append)
     made.start()
@@ -176,15 +178,65 @@ def test_a_publisher_waits_for_the_lease_of_one_that_died(house: House, applicat
     assert_in_order(heard(application), 3)
 
 
-def test_publishing_takes_two_transactions(house: House, application: Any) -> None:
+def publishing(house: House, publish: Callable[[], bool]) -> Sent:
+    """Return what a publisher sends to the database until the outbox is empty."""
+    with counting_statements(house.store.engine) as sent:
+        assert publish() is True
+    return sent
+
+
+@both_databases
+def test_a_batch_is_a_transaction_and_its_marks_go_with_the_next(house: House, application: Any) -> None:
     publish = publisher(house, application)
-    assert publish() is True
     append(house, 3)
-    with house.store.engine.connect() as sql:
-        driver: Any = sql.connection.driver_connection
-    commands: list[str] = []
-    driver.set_trace_callback(commands.append)
+    lone = publishing(house, publish)
+    coming = [5, 4, 3]
+
+    def gather() -> None:
+        if coming:
+            append(house, coming.pop())
+
+    append(house, 3)
+    with counting_statements(house.store.engine) as sent:
+        assert publish(gather) is True
+    appended = 3  # transactions of those who append
+    assert (lone.commits, sent.commits - appended) == (2, 5), str(sent)
+    assert_in_order(heard(application), 18)
+
+
+@pytest.mark.parametrize("database", ["postgresql"])
+def test_a_publisher_does_not_wait_for_the_disk(house: House, application: Any) -> None:
+    append(house, 3)
+    sent = publishing(house, publisher(house, application))
+    assert (len(sent.statements), sent.commits, sent.durable) == (5, 2, 0), str(sent)
+
+
+@both_databases
+def test_an_empty_outbox_is_looked_at_and_not_written_to(house: House, application: Any) -> None:
+    publish = publisher(house, application)
+    append(house, 3)
+    publish()
+    before = leases(house)
+    house.clock.turn(timedelta(seconds=1))
     assert publish() is True
-    driver.set_trace_callback(None)
-    verbs = [each.split()[0] for each in commands if not each.startswith("PRAGMA")]
-    assert verbs == ["BEGIN", "INSERT", "SELECT", "COMMIT", "BEGIN", "UPDATE", "UPDATE", "COMMIT"]
+    assert leases(house) == before
+
+
+@both_databases
+def test_a_publisher_whose_lease_ran_out_still_marks_what_it_has_added(house: House, application: Any) -> None:
+    append(house, 3)
+
+    def gather() -> None:
+        house.clock.turn(publish_lease)
+        with house.store.writing() as tx:
+            assert tx.outbox.lease("another", house.clock(), house.clock() + publish_lease)
+
+    assert publisher(house, application)(gather) is True
+    with house.store.reading() as tx:
+        assert tx.outbox.backlog()[0] == 0
+    assert_in_order(heard(application), 3)
+
+
+def leases(house: House) -> list[Any]:
+    with house.store.reading() as tx:
+        return list(tx.sql.execute(text("SELECT name, owner, until FROM lease")))

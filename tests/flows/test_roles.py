@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -11,7 +11,7 @@ from uuid import uuid4
 import fakeredis
 import pytest
 from sqlalchemy import make_url, text
-from sqlalchemy.exc import ProgrammingError
+from sqlalchemy.exc import DBAPIError, ProgrammingError
 from typer.testing import CliRunner
 
 import sandbox
@@ -24,10 +24,12 @@ from models.oauth.confirmation import confirmation_of
 from models.oauth.connection import Status
 from models.process import Process
 from models.store import Store, open_engine
+from models.store.days import Day
 from models.store.grants import Process as ProcessKind
 from models.store.grants import Role, processes
 from models.store.tables import SealedText, metadata
 from scheduler.command_stream import Commands
+from scheduler.days import DaysAhead, drop_days
 from scheduler.prune import Prune
 from scheduler.sweep import Sweep
 from tests.gateway import open_counter
@@ -248,6 +250,28 @@ def test_no_process_changes_the_schema(stores: Stores) -> None:
     ]
     done = [(process, each) for process in processes for each in statements if not is_refused(stores[process], each)]
     assert done == []
+
+
+def test_only_a_scheduler_makes_and_drops_days_and_only_those(stores: Stores) -> None:
+    now = datetime(2026, 3, 1, 12, tzinfo=UTC)
+    DaysAhead(stores["scheduler"], lambda: now)()
+    with stores["scheduler"].reading() as tx:
+        assert Day("event", now.date()) in tx.days.existing()
+    drop_days(stores["scheduler"], now + timedelta(days=10))
+    with stores["scheduler"].reading() as tx:
+        assert Day("event", now.date()) not in tx.days.existing()
+    calls = ["make_day('event', '2026-03-01')", "drop_day('event', '2026-03-01')", "stray_rows('event')"]
+    may = {(each, call) for each in processes for call in calls if not is_refused(stores[each], call_of(call))}
+    assert may == {("scheduler", calls[0]), ("scheduler", calls[1]), ("cli", calls[2])}
+    for partition in ("event_live", "event_default", "sync_run_past"):
+        assert is_refused(stores["scheduler"], f"SELECT count(*) FROM {partition}"), partition
+    for call in ("make_day('credential', '2026-03-01')", "drop_day('audit', '2026-03-01')"):
+        with stores["scheduler"].engine.connect() as sql, pytest.raises(DBAPIError, match="22023"):
+            sql.execute(text(call_of(call)))
+
+
+def call_of(call: str) -> str:
+    return f"SELECT breezesync_{call}"
 
 
 def test_what_was_done_is_never_rewritten(stores: Stores) -> None:

@@ -134,6 +134,7 @@ def test_within_the_grace_no_proof_is_waited_for(house: House) -> None:
     assert house.connection(connection.id).generation == connection.generation + 1
 
 
+@pytest.mark.no_cover  # runs the same few lines very often
 def test_what_was_presented_goes_before_all_that_only_waits_its_turn(house: House) -> None:
     others = [house.connect(f"user {number}", 2) for number in range(30)]
     house.turn(seconds=settle)

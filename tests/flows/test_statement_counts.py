@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from redis import Connection, ConnectionPool, Redis
 
+from models.messaging import messages
 from tests.databases import both_databases
 from tests.harness import House
 from tests.statements import Sent, counting_statements
@@ -21,9 +22,9 @@ def refresh(house: House) -> Sent:
 
 
 @pytest.mark.parametrize("database", ["postgresql"])
-def test_a_refresh_is_nine_statements_and_waits_twice_for_the_disk(house: House) -> None:
+def test_a_refresh_is_eight_statements_and_waits_twice_for_the_disk(house: House) -> None:
     sent = refresh(house)
-    assert (len(sent.statements), sent.commits, sent.durable, sent.rollbacks) == (9, 3, 2, 0), str(sent)
+    assert (len(sent.statements), sent.commits, sent.durable, sent.rollbacks) == (8, 3, 2, 0), str(sent)
 
 
 @pytest.mark.parametrize("database", ["sqlite"])
@@ -44,9 +45,21 @@ def sync(house: House) -> Sent:
 
 
 @pytest.mark.parametrize("database", ["postgresql"])
-def test_a_sync_that_finds_nothing_is_ten_statements_and_waits_twice_for_the_disk(house: House) -> None:
+def test_a_sync_that_finds_nothing_is_six_statements_and_waits_twice_for_the_disk(house: House) -> None:
     sent = sync(house)
-    assert (len(sent.statements), sent.commits, sent.durable, sent.rollbacks) == (10, 2, 2, 0), str(sent)
+    assert (len(sent.statements), sent.commits, sent.durable, sent.rollbacks) == (6, 2, 2, 0), str(sent)
+
+
+@pytest.mark.parametrize("database", ["postgresql"])
+def test_a_pulse_is_five_statements_and_has_nothing_to_publish(house: House) -> None:
+    connection = house.connect("ada", 1)
+    house.work()
+    house.turn(minutes=16)
+    house.queue.held.clear()
+    with counting_statements(house.store.engine) as sent:
+        house.flows.sync(connection.id, asked=False)
+    assert (len(sent.statements), sent.commits, sent.durable, sent.rollbacks) == (5, 2, 2, 0), str(sent)
+    assert messages.publish_events() not in house.queue.held
 
 
 @pytest.mark.parametrize("database", ["sqlite"])

@@ -132,7 +132,7 @@ def test_a_published_event_is_not_found(store: Store) -> None:
     with store.writing() as tx:
         event(tx)
         [(position, _)] = tx.outbox.unpublished(["events"], 10)
-        tx.outbox.mark_published([position], noon)
+        tx.outbox.lease("a publisher", noon, noon, [position])
         assert tx.due.look(noon) == set()
 
 
@@ -159,7 +159,7 @@ def test_a_look_reads_no_table_from_end_to_end(opened: Opened, mode: str) -> Non
             ended = an_authorization(str(number), step=Step.connected)
             tx.authorizations.add(ended, hash_of(str(number)))
             event(tx)
-            tx.outbox.mark_published([number + 1], noon)
+            tx.outbox.lease("a publisher", noon, noon, [number + 1])
     with opened.store.engine.connect() as sql:
         sql.execute(text("ANALYZE"))
         sql.execute(text(f"SET LOCAL plan_cache_mode = {mode}"))

@@ -7,13 +7,17 @@ from datetime import timedelta
 from threading import Barrier
 from typing import TypeVar
 
+import pytest
+
 from models.crypto.secrets import Sealed
+from models.errors import StoreConflict
 from models.messaging.events import ConnectionRefreshed
 from models.oauth import breaker
 from models.oauth.authorization import awaits_user, receive_code
 from models.oauth.token_response import Evidence
 from models.store import Store
 from models.store.due_work import refreshes, syncs
+from models.sync.sync_run import RunStatus, SyncRun, end, finish
 from tests.store.conftest import Opened, add_connection, an_authorization, noon
 
 T = TypeVar("T")
@@ -64,6 +68,54 @@ def test_of_writers_who_read_one_generation_one_wins(opened: Opened) -> None:
             return tx.connections.save(replace(connection, generation=5, scope=str(number)), 4)
 
     assert sum(all_at_once(opened, write)) == 1
+
+
+def test_a_run_is_begun_by_one(opened: Opened) -> None:
+    """Whoever waited for the connection's lock has not seen the run, and is told by the index that there is one."""
+    connection = add_connection(opened.store)
+
+    def begin(store: Store, number: int) -> bool:
+        with store.writing() as tx:
+            found, _, run = tx.runs.lock_with_pair(connection.id)
+            if found is None or run is not None:
+                return False
+            tx.runs.add(SyncRun(f"run-{number}", connection.id, RunStatus.running, noon))
+            return True
+
+    def begin_or_look_again(store: Store, number: int) -> bool:
+        try:
+            return begin(store, number)
+        except StoreConflict:
+            return begin(store, number)
+
+    assert sum(all_at_once(opened, begin_or_look_again)) == 1
+
+
+@pytest.mark.parametrize("finishes", [False, True], ids=["it ends in its place", "it finishes, and moves to its day"])
+def test_a_locked_run_is_the_newest_one_however_long_its_lock_was_waited_for(opened: Opened, finishes: bool) -> None:
+    connection = add_connection(opened.store)
+    with opened.store.writing() as tx:
+        tx.runs.add(SyncRun("run", connection.id, RunStatus.running, noon))
+
+    def count(store: Store, number: int) -> bool:
+        """Count up, and end the run with the sixth."""
+        with store.writing() as tx:
+            _, _, run = tx.runs.lock_with_pair(connection.id)
+            if run is None:
+                return False
+            counted = replace(run, failures=run.failures + 1)
+            ended = finish(counted, noon) if finishes else end(counted, "tested")
+            tx.runs.save(counted if counted.failures < 6 else ended)
+            return True
+
+    def count_or_look_again(store: Store, number: int) -> bool:
+        try:
+            return count(store, number)
+        except StoreConflict:
+            assert finishes
+            return count(store, number)
+
+    assert sum(all_at_once(opened, count_or_look_again)) == 6
 
 
 def test_what_is_due_is_claimed_by_one(opened: Opened) -> None:

@@ -1,10 +1,29 @@
 """Statements that are built once: their values and rows are those of the schema, their errors those of SQLAlchemy."""
 
-from datetime import timedelta
+from datetime import UTC, timedelta
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import bindparam, func, insert, literal, select, text, update
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Float,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    bindparam,
+    func,
+    insert,
+    literal,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.exc import DBAPIError
 
 from models.errors import StoreConflict, StoreUnavailable
@@ -41,6 +60,54 @@ def test_many_rows_come_back_as_they_were_and_in_their_order(opened: Opened, cou
     with opened.store.reading() as tx:
         found = of_subject.all(tx.sql, own_subject="one")
     assert found == [(each["at"], each["evidence"]) for each in rows]
+
+
+kinds = Table(
+    "kind",
+    MetaData(),
+    Column("number", Integer, primary_key=True),
+    Column("large", BigInteger),
+    Column("share", Float),
+    Column("is_set", Boolean),
+    Column("name", Text),
+    Column("at", DateTime(timezone=True)),
+    Column("document", JSON(none_as_null=True)),
+    Column("sealed", LargeBinary),
+)
+add_kinds = InsertMany(kinds, [column.name for column in kinds.columns])
+hostile = 'say "so" \\ {a,b} NULL \'; DROP TABLE kind; -- é “ü” \U0001f600 \n\t'
+full = {
+    "large": 2**62,
+    "share": 1.5,
+    "is_set": True,
+    "name": hostile,
+    "at": noon,
+    "document": {"text": hostile, "list": [1, None, {"deep": "\\"}]},
+    "sealed": b'\x00\xff"\\,{}',
+}
+small = {"large": 1, "share": 0.0, "is_set": False, "name": "", "at": noon, "document": [], "sealed": b""}
+empty = dict.fromkeys(full)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        pytest.param([full, full], id="full"),
+        pytest.param([empty, empty], id="a column without any value"),
+        pytest.param([empty, full, small], id="values and none, small numbers and large"),
+        pytest.param([small, {**full, "name": "NULL"}, empty], id="a text that is a word of the language"),
+    ],
+)
+def test_a_value_of_any_kind_comes_back_as_it_was(opened: Opened, rows: list[dict[str, object]]) -> None:
+    given = [{"number": number, **each} for number, each in enumerate(rows)]
+    with opened.store.writing() as tx:
+        kinds.create(tx.sql)
+        add_kinds.run(tx.sql, given)
+        found = [dict(each) for each in tx.sql.execute(select(kinds).order_by(kinds.c.number)).mappings()]
+        kinds.drop(tx.sql)
+    for each in found:
+        each["at"] = None if each["at"] is None else each["at"].replace(tzinfo=UTC)
+    assert found == given
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from models.health import (
     Base,
     judge_bases,
     judge_clock,
+    judge_history,
     judge_redis,
     judge_schema,
     judge_seals,
@@ -87,6 +88,12 @@ def test_a_redis_without_an_append_only_file_is_told_by_what_it_keeps() -> None:
 def test_the_schema_has_to_be_the_newest(revision: str | None, state: str) -> None:
     finding = judge_schema("sqlite:///d", revision, "0001")
     assert (finding.state, "migrate" in finding.remedy) == (state, state == "failed")
+
+
+def test_rows_that_came_without_a_day_are_a_warning() -> None:
+    assert list(judge_history({})) == []
+    [finding] = judge_history({"event": 3, "sync_run": 1_000})
+    assert (finding.state, finding.said.endswith("3 of event and 1000 of sync_run")) == ("warn", True)
 
 
 def test_secrets_that_do_not_open_are_counted_and_the_first_is_named() -> None:

@@ -238,6 +238,7 @@ def count_watchers() -> int:
     return [thread.name for thread in threading.enumerate()].count("deadlines")
 
 
+@pytest.mark.no_cover  # runs the same few lines very often
 def test_a_thousand_requests_leave_nothing_behind() -> None:
     def count_left() -> int:
         gc.collect()

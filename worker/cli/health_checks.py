@@ -22,6 +22,7 @@ from models.health import (
     judge_bases,
     judge_breaker,
     judge_clock,
+    judge_history,
     judge_hold,
     judge_key_service,
     judge_keys,
@@ -99,6 +100,7 @@ class Checkup:
             yield from self._check_browser_way(client)
             yield from self._check_token_endpoint(client, usable)
         if usable:
+            yield from self._check_history()
             yield from self._check_breakers()
         for provider in self.providers:
             yield self._check_api(provider, usable and queue[0].state == "ok")
@@ -117,6 +119,16 @@ class Checkup:
         except SyncError as error:
             trouble = trouble_of(error)
         return Finding("database", "failed", f"{self.database} {trouble.said}", trouble.remedy)
+
+    def _check_history(self) -> Iterator[Finding]:
+        try:
+            with self.store.reading() as tx:
+                strays = tx.days.count_strays()
+        except SyncError as error:
+            trouble = trouble_of(error)
+            yield Finding("history", "warn", f"{self.database} {trouble.said}", trouble.remedy)
+        else:
+            yield from judge_history(strays)
 
     def _check_keys(self, vault: Vault, has_database: bool) -> Iterator[Finding]:
         """Check the external master key if there is one, look for missing keys, and open every stored secret."""

@@ -12,7 +12,8 @@ from models.oauth.hold import Refusal
 from models.oauth.refresh_decision import RefreshDecision
 from models.oauth.token_response import TokensGranted
 from models.provider import Provider
-from models.store import Transaction
+from models.store import Transaction, credentials
+from models.store.connections import saving
 from worker.provider.client import ProviderClient
 from worker.tokens.end_connection import end_connection
 from worker.tokens.oauth_clients import OAuthClients
@@ -83,12 +84,14 @@ class RefreshWriter:
         sealed = None
         if decision.credential is not None:
             sealed = self._seal(decision.credential, decision.granted, subject, after)
-        if changes and sealed is not None:
-            tx.connections.save_pair(after, subject.generation, decision.claims, sealed)
-        elif changes:
-            tx.connections.save(after, subject.generation, decision.claims)
-        elif sealed is not None:
-            tx.credentials.put(sealed)
+        # What came of the last presentation and the intent of the next one may be written to the same rows.
+        tx.appends.flush_writes()
+        if sealed is not None:
+            statement, values = credentials.saving(sealed, has_new_tokens=decision.granted is not None)
+            tx.appends.write(statement, **values)
+        if changes:
+            statement, values = saving(after, subject.generation, decision.claims)
+            tx.appends.write(statement, **values)
         tx.outbox.append(subject.about, name_others(tx, subject, decision.facts), decision.at)
 
     def _seal(

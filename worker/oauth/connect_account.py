@@ -124,7 +124,7 @@ class ConnectAccount:
         saved = save_authorized(tx, self.vault, decision.before, authorized, now)
         tx.journal.decide(saved.id, now, Verb.authorized, generation=saved.generation, authorization_id=found.id)
         apply_change(tx, connect(found, saved.id), now)
-        tx.journal.hand_over(found.id, saved.id)
+        tx.journal.hand_over(found.id, saved.id, found.created_at)
         return [messages.carry_out_sync(saved.id)]
 
     def _end_grant(self, tx: Transaction, decision: EndGrant, pair: TokenPair, now: datetime) -> list[messages.Message]:

@@ -24,6 +24,10 @@ batch_size = 500
 publish_lease = timedelta(seconds=5)
 
 
+def go_on() -> None:
+    """Wait for nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class PublishEvents:
     """One publisher at a time empties the outbox; one that finds another at work leaves the rest to it."""
@@ -34,68 +38,63 @@ class PublishEvents:
     now: Callable[[], datetime]
     metrics: Metrics = field(default_factory=Metrics)
 
-    def __call__(self) -> bool:
+    def __call__(self, gather: Callable[[], None] = go_on) -> bool:
         """Empty the outbox; a stream that takes nothing does not keep the other waiting.
 
-        Return False if another publisher is at work, which may leave what it has not read. Raises `RedisUnavailable` if
-        events had to stay.
+        `gather` is called between two batches, to wait for events that then leave together. Return False if another
+        publisher is at work, which may leave what it has not read. Raises `RedisUnavailable` if events had to stay.
         """
         owner = uuid4().hex
         refusals: dict[Stream, RedisUnavailable] = {}
         try:
-            is_empty = self._empty(owner, refusals)
+            is_empty = self._empty(owner, refusals, gather)
         except Exception:
-            with self.store.writing() as tx:
+            with self.store.repeating() as tx:
                 tx.outbox.release(owner, self.now())
             raise
         for refusal in refusals.values():
             raise refusal
         return is_empty
 
-    def _empty(self, owner: str, refusals: dict[Stream, RedisUnavailable]) -> bool:
-        """Publish batch by batch and end the lease; return False if another publisher has it."""
+    def _empty(self, owner: str, refusals: dict[Stream, RedisUnavailable], gather: Callable[[], None]) -> bool:
+        """Publish batch by batch until none is left; return False if another publisher may leave some."""
         batch = self._take(owner, refusals)
         while batch:
-            self._publish(batch, owner, refusals)
+            published = self._publish(batch, refusals)
             if len(batch) < batch_size:
-                return True
-            batch = self._take(owner, refusals)
+                gather()
+            batch = self._take(owner, refusals, published)
         return batch is not None
 
     def _take(
-        self, owner: str, refusals: Mapping[Stream, RedisUnavailable]
+        self, owner: str, refusals: Mapping[Stream, RedisUnavailable], published: Sequence[int] = ()
     ) -> Sequence[tuple[int, StoredEvent]] | None:
         """Lease the outbox and return the oldest events of the streams that refused none; None if another has it.
 
-        If there are none, the lease is over.
+        The batch before is marked in the same transaction, so that a batch takes one. If there is nothing more to
+        publish, the lease is over. A crash before a batch is marked repeats it with the same ids.
         """
         now = self.now()
-        with self.store.writing() as tx:
-            if not tx.outbox.lease(owner, now, now + publish_lease):
-                return None
+        with self.store.repeating() as tx:
+            if not tx.outbox.lease(owner, now, now + publish_lease, published):
+                return None if tx.outbox.is_waiting() else ()
             batch = tx.outbox.unpublished(self.streams.keys() - refusals.keys(), batch_size)
             if not batch:
                 tx.outbox.release(owner, now)
         return batch
 
     def _publish(
-        self, batch: Sequence[tuple[int, StoredEvent]], owner: str, refusals: dict[Stream, RedisUnavailable]
-    ) -> None:
-        """Add the events to their streams and mark those that were; a batch that is not full ends the lease.
-
-        A crash before they are marked repeats them with the same ids.
-        """
+        self, batch: Sequence[tuple[int, StoredEvent]], refusals: dict[Stream, RedisUnavailable]
+    ) -> Sequence[int]:
+        """Add the events to their streams, and return the positions of those that were."""
         errors = self._add([event for _, event in batch])
-        now = self.now()
-        with self.store.writing() as tx:
-            added = [position for (position, _), error in zip(batch, errors, strict=True) if error is None]
-            tx.outbox.mark_published(added, now, releasing=owner if len(batch) < batch_size else None)
         self.metrics.count_published(
             event.stream for (_, event), error in zip(batch, errors, strict=True) if error is None
         )
         for (_, event), error in zip(batch, errors, strict=True):
             if error is not None and event.stream not in refusals:
                 refusals[event.stream] = self._explain(event.stream, error)
+        return [position for (position, _), error in zip(batch, errors, strict=True) if error is None]
 
     def _add(self, events: list[StoredEvent]) -> list[RedisError | None]:
         """Add all of the batch in its order, whatever its streams, and return of each event the error that it met.

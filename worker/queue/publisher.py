@@ -11,8 +11,8 @@ from dramatiq.middleware import Middleware
 from models.errors import Transient
 from models.messaging import messages
 
-gather_seconds = 0.003
-"""How long a commit waits for others, to be published with them."""
+gather_seconds = 0.025
+"""How long a batch waits after the one before it, for others to be published with it. The first one does not wait."""
 first_pause, longest_pause = 0.01, 0.5
 """Seconds until the outbox is looked at again if another process publishes: what it read may not have what is new."""
 stop_seconds = 3.0
@@ -23,11 +23,12 @@ stop_seconds = 3.0
 class Publisher(Middleware):
     """Publish events while a worker runs in this process; without one, or after it, have another worker do so.
 
-    publish: publishes what is in the outbox; returns False if another publisher may leave some of it.
+    publish: publishes what is in the outbox, and calls what it is given between two batches; returns False if another
+        publisher may leave some of it.
     send: sends a message through the queue.
     """
 
-    publish: Callable[[], bool]
+    publish: Callable[[Callable[[], None]], bool]
     send_message: Callable[[messages.Message], None]
     _thread: threading.Thread | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -69,22 +70,26 @@ class Publisher(Middleware):
             return True
 
     def _run(self) -> None:
-        is_last = False
-        while not is_last:
+        while not self._stopping.is_set():
             self._woken.wait()
-            self._stopping.wait(gather_seconds)
             self._woken.clear()
-            # Race: `stop` comes now. It sets `_woken` after `_stopping`, so what is not the last round finds it set.
-            is_last = self._stopping.is_set()
             self._empty()
+        # Race: something was committed just before `stop`, and only its signal came too late for the round above.
+        self._empty()
+
+    def _gather(self) -> None:
+        """Wait for others to commit. The next batch has what they signal until then, so no round of its own is due."""
+        # Race: `stop` signals right before it is cleared. The loop asks for `_stopping` before it waits again.
+        if not self._stopping.wait(gather_seconds):
+            self._woken.clear()
 
     def _empty(self) -> None:
         """Publish until the outbox is empty. What can't be published now, the sweep has published later."""
         pause, log = first_pause, structlog.get_logger("queue")
         try:
-            while not self.publish():
+            while not self.publish(self._gather):
                 if self._stopping.wait(pause):
-                    self.publish()
+                    self.publish(self._gather)
                     return
                 pause = min(pause * 2, longest_pause)
         except Transient as error:

@@ -5,6 +5,8 @@ import structlog
 from models.journal import Verb
 from models.provider import Provider
 from models.store import Transaction, credentials
+from models.store.connections import saving
+from models.store.statement import Writing
 from models.store.sync_runs import writing
 from models.sync.decision import ListNote, ListRead, StepDecision
 from models.sync.snapshot import is_news, stays_in_resource
@@ -67,16 +69,15 @@ def _save(tx: Transaction, decision: StepDecision, own: Slice | None) -> None:
     for note in decision.lists:
         if own is None or own.snapshot is None or is_news(own.snapshot, own.draft, note):
             _note_list(tx, decision, note)
-    together = [] if decision.run is None else [writing(decision.run, decision.begins)]
+    together: list[Writing] = [] if decision.run is None else [writing(decision.run, decision.begins)]
     if decision.run is not None and own is not None:
         _save_pages(tx, decision, decision.run, own)
     if decision.credential is not None:
-        together.append((credentials.update, credentials.values_of(decision.credential)))
+        together.append(credentials.saving(decision.credential, has_new_tokens=False))
     if decision.connection is not None:
-        tx.connections.save(decision.connection, subject.generation, decision.claims, together)
-    else:
-        for statement, values in together:
-            statement.run(tx.sql, **values)
+        together.append(saving(decision.connection, subject.generation, decision.claims))
+    for statement, values in together:
+        tx.appends.write(statement, **values)
     tx.outbox.append(subject.about, decision.facts, at)
 
 

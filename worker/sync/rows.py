@@ -55,8 +55,7 @@ def load_rows(
 
     Its position is the job's own: the stored one is as old as the last step that was written.
     """
-    connection, credential = tx.connections.lock_pair(own.connection.id)
-    run = tx.runs.running(own.connection.id)
+    connection, credential, run = tx.runs.lock_with_pair(own.connection.id)
     # Race: during the request the connection ended, or the lease ran out and another job took the run over.
     if connection is None or connection.status is not Status.active or run is None or not own.has(run):
         return None

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import wraps
+from typing import ParamSpec, TypeVar
 from uuid import uuid4
 
 import structlog
@@ -11,7 +13,7 @@ from models.api_response import Failed, Page
 from models.audit.entry import Channel, received
 from models.crypto.secrets import Sealed
 from models.crypto.vault import Vault, VaultError
-from models.errors import StoreRefused
+from models.errors import StoreConflict, StoreRefused
 from models.journal import Request
 from models.messaging import messages
 from models.oauth.connection import Connection, Status
@@ -25,13 +27,32 @@ from models.sync.refusal import carry_out
 from models.sync.snapshot import is_quiet, keep, most_records
 from models.sync.start import StartRequest, set_aside, start
 from models.sync.step import StepAnswer, decide_step, hand_on
-from models.sync.sync_run import name_run, plan_lists, slice_length
+from models.sync.sync_run import SyncRun, name_run, plan_lists, slice_length
 from worker.metrics.counters import Metrics
 from worker.provider.client import ProviderClient
 from worker.sync.apply_step import apply_step
 from worker.sync.rows import add_page, load_rows, load_slice, rows_in_memory
 from worker.sync.slice import Slice
 from worker.tokens.data_keys import fetching_keys
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def once_more(write: Callable[P, R]) -> Callable[P, R]:
+    """Let a transaction see what another one wrote.
+
+    Race: another job begins or ends the run while this one waits for the connection's lock.
+    """
+
+    @wraps(write)
+    def write_again(*args: P.args, **named: P.kwargs) -> R:
+        try:
+            return write(*args, **named)
+        except StoreConflict:
+            return write(*args, **named)
+
+    return write_again
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +90,8 @@ class Sync:
             own.allowance.settle()
         if following is not None and self.hand_on(following):
             self.send(messages.read_connection(connection_id))
-        self.send(messages.publish_events())
 
+    @once_more
     @fetching_keys
     def take(self, connection_id: str, asked: bool = True, message_id: str | None = None) -> Slice | None:
         """Lease the connection's run, or a new one; None if there is nothing to read now."""
@@ -79,9 +100,9 @@ class Sync:
             if usable is None:
                 return None
             now = self.now()
-            connection, credential, access_token = usable
-            request = _identify(tx, connection, asked, message_id)
-            decision = start(connection, tx.runs.running(connection_id), request, now)
+            connection, credential, access_token, running = usable
+            request = _identify(tx, connection, asked, message_id, now)
+            decision = start(connection, running, request, now)
             if decision is None:
                 return None
             if message_id is not None and request.requested and not request.repeated:
@@ -141,6 +162,7 @@ class Sync:
         answer = parse_page(outcome, resource, provider.provider) if isinstance(outcome, Page) else outcome
         return answer, called.log_for(own.connection.id)
 
+    @once_more
     def hand_on(self, own: Slice) -> bool:
         """Return the run to the queue, behind everything that waits there; False if it is no longer this job's."""
         with self.store.writing() as tx:
@@ -167,6 +189,7 @@ class Sync:
             return None
         return replace(own, run=decision.run, at=now, draft=keep(own.draft, own.snapshot, decision, rows))
 
+    @once_more
     def _save(self, own: Slice, answer: StepAnswer) -> Slice | None:
         """Decide what the answer means for the rows as they are now, and write it with all that was kept in memory."""
         with self.store.writing() as tx:
@@ -180,6 +203,9 @@ class Sync:
             if decision.ended is not None:
                 decision = self._judge(tx, decision, rows)
             apply_step(tx, decision, provider, own)
+            has_events = tx.outbox.has_appended
+        if has_events:
+            self.send(messages.publish_events())
         self.metrics.note_step(own.run, own.credential.issued_at, decision)
         for message in decision.send:
             self.send(message)
@@ -196,21 +222,23 @@ class Sync:
         return carry_out(judge(situation, False, ended.at), ended, refusal, situation.earlier, rows.run)
 
 
-def _lock_usable(tx: Transaction, connection_id: str) -> tuple[Connection, Credential, Sealed] | None:
-    """Return the connection with its credential, both locked, and its access token; None if it is not usable."""
-    connection, credential = tx.connections.lock_pair(connection_id)
+def _lock_usable(tx: Transaction, connection_id: str) -> tuple[Connection, Credential, Sealed, SyncRun | None] | None:
+    """Return the connection with its credential, access token and run, all locked; None if it is not usable."""
+    connection, credential, run = tx.runs.lock_with_pair(connection_id)
     if connection is None:
         structlog.get_logger("sync").warning("connection.unknown")
     if connection is None or connection.status is not Status.active:
         return None
     if credential is None or credential.access_token is None:
         return None
-    return connection, credential, credential.access_token
+    return connection, credential, credential.access_token, run
 
 
-def _identify(tx: Transaction, connection: Connection, asked: bool, message_id: str | None) -> StartRequest:
+def _identify(
+    tx: Transaction, connection: Connection, asked: bool, message_id: str | None, now: datetime
+) -> StartRequest:
     """Return the request of a message; the run that it starts is named after it, so that it starts only one."""
     named = None if message_id is None else name_run(connection.id, message_id)
-    repeated = named is not None and tx.runs.has(named)
+    repeated = named is not None and tx.runs.has(named, now)
     run_id = uuid4().hex if named is None or repeated else named
     return StartRequest(requested=asked, repeated=repeated, run_id=run_id, owner=uuid4().hex)
