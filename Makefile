@@ -14,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 FAST = tests/unit tests/config tests/torture/chaos/test_verdict.py
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header $(LOCK_FLAGS) pyproject.toml
 
-.PHONY: help install audit licences sbom fuzz run demo example test test-fast interop test-model bench bench-sync bench-scale chaos outage mass-refusal fleet-trial canary check format up roll down demo-compose cli secrets lock clean docs lint-docs types site check-alerts soak screenshots
+.PHONY: help install audit licences sbom fuzz run demo example test test-fast interop test-model bench bench-sync bench-scale bench-gateway chaos outage mass-refusal fleet-trial canary check format up roll down demo-compose cli secrets lock clean docs lint-docs types site check-alerts soak screenshots
 
 help: ## Show what there is to type
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -68,6 +68,9 @@ bench-sync: $(STAMP) ## Print the figures of a sync: the limit used, a large acc
 bench-scale: $(STAMP) ## Run 200,000 connections on this machine for ten minutes, and print how late their jobs were
 	@mkdir -p var
 	@$(BIN)/python -m tests.bench.scale --json var/fleet.json $(ARGS)
+
+bench-gateway: $(STAMP) ## Measure a call through the gateway beside one through a minimal proxy, in two minutes
+	@$(BIN)/python -m tests.bench.gateway $(ARGS)
 
 interop: $(STAMP) ## Rotate 500 times at django-oauth-toolkit with everything breaking, twice, and print what came of it
 	INTEROP_ROTATIONS=500 $(BIN)/python -m pytest -q tests/torture/interop
@@ -217,11 +220,11 @@ PINNED = $(shell sed -nE 's/^  ([A-Z]+_IMAGE): (([^@]+)@.*)/\1 \2 \3/p' docker-c
 RANDOM_BASE64 = head -c 32 /dev/urandom | base64 | tr -d '\n'
 RANDOM_HEX = head -c 32 /dev/urandom | od -An -v -tx1 | tr -d ' \n'
 # Each has a role of its own in the database and a user of its own in Redis.
-PROCESSES := web worker scheduler cli application
+PROCESSES := web worker scheduler gateway cli application
 DATABASE_URLS := $(PROCESSES:%=secrets/%_database_url)
 REDIS_URLS := $(PROCESSES:%=secrets/%_redis_url)
 SECRETS := $(addprefix secrets/,postgres_password migrate_database_url database_roles redis_health_password redis_users \
-  encryption_keys connect_secret operator_token grafana_password breezedoc_client_id breezedoc_client_secret) $(DATABASE_URLS) $(REDIS_URLS)
+  encryption_keys connect_secret operator_token gateway_key gateway_keys grafana_password breezedoc_client_id breezedoc_client_secret) $(DATABASE_URLS) $(REDIS_URLS)
 
 secrets: $(SECRETS)
 
@@ -232,9 +235,12 @@ $(SECRETS): | secrets/.
 secrets/.:
 	@mkdir -m 700 secrets
 
-secrets/postgres_password secrets/connect_secret secrets/operator_token secrets/grafana_password \
+secrets/postgres_password secrets/connect_secret secrets/operator_token secrets/grafana_password secrets/gateway_key \
   secrets/redis_health_password: VALUE = $(RANDOM_HEX)
 secrets/encryption_keys: VALUE = printf 'k1:' && $(RANDOM_BASE64)
+# An application's key of the gateway, and what the gateway has of it: it reads, and gets no token. Edit the latter.
+secrets/gateway_keys: VALUE = printf 'application:' && { sha256sum 2>/dev/null || shasum -a 256; } <secrets/gateway_key | cut -c 1-64
+secrets/gateway_keys: | secrets/gateway_key
 secrets/breezedoc_client_id: VALUE = printf sandbox-client
 secrets/breezedoc_client_secret: VALUE = printf sandbox-secret
 secrets/migrate_database_url: VALUE = printf 'postgresql+psycopg://breezesync:%s@postgres:5432/breezesync' "$$(cat secrets/postgres_password)"

@@ -59,6 +59,9 @@ OPERATOR_TOKEN={operator_token}
 # CONNECT_CONFIRMATION=page
 # APP_NAME=
 
+# Who may use the gateway: NAME:SHA256 with what the key may do, comma-separated. breezesync gateway-key NAME makes one.
+# GATEWAY_KEYS=
+
 # DATABASE_URL=sqlite:///var/breezesync.db
 # DATABASE_URL=postgresql+psycopg://user:password@host/breezesync
 # REDIS_URL=redis://127.0.0.1:6379/0

@@ -24,13 +24,14 @@ from config.variables import ClientVariables, TransitVariables, Variables, read_
 from models.crypto.secrets import Secret
 from models.crypto.transit_settings import TransitSettings
 from models.crypto.vault import Key, SealingKey
+from models.gateway.keys import GatewayKey
 from models.oauth.authorization import Confirmation
 from models.oauth.client import OAuthClient, Registration, callback_path, find_path_prefix
 from models.oauth.connect_link import is_safe
 from models.provider import Provider
 from models.proxies import Proxies
 
-Need = Literal["keys", "sealing", "clients", "registrations", "links"]
+Need = Literal["keys", "sealing", "clients", "registrations", "links", "gateway"]
 
 
 everything: frozenset[Need] = frozenset({"keys", "clients", "links"})
@@ -50,7 +51,7 @@ class Settings:
     forwarding headers of `trusted_proxies` only.
     A worker or scheduler shows its metrics at `metrics_address`.
     `spool` is where new tokens wait while the database is away; `heartbeat_file` is the file
-    whose age a health check reads.
+    whose age a health check reads. `gateway_keys` are those of the applications that may use the gateway.
     """
 
     database_url: Secret = field(default_factory=lambda: Secret("sqlite:///var/breezesync.db"))
@@ -79,6 +80,7 @@ class Settings:
     trusted_proxies: tuple[Network, ...] = ()
     spool: Path = Path("var/spool")
     heartbeat_file: Path | None = None
+    gateway_keys: tuple[GatewayKey, ...] = ()
     proxies: Proxies = field(default_factory=Proxies)
 
     def provider(self, name: str) -> Provider | None:
@@ -99,7 +101,7 @@ def read_settings(
 
     `NAME_FILE` names a file that holds the value of `NAME`. Empty is unset. What is set must be right, whether or not
     it is needed; `needs` says what must be set: encryption keys, or only what seals; a client per provider, or only its
-    registration; the secret of connect links.
+    registration; the secret of connect links; the gateway's keys.
     """
     found = Found(gather_variables(os.environ if environ is None else environ, env_file))
     proxy_texts = {name: found.text(name) or "" for name in proxy_variables}
@@ -122,6 +124,7 @@ def read_settings(
     _require_needed(needs, settings, found)
     found.problems.extend(_find_shared_secrets(settings))
     found.problems.extend(_find_clear_text(settings))
+    found.problems.extend(_find_unknown_providers(settings))
     if found.problems:
         raise SettingsError(found.problems)
     return settings
@@ -135,6 +138,8 @@ def _require_needed(needs: Collection[Need], settings: Settings, found: Found) -
         found.require("SEALING_KEY", "id:base64 as `breezesync keys sealing-key` prints it, or ENCRYPTION_KEYS")
     if "links" in needs:
         found.require("CONNECT_SECRET", "32 bytes or more; `breezesync init` makes one")
+    if "gateway" in needs:
+        found.require("GATEWAY_KEYS", "NAME:SHA256, comma-separated; `breezesync gateway-key NAME` makes one")
     streams = (settings.events_stream, settings.records_stream, settings.commands_stream)
     if len(set(streams)) < len(streams):
         found.problems.append("EVENTS_STREAM, RECORDS_STREAM, COMMANDS_STREAM: expected three different names")
@@ -164,6 +169,15 @@ def _find_clear_text(settings: Settings) -> Iterable[str]:
     for origin in sorted(settings.return_origins) if secure else ():
         if not is_safe(origin):
             yield f"RETURN_ORIGINS: expected https, as in the redirect URI: {origin}"
+
+
+def _find_unknown_providers(settings: Settings) -> Iterable[str]:
+    """A key for a provider that is not in use is a typing error, and would see nothing."""
+    known = {provider.name for provider in settings.providers}
+    named = {name for key in settings.gateway_keys for name in key.providers or ()}
+    if known and named - known:
+        unknown, expected = (", ".join(sorted(each)) for each in (named - known, known))
+        yield f"GATEWAY_KEYS: {unknown} is not in PROVIDERS: expected {expected}"
 
 
 def _read_provider(name: str, found: Found) -> Iterable[Provider]:

@@ -43,6 +43,7 @@ from config.setting_texts import (
 )
 from models.crypto.secrets import Secret
 from models.crypto.vault import Key, SealingKey
+from models.gateway.keys import GatewayKey, parse_gateway_keys
 from models.oauth.authorization import Confirmation
 
 
@@ -114,6 +115,7 @@ class Variables(_Group):
     trusted_proxies: Annotated[tuple[Network, ...], parsed(parse_networks)] = ()
     spool: Annotated[Path | None, parsed(parse_path)] = Field(None, alias="SPOOL_DIRECTORY")
     heartbeat_file: Annotated[Path | None, parsed(parse_path)] = None
+    gateway_keys: Annotated[tuple[GatewayKey, ...], parsed(parse_gateway_keys)] = ()
 
 
 class TransitVariables(_Group):

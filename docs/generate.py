@@ -49,7 +49,7 @@ from tests.cli.misconfigurations import MISCONFIGURATIONS
 from worker.__main__ import build_app
 from worker.actors import Flows, declare_actors
 from worker.cli.examples import EXAMPLES
-from worker.metrics.catalog import Family, in_worker, of_fleet
+from worker.metrics.catalog import Family, in_gateway, in_worker, of_fleet
 
 here = Path(__file__).parent
 at = datetime(2026, 11, 24, 12, 30, 15, 250_000, tzinfo=UTC)
@@ -395,6 +395,12 @@ there, and nothing else yet.
 
 {worker}
 
+## Of a gateway
+
+Each [gateway](gateway.md) shows what it did at its own `METRICS_ADDRESS`.
+
+{gateway}
+
 ## Of the fleet
 
 At `/metrics` of the operator's listener of any `web` process (`OPERATOR_ADDRESS`). The figures come from the
@@ -408,7 +414,9 @@ finds that.
 
 def make_metrics_page() -> str:
     """Return the page that lists every metric."""
-    return metrics_page.format(worker=make_metrics_table(in_worker), fleet=make_metrics_table(of_fleet))
+    return metrics_page.format(
+        worker=make_metrics_table(in_worker), gateway=make_metrics_table(in_gateway), fleet=make_metrics_table(of_fleet)
+    )
 
 
 def make_metrics_table(families: Sequence[Family]) -> str:

@@ -220,6 +220,9 @@ class Fleet:
         options = ("--processes=1", f"--threads={threads}", f"--worker-shutdown-timeout={grace_ms}")
         return self._start("worker", "dramatiq", "worker.main:boot", *options)
 
+    def start_gateway(self, port: int) -> Program:
+        return self._start("gateway", "uvicorn", "--factory", "worker.main:gateway", "--port", str(port))
+
     def start_scheduler(self) -> Program:
         return self._start("scheduler", "scheduler")
 

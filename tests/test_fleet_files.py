@@ -18,6 +18,7 @@ import yaml
 from config.settings import Settings, read_settings
 from models.crypto.secrets import Secret
 from models.crypto.vault import new_key, parse_keys
+from models.gateway.keys import find_key, parse_gateway_keys
 from models.store.grants import parse_roles, processes
 
 CHECKOUT = Path(__file__).parents[1]
@@ -110,11 +111,11 @@ def test_each_secret_is_a_file_that_make_writes() -> None:
 
 def test_a_key_and_a_client_are_where_they_are_needed_only() -> None:
     with_keys = {name for name, service in SERVICES.items() if "encryption_keys" in service.get("secrets", [])}
-    assert with_keys == {"worker", "demo", "cli"}
+    assert with_keys == {"worker", "gateway", "demo", "cli"}
     with_client = {
         name for name, service in SERVICES.items() if "breezedoc_client_secret" in service.get("secrets", [])
     }
-    assert with_client == with_keys
+    assert with_client == with_keys - {"gateway"}, "which presents no token and no code"
     assert SERVICES["scheduler"]["secrets"] == ["scheduler_database_url", "scheduler_redis_url"]
 
 
@@ -128,7 +129,7 @@ def test_web_has_nothing_that_opens_a_token_and_what_it_seals_the_workers_open(f
     assert [client.client_id for client in web.registrations] == [client.client_id for client in worker.clients]
 
 
-@pytest.mark.parametrize("name", ["migrate", "web", "worker", "scheduler", "cli"])
+@pytest.mark.parametrize("name", ["migrate", "web", "worker", "scheduler", "gateway", "cli"])
 def test_each_process_has_its_own_role_in_the_database_and_its_own_user_in_redis(fleet: Path, name: str) -> None:
     mounted = [secret for secret in SERVICES[name]["secrets"] if secret.endswith(("_database_url", "_redis_url"))]
     expected = {"migrate": ["migrate_database_url"]}
@@ -151,6 +152,7 @@ def test_nothing_but_what_people_open_can_be_reached_and_these_from_this_machine
     assert published == {
         "web": ["127.0.0.1:${WEB_PORT-8700}:8700", "127.0.0.1:${OPERATOR_PORT-8701}:8701"],
         "operator": ["127.0.0.1:${OPERATOR_PAGE_PORT-8703}:8701"],
+        "gateway": ["127.0.0.1:8702:8702"],
         "sandbox": ["127.0.0.1:${SANDBOX_PORT-8799}:8799"],
         "prometheus": ["127.0.0.1:9090:9090"],
         "grafana": ["127.0.0.1:3000:3000"],
@@ -164,10 +166,11 @@ def test_each_network_has_those_in_it_who_have_to_meet_there() -> None:
     }
     assert members == {
         "public": {"web", "operator", "demo"},
-        "provider": {"worker", "cli", "sandbox", "demo"},
-        "database": {"postgres", "migrate", "web", "operator", "worker", "scheduler", "cli", "demo"},
-        "redis": {"redis", "web", "operator", "worker", "scheduler", "cli", "demo"},
-        "metrics": {"web", "worker", "scheduler", "prometheus"},
+        "calls": {"gateway"},
+        "provider": {"worker", "gateway", "cli", "sandbox", "demo"},
+        "database": {"postgres", "migrate", "web", "operator", "worker", "scheduler", "gateway", "cli", "demo"},
+        "redis": {"redis", "web", "operator", "worker", "scheduler", "gateway", "cli", "demo"},
+        "metrics": {"web", "worker", "scheduler", "gateway", "prometheus"},
         "boards": {"prometheus", "grafana"},
     }
     assert [COMPOSE["networks"][name] for name in ("database", "redis", "metrics")] == [{"internal": True}] * 3
@@ -329,11 +332,20 @@ def test_make_writes_every_secret_once_and_for_its_owner_alone(fleet: Path) -> N
     assert set(before) == set(COMPOSE["secrets"])
     assert stat.S_IMODE((fleet / "secrets").stat().st_mode) == 0o700
     passwords = [urlsplit(text).password for name, text in before.items() if name.endswith("_url")]
-    own = ("connect_secret", "operator_token", "redis_health_password", "postgres_password", "grafana_password")
+    own = (
+        "connect_secret",
+        "operator_token",
+        "gateway_key",
+        "redis_health_password",
+        "postgres_password",
+        "grafana_password",
+    )
     different = {*passwords, *(before[name] for name in own)}
     assert len(different) == len(passwords) + len(own) - 1, "the owner's password is in its URL as well"
     assert before["postgres_password"] in before["migrate_database_url"]
     assert len(parse_keys(before["encryption_keys"])) == 1
+    [key] = parse_gateway_keys(before["gateway_keys"])
+    assert find_key([key], before["gateway_key"]) == key
     make(fleet)
     assert held(fleet) == before
 
@@ -377,6 +389,7 @@ def test_the_sealing_key_follows_the_first_key_and_stays_if_it_cannot_be_derived
         ("web", ("sealing", "registrations", "links")),
         ("worker", ("keys", "clients")),
         ("scheduler", ()),
+        ("gateway", ("keys", "gateway")),
         ("migrate", ()),
         ("cli", ("keys", "clients", "links")),
     ],

@@ -16,6 +16,7 @@ from worker.cli import (
     doctor,
     events,
     explain,
+    gateway,
     keys,
     links,
     provider,
@@ -59,6 +60,7 @@ commands: Mapping[str, Callable[..., None]] = {
     "refresh": connections.refresh,
     "disconnect": connections.disconnect,
     "status": status.status,
+    "gateway-key": gateway.gateway_key,
 }
 groups: Mapping[str, tuple[Callable[..., None] | None, Sequence[Callable[..., None]], str]] = {
     "events": (events.events, (events.replay, events.groups), "Show the stored events, and publish them again."),

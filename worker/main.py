@@ -20,6 +20,7 @@ from config.heartbeat import Heartbeat
 from config.logs import configure_logging
 from config.settings import Need, Settings, read_settings
 from config.stopping import exit_within, longest_stop
+from config.version import read_version
 from config.wiring import Services, open_hasty_redis, open_redis, open_services, stream_settings
 from models.crypto.sealed_box import Sealer
 from models.crypto.vault import Vault
@@ -28,6 +29,12 @@ from models.messaging.messages import Message
 from models.queue import WritableRedis
 from models.store import Store
 from worker.actors import Flows, declare_actors
+from worker.gateway.app import Door, Shell, build_gateway_app
+from worker.gateway.desk import Desk
+from worker.gateway.office import Office
+from worker.gateway.openapi import describe as describe_gateway
+from worker.gateway.transport import AsyncRouted
+from worker.metrics.catalog import in_gateway
 from worker.metrics.counters import Metrics
 from worker.metrics.group import DirectoryUnusable, share_metrics
 from worker.metrics.messages import CountMessages
@@ -57,6 +64,13 @@ from worker.web.listener import AddressUnusable, listen_at, serving_beside
 from worker.web.metrics import build_registry
 from worker.web.operator import build_operator_app
 from worker.web.protocol import Bounds, harden_caller
+
+gateway_bounds = Bounds(
+    head=32_768, request_time=60, response_time=75, idle_time=60, connections=1_000, all_connections=1_000
+)
+"""Of the gateway's listener: its clients are servers, which keep connections open and send long bodies."""
+gateway_stop_seconds = 22
+"""How long calls that are under way may take after SIGTERM; then they are cut."""
 
 
 class BindIds(Middleware):
@@ -260,6 +274,44 @@ def web() -> ASGIApp:
             exit_within(timedelta(seconds=5))  # a request that is under way may hang
 
     return build_web(settings, services, lifespan)
+
+
+def build_gateway(settings: Settings, services: Services, metrics: Metrics, vault: Vault) -> tuple[ASGIApp, Office]:
+    """Return the gateway's application, and what is to be closed after its last call."""
+    desk = Desk(
+        store=services.store,
+        vault=vault,
+        providers={provider.name: provider for provider in settings.providers},
+        budgets=Budgets(open_hasty_redis(settings.redis_url, repeats_what_timed_out=False)),
+        send=services.queue.send,
+        now=services.now,
+    )
+    office = Office(desk, AsyncRouted(settings.proxies))
+    redis = WritableRedis(open_hasty_redis(settings.redis_url))
+    checks: dict[str, Callable[[], object]] = {"database": services.store.check, "redis": redis}
+    shell = Shell(office, Door(settings.gateway_keys), checks, describe_gateway(read_version()), metrics)
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        yield
+        exit_within(timedelta(seconds=5))
+        await office.aclose()
+
+    return build_gateway_app(shell, lifespan), office
+
+
+def gateway() -> ASGIApp:
+    """What `uvicorn --factory worker.main:gateway` calls: tokens and calls for the application's servers."""
+    configure_logging()
+    settings = read_or_exit("keys", "gateway")
+    harden_caller(gateway_bounds, stop_seconds=gateway_stop_seconds)
+    services = open_services(settings, "gateway")
+    metrics = Metrics(families=in_gateway)
+    if settings.metrics_address is not None:
+        Exposition(settings.metrics_address, metrics.registry).start()
+    services.now.watch()
+    app, _ = build_gateway(settings, services, metrics, open_vault(settings))
+    return app
 
 
 def operator() -> ASGIApp:

@@ -17,13 +17,15 @@ application: Final = "application"
 
 
 class Channel(StrEnum):
-    """How someone asked for something: by a message, on the commands stream, the command line, or as an operator."""
+    """How someone asked for something: by a message, on the commands stream, the command line, as an operator, or by
+    the gateway."""
 
     message = "message"
     stream = "stream"
     cli = "cli"
     page = "operator page"
     api = "operator api"
+    gateway = "gateway"
 
 
 class Action(Word):
@@ -47,6 +49,10 @@ class Action(Word):
         "token.revocation_unconfirmed",
         "the provider did not confirm a revocation within a day",
     )
+
+    token_given = "token.given", "an application was given an access token"
+    call_made = "call.made", "an application called the provider's API"
+    gateway_key_made = "gateway_key.made", "a key of the gateway was made"
 
     key_missing = "key.missing", "a token could not be decrypted with the configured keys"
     key_rotated = "key.rotated", "the stored secrets were resealed with the first key"

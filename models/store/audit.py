@@ -62,6 +62,8 @@ def _find_owner(given: Any) -> dict[str, ColumnElement[Any]]:
 
 
 _insert = InsertMany(table, (*names_of(Entry), "at"), _find_owner)
+_insert_known = InsertMany(table, (*names_of(Entry), "at"))
+"""For lines that name provider and user: it reads no other table, which not every role may."""
 
 
 class Audit:
@@ -81,7 +83,8 @@ class Audit:
         values["detail"] = bound_detail(entry.detail)
         values |= {"at": now, "actor": entry.actor or self.actor, "action": entry.action.value}
         values["address"] = None if entry.address is None else bound_text(entry.address)
-        self.appends.add(_insert, [values])
+        is_known = entry.provider is not None and entry.user_id is not None
+        self.appends.add(_insert_known if is_known else _insert, [values])
 
     def follow(self, subject: str, verb: Verb, evidence: Mapping[str, object], now: datetime) -> None:
         """Write the line that goes with a decision about a connection or an authorization, if one does."""

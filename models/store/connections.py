@@ -53,6 +53,8 @@ _is_lived_by = Statement(
 _make_refresh_due = Statement(
     update(table).where(of_id, is_active, table.c.id.in_(can_refresh)), ("refresh_due_at", "refresh_claimed_until")
 )
+_request_sync = Statement(update(table).where(of_id), ("sync_requested",))
+_make_sync_due = Statement(update(table).where(of_id), ("sync_requested", "sync_due_at", "sync_claimed_until"))
 
 
 @cache
@@ -161,6 +163,14 @@ class Connections:
             return False
         self.sql.execute(update(table).where(table.c.id == connection_id).values(refresh_asked_at=now))
         return True
+
+    def request_sync(self, connection_id: str, due_at: datetime | None) -> None:
+        """Note that someone asked for a sync, and make it due; not if `due_at` is None."""
+        if due_at is None:
+            _request_sync.run(self.sql, own_id=connection_id, sync_requested=True)
+            return
+        due = {"sync_due_at": due_at, "sync_claimed_until": None}
+        _make_sync_due.run(self.sql, own_id=connection_id, sync_requested=True, **due)
 
     def request_disconnect(self, connection_id: str, asked_at: datetime, erase: bool) -> bool:
         """Make a disconnect due (see `newest_disconnect`); False if there is no such connection."""

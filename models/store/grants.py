@@ -13,7 +13,7 @@ from sqlalchemy import text
 from models.crypto.secrets import Secret
 from models.store.tables import SealedText, metadata
 
-Process = Literal["web", "worker", "scheduler", "cli", "application"]
+Process = Literal["web", "worker", "scheduler", "gateway", "cli", "application"]
 processes: Final[tuple[Process, ...]] = get_args(Process)
 role_name = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 
@@ -23,6 +23,10 @@ def _open_columns(table: str) -> str:
     return ", ".join(
         column.name for column in metadata.tables[table].columns if not isinstance(column.type, SealedText)
     )
+
+
+def _columns_without(table: str, column: str) -> str:
+    return ", ".join(each.name for each in metadata.tables[table].columns if each.name != column)
 
 
 GRANTS: Final[Mapping[Process, Mapping[str, Sequence[str]]]] = {
@@ -82,6 +86,25 @@ GRANTS: Final[Mapping[Process, Mapping[str, Sequence[str]]]] = {
         "request_batch": ("SELECT (position, at)", "DELETE"),
         "revocation": ("SELECT (id, due_at, claimed_until)", "UPDATE (claimed_until)"),
         "sync_run": ("SELECT", "DELETE"),
+    },
+    "gateway": {
+        "alembic_version": ("SELECT",),
+        "audit": ("INSERT",),
+        "client": ("SELECT (provider, client_id, cause, paused_at)",),
+        "connection": (
+            "SELECT",
+            "UPDATE (refresh_due_at, refresh_claimed_until, refresh_asked_at)",
+            "UPDATE (sync_requested, sync_due_at, sync_claimed_until)",
+        ),
+        "credential": (
+            f"SELECT ({_columns_without('credential', 'refresh_token')})",
+            "UPDATE (refused_generation, refused_at)",
+        ),
+        "decision": ("INSERT",),
+        "process": ("SELECT", "INSERT", "UPDATE"),
+        "refreshable": ("SELECT",),
+        "request_batch": ("INSERT",),
+        "sync_run": ("SELECT",),
     },
     "cli": {
         "alembic_version": ("SELECT",),

@@ -1,9 +1,7 @@
 """Make a sync due because someone asked for it, however that came."""
 
-from dataclasses import replace
 from datetime import datetime
 
-from models.oauth.claims import unchanged_claims
 from models.oauth.connection import Status
 from models.store.transaction import Transaction
 
@@ -13,9 +11,6 @@ def request_sync(tx: Transaction, connection_id: str, now: datetime) -> bool:
     connection = tx.connections.lock(connection_id)
     if connection is None or connection.status is not Status.active:
         return False
-    requested = replace(connection, sync_requested=True)
-    if tx.runs.running(connection_id) is not None:
-        tx.connections.save(requested, connection.generation, unchanged_claims)
-        return True
-    tx.connections.save(replace(requested, sync_due_at=now), connection.generation)
+    is_running = tx.runs.running(connection_id) is not None
+    tx.connections.request_sync(connection_id, None if is_running else now)
     return True

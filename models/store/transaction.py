@@ -25,6 +25,7 @@ from models.store.credentials import Credentials
 from models.store.days import Days
 from models.store.due_work import Due
 from models.store.figures import Figures
+from models.store.gateway import Gateway
 from models.store.journal import Journal
 from models.store.outbox import Outbox
 from models.store.overview import Overview
@@ -97,6 +98,10 @@ class Transaction:
     @cached_property
     def figures(self) -> Figures:
         return Figures(self.sql)
+
+    @cached_property
+    def gateway(self) -> Gateway:
+        return Gateway(self.sql)
 
     @cached_property
     def journal(self) -> Journal:

@@ -13,9 +13,10 @@ from models.api_response import Failed, Forbidden, Missing, Throttled, Unauthori
 from models.journal import ListProblem, Note, Problem, Verb
 from models.messaging import messages
 from models.messaging.events import SyncCompleted, SyncFailed
+from models.oauth.access_refusal import Final, Force, Known, Superseded, judge_access_refusal
 from models.oauth.claims import Claims
 from models.oauth.connection import Connection, limit_access, note_problem, revoke, why_refused
-from models.oauth.credential import Credential, asks_for_refresh, refuse_access
+from models.oauth.credential import Credential
 from models.oauth.refresh_policy import spread
 from models.rate_limit import Wait
 from models.sync.absence import ends_list, is_unreadable
@@ -110,18 +111,24 @@ def _refuse(rows: StepRows, now: datetime) -> StepDecision:
     credential, decision = rows.credential, _begin(rows, now)
     if credential is None:
         return decision
-    # Race: the token was refreshed while the request was on its way.
-    if rows.generation != rows.connection.generation:
-        return park(decision, rows.run, now)
-    if credential.refresh_token is None:
-        return _revoke(rows, credential, now)
-    if asks_for_refresh(rows.connection, credential, rows.generation, now):
-        return _force_refresh(rows, credential, now)
-    refused = note_problem(rows.connection, Problem.access_refused)
-    if credential.refused_generation == rows.generation:
-        return park(replace(decision, connection=refused), rows.run, now + retry_delay(4))
-    failed = Failed("HTTP 401 for a token that was only just issued")
-    return replace(_retry(replace(rows, connection=refused), failed, now), subject=rows.connection)
+    refusal = judge_access_refusal(
+        rows.connection, credential, rows.generation, credential.refresh_token is not None, now
+    )
+    match refusal:
+        case Superseded():
+            return park(decision, rows.run, now)
+        case Final():
+            return _revoke(rows, credential, now)
+        case Force():
+            return _force_refresh(rows, refusal, now)
+        case Known(is_same):
+            refused = note_problem(rows.connection, Problem.access_refused)
+            if is_same:
+                return park(replace(decision, connection=refused), rows.run, now + retry_delay(4))
+            failed = Failed("HTTP 401 for a token that was only just issued")
+            return replace(_retry(replace(rows, connection=refused), failed, now), subject=rows.connection)
+        case _:
+            assert_never(refusal)
 
 
 def _revoke(rows: StepRows, credential: Credential, now: datetime) -> StepDecision:
@@ -140,16 +147,15 @@ def _revoke(rows: StepRows, credential: Credential, now: datetime) -> StepDecisi
     )
 
 
-def _force_refresh(rows: StepRows, credential: Credential, now: datetime) -> StepDecision:
-    """Refresh at once: whether the grant is dead, only the token endpoint knows. The sweep does it if the message is
-    lost."""
+def _force_refresh(rows: StepRows, forced: Force, now: datetime) -> StepDecision:
+    """Refresh at once; the sweep does it if the message is lost."""
     decision = StepDecision(
         subject=rows.connection,
         at=now,
         connection=replace(rows.connection, refresh_due_at=now),
-        credential=refuse_access(credential, rows.generation, now),
+        credential=forced.credential,
         claims=Claims(refresh=now + on_its_way, sync=None),
-        notes=(Note(Verb.access_refused, {"generation": rows.generation, "status": 401}),),
+        notes=(forced.note,),
         send=(messages.carry_out_refresh(rows.connection.id),),
     )
     return park(decision, rows.run, now + retry_delay(3))

@@ -51,6 +51,7 @@ changing = {
     "provider release": "provider.released",
     "provider accept": "provider.accepted",
     "keys rotate": "key.rotated",
+    "gateway-key": "gateway_key.made",
 }
 """The line that each command writes."""
 
@@ -117,6 +118,7 @@ def test_what_an_operator_does_is_recorded_by_name(desk: Desk) -> None:
         ("provider", "hold", "breezedoc"),
         ("provider", "accept", "breezedoc"),
         ("keys", "rotate"),
+        ("gateway-key", "billing", "--token"),
     ):
         assert desk.type(*words).exit_code == 0, words
     assert type_token(desk.house.control.personal_token(1), "bob")[0] == 0
@@ -134,6 +136,7 @@ def test_what_an_operator_does_is_recorded_by_name(desk: Desk) -> None:
         "provider.held",
         "provider.accepted",
         "key.rotated",
+        "gateway_key.made",
         "connection.authorized",
     ]
     assert {line["action"] for line in lines} == set(changing.values())
@@ -141,7 +144,7 @@ def test_what_an_operator_does_is_recorded_by_name(desk: Desk) -> None:
     assert {line["detail"]["channel"] for line in lines[:4]} == {"cli"}
     assert {line["user_id"] for line in lines[:7]} == {"ada"}
     assert {line["connection_id"] for line in (*lines[1:4], *lines[5:7])} == {connection.id}
-    assert lines[-2]["detail"] == {"key": "k1", "resealed": 0, "unopened": 0}
+    assert lines[-3]["detail"] == {"key": "k1", "resealed": 0, "unopened": 0}
 
 
 def test_an_operator_without_a_name_is_the_command_line(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,6 +61,23 @@ def test_complete_settings_have_the_documented_defaults() -> None:
     assert Vault(settings.encryption_keys)
 
 
+def test_a_gateway_needs_keys_and_each_names_providers_that_are_in_use() -> None:
+    needed = {"ENCRYPTION_KEYS": key}
+    missing = problems(needed, needs=("keys", "gateway"))
+    assert missing == [
+        "GATEWAY_KEYS: missing, expected NAME:SHA256, comma-separated; `breezesync gateway-key NAME` makes one"
+    ]
+    own = f"a:{'ab' * 32}"
+    [found] = read({"GATEWAY_KEYS": f"{own};providers=breezedoc"}).gateway_keys
+    assert (found.name, found.providers) == ("a", frozenset({"breezedoc"}))
+    assert problems({**complete, "GATEWAY_KEYS": f"{own};providers=other"}) == [
+        "GATEWAY_KEYS: other is not in PROVIDERS: expected breezedoc"
+    ]
+    assert problems({**complete, "GATEWAY_KEYS": "a:b"}) == [
+        "GATEWAY_KEYS: key 1: expected NAME:SHA256, as breezesync gateway-key prints it"
+    ]
+
+
 def test_settings_are_frozen_and_show_no_secret() -> None:
     settings = read({"DATABASE_URL": "postgresql+psycopg://u:hunter2@h/d", "REDIS_URL": "redis://:hunter2@h"})
     with pytest.raises(AttributeError):

@@ -30,7 +30,7 @@ def test_twenty_workers_take_no_more_than_there_is(redis_url: str) -> None:
 
     with ThreadPoolExecutor(20) as workers:
         taken = sum(workers.map(take_ten, clients))
-    assert taken == 30
+    assert taken == 29, "and one stays free for an application's calls"
     assert Budgets(clients[0]).allow(breeze, "8").take() is None, "another account has a budget of its own"
     for client in clients:
         client.close()

@@ -32,11 +32,14 @@ from scheduler.command_stream import Commands
 from scheduler.days import DaysAhead, drop_days
 from scheduler.prune import Prune
 from scheduler.sweep import Sweep
+from tests.gateway import open_counter
 from tests.harness import House, build_house, link_secret
 from tests.operator_site import running_operator
 from tests.servers import Postgres
 from worker.__main__ import build_app
+from worker.gateway.desk import Done
 from worker.oauth.hold import HoldByOperator
+from worker.provider.rate_limit import Settlement
 from worker.web.metrics import ConnectionGauges, StoreGauges
 
 Stores = dict[ProcessKind, Store]
@@ -189,6 +192,27 @@ def test_a_hold_is_tried_and_released_by_the_schedulers_own_role(house: House, s
     assert (after.status, after.problem) == (Status.active, None)
 
 
+def test_a_gateway_does_its_work_by_its_own_role(house: House, stores: Stores) -> None:
+    ada = house.refreshable()
+    house.work()
+    with open_counter(house, store=stores["gateway"]) as counter:
+        assert counter.ask("GET", "/readyz", None).text == "ready\n"
+        assert len(counter.ask("GET", "/v1/connections?user_id=ada").json()["connections"]) >= 1
+        with house.store.engine.begin() as sql:
+            sql.execute(text("UPDATE connection SET expires_at = now() + interval '9 seconds'"))
+            sql.execute(text("UPDATE credential SET issued_at = now() - interval '1 hour'"))
+        assert counter.token(ada.id).status_code == 200
+        house.control.expire(1)
+        assert counter.call(ada.id, "me", headers={"Accept": "application/json"}).status_code == 200
+        counter.call(ada.id, "documents", "POST")
+        counter.flush()
+        counter.office.desk.finish([Done(ada, Settlement(), 0, is_write=True)])
+        assert house.connection(ada.id).sync_requested is True
+        assert [line.actor for line in counter.audited("call.made")] == ["gateway:billing"] * 2
+        with house.store.reading() as tx:
+            assert [each.status for each in tx.journal.calls_of(ada.id)[-3:]] == [401, 200, 405]
+
+
 def test_an_application_reads_its_data_and_changes_nothing(house: House, stores: Stores) -> None:
     house.connect("ada", 1)
     house.work()
@@ -204,12 +228,12 @@ def test_an_application_reads_its_data_and_changes_nothing(house: House, stores:
 def test_who_opens_no_token_reads_none(stores: Stores) -> None:
     readable = {
         f"{process}: {table}.{column}"
-        for process in ("web", "scheduler", "application")
+        for process in ("web", "scheduler", "gateway", "application")
         for table, column in SEALED
         if not is_refused(stores[process], f'SELECT {column} FROM "{table}"')
     }
     own = {f"{each}: authorization.{name}" for each in ("web", "scheduler") for name in ("verifier", "code", "tokens")}
-    assert readable == own
+    assert readable == own | {"gateway: credential.access_token"}
 
 
 def test_no_process_changes_the_schema(stores: Stores) -> None:
@@ -273,6 +297,7 @@ def test_each_table_is_read_by_no_one_but_those_who_use_it(stores: Stores) -> No
     refused: dict[ProcessKind, list[str]] = {
         "web": ["credential", "hold", "lease", "pace", "record", "resource", "revocation", "sync_page", "sync_run"],
         "scheduler": ["lease", "record", "resource", "sync_page"],
+        "gateway": ["authorization", "audit", "decision", "event", "hold", "lease", "pace", "record", "refusal"],
         "cli": ["lease"],
     }
     for process, tables in refused.items():

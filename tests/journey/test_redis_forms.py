@@ -58,7 +58,7 @@ def rules_of(user: str) -> list[str]:
 
 def make_users(valkey: Valkey) -> dict[str, str]:
     """Make the fleet's users, and return the URL of each."""
-    names = ("web", "worker", "scheduler", "cli", "application", "health")
+    names = ("web", "worker", "scheduler", "gateway", "cli", "application", "health")
     with redis.Redis.from_url(valkey.url) as admin:
         for name in names:
             admin.execute_command("ACL", "SETUSER", name, "on", f">password-of-{name}", *rules_of(name))
@@ -76,7 +76,7 @@ def refusals(valkey: Valkey) -> set[tuple[str, str]]:
 def test_one_user_for_all_has_the_rights_of_each() -> None:
     _, rest = (CHECKOUT / "docs" / "redis.md").read_text().split("ACL SETUSER breezesync on >PASSWORD", 1)
     documented = set(rest.split("```", 1)[0].split())
-    used = {rule for user in ("web", "worker", "scheduler", "cli") for rule in rules_of(user)}
+    used = {rule for user in ("web", "worker", "scheduler", "gateway", "cli") for rule in rules_of(user)}
     assert {rule for rule in used if rule.startswith("+")} <= documented
     assert {rule for rule in documented if rule.startswith("~")} == {"~breezesync:*", "~dramatiq", "~dramatiq:*"}
 
@@ -96,6 +96,23 @@ def live_a_life(fleet: Fleet, listener: Listener, user: str) -> str:
         fleet.wait_until(lambda: bool(listener.about(connection, "connection.disconnected")), "connection.disconnected")
         fleet.wait_until(lambda: application.xlen("breezesync:commands:rejected") == 1, "the rejected command")
     return connection
+
+
+def use_gateway(fleet: Fleet, url: str, connection: str) -> None:
+    """Everything that needs a right of its own: a token, calls, a refresh that is asked for, one that a 401 forces."""
+    with httpx.Client(base_url=f"{url}/v1/connections", headers={"Authorization": "Bearer a key"}) as client:
+        fleet.wait_until(lambda: client.get(f"{url}/readyz").status_code == 200, "the gateway is ready")
+        assert client.get(f"/{connection}").json()["generation"] == 1
+        fleet.change(text("UPDATE connection SET expires_at = now() + interval '9 seconds'"))
+        assert client.post(f"/{connection}/token", timeout=30).json()["generation"] == 2
+        account = int(client.get(f"/{connection}").json()["account_id"])
+        fleet.control.expire(account)
+        assert (
+            client.get(f"/{connection}/proxy/me", headers={"Accept": "application/json"}, timeout=30).status_code == 200
+        )
+        assert client.get(f"/{connection}").json()["generation"] == 3
+        assert client.post(f"/{connection}/proxy/documents").status_code == 405
+        assert client.get("?limit=1").json()["connections"] != []
 
 
 def test_the_command_line_counts_the_pairs_that_a_worker_parks_and_seals_them_again(
@@ -131,7 +148,12 @@ def test_a_fleet_lives_with_a_role_and_a_user_for_each_process(
         f"{role.process}.DATABASE_URL": make_url(database_url).set(username=role.name).render_as_string(False)
         for role in roles
     } | {f"{process}.REDIS_URL": urls[process] for process in processes}
-    with running_fleet(database_url, own_valkey.url, tmp_path, workers=1, schedulers=1, **own) as fleet:
+    own["GATEWAY_KEYS"] = f"application:{sha256(b'a key').hexdigest()};token;methods=GET+POST"
+    with (
+        reserved_port() as port,
+        running_fleet(database_url, own_valkey.url, tmp_path, workers=1, schedulers=1, **own) as fleet,
+    ):
+        fleet.start_gateway(port)
         listener = Listener(urls["application"])
         live_a_life(fleet, listener, "ada")
         worker = next(program for program in fleet.programs if program.name.startswith("worker"))
@@ -139,6 +161,7 @@ def test_a_fleet_lives_with_a_role_and_a_user_for_each_process(
         fleet.start_worker()
         again = fleet.connect("bob", fleet.control.add_user("Bob", documents=1))
         fleet.has_synced(listener, again)
+        use_gateway(fleet, f"http://127.0.0.1:{port}", again)
         listener.close()
         for command in ("status", "events groups", "dead-letters", "keys rotate", f"sync {again}", "doctor"):
             words = [sys.executable, "-m", "worker", *command.split()]
@@ -150,7 +173,7 @@ def test_a_fleet_lives_with_a_role_and_a_user_for_each_process(
         assert "breezesync_queue_messages" in metrics
         assert "breezesync_connections" in metrics
     assert refusals(own_valkey) <= {("cli", "config|get")}
-    for user in ("web", "worker", "scheduler", "cli", "application", "health"):
+    for user in ("web", "worker", "scheduler", "gateway", "cli", "application", "health"):
         with connect(Secret(urls[user])) as client:
             assert client.ping()
             for forbidden in ("FLUSHALL", "GET other:key", "CONFIG SET dir /", "ACL WHOAMI", "CLIENT LIST"):

@@ -23,6 +23,7 @@ import httpx
 import redis
 import structlog
 from dramatiq import Worker
+from prometheus_client import generate_latest
 from sqlalchemy import text
 from typer.testing import CliRunner
 
@@ -30,6 +31,7 @@ import sandbox
 from config.settings import read_settings
 from config.wiring import build_broker, open_services, stream_settings
 from models.crypto.secrets import Secret
+from models.gateway.keys import GatewayKey, digest_of, known_methods
 from models.oauth.authorization import Confirmation
 from models.oauth.credential import place_of_token
 from models.oauth.token_pair import TokenPair
@@ -41,6 +43,7 @@ from tests.databases import create_sqlite
 from tests.debug_log import logging_everything
 from tests.flows.test_commands import read_all, reader
 from tests.flows.test_echoes import Echo, echoing
+from tests.gateway import open_counter
 from tests.harness import House, build_house, link_secret
 from tests.servers import running_valkey, wait_until
 from worker.__main__ import build_app as build_commands
@@ -70,6 +73,7 @@ allowed: Mapping[str, frozenset[str]] = {
     "Redis": frozenset({"e-mail"}),
     "command line": frozenset({"e-mail"}),
     "operator's API": frozenset({"e-mail"}),
+    "gateway": frozenset({"e-mail"}),
 }
 """Contents that belong in a place: synced records in the database's file, an account's address in its connection."""
 commands = (
@@ -131,6 +135,7 @@ def live() -> Life:
                 _bury(house, environment, connection_id)
                 life.places["operator's listener"] = _ask_operator(environment)
                 life.places["operator's API"] = _ask_operators_api(environment)
+                life.places["gateway"] = _use_gateway(house, life, connection_id)
                 _publish(house, environment)
             life.places["log, at the level of debugging"] = log.getvalue()
             AuditChain(house.store, house.clock)()
@@ -302,6 +307,30 @@ def _ask_operators_api(environment: Mapping[str, str]) -> str:
         services.close()
     assert token not in "\n".join(texts)
     return "\n".join(texts)
+
+
+def _use_gateway(house: House, life: Life, connection_id: str) -> str:
+    """Have a token and make a call with a body; return every other answer of the gateway."""
+    key, body, query = "breezesync_canary-key-0001", "canary-body-01", "canary-query-1"
+    life.secrets |= {"gateway key": key, "a call's body": body, "its query": query}
+    path = f"/v1/connections/{connection_id}"
+    with open_counter(house, keys=[GatewayKey("canary", digest_of(key), methods=known_methods, token=True)]) as counter:
+        counter.courier.is_idle = True
+        token = counter.token(connection_id, key).json()["access_token"]
+        life.secrets["token of the gateway"] = token
+        counter.call(connection_id, f"documents?q={query}", "POST", key, content=body)
+        answers = [
+            counter.ask("GET", "/v1/connections", key),
+            counter.ask("GET", path, key),
+            counter.ask("GET", path, key + "x"),
+            counter.ask("GET", f"{path}/nothing?q={query}", key),
+            counter.call(connection_id, f"..%2f{query}", "POST", key, content=body),
+            counter.ask("POST", f"{path}/token", key, content=body),
+            counter.ask("GET", "/openapi.json", None),
+        ]
+        counter.flush()
+        metrics = generate_latest(counter.shell.metrics.registry).decode()
+    return "\n".join([*(f"{answer.headers}{answer.text}" for answer in answers), metrics])
 
 
 def _look(house: House, life: Life, directory: Path, redis_url: str, environment: dict[str, str]) -> None:

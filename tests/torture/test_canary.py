@@ -21,6 +21,7 @@ expected = {
     "crash": "Traceback",
     "operator's listener": "breezesync_connections",
     "operator's API": email,
+    "gateway": "breezesync_gateway_requests_total",
     "log, at the level of debugging": '"level": "debug"',
     "database": "v1.k1.",
     "file of the database": title,

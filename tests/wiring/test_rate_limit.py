@@ -108,6 +108,18 @@ def test_a_whole_minute_of_one_account_is_the_limit_without_its_sixtieth(account
     assert granted == max(per_minute - per_minute // 60, 1)
 
 
+@pytest.mark.parametrize(("per_minute", "by_syncs", "in_all"), [(5, 5, 5), (20, 19, 20), (60, 56, 59), (120, 112, 118)])
+def test_syncs_leave_a_share_that_calls_may_use(account: Account, per_minute: int, by_syncs: int, in_all: int) -> None:
+    provider = Provider(name="breeze", authorize_url="", token_url="", api_url="", api_requests_per_minute=per_minute)
+    allowance, taken, called = account.budgets.allow(provider, "7"), 0, 0
+    while allowance.take() is None:
+        taken += 1
+    while isinstance(account.budgets.reserve(provider, "7"), Granted):
+        called += 1
+    assert (taken, taken + called) == (by_syncs, in_all)
+    assert taken >= 0.9 * per_minute
+
+
 def test_a_minute_begins_with_the_answer(account: Account) -> None:
     allowance = account.allow(3)
     for latency in (2, 5):

@@ -20,6 +20,10 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "sync": ("breezesync sync 3f9a0c1de2b44f5a8b6c7d8e9f001122 --follow", "breezesync sync --user ada"),
     "refresh": ("breezesync refresh --user ada",),
     "disconnect": ("breezesync disconnect --user ada", "breezesync disconnect --user ada --erase --yes"),
+    "gateway-key": (
+        "breezesync gateway-key reports",
+        "breezesync gateway-key billing --provider breezedoc --method GET --method POST --token",
+    ),
     "status": ("breezesync status", "breezesync status --json"),
     "events": (
         "breezesync events --follow",

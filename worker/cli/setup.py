@@ -147,6 +147,7 @@ def _print_started(running: Running) -> None:
             "Health",
             f"{running.operator_url}/readyz, and /metrics" if running.operator_url else "OPERATOR_ADDRESS is empty",
         ),
+        ("Gateway", running.gateway_url or "set GATEWAY_KEYS to have one; breezesync gateway-key NAME makes a key"),
         ("Uses", f"{show_url(settings.database_url)}, {show_redis_url(settings.redis_url)}"),
         ("Logs", "var/log"),
     ]
@@ -184,6 +185,7 @@ def _print_as_json(running: Running) -> None:
     places = {
         "web_url": running.web_url,
         "operator_url": running.operator_url,
+        "gateway_url": running.gateway_url,
         "sandbox_url": running.sandbox_url,
         "database": show_url(running.settings.database_url),
         "redis": show_redis_url(running.settings.redis_url),

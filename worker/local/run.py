@@ -37,7 +37,7 @@ env_file = Path(".env")
 host = "127.0.0.1"
 patience = 30.0
 worker_seconds = 26.0
-usual_redis_port, usual_sandbox_port, usual_operator_port = 6379, 8799, 8701
+usual_redis_port, usual_sandbox_port, usual_operator_port, usual_gateway_port = 6379, 8799, 8701, 8702
 
 
 class RunFailed(Exception):
@@ -65,6 +65,7 @@ class Running:
     """Where everything runs, and what was chosen for what was not set."""
 
     web_url: str
+    gateway_url: str | None
     sandbox_url: str | None
     redis_url: str
     settings: Settings
@@ -83,6 +84,7 @@ class Running:
             "pid": os.getpid(),
             "web_url": self.web_url,
             "operator_url": self.operator_url,
+            "gateway_url": self.gateway_url,
             "sandbox_url": self.sandbox_url,
             "redis_url": self.redis_url,
             "database_url": self.settings.database_url.reveal(),
@@ -159,11 +161,16 @@ def _start(options: Options, processes: Processes, stopping: Stopping) -> tuple[
     # The address is the worker's; the scheduler listens at a free port of this machine, which its log names.
     own = {} if settings.metrics_address is None else {"METRICS_ADDRESS": "127.0.0.1:0"}
     processes.start("scheduler", [sys.executable, "-m", "scheduler"], environment | own)
+    gateway_url = running.gateway_url
+    if gateway_url is not None:
+        processes.start("gateway", gateway_command(gateway_url), environment | own)
     if sandbox_url is not None:
         wait_for(lambda: _http_answers(f"{sandbox_url}/healthz"), "the sandbox")
     if running.operator_url is not None:
         wait_for(lambda: _http_answers(f"{running.operator_url}/readyz"), "the web process")
     wait_for(lambda: not is_free(options.port), "the web process")
+    if gateway_url is not None:
+        wait_for(lambda: _http_answers(f"{gateway_url}/readyz"), "the gateway")
     return running, written
 
 
@@ -197,7 +204,11 @@ def _plan(options: Options) -> tuple[Running, Mapping[str, str]]:
         chosen["WITHOUT_KEYS"] = ",".join(options.without_keys)
     settings = read_settings({**os.environ, **chosen})
     redis_url = settings.redis_url.reveal()
-    return Running(web_url, sandbox_url, redis_url, settings, chosen, lack.keys, embedded_redis=lack.redis), written
+    gateway_url = f"http://{host}:{usual_or_free(usual_gateway_port)}" if settings.gateway_keys else None
+    running = Running(
+        web_url, gateway_url, sandbox_url, redis_url, settings, chosen, lack.keys, embedded_redis=lack.redis
+    )
+    return running, written
 
 
 def _watch(processes: Processes, show: Callable[[str, str], None] | None) -> None:
@@ -217,7 +228,7 @@ def _stop(processes: Processes, stopping: Stopping) -> None:
     def is_urgent() -> bool:
         return stopping.urgent
 
-    processes.stop(["web", "scheduler", "worker"], worker_seconds, is_urgent)
+    processes.stop(["gateway", "web", "scheduler", "worker"], worker_seconds, is_urgent)
     processes.stop("sandbox", 1, is_urgent)
     processes.stop("valkey", 2, is_urgent)
     processes.stop_watchdog()
@@ -235,6 +246,12 @@ def web_command(port: int) -> list[str]:
     """Without an access log: connect links and codes travel in URLs."""
     options = ["--host", host, "--port", str(port), "--no-access-log", "--timeout-graceful-shutdown", "10"]
     return [sys.executable, "-m", "uvicorn", "--factory", "worker.main:web", *options]
+
+
+def gateway_command(url: str) -> list[str]:
+    """Without an access log: paths at a provider may say much about its user."""
+    options = ["--host", host, "--port", url.rpartition(":")[2], "--no-access-log"]
+    return [sys.executable, "-m", "uvicorn", "--factory", "worker.main:gateway", *options]
 
 
 def worker_command(processes: int) -> list[str]:

@@ -100,6 +100,23 @@ in_worker: Sequence[Family] = (
     budget_used,
 )
 
+gateway_requests = Family(
+    "gateway_requests_total",
+    "counter",
+    "Requests to the gateway. `operation` is `list`, `connection`, `token` or `call`. `outcome` is `answered`, the "
+    "type of the problem that was answered, or why an answer was cut: `timed_out`, `broken_off`, `too_large`, "
+    "`caller_gone`.",
+    ("operation", "outcome"),
+)
+gateway_seconds = Family(
+    "gateway_request_seconds",
+    "histogram",
+    "From a request to the gateway to the end of its answer.",
+    ("operation",),
+    short,
+)
+in_gateway: Sequence[Family] = (gateway_requests, gateway_seconds)
+
 connections = Family(
     "connections",
     "gauge",

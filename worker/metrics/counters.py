@@ -1,6 +1,6 @@
 """One object that counts and measures for a process; whatever is to be counted is given it."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import wraps
 from time import monotonic
@@ -71,9 +71,11 @@ class Metrics:
     A label's value is one of few: a name of ours or of a profile, or an HTTP status; never a user's or a token.
     """
 
-    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+    def __init__(
+        self, registry: CollectorRegistry | None = None, families: Sequence[Family] = catalog.in_worker
+    ) -> None:
         self.registry = CollectorRegistry() if registry is None else registry
-        self._families: dict[str, Any] = {each.name: _make(each, self.registry) for each in catalog.in_worker}
+        self._families: dict[str, Any] = {each.name: _make(each, self.registry) for each in families}
         self._children: dict[tuple[str, ...], Any] = {}
         self._budgets: dict[str, BudgetUse] = {}
         self.is_broken = False
@@ -137,6 +139,12 @@ class Metrics:
         self._child(catalog.messages_done, actor, outcome).inc()
         if seconds is not None:
             self._child(catalog.message_seconds, actor).observe(seconds)
+
+    @harmless
+    def note_gateway(self, operation: str, outcome: str, seconds: float) -> None:
+        """Count a request to the gateway, and how long it took."""
+        self._child(catalog.gateway_requests, operation, outcome).inc()
+        self._child(catalog.gateway_seconds, operation).observe(seconds)
 
     def _note_end(self, connection: Connection, issued_at: datetime | None, at: datetime) -> None:
         alive_at = max((each for each in (connection.last_synced_at, issued_at) if each is not None), default=None)

@@ -26,7 +26,8 @@ local remaining = tonumber(ARGV[5])     -- what the last answer says is left; em
 local pause = tonumber(ARGV[6])         -- for how many seconds a 429 stops the account; 0: there was none
 local wanted = tonumber(ARGV[7])        -- how many requests to reserve
 local held = tonumber(ARGV[8])          -- from a reservation until the answer to its last request, in seconds, at most
-local first_age = 9                     -- the rest: for each answer, in order, how many seconds ago it came
+local kept = tonumber(ARGV[9])          -- how many requests the caller leaves free for those that matter more
+local first_age = 10                    -- the rest: for each answer, in order, how many seconds ago it came
 
 if not now then
   local time = redis.call('TIME')
@@ -92,8 +93,9 @@ end
 for second in pairs(seen) do seconds[#seconds + 1] = second end
 table.sort(seconds)
 
--- Reserve. A sixtieth of the limit stays free for requests that cannot wait, which are counted when they are answered.
-local room = math.max(per_minute - math.floor(per_minute / 60), 1)
+-- Reserve. What the caller keeps free is for others: for requests that cannot wait, which are counted when they are
+-- answered, and, if the caller is a sync, for an application's calls.
+local room = math.max(per_minute - kept, 1)
 
 local function when_room()
   local counted = total_answered

@@ -20,6 +20,8 @@ longest_held = timedelta(seconds=10)
 most_reserved = 8
 """How many requests a job reserves at once, at most: others may need what it does not use."""
 wait_without_redis = 5.0
+probes_share, calls_share = 60, 20
+"""A 60th of a limit is for requests that cannot wait, a 20th for the calls of an application: a sync leaves both."""
 held_seconds = (longest_held + api_deadline).total_seconds()
 
 
@@ -63,7 +65,17 @@ class Budgets:
 
     def allow(self, provider: Provider, account_id: str) -> "Allowance":
         """Return an allowance for a job that reads this account; nothing is reserved yet."""
-        return Allowance(self, _key(provider, account_id), provider.api_requests_per_minute)
+        per_minute = provider.api_requests_per_minute
+        kept = kept_for_probes(per_minute) + kept_for_calls(per_minute)
+        return Allowance(self, key_of(provider, account_id), per_minute, kept=kept)
+
+    def reserve(self, provider: Provider, account_id: str) -> Granted | Wait:
+        """Reserve a request of an application, which leaves nothing free but what cannot wait; `settle` ends it."""
+        return self.change(key_of(provider, account_id), provider.api_requests_per_minute, Settlement(), wanted=1)
+
+    def settle(self, provider: Provider, account_id: str, settled: Settlement) -> None:
+        """Settle a request of an application."""
+        self.change(key_of(provider, account_id), provider.api_requests_per_minute, settled)
 
     def count(self, provider: Provider, account_id: str, remaining: int | None, pause: float = 0) -> None:
         """Note a request that could not wait, after its answer; `remaining` is what its headers say is left.
@@ -71,24 +83,28 @@ class Budgets:
         After a 429 no request is sent for this account for `pause` seconds.
         """
         settled = Settlement(ages=(0,), remaining=remaining, pause=pause)
-        self.change(_key(provider, account_id), provider.api_requests_per_minute, settled)
+        self.change(key_of(provider, account_id), provider.api_requests_per_minute, settled)
 
     def pause(self, provider: Provider, account_id: str, seconds: float) -> None:
         """Send no request for this account for so long."""
-        self.change(_key(provider, account_id), provider.api_requests_per_minute, Settlement(pause=seconds))
+        self.change(key_of(provider, account_id), provider.api_requests_per_minute, Settlement(pause=seconds))
 
-    def change(self, key: str, per_minute: int, settled: Settlement, wanted: int = 0) -> Granted | Wait:
+    def change(
+        self, key: str, per_minute: int, settled: Settlement, wanted: int = 0, kept: int | None = None
+    ) -> Granted | Wait:
         """Settle, and reserve up to `wanted` requests; return how long to wait if there is no room for one.
 
+        So many as `kept` stay free; by default those for requests that cannot wait.
         If Redis is down no request is granted. What was to be settled then counts as reserved for as long as it has to,
         and the next answer's headers make up for what Redis forgot.
         """
         now = "" if self.clock is None else repr(self.clock())
         remaining = "" if settled.remaining is None else settled.remaining
         own = (settled.second, settled.reserved, remaining, settled.pause)
+        kept = kept_for_probes(per_minute) if kept is None else kept
         try:
             number, second, milliseconds = self._script(
-                (key,), (now, per_minute, *own, wanted, held_seconds, *settled.ages)
+                (key,), (now, per_minute, *own, wanted, held_seconds, kept, *settled.ages)
             )
         except RedisError as error:
             structlog.get_logger("budget").warning("budget.away", error=type(error).__name__)
@@ -115,6 +131,7 @@ class Allowance:
     reserved_at: when it was made.
     answered: when each answer came.
     remaining: what the last answer said is left, less those after it that did not say.
+    kept: how many requests of the limit it leaves free; None for those that cannot wait alone.
     """
 
     budgets: Budgets
@@ -128,6 +145,7 @@ class Allowance:
     reserved_at: float = 0
     answered: list[float] = field(default_factory=list)
     remaining: int | None = None
+    kept: int | None = None
 
     def take(self) -> Wait | None:
         """Count one request, which must leave now; return how long to wait if there is no room for it."""
@@ -135,7 +153,7 @@ class Allowance:
         if self.left == 0 or now - self.reserved_at > longest_held.total_seconds():
             # A job that used what it reserved has longer lists than it knew.
             wanted = most_reserved if self.used else min(self.wanted, most_reserved)
-            granted = self.budgets.change(self.key, self.per_minute, self._settle(), wanted)
+            granted = self.budgets.change(self.key, self.per_minute, self._settle(), wanted, self.kept)
             if isinstance(granted, Wait):
                 return granted
             self.second, self.reserved, self.left, self.reserved_at = (
@@ -177,5 +195,16 @@ class Allowance:
         return settled
 
 
-def _key(provider: Provider, account_id: str) -> str:
+def kept_for_probes(per_minute: int) -> int:
+    """Return how many requests of a limit are for those that cannot wait."""
+    return per_minute // probes_share
+
+
+def kept_for_calls(per_minute: int) -> int:
+    """Return how many requests of a limit a sync leaves to an application's calls."""
+    return per_minute // calls_share
+
+
+def key_of(provider: Provider, account_id: str) -> str:
+    """Return the key of an account's budget."""
     return f"breezesync:budget:{provider.name}:{account_id}:requests"

@@ -39,7 +39,7 @@ class Routed(httpx.BaseTransport):
         self._direct = httpx.HTTPTransport(verify=ssl_context, trust_env=False, limits=limits)
         self._through = {
             url: httpx.HTTPTransport(
-                verify=ssl_context, trust_env=False, limits=limits, proxy=_as_proxy(url.reveal(), ssl_context)
+                verify=ssl_context, trust_env=False, limits=limits, proxy=as_proxy(url.reveal(), ssl_context)
             )
             for url in set(proxies.by_scheme.values())
         }
@@ -113,7 +113,7 @@ def find_usual_proxies() -> Proxies:
     return found
 
 
-def _as_proxy(text: str, ssl_context: ssl.SSLContext) -> httpx.Proxy:
+def as_proxy(text: str, ssl_context: ssl.SSLContext) -> httpx.Proxy:
     """A proxy that is itself spoken to over TLS is held to the same certificates as a provider."""
     url = httpx.URL(text if "://" in text else f"http://{text}")
     return httpx.Proxy(url, ssl_context=ssl_context if url.scheme == "https" else None)

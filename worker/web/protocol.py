@@ -188,13 +188,18 @@ def harden(config: uvicorn.Config, bounds: Bounds) -> None:
     config.proxy_headers = False
 
 
-def harden_caller(bounds: Bounds) -> None:
-    """Harden the uvicorn that is calling our factory; of another server, say that it has to set limits itself."""
+def harden_caller(bounds: Bounds, stop_seconds: int | None = None) -> None:
+    """Harden the uvicorn that is calling our factory; of another server, say that it has to set limits itself.
+
+    When it stops, it waits `stop_seconds` for requests that are under way, unless it was told how long.
+    """
     frame = inspect.currentframe()
     while frame is not None:
         config = frame.f_locals.get("self")
         if isinstance(config, uvicorn.Config):
             harden(config, bounds)
+            if config.timeout_graceful_shutdown is None:
+                config.timeout_graceful_shutdown = stop_seconds
             return
         frame = frame.f_back
     structlog.get_logger("web").warning("listener.unbounded", expected="uvicorn --factory worker.main:web")

@@ -1,0 +1,1 @@
+"""What an application may do through the gateway, and what each call of it comes to."""

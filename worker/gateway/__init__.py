@@ -1,0 +1,1 @@
+"""The gateway: what an application's servers ask for over HTTP."""
