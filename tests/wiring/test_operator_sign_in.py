@@ -74,8 +74,8 @@ def test_over_https_the_cookie_is_no_other_host_s(operator: Operator) -> None:
 
 def test_who_was_sent_away_comes_back_to_the_page_they_asked_for(operator: Operator) -> None:
     browser = operator.browser()
-    away = browser.get("connections/abc", params={"notice": "x"})
-    assert away.status_code == 404, "there is no such page in this application"
+    away = browser.get("connections/abc", params={"problem": "any"})
+    assert away.headers["location"] == "../sign-in?to=connections%2Fabc%3Fproblem%3Dany"
     shown = browser.get("sign-in", params={"to": "connections/abc"})
     assert 'value="connections/abc"' in shown.text
     sent = {"token": operator_token.reveal(), "to": "connections/abc?problem=any"}
