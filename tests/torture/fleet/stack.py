@@ -109,10 +109,13 @@ class Stack:
             time.sleep(0.2)
 
     def unhealthy(self) -> list[str]:
-        """Return the names of containers that are not running and healthy."""
-        containers = [id_ for service in ROLES for id_ in self.containers(service, every=True)]
+        """Return the names of containers that are not running and healthy; Docker's error if one goes meanwhile."""
+        try:
+            found = self.inspect([id_ for service in ROLES for id_ in self.containers(service, every=True)])
+        except RuntimeError as error:
+            return [str(error)]
         return [
             str(each["Name"]).lstrip("/")
-            for each in self.inspect(containers)
+            for each in found
             if not each["State"]["Running"] or each["State"].get("Health", {}).get("Status", "healthy") != "healthy"
         ]
