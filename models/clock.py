@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+rough = timedelta(milliseconds=100)
+"""A measurement is no better than this if it took longer than a fifth of a second."""
 noticeable = timedelta(seconds=1)
 """A machine's clock that is this far off is reported; what was set by less than this counts as drift."""
 
@@ -59,9 +61,12 @@ def choose(current: Anchor | None, measured: Anchor) -> Anchor:
     """Return the anchor to go by.
 
     A measurement that agrees with the current one within their precision moves no time: the fleet's time does not jump
-    back and forth by a network's delays.
+    back and forth by a network's delays. Yet a rough one, made by a process that was stopped or starved meanwhile, goes
+    for one that is twice as good.
     """
     if current is None or has_stepped(current, measured.reading):
+        return measured
+    if current.precision > rough and measured.precision < current.precision / 2:
         return measured
     expected = advance(current, measured.reading)
     agrees = abs(measured.fleet - expected) <= measured.precision + current.precision

@@ -1,5 +1,6 @@
 """The fleet's time: what is made of a measurement, and when a machine's clock is no longer believed."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -54,6 +55,24 @@ def test_a_measurement_within_its_precision_moves_no_time() -> None:
     chosen = choose(anchor, agreeing)
     assert advance(chosen, reading) == noon + 10 * second
     assert chosen.reading == reading
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "believed"),
+    [
+        (2.0, 0.01, True),
+        (2.0, 0.9, True),
+        (2.0, 1.0, False),
+        (0.11, 0.05, True),
+        (0.1, 0.001, False),
+        (0.01, 2.0, False),
+    ],
+)
+def test_a_rough_measurement_goes_for_a_better_one(before: float, after: float, believed: bool) -> None:
+    reading = at(80 * second, 5 * hour + 10 * second)
+    current = replace(anchor, precision=before * second)
+    measured = Anchor(noon + 10 * second + 0.001 * second, reading, after * second)
+    assert (choose(current, measured) == measured) is believed
 
 
 @pytest.mark.parametrize("wrong", [-hour, -second, second, 24 * hour])

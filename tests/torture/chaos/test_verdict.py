@@ -69,6 +69,10 @@ harmless: dict[str, Evidence] = {
     "lost, and revoked as well": end(clean, "rotation_lost", "rotated", revoked=True),
     "revoked, seen by a refresh": end(clean, "refresh_rejected", "revoked", revoked=True),
     "revoked, seen by the API": end(clean, "access_revoked", "revoked", revoked=True),
+    "revoked, and dated by a busy process": replace(
+        end(clean, "access_revoked", revoked=True),
+        refresh_tokens=[token(1, "rotated"), token(2, "revoked", at=3.9)],
+    ),
     "revoked after an unknown answer": replace(
         end(clean, "rotation_lost", "not_reached", "revoked", revoked=True),
         decisions=[

@@ -14,6 +14,9 @@ shown_again = frozenset({"resolved.presentagain", "resolved.presumed"})
 after_unknown = frozenset({*shown_again, "resolved.lost"})
 """Decided of a token whose answer was lost, and which no old access token proves unspent."""
 
+clock_slack = 1.0
+"""Seconds by which an event may be dated before what led to it."""
+
 by_the_user = frozenset({"access_revoked", "refresh_rejected"})
 
 
@@ -278,7 +281,7 @@ def _judge_reason(evidence: Evidence, event: Published, account: int, is_unknown
     spent_by_us = any(outcome in ("burnt", "rotated", "rotated_again") for outcome in outcomes)
     begun = max((e.at for e in _authorizations_of(evidence, event)), default=0.0)
     revoked = any(who == account and begun - 5 <= at <= event.at for who, at in evidence.revocations)
-    seen_by = f"{event.connection_id}: {reason}, {outcomes}, revoked by the user: {revoked}"
+    seen_by = f"{event.connection_id} at {event.at:.3f}: {reason}, {outcomes}, revoked by the user: {revoked}"
     match reason in by_the_user, spent_by_us, revoked:
         case (False, True, _) | (True, False, True):
             pass
@@ -291,9 +294,12 @@ def _judge_reason(evidence: Evidence, event: Published, account: int, is_unknown
 
 
 def _last_outcomes(evidence: Evidence, account: int, until: float) -> list[str]:
-    """What came of each presentation of the account's token that was presented last, as far as `until`."""
+    """What came of each presentation of the account's token that was presented last, as far as `until`.
+
+    That is a time of the fleet's clock, which a busy process knows less well than the provider knows its own.
+    """
     presented = [
-        [one for one in token["presentations"] if one["at"] <= until]
+        [one for one in token["presentations"] if one["at"] <= until + clock_slack]
         for token in evidence.refresh_tokens
         if token["user_id"] == account
     ]
