@@ -93,8 +93,8 @@ GRANTS: Final[Mapping[Process, Mapping[str, Sequence[str]]]] = {
         "client": ("SELECT (provider, client_id, cause, paused_at)",),
         "connection": (
             "SELECT",
-            "UPDATE (refresh_due_at, refresh_claimed_until, refresh_asked_at)",
-            "UPDATE (sync_requested, sync_due_at, sync_claimed_until)",
+            "UPDATE (refresh_due_at, refresh_claimed_until, refresh_asked_at, sync_requested, sync_due_at, "
+            "sync_claimed_until)",
         ),
         "credential": (
             f"SELECT ({_columns_without('credential', 'refresh_token')})",

@@ -391,7 +391,7 @@ def test_a_provider_that_does_not_answer_is_given_up(
 ) -> None:
     monkeypatch.setattr("worker.gateway.call.longest_call", 0.5)
     with made_up(house) as (api, counter):
-        api.chunks, api.pause = [b"."] * 100, 0.1
+        api.chunks, api.pause = [b"."] * 12, 0.1
         with pytest.raises(httpx.RemoteProtocolError):
             counter.call(ada.id, "drips")
         counter.flush()

@@ -103,7 +103,10 @@ def use_gateway(fleet: Fleet, url: str, connection: str) -> None:
     with httpx.Client(base_url=f"{url}/v1/connections", headers={"Authorization": "Bearer a key"}) as client:
         fleet.wait_until(lambda: client.get(f"{url}/readyz").status_code == 200, "the gateway is ready")
         assert client.get(f"/{connection}").json()["generation"] == 1
-        fleet.change(text("UPDATE connection SET expires_at = now() + interval '9 seconds'"))
+        fleet.change(
+            text("UPDATE connection SET expires_at = now() + interval '9 seconds'"),
+            text("UPDATE credential SET issued_at = now() - interval '1 hour'"),
+        )
         assert client.post(f"/{connection}/token", timeout=30).json()["generation"] == 2
         account = int(client.get(f"/{connection}").json()["account_id"])
         fleet.control.expire(account)
@@ -112,7 +115,7 @@ def use_gateway(fleet: Fleet, url: str, connection: str) -> None:
         )
         assert client.get(f"/{connection}").json()["generation"] == 3
         assert client.post(f"/{connection}/proxy/documents").status_code == 405
-        assert client.get("?limit=1").json()["connections"] != []
+        assert client.get(f"{url}/v1/connections?limit=1").json()["connections"] != []
 
 
 def test_the_command_line_counts_the_pairs_that_a_worker_parks_and_seals_them_again(

@@ -137,7 +137,7 @@ def test_a_call_that_is_under_way_is_answered_and_logged_when_the_gateway_stops(
         process.send_signal(signal.SIGTERM)
         api.answers.set()
         calling.join(60)
-        assert process.wait(30) == 0, (tmp_path / "log").read_text()
+        assert process.wait(30) in (0, -signal.SIGTERM), "uvicorn passes the signal on when all is done"
     assert [(each.status_code, each.text) for each in answered] == [(200, "done")]
     with house.store.reading() as tx:
         assert tx.journal.calls_of(ada.id)[-1].path == "/documents"
