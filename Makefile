@@ -196,7 +196,13 @@ secrets/.:
 
 secrets/postgres_password secrets/connect_secret secrets/operator_token secrets/grafana_password \
   secrets/redis_health_password: VALUE = $(RANDOM_HEX)
-secrets/encryption_keys: VALUE = printf 'k1:' && $(RANDOM_BASE64)
+# Each key has an id of its own: under the id of a lost one, another key would pass for it.
+secrets/encryption_keys: VALUE = $(REFUSE_NEW_KEY); printf 'k%s:' "$$(head -c 3 /dev/urandom | od -An -v -tx1 | tr -d ' \n')" && $(RANDOM_BASE64)
+# The database of this directory's fleet, as Compose names its volume.
+DATABASE_VOLUME = $(or $(COMPOSE_PROJECT_NAME),$(shell basename '$(CURDIR)' | tr '[:upper:]' '[:lower:]' | tr -cd 'a-z0-9_-'))_postgres
+REFUSE_NEW_KEY = if [ -z "$(NEW_KEY)" ] && docker volume inspect $(DATABASE_VOLUME) >/dev/null 2>&1; then \
+  rm -f $@.new; { echo "secrets/encryption_keys is missing, and the volume $(DATABASE_VOLUME) has a database: a new key opens nothing in it."; \
+    echo "Put the file back from your copy. If it is lost for good: make secrets NEW_KEY=yes, and see Lost in docs/keys.md."; } >&2; exit 1; fi
 secrets/breezedoc_client_id: VALUE = printf sandbox-client
 secrets/breezedoc_client_secret: VALUE = printf sandbox-secret
 secrets/migrate_database_url: VALUE = printf 'postgresql+psycopg://breezesync:%s@postgres:5432/breezesync' "$$(cat secrets/postgres_password)"
