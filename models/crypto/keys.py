@@ -84,7 +84,7 @@ def parse_keys(text: str) -> tuple[Key, ...]:
         if name in {key.id for key in keys}:
             own.append("an earlier entry has the same id")
         if len(material) == key_bytes and is_weak(material):
-            own.append(f"expected {key_bytes} random bytes; `breezesync init` makes some")
+            own.append(f"expected {key_bytes} random bytes; `breezesync keys new` makes some")
         problems.extend(f"entry {position}: {problem}" for problem in own)
         keys.append(Key(name, Secret(b64encode(material).decode("ascii"))))
     if problems:

@@ -73,6 +73,7 @@ silent = {
             "dead-letters",
             "provider status",
             "keys status",
+            "keys new",
             "keys sealing-key",
             "backup check",
         ),

@@ -7,22 +7,25 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from config.environment import SettingsError
 from config.settings import Settings
 from models.audit.entry import Action, Entry
 from models.crypto.errors import KeyServiceUnavailable
 from models.crypto.rotation import reseal as reseal_texts
 from models.crypto.sealed_box import box_fields
 from models.crypto.secrets import Sealed
-from models.crypto.vault import Vault, VaultError
+from models.crypto.vault import Vault, VaultError, new_key, new_key_id
 from models.store import Store
 from models.store.sealed_fields import Field, fields, name_key
 from worker.cli.context import load_settings, opened_store
 from worker.cli.output import (
     AsJson,
     CommandFailed,
+    WrongUsage,
     make_table,
     print_json,
     print_line,
+    print_log,
     print_rich,
     report_errors,
     screen,
@@ -82,6 +85,37 @@ def status(as_json: AsJson = False) -> None:
 
 def _join_openers(known: Sequence[str], wrong: Collection[str]) -> str:
     return ", ".join(each for each in known if each not in wrong) or "No key"
+
+
+@report_errors
+def new(
+    id: Annotated[str | None, typer.Option(help="The key's id, which no key had before.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print a new encryption key; nothing is stored or changed."""
+    try:
+        key = new_key(id or new_key_id())
+    except ValueError as error:
+        raise WrongUsage(f"--id: {error}.") from None
+    if key.id in _configured():
+        raise CommandFailed(f"ENCRYPTION_KEYS has a key {key.id} already. Each key needs an id of its own.")
+    line = key.line().reveal()
+    if as_json:
+        print_json({"id": key.id, "key": line})
+        return
+    print_line(line)
+    print_log(
+        "Put it first in ENCRYPTION_KEYS, with a comma before the others, for every process that has the keys; "
+        "then run breezesync keys rotate. Keep a copy apart from the database."
+    )
+
+
+def _configured() -> set[str]:
+    """Return the ids of the keys in the settings; none if those can't be read."""
+    try:
+        return {key.id for key in load_settings().encryption_keys}
+    except SettingsError:
+        return set()
 
 
 @report_errors
@@ -227,4 +261,4 @@ def is_current(vault: Vault, sealed: Sealed) -> bool:
     return sealed.text.startswith(vault.current_prefixes)
 
 
-commands = (status, rotate, sealing_key)
+commands = (status, new, rotate, sealing_key)
