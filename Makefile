@@ -37,7 +37,7 @@ $(STAMP): requirements-dev.txt
 	fi
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
 	@echo '$(CURDIR)' >"$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/breezesync.pth"
-	@printf '#!/bin/sh\nexec "%s/$(BIN)/python" -m worker "$$@"\n' '$(CURDIR)' >$(BIN)/breezesync
+	@printf '#!/bin/sh\nexec env PYTHONSAFEPATH=1 "%s/$(BIN)/python" -m worker "$$@"\n' '$(CURDIR)' >$(BIN)/breezesync
 	@chmod 755 $(BIN)/breezesync
 	@touch $@
 
@@ -118,6 +118,7 @@ docs: $(STAMP) ## Write what the documents say of events, commands and jobs, rea
 
 site: $(STAMP) .venv/site/installed ## Build the documentation as a site into build/site; a link that leads nowhere fails
 	@NO_MKDOCS_2_WARNING=1 .venv/site/bin/mkdocs build --quiet --strict
+	@echo "The site is in build/site: open build/site/index.html"
 
 .venv/site/installed: requirements-site.txt $(STAMP)
 	@$(BIN)/python -m venv --clear .venv/site
