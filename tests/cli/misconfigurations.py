@@ -277,7 +277,7 @@ _about(
         unset("BREEZEDOC_CLIENT_ID"),
         "settings",
         "BREEZEDOC_CLIENT_ID: missing…",
-        "Set it in the environment or in .env.",
+        "Set it in the environment or in .env. Without a client, make run starts the sandbox.",
     ),
     (
         "`BREEZEDOC_CLIENT_SECRET` is missing",

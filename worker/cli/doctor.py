@@ -47,8 +47,8 @@ def examine(env_file: Path = Path(".env")) -> Iterator[Finding]:
         settings = load_settings("keys", "clients", "links")
         yield Finding("settings", "ok", _describe_settings(settings))
     except SettingsError as error:
-        remedy = f"Set it in the environment or in {env_file}."
-        yield from (Finding("settings", "failed", problem, remedy) for problem in error.problems)
+        for problem in error.problems:
+            yield Finding("settings", "failed", problem, _choose_remedy(problem, env_file))
         try:
             settings = load_settings()
         except SettingsError:
@@ -84,6 +84,14 @@ def examine(env_file: Path = Path(".env")) -> Iterator[Finding]:
             vault.close()
         quick.close()
         services.close()
+
+
+def _choose_remedy(problem: str, env_file: Path) -> str:
+    """Return where to set it; a client that is missing is what the sandbox is for."""
+    remedy = f"Set it in the environment or in {env_file}."
+    if "_CLIENT_ID: missing" in problem:
+        return f"{remedy} Without a client, make run starts the sandbox."
+    return remedy
 
 
 def _count_uses(settings: Settings, services: Services) -> dict[str, KeyUse]:
