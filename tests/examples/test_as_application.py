@@ -1,6 +1,6 @@
 """The examples work as the fleet's Redis user for an application, by the rules that the fleet's Redis gets."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,17 +48,17 @@ def test_an_application_sends_commands_and_messages_and_can_forge_no_event(
     own_valkey: Valkey, application: Any
 ) -> None:
     application.xadd("breezesync:commands", {"type": "sync", "user_id": "ada"})
-    broker = RedisBroker(client=application)
+    build: Any = RedisBroker
+    broker = build(client=application)
     broker.declare_queue("sync")
-    broker.enqueue(
-        dramatiq.Message(queue_name="sync", actor_name="sync_connection", args=("c1",), kwargs={}, options={})
-    )
+    broker.enqueue(dramatiq.Message("sync", "sync_connection", ("c1",), {}, {}))
     assert refusals(own_valkey) == set()
-    for forbidden in (
+    forbidden: tuple[Callable[[], object], ...] = (
         lambda: application.xadd("breezesync:events", {"event": "forged"}),
         lambda: application.xread({"breezesync:commands": "0"}),
         lambda: application.xgroup_destroy("breezesync:events", "another"),
         lambda: application.get("breezesync:queue"),
-    ):
+    )
+    for each in forbidden:
         with pytest.raises(redis.exceptions.NoPermissionError):
-            forbidden()
+            each()
