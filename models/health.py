@@ -297,8 +297,8 @@ def judge_bases(provider: str, asked_with_token: bool, bases: Sequence[Base]) ->
     if bases[0].url in good and asked_with_token:
         return Finding("api", "ok", answers)
     if bases[0].url in good:
-        remedy = "Connect a user with breezesync connect-link USER, then run this again."
-        return Finding("api", "warn", f"no connection has a valid token; without one, {answers}", remedy)
+        remedy = "Connect a user with breezesync connect-link USER, or mend what keeps a token from being used."
+        return Finding("api", "warn", f"no connection has a valid token that opens; without one, {answers}", remedy)
     if good:
         return Finding("api", "failed", answers, f"Set {variable}={good[0]}")
     if bases[0].outcome == Failed(html_page):

@@ -10,11 +10,17 @@ import redis
 from dramatiq.brokers.redis import RedisBroker
 
 from tests.examples.consumers import Consumers, Language, printed
-from tests.journey.test_redis_forms import make_users, refusals
+from tests.journey.test_redis_forms import CHECKOUT, make_users, refusals, rules_of
 from tests.servers import Valkey, wait_until
 
 STREAMS = ("breezesync:events", "breezesync:records")
 ENTRY = '{{"id": "{stream}-1", "subject": "c1", "sequence": "1"}}'
+
+
+def test_the_documented_rules_are_those_of_the_file() -> None:
+    _, rest = (CHECKOUT / "docs" / "redis.md").read_text().split("ACL SETUSER app on >PASSWORD", 1)
+    documented = rest.split("```", 1)[0].split()
+    assert [rule for rule in documented if rule != "resetkeys"] == rules_of("application")
 
 
 @pytest.fixture
