@@ -37,7 +37,7 @@ $(STAMP): requirements-dev.txt
 	fi
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
 	@echo '$(CURDIR)' >"$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/breezesync.pth"
-	@printf '#!/bin/sh\nexec "%s/$(BIN)/python" -m worker "$$@"\n' '$(CURDIR)' >$(BIN)/breezesync
+	@printf '#!/bin/sh\nexec env PYTHONSAFEPATH=1 "%s/$(BIN)/python" -m worker "$$@"\n' '$(CURDIR)' >$(BIN)/breezesync
 	@chmod 755 $(BIN)/breezesync
 	@touch $@
 
@@ -127,6 +127,7 @@ docs: $(STAMP) ## Write what the documents say of events, commands and jobs, rea
 
 site: $(STAMP) .venv/site/installed ## Build the documentation as a site into build/site; a link that leads nowhere fails
 	@NO_MKDOCS_2_WARNING=1 .venv/site/bin/mkdocs build --quiet --strict
+	@echo "The site is in build/site: open build/site/index.html"
 
 .venv/site/installed: requirements-site.txt $(STAMP)
 	@$(BIN)/python -m venv --clear .venv/site
@@ -237,7 +238,13 @@ secrets/.:
 
 secrets/postgres_password secrets/connect_secret secrets/operator_token secrets/grafana_password secrets/gateway_key \
   secrets/redis_health_password: VALUE = $(RANDOM_HEX)
-secrets/encryption_keys: VALUE = printf 'k1:' && $(RANDOM_BASE64)
+# Each key has an id of its own: under the id of a lost one, another key would pass for it.
+secrets/encryption_keys: VALUE = $(REFUSE_NEW_KEY); printf 'k%s:' "$$(head -c 3 /dev/urandom | od -An -v -tx1 | tr -d ' \n')" && $(RANDOM_BASE64)
+# The database of this directory's fleet, as Compose names its volume.
+DATABASE_VOLUME = $(or $(COMPOSE_PROJECT_NAME),$(shell basename '$(CURDIR)' | tr '[:upper:]' '[:lower:]' | tr -cd 'a-z0-9_-'))_postgres
+REFUSE_NEW_KEY = if [ -z "$(NEW_KEY)" ] && docker volume inspect $(DATABASE_VOLUME) >/dev/null 2>&1; then \
+  rm -f $@.new; { echo "secrets/encryption_keys is missing, and the volume $(DATABASE_VOLUME) has a database: a new key opens nothing in it."; \
+    echo "Put the file back from your copy. If it is lost for good: make secrets NEW_KEY=yes, and see Lost in docs/keys.md."; } >&2; exit 1; fi
 # An application's key of the gateway, and what the gateway has of it: it reads, and gets no token. Edit the latter.
 secrets/gateway_keys: VALUE = printf 'application:' && { sha256sum 2>/dev/null || shasum -a 256; } <secrets/gateway_key | cut -c 1-64
 secrets/gateway_keys: | secrets/gateway_key

@@ -4,7 +4,7 @@ import os
 import secrets
 from pathlib import Path
 
-from models.crypto.vault import new_key
+from models.crypto.vault import new_key, new_key_id
 
 _text = """\
 # Settings of breezesync, read from the working directory. The environment goes before this file.
@@ -89,7 +89,7 @@ def write_env(path: Path) -> None:
     could not be written whole is removed.
     """
     content = _text.format(
-        encryption_keys=new_key("k1").line().reveal(),
+        encryption_keys=new_key(new_key_id()).line().reveal(),
         connect_secret=secrets.token_urlsafe(48),
         operator_token=secrets.token_urlsafe(32),
     )

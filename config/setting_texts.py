@@ -36,7 +36,7 @@ class Address:
 shortest_token = 16
 
 
-made_by_chance = "expected one made by chance; `breezesync init` makes one"
+made_by_chance = "expected one made by chance; `openssl rand -hex 32` makes one"
 
 
 def parse_database_url(text: str) -> Secret:

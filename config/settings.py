@@ -133,11 +133,11 @@ def read_settings(
 def _require_needed(needs: Collection[Need], settings: Settings, found: Found) -> None:
     """Note what must be set and is not, and streams that share a name."""
     if "keys" in needs:
-        found.require("ENCRYPTION_KEYS", "keys as id:base64(32 bytes), comma-separated; `breezesync init` makes one")
+        found.require("ENCRYPTION_KEYS", "id:base64(32 bytes), comma-separated; `breezesync keys new` makes one")
     if "sealing" in needs and settings.sealing_key is None:
         found.require("SEALING_KEY", "id:base64 as `breezesync keys sealing-key` prints it, or ENCRYPTION_KEYS")
     if "links" in needs:
-        found.require("CONNECT_SECRET", "32 bytes or more; `breezesync init` makes one")
+        found.require("CONNECT_SECRET", "32 bytes or more; `openssl rand -hex 32` makes one")
     if "gateway" in needs:
         found.require("GATEWAY_KEYS", "NAME:SHA256, comma-separated; `breezesync gateway-key NAME` makes one")
     streams = (settings.events_stream, settings.records_stream, settings.commands_stream)

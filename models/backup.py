@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from models.health import Finding
+from models.health import Finding, describe_wrong_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +42,20 @@ def judge_stream(state: StreamState) -> Iterator[Finding]:
         yield Finding("backup", "ok", f"{state.stream} and the database belong together")
 
 
-def judge_backup_keys(missing: Collection[str]) -> Finding:
-    """Judge whether the keys are those of the database; `missing` are ids that stored secrets need."""
-    if not missing:
-        return Finding("backup", "ok", "each stored secret's key is configured")
-    said = f"stored secrets need keys that are not configured: {', '.join(sorted(missing))}"
-    return Finding("backup", "failed", said, "Restore ENCRYPTION_KEYS of the time of the database's backup.")
+def judge_backup_keys(missing: Collection[str], wrong: Collection[str]) -> Iterator[Finding]:
+    """Judge whether the keys are those of the database.
+
+    missing: ids that stored secrets need, and that no key has.
+    wrong: ids of keys that open none of the secrets that name them.
+    """
+    remedy = (
+        "Restore ENCRYPTION_KEYS (in the fleet: secrets/encryption_keys) of the time of the database's backup; "
+        "never make a new key under the id of an old one."
+    )
+    if missing:
+        said = f"stored secrets need keys that are not configured: {', '.join(sorted(missing))}"
+        yield Finding("backup", "failed", said, remedy)
+    for key in sorted(wrong):
+        yield Finding("backup", "failed", describe_wrong_key(key), remedy)
+    if not missing and not wrong:
+        yield Finding("backup", "ok", "each stored secret's key is configured, and opens it")

@@ -173,7 +173,10 @@ def judge_seals(sealing: str, opened: int, unopened: Mapping[str, str]) -> Findi
         return Finding("keys", "ok", f"{sealing} seals new secrets; all {opened} stored secrets can be opened")
     place, why = next(iter(unopened.items()))
     said = f"{len(unopened)} of {opened + len(unopened)} secrets cannot be opened, the first one in {place}: {why}"
-    remedy = "Add the missing key to ENCRYPTION_KEYS, after the first; breezesync keys status names it."
+    remedy = (
+        "If a key is missing or wrong, restore ENCRYPTION_KEYS; if not, these are damaged, and their users have to "
+        "authorize again."
+    )
     return Finding("keys", "failed", said, remedy)
 
 
@@ -199,6 +202,22 @@ def judge_missing_keys(missing: Mapping[str, KeyUse], given_up: Collection[str])
         else:
             where = "Set VAULT_ADDR and VAULT_TOKEN" if key.startswith("vault:") else "Add it to ENCRYPTION_KEYS"
             yield Finding("keys", "failed", said, f"{where}; without it no worker starts, unless WITHOUT_KEYS={key}.")
+
+
+restore_keys = (
+    "Restore ENCRYPTION_KEYS (in the fleet: secrets/encryption_keys) from your copy. If that key is lost for good, "
+    "give the new one an id of its own (breezesync keys new), and set WITHOUT_KEYS to the old one's id."
+)
+
+
+def describe_wrong_key(key: str) -> str:
+    return f"key {key} is configured, but {key} is not the key that sealed what is stored"
+
+
+def judge_wrong_keys(wrong: Mapping[str, KeyUse]) -> Iterator[Finding]:
+    """Report each key that has the id of the one that stored secrets need, and opens none of them."""
+    for key, use in wrong.items():
+        yield Finding("keys", "failed", f"{describe_wrong_key(key)}, and {use}", restore_keys)
 
 
 def judge_key_service(said: str, status: int | None) -> Finding:
@@ -278,8 +297,8 @@ def judge_bases(provider: str, asked_with_token: bool, bases: Sequence[Base]) ->
     if bases[0].url in good and asked_with_token:
         return Finding("api", "ok", answers)
     if bases[0].url in good:
-        remedy = "Connect a user with breezesync connect-link USER, then run this again."
-        return Finding("api", "warn", f"no connection has a valid token; without one, {answers}", remedy)
+        remedy = "Connect a user with breezesync connect-link USER, or mend what keeps a token from being used."
+        return Finding("api", "warn", f"no connection has a valid token that opens; without one, {answers}", remedy)
     if good:
         return Finding("api", "failed", answers, f"Set {variable}={good[0]}")
     if bases[0].outcome == Failed(html_page):

@@ -27,7 +27,7 @@ label{display:inline-flex;flex-direction:column;font-size:.8rem;color:var(--soft
 ul.plain{list-style:none;margin:.5rem 0;padding:0}
 ul.plain>li{display:flex;flex-wrap:wrap;gap:.5rem;justify-content:space-between;align-items:center;
  border-top:1px solid var(--line);padding:.5rem 0}ul.plain>li>span:first-child{flex:1 1 12rem}
-ul.plain .row{margin:0}summary{overflow-wrap:anywhere}button{min-height:2.75rem}
+ul.plain .row{margin:0}summary,.card small{overflow-wrap:anywhere}button{min-height:2.75rem}
 details{border-top:1px solid var(--line);padding:.6rem 0}summary{cursor:pointer}details>form{margin-top:.6rem}
 .grid{display:grid;gap:1rem;grid-template-columns:repeat(auto-fit,minmax(min(100%,19rem),1fr))}
 """

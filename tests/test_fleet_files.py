@@ -350,6 +350,20 @@ def test_make_writes_every_secret_once_and_for_its_owner_alone(fleet: Path) -> N
     assert held(fleet) == before
 
 
+def test_make_makes_no_new_key_beside_a_database_that_the_old_one_sealed(fleet: Path, tmp_path: Path) -> None:
+    keys = fleet / "secrets/encryption_keys"
+    before = keys.read_text()
+    keys.unlink()
+    try:
+        refused = make_with_docker(fleet, tmp_path, "exit 0", "secrets", check=False)
+        assert (refused.returncode, "Put the file back" in refused.stderr, keys.exists()) == (2, True, False)
+        make_with_docker(fleet, tmp_path, "exit 0", "secrets", "NEW_KEY=yes")
+        assert keys.read_text().split(":")[0] != before.split(":")[0], "another key has another id"
+        assert len(parse_keys(keys.read_text())) == 1
+    finally:
+        keys.write_text(before)
+
+
 def test_the_roles_and_users_that_make_writes_have_the_passwords_of_their_urls(fleet: Path) -> None:
     files = held(fleet)
     roles = {role.process: role for role in parse_roles(files["database_roles"])}

@@ -52,7 +52,7 @@ from worker.queue.broker import Broker, KeepReason
 from worker.queue.liveness import Pulse
 from worker.queue.publish import PublishEvents
 from worker.queue.publisher import Publisher
-from worker.startup import describe_missing_keys, find_missing_keys, open_vault
+from worker.startup import find_key_trouble, open_vault
 from worker.sync.run import Sync
 from worker.sync.user import SyncUser
 from worker.tokens.oauth_clients import OAuthClients
@@ -190,14 +190,14 @@ def build_parts(settings: Settings, services: Services, metrics: Metrics | None 
 
 
 def check_or_exit(store: Store, settings: Settings, parking: Parking) -> None:
-    """End the process with 1 if a key that is still needed is missing; if the database is away, rows say it later."""
+    """End the process with 1 if a key that is needed is missing or wrong; with no database, rows say it later."""
     try:
-        missing = find_missing_keys(store, settings, parking)
+        trouble = find_key_trouble(store, settings, parking)
     except SyncError as error:
         structlog.get_logger("boot").warning("keys.not_checked", error=str(error))
         return
-    if missing:
-        raise SystemExit(describe_missing_keys(missing))
+    if trouble is not None:
+        raise SystemExit(trouble)
 
 
 def build_flows(parts: Parts) -> Flows:

@@ -60,6 +60,11 @@ class Key:
         return HKDF(SHA256(), key_bytes, salt=None, info=purpose).derive(material)
 
 
+def new_key_id() -> str:
+    """Return an id for a new key. It is random: under the id of a lost key, another one would pass for it."""
+    return f"k{secrets.token_hex(3)}"
+
+
 def new_key(name: str) -> Key:
     """Return a new random key. Raises ValueError if the name cannot be a key's id."""
     if not re.fullmatch(ring_id_pattern, name):
@@ -79,7 +84,7 @@ def parse_keys(text: str) -> tuple[Key, ...]:
         if name in {key.id for key in keys}:
             own.append("an earlier entry has the same id")
         if len(material) == key_bytes and is_weak(material):
-            own.append(f"expected {key_bytes} random bytes; `breezesync init` makes some")
+            own.append(f"expected {key_bytes} random bytes; `breezesync keys new` makes some")
         problems.extend(f"entry {position}: {problem}" for problem in own)
         keys.append(Key(name, Secret(b64encode(material).decode("ascii"))))
     if problems:

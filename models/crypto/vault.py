@@ -20,7 +20,7 @@ from models.crypto.errors import (
     SealBroken,
     VaultError,
 )
-from models.crypto.keys import Key, SealingKey, new_key, parse_keys, parse_sealing_key
+from models.crypto.keys import Key, SealingKey, new_key, new_key_id, parse_keys, parse_sealing_key
 from models.crypto.sealed_box import Sealer, open_box
 from models.crypto.sealed_text import (
     Envelope,
@@ -49,6 +49,7 @@ __all__ = [
     "VaultError",
     "key_id",
     "new_key",
+    "new_key_id",
     "parse_keys",
     "parse_sealing_key",
 ]

@@ -64,6 +64,9 @@ def _save(claims: tuple[str, ...]) -> Statement:
     return Statement(newest, (*names, *claims))
 
 
+any_problem = "any"
+
+
 @dataclass(frozen=True, slots=True)
 class Refreshable:
     """What a refresh is decided by: a connection with its credential, and the client whose token it is."""
@@ -209,13 +212,16 @@ class Connections:
         problem: str | None = None,
         limit: int = 1000,
     ) -> Sequence[Connection]:
+        """Return connections, oldest first; the problem `any_problem` stands for each."""
         query = select(*columns).order_by(table.c.created_at, table.c.id).limit(limit)
         wanted = {
             table.c.user_id: user_id,
             table.c.provider: provider,
             table.c.status: status,
-            table.c.problem: problem,
+            table.c.problem: None if problem == any_problem else problem,
         }
+        if problem == any_problem:
+            query = query.where(table.c.problem.is_not(None))
         for column, value in wanted.items():
             if value is not None:
                 query = query.where(column == value)

@@ -7,6 +7,7 @@ from sqlalchemy import false, func, inspect, select, text, update
 
 from models.oauth.authorization import Confirmation, Step
 from models.oauth.client import Cause
+from models.oauth.connection import Status
 from models.store.rows import table_of
 from models.store.tables import AuthorizationRow, ClientRow, ConnectionRow
 
@@ -78,6 +79,12 @@ class Overview:
     def connections_by_status(self) -> dict[str, int]:
         query = select(connections.c.status, func.count()).group_by(connections.c.status)
         return dict(self.sql.execute(query).all())
+
+    def active_by_problem(self) -> dict[str, int]:
+        """Count the active connections that have each problem."""
+        troubled = (connections.c.status == Status.active.value) & connections.c.problem.is_not(None)
+        query = select(connections.c.problem, func.count()).where(troubled).group_by(connections.c.problem)
+        return dict(self.sql.execute(query.order_by(connections.c.problem)).all())
 
     def authorizations_waiting(self) -> int:
         """Count the authorizations whose code may leave and that made no connection yet."""

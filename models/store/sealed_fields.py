@@ -4,7 +4,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Table, Text, and_, func, null, or_, select, tuple_, type_coerce, update
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Select,
+    Table,
+    Text,
+    and_,
+    func,
+    null,
+    or_,
+    select,
+    tuple_,
+    type_coerce,
+    update,
+)
 from sqlalchemy import Connection as SqlConnection
 
 from models.crypto.sealed_text import NotSealed, Place, key_id, prefix_of
@@ -70,15 +84,22 @@ class Seals:
     ) -> Sequence[Found]:
         """Return texts with none of these prefixes, ordered by primary key, after the key `after`."""
         key = list(field.table.primary_key.columns)
-        query = select(*key, field.column, _generation_of(field)).where(
-            field.column.is_not(None), *(~_begins_with(field.column, prefix) for prefix in prefixes)
-        )
-        if field.table is credentials:
-            query = query.join_from(credentials, connections)
+        conditions = [field.column.is_not(None), *(~_begins_with(field.column, prefix) for prefix in prefixes)]
         if after is not None:
-            query = query.where(tuple_(*key) > tuple_(*after))
-        rows = self.sql.execute(query.order_by(*key).limit(limit)).all()
-        return [Found(tuple(row[:-2]), row[-2], row[-1]) for row in rows]
+            conditions.append(tuple_(*key) > tuple_(*after))
+        return self._find(_select_texts(field).where(*conditions).order_by(*key).limit(limit))
+
+    def _first_of(self, field: Field, prefix: str, limit: int) -> Sequence[Found]:
+        return self._find(_select_texts(field).where(_begins_with(field.column, prefix)).limit(limit))
+
+    def _find(self, query: Select[Any]) -> Sequence[Found]:
+        return [Found(tuple(row[:-2]), row[-2], row[-1]) for row in self.sql.execute(query).all()]
+
+    def samples(self, prefix: str, limit: int) -> list[tuple[Sealed, Place]]:
+        """Return texts that begin with this prefix, at most so many of each field, with their places."""
+        return [
+            (found.sealed, field.place(found)) for field in fields for found in self._first_of(field, prefix, limit)
+        ]
 
     def count_by_key(self) -> dict[str, dict[str, int]]:
         """Count the texts of each field by their key's id; what is no sealed text counts under `?`."""
@@ -131,6 +152,12 @@ def name_key(sealed: Sealed) -> str:
         return key_id(sealed)
     except NotSealed:
         return "?"
+
+
+def _select_texts(field: Field) -> Select[Any]:
+    """Select each row's key, text and generation."""
+    query = select(*field.table.primary_key.columns, field.column, _generation_of(field))
+    return query.join_from(credentials, connections) if field.table is credentials else query
 
 
 def _generation_of(field: Field) -> ColumnElement[Any]:

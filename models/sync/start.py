@@ -39,7 +39,7 @@ def start(connection: Connection, run: SyncRun | None, request: StartRequest, no
     if run is not None and requested:
         connection = replace(connection, sync_requested=True)
         decision = replace(decision, connection=connection, claims=unchanged_claims)
-    if run is not None and _must_wait(run, connection, now):
+    if run is not None and _must_wait(run, connection, requested, now):
         return decision if requested else None
     if run is None and not requested and not _is_due(connection, now):
         return None
@@ -71,8 +71,13 @@ def _is_due(connection: Connection, now: datetime) -> bool:
     return is_due(connection.sync_due_at, now)
 
 
-def _must_wait(run: SyncRun, connection: Connection, now: datetime) -> bool:
-    """Whether another job has the run, or its time has not come; a sync that was made due since brings it forward."""
+def _must_wait(run: SyncRun, connection: Connection, requested: bool, now: datetime) -> bool:
+    """Whether another job has the run, or its time has not come; a sync that was made due since brings it forward.
+
+    A request brings forward a run that waits for a key: the operator may have put it back.
+    """
     if run.lease_until is not None and run.lease_until > now:
         return True
+    if requested and connection.problem == Problem.token_unreadable:
+        return False
     return run.resume_at is not None and not is_due(run.resume_at, now) and not is_due(connection.sync_due_at, now)

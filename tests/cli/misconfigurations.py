@@ -235,6 +235,11 @@ def lost_key(desk: Desk, _: ExitStack) -> None:
     desk.set(ENCRYPTION_KEYS="k2:" + "q2RzY3JldHNlY3JldHNlY3JldHNlY3JldHNlY3JlAbc=")
 
 
+def wrong_key(desk: Desk, _: ExitStack) -> None:
+    desk.house.connect("ada", 1)
+    desk.set(ENCRYPTION_KEYS="k1:" + "q2RzY3JldHNlY3JldHNlY3JldHNlY3JldHNlY3JlAbc=")
+
+
 def paused(desk: Desk, _: ExitStack) -> None:
     assert desk.type("provider", "pause", "breezedoc").exit_code == 0
 
@@ -272,7 +277,7 @@ _about(
         unset("BREEZEDOC_CLIENT_ID"),
         "settings",
         "BREEZEDOC_CLIENT_ID: missing…",
-        "Set it in the environment or in .env.",
+        "Set it in the environment or in .env. Without a client, make run starts the sandbox.",
     ),
     (
         "`BREEZEDOC_CLIENT_SECRET` is missing",
@@ -485,6 +490,13 @@ _about(
         "keys",
         "key k1 is not configured, and …",
         "Add it to ENCRYPTION_KEYS…",
+    ),
+    (
+        "Another key has the id of the one that sealed",
+        wrong_key,
+        "keys",
+        "key k1 is configured, but k1 is not the key that sealed what is stored, …",
+        "Restore ENCRYPTION_KEYS …",
     ),
 )
 _about(

@@ -74,6 +74,7 @@ silent = {
             "dead-letters",
             "provider status",
             "keys status",
+            "keys new",
             "keys sealing-key",
             "backup check",
         ),

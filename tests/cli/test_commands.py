@@ -343,6 +343,17 @@ def test_a_parked_text_that_does_not_open_keeps_no_other_from_being_sealed_anew(
     assert (report["sealed"]["parking.pair"], report["unknown"]) == ({"k2": 2, "?": 2}, ["?"])
 
 
+def test_a_new_key_has_an_id_of_its_own_and_can_be_put_first(desk: Desk) -> None:
+    desk.house.connect("ada", 1)
+    made = desk.type("keys", "new")
+    assert (made.exit_code, "Put it first in ENCRYPTION_KEYS" in made.stderr) == (0, True)
+    desk.set(ENCRYPTION_KEYS=f"{made.stdout.strip()},{desk.environment['ENCRYPTION_KEYS']}")
+    assert desk.read("keys", "rotate")["key"] == made.stdout.partition(":")[0] != "k1"
+    assert desk.read("keys", "new", "--id", "k7")["key"].startswith("k7:")
+    assert desk.type("keys", "new", "--id", "k1").exit_code == 1
+    assert desk.type("keys", "new", "--id", "k 1").exit_code == 2
+
+
 def test_keys_that_are_missing_are_named(desk: Desk) -> None:
     desk.house.connect("ada", 1)
     desk.set(ENCRYPTION_KEYS=new_key("k2").line().reveal())

@@ -45,7 +45,10 @@ def test_connections_with_a_problem_are_listed(desk: Desk) -> None:
     with desk.house.store.writing() as tx:
         tx.sql.execute(text("UPDATE connection SET problem = 'plan_required' WHERE id = :id"), {"id": ada.id})
     assert [each["id"] for each in desk.read("connections", "--problem", "plan_required")] == [ada.id]
+    assert [each["id"] for each in desk.read("connections", "--problem", "any")] == [ada.id]
     assert desk.read("connections", "--problem", "held") == []
+    assert desk.read("status")["problems"] == {"plan_required": 1}
+    assert "active (1 plan_required)" in desk.type("status").stdout
 
 
 @pytest.mark.parametrize("words", [(), ("--json",)])

@@ -11,7 +11,7 @@ from config.settings import read_settings
 from config.wiring import open_services
 from models.crypto.secrets import Secret
 from models.crypto.vault import KeyMissing, Place, Vault, new_key
-from models.health import KeyUse
+from models.health import KeyUse, restore_keys
 from models.oauth.token_pair import TokenPair
 from models.oauth.token_response import TokensGranted
 from models.store import Store, open_engine
@@ -20,7 +20,7 @@ from tests.cli.conftest import Desk
 from tests.processes import CHECKOUT
 from tests.servers import plain_environment
 from worker.main import build_web, check_or_exit
-from worker.startup import find_missing_keys
+from worker.startup import find_missing_keys, find_wrong_keys
 from worker.tokens.spool import Ticket
 
 
@@ -33,6 +33,39 @@ def test_a_worker_does_not_start_without_a_key_that_rows_need(either_desk: Desk)
         check_or_exit(desk.house.store, read_settings(), desk.house.flows.refresh.parking)
     assert "key 'k1' is not configured, and 3 rows need it" in str(stopped.value)
     assert "WITHOUT_KEYS=k1" in str(stopped.value)
+
+
+def test_another_key_under_the_right_id_is_found_before_anything_works_with_it(either_desk: Desk) -> None:
+    desk = either_desk
+    desk.house.connect("ada", 1)
+    desk.house.consent("grace", 2)
+    assert find_wrong_keys(desk.house.store, read_settings(), desk.house.flows.refresh.parking) == {}
+    desk.set(ENCRYPTION_KEYS=new_key("k1").line().reveal())
+    said = "key k1 is configured, but k1 is not the key that sealed what is stored"
+    with pytest.raises(SystemExit) as stopped:
+        check_or_exit(desk.house.store, read_settings(), desk.house.flows.refresh.parking)
+    assert f"{said}, and 3 rows need it." in str(stopped.value)
+    refused = desk.type("run", "--port", "18701")
+    assert (refused.exit_code, said in refused.stderr) == (1, True)
+    status = desk.type("keys", "status")
+    assert (status.exit_code, said in status.stderr, "No key can open them" in status.stdout) == (1, True, True)
+    assert desk.read("keys", "status", code=1)["wrong"] == ["k1"]
+    checks = desk.read("backup", "check", code=1)["checks"]
+    assert (checks[0]["state"], checks[0]["said"]) == ("failed", said)
+    found = [each for each in desk.read("doctor", code=1)["checks"] if each["check"] == "keys"]
+    assert (found[0]["said"], found[0]["remedy"]) == (f"{said}, and 3 rows need it", restore_keys)
+    desk.set(WITHOUT_KEYS="k1")
+    check_or_exit(desk.house.store, read_settings(), desk.house.flows.refresh.parking)
+
+
+def test_one_damaged_secret_proves_nothing_about_its_key(desk: Desk) -> None:
+    connection = desk.house.connect("ada", 1)
+    with desk.house.store.writing() as tx:
+        tx.sql.exec_driver_sql(
+            f"UPDATE credential SET access_token = 'v1.k1.{'A' * 80}.{'A' * 44}' "
+            f"WHERE connection_id = '{connection.id}'"
+        )
+    assert find_wrong_keys(desk.house.store, read_settings(), desk.house.flows.refresh.parking) == {}
 
 
 def test_a_key_that_only_a_parked_pair_needs_is_needed(desk: Desk) -> None:

@@ -212,6 +212,7 @@ def test_a_database_without_schema_is_remedied(desk: Desk, words: tuple[str, ...
     assert (
         result.stderr == f"The database sqlite:///{desk.directory}/new.db has no schema yet. Run breezesync migrate.\n"
     )
+    assert not (desk.directory / "new.db").exists()
 
 
 @pytest.mark.parametrize("words", [*NEEDING_DATABASE, ("migrate",)], ids=called)

@@ -79,7 +79,7 @@ def test_several_migrations_at_once_make_one_schema(empty_database: str, tmp_pat
 @pytest.mark.parametrize(
     ("words", "code", "complaint"),
     [
-        (["status"], 1, "has no schema yet. Run breezesync migrate"),
+        (["status"], 1, "Run this in breezesync's directory."),
         (["nonsense"], 2, "No such command"),
         (["connect-link", "ada", "--provider", "nowhere"], 1, "BREEZEDOC_CLIENT_ID: missing"),
     ],
@@ -91,6 +91,7 @@ def test_a_process_ends_with_the_code_and_no_traceback(
     assert (ended, output) == (code, "")
     assert complaint in complaints
     assert "Traceback" not in complaints
+    assert not (tmp_path / "var").exists(), "what only reads makes no database"
 
 
 @contextmanager

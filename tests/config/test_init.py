@@ -85,6 +85,7 @@ def test_no_two_are_alike(tmp_path: Path) -> None:
     write_env(tmp_path / "b")
     mine, other = (read_settings({}, tmp_path / name, needs=()) for name in "ab")
     assert mine.encryption_keys != other.encryption_keys
+    assert mine.encryption_keys[0].id != other.encryption_keys[0].id
     assert mine.connect_secrets != other.connect_secrets
     assert mine.operator_token != other.operator_token
 

@@ -78,7 +78,7 @@ def test_a_weak_secret_is_refused_and_not_shown(case: str) -> None:
     name, text = weak[case]
     [problem] = problems(**{name: text})
     assert problem.startswith(f"{name}: ")
-    assert "breezesync init" in problem or text == "1" or "32 bytes or more" in problem
+    assert " makes " in problem or text == "1" or "32 bytes or more" in problem
     assert text not in problem or text == "1"
 
 

@@ -10,6 +10,7 @@ import httpx
 import pytest
 import redis
 from sqlalchemy import text
+from structlog.testing import capture_logs
 
 from models.audit.chain import Line, as_json
 from models.crypto.vault import Vault, new_key
@@ -179,17 +180,22 @@ def test_links_and_callbacks_are_recorded_with_the_client_s_address(house: House
     ]
 
 
-def test_a_stranger_s_requests_are_recorded_without_what_they_sent(house: House, browser: httpx.Client) -> None:
-    link = house.link("ada")
-    browser.get("/auth/breezedoc", params={"token": link})
-    browser.cookies.clear()
-    statuses = [
+def ask_for_what_is_refused(browser: httpx.Client, link: str) -> list[int]:
+    return [
         browser.get("/auth/breezedoc", params={"token": link}).status_code,
         browser.get("/auth/breezedoc", params={"token": "c4n4ry-token"}).status_code,
         browser.get("/auth/c4n4ry-provider", params={"token": link}).status_code,
         browser.get(PATH, params={"code": "c4n4ry-code", "state": "c4n4ry-state"}).status_code,
         browser.get(PATH, params={"error": "c4n4ry-error", "error_description": "c4n4ry-text"}).status_code,
     ]
+
+
+def test_a_stranger_s_requests_are_recorded_without_what_they_sent(house: House, browser: httpx.Client) -> None:
+    link = house.link("ada")
+    browser.get("/auth/breezedoc", params={"token": link})
+    browser.cookies.clear()
+    with capture_logs() as logged:
+        statuses = ask_for_what_is_refused(browser, link)
     assert statuses == [400, 400, 404, 403, 403]
     refused = lines_of(house)[1:]
     assert [(line.action, line.detail["status"], line.detail["reason"]) for line in refused] == [
@@ -202,6 +208,9 @@ def test_a_stranger_s_requests_are_recorded_without_what_they_sent(house: House,
     assert [line.user_id for line in refused] == ["ada", None, None, None, None]
     assert {line.address for line in refused} == {"127.0.0.1"}
     assert "c4n4ry" not in str(refused)
+    web = [(line["event"], line["status"], line["reason"]) for line in logged if line["event"].endswith(".refused")]
+    assert web == [(line.action, line.detail["status"], line.detail["reason"]) for line in refused]
+    assert "c4n4ry" not in str(logged)
 
 
 def test_a_callback_in_another_browser_names_whose_authorization_it_was_for(

@@ -437,6 +437,15 @@ def test_a_token_that_does_not_open_makes_its_run_wait_and_is_tried_every_interv
     assert house.connection(connection.id).problem is None
 
 
+def test_a_requested_sync_goes_on_at_once_when_the_key_is_back(house: House) -> None:
+    connection, _ = connect(house, 3)
+    replace(house.flows.sync, vault=Vault((new_key("k2"),)))(connection.id)
+    completed = len(house.told("sync.completed", connection.id))
+    house.flows.sync(connection.id)
+    assert len(house.told("sync.completed", connection.id)) == completed + 1
+    assert house.connection(connection.id).problem is None
+
+
 def plan_events(house: House) -> list[str]:
     return [type_ for type_ in house.types() if "access" in type_]
 

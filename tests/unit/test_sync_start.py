@@ -18,6 +18,7 @@ now = datetime(2026, 11, 24, 12, tzinfo=UTC)
 minute, moment = timedelta(minutes=1), timedelta(milliseconds=20)
 idle = Connection("c1", "ada", "p", "client", "1", Status.active, created_at=now, sync_due_at=now + minute)
 due = replace(idle, sync_due_at=now)
+locked = replace(idle, problem=Problem.token_unreadable)
 asked = StartRequest(requested=True, repeated=False, run_id="r2", owner="w")
 swept = replace(asked, requested=False)
 again = replace(asked, repeated=True)
@@ -73,6 +74,10 @@ cases: dict[str, tuple[Connection, SyncRun | None, StartRequest, StepDecision | 
         swept,
         led(idle, replace(leased, lease_until=now)),
     ),
+    "requested, with a run that waits": (idle, waiting, asked, noted(idle)),
+    "requested, with a run that waits for a key": (locked, waiting, asked, led(locked, waiting, sync_requested=True)),
+    "requested, with a run of another job that has no key": (locked, leased, asked, noted(locked)),
+    "a run that waits for a key": (locked, waiting, swept, None),
     "a run that waits": (idle, waiting, swept, None),
     "a run that waits, and is due": (due, waiting, swept, led(due, waiting)),
 }

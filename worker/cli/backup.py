@@ -11,7 +11,7 @@ from models.store import Store
 from worker.cli.context import load_settings, opened_queues, opened_store
 from worker.cli.doctor import show_finding
 from worker.cli.output import AsJson, CommandFailed, print_json, report_errors
-from worker.startup import count_uses, known_prefixes, opened_parking
+from worker.startup import count_uses, find_wrong_keys, known_prefixes, opened_parking
 
 looked_at = 500
 
@@ -34,7 +34,8 @@ def check(as_json: AsJson = False) -> None:
 
 def _check(settings: Settings, store: Store, client: Any) -> Iterator[Finding]:
     with opened_parking(settings) as parking:
-        yield judge_backup_keys(count_uses(store, parking, known_prefixes(settings)))
+        missing = count_uses(store, parking, known_prefixes(settings))
+        yield from judge_backup_keys(missing, find_wrong_keys(store, settings, parking))
     streams: tuple[tuple[Stream, str], ...] = (("events", settings.events_stream), ("records", settings.records_stream))
     for stream, key in streams:
         yield from judge_stream(_compare(store, client, stream, key))

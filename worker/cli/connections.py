@@ -13,6 +13,7 @@ from models.journal import Problem, Verb
 from models.messaging import messages
 from models.oauth.connection import Connection, Status
 from models.store import Store, Transaction
+from models.store.connections import any_problem
 from models.sync.sync_run import SyncRun
 from worker.cli.context import load_settings, opened_queues, opened_store
 from worker.cli.output import (
@@ -53,19 +54,28 @@ most_listed = 1000
 wait_for_disconnect = timedelta(seconds=30)
 
 
+def _check_problem(given: str | None) -> str | None:
+    known = [each.value for each in Problem]
+    if given is not None and given not in (*known, any_problem):
+        raise typer.BadParameter(f"{given!r} is not {any_problem}, and not one of {', '.join(known)}.")
+    return given
+
+
 @report_errors
 def connections(
     status: Annotated[Status | None, typer.Option(help="Only connections with this status.")] = None,
     user: Annotated[str | None, typer.Option(help="Only this user's.")] = None,
     provider: Annotated[str | None, typer.Option(help="Only at this provider.")] = None,
-    problem: Annotated[Problem | None, typer.Option(help="Only connections with this problem.")] = None,
+    problem: Annotated[
+        str | None,
+        typer.Option(callback=_check_problem, help="Only connections with this problem; any stands for each."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """List connections, oldest first."""
     with opened_store(load_settings()) as store, store.reading() as tx:
         wanted = None if status is None else status.value
-        trouble = None if problem is None else problem.value
-        found = tx.connections.find(user_id=user, provider=provider, status=wanted, problem=trouble, limit=most_listed)
+        found = tx.connections.find(user_id=user, provider=provider, status=wanted, problem=problem, limit=most_listed)
     if as_json:
         print_json(found)
         return

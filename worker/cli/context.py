@@ -4,6 +4,7 @@ import os
 import pwd
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import redis
 from sqlalchemy.engine import make_url
@@ -17,6 +18,7 @@ from models.queue import Queues
 from models.store import Store
 from models.store.trouble import Trouble, trouble_of
 from worker.cli.output import CommandFailed
+from worker.cli.probes import sqlite_file
 from worker.local.state import running_environment
 
 
@@ -36,7 +38,10 @@ def name_operator() -> str:
 
 @contextmanager
 def opened_store(settings: Settings) -> Iterator[Store]:
-    """Open the database. Raises `CommandFailed` if it does not answer or has no schema."""
+    """Open the database. Raises `CommandFailed` if it does not answer or has no schema; a file is never made."""
+    file = sqlite_file(settings)
+    if file is not None and not file.exists():
+        raise CommandFailed(_describe_absence(settings))
     store = open_store(settings, name_operator())
     try:
         try:
@@ -45,11 +50,18 @@ def opened_store(settings: Settings) -> Iterator[Store]:
         except SyncError as error:
             raise CommandFailed(describe_trouble(settings, error)) from error
         if revision is None:
-            url = show_url(settings.database_url)
-            raise CommandFailed(f"The database {url} has no schema yet. Run breezesync migrate.")
+            raise CommandFailed(_describe_absence(settings))
         yield store
     finally:
         store.close()
+
+
+def _describe_absence(settings: Settings) -> str:
+    """Return what an operator reads without a database; in a directory without settings, it is another's."""
+    url = show_url(settings.database_url)
+    if "DATABASE_URL" in os.environ or Path(".env").exists():
+        return f"The database {url} has no schema yet. Run breezesync migrate."
+    return f"There is no database {url}, and no .env in {Path.cwd()}. Run this in breezesync's directory."
 
 
 @contextmanager

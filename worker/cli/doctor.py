@@ -19,7 +19,7 @@ from worker.cli.context import load_settings, name_operator, show_url
 from worker.cli.health_checks import Checkup
 from worker.cli.output import AsJson, CommandFailed, print_json, report_errors, screen
 from worker.cli.probes import look_at_disk, open_quick_redis, sqlite_file, try_to_write
-from worker.startup import count_uses, known_prefixes, open_vault, opened_parking
+from worker.startup import count_uses, find_wrong_keys, known_prefixes, open_vault, opened_parking
 from worker.tokens.spool import parked_key
 
 _colours: dict[State, str] = {"ok": "green", "warn": "yellow", "failed": "bold red"}
@@ -47,8 +47,8 @@ def examine(env_file: Path = Path(".env")) -> Iterator[Finding]:
         settings = load_settings("keys", "clients", "links")
         yield Finding("settings", "ok", _describe_settings(settings))
     except SettingsError as error:
-        remedy = f"Set it in the environment or in {env_file}."
-        yield from (Finding("settings", "failed", problem, remedy) for problem in error.problems)
+        for problem in error.problems:
+            yield Finding("settings", "failed", problem, _choose_remedy(problem, env_file))
         try:
             settings = load_settings()
         except SettingsError:
@@ -71,6 +71,7 @@ def examine(env_file: Path = Path(".env")) -> Iterator[Finding]:
             queue=show_redis_url(settings.redis_url),
             vault=vault,
             count_uses=partial(_count_uses, settings, services),
+            find_wrong_keys=partial(_find_wrong_keys, settings, services),
             without_keys=settings.without_keys,
             providers=settings.providers,
             clients=settings.clients,
@@ -85,9 +86,22 @@ def examine(env_file: Path = Path(".env")) -> Iterator[Finding]:
         services.close()
 
 
+def _choose_remedy(problem: str, env_file: Path) -> str:
+    """Return where to set it; a client that is missing is what the sandbox is for."""
+    remedy = f"Set it in the environment or in {env_file}."
+    if "_CLIENT_ID: missing" in problem:
+        return f"{remedy} Without a client, make run starts the sandbox."
+    return remedy
+
+
 def _count_uses(settings: Settings, services: Services) -> dict[str, KeyUse]:
     with opened_parking(settings) as parking:
         return count_uses(services.store, parking, known_prefixes(settings))
+
+
+def _find_wrong_keys(settings: Settings, services: Services) -> dict[str, KeyUse]:
+    with opened_parking(settings) as parking:
+        return find_wrong_keys(services.store, settings, parking)
 
 
 def _judge_disks(settings: Settings) -> Iterator[Finding]:

@@ -47,6 +47,7 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "backup check": ("breezesync backup check", "breezesync backup check --json"),
     "keys": ("breezesync keys status",),
     "keys status": ("breezesync keys status",),
+    "keys new": ("breezesync keys new", "breezesync keys new --id k2026"),
     "keys rotate": ("breezesync keys rotate",),
     "keys sealing-key": ("breezesync keys sealing-key",),
 }

@@ -31,6 +31,7 @@ from models.health import (
     judge_schema,
     judge_seals,
     judge_token_endpoint,
+    judge_wrong_keys,
     read_date,
 )
 from models.migrations import known_revisions, newest_revision
@@ -66,6 +67,7 @@ class Checkup:
     database, queue: their URLs without passwords.
     vault: None without keys.
     count_uses: counts what needs each key that is not configured.
+    find_wrong_keys: counts what needs each key whose id another key has now.
     without_keys: the ids of keys that may be missing.
     redis_keys: the type of each of our keys in Redis.
     """
@@ -76,6 +78,7 @@ class Checkup:
     queue: str
     vault: Vault | None
     count_uses: Callable[[], Mapping[str, KeyUse]]
+    find_wrong_keys: Callable[[], Mapping[str, KeyUse]]
     without_keys: Collection[str]
     providers: tuple[Provider, ...]
     clients: tuple[OAuthClient, ...]
@@ -138,6 +141,7 @@ class Checkup:
                 yield Finding("vault", "ok", f"{vault.current_id} wraps and unwraps data keys")
             if has_database:
                 yield from judge_missing_keys(self.count_uses(), self.without_keys)
+                yield from judge_wrong_keys(self.find_wrong_keys())
                 yield self._open_all(vault)
         except KeyServiceUnavailable as error:
             yield judge_key_service(str(error), error.status)

@@ -1,33 +1,36 @@
 """Commands that show which encryption key seals what, and bring everything under the key that seals now."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Annotated
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from config.environment import SettingsError
 from config.settings import Settings
 from models.audit.entry import Action, Entry
 from models.crypto.errors import KeyServiceUnavailable
 from models.crypto.rotation import reseal as reseal_texts
 from models.crypto.sealed_box import box_fields
 from models.crypto.secrets import Sealed
-from models.crypto.vault import Vault, VaultError
+from models.crypto.vault import Vault, VaultError, new_key, new_key_id
 from models.store import Store
 from models.store.sealed_fields import Field, fields, name_key
 from worker.cli.context import load_settings, opened_store
 from worker.cli.output import (
     AsJson,
     CommandFailed,
+    WrongUsage,
     make_table,
     print_json,
     print_line,
+    print_log,
     print_rich,
     report_errors,
     screen,
 )
-from worker.startup import opened_parking
+from worker.startup import describe_wrong_keys, find_wrong_keys, opened_parking
 from worker.tokens.spool import Parking, places
 from worker.tokens.spool_backends import ParkingUnavailable
 
@@ -48,17 +51,18 @@ def status(as_json: AsJson = False) -> None:
         with store.reading() as tx:
             counts = tx.seals.count_by_key()
         parked, uncounted = count_parked(parking)
+        wrong = find_wrong_keys(store, settings, parking)
     counts |= {parked_name: parked} if parked else {}
     used = {each for by_key in counts.values() for each in by_key}
     unknown = sorted(each for each in used - set(known) if not opens(settings, each))
     idle = [each for each in known[1:] if each not in used and not uncounted]
     if as_json:
         report = {"sealing": sealing, "opening": known, "unknown": unknown, "idle": idle, "sealed": counts}
-        print_json(report | {"uncounted": uncounted})
+        print_json(report | {"wrong": sorted(wrong), "uncounted": uncounted})
     else:
         rows = [(name, each, count) for name, by_key in counts.items() for each, count in by_key.items()]
         print_rich(make_table(("sealed", "key", "secrets"), rows))
-        print_line(f"{sealing} seals new secrets, and {known[0]} codes. {', '.join(known)} can open them.")
+        print_line(f"{sealing} seals new secrets, and {known[0]} codes. {_join_openers(known, wrong)} can open them.")
         if needs_rotation(counts, sealing, known[0]):
             print_line("Run breezesync keys rotate to bring everything under the key that seals now.")
         for why in uncounted:
@@ -68,12 +72,50 @@ def status(as_json: AsJson = False) -> None:
                 f"Unused: {', '.join(idle)}. Remove it from ENCRYPTION_KEYS once no running process seals with it."
             )
             print_line("Tokens in the spool of another machine are counted only on that machine.")
+    failures = [describe_wrong_keys(wrong)] if wrong else []
     if unknown:
         missing = ", ".join(unknown)
-        raise CommandFailed(
+        failures.append(
             f"Some secrets are sealed with keys that are not configured: {missing}. "
             "Add them to ENCRYPTION_KEYS, after the first key; one named vault:… needs VAULT_ADDR and VAULT_TOKEN."
         )
+    if failures:
+        raise CommandFailed("\n".join(failures))
+
+
+def _join_openers(known: Sequence[str], wrong: Collection[str]) -> str:
+    return ", ".join(each for each in known if each not in wrong) or "No key"
+
+
+@report_errors
+def new(
+    id: Annotated[str | None, typer.Option(help="The key's id, which no key had before.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print a new encryption key; nothing is stored or changed."""
+    try:
+        key = new_key(id or new_key_id())
+    except ValueError as error:
+        raise WrongUsage(f"--id: {error}.") from None
+    if key.id in _configured():
+        raise CommandFailed(f"ENCRYPTION_KEYS has a key {key.id} already. Each key needs an id of its own.")
+    line = key.line().reveal()
+    if as_json:
+        print_json({"id": key.id, "key": line})
+        return
+    print_line(line)
+    print_log(
+        "Put it first in ENCRYPTION_KEYS, with a comma before the others, for every process that has the keys; "
+        "then run breezesync keys rotate. Keep a copy apart from the database."
+    )
+
+
+def _configured() -> set[str]:
+    """Return the ids of the keys in the settings; none if those can't be read."""
+    try:
+        return {key.id for key in load_settings().encryption_keys}
+    except SettingsError:
+        return set()
 
 
 @report_errors
@@ -219,4 +261,4 @@ def is_current(vault: Vault, sealed: Sealed) -> bool:
     return sealed.text.startswith(vault.current_prefixes)
 
 
-commands = (status, rotate, sealing_key)
+commands = (status, new, rotate, sealing_key)

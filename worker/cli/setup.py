@@ -35,7 +35,9 @@ def init(as_json: AsJson = False) -> None:
     try:
         write_env(path)
     except FileExistsError:
-        raise CommandFailed(f"{path} already exists and was not changed. Move it away first.") from None
+        raise CommandFailed(
+            f"{path} already exists and was not changed. Keep it: its ENCRYPTION_KEYS open the database."
+        ) from None
     except OSError as error:
         raise CommandFailed(f"Cannot write {path}: {error.strerror}.") from None
     if as_json:

@@ -10,6 +10,7 @@ from rich.markup import escape
 from config.settings import Settings
 from models.health import describe_offset
 from models.oauth.client import StoredClient
+from models.oauth.connection import Status
 from models.oauth.hold import Hold
 from models.process import Process, alive_for
 from models.queue import Depth
@@ -27,6 +28,7 @@ class _Overview:
 
     moment: datetime
     connections: Mapping[str, int]
+    problems: Mapping[str, int]
     due: Mapping[str, int]
     oldest: datetime | None
     rejected: Sequence[tuple[str, str, str]]
@@ -58,6 +60,7 @@ def _read(tx: Transaction) -> _Overview:
     return _Overview(
         moment=moment,
         connections=tx.overview.connections_by_status(),
+        problems=tx.overview.active_by_problem(),
         due=tx.overview.due(moment),
         oldest=tx.overview.oldest_due(moment),
         rejected=tx.overview.rejected_clients(),
@@ -72,6 +75,7 @@ def _read(tx: Transaction) -> _Overview:
 def _as_json(found: _Overview, depths: Mapping[str, Depth] | None) -> dict[str, object]:
     return {
         "connections": found.connections,
+        "problems": found.problems,
         "due": found.due,
         "oldest_due_seconds": _seconds(found.oldest, found.moment),
         "events": {"unpublished": found.unpublished, "lag_seconds": _seconds(found.since, found.moment)},
@@ -90,7 +94,7 @@ def _as_json(found: _Overview, depths: Mapping[str, Depth] | None) -> dict[str, 
 
 
 def _print(found: _Overview, depths: Mapping[str, Depth] | None) -> None:
-    print_rich(f"[bold]Connections[/]   {_count(found.connections)}")
+    print_rich(f"[bold]Connections[/]   {_count_connections(found)}")
     print_rich(f"[bold]Due now[/]       {_count(found.due)}{_age(found.oldest, found.moment)}")
     print_rich(f"[bold]Events[/]        {found.unpublished} unpublished{_age(found.since, found.moment)}")
     for provider, client_id, error in found.rejected:
@@ -118,6 +122,12 @@ def _read_depths(settings: Settings) -> tuple[Mapping[str, Depth] | None, Comman
             return queues.depths(), None
     except CommandFailed as failure:
         return None, failure
+
+
+def _count_connections(found: _Overview) -> str:
+    troubled = f" ({_count(found.problems)})" if found.problems else ""
+    named = {f"{name}{troubled if name == Status.active else ''}": n for name, n in found.connections.items()}
+    return _count(named)
 
 
 def _count(counts: Mapping[str, Any]) -> str:

@@ -30,7 +30,7 @@ from worker.local.state import (
     point_at_sandbox,
     write_state,
 )
-from worker.startup import describe_missing_keys, find_missing_keys, opened_parking
+from worker.startup import find_key_trouble, opened_parking
 
 data = Path("var")
 env_file = Path(".env")
@@ -316,9 +316,9 @@ def _migrate(settings: Settings) -> None:
     try:
         migrate(store.engine, settings.providers)
         with opened_parking(settings) as parking:
-            missing = find_missing_keys(store, settings, parking)
-        if missing:
-            raise RunFailed(describe_missing_keys(missing))
+            trouble = find_key_trouble(store, settings, parking)
+        if trouble is not None:
+            raise RunFailed(trouble)
     finally:
         store.close()
 

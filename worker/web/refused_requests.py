@@ -44,6 +44,8 @@ class RefusedRequests:
         if left_out is None:
             return
         name, about = request.path_params["provider"], refused.about
+        reason = refused.reason or refused.title
+        structlog.get_logger("web").warning(action.value, status=refused.status, reason=reason)
         entry = Entry(
             action=action,
             provider=name if name in self.callback.providers else None,
@@ -52,7 +54,7 @@ class RefusedRequests:
             address=address_of(request),
             detail={
                 "status": refused.status,
-                "reason": refused.reason or refused.title,
+                "reason": reason,
                 "left_out": left_out or None,
             },
         )
