@@ -44,14 +44,19 @@ def find_missing_keys(store: Store, settings: Settings, parking: Parking) -> dic
 
 
 def find_wrong_keys(store: Store, settings: Settings, parking: Parking) -> dict[str, KeyUse]:
-    """Return what needs each key whose id is configured, and whose stored texts do not open: it is another key."""
+    """Return what needs each key whose id is configured, and that opens none of its stored texts: it is another key.
+
+    One text that does not open proves nothing: it may be damaged, and all else sealed by a newer key.
+    """
     vault = Vault(settings.encryption_keys)
     with store.reading() as tx:
         samples = {
             key.id: [each for prefix in prefixes_of(key.id) for each in tx.seals.samples(prefix, most_samples)]
             for key in settings.encryption_keys
         }
-    wrong = {key for key, texts in samples.items() if texts and not any(_opens(vault, *each) for each in texts)}
+    wrong = {
+        key for key, texts in samples.items() if len(texts) > 1 and not any(_opens(vault, *each) for each in texts)
+    }
     if not wrong:
         return {}
     needed = count_uses(store, parking, known_prefixes(settings, wrong))
