@@ -137,10 +137,7 @@ site: $(STAMP) .venv/site/installed ## Build the documentation as a site into bu
 check-alerts: ## Test the Prometheus rules with promtool (Debian's package prometheus has it)
 	cd deploy/observability && promtool check config prometheus.yml && promtool test rules alerts_test.yml
 
-lint-screenshots: $(STAMP) ## Take the documents' pictures of the operator's page, with the sandbox as provider
-	@$(BIN)/python -m tests.screenshots
-
-docs: $(STAMP) ## Check docs/asyncapi.yaml against the code and, with Node, AsyncAPI's own parser
+lint-docs: $(STAMP) ## Check docs/asyncapi.yaml against the code and, with Node, AsyncAPI's own parser
 	$(BIN)/python docs/generate.py --check
 	@if ! command -v npm >/dev/null; then \
 	  echo "No Node here: AsyncAPI's own parser does not check docs/asyncapi.yaml." >&2; [ "$$CI" != true ]; \
