@@ -202,7 +202,7 @@ def test_the_network_is_as_narrow_as_in_compose() -> None:
     assert reached("egress", 5432) == members["database"] | {"operator"}
     assert reached("egress", 6379) == members["redis"] | {"operator"}
     assert reached("egress", 443) == members["provider"]
-    assert reached("ingress", 8700) == members["public"]
+    assert reached("ingress", 8700) == members["public"] - {"operator"}
     everything = [each for each in kinds("NetworkPolicy") if set(each["spec"]) == {"podSelector", "policyTypes"}]
     assert [each["spec"]["policyTypes"] for each in everything] == [["Ingress", "Egress"]]
 

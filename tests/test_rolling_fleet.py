@@ -76,6 +76,7 @@ RECORDS = """
 case "$*" in
   *"keys sealing-key") echo k1:AAAA ;;
   inspect*) echo healthy ;;
+  "volume inspect"*) exit 1 ;;
   compose*) echo "$COMPOSE_PROJECT_NAME $COMPOSE_FILE $SYNC_INTERVAL $BREEZEDOC_REDIRECT_URI ; $*" >>calls ;;
 esac
 """
