@@ -20,7 +20,7 @@ hypothesis.settings.load_profile("breezesync")
 
 MEASURED = frozenset({"unit", "config", "store", "wiring", "flows", "cli"})
 """The folders whose tests run the shipped code in this process, so that its coverage can be measured."""
-ONE_CASE = frozenset({"flows", "wiring"})
+ONE_CASE = frozenset({"cli", "flows", "wiring"})
 """The folders of which one case of each test is measured."""
 LONG = frozenset({"bench", "cli", "examples", "hostile_input", "journey", "torture", "wiring"})
 """The folders whose tests start processes, or wait."""
