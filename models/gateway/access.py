@@ -14,6 +14,8 @@ from models.oauth.refresh_policy import accepts_request
 kept_back: Final = timedelta(seconds=30)
 soon: Final = timedelta(seconds=5)
 """When to ask again if no one knows better."""
+usable: Final = timedelta(seconds=5)
+"""A token that lives for less is refreshed before a call."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from functools import lru_cache
 from time import monotonic
 from typing import Final
 
@@ -15,6 +14,7 @@ from starlette.types import Send
 from models.api_response import Throttled, Unauthorized, read_api_answer, read_remaining
 from models.audit.entry import Action
 from models.crypto.secrets import Secret
+from models.gateway.access import usable
 from models.gateway.headers import Headers, to_caller, to_provider
 from models.gateway.keys import GatewayKey, safe_methods
 from models.gateway.problems import Problem, ProblemType, Refusal, refuse
@@ -29,13 +29,12 @@ from worker.gateway.office import Office
 from worker.gateway.transport import timeout
 from worker.provider.client import user_agent
 from worker.provider.rate_limit import Granted, Settlement
+from worker.provider.transport import parse_base
 
 longest_call: Final = 60.0
 longest_answer: Final = 50 << 20
 longest_refusal: Final = 64 << 10
 """Bytes of a 401 that are looked at before it is passed on."""
-usable: Final = timedelta(seconds=5)
-"""A token that lives for less is refreshed before a call."""
 never_sent: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
 """What shows that nothing of a request has left."""
 broken_connections: Final = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
@@ -280,10 +279,3 @@ def _note_failure(written: "asyncio.Future[None]") -> None:
 
 def _answer(response: httpx.Response, body: bytes) -> HttpAnswer:
     return HttpAnswer(response.status_code, {name.lower(): value for name, value in response.headers.items()}, body)
-
-
-@lru_cache(maxsize=64)
-def parse_base(api_url: str) -> tuple[httpx.URL, bytes]:
-    """Return the URL of an API, and its path without a slash at the end."""
-    url = httpx.URL(api_url)
-    return url, url.raw_path.rstrip(b"/")

@@ -18,16 +18,15 @@ from models.gateway.keys import GatewayKey
 from models.gateway.problems import Problem, ProblemType
 from models.journal import Request
 from models.messaging import messages
-from models.oauth.access_refusal import AccessRefusal, Force, judge_access_refusal
-from models.oauth.access_refusal import Final as NotRefreshable
-from models.oauth.connection import Connection, Status
+from models.oauth.access_refusal import AccessRefusal
+from models.oauth.connection import Connection
 from models.oauth.credential import place_of_token
 from models.provider import Provider
 from models.rate_limit import Wait
-from models.store import Store, Transaction
+from models.store import Store
 from models.store.requested_sync import request_sync
-from models.sync.sync_run import on_its_way
 from worker.provider.rate_limit import Budgets, Granted, Settlement
+from worker.tokens.access import refuse_access
 from worker.tokens.data_keys import fetching_keys
 
 minute: Final = timedelta(minutes=1)
@@ -157,29 +156,10 @@ class Desk:
     def refuse(self, connection_id: str, generation: int) -> AccessRefusal | None:
         """Report a 401 for the access token of `generation`, as a sync does; None if the connection is not active."""
         with self.store.writing() as tx:
-            access = tx.gateway.lock(connection_id)
-            now = self.now()
-            if access is None or access.credential is None or access.connection.status is not Status.active:
-                return None
-            connection = access.connection
-            refusal = judge_access_refusal(connection, access.credential, generation, access.is_refreshable, now)
-            sent = self._carry_out(tx, connection, refusal, now)
+            refusal, sent = refuse_access(tx, connection_id, generation, self.now())
         for message in sent:
             self.send(message)
         return refusal
-
-    def _carry_out(
-        self, tx: Transaction, connection: Connection, refusal: AccessRefusal, now: datetime
-    ) -> tuple[messages.Message, ...]:
-        """Write what a 401 does. One that no refresh can answer is left to a sync, which meets it and judges it."""
-        if isinstance(refusal, Force):
-            tx.gateway.refuse_access(connection, refusal.credential, now, now + on_its_way)
-            tx.journal.decide(connection.id, now, refusal.note.verb, **refusal.note.evidence)
-            return (messages.carry_out_refresh(connection.id),)
-        if isinstance(refusal, NotRefreshable):
-            request_sync(tx, connection.id, now)
-            return (messages.carry_out_sync(connection.id),)
-        return ()
 
     def finish(self, done: Sequence[Done]) -> Sequence[None]:
         """Settle the budgets, write the request log, and make what was written to due for reading.

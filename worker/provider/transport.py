@@ -95,6 +95,13 @@ def parse_url(url: str) -> httpx.URL:
     return httpx.URL(url)
 
 
+@lru_cache(maxsize=64)
+def parse_base(api_url: str) -> tuple[httpx.URL, bytes]:
+    """Return the URL of an API, and its path without a slash at the end."""
+    url = httpx.URL(api_url)
+    return url, url.raw_path.rstrip(b"/")
+
+
 @lru_cache(maxsize=512)
 def parse_page_url(url: str, query: str, page: int | None) -> httpx.URL:
     """Return the URL of a page of a list, with its query; parsed once, because parsing takes half as long as a request.
@@ -119,13 +126,28 @@ def as_proxy(text: str, ssl_context: ssl.SSLContext) -> httpx.Proxy:
     return httpx.Proxy(url, ssl_context=ssl_context if url.scheme == "https" else None)
 
 
-class Wire:
-    """Watches one request: whether its body, with all that is secret, left; and the socket to cut when time is up."""
+body_begins = "http11.send_request_body.started"
+head_begins = "http11.send_request_headers.started"
 
-    def __init__(self, now: Callable[[], datetime], send_before: datetime | None = None, kept_open: Any = None) -> None:
+
+class Wire:
+    """Watches one request: whether it left; and the socket to cut when time is up.
+
+    A token request has left once its body begins, with all that is secret. A call may be carried out without a body:
+    it has left once its head begins.
+    """
+
+    def __init__(
+        self,
+        now: Callable[[], datetime],
+        send_before: datetime | None = None,
+        kept_open: Any = None,
+        leaves_with: str = body_begins,
+    ) -> None:
         """`kept_open` is the socket of the thread's last request, which this one may use again."""
         self.now = now
         self.send_before = send_before
+        self.leaves_with = leaves_with
         self.sent = False
         self.cut = False
         self.socket: Any = kept_open
@@ -134,8 +156,7 @@ class Wire:
         self, transport: httpx.BaseTransport, request: httpx.Request, largest: int, length: timedelta
     ) -> HttpAnswer | NoAnswer:
         """The answer, redirects not followed and cookies not kept: at most `largest` bytes of its body, within `length`
-        however slowly it drips. Nothing leaves after `send_before`: the clock is read again when the body is about to
-        go."""
+        however slowly it drips. Nothing leaves after `send_before`: the clock is read again when it is about to go."""
         request.extensions["trace"] = self._trace
         seconds = length.total_seconds()
         until = monotonic() + seconds
@@ -160,7 +181,7 @@ class Wire:
             self.socket = info["return_value"].get_extra_info("socket")
             if self.cut:
                 self._shut()
-        elif name == "http11.send_request_body.started" and info["request"].method != b"CONNECT":
+        elif name == self.leaves_with and info["request"].method != b"CONNECT":
             if self.send_before is not None and self.now() >= self.send_before:
                 raise SendingTooLate
             self.sent = True
