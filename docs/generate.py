@@ -19,12 +19,15 @@ import yaml
 from dramatiq.brokers.stub import StubBroker
 
 from config.settings import Settings
-from models.messaging.commands import longest_id, types
+from models.messaging.commands import longest_id, types, verbs
 from models.messaging.events import (
     About,
     AccessLimited,
     AccessRestored,
     AuthorizationFailed,
+    CallCompleted,
+    CallFailed,
+    CallUnknown,
     ClientRecovered,
     ClientRejected,
     ConnectionAuthorized,
@@ -55,6 +58,7 @@ here = Path(__file__).parent
 at = datetime(2026, 11, 24, 12, 30, 15, 250_000, tzinfo=UTC)
 expires_at = datetime(2027, 11, 24, 12, 30, 15, tzinfo=UTC)
 connection_id = "5f2b0c9f8a2e4f0e9a4b8f3d2c1e7a60"
+call_id = "7b1e5f3a9c2d4e6f8a0b1c2d3e4f5a6b"
 run_id = "0d9c3b5a7e6f4c1d8b2a9f7e5d4c3b2a"
 counts = {"created": 2, "updated": 1, "deleted": 0, "unchanged": 40}
 
@@ -77,6 +81,9 @@ examples: Mapping[str, Fact] = {
     "record.created": RecordChanged("created", "document", "31337", ("id", "title", "recipients"), initial=True),
     "record.updated": RecordChanged("updated", "document", "31337", ("completed_at", "recipients"), initial=False),
     "record.deleted": RecordChanged("deleted", "document", "31337", (), initial=False),
+    "call.completed": CallCompleted(call_id, 201),
+    "call.failed": CallFailed(call_id, None, "provider_unavailable"),
+    "call.unknown": CallUnknown(call_id, None, "answer_lost"),
     "provider.client_rejected": ClientRejected("client-1", "invalid_client", "Client authentication failed"),
     "provider.client_recovered": ClientRecovered(
         "client-1", "invalid_client", "the token endpoint accepts the client again"
@@ -100,6 +107,7 @@ jobs = {
     "carry_out_disconnect": "Carries out a disconnect that is due, once. Sent by breezesync itself.",
     "revoke_grant": "Revokes a grant at the provider. Sent by breezesync itself.",
     "probe_client": "Probes a token endpoint behind an open breaker. Sent by breezesync itself.",
+    "call": "Carries out a call that the gateway has accepted, at most once unless its method is safe.",
     "publish_events": "Publishes the events in the outbox. Sent by breezesync itself.",
 }
 
@@ -163,8 +171,9 @@ def make_asyncapi() -> str:
         "components": {
             "messages": {
                 **{type_: event_message(type_) for type_ in examples},
-                **{each: command_message(each) for each in types if each != "confirm"},
+                **{each: command_message(each) for each in verbs},
                 "confirm": confirm_message(),
+                "call": call_message(),
                 "rejected": rejected_message(),
                 **{key_of_job(actor): job_message(actor, fn) for actor, fn in actor_functions().items()},
             }
@@ -249,6 +258,21 @@ def confirm_message() -> dict[str, Any]:
         "examples": [
             {"payload": {"type": "confirm", "authorization_id": run_id, "user_id": "ada", "confirmation": "Zk1q…"}}
         ],
+    }
+
+
+def call_message() -> dict[str, Any]:
+    known = {"type": "string", "minLength": 1, "maxLength": longest_id, "description": "What the gateway answered."}
+    return {
+        "name": "call",
+        "title": "Command: call",
+        "summary": "XADD … type call call_id …, of a call that the gateway has accepted; it is due by itself, too.",
+        "payload": {
+            "type": "object",
+            "required": ["type", "call_id"],
+            "properties": {"type": {"const": "call"}, "call_id": known},
+        },
+        "examples": [{"payload": {"type": "call", "call_id": call_id}}],
     }
 
 

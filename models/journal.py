@@ -123,6 +123,12 @@ class Verb(Word):
     )
     records_erased = "records.erased", "its records were erased"
 
+    call_failed = "call.failed", "a call that an application had asked for failed; it was not carried out"
+    call_unknown = (
+        "call.unknown",
+        "the answer to a call was lost; it may have been carried out, and is not repeated",
+    )
+
     confirmed = "confirmed", "it was confirmed that the browser is the link's user's"
 
     exchange_not_now = "exchange.not_now", "the provider postponed the code exchange; it is tried again"

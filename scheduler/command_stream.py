@@ -11,7 +11,15 @@ from redis.exceptions import RedisError, ResponseError
 
 from models.audit.entry import Channel, received
 from models.errors import Permanent, RedisUnavailable
-from models.messaging.commands import Command, CommandRefused, Confirm, asked_at, hide_secrets, read_command
+from models.messaging.commands import (
+    CarryOutCall,
+    Command,
+    CommandRefused,
+    Confirm,
+    asked_at,
+    hide_secrets,
+    read_command,
+)
 from models.oauth.confirmation import Verdict
 from models.oauth.connection import Connection, Status
 from models.queue import find_type
@@ -148,14 +156,28 @@ class Commands:
             pipeline.xdel(self.stream, entry_id)
             pipeline.execute()
 
-    def _carry_out_command(self, tx: Transaction, command: Command | Confirm, entry_id: bytes) -> int | Verdict:
+    def _carry_out_command(
+        self, tx: Transaction, command: Command | Confirm | CarryOutCall, entry_id: bytes
+    ) -> int | Verdict:
         """Return how many connections a command reached, or the verdict on a confirmation. Raises `CommandRefused`."""
+        if isinstance(command, CarryOutCall):
+            return self._hasten_call(tx, command, entry_id)
         if not isinstance(command, Confirm):
             return self._make_due(tx, command, entry_id)
         verdict = confirm(tx, command, self.now(), Channel.stream)
         if verdict in _why_not_confirmed:
             raise CommandRefused(_why_not_confirmed[verdict])
         return verdict
+
+    def _hasten_call(self, tx: Transaction, command: CarryOutCall, entry_id: bytes) -> int:
+        """Have the next sweep send a call that is due. It became due when the gateway accepted it."""
+        connection_id = tx.calls.connection_of(command.call_id)
+        if connection_id is None:
+            raise CommandRefused("there is no such call")
+        detail = {"call_id": command.call_id, "entry_id": entry_id.decode()}
+        tx.audit.add(received(Channel.stream, "call", detail, connection_id=connection_id), self.now())
+        tx.calls.hasten(command.call_id)
+        return 1
 
     def _make_due(self, tx: Transaction, command: Command, entry_id: bytes) -> int:
         """Return how many connections it reached. Raises `CommandRefused` if there is none."""

@@ -15,11 +15,11 @@ MOST_PER_TRANSACTION = 5_000
 
 @dataclass(frozen=True, slots=True)
 class Prune:
-    """Delete requests, decisions, published events, sync runs and ended authorizations older than `KEPT`.
+    """Delete requests, decisions, published events, sync runs, calls and ended authorizations older than `KEPT`.
 
     The newest run of each connection stays, and so do the newest decisions about it. Events stay as long as the
     requests that explain them, so that an application that was down for weeks can replay them. The audit is kept for
-    longer, and goes by whole days.
+    longer, and goes by whole days. The bodies of calls are erased after a day (see `models/gateway/call.py`).
 
     On PostgreSQL days of requests, published events and runs are dropped first. So everything there goes by whole days,
     and few rows are left to delete: the newest run of a connection once it is no longer the newest, and what came when
@@ -41,6 +41,8 @@ class Prune:
             lambda tx: tx.refusals.prune(before, MOST_PER_TRANSACTION),
             lambda tx: tx.runs.prune(before, MOST_PER_TRANSACTION),
             lambda tx: tx.authorizations.prune(before, MOST_PER_TRANSACTION),
+            lambda tx: tx.calls.erase_bodies(now, MOST_PER_TRANSACTION),
+            lambda tx: tx.calls.prune(before, MOST_PER_TRANSACTION),
             lambda tx: tx.audit.prune(audited_before, MOST_PER_TRANSACTION),
         )
         for prune in kinds:

@@ -1,4 +1,4 @@
-"""Claims what is due and sends it: refreshes, syncs, exchanges, events left behind."""
+"""Claims what is due and sends it: refreshes, syncs, exchanges, calls, events left behind."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from models.errors import Transient
 from models.messaging import messages
 from models.oauth.token_rate_limit import count_free
 from models.store import Store, Transaction
-from models.store.due_work import Work, disconnects, exchanges, refreshes, revocations, syncs
+from models.store.due_work import Work, calls, disconnects, exchanges, refreshes, revocations, syncs
 
 claim_length = timedelta(seconds=60)
 most_waiting = 1000
@@ -94,6 +94,8 @@ class Sweep:
             if Work.refreshes in found:
                 free = self._count_free(tx, provider, now, room[refreshes.queue])
                 due += tx.due.claim_refreshes(provider, now, until, free, room[refreshes.queue])
+        if Work.calls in found:
+            due += tx.due.claim(calls, now, until, room[calls.queue])
         if Work.syncs in found:
             due += tx.due.claim(syncs, now, until, room[syncs.queue])
         if Work.events in found and room[messages.publish_events().queue] > 0:

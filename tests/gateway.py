@@ -20,8 +20,9 @@ from models.store import Store
 from tests.browsing import serving
 from tests.harness import House
 from tests.servers import wait_until
-from worker.gateway.app import Door, Shell, build_gateway_app
+from worker.gateway.app import Shell, build_gateway_app
 from worker.gateway.desk import Desk
+from worker.gateway.door import Door
 from worker.gateway.office import Office
 from worker.gateway.openapi import describe
 from worker.gateway.transport import AsyncRouted

@@ -29,6 +29,7 @@ from scheduler.sweep import Sweep
 from tests.databases import open_fast_engine
 from tests.event_assertions import assert_all_described
 from worker.actors import Flows
+from worker.calls.carry_out import CarryOutCall
 from worker.metrics.counters import Metrics
 from worker.oauth.confirm import Confirm
 from worker.oauth.disconnect import Disconnect
@@ -169,6 +170,7 @@ class House:
             "sync_user": lambda user_id, provider=None: self.flows.sync_user(user_id, provider),
             "revoke_grant": self.flows.revoke,
             "probe_client": self.flows.probe_client,
+            "call": self.flows.call,
             "carry_out_disconnect": lambda connection_id: self.flows.disconnect(connection_id, asked=False),
         }
         flows[message.actor](**message.kwargs)
@@ -291,6 +293,7 @@ def join_house(
         revoke=Revoke(store, vault, clients, providers, queue.send, clock),
         probe_client=ProbeClient(store, clients, providers, queue.send, clock),
         recover_tokens=RecoverTokens(store, vault, clients, providers, parking, queue.send, clock),
+        call=CarryOutCall(store, vault, providers, queue.send, clock, metrics),
         publish=publish,  # type: ignore[arg-type]  # only tests of publishing bring one
     )
     callback = Callback(

@@ -9,6 +9,7 @@ from typing import Any
 import dramatiq
 
 from models.messaging.messages import QUEUES, MessageRefused, Sent, check_ids, read_sent
+from worker.calls.carry_out import CarryOutCall
 from worker.oauth.confirm import Confirm
 from worker.oauth.disconnect import Disconnect
 from worker.oauth.exchange import Exchange
@@ -33,6 +34,7 @@ class Flows:
     disconnect: Disconnect
     revoke: Revoke
     probe_client: ProbeClient
+    call: CarryOutCall
     publish: Callable[[], bool]
     recover_tokens: RecoverTokens
 
@@ -45,6 +47,10 @@ def declare_actors(broker: dramatiq.Broker, flows: Flows) -> None:
     declare = partial(_declare, broker)
     _declare_tokens(declare, flows)
     _declare_syncs(declare, flows)
+
+    @declare
+    def call(call_id: str) -> None:
+        flows.call(call_id)
 
     @declare
     def publish_events() -> None:

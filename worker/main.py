@@ -29,8 +29,10 @@ from models.messaging.messages import Message
 from models.queue import WritableRedis
 from models.store import Store
 from worker.actors import Flows, declare_actors
-from worker.gateway.app import Door, Shell, build_gateway_app
+from worker.calls.carry_out import CarryOutCall
+from worker.gateway.app import Shell, build_gateway_app
 from worker.gateway.desk import Desk
+from worker.gateway.door import Door
 from worker.gateway.office import Office
 from worker.gateway.openapi import describe as describe_gateway
 from worker.gateway.transport import AsyncRouted
@@ -76,7 +78,9 @@ gateway_stop_seconds = 22
 class BindIds(Middleware):
     """Puts a message's ids on every log line that its actor writes."""
 
-    known = frozenset({"authorization_id", "client_id", "connection_id", "revocation_id", "user_id", "provider"})
+    known = frozenset(
+        {"authorization_id", "client_id", "call_id", "connection_id", "revocation_id", "user_id", "provider"}
+    )
 
     def before_process_message(self, broker: dramatiq.Broker, message: dramatiq.MessageProxy) -> None:
         ids = {name: value for name, value in message.kwargs.items() if name in self.known and isinstance(value, str)}
@@ -215,6 +219,7 @@ def build_flows(parts: Parts) -> Flows:
         revoke=Revoke(store, vault, clients, providers, send, now),
         probe_client=ProbeClient(store, clients, providers, send, now),
         recover_tokens=RecoverTokens(store, vault, clients, providers, parking, send, now),
+        call=CarryOutCall(store, vault, providers, send, now, metrics),
         publish=parts.publish,
     )
 

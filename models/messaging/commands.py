@@ -9,7 +9,7 @@ from models.crypto.secrets import Secret
 
 Verb = Literal["sync", "refresh", "disconnect"]
 verbs: tuple[str, ...] = get_args(Verb)
-types: tuple[str, ...] = (*verbs, "confirm")
+types: tuple[str, ...] = (*verbs, "confirm", "call")
 longest_id = 255
 truths = {"true": True, "1": True, "false": False, "0": False, "": False}
 
@@ -38,11 +38,20 @@ class Confirm:
     confirmation: Secret
 
 
-def read_command(fields: Mapping[bytes, bytes]) -> Command | Confirm:
+@dataclass(frozen=True, slots=True)
+class CarryOutCall:
+    """A call that the gateway has accepted, to be carried out if it is due."""
+
+    call_id: str
+
+
+def read_command(fields: Mapping[bytes, bytes]) -> Command | Confirm | CarryOutCall:
     """Read a command; other fields belong to the sender and are ignored. Raises `CommandRefused`."""
     texts = {name: _read_text(name, value) for name, value in fields.items() if name in _known}
     if texts.get(b"type") == "confirm":
         return _read_confirm(texts)
+    if texts.get(b"type") == "call":
+        return _read_call(texts)
     verb, erase = texts.get(b"type", ""), texts.get(b"erase", "").lower()
     connection_id, user_id, provider = (texts.get(name) or None for name in (b"connection_id", b"user_id", b"provider"))
     if verb not in verbs:
@@ -72,7 +81,9 @@ def hide_secrets(fields: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
 
 
 _of_confirm = (b"authorization_id", b"user_id", b"confirmation")
-_known = (b"type", b"connection_id", b"user_id", b"provider", b"erase", b"authorization_id", b"confirmation")
+_known = frozenset(
+    {b"type", b"connection_id", b"user_id", b"provider", b"erase", b"authorization_id", b"confirmation", b"call_id"}
+)
 
 
 def _read_confirm(texts: Mapping[bytes, str]) -> Confirm:
@@ -80,6 +91,13 @@ def _read_confirm(texts: Mapping[bytes, str]) -> Confirm:
     if not (authorization_id and user_id and confirmation):
         raise CommandRefused("expected authorization_id, user_id and confirmation")
     return Confirm(authorization_id, user_id, Secret(confirmation))
+
+
+def _read_call(texts: Mapping[bytes, str]) -> CarryOutCall:
+    call_id = texts.get(b"call_id", "")
+    if not call_id:
+        raise CommandRefused("expected call_id, which the gateway answers with")
+    return CarryOutCall(call_id)
 
 
 def _read_text(name: bytes, value: bytes) -> str:

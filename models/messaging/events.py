@@ -22,6 +22,19 @@ FailureReason = Literal[
 ]
 RevokedReason = Literal["access_revoked", "refresh_rejected", "refresh_expired", "rotation_lost"]
 Detector = Literal["api", "refresh"]
+CallFailure = Literal[
+    "reauthorization_required",
+    "plan_required",
+    "connection_unknown",
+    "rate_limited",
+    "provider_unavailable",
+    "token_refused",
+    "refresh_pending",
+    "held",
+    "unreadable",
+    "erased",
+    "expired",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +184,33 @@ class MassRefusalEnded:
     decision: Literal["recovered", "released", "accepted"]
 
 
+@dataclass(frozen=True, slots=True)
+class CallCompleted:
+    type: ClassVar[str] = "call.completed"
+    call_id: str
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
+class CallFailed:
+    """The call was surely not carried out; `status` is that of the provider's last answer, None if none came."""
+
+    type: ClassVar[str] = "call.failed"
+    call_id: str
+    status: int | None
+    reason: CallFailure
+
+
+@dataclass(frozen=True, slots=True)
+class CallUnknown:
+    """The call may have been carried out: its answer was lost, and so there is no `status`."""
+
+    type: ClassVar[str] = "call.unknown"
+    call_id: str
+    status: int | None
+    reason: Literal["answer_lost"]
+
+
 Fact = (
     ConnectionAuthorized
     | AuthorizationFailed
@@ -182,6 +222,9 @@ Fact = (
     | SyncCompleted
     | SyncFailed
     | RecordChanged
+    | CallCompleted
+    | CallFailed
+    | CallUnknown
     | ClientRejected
     | ClientRecovered
     | ProviderUnavailable

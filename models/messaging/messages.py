@@ -27,6 +27,7 @@ QUEUES: Final[dict[str, str]] = {
     "carry_out_disconnect": "control",
     "revoke_grant": "control",
     "probe_client": "control",
+    "call": "calls",
     "publish_events": "events",
 }
 
@@ -114,6 +115,11 @@ def revoke_grant(revocation_id: str) -> Message:
 
 def probe_client(provider: str, client_id: str) -> Message:
     return Message("probe_client", {"provider": provider, "client_id": client_id})
+
+
+def call(call_id: str) -> Message:
+    """Return a message for a call that is due in its row; delivered late or twice, it does nothing."""
+    return Message("call", {"call_id": call_id})
 
 
 def publish_events() -> Message:

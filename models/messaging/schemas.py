@@ -25,6 +25,9 @@ summaries: Mapping[str, str] = {
     "record.created": "A record was read for the first time, or exists again.",
     "record.updated": "A record changed.",
     "record.deleted": "A record was proven to be deleted at the provider.",
+    "call.completed": "The provider answered a call that was made as a job; the gateway has the answer for a day.",
+    "call.failed": "A call that was made as a job was surely not carried out, and is not tried any more.",
+    "call.unknown": "A call that was made as a job may have been carried out: its answer was lost. It is not repeated.",
     "provider.client_rejected": "The provider rejects the OAuth client. For the operator; no user is at fault.",
     "provider.client_recovered": "The provider accepts the OAuth client again.",
     "provider.unavailable": "The token endpoint gives no certain answer; tokens and codes are kept back.",
@@ -43,6 +46,7 @@ words: Mapping[str, str] = {
     "expires_at": "When the access token expires; null if the provider does not say.",
     "reauthorized": "Whether the connection existed before.",
     "also_connected_by": "Other users of the application who have the same account of the provider connected.",
+    "call_id": "The id of the call, by which the gateway shows it.",
     "authorization_id": "The authorization's id, as in the result page's URL.",
     "reason": "The reason, as a word for programs.",
     "description": "The reason in words, for a log.",
@@ -63,7 +67,8 @@ words: Mapping[str, str] = {
     "refused": "How many connections of the client were refused within the profile's window.",
     "decision": "Who or what began or ended the hold.",
     "endpoint": "The URL of the token endpoint.",
-    "status": "The HTTP status of its last answer that was no certain one; null if no answer came.",
+    "status": "The HTTP status of the last answer, of a token endpoint the last that was no certain one; null if none "
+    "came.",
     "since": "Since when the endpoint is, or was, unavailable.",
 }
 

@@ -26,7 +26,7 @@ from models.messaging import messages
 from models.store import clients, outbox, refusals
 from models.store.rows import table_of
 from models.store.statement import Statement
-from models.store.tables import AuthorizationRow, ConnectionRow, CredentialRow, RevocationRow
+from models.store.tables import AuthorizationRow, CallRow, ConnectionRow, CredentialRow, RevocationRow
 
 connections = table_of(ConnectionRow)
 credentials = table_of(CredentialRow)
@@ -52,6 +52,7 @@ class Work(StrEnum):
     probes = "probes"
     refreshes = "refreshes"
     syncs = "syncs"
+    calls = "calls"
     events = "events"
 
 
@@ -84,7 +85,8 @@ refreshes = _kind(Work.refreshes, connections, "refresh_", messages.carry_out_re
 syncs = _kind(Work.syncs, connections, "sync_", messages.read_connection)
 disconnects = _kind(Work.disconnects, connections, "disconnect_", messages.carry_out_disconnect)
 revocations = _kind(Work.revocations, table_of(RevocationRow), "", messages.revoke_grant)
-kinds = (exchanges, refreshes, syncs, disconnects, revocations)
+calls = _kind(Work.calls, table_of(CallRow), "", messages.call)
+kinds = (exchanges, refreshes, syncs, disconnects, revocations, calls)
 
 _expired = (
     select(authorizations.c.id)

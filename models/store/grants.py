@@ -46,6 +46,7 @@ GRANTS: Final[Mapping[Process, Mapping[str, Sequence[str]]]] = {
         "alembic_version": ("SELECT",),
         "audit": ("INSERT",),
         "authorization": ("SELECT", "UPDATE"),
+        "call": ("SELECT", "UPDATE"),
         "client": ("SELECT", "INSERT", "UPDATE"),
         "connection": ("SELECT", "INSERT", "UPDATE"),
         "counter": ("SELECT", "INSERT", "UPDATE"),
@@ -69,6 +70,11 @@ GRANTS: Final[Mapping[Process, Mapping[str, Sequence[str]]]] = {
         "audit": ("SELECT", "INSERT", "UPDATE (day, number, previous, hash)", "DELETE"),
         "audit_day": ("SELECT", "INSERT"),
         "authorization": ("SELECT", "UPDATE", "DELETE"),  # it carries out the application's `confirm`
+        "call": (
+            "SELECT (id, connection_id, created_at, bodies_until, due_at, claimed_until)",
+            "UPDATE (request, answer, bodies_until, claimed_until)",
+            "DELETE",
+        ),
         "client": (
             "SELECT (provider, client_id, cause, paused_at, next_probe_at, probe_claimed_until)",
             "UPDATE (probe_claimed_until)",
@@ -90,6 +96,7 @@ GRANTS: Final[Mapping[Process, Mapping[str, Sequence[str]]]] = {
     "gateway": {
         "alembic_version": ("SELECT",),
         "audit": ("INSERT",),
+        "call": ("SELECT", "INSERT"),
         "client": ("SELECT (provider, client_id, cause, paused_at)",),
         "connection": (
             "SELECT",
@@ -111,6 +118,7 @@ GRANTS: Final[Mapping[Process, Mapping[str, Sequence[str]]]] = {
         "audit": ("SELECT", "INSERT"),
         "audit_day": ("SELECT",),
         "authorization": ("SELECT", "UPDATE"),
+        "call": ("SELECT", "UPDATE (request, answer)"),
         "client": ("SELECT", "INSERT", "UPDATE"),
         "connection": ("SELECT", "INSERT", "UPDATE"),
         "counter": ("SELECT", "INSERT", "UPDATE"),

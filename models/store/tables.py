@@ -264,6 +264,37 @@ class RevocationRow(Stored, table=True):
     tells: bool = False
 
 
+class CallRow(Stored, table=True):
+    """A call to the provider's API as a job, its request and its answer sealed (see `models/gateway/call.py`)."""
+
+    __tablename__ = "call"
+    __table_args__ = (
+        UniqueConstraint("connection_id", "idempotency_key", name="call_idempotency"),
+        _index_where("call_due", "due_at", where="due_at IS NOT NULL"),
+        _index_where("call_bodies", "bodies_until", where="bodies_until IS NOT NULL"),
+        Index("call_created", "created_at"),
+    )
+    id: str = Field(primary_key=True)
+    connection_id: str
+    idempotency_key: str
+    method: str
+    path: str
+    actor: str
+    address: str | None = None
+    status: str
+    created_at: datetime = Field(sa_type=UtcTime)
+    request: Sealed | None = _sealed()
+    answer: Sealed | None = _sealed()
+    bodies_until: datetime | None = _time()
+    due_at: datetime | None = _time()
+    claimed_until: datetime | None = _time()
+    lease_owner: str | None = None
+    attempts: int = 0
+    answer_status: int | None = None
+    reason: str | None = None
+    ended_at: datetime | None = _time()
+
+
 class RecordRow(Stored, table=True):
     """One record of the user's at the provider, as last read, without the fields that change on every read."""
 

@@ -19,6 +19,7 @@ from models.errors import StoreConflict, StoreRefused, StoreUnavailable
 from models.store.appends import Appends
 from models.store.audit import Audit
 from models.store.authorizations import Authorizations
+from models.store.calls import Calls
 from models.store.clients import Clients
 from models.store.connections import Connections
 from models.store.credentials import Credentials
@@ -74,6 +75,10 @@ class Transaction:
     @cached_property
     def authorizations(self) -> Authorizations:
         return Authorizations(self.appends)
+
+    @cached_property
+    def calls(self) -> Calls:
+        return Calls(self.sql)
 
     @cached_property
     def clients(self) -> Clients:

@@ -2,17 +2,14 @@
 
 import json
 import re
-import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from time import monotonic
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
 import structlog
-from limits import RateLimitItemPerMinute
-from limits.strategies import FixedWindowRateLimiter
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -20,81 +17,34 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
+from models import exact_json
 from models.audit.entry import Action
 from models.errors import SyncError
 from models.gateway.access import connect_path_of
-from models.gateway.keys import GatewayKey, find_key
+from models.gateway.call_request import longest_request as longest_request_of_call
+from models.gateway.call_request import read_call
 from models.gateway.problems import Problem, ProblemType, Refusal, refuse
 from models.gateway.target import read_target
 from models.oauth.connection import Connection, Status
 from worker.gateway.body import CallerGone, read_body
 from worker.gateway.call import Ask, Call
+from worker.gateway.calls import Calls
 from worker.gateway.desk import Wish, entry_of
+from worker.gateway.door import Asked, Door
 from worker.gateway.office import Office
 from worker.gateway.operations import Kind, longest_page, longest_ttl, operations, usual_page, usual_ttl
 from worker.metrics.counters import Metrics
-from worker.web.guard import BoundedStorage
 from worker.web.headers import plain_headers
-from worker.web.protocol import block_of
 
 longest_request: Final = 4_096
 """Bytes of a body that is for the gateway itself."""
-wrong_keys_per_minute: Final = 60
 most_at_once: Final = 500
-id_pattern: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 shown: Final = (
     *("id", "user_id", "provider", "client_id", "account_id", "email", "status", "problem", "scope", "generation"),
     *("expires_at", "refresh_due_at", "last_synced_at", "revoked_at", "revoked_reason", "access_limited"),
     "created_at",
 )
 parameters: Final = frozenset(each.name for each in operations[0].parameters)
-
-
-@dataclass(slots=True, eq=False)
-class Door:
-    """Lets in who has a key. A wrong one is answered a number of times a minute for each address."""
-
-    keys: tuple[GatewayKey, ...]
-    per_minute: int = wrong_keys_per_minute
-    limiter: FixedWindowRateLimiter = field(default_factory=lambda: FixedWindowRateLimiter(BoundedStorage(16_384)))
-
-    def admit(self, scope: Scope) -> GatewayKey:
-        """Return the key that was given. Raises `Refusal`."""
-        given = [value for name, value in scope["headers"] if name == b"authorization"]
-        scheme, _, key = given[0].decode("latin-1").partition(" ") if len(given) == 1 else ("", "", "")
-        found = find_key(self.keys, key.strip()) if scheme.lower() == "bearer" else None
-        if found is not None:
-            return found
-        block = block_of(address_of(scope) or "")
-        rate = RateLimitItemPerMinute(self.per_minute)
-        if not self.limiter.hit(rate, block):
-            wait = self.limiter.get_window_stats(rate, block).reset_time - time.time()
-            raise refuse(ProblemType.rate_limited, "Too many requests with wrong keys came from this address.", wait)
-        raise Refusal(
-            Problem(
-                ProblemType.unauthorized,
-                "Send one of GATEWAY_KEYS: Authorization: Bearer KEY.",
-                headers={"WWW-Authenticate": 'Bearer realm="breezesync"'},
-            )
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A request of someone who has a key."""
-
-    scope: Scope
-    receive: Receive
-    send: Send
-    key: GatewayKey
-
-    @property
-    def connection_id(self) -> str:
-        """Return the connection's id in the path. Raises `Refusal` if it can't be one."""
-        given: str = self.scope["path_params"]["connection_id"]
-        if not id_pattern.fullmatch(given):
-            raise refuse(ProblemType.connection_unknown, "No connection has an id like this.")
-        return given
 
 
 Answering = Callable[[Asked], Awaitable[Response | str]]
@@ -138,6 +88,10 @@ class Shell:
     metrics: Metrics
     at_once: int = most_at_once
     under_way: int = 0
+
+    @property
+    def calls(self) -> Calls:
+        return Calls(self.office.desk)
 
     async def pass_on(self, answer: Answering, scope: Scope, receive: Receive, send: Send) -> Response | str:
         """Answer a request that has a key, if there is room. Raises `Refusal`, and nothing of ours else."""
@@ -204,7 +158,7 @@ class Shell:
         if admission.token is None:
             raise AssertionError("a token was admitted that is not there")
         detail = {"generation": connection.generation, "min_ttl": least}
-        entry = entry_of(asked.key, Action.token_given, connection, detail, address_of(asked.scope))
+        entry = entry_of(asked.key, Action.token_given, connection, detail, asked.address)
         await self.office.ledger.add(entry)
         expires_at = connection.expires_at
         given = {
@@ -229,9 +183,22 @@ class Shell:
             path="/" + path.decode("ascii"),
             headers=scope["headers"],
             body=await read_body(scope["headers"], asked.receive),
-            address=address_of(scope),
+            address=asked.address,
         )
         return await Call(self.office, ask, asked.send)()
+
+    async def make_call(self, asked: Asked) -> Response:
+        """Accept a call that is made as a job."""
+        body = await read_body(asked.scope["headers"], asked.receive, longest_request_of_call, longest_request_of_call)
+        request = read_call(await body.whole())
+        call = await self.office.run(self.calls.accept, asked.key, asked.connection_id, request, asked.address)
+        shown = await self.office.run(self.calls.show, call)
+        return ExactResponse(shown, status_code=202, headers=plain_headers)
+
+    async def show_call(self, asked: Asked) -> Response:
+        """Answer with a call, and with the provider's answer to it."""
+        call = await self.office.run(self.calls.find, asked.key, asked.call_id)
+        return ExactResponse(await self.office.run(self.calls.show, call), headers=plain_headers)
 
     async def live(self, request: Request) -> Response:
         """Answer that the process is up."""
@@ -259,6 +226,8 @@ def build_gateway_app(shell: Shell, lifespan: Lifespan[Starlette] | None = None)
         "connection": shell.connection,
         "token": shell.token,
         "call": shell.call,
+        "make_call": shell.make_call,
+        "show_call": shell.show_call,
     }
     routes = [
         Route("/healthz", shell.live),
@@ -272,6 +241,13 @@ def build_gateway_app(shell: Shell, lifespan: Lifespan[Starlette] | None = None)
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={HTTPException: refuse_route})
     app.router.redirect_slashes = False
     return app
+
+
+class ExactResponse(JSONResponse):
+    """JSON whose numbers are written as they came."""
+
+    def render(self, content: object) -> bytes:
+        return exact_json.dumps(content).encode()
 
 
 async def refuse_route(request: Request, error: Exception) -> Response:
@@ -290,12 +266,6 @@ def problem_response(problem: Problem) -> Response:
     if problem.type is ProblemType.too_large:
         headers["Connection"] = "close"
     return JSONResponse(problem.body(), problem.type.status, headers, media_type="application/problem+json")
-
-
-def address_of(scope: Scope) -> str | None:
-    """Return the address that the request came from."""
-    client = scope.get("client")
-    return None if client is None else str(client[0])
 
 
 def read_path(scope: Scope, connection_id: str) -> bytes:

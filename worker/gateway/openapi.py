@@ -50,14 +50,21 @@ def _describe(operation: Operation, method: str) -> dict[str, Any]:
         "responses": _describe_answers(operation),
     }
     if operation.body is not None:
-        described["requestBody"] = {"required": False, "content": _content("application/json", operation.body)}
+        described["requestBody"] = {
+            "required": operation.kind == "make_call",
+            "content": _content("application/json", operation.body),
+        }
     return described
 
 
 def _describe_answers(operation: Operation) -> dict[str, Any]:
     answers: dict[str, Any] = {}
     if operation.answer is not None:
-        answers["200"] = {"description": "OK", "content": _content("application/json", operation.answer)}
+        said = HTTPStatus(operation.status).phrase
+        answers[str(operation.status)] = {
+            "description": said,
+            "content": _content("application/json", operation.answer),
+        }
     else:
         answers["default"] = {"description": "The provider's answer, with `Breezesync-Source: provider`."}
     by_status: dict[int, list[ProblemType]] = {}

@@ -7,9 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from models.gateway.call import CallReason, CallStatus
+from models.gateway.call_request import known_headers, longest_header
+from models.gateway.keys import known_methods
 from models.gateway.problems import ProblemType
 
-Kind = Literal["list", "connection", "token", "call"]
+Kind = Literal["list", "connection", "token", "call", "make_call", "show_call"]
 longest_page: Final = 200
 usual_page: Final = 50
 longest_ttl: Final = 3_600
@@ -28,7 +31,10 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One operation; `answer` names the schema of its good answer, None if that is the provider's."""
+    """One operation.
+
+    answer: the schema of its good answer, which has `status`; None if that is the provider's.
+    """
 
     kind: Kind
     path: str
@@ -39,6 +45,7 @@ class Operation:
     problems: tuple[ProblemType, ...]
     answer: str | None = None
     body: str | None = None
+    status: int = 200
 
     @property
     def route(self) -> str:
@@ -120,6 +127,35 @@ operations: Final = (
         (identity, Parameter("path", "path", "What follows `api_url`, as the provider knows it.", {"type": "string"})),
         (*of_token, ProblemType.answer_unusable),
     ),
+    Operation(
+        "make_call",
+        "/v1/connections/{connection_id}/calls",
+        ("POST",),
+        "Make a call as a job",
+        "The call is stored, and a worker sends it: at most once if its method is not GET or HEAD, and again while it "
+        "was surely not carried out, for an hour. The same `idempotency_key` of the same connection is the same call.",
+        (identity,),
+        (
+            *of_one,
+            ProblemType.not_allowed,
+            ProblemType.reauthorization_required,
+            ProblemType.idempotency_conflict,
+            ProblemType.too_large,
+        ),
+        answer="Call",
+        body="CallRequest",
+        status=202,
+    ),
+    Operation(
+        "show_call",
+        "/v1/calls/{call_id}",
+        ("GET",),
+        "Show a call",
+        "With the provider's answer once there is one. Bodies are kept for a day, the rest for 30 days.",
+        (Parameter("call_id", "path", "The call's id.", {"type": "string"}),),
+        (*always, ProblemType.call_unknown, ProblemType.not_allowed),
+        answer="Call",
+    ),
 )
 
 time_or_none = {"type": ["string", "null"], "format": "date-time"}
@@ -185,6 +221,69 @@ schemas: Final[Mapping[str, Mapping[str, Any]]] = {
             "token_type": {"const": "Bearer"},
             "expires_at": time_or_none,
             "generation": {"type": "integer", "description": "Counts the connection's tokens."},
+        },
+    },
+    "CallRequest": {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["method", "path", "idempotency_key"],
+        "properties": {
+            "method": {"enum": sorted(known_methods)},
+            "path": {"type": "string", "description": "What follows `api_url`, with its query, percent-encoded."},
+            "body": {
+                "description": "JSON, which is sent as `application/json`; with another `Content-Type` in `headers` a "
+                "text, which is sent as it is. Without it, or with null, no body is sent."
+            },
+            "headers": {
+                "type": "object",
+                "description": f"Out of {', '.join(sorted(known_headers))}.",
+                "additionalProperties": {"type": "string", "minLength": 1, "maxLength": longest_header},
+            },
+            "idempotency_key": {
+                "type": "string",
+                "minLength": 1,
+                "maxLength": longest_header,
+                "description": "Yours, one for each call: who asks again with it gets the same call.",
+            },
+        },
+    },
+    "Call": {
+        "type": "object",
+        "additionalProperties": False,
+        "required": [
+            *("call_id", "connection_id", "method", "path", "status", "answer", "reason", "description", "attempts"),
+            *("created_at", "due_at", "ended_at"),
+        ],
+        "properties": {
+            "call_id": {"type": "string"},
+            "connection_id": {"type": "string"},
+            "method": {"type": "string"},
+            "path": {"type": "string", "description": "Without its query."},
+            "status": {
+                "enum": [each.value for each in CallStatus],
+                "description": "`completed` if the provider answered, whatever it answered; `failed` if the call was "
+                "not carried out; `unknown` if it may have been and no answer came.",
+            },
+            "answer": {
+                "type": ["object", "null"],
+                "additionalProperties": False,
+                "required": ["status", "headers", "body", "encoding"],
+                "properties": {
+                    "status": {"type": "integer", "description": "The provider's HTTP status."},
+                    "headers": {"type": "object", "additionalProperties": {"type": "string"}},
+                    "body": {"description": "JSON if the provider sent some, else a text."},
+                    "encoding": {
+                        "enum": ["json", "text", "base64", None],
+                        "description": "How `body` is written; null if there is none, or none any more.",
+                    },
+                },
+            },
+            "reason": {"enum": [*(each.value for each in CallReason), None]},
+            "description": text_or_none | {"description": "The reason in words, for a log."},
+            "attempts": {"type": "integer", "minimum": 0},
+            "created_at": {"type": "string", "format": "date-time"},
+            "due_at": time_or_none | {"description": "When it is looked at next; null once it has ended."},
+            "ended_at": time_or_none,
         },
     },
     "Problem": {

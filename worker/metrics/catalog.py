@@ -64,6 +64,12 @@ records_changed = Family(
     "Records that were `created`, `updated` or `deleted`, first reads included.",
     ("provider", "resource", "change"),
 )
+calls_ended = Family(
+    "calls_total",
+    "counter",
+    "Calls that were made as jobs, by how they ended: `completed`, `failed` or `unknown`.",
+    ("provider", "outcome"),
+)
 revocation_seconds = Family(
     "revocation_detection_seconds",
     "histogram",
@@ -93,6 +99,7 @@ in_worker: Sequence[Family] = (
     sync_runs,
     sync_seconds,
     records_changed,
+    calls_ended,
     revocation_seconds,
     events_published,
     messages_done,
@@ -103,7 +110,8 @@ in_worker: Sequence[Family] = (
 gateway_requests = Family(
     "gateway_requests_total",
     "counter",
-    "Requests to the gateway. `operation` is `list`, `connection`, `token` or `call`. `outcome` is `answered`, the "
+    "Requests to the gateway. `operation` is `list`, `connection`, `token`, `call`, "
+    "`make_call` or `show_call`. `outcome` is `answered`, the "
     "type of the problem that was answered, or why an answer was cut: `timed_out`, `broken_off`, `too_large`, "
     "`caller_gone`.",
     ("operation", "outcome"),

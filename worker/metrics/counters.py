@@ -141,6 +141,10 @@ class Metrics:
             self._child(catalog.message_seconds, actor).observe(seconds)
 
     @harmless
+    def count_call(self, provider: str, outcome: str) -> None:
+        """Count a call as a job that has ended."""
+        self._child(catalog.calls_ended, provider, outcome).inc()
+
     def note_gateway(self, operation: str, outcome: str, seconds: float) -> None:
         """Count a request to the gateway, and how long it took."""
         self._child(catalog.gateway_requests, operation, outcome).inc()

@@ -120,6 +120,7 @@ class Disconnect:
                 tx.journal.decide(connection_id, loaded.now, Verb.disconnect_repeated, message_id=sent.id)
             if erases:
                 erased = tx.records.erase(connection_id)
+                tx.calls.erase(connection_id)
                 tx.journal.decide(connection_id, loaded.now, Verb.records_erased, records=erased)
         return Ended(plan, loaded.parked, revocation_id)
 

@@ -5,7 +5,7 @@ import threading
 from base64 import b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from time import monotonic
 from typing import Generic, TypeVar
 from urllib.parse import quote_plus
@@ -15,6 +15,7 @@ import httpx
 from models.account import read_account
 from models.api_response import ApiOutcome, Throttled, read_api_answer, read_remaining
 from models.crypto.secrets import Secret
+from models.gateway.call_request import longest_answer
 from models.http import HttpAnswer, NoAnswer
 from models.journal import Request
 from models.oauth.client import OAuthClient
@@ -25,7 +26,15 @@ from models.proxies import Proxies
 from models.rate_limit import Wait
 from worker.metrics.counters import Metrics
 from worker.provider.rate_limit import Allowance, Budgets, api_deadline
-from worker.provider.transport import ThreadTransports, Wire, find_usual_proxies, parse_page_url, parse_url
+from worker.provider.transport import (
+    ThreadTransports,
+    Wire,
+    find_usual_proxies,
+    head_begins,
+    parse_base,
+    parse_page_url,
+    parse_url,
+)
 
 largest_token_answer = 1 << 20
 largest_page = 4 << 20
@@ -71,6 +80,18 @@ class Called(Generic[Outcome]):
 Answered = Called[HttpAnswer | NoAnswer]
 
 
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """A request of an application as it leaves; `target` follows the path of `api_url`, `path` is what is logged."""
+
+    method: str
+    target: bytes
+    path: str
+    headers: tuple[tuple[bytes, bytes], ...]
+    body: bytes | None
+    send_before: datetime
+
+
 @dataclass(slots=True)
 class ProviderClient:
     """Speaks to one provider. Each thread has its own connections; all share one SSL context.
@@ -87,18 +108,18 @@ class ProviderClient:
     proxies: Proxies = field(default_factory=find_usual_proxies)
     metrics: Metrics = field(default_factory=Metrics)
     _api: ThreadTransports = field(init=False)
-    _tokens: ThreadTransports = field(init=False)
+    _unshared: ThreadTransports = field(init=False)
     _own: threading.local = field(default_factory=threading.local)
 
     def __post_init__(self) -> None:
         """Make once what each request needs, so that what can fail fails at start, and not after an intent."""
         api = httpx.Limits(max_connections=api_pool, max_keepalive_connections=api_pool)
-        # A token request never leaves on a connection that an earlier one has used: if the server had closed it
-        # meanwhile, no one would know whether the token left.
-        tokens = httpx.Limits(max_keepalive_connections=0)
+        # A token request, or a call as a job, never leaves on a connection that an earlier one has used: if the server
+        # had closed it meanwhile, no one would know whether the request left.
+        unshared = httpx.Limits(max_keepalive_connections=0)
         self._api = ThreadTransports(self.proxies, self.ssl_context, api)
-        self._tokens = ThreadTransports(self.proxies, self.ssl_context, tokens)
-        self._tokens.open().close()
+        self._unshared = ThreadTransports(self.proxies, self.ssl_context, unshared)
+        self._unshared.open().close()
         for url in filter(None, (self.provider.token_url, self.provider.revoke_url, self.provider.api_url)):
             parse_url(url)
 
@@ -182,6 +203,31 @@ class ProviderClient:
             self.budgets.count(self.provider, whose, called.remaining, pause)
         return called
 
+    def call(self, sending: Sending, access_token: Secret) -> Answered:
+        """Make an application's request, which the caller has counted, on a connection of its own.
+
+        If no answer came, it says whether the request may have arrived. No redirect is followed.
+        """
+        url, base = parse_base(self.provider.api_url)
+        own = [(b"Host", url.netloc), (b"User-Agent", user_agent.encode())]
+        length = [] if sending.body is None else [(b"Content-Length", str(len(sending.body)).encode())]
+        request = httpx.Request(
+            sending.method,
+            url,
+            headers=[*own, *sending.headers, *length, (b"Authorization", _encode_bearer(access_token))],
+            stream=no_body if sending.body is None else httpx.ByteStream(sending.body),
+            extensions={"timeout": api_timeout, "target": base + sending.target},
+        )
+        wire = Wire(self.now, sending.send_before, leaves_with=head_begins)
+
+        def send() -> HttpAnswer | NoAnswer:
+            return self._send_alone(wire, request, longest_answer, api_deadline)
+
+        called = self._measure(sending.method, sending.path, send)
+        self.metrics.note_api_answer(self.provider.name, "call", called.status, called.duration_ms / 1000)
+        headers = called.outcome.headers if isinstance(called.outcome, HttpAnswer) else {}
+        return called.read_as(called.outcome, read_remaining(headers))
+
     def _get(self, resource: Resource, path: str, page: int, access_token: Secret) -> Called[ApiOutcome]:
         """A GET that follows no redirect and reads at most 4 MiB in at most 30 s, however slowly it drips."""
         url = parse_page_url(self.provider.api_url + path, resource.query, page if resource.paging != "none" else None)
@@ -240,13 +286,16 @@ class ProviderClient:
         wire = Wire(self.now, send_before)
 
         def send() -> HttpAnswer | NoAnswer:
-            answer = wire.send(self._tokens.own, request, largest_token_answer, self.patience.deadline)
-            if isinstance(answer, HttpAnswer):
-                return answer
-            self._tokens.close_own()
-            return replace(answer, sent=wire.sent)
+            return self._send_alone(wire, request, largest_token_answer, self.patience.deadline)
 
         return self._measure("POST", request.url.path, send)
+
+    def _send_alone(self, wire: Wire, request: httpx.Request, largest: int, length: timedelta) -> HttpAnswer | NoAnswer:
+        answer = wire.send(self._unshared.own, request, largest, length)
+        if isinstance(answer, HttpAnswer):
+            return answer
+        self._unshared.close_own()
+        return replace(answer, sent=wire.sent)
 
     def _measure(self, method: str, path: str, send: Callable[[], HttpAnswer | NoAnswer]) -> Answered:
         at, started = self.now(), monotonic()
@@ -257,7 +306,7 @@ class ProviderClient:
     def close(self) -> None:
         """Closes the connections of every thread; none may be reading any more."""
         self._api.close()
-        self._tokens.close()
+        self._unshared.close()
 
     @staticmethod
     def _headers() -> dict[str, str]:
