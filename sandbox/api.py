@@ -10,13 +10,23 @@ from sandbox.grants import AccessToken
 from sandbox.http import Answer, Request, answer_json, answer_problem, encode_json, redirect
 from sandbox.pages import Page, order_rows, read_page_number
 from sandbox.state import SandboxState
+from sandbox.writes import create_document, create_from_template, send_document
 
 PREFIXES = ("/api/", "/v1/")
 
-_ROUTE = re.compile(
-    r"me|(documents|templates|invoices)(/[0-9]{1,11})?|documents/[0-9]{1,11}/recipients|recipients"
-    r"|teams/[0-9]{1,11}/(documents|templates)"
+_READS, _WRITES = ("GET", "HEAD"), ("POST",)
+_ROUTES: tuple[tuple[re.Pattern[str], tuple[str, ...]], ...] = (
+    (re.compile(r"documents"), _READS + _WRITES),
+    (re.compile(r"documents/[0-9]{1,11}/send|templates/[0-9]{1,11}/create-document"), _WRITES),
+    (
+        re.compile(
+            r"me|templates|invoices|(documents|templates|invoices)/[0-9]{1,11}|documents/[0-9]{1,11}/recipients"
+            r"|recipients|teams/[0-9]{1,11}/(documents|templates)"
+        ),
+        _READS,
+    ),
 )
+"""What there is, with its methods; invoices are only read here."""
 
 Key = Callable[[Any], float | str | None]
 Orders = Mapping[str, Key]
@@ -61,11 +71,14 @@ def _refuse_route(request: Request) -> Answer | None:
         if (names := request.headers.get("access-control-request-headers")) is not None:
             asked["access-control-allow-headers"] = names
         return Answer(204, headers=asked)
-    if _ROUTE.fullmatch(request.path.partition("/")[2].partition("/")[2]) is None:
+    path = request.path.partition("/")[2].partition("/")[2]
+    methods_there = next((methods for pattern, methods in _ROUTES if pattern.fullmatch(path)), None)
+    if methods_there is None:
         return answer_problem(request, 404, f"The route {request.path.strip('/')} could not be found.")
-    if request.method not in ("GET", "HEAD"):
+    if request.method not in methods_there:
+        allowed = ", ".join(methods_there)
         text = f"The {request.method} method is not supported for route {request.path.strip('/')}."
-        return answer_problem(request, 405, f"{text} Supported methods: GET, HEAD.", {"allow": "GET, HEAD"})
+        return answer_problem(request, 405, f"{text} Supported methods: {allowed}.", {"allow": allowed})
     return None
 
 
@@ -92,6 +105,8 @@ def name_route(path: str) -> str:
 def _answer_user(sandbox: SandboxState, request: Request, user: User) -> Answer:
     if user.plan == "free":
         return answer_problem(request, 403, "API access requires a Pro or Agency plan.")
+    if request.method == "POST":
+        return _answer_write(sandbox, request, user)
     match [int(part) if part.isdecimal() and len(part) < 12 else part for part in request.path.split("/")[2:]]:
         case ["me"]:
             return answer_json(200, user.to_json())
@@ -127,6 +142,25 @@ def _answer_user(sandbox: SandboxState, request: Request, user: User) -> Answer:
             if isinstance(team, Answer):
                 return team
             return _answer_list(sandbox, request, team.desk.templates, _TEAM_TEMPLATE_ORDERS)
+        case _:
+            return answer_problem(request, 404, f"The route {request.path.strip('/')} could not be found.")
+
+
+def _answer_write(sandbox: SandboxState, request: Request, user: User) -> Answer:
+    directory, now = sandbox.directory, sandbox.clock.now()
+    match [int(part) if part.isdecimal() and len(part) < 12 else part for part in request.path.split("/")[2:]]:
+        case ["documents"]:
+            return create_document(directory, request, user, now)
+        case ["documents", int(number), "send"]:
+            document = user.desk.documents.find(number)
+            if document is None:
+                return _refuse_record(sandbox, request, "Document", number, "documents")
+            return send_document(request, document, now)
+        case ["templates", int(number), "create-document"]:
+            template = user.desk.templates.find(number)
+            if template is None:
+                return _refuse_record(sandbox, request, "Document", number, "templates")
+            return create_from_template(directory, user, template, now)
         case _:
             return answer_problem(request, 404, f"The route {request.path.strip('/')} could not be found.")
 

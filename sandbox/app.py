@@ -169,8 +169,6 @@ class App:
 
 def _may_change(request: Request) -> bool:
     """Reading the API and the control page changes nothing; authorize gives a code to a GET."""
-    if request.path.startswith(api.PREFIXES):
-        return False
     return request.method not in ("GET", "HEAD") or request.path == "/oauth/authorize"
 
 

@@ -40,6 +40,19 @@ def read(app: Application) -> Callable[..., Any]:
     return read_one
 
 
+@pytest.fixture
+def write(app: Application) -> Callable[..., Any]:
+    """Posts to a path as Ada; answers the JSON."""
+    token = app.control.personal_token(1)
+
+    def write_one(path: str, status: int = 200, **fields: Any) -> Any:
+        answer = app.http.post(f"/api/{path}", headers={"Authorization": f"Bearer {token}"}, json=fields)
+        assert answer.status_code == status, answer.text
+        return answer.json()
+
+    return write_one
+
+
 def test_me_is_the_tokens_user_under_both_bases(read: Callable[..., Any]) -> None:
     assert read("/api/me", 2) == read("/v1/me", 2) == {"id": 2, "name": "Grace", "email": "grace@example.com"}
 
@@ -192,10 +205,52 @@ def test_the_free_plan_has_no_api(app: Application, read: Callable[..., Any]) ->
     read("/api/me", 5)
 
 
-def test_writing_is_not_served(app: Application) -> None:
+def test_a_document_is_created_sent_and_not_sent_twice(app: Application, write: Callable[..., Any]) -> None:
+    people = [{"name": "Mina Park", "email": "mina@example.com"}]
+    made = write("documents", 201, title="Offer", recipients=[people[0] | {"party": 1}])
+    assert (made["title"], made["recipients"][0]["sent_at"]) == ("Offer", None)
+    sent = write(f"documents/{made['id']}/send", recipients=people)
+    assert (sent["id"], sent["recipients"][0]["sent_at"] is None) == (made["id"], False)
+    assert "already" in write(f"documents/{made['id']}/send", 400, recipients=people)["message"]
+    assert app.control.documents(1)[-1]["id"] == made["id"]
+
+
+def test_a_document_is_created_from_a_template(app: Application, write: Callable[..., Any]) -> None:
     token = app.control.personal_token(1)
-    answer = app.http.post("/api/documents", headers={"Authorization": f"Bearer {token}"}, json={})
-    assert answer.status_code == 405
+    template = app.get("/api/templates", token).json()["data"][0]
+    made = write(f"templates/{template['id']}/create-document", 201)
+    assert (made["title"], "is_template" in made) == (template["title"], False)
+    assert len(made["recipients"]) == len(template["recipients"])
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "errors"),
+    [
+        ("documents", {}, {"title"}),
+        ("documents", {"title": "x" * 192}, {"title"}),
+        ("documents", {"title": 7, "recipients": {}}, {"title", "recipients"}),
+        (
+            "documents",
+            {"title": "x", "recipients": [{"name": "", "email": "nowhere", "party": "1"}]},
+            {"recipients.0.name", "recipients.0.email", "recipients.0.party"},
+        ),
+        ("documents/1001/send", {}, {"recipients"}),
+        ("documents/1001/send", {"recipients": [{"name": "A", "email": "a@b.c"}] * 9}, {"recipients"}),
+    ],
+)
+def test_what_is_not_valid_is_422(
+    write: Callable[..., Any], path: str, fields: dict[str, Any], errors: set[str]
+) -> None:
+    answer = write(path, 422, **fields)
+    assert set(answer["errors"]) == errors
+    assert answer["message"].startswith("The ")
+
+
+def test_what_is_missing_or_anothers_is_not_written_to(write: Callable[..., Any]) -> None:
+    write("documents/9999/send", 404, recipients=[])
+    write("documents/1020/send", 403, recipients=[])
+    write("templates/9999/create-document", 404)
+    write("documents/1001", 405)
 
 
 @pytest.mark.parametrize("header", [None, "Bearer", "Bearer garbage", "Basic abc", "garbage"])
