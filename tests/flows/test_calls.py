@@ -1,0 +1,455 @@
+"""Calls as jobs beside real flows and the sandbox: at most once, whatever dies, and with one event in the end."""
+
+import json
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any
+
+import fakeredis
+import pytest
+
+from models.crypto.rotation import reseal
+from models.crypto.vault import Vault, new_key
+from models.errors import RedisUnavailable
+from models.gateway.call import CallStatus, StoredCall, longest_life
+from models.gateway.call_request import read_call
+from models.gateway.keys import GatewayKey
+from models.gateway.problems import Refusal
+from models.messaging import messages
+from models.oauth.connection import Connection, Status
+from models.store.sealed_fields import fields
+from scheduler.command_stream import Commands
+from scheduler.prune import Prune
+from scheduler.sweep import Sweep
+from tests.databases import both_databases
+from tests.gateway import KEYS, open_counter
+from tests.harness import House
+from worker.gateway.calls import Calls
+from worker.gateway.desk import Desk
+from worker.provider.rate_limit import Budgets
+
+pytestmark = pytest.mark.usefixtures("everything_is_told")
+title = "Contract 4711"
+
+
+@pytest.fixture
+def ada(house: House) -> Connection:
+    connection = house.connect("ada", 1)
+    house.work()
+    house.control.reset_counters()
+    return connection
+
+
+def calls_of(house: House, send: Callable[[messages.Message], None] | None = None) -> Calls:
+    budgets = Budgets(fakeredis.FakeRedis(server=fakeredis.FakeServer()))
+    providers = {house.profile.name: house.profile}
+    return Calls(Desk(house.store, house.vault, providers, budgets, send or house.queue.send, house.clock))
+
+
+def ask(house: House, connection: Connection, key: GatewayKey = KEYS["all"], **more: Any) -> StoredCall:
+    """Leave a call with the gateway: a new document, unless `more` says something else."""
+    asked = {"method": "POST", "path": "documents", "body": {"title": title}, "idempotency_key": "one"} | more
+    given = {name: value for name, value in asked.items() if value is not None}
+    return calls_of(house).accept(key, connection.id, read_call(json.dumps(given).encode()), "10.0.0.1")
+
+
+def read(house: House, connection: Connection, **more: Any) -> StoredCall:
+    return ask(house, connection, method="GET", path="me", body=None, **more)
+
+
+def stored(house: House, call: StoredCall) -> StoredCall:
+    with house.store.reading() as tx:
+        found = tx.calls.get(call.id)
+    assert found is not None
+    return found
+
+
+def made(house: House) -> int:
+    """Return how many documents the provider has of those that were asked for."""
+    return sum(document["title"] == title for document in house.control.documents(1))
+
+
+def published(house: House) -> list[tuple[str, int | None]]:
+    return [(event["type"], event["status"]) for event in house.told() if event["type"].startswith("call.")]
+
+
+def come_back(house: House, **length: float) -> None:
+    """Lose every message, wait, and let the scheduler find what is due."""
+    house.queue.held.clear()
+    house.turn(**(length or {"seconds": 61}))
+    house.sweep()
+
+
+# A call's way.
+
+
+def test_a_call_is_carried_out_once_and_its_effect_is_read(house: House, ada: Connection) -> None:
+    call = ask(house, ada)
+    assert (call.status, house.queue.held) == (CallStatus.pending, [messages.call(call.id)])
+    house.work()
+    done = stored(house, call)
+    shown = calls_of(house).show(done)
+    assert (shown["status"], shown["attempts"], shown["reason"], made(house)) == ("completed", 1, None, 1)
+    answer: Any = shown["answer"]
+    assert (answer["status"], answer["encoding"], answer["body"]["title"]) == (201, "json", title)
+    assert published(house) == [("call.completed", 201)]
+    with house.store.reading() as tx:
+        assert str(answer["body"]["id"]) in tx.records.living_ids(ada.id, "document", "document")
+        [line] = [line for line in tx.audit.newest({}, None, 1000) if line.action == "call.made"]
+        logged = [(each.method, each.path, each.status) for each in tx.journal.calls_of(ada.id)]
+    assert (line.actor, line.user_id, line.address) == ("gateway:billing", "ada", "10.0.0.1")
+    assert line.detail == {"method": "POST", "path": "/documents", "call_id": call.id}
+    assert ("POST", "/documents", 201) in logged
+
+
+def test_a_message_that_comes_again_changes_nothing(house: House, ada: Connection) -> None:
+    call = ask(house, ada)
+    house.work()
+    for _ in range(2):
+        house.perform(messages.call(call.id))
+    house.perform(messages.call("unknown"))
+    assert (made(house), published(house)) == (1, [("call.completed", 201)])
+
+
+def test_an_answer_of_4xx_is_an_answer(house: House, ada: Connection) -> None:
+    call = ask(house, ada, body={})
+    house.work()
+    answer: Any = calls_of(house).show(stored(house, call))["answer"]
+    assert (answer["status"], list(answer["body"]["errors"])) == (422, ["title"])
+    assert published(house) == [("call.completed", 422)]
+
+
+# The same call.
+
+
+def test_one_idempotency_key_is_one_call(house: House, ada: Connection) -> None:
+    first = ask(house, ada)
+    house.work()
+    assert ask(house, ada) == stored(house, first)
+    assert house.work() == 0
+    differing: list[dict[str, Any]] = [
+        {"body": {"title": "another"}},
+        {"path": "documents?page=2"},
+        {"method": "PUT"},
+        {"headers": {"Prefer": "x"}},
+    ]
+    for more in differing:
+        with pytest.raises(Refusal) as refused:
+            ask(house, ada, **more)
+        assert refused.value.problem.type == "idempotency_conflict"
+    assert ask(house, ada, idempotency_key="two").id != first.id
+
+
+@both_databases
+def test_two_that_ask_at_once_with_one_key_get_one_call(house: House, ada: Connection) -> None:
+    with ThreadPoolExecutor(4) as threads:
+        ids = {call.id for call in threads.map(lambda _: ask(house, ada), range(4))}
+    assert len(ids) == 1
+
+
+@both_databases
+def test_two_jobs_that_have_read_one_call_send_it_once(house: House, ada: Connection) -> None:
+    call = ask(house, ada)
+    both = threading.Barrier(2, timeout=20)
+    watch(house, before_reserve=both.wait)
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(house.flows.call, [call.id] * 2))
+    assert (made(house), stored(house, call).attempts) == (1, 1)
+    house.work()
+
+
+# Who dies when.
+
+
+class Killed(BaseException):
+    """The process has gone: nothing of it runs any more."""
+
+
+def kill(*_: object) -> None:
+    raise Killed
+
+
+def do_nothing(*_: object) -> None:
+    """Let it live."""
+
+
+@dataclass
+class Watched:
+    """A provider client at whose steps something happens."""
+
+    client: Any
+    before_reserve: Callable[[], object] = do_nothing
+    before_call: Callable[[], object] = do_nothing
+    after_call: Callable[[], object] = do_nothing
+    budgets: Any = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.budgets = self
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.client, name)
+
+    def reserve(self, *given: Any) -> Any:
+        self.before_reserve()
+        return self.client.budgets.reserve(*given)
+
+    def settle(self, *given: Any) -> None:
+        self.client.budgets.settle(*given)
+
+    def call(self, *given: Any) -> Any:
+        self.before_call()
+        called = self.client.call(*given)
+        self.after_call()
+        return called
+
+
+def watch(house: House, **acts: Callable[[], object]) -> None:
+    providers: dict[str, Any] = {name: Watched(client, **acts) for name, client in house.flows.call.providers.items()}
+    house.flows = replace(house.flows, call=replace(house.flows.call, providers=providers))
+
+
+POINTS: dict[str, tuple[str, str, int]] = {
+    "before_reserve": ("the call is due as it was", "completed", 1),
+    "before_call": ("the intent is committed, nothing has left", "unknown", 0),
+    "after_call": ("the provider has answered, nothing is saved", "unknown", 1),
+    "send": ("the answer is saved, no message has left", "completed", 1),
+}
+
+
+@pytest.mark.parametrize("is_safe", [False, True], ids=["unsafe", "safe"])
+@pytest.mark.parametrize("point", POINTS)
+def test_who_is_killed_at_any_point_sends_a_write_once_at_most(
+    house: House, ada: Connection, point: str, is_safe: bool
+) -> None:
+    _, unsafe_end, documents = POINTS[point]
+    synced_at = house.connection(ada.id).last_synced_at
+    call = read(house, ada) if is_safe else ask(house, ada)
+    alive = house.flows
+    if point == "send":
+        house.flows = replace(alive, call=replace(alive.call, send=kill))
+    else:
+        watch(house, **{point: kill})
+    with pytest.raises(Killed):
+        house.flows.call(call.id)
+    house.flows = alive
+    come_back(house)
+    end = "completed" if is_safe else unsafe_end
+    assert (stored(house, call).status, made(house)) == (end, 0 if is_safe else documents)
+    assert [type_ for type_, _ in published(house)] == [f"call.{end}"]
+    assert stored(house, call).due_at is None
+    if end == "unknown":
+        [verdict] = [each for each in house.decisions(ada.id) if each.verb == "call.unknown"]
+        assert verdict.evidence["call_id"] == call.id
+        assert house.connection(ada.id).last_synced_at != synced_at
+
+
+def test_a_late_answer_overwrites_no_verdict(house: House, ada: Connection) -> None:
+    call = ask(house, ada)
+
+    def sleep_past_the_lease() -> None:
+        house.turn(seconds=61)
+        house.perform(messages.call(call.id))
+
+    watch(house, after_call=sleep_past_the_lease)
+    house.flows.call(call.id)
+    assert (stored(house, call).status, made(house)) == (CallStatus.unknown, 1)
+    assert published(house) == [("call.unknown", None)]
+    house.work()
+
+
+# What the provider does.
+
+FAULTS: dict[str, tuple[dict[str, Any], str, int, str]] = {
+    "429": ({"status": 429, "retry_after": 30}, "pending rate_limited", 0, "completed"),
+    "503 that says when": ({"status": 503, "retry_after": 30}, "pending provider_unavailable", 0, "completed"),
+    "500": ({"status": 500}, "completed", 0, "completed"),
+    "the answer is lost": ({"moment": "after", "kind": "drop"}, "unknown answer_lost", 1, "unknown"),
+    "the answer is cut": ({"moment": "after", "kind": "cut"}, "completed answer_incomplete", 1, "completed"),
+}
+
+
+@pytest.mark.parametrize("case", FAULTS)
+def test_what_the_provider_does_to_a_write(house: House, ada: Connection, case: str) -> None:
+    fault, first, documents, end = FAULTS[case]
+    house.control.inject("api", **fault, match={"path": "/api/documents"})
+    call = ask(house, ada)
+    house.perform(messages.call(call.id))
+    seen = stored(house, call)
+    assert (" ".join(filter(None, (seen.status, seen.reason))), made(house)) == (first, documents)
+    house.control.clear_faults()
+    come_back(house)
+    assert stored(house, call).status == end
+    assert made(house) == (1 if first.startswith("pending") else documents)
+    assert len(published(house)) == 1
+
+
+def test_what_never_left_is_sent_later_and_fails_after_an_hour(house: House, ada: Connection) -> None:
+    client = house.flows.call.providers["breezedoc"]
+    away = {"breezedoc": replace(client, provider=replace(client.provider, api_url="http://127.0.0.1:1/api"))}
+    alive, house.flows = house.flows, replace(house.flows, call=replace(house.flows.call, providers=away))
+    calls = [ask(house, ada, idempotency_key=key) for key in ("one", "two")]
+    for call in calls:
+        house.perform(messages.call(call.id))
+    assert [(stored(house, each).status, stored(house, each).reason) for each in calls] == [
+        (CallStatus.pending, "provider_unavailable")
+    ] * 2
+    house.turn(seconds=3)
+    alive.call(calls[0].id)
+    come_back(house, seconds=longest_life.total_seconds())
+    assert [stored(house, each).status for each in calls] == ["completed", "failed"]
+    assert published(house) == [("call.completed", 201), ("call.failed", None)]
+    assert house.decisions(ada.id)[-1].verb == "call.failed"
+    house.flows = alive
+
+
+def test_a_401_of_a_token_that_ended_is_answered_by_a_refresh(house: House, ada: Connection) -> None:
+    house.control.expire(1)
+    call = ask(house, ada)
+    house.work()
+    assert (stored(house, call).status, made(house)) == (CallStatus.pending, 0)
+    come_back(house, seconds=3)
+    assert (stored(house, call).status, stored(house, call).attempts, made(house)) == ("completed", 2, 1)
+
+
+def test_a_call_of_a_connection_that_ended_fails(house: House, ada: Connection) -> None:
+    call = ask(house, ada)
+    house.control.revoke_user(1)
+    house.work()
+    come_back(house, seconds=3)
+    assert house.connection(ada.id).status is Status.revoked
+    assert (stored(house, call).status, stored(house, call).reason) == ("failed", "reauthorization_required")
+    assert published(house) == [("call.failed", 401)]
+    with pytest.raises(Refusal) as refused:
+        ask(house, ada, idempotency_key="two")
+    assert refused.value.problem.type == "reauthorization_required"
+    assert ask(house, ada) == stored(house, call)
+
+
+def test_an_account_without_room_waits_as_a_row(house: House, ada: Connection) -> None:
+    client = house.flows.call.providers["breezedoc"]
+    client.budgets.pause(client.provider, ada.account_id, 20)
+    call = ask(house, ada)
+    house.work()
+    waiting = stored(house, call)
+    assert (waiting.status, waiting.reason, waiting.attempts) == (CallStatus.pending, "rate_limited", 0)
+    come_back(house, seconds=21)
+    assert (stored(house, call).status, made(house)) == (CallStatus.completed, 1)
+
+
+# Roads that break, keys, retention.
+
+
+def test_a_call_is_accepted_while_redis_is_away(house: House, ada: Connection) -> None:
+    def away(_: messages.Message) -> None:
+        raise RedisUnavailable("Redis does not answer")
+
+    asked = read_call(json.dumps({"method": "GET", "path": "me", "idempotency_key": "one"}).encode())
+    call = calls_of(house, away).accept(KEYS["all"], ada.id, asked, None)
+    house.sweep()
+    assert stored(house, call).status is CallStatus.completed
+
+
+def test_a_command_names_a_call_and_carries_no_body(house: House, ada: Connection) -> None:
+    call = ask(house, ada)
+    Sweep(house.store, house.queue, house.clock, {"breezedoc": 60})()
+    house.queue.held.clear()
+    client: Any = fakeredis.FakeRedis(server=fakeredis.FakeServer())
+    sweep = Sweep(house.store, house.queue, house.clock, {"breezedoc": 60})
+    commands = Commands(house.store, client, "breezesync:commands", sweep, house.clock)
+    commands(timedelta(milliseconds=1))
+    for call_id in (call.id, "another"):
+        client.xadd("breezesync:commands", {"type": "call", "call_id": call_id})
+    assert commands(timedelta(milliseconds=1)) == 2
+    assert messages.call(call.id) in house.queue.held
+    [(_, rejected)] = client.xrange("breezesync:commands:rejected")
+    assert rejected[b"reason"] == b"there is no such call"
+    house.work()
+    assert made(house) == 1
+
+
+def test_bodies_are_sealed_and_gone_after_a_day_and_calls_after_thirty(house: House, ada: Connection) -> None:
+    call = ask(house, ada)
+    house.work()
+    with house.store.engine.connect() as sql:
+        rows = str(sql.exec_driver_sql("SELECT * FROM call").all())
+    assert title not in rows
+    with pytest.raises(Exception, match="cannot be opened"):
+        house.vault.open(stored(house, call).answer, call.place_of("request"))  # type: ignore[arg-type]
+    house.turn(days=1, seconds=1)
+    assert calls_of(house).show(stored(house, call))["answer"] == {
+        "status": 201,
+        "headers": {},
+        "body": None,
+        "encoding": None,
+    }
+    Prune(house.store, house.clock)()
+    erased = stored(house, call)
+    assert (erased.request, erased.answer, erased.answer_status) == (None, None, 201)
+    assert ask(house, ada, body={"title": "compared by path only"}) == erased
+    house.turn(days=30)
+    Prune(house.store, house.clock)()
+    with house.store.reading() as tx:
+        assert tx.calls.get(call.id) is None
+
+
+def test_erasing_a_connection_erases_what_its_calls_said(house: House, ada: Connection) -> None:
+    call, waiting = ask(house, ada), ask(house, ada, idempotency_key="two")
+    house.perform(messages.call(call.id))
+    house.flows.disconnect(ada.id, erase=True)
+    house.work()
+    assert (stored(house, call).request, stored(house, call).answer) == (None, None)
+    assert (stored(house, waiting).status, made(house)) == (CallStatus.failed, 1)
+
+
+def test_a_rotation_of_keys_brings_calls_along(house: House, ada: Connection) -> None:
+    call = ask(house, ada)
+    house.work()
+    newer = Vault((new_key("k2"), *house.keys))
+    names = {field.name for field in fields}
+    assert {"call.request", "call.answer"} <= names
+    with house.store.writing() as tx:
+        for own in (each for each in fields if each.table.name == "call"):
+            found = tx.seals.others(own, newer.current_prefixes, limit=10)
+            sealed = reseal(newer, [(each.sealed, own.place(each)) for each in found])
+            tx.seals.replace(own, dict(zip(found, sealed, strict=True)))  # type: ignore[arg-type]
+    answer = stored(house, call).answer
+    assert answer is not None
+    assert title in newer.open(answer, call.place_of("answer")).reveal()
+
+
+# Over HTTP.
+
+
+def test_the_gateway_accepts_and_shows_calls(house: House, ada: Connection) -> None:
+    asked = {"method": "POST", "path": "documents", "body": {"title": title}, "idempotency_key": "one"}
+    path = f"/v1/connections/{ada.id}/calls"
+    with open_counter(house) as counter:
+        accepted = counter.ask("POST", path, json=asked)
+        call_id = accepted.json()["call_id"]
+        assert (accepted.status_code, accepted.json()["status"]) == (202, "pending")
+        refused = [
+            counter.ask("POST", path, json=asked | {"body": {}}),
+            counter.ask("POST", path, json=asked | {"path": "../x"}),
+            counter.ask("POST", path, content=b"x" * (1 << 20) + b"x"),
+            counter.ask("POST", path, "reads", json=asked),
+            counter.ask("POST", path, "elsewhere", json=asked),
+            counter.ask("GET", f"/v1/calls/{call_id}", "elsewhere"),
+            counter.ask("GET", f"/v1/calls/{call_id}", "reads"),
+            counter.ask("GET", "/v1/calls/%00"),
+        ]
+    assert [(each.status_code, each.json()["type"]) for each in refused] == [
+        (409, "idempotency_conflict"),
+        (400, "bad_request"),
+        (413, "too_large"),
+        (403, "not_allowed"),
+        (404, "connection_unknown"),
+        (404, "call_unknown"),
+        (403, "not_allowed"),
+        (404, "call_unknown"),
+    ]
+    with open_counter(house) as counter:
+        shown = counter.ask("GET", f"/v1/calls/{call_id}")
+        assert (shown.status_code, shown.json()["answer"]["status"], made(house)) == (200, 201, 1)
