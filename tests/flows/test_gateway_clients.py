@@ -1,21 +1,27 @@
 """The clients of the documents' examples, in Python and in Node, do what the gateway's OpenAPI document describes."""
 
+import asyncio
 import json
+import re
 import shutil
 import subprocess
 from dataclasses import MISSING, fields
 from functools import cache
+from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import httpx
 import jsonschema
 import pytest
+from app import build, create_document, note
 from gateway import Call, Connection, Gateway, Problem, Token
+from sqlalchemy import create_engine
+from sqlalchemy.pool import NullPool
 
 from tests.gateway import Counter, check, document, matches, open_counter
 from tests.harness import House
 from tests.processes import CHECKOUT
-from tests.servers import skip_unless_ci
+from tests.servers import skip_unless_ci, wait_until
 
 IN_NODE = """
 const { Gateway } = await import(process.argv[1])
@@ -129,7 +135,7 @@ def test_both_clients_do_the_same_as_the_document_says(house: House) -> None:
     ]
     described = {each["operationId"] for path in document["paths"].values() for each in path.values()}
     assert {each for each in described - transport.used if not each.startswith("call_")} == set()
-    assert sum(each["title"] == "Contract" for each in house.control.documents(1)) == 1, "the key was the same"
+    assert titles(house).count("Contract") == 1, "the key was the same"
 
 
 @pytest.mark.parametrize("kind", [Connection, Token, Call])
@@ -142,3 +148,45 @@ def test_what_the_python_client_reads_is_what_the_document_has(kind: type[Any]) 
         is_nullable = "null" in described.get("type", ()) or None in described.get("enum", ())
         assert not is_nullable or type(None) in get_args(hints[each.name])
         assert each.name in schema["required"] or each.default is not MISSING
+
+
+def test_the_example_creates_a_document_once_however_often_its_form_is_sent(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = house.connect("ada", 1)
+    house.queue.held.clear()
+    own = create_engine(f"sqlite:///{tmp_path}/app.db", poolclass=NullPool)
+    settings = {
+        "DATABASE_URL": str(house.store.engine.url),
+        "REDIS_URL": "redis://127.0.0.1:9",
+        "CONNECT_SECRET": "c" * 32,
+        "APP_USER": "ada",
+        "APP_DATABASE_URL": str(own.url),
+        "GATEWAY_KEY": "all",
+    }
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    app = build()
+    form = {"connection": connection.id, "key": "one", "title": "Contract"}
+    with open_counter(house) as counter, Gateway(counter.url, "all") as gateway:
+        assert create_document(gateway, own, "ada", form).status_code == 403, "not connected, as far as it knows"
+        data = {"connection_id": connection.id, "user_id": "ada", "email": "ada@example.com"}
+        with own.begin() as db:
+            note({"type": "dev.breezesync.connection.authorized", "data": data, "sequence": "1"}, db)
+        page = asyncio.run(ask(app, "/"))
+        assert f'name="connection" value="{connection.id}"' in page
+        assert re.search(r'name="key" value="[0-9a-f]{32}"', page)
+        assert create_document(gateway, own, "eve", form).status_code == 403, "another user's connection"
+        sent = [create_document(gateway, own, "ada", form).headers["location"] for _ in range(2)]
+        assert sent == ["/?asked=1", "/?asked=1"]
+        wait_until(lambda: "Contract" in titles(house), "the document is there")
+    assert titles(house).count("Contract") == 1
+
+
+async def ask(app: Any, path: str) -> str:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://app") as client:
+        return (await client.get(path)).text
+
+
+def titles(house: House) -> list[str]:
+    return [each["title"] for each in house.control.documents(1)]

@@ -15,17 +15,20 @@ from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import parse_qsl, quote, urlencode
 
+import httpx
 import jwt
 import redis
 from consumer import Consumer, Event
-from sqlalchemy import Connection, create_engine, text
+from gateway import Gateway, Problem
+from sqlalchemy import Connection, Engine, create_engine, text
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.templating import Jinja2Templates
+from starlette.types import Lifespan
 
 here = Path(__file__).parent
 security_headers = {
@@ -90,6 +93,51 @@ def send(commands: Any, stream: str, command: dict[str, str]) -> bool:
     return True
 
 
+def is_from_elsewhere(request: Request) -> bool:
+    """Whether another site's page sent this form."""
+    return request.headers.get("sec-fetch-site", "same-origin") != "same-origin"
+
+
+def open_gateway(env: Mapping[str, str]) -> Gateway | None:
+    """Open the client of breezesync's gateway, with which the application can write, if there is a key."""
+    key = env.get("GATEWAY_KEY")
+    return Gateway(env.get("GATEWAY_URL", "http://127.0.0.1:8702"), key) if key else None
+
+
+def create_document(gateway: Gateway | None, own: Engine, user: str, form: Mapping[str, str]) -> Response:
+    """Create a document, once, however often the form is sent: its key comes with the page.
+
+    It arrives as any other: breezesync reads the account after a write.
+    """
+    with own.connect() as db:
+        mine = {account.connection_id for account in db.execute(text(find_accounts), {"user": user})}
+    if gateway is None or form.get("connection") not in mine or not form.get("key"):
+        return PlainTextResponse("Not your account.", 403)
+    document = {"title": form.get("title", "Untitled")}
+    try:
+        gateway.call(form["connection"], "POST", "documents", idempotency_key=form["key"], body=document)
+    except (Problem, httpx.HTTPError):
+        return RedirectResponse("/?status=failed", 303, security_headers)
+    return RedirectResponse("/?asked=1", 303, security_headers)
+
+
+def listen_with(consumer: Consumer, gateway: Gateway | None) -> Lifespan[Starlette]:
+    """Have the consumer listen for as long as the application runs."""
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        stop = threading.Event()
+        listening = threading.Thread(target=partial(consumer.run, stop), name="consumer")
+        listening.start()
+        yield
+        stop.set()
+        await asyncio.to_thread(listening.join)
+        if gateway is not None:
+            gateway.close()
+
+    return lifespan
+
+
 def build() -> Starlette:
     """Build the application from its environment. It has its own database, and only reads breezesync's."""
     env = os.environ
@@ -101,6 +149,7 @@ def build() -> Starlette:
     commands: Any = redis.Redis.from_url(env["REDIS_URL"])
     stream = env.get("COMMANDS_STREAM", "breezesync:commands")
     pages = Jinja2Templates(here)
+    gateway = open_gateway(env)
     with own.begin() as db:
         db.execute(text(account_table))
     consumer = Consumer(
@@ -126,6 +175,7 @@ def build() -> Starlette:
             documents = db.execute(text(find_documents), {"user": user}).all()
             synced_at = db.execute(text(find_last_sync), {"user": user}).scalar()
         found = {"accounts": accounts, "documents": documents, "synced_at": synced_at, "query": request.query_params}
+        found |= {"key": uuid.uuid4().hex if gateway else ""}
         return pages.TemplateResponse(request, "page.html", found, headers=security_headers)
 
     def connect(request: Request) -> Response:
@@ -141,26 +191,24 @@ def build() -> Starlette:
 
     def sync(request: Request) -> Response:
         """Request a sync now instead of in a quarter of an hour. Requesting it twice is harmless."""
-        if request.headers.get("sec-fetch-site", "same-origin") != "same-origin":
+        if is_from_elsewhere(request):
             return PlainTextResponse("Not from another site's page.", 403)
         sent = send(commands, stream, {"type": "sync", "user_id": user})
         return RedirectResponse("/?asked=1" if sent else "/?status=failed", 303)
 
-    @asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        stop = threading.Event()
-        listening = threading.Thread(target=partial(consumer.run, stop), name="consumer")
-        listening.start()
-        yield
-        stop.set()
-        await asyncio.to_thread(listening.join)
+    async def write(request: Request) -> Response:
+        if is_from_elsewhere(request):
+            return PlainTextResponse("Not from another site's page.", 403)
+        form = dict(parse_qsl((await request.body()).decode()))
+        return await asyncio.to_thread(create_document, gateway, own, user, form)
 
     return Starlette(
         routes=[
             Route("/", home),
             Route("/connect", connect),
             Route("/sync", sync, methods=["POST"]),
+            Route("/write", write, methods=["POST"]),
             Route("/live.js", lambda request: FileResponse(here / "live.js")),
         ],
-        lifespan=lifespan,
+        lifespan=listen_with(consumer, gateway),
     )
