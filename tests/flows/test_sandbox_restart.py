@@ -15,13 +15,13 @@ from sandbox.__main__ import read_options
 from tests.databases import open_fast_engine
 from tests.flows.test_connect_token import connect_token
 from tests.harness import Clock, House, join_house
-from worker.local.run import sandbox_command
+from worker.local.commands import sandbox_command
 
 
 @contextmanager
 def running(directory: Path, url: str, clock: Clock, key: Key) -> Iterator[House]:
     """The sandbox with the options that `breezesync run` gives it, and flows that start with an empty Redis."""
-    command = sandbox_command("http://127.0.0.1:0", "http://127.0.0.1:8700", "breezedoc")
+    command = sandbox_command("http://127.0.0.1:0", "http://127.0.0.1:8700", "breezedoc", Path("var/sandbox.json"))
     settings, _, port = read_options(command[command.index("sandbox") + 1 :], {})
     with sandbox.running(port=port, **asdict(settings)) as provider:
         endpoints = {

@@ -21,10 +21,10 @@ from config.settings import Settings, read_settings
 from config.wiring import open_redis, open_store
 from models.migrations import migrate
 from models.store.private_files import make_directory
+from worker.local.commands import gateway_command, host, quick_worker, sandbox_command, web_command, worker_command
 from worker.local.processes import Processes
 from worker.local.state import (
     AlreadyRunning,
-    callback_url,
     claim_directory,
     find_lack,
     point_at_sandbox,
@@ -34,7 +34,6 @@ from worker.startup import find_key_trouble, opened_parking
 
 data = Path("var")
 env_file = Path(".env")
-host = "127.0.0.1"
 patience = 30.0
 worker_seconds = 26.0
 usual_redis_port, usual_sandbox_port, usual_operator_port, usual_gateway_port = 6379, 8799, 8701, 8702
@@ -153,7 +152,7 @@ def _start(options: Options, processes: Processes, stopping: Stopping) -> tuple[
         raise RunFailed("Redis does not answer at REDIS_URL: start it, or unset REDIS_URL for a built-in one.")
     if sandbox_url is not None:
         require_package("httptools", "The sandbox")
-        command = sandbox_command(sandbox_url, running.web_url, settings.providers[0].name)
+        command = sandbox_command(sandbox_url, running.web_url, settings.providers[0].name, data / "sandbox.json")
         processes.start("sandbox", command, environment)
     _migrate(settings)
     processes.start("web", web_command(options.port), environment)
@@ -232,36 +231,6 @@ def _stop(processes: Processes, stopping: Stopping) -> None:
     processes.stop("sandbox", 1, is_urgent)
     processes.stop("valkey", 2, is_urgent)
     processes.stop_watchdog()
-
-
-def sandbox_command(sandbox_url: str, web_url: str, provider: str) -> list[str]:
-    """Return users to the web process by either name of this machine; remember them from run to run."""
-    port = sandbox_url.rpartition(":")[2]
-    redirects = [callback_url(provider, base) for base in (web_url, web_url.replace(host, "localhost"))]
-    kept = ["--state-file", str((data / "sandbox.json").resolve())]
-    return [sys.executable, "-m", "sandbox", "--port", port, *kept, "--redirect-uri", *redirects]
-
-
-def web_command(port: int) -> list[str]:
-    """Without an access log: connect links and codes travel in URLs."""
-    options = ["--host", host, "--port", str(port), "--no-access-log", "--timeout-graceful-shutdown", "10"]
-    return [sys.executable, "-m", "uvicorn", "--factory", "worker.main:web", *options]
-
-
-def gateway_command(url: str) -> list[str]:
-    """Without an access log: paths at a provider may say much about its user."""
-    options = ["--host", host, "--port", url.rpartition(":")[2], "--no-access-log"]
-    return [sys.executable, "-m", "uvicorn", "--factory", "worker.main:gateway", *options]
-
-
-def worker_command(processes: int) -> list[str]:
-    options = ["--processes", str(processes), "--threads", "8", "--worker-shutdown-timeout", "25000"]
-    return [sys.executable, "-m", "dramatiq", "worker.main:boot", *options]
-
-
-def quick_worker(environment: Mapping[str, str]) -> dict[str, str]:
-    """An idle consumer asks for messages ten times a second instead of once: a person is watching."""
-    return {"dramatiq_worker_timeout": "100", **environment}
 
 
 def valkey_command(url: str) -> list[str]:
