@@ -1,7 +1,7 @@
 """The queue contract on a broker that really behaves: a message finds its actor, and what fails ends as it should."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import timedelta
 from time import monotonic
 from typing import Any
