@@ -1,11 +1,13 @@
 """Calls as jobs beside real flows and the sandbox: at most once, whatever dies, and with one event in the end."""
 
 import json
+import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import fakeredis
@@ -421,6 +423,27 @@ def test_a_rotation_of_keys_brings_calls_along(house: House, ada: Connection) ->
 
 
 # Over HTTP.
+
+
+def test_the_examples_of_the_documents_do_at_the_provider_what_they_say(house: House, ada: Connection) -> None:
+    text = Path("docs/gateway.md").read_text("utf-8")
+    examples = [json.loads(each) for each in re.findall(r"/calls\" -d '(\{.+?\})'\n", text, re.DOTALL)]
+    create, send, from_template = examples
+    assert [send["path"], from_template["path"]] == ["documents/1131/send", "templates/1013/create-document"]
+
+    def carry_out(example: dict[str, Any], path: str = "") -> Any:
+        call = ask(house, ada, **({"body": None} | example | ({"path": path} if path else {})))
+        house.work()
+        return calls_of(house).show(stored(house, call))["answer"]
+
+    created = carry_out(create)
+    assert (created["status"], created["body"]["title"]) == (201, "Offer 17")
+    sent = carry_out(send, f"documents/{created['body']['id']}/send")
+    assert (sent["status"], sent["body"]["recipients"][0]["sent_at"] is None) == (200, False)
+    listed = carry_out({"idempotency_key": "templates", "method": "GET", "path": "templates"})
+    template = listed["body"]["data"][0]
+    filled = carry_out(from_template, f"templates/{template['id']}/create-document")
+    assert (filled["status"], filled["body"]["title"]) == (201, template["title"])
 
 
 def test_the_gateway_accepts_and_shows_calls(house: House, ada: Connection) -> None:
