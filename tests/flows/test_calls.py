@@ -5,6 +5,7 @@ import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 
 from models.crypto.rotation import reseal
 from models.crypto.vault import Vault, new_key
-from models.errors import RedisUnavailable
+from models.errors import RedisUnavailable, StoreUnavailable
 from models.gateway.call import CallStatus, StoredCall, longest_life
 from models.gateway.call_request import read_call
 from models.gateway.keys import GatewayKey
@@ -260,6 +261,37 @@ def test_a_late_answer_overwrites_no_verdict(house: House, ada: Connection) -> N
     assert (stored(house, call).status, made(house)) == (CallStatus.unknown, 1)
     assert published(house) == [("call.unknown", None)]
     house.work()
+
+
+class Unsteady:
+    """A store that is away for its next `failures` writes."""
+
+    def __init__(self, store: Any) -> None:
+        self.store, self.failures = store, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.store, name)
+
+    def writing(self) -> Any:
+        if self.failures:
+            self.failures -= 1
+            raise StoreUnavailable("the database is too busy")
+        return self.store.writing()
+
+
+@pytest.mark.parametrize(("failures", "end"), [(3, "completed"), (4, "unknown")])
+def test_an_answer_is_saved_if_the_database_is_away_for_a_moment(
+    house: House, ada: Connection, failures: int, end: str
+) -> None:
+    call, store = ask(house, ada), Unsteady(house.store)
+    alive = house.flows
+    house.flows = replace(alive, call=replace(alive.call, store=store))  # type: ignore[arg-type]  # it acts as one
+    watch(house, after_call=lambda: setattr(store, "failures", failures))
+    with suppress(StoreUnavailable):
+        house.flows.call(call.id)
+    house.flows = alive
+    come_back(house)
+    assert (stored(house, call).status, made(house)) == (end, 1)
 
 
 # What the provider does.
