@@ -1,6 +1,6 @@
 """The queue contract: every actor with its queue, its retries and the flow it calls."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial, wraps
 from inspect import signature
@@ -20,6 +20,10 @@ from worker.oauth.revoke import Revoke
 from worker.queue.retry import current_message, retries_of, retrying
 from worker.sync.run import Sync
 from worker.sync.user import SyncUser
+
+behind: Mapping[str, int] = {"call": 5, "read_connection": 10}
+"""Actors whose messages wait while others are there, the ones with the larger number longer: so a provider that is slow
+to answer calls keeps no token from being refreshed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +120,7 @@ def _declare_syncs(declare: Callable[[Callable[..., None]], None], flows: Flows)
 def _declare(broker: dramatiq.Broker, actor: Callable[..., None]) -> None:
     """Declare the actor under the name of its function, on the queue of that name's messages."""
     name = actor.__name__
-    after_others = {"priority": 10} if name == "read_connection" else {}
-    options: dict[str, Any] = retries_of(name) | after_others
+    options: dict[str, Any] = retries_of(name) | ({"priority": behind[name]} if name in behind else {})
     checked = retrying(name, _checking(actor))
     dramatiq.actor(broker=broker, actor_name=name, queue_name=QUEUES[name], **options)(checked)
 

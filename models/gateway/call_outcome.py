@@ -50,11 +50,14 @@ def admit(call: StoredCall, access: Access | None, now: datetime) -> CallDecisio
 
 def is_token_refused(answer: HttpAnswer | NoAnswer, now: datetime) -> bool:
     """Return whether the API itself refused the access token, and not a firewall in front of it the request."""
-    return isinstance(read_api_answer(answer, "none", 1, now), Unauthorized)
+    is_refused = isinstance(answer, HttpAnswer) and answer.status == 401
+    return is_refused and isinstance(read_api_answer(answer, "none", 1, now), Unauthorized)
 
 
 def pause_of(answer: HttpAnswer | NoAnswer, now: datetime) -> timedelta:
     """Return for how long a 429 stops the account; nothing for any other answer."""
+    if not isinstance(answer, HttpAnswer) or answer.status != 429:
+        return timedelta()
     outcome = read_api_answer(answer, "none", 1, now)
     return outcome.retry_after if isinstance(outcome, Throttled) else timedelta()
 

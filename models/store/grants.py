@@ -34,6 +34,7 @@ GRANTS: Final[Mapping[Process, Mapping[str, Sequence[str]]]] = {
         "alembic_version": ("SELECT",),
         "audit": ("INSERT",),
         "authorization": ("SELECT", "INSERT", "UPDATE"),
+        "call": ("SELECT (due_at)",),
         "client": (f"SELECT ({_open_columns('client')})",),
         "connection": ("SELECT",),
         "counter": ("SELECT", "INSERT", "UPDATE"),

@@ -9,13 +9,15 @@ from models.oauth.authorization import Confirmation, Step
 from models.oauth.client import Cause
 from models.oauth.connection import Status
 from models.store.rows import table_of
-from models.store.tables import AuthorizationRow, ClientRow, ConnectionRow
+from models.store.tables import AuthorizationRow, CallRow, ClientRow, ConnectionRow
 
 connections = table_of(ConnectionRow)
 authorizations = table_of(AuthorizationRow)
+calls = table_of(CallRow)
 clients = table_of(ClientRow)
 operators = (
     "authorization",
+    "call",
     "client",
     "connection",
     "credential",
@@ -98,11 +100,12 @@ class Overview:
         return self.sql.execute(select(func.count()).select_from(authorizations).where(waiting)).scalar_one()
 
     def due(self, now: datetime, most: int | None = None) -> dict[str, int]:
-        """Count the refreshes, syncs and exchanges that are due, each up to `most`."""
+        """Count the refreshes, syncs, exchanges and calls that are due, each up to `most`."""
         columns = {
             "refreshes": connections.c.refresh_due_at,
             "syncs": connections.c.sync_due_at,
             "exchanges": authorizations.c.due_at,
+            "calls": calls.c.due_at,
         }
         return {
             name: self.sql.execute(
@@ -112,7 +115,7 @@ class Overview:
         }
 
     def oldest_due(self, now: datetime) -> datetime | None:
-        columns = (connections.c.refresh_due_at, connections.c.sync_due_at, authorizations.c.due_at)
+        columns = (connections.c.refresh_due_at, connections.c.sync_due_at, authorizations.c.due_at, calls.c.due_at)
         oldest = [self.sql.execute(select(func.min(column)).where(column <= now)).scalar() for column in columns]
         return min((at for at in oldest if at is not None), default=None)
 

@@ -385,7 +385,7 @@ def test_status_counts_what_there_is(either_desk: Desk) -> None:
     bury(desk, actor="make_coffee")
     report = desk.read("status")
     assert report["connections"] == {"active": 1}
-    assert report["due"] == {"refreshes": 0, "syncs": 1, "exchanges": 0}
+    assert report["due"] == {"refreshes": 0, "syncs": 1, "exchanges": 0, "calls": 0}
     assert (report["events"]["unpublished"], report["rejected_clients"]) == (1, [])
     assert (report["queues"]["sync"]["waiting"], report["queues"]["sync"]["dead"]) == (1, 1)
     assert set(report["queues"]) == set(QUEUES.values())

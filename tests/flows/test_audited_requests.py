@@ -6,6 +6,7 @@ A new actor or command fails here until it is in a table: with its line, or with
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from inspect import signature
 from urllib.parse import parse_qsl, urlsplit
 
@@ -18,6 +19,7 @@ from dramatiq.middleware import CurrentMessage, Retries
 
 from models.audit.chain import Line
 from models.audit.entry import application
+from models.gateway.call import CallStatus, StoredCall
 from models.messaging import commands
 from models.messaging.messages import QUEUES, REQUESTS
 from models.oauth.authorization import Confirmation
@@ -30,11 +32,13 @@ from worker.actors import declare_actors
 
 @dataclass(frozen=True)
 class Subjects:
-    """What a request can be about: a connection of Ada's, and an authorization that waits for a confirmation."""
+    """What a request can be about: a connection of Ada's, a call that has ended, and an authorization that waits for a
+    confirmation."""
 
     connection_id: str
     authorization_id: str
     confirmation: str
+    call_id: str
 
 
 Arguments = Callable[[Subjects], dict[str, str]]
@@ -46,6 +50,10 @@ def of_connection(subjects: Subjects) -> dict[str, str]:
 
 def of_user(subjects: Subjects) -> dict[str, str]:
     return {"user_id": "ada"}
+
+
+def of_call(subjects: Subjects) -> dict[str, str]:
+    return {"call_id": subjects.call_id}
 
 
 def of_authorization(subjects: Subjects) -> dict[str, str]:
@@ -71,14 +79,31 @@ due: Mapping[str, str] = {
     "carry_out_disconnect": "carries out what is due in a row; the line was written when it became due",
     "revoke_grant": "carries out what is due in a row, and that is token.revoked_upstream",
     "probe_client": "carries out what is due in a row, with no one's token",
+    "call": "carries out what is due in a row, and that is call.made",
     "publish_events": "publishes what is in the outbox, with no one's token",
 }
 on_the_stream: Mapping[str, Arguments] = {
+    "call": of_call,
     "confirm": of_authorization,
     "refresh": of_connection,
     "sync": of_user,
     "disconnect": of_connection,
 }
+
+
+ended = StoredCall(
+    id="k1",
+    connection_id="",
+    idempotency_key="one",
+    method="POST",
+    path="/documents",
+    actor="gateway:billing",
+    status=CallStatus.completed,
+    created_at=datetime(2026, 11, 24, tzinfo=UTC),
+    request=None,
+    bodies_until=None,
+    due_at=None,
+)
 
 
 def test_every_message_and_every_command_is_in_a_table() -> None:
@@ -95,7 +120,9 @@ def subjects(house: House) -> Subjects:
     begun = callback.begin("breezedoc", house.link("ada", return_to="https://app.example/"), {})
     back = house.control.authorize(begun.location, 1)
     kept = callback.finish("breezedoc", dict(parse_qsl(urlsplit(back).query)), {begun.flow: begun.binding})
-    return Subjects(connection.id, kept.id, confirmation_of(begun.binding))
+    with house.store.writing() as tx:
+        tx.calls.add(replace(ended, connection_id=connection.id))
+    return Subjects(connection.id, kept.id, confirmation_of(begun.binding), ended.id)
 
 
 @contextmanager
@@ -144,7 +171,7 @@ def test_a_message_that_asks_for_nothing_does_nothing_that_is_not_due(
     house: House, subjects: Subjects, actor: str
 ) -> None:
     ids = {"authorization_id": subjects.authorization_id, "connection_id": subjects.connection_id}
-    ids |= {"revocation_id": "r1", "provider": "breezedoc", "client_id": "sandbox-client"}
+    ids |= {"call_id": subjects.call_id, "revocation_id": "r1", "provider": "breezedoc", "client_id": "sandbox-client"}
     before = lines_of(house)
     house.flows = replace(house.flows, publish=lambda: True)
     house.control.reset_counters()

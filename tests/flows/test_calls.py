@@ -1,11 +1,14 @@
 """Calls as jobs beside real flows and the sandbox: at most once, whatever dies, and with one event in the end."""
 
 import json
+import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import fakeredis
@@ -13,7 +16,7 @@ import pytest
 
 from models.crypto.rotation import reseal
 from models.crypto.vault import Vault, new_key
-from models.errors import RedisUnavailable
+from models.errors import RedisUnavailable, StoreUnavailable
 from models.gateway.call import CallStatus, StoredCall, longest_life
 from models.gateway.call_request import read_call
 from models.gateway.keys import GatewayKey
@@ -260,6 +263,37 @@ def test_a_late_answer_overwrites_no_verdict(house: House, ada: Connection) -> N
     house.work()
 
 
+class Unsteady:
+    """A store that is away for its next `failures` writes."""
+
+    def __init__(self, store: Any) -> None:
+        self.store, self.failures = store, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.store, name)
+
+    def writing(self) -> Any:
+        if self.failures:
+            self.failures -= 1
+            raise StoreUnavailable("the database is too busy")
+        return self.store.writing()
+
+
+@pytest.mark.parametrize(("failures", "end"), [(3, "completed"), (4, "unknown")])
+def test_an_answer_is_saved_if_the_database_is_away_for_a_moment(
+    house: House, ada: Connection, failures: int, end: str
+) -> None:
+    call, store = ask(house, ada), Unsteady(house.store)
+    alive = house.flows
+    house.flows = replace(alive, call=replace(alive.call, store=store))  # type: ignore[arg-type]  # it acts as one
+    watch(house, after_call=lambda: setattr(store, "failures", failures))
+    with suppress(StoreUnavailable):
+        house.flows.call(call.id)
+    house.flows = alive
+    come_back(house)
+    assert (stored(house, call).status, made(house)) == (end, 1)
+
+
 # What the provider does.
 
 FAULTS: dict[str, tuple[dict[str, Any], str, int, str]] = {
@@ -421,6 +455,27 @@ def test_a_rotation_of_keys_brings_calls_along(house: House, ada: Connection) ->
 
 
 # Over HTTP.
+
+
+def test_the_examples_of_the_documents_do_at_the_provider_what_they_say(house: House, ada: Connection) -> None:
+    text = Path("docs/gateway.md").read_text("utf-8")
+    examples = [json.loads(each) for each in re.findall(r"/calls\" -d '(\{.+?\})'\n", text, re.DOTALL)]
+    create, send, from_template = examples
+    assert [send["path"], from_template["path"]] == ["documents/1131/send", "templates/1013/create-document"]
+
+    def carry_out(example: dict[str, Any], path: str = "") -> Any:
+        call = ask(house, ada, **({"body": None} | example | ({"path": path} if path else {})))
+        house.work()
+        return calls_of(house).show(stored(house, call))["answer"]
+
+    created = carry_out(create)
+    assert (created["status"], created["body"]["title"]) == (201, "Offer 17")
+    sent = carry_out(send, f"documents/{created['body']['id']}/send")
+    assert (sent["status"], sent["body"]["recipients"][0]["sent_at"] is None) == (200, False)
+    listed = carry_out({"idempotency_key": "templates", "method": "GET", "path": "templates"})
+    template = listed["body"]["data"][0]
+    filled = carry_out(from_template, f"templates/{template['id']}/create-document")
+    assert (filled["status"], filled["body"]["title"]) == (201, template["title"])
 
 
 def test_the_gateway_accepts_and_shows_calls(house: House, ada: Connection) -> None:

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from models.crypto.secrets import Sealed
+from models.gateway.call import CallStatus, StoredCall
 from models.messaging.events import About, ConnectionRefreshed
 from models.oauth.authorization import Step, hash_of
 from models.oauth.client import Cause
@@ -72,6 +73,23 @@ def hold(next_trial_at: datetime) -> Callable[[Transaction], None]:
     return lambda tx: note(tx.refusals.open(Hold("breezedoc", "client-1", noon, False, 0, next_trial_at)))
 
 
+def call(due_at: datetime | None) -> Callable[[Transaction], None]:
+    own = StoredCall(
+        id="k1",
+        connection_id="c1",
+        idempotency_key="one",
+        method="POST",
+        path="/documents",
+        actor="gateway:billing",
+        status=CallStatus.pending,
+        created_at=noon,
+        request=None,
+        bodies_until=None,
+        due_at=due_at,
+    )
+    return lambda tx: note(tx.calls.add(own))
+
+
 def event(tx: Transaction) -> None:
     tx.outbox.append(About("breezedoc", "ada", "c1"), [ConnectionRefreshed(1, None)], noon)
 
@@ -83,6 +101,9 @@ cases: dict[str, tuple[Callable[[Transaction], None], set[Work]]] = {
     "a refresh": (connection(refresh_due_at=noon), {Work.refreshes}),
     "a disconnect": (disconnect, {Work.disconnects}),
     "a revocation": (revocation, {Work.revocations}),
+    "a call": (call(due_at=noon), {Work.calls}),
+    "a call, later": (call(due_at=noon + second), set()),
+    "a call that has ended": (call(due_at=None), set()),
     "a code": (authorization(due_at=noon), {Work.exchanges}),
     "a code, later": (authorization(due_at=noon + second, expires_at=noon), set()),
     "an authorization that ran out": (authorization(expires_at=noon), {Work.expiry}),

@@ -32,6 +32,7 @@ from config.settings import read_settings
 from config.wiring import build_broker, open_services, stream_settings
 from models.crypto.secrets import Secret
 from models.gateway.keys import GatewayKey, digest_of, known_methods
+from models.messaging import messages
 from models.oauth.authorization import Confirmation
 from models.oauth.credential import place_of_token
 from models.oauth.token_pair import TokenPair
@@ -310,7 +311,7 @@ def _ask_operators_api(environment: Mapping[str, str]) -> str:
 
 
 def _use_gateway(house: House, life: Life, connection_id: str) -> str:
-    """Have a token and make a call with a body; return every other answer of the gateway."""
+    """Have a token, make a call with a body, and one as a job; return every other answer of the gateway."""
     key, body, query = "breezesync_canary-key-0001", "canary-body-01", "canary-query-1"
     life.secrets |= {"gateway key": key, "a call's body": body, "its query": query}
     path = f"/v1/connections/{connection_id}"
@@ -319,7 +320,13 @@ def _use_gateway(house: House, life: Life, connection_id: str) -> str:
         token = counter.token(connection_id, key).json()["access_token"]
         life.secrets["token of the gateway"] = token
         counter.call(connection_id, f"documents?q={query}", "POST", key, content=body)
+        asked = {"method": "PUT", "path": f"documents?q={query}", "body": {"title": body}, "idempotency_key": "one"}
+        accepted = counter.ask("POST", f"{path}/calls", key, json=asked)
+        house.perform(messages.call(accepted.json()["call_id"]))
         answers = [
+            accepted,
+            counter.ask("POST", f"{path}/calls", key, json=asked | {"path": "documents"}),
+            counter.ask("POST", f"{path}/calls", key, json=asked | {"path": f"../{query}"}),
             counter.ask("GET", "/v1/connections", key),
             counter.ask("GET", path, key),
             counter.ask("GET", path, key + "x"),

@@ -5,9 +5,17 @@ from datetime import UTC, datetime
 import pytest
 
 from models.crypto.secrets import Secret
-from models.messaging.commands import Command, CommandRefused, Confirm, asked_at, hide_secrets, read_command
+from models.messaging.commands import (
+    CarryOutCall,
+    Command,
+    CommandRefused,
+    Confirm,
+    asked_at,
+    hide_secrets,
+    read_command,
+)
 
-good: dict[str, tuple[dict[str, str], Command | Confirm]] = {
+good: dict[str, tuple[dict[str, str], Command | Confirm | CarryOutCall]] = {
     "one connection": ({"type": "sync", "connection_id": "c1"}, Command("sync", "c1")),
     "a user": ({"type": "refresh", "user_id": "ada"}, Command("refresh", None, "ada")),
     "a user at one provider": (
@@ -29,6 +37,7 @@ good: dict[str, tuple[dict[str, str], Command | Confirm]] = {
         {"type": "confirm", "authorization_id": "a1", "user_id": "ada", "confirmation": "x"},
         Confirm("a1", "ada", Secret("x")),
     ),
+    "a call": ({"type": "call", "call_id": "k1", "connection_id": "c1"}, CarryOutCall("k1")),
     "any script": ({"type": "sync", "user_id": "Ада Лавлейс"}, Command("sync", None, "Ада Лавлейс")),
 }
 
@@ -52,6 +61,7 @@ bad: dict[str, tuple[dict[bytes, bytes], str]] = {
         {b"type": b"confirm", b"authorization_id": b"a", b"user_id": b"u", b"confirmation": b"x" * 256},
         "255",
     ),
+    "no call": ({b"type": b"call", b"connection_id": b"c1"}, "call_id"),
     "an endless id": ({b"type": b"sync", b"connection_id": b"c" * 256}, "255"),
 }
 

@@ -12,6 +12,9 @@ from models.messaging.events import (
     AccessLimited,
     AccessRestored,
     AuthorizationFailed,
+    CallCompleted,
+    CallFailed,
+    CallUnknown,
     ClientRecovered,
     ClientRejected,
     ConnectionAuthorized,
@@ -78,6 +81,15 @@ promised: dict[str, tuple[Fact, dict[str, Any]]] = {
     "record.deleted": (
         RecordChanged("deleted", "document", "12", (), initial=False),
         {"resource": "document", "external_id": "12", "changed": [], "initial": False},
+    ),
+    "call.completed": (CallCompleted("k1", 201), {"call_id": "k1", "status": 201}),
+    "call.failed": (
+        CallFailed("k1", None, "rate_limited"),
+        {"call_id": "k1", "status": None, "reason": "rate_limited"},
+    ),
+    "call.unknown": (
+        CallUnknown("k1", None, "answer_lost"),
+        {"call_id": "k1", "status": None, "reason": "answer_lost"},
     ),
     "provider.client_rejected": (
         ClientRejected("client", "invalid_client", "wrong secret"),

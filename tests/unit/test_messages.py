@@ -43,6 +43,7 @@ each = {
         "control",
         {"provider": "p", "client_id": "client-1"},
     ),
+    "call": (messages.call("k1"), "calls", {"call_id": "k1"}),
     "publish_events": (messages.publish_events(), "events", {}),
 }
 

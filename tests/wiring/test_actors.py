@@ -54,7 +54,18 @@ class House:
 def house() -> Iterator[House]:
     broker = StubBroker(middleware=[CurrentMessage(), Retries()])
     broker.emit_after("process_boot")
-    names = {"exchange", "confirm", "refresh", "sync", "sync_user", "disconnect", "revoke", "probe_client", "publish"}
+    names = {
+        "exchange",
+        "confirm",
+        "refresh",
+        "sync",
+        "sync_user",
+        "disconnect",
+        "revoke",
+        "probe_client",
+        "call",
+        "publish",
+    }
     flows = {name: Recorded() for name in names}
     declare_actors(broker, Flows(**flows, recover_tokens=None))  # type: ignore[arg-type]
     for actor in broker.actors.values():
@@ -79,6 +90,7 @@ every_message = {
     "disconnect that is due": messages.carry_out_disconnect("c1"),
     "revoke": messages.revoke_grant("r1"),
     "probe_client": messages.probe_client("breezedoc", "client-1"),
+    "call": messages.call("k1"),
     "publish": messages.publish_events(),
 }
 

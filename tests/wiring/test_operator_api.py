@@ -325,6 +325,6 @@ def test_each_view_takes_a_bounded_number_of_statements(operator: Operator) -> N
         for number in range(60):
             tx.journal.decide(ids[0], noon + timedelta(minutes=number), "sync.failed")
     many = count(lambda: load_overview(sources))
-    assert few == many <= 22
+    assert few == many <= 24
     assert count(lambda: load_connections(sources, Search(text="u1"))) <= 5
     assert count(lambda: load_story(sources, ids[0])) <= 16

@@ -11,6 +11,7 @@ import structlog
 from models.audit.entry import Action, Channel, Entry
 from models.crypto.secrets import Secret
 from models.crypto.vault import Vault, VaultError
+from models.errors import Transient
 from models.gateway.access import Access
 from models.gateway.call import CallDecision, CallReason, Leave, StoredCall, begin, plan_call, postpone
 from models.gateway.call_outcome import admit, decide_call, is_token_refused, pause_of, shortest_pause
@@ -30,6 +31,7 @@ from worker.tokens.access import refuse_access
 from worker.tokens.data_keys import fetching_keys
 
 unreadable_pause: Final = timedelta(minutes=1)
+tries_to_save: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,8 @@ class CarryOutCall:
         if opened is None:
             return
         provider, account_id = self.providers[opened.connection.provider], opened.connection.account_id
+        # The reservation counts until an answer that comes as late as it may.
+        send_before = self.now() + longest_held
         granted = provider.budgets.reserve(provider.provider, account_id)
         if isinstance(granted, Wait):
             pause = max(timedelta(seconds=granted.seconds), shortest_pause)
@@ -80,11 +84,11 @@ class CarryOutCall:
             return
         settlement = Settlement(granted.second, granted.number)
         try:
-            taken = self._begin(call, opened)
+            taken = self._begin(call, opened, send_before)
             if taken is not None:
                 called = provider.call(taken.sending, opened.token)
                 settlement = settle(settlement, called, self.now())
-                self._save(taken, called)
+                self._save_soon(taken, called)
         finally:
             provider.budgets.settle(provider.provider, account_id, settlement)
 
@@ -117,7 +121,7 @@ class CarryOutCall:
         request = self.vault.open(call.request, call.place_of("request"))
         return Opened(access.connection, token, unpack_request(request.reveal()))
 
-    def _begin(self, seen: StoredCall, opened: Opened) -> Taken | None:
+    def _begin(self, seen: StoredCall, opened: Opened, send_before: datetime) -> Taken | None:
         """Commit the intent; None if another job was faster. The audit names the call before it leaves."""
         with self.store.writing() as tx:
             # Race: two jobs have read the same call; the second to lock it finds it changed.
@@ -129,8 +133,20 @@ class CarryOutCall:
             if call.attempts == 1:
                 tx.audit.add(entry_of(call, Action.call_made, {"call_id": call.id}), now)
         request = opened.request
-        sending = Sending(call.method, request.target, call.path, request.headers, request.body, now + longest_held)
+        sending = Sending(call.method, request.target, call.path, request.headers, request.body, send_before)
         return Taken(call, opened.connection, sending)
+
+    def _save_soon(self, taken: Taken, called: Answered) -> None:
+        """Save the answer, and try again if a lock or a lost connection is in the way: it can't be had a second time.
+
+        If the database stays away, the call ends as one whose answer was lost.
+        """
+        for _ in range(tries_to_save - 1):
+            try:
+                return self._save(taken, called)
+            except Transient as error:
+                structlog.get_logger("calls").warning("call.not_saved", error=str(error))
+        return self._save(taken, called)
 
     def _save(self, taken: Taken, called: Answered) -> None:
         """Decide what the answer means for the call, and write it with its events."""

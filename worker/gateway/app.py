@@ -1,13 +1,10 @@
 """The gateway's HTTP: who asks, for what, and every answer as JSON or as a problem (RFC 9457)."""
 
-import json
-import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from time import monotonic
 from typing import Any, Final
-from urllib.parse import parse_qsl
 
 import structlog
 from starlette.applications import Starlette
@@ -30,9 +27,9 @@ from worker.gateway.body import CallerGone, read_body
 from worker.gateway.call import Ask, Call
 from worker.gateway.calls import Calls
 from worker.gateway.desk import Wish, entry_of
-from worker.gateway.door import Asked, Door
+from worker.gateway.door import Asked, Door, read_number, read_path, read_query, read_ttl
 from worker.gateway.office import Office
-from worker.gateway.operations import Kind, longest_page, longest_ttl, operations, usual_page, usual_ttl
+from worker.gateway.operations import Kind, longest_page, operations, usual_page
 from worker.metrics.counters import Metrics
 from worker.web.headers import plain_headers
 
@@ -44,7 +41,6 @@ shown: Final = (
     *("expires_at", "refresh_due_at", "last_synced_at", "revoked_at", "revoked_reason", "access_limited"),
     "created_at",
 )
-parameters: Final = frozenset(each.name for each in operations[0].parameters)
 
 
 Answering = Callable[[Asked], Awaitable[Response | str]]
@@ -266,50 +262,3 @@ def problem_response(problem: Problem) -> Response:
     if problem.type is ProblemType.too_large:
         headers["Connection"] = "close"
     return JSONResponse(problem.body(), problem.type.status, headers, media_type="application/problem+json")
-
-
-def read_path(scope: Scope, connection_id: str) -> bytes:
-    """Return what follows `proxy/` in the path as it was sent. Raises `Refusal`."""
-    raw: bytes = scope.get("raw_path") or b""
-    before = f"{scope.get('root_path', '')}/v1/connections/{connection_id}/proxy/".encode()
-    if not raw.startswith(before):
-        raise refuse(ProblemType.bad_request, "The path up to proxy/ may not be percent-encoded.")
-    return raw[len(before) :]
-
-
-def read_query(query: bytes) -> dict[str, str]:
-    """Return the parameters of a list, each of which may come once. Raises `Refusal`."""
-    try:
-        pairs = parse_qsl(query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=10)
-    except ValueError:
-        raise refuse(ProblemType.bad_request, "The query can't be read.") from None
-    given = dict(pairs)
-    unknown = sorted(set(given) - parameters)
-    if unknown or len(given) < len(pairs):
-        raise refuse(ProblemType.bad_request, f"Known parameters are {', '.join(sorted(parameters))}, each once.")
-    if any(not value or len(value) > 255 or not value.isprintable() for value in given.values()):
-        raise refuse(ProblemType.bad_request, "A parameter has 1 to 255 visible characters.")
-    return given
-
-
-def read_number(text: str, name: str, least: int, most: int) -> int:
-    """Return a whole number. Raises `Refusal`."""
-    if not re.fullmatch(r"[0-9]{1,9}", text) or not least <= int(text) <= most:
-        raise refuse(ProblemType.bad_request, f"{name} is a whole number from {least} to {most}.")
-    return int(text)
-
-
-def read_ttl(body: bytes) -> int:
-    """Return `min_ttl` of a request for a token; a request without a body means the usual one. Raises `Refusal`."""
-    if not body.strip():
-        return usual_ttl
-    try:
-        given = json.loads(body)
-    except (ValueError, RecursionError):
-        given = None
-    if not isinstance(given, dict) or set(given) - {"min_ttl"}:
-        raise refuse(ProblemType.bad_request, 'The body is empty, or JSON like {"min_ttl": 60}.')
-    least = given.get("min_ttl", usual_ttl)
-    if not isinstance(least, int) or isinstance(least, bool) or not 0 <= least <= longest_ttl:
-        raise refuse(ProblemType.bad_request, f"min_ttl is a whole number from 0 to {longest_ttl}.")
-    return least

@@ -43,6 +43,10 @@ api_pool = 20
 user_agent = "breezesync/0.1"
 api_headers = ((b"Accept", b"application/json"), (b"User-Agent", user_agent.encode()))
 api_timeout = httpx.Timeout(15).as_dict()
+call_deadline = timedelta(seconds=20)
+"""Of a call as a job: a worker that is told to stop still waits for its answer."""
+methods_with_body = frozenset({"POST", "PUT", "PATCH"})
+"""Without a body they say so (RFC 9110 §8.6)."""
 no_body = httpx.ByteStream(b"")
 secret_fields = ("code", "code_verifier", "refresh_token")
 
@@ -210,7 +214,8 @@ class ProviderClient:
         """
         url, base = parse_base(self.provider.api_url)
         own = [(b"Host", url.netloc), (b"User-Agent", user_agent.encode())]
-        length = [] if sending.body is None else [(b"Content-Length", str(len(sending.body)).encode())]
+        has_length = sending.body is not None or sending.method in methods_with_body
+        length = [(b"Content-Length", str(len(sending.body or b"")).encode())] if has_length else []
         request = httpx.Request(
             sending.method,
             url,
@@ -221,7 +226,7 @@ class ProviderClient:
         wire = Wire(self.now, sending.send_before, leaves_with=head_begins)
 
         def send() -> HttpAnswer | NoAnswer:
-            return self._send_alone(wire, request, longest_answer, api_deadline)
+            return self._send_alone(wire, request, longest_answer, call_deadline)
 
         called = self._measure(sending.method, sending.path, send)
         self.metrics.note_api_answer(self.provider.name, "call", called.status, called.duration_ms / 1000)

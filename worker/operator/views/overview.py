@@ -74,6 +74,7 @@ class Due:
     refreshes: int
     syncs: int
     exchanges: int
+    calls: int
     oldest_seconds: float
 
 
@@ -183,7 +184,7 @@ def _read(sources: Sources, tx: Transaction) -> _Now:
     empty = [Backlog(name, 0, 0.0) for name in streams if name not in unpublished]
     return _Now(
         now=now,
-        due=Due(due["refreshes"], due["syncs"], due["exchanges"], _age(oldest, now)),
+        due=Due(due["refreshes"], due["syncs"], due["exchanges"], due["calls"], _age(oldest, now)),
         waiting=tx.overview.authorizations_waiting(),
         backlogs=sorted([*backlogs, *empty], key=lambda each: each.stream),
         providers=read_providers(sources, tx, now),
