@@ -212,7 +212,9 @@ def test_a_gateway_does_its_work_by_its_own_role(house: House, stores: Stores) -
             lines = [line for line in tx.audit.newest({}, None, 1000) if line.action == "call.made"]
         assert [line.actor for line in lines] == ["gateway:billing"] * 2
         with house.store.reading() as tx:
-            assert [each.status for each in tx.journal.calls_of(ada.id)[-3:]] == [401, 200, 405]
+            # Beside them are the refresh and what the courier reads because of the write.
+            statuses = [each.status for each in tx.journal.calls_of(ada.id)]
+        assert [each for each in statuses if each != 200] == [401, 405]
 
 
 def test_an_application_reads_its_data_and_changes_nothing(house: House, stores: Stores) -> None:
