@@ -6,8 +6,8 @@ STAMP := .venv/installed
 NODE_TOOLS := node_modules/.asyncapi-parser-3.6.6-axe-core-4.14.1
 COMPOSE = $(shell if docker compose version >/dev/null 2>&1; then echo docker compose; else echo docker-compose; fi)
 UV = $(shell command -v uv || echo $(BIN)/uv)
-# Three at a time: tests mostly wait. AT_ONCE= runs them one after another.
-AT_ONCE = -n 3 --dist loadfile --no-loadscope-reorder
+# Four at a time: tests mostly wait. AT_ONCE= runs them one after another.
+AT_ONCE = -n 4 --dist loadfile --no-loadscope-reorder
 PYTEST = $(BIN)/python -m pytest $(AT_ONCE)
 # Without its cache each of the hundreds of processes that tests start, and pytest too, compiles all it imports.
 unexport PYTHONDONTWRITEBYTECODE
@@ -90,12 +90,15 @@ fleet-trial: $(STAMP) ## Break a fleet in Docker part by part while users come, 
 canary: $(STAMP) ## Play a life full of trouble, and look for its secrets and contents in logs, dead letters, the audit …
 	$(BIN)/python -m tests.torture.canary
 
+# Types, the site and the audit run beside the first tests, which mostly wait; what they say comes last.
 check: $(STAMP) ## Run all that CI runs: format, lint, types, imports, tests with their coverage
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
-	@$(MAKE) --no-print-directory -j2 --output-sync types lint-docs site audit
-	$(PYTEST) --cov --cov-report=term-missing:skip-covered
+	@$(MAKE) --no-print-directory lint-docs
+	@mkdir -p build; $(MAKE) --no-print-directory --output-sync types site audit >build/checks.log 2>&1 & checks=$$!; \
+	$(PYTEST) --cov --cov-report=term-missing:skip-covered; tests=$$?; \
+	wait $$checks; checks=$$?; cat build/checks.log; exit $$((tests ? tests : checks))
 
 fuzz: $(STAMP) .venv/fuzz ## Give 20,000 random inputs to every door, and print what they did: SEED=7 COUNT=1000
 	$(BIN)/python -m tests.torture.fuzz --seed $(or $(SEED),1) --count $(or $(COUNT),20000) $(ARGS)

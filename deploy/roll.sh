@@ -23,7 +23,7 @@ wait_healthy() {
 }
 
 "${compose[@]}" run --rm --no-deps -T migrate </dev/null
-for service in worker scheduler web operator; do
+for service in worker scheduler web gateway operator; do
   old=($(ids "$service"))
   [ "${#old[@]}" -gt 0 ] || continue
   wait_healthy "$service" "${#old[@]}"

@@ -19,6 +19,7 @@ import httpx
 import redis
 from dramatiq.brokers.redis import RedisBroker
 from sqlalchemy import Executable, create_engine, text
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
 import sandbox
@@ -254,6 +255,29 @@ class Fleet:
             for program in self.programs:
                 error.add_note(f"--- {program.name}, {'running' if program.runs else 'ended'}\n{program.tail()}")
             raise
+
+    def pause(self, program: Program) -> None:
+        """SIGSTOP between two of its transactions: who stands still inside one keeps SQLite's only lock from all."""
+
+        def is_paused_outside() -> bool:
+            program.pause()
+            if self._can_write():
+                return True
+            program.resume()
+            return False
+
+        self.wait_until(is_paused_outside, f"{program.name} stands still outside a transaction")
+
+    def _can_write(self) -> bool:
+        if not self.database_url.startswith("sqlite"):
+            return True
+        engine = create_engine(self.database_url, poolclass=NullPool, connect_args={"timeout": 0})
+        try:
+            with engine.connect() as connection:
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            return True
+        except OperationalError:
+            return False
 
     def stop(self) -> None:
         """SIGTERM to every process that still runs."""

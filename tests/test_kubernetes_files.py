@@ -34,7 +34,7 @@ WORKLOADS = {
     if each["kind"] in ("Deployment", "Job")
 }
 PODS = {name: each["spec"]["template"]["spec"] for name, each in WORKLOADS.items()}
-BESIDE_COMPOSE = {"web": "web", "worker": "worker", "scheduler": "scheduler", "cli": "cli", "migrate": "migrate"}
+BESIDE_COMPOSE = ("web", "gateway", "worker", "scheduler", "cli", "migrate")
 SETTINGS = dict(
     literal.split("=", 1) for made in KUSTOMIZED["base"]["configMapGenerator"] for literal in made["literals"]
 )
@@ -68,6 +68,7 @@ def test_every_file_is_in_a_kustomization() -> None:
 def test_the_processes_are_those_of_compose_and_the_operators_listener() -> None:
     assert {name: each["spec"].get("replicas") for name, each in WORKLOADS.items()} == {
         "web": 2,
+        "gateway": 2,
         "worker": None,
         "scheduler": 2,
         "operator": 1,
@@ -153,6 +154,16 @@ def test_a_process_without_a_listener_is_judged_by_its_heartbeat_as_in_compose(n
     assert container(name)["command"] == SERVICES[name]["command"]
 
 
+def test_the_gateway_is_asked_and_started_as_in_compose() -> None:
+    in_compose = SERVICES["gateway"]
+    assert container("gateway")["command"] == in_compose["command"]
+    assert {port["containerPort"] for port in container("gateway")["ports"]} == {8702, 9102}
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        assert container("gateway")[probe]["httpGet"]["port"] == "http"
+    ready = container("gateway")["readinessProbe"]["httpGet"]["path"]
+    assert any(f"8702{ready}" in word for word in in_compose["healthcheck"]["test"])
+
+
 def test_one_image_runs_all_and_both_kustomizations_name_the_same() -> None:
     assert {container(name)["image"] for name in PODS} == {"breezesync"}
     assert KUSTOMIZED["base"]["images"] == KUSTOMIZED["migrate"]["images"]
@@ -160,13 +171,13 @@ def test_one_image_runs_all_and_both_kustomizations_name_the_same() -> None:
 
 
 def test_a_process_has_as_long_to_stop_as_in_compose() -> None:
-    for name in ("web", "worker", "scheduler"):
+    for name in ("web", "gateway", "worker", "scheduler"):
         assert PODS[name]["terminationGracePeriodSeconds"] == seconds(SERVICES[name]["stop_grace_period"])
 
 
 def test_one_of_each_that_has_several_stays_while_nodes_are_drained() -> None:
     budgets = {each["metadata"]["name"]: each["spec"] for each in kinds("PodDisruptionBudget")}
-    assert set(budgets) == {"breezesync-web", "breezesync-worker", "breezesync-scheduler"}
+    assert set(budgets) == {"breezesync-web", "breezesync-gateway", "breezesync-worker", "breezesync-scheduler"}
     for name, spec in budgets.items():
         component = name.removeprefix("breezesync-")
         labels = WORKLOADS[component]["spec"]["template"]["metadata"]["labels"]
@@ -203,6 +214,7 @@ def test_the_network_is_as_narrow_as_in_compose() -> None:
     assert reached("egress", 6379) == members["redis"] | {"operator"}
     assert reached("egress", 443) == members["provider"]
     assert reached("ingress", 8700) == members["public"] - {"operator"}
+    assert reached("ingress", 8702) == members["calls"]
     everything = [each for each in kinds("NetworkPolicy") if set(each["spec"]) == {"podSelector", "policyTypes"}]
     assert [each["spec"]["policyTypes"] for each in everything] == [["Ingress", "Egress"]]
 

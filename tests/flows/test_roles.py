@@ -215,8 +215,9 @@ def test_a_gateway_does_its_work_by_its_own_role(house: House, stores: Stores) -
             lines = [line for line in tx.audit.newest({}, None, 1000) if line.action == "call.made"]
         assert [line.actor for line in lines] == ["gateway:billing"] * 3
         with house.store.reading() as tx:
-            statuses = [each.status for each in tx.journal.calls_of(ada.id)[-4:]]
-        assert sorted(statuses) == [200, 200, 401, 422]
+            # Beside them are the refresh and what the courier reads because of the write.
+            statuses = [each.status for each in tx.journal.calls_of(ada.id)]
+        assert [each for each in statuses if each != 200] == [401, 422]
     with stores["scheduler"].writing() as tx:
         assert tx.calls.connection_of(call_id) == ada.id
         tx.calls.hasten(call_id)

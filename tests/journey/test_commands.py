@@ -42,7 +42,7 @@ def test_a_command_outlives_the_scheduler_that_is_killed_and_one_that_stands_sti
     connection = fleet.connect("annie", account)
     fleet.has_synced(listener, connection)
     first, *others = schedulers(fleet)
-    first.pause()
+    fleet.pause(first)
     for other in others:
         other.kill()
     command(fleet, type="sync", connection_id=connection)

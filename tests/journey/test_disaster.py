@@ -51,7 +51,7 @@ def test_an_emptied_redis_in_the_middle_of_a_sync_loses_no_event(fleet: Fleet, l
 def test_an_emptied_redis_loses_no_authorization_on_its_way(fleet: Fleet, listener: Listener) -> None:
     account = fleet.control.add_user("Emmy", documents=2)
     worker = working(fleet)
-    worker.pause()
+    fleet.pause(worker)
     result = fleet.consent("emmy", account)
     flush(fleet)
     worker.resume()
