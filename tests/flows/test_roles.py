@@ -209,6 +209,7 @@ def test_a_gateway_does_its_work_by_its_own_role(house: House, stores: Stores) -
         call_id = counter.ask("POST", f"/v1/connections/{ada.id}/calls", json=asked).json()["call_id"]
         wait_until(lambda: counter.ask("GET", f"/v1/calls/{call_id}").json()["status"] == "completed", "the call ends")
         counter.flush()
+        counter.courier.is_idle = True
         counter.office.desk.finish([Done(ada, Settlement(), 0, is_write=True)])
         assert house.connection(ada.id).sync_requested is True
         with stores["cli"].reading() as tx:
