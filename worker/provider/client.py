@@ -5,21 +5,22 @@ import threading
 from base64 import b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from time import monotonic
 from typing import Generic, TypeVar
-from urllib.parse import quote_plus
+from urllib.parse import quote_plus, unquote
 
 import httpx
 
 from models.account import read_account
-from models.api_response import ApiOutcome, Throttled, read_api_answer, read_remaining
+from models.api_response import ApiOutcome, Failed, Location, Page, Throttled, read_api_answer, read_remaining
 from models.crypto.secrets import Secret
 from models.http import HttpAnswer, NoAnswer
 from models.journal import Request
 from models.oauth.client import OAuthClient
 from models.oauth.refresh_policy import Patience, patience_with
 from models.oauth.token_response import GrantType, TokenOutcome, TokensGranted, read_token_answer
+from models.paging.page_format import PageAsked, parameters_of, target_of
 from models.provider import Provider, Resource
 from models.proxies import Proxies
 from models.rate_limit import Wait
@@ -99,7 +100,9 @@ class ProviderClient:
         self._api = ThreadTransports(self.proxies, self.ssl_context, api)
         self._tokens = ThreadTransports(self.proxies, self.ssl_context, tokens)
         self._tokens.open().close()
-        for url in filter(None, (self.provider.token_url, self.provider.revoke_url, self.provider.api_url)):
+        profile = self.provider
+        bases = {profile.api_url_of(resource) for resource in profile.resources} | {profile.api_url}
+        for url in filter(None, (profile.token_url, profile.revoke_url, *bases)):
             parse_url(url)
 
     @property
@@ -155,13 +158,13 @@ class ProviderClient:
         return self.budgets.allow(self.provider, account_id)
 
     def read_page(
-        self, resource: Resource, path: str, page: int, access_token: Secret, allowance: Allowance
+        self, resource: Resource, path: str, asked: PageAsked, access_token: Secret, allowance: Allowance
     ) -> Called[ApiOutcome] | Wait:
         """One page of a resource, if the account's budget has room for it; else how long it has none."""
         wait = allowance.take()
         if wait is not None:
             return wait
-        called = self._get(resource, path, page, access_token)
+        called = self._get(resource, path, asked, access_token)
         allowance.note(called.remaining)
         if isinstance(called.outcome, Throttled):
             allowance.settle(pause=called.outcome.retry_after.total_seconds())
@@ -173,8 +176,8 @@ class ProviderClient:
         It is counted and never made to wait: a user, or a pair of tokens, waits for it. Without `account_id` it counts
         for the account that answers.
         """
-        path = self.provider.account_path
-        called = self._get(Resource(name="account", path=path), path, 1, access_token)
+        resource = self.provider.account_resource
+        called = self._get(resource, resource.path, PageAsked(), access_token)
         account = read_account(self.provider, called.outcome)
         whose = account_id or (account.id if account is not None else None)
         if whose is not None:
@@ -182,29 +185,44 @@ class ProviderClient:
             self.budgets.count(self.provider, whose, called.remaining, pause)
         return called
 
-    def _get(self, resource: Resource, path: str, page: int, access_token: Secret) -> Called[ApiOutcome]:
+    def _get(self, resource: Resource, path: str, asked: PageAsked, access_token: Secret) -> Called[ApiOutcome]:
         """A GET that follows no redirect and reads at most 4 MiB in at most 30 s, however slowly it drips."""
-        url = parse_page_url(self.provider.api_url + path, resource.query, page if resource.paging != "none" else None)
+        api_url, url = self.provider.api_url_of(resource), self.page_url(resource, path, asked)
         # A stream of its own keeps httpx from looking for a body, and from adding headers that are here already.
         request = httpx.Request(
             "GET",
             url,
-            headers=[(b"Host", url.netloc), *api_headers, (b"Authorization", _encode_bearer(access_token))],
+            headers=[
+                (b"Host", url.netloc),
+                *_headers_of(self.provider),
+                (b"Authorization", self.provider.authorization(access_token)),
+            ],
             stream=no_body,
             extensions={"timeout": api_timeout},
         )
         wire = Wire(self.now, kept_open=getattr(self._own, "socket", None))
-        called = self._measure("GET", path, lambda: wire.send(self._api.own, request, largest_page, api_deadline))
+        deadline = min(api_deadline, timedelta(seconds=resource.timeout_seconds))
+        called = self._measure("GET", path, lambda: wire.send(self._api.own, request, largest_page, deadline))
         self._own.socket = wire.socket
         if isinstance(called.outcome, NoAnswer):
             self._api.close_own()
             self._own.socket = None
         headers = called.outcome.headers if isinstance(called.outcome, HttpAnswer) else {}
-        outcome = read_api_answer(called.outcome, resource.paging, page, self.now())
+        outcome = read_api_answer(called.outcome, resource, asked, self.now(), Location(str(url), api_url))
+        if isinstance(outcome, Page) and access_token.reveal() in unquote(outcome.cursor or ""):
+            # What continues a list is stored in clear.
+            outcome = Failed("the link to the next page repeats the access token", is_lasting=True)
         remaining = read_remaining(headers)
         self.metrics.note_api_answer(self.provider.name, resource.name, called.status, called.duration_ms / 1000)
         self.metrics.note_budget(self.provider.name, self.provider.api_requests_per_minute, remaining)
         return called.read_as(outcome, remaining)
+
+    def page_url(self, resource: Resource, path: str, asked: PageAsked) -> httpx.URL:
+        """The URL of a page. Raises `httpx.InvalidURL`."""
+        url = self.provider.api_url_of(resource) + target_of(resource, asked, path)
+        if resource.paging == "link" and asked.cursor is not None:
+            return parse_page_url(url, "", ())
+        return parse_page_url(url, resource.query, tuple(parameters_of(resource, asked).items()))
 
     def _request_tokens(
         self, grant: GrantType, client: OAuthClient, fields: Mapping[str, str], send_before: datetime | None
@@ -264,5 +282,8 @@ class ProviderClient:
         return {"Accept": "application/json", "User-Agent": user_agent}
 
 
-def _encode_bearer(access_token: Secret) -> bytes:
-    return b"Bearer " + access_token.reveal().encode("ascii")
+def _headers_of(provider: Provider) -> list[tuple[bytes, bytes]]:
+    """The headers of each API request but those that name host and token: the profile's, and ours that it leaves."""
+    own = [(name.encode("ascii"), value.encode("ascii")) for name, value in provider.headers.items()]
+    named = {name.lower() for name, _ in own}
+    return [*(pair for pair in api_headers if pair[0].lower() not in named), *own]
