@@ -8,6 +8,7 @@ from config.profiles.reading import (
     means_off,
     override_variables,
     profile_directories,
+    read_file,
     read_profile,
 )
 
@@ -19,5 +20,6 @@ __all__ = [
     "name_pattern",
     "override_variables",
     "profile_directories",
+    "read_file",
     "read_profile",
 ]

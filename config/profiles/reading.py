@@ -35,9 +35,12 @@ class ProfileError(Exception):
         self.problems = problems
 
 
-def profile_directories() -> tuple[Path, ...]:
-    """Where profiles are looked for, the working directory first."""
-    return Path("config/providers"), Path(__file__).parents[1] / "providers"
+usual_directory = Path("config/providers")
+
+
+def profile_directories(own: Path | None = None) -> tuple[Path, ...]:
+    """Where profiles are looked for: first in a directory of one's own, or else below the working directory."""
+    return own or usual_directory, Path(__file__).parents[1] / "providers"
 
 
 def override_variables(provider: str) -> dict[str, str]:
@@ -52,9 +55,15 @@ def means_off(variable: str, provider: str) -> bool:
 
 def read_profile(provider: str, overrides: Mapping[str, str], directories: Iterable[Path]) -> Provider:
     """The profile of that name, its scalars overridden by variable. Raises `ProfileError` with every problem."""
-    path = next((found for place in directories if (found := place / f"{provider}.toml").is_file()), None)
+    places = [place / f"{provider}.toml" for place in directories]
+    path = next((place for place in places if place.is_file()), None)
     if path is None:
-        raise ProfileError([f"PROVIDERS: there is no profile config/providers/{provider}.toml"])
+        raise ProfileError([f"PROVIDERS: there is no profile {places[0]}"])
+    return read_file(provider, path, overrides)
+
+
+def read_file(provider: str, path: Path, overrides: Mapping[str, str]) -> Provider:
+    """The profile in that file. Raises `ProfileError` with every problem."""
     try:
         written = tomllib.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as trouble:

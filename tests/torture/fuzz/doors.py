@@ -307,6 +307,7 @@ def try_settings(place: Place, chance: Random, count: int) -> Figures:
         "BREEZEDOC_PKCE",
         "BREEZEDOC_TOKEN_URL",
         "HTTPS_PROXY",
+        "PROVIDERS_DIRECTORY",
         "SPOOL_DIRECTORY",
     )
     with counting("settings") as (figures, log):
