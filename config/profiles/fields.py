@@ -11,7 +11,7 @@ _path_of_json = rf"{_key}(\.{_key})*"
 _field = r"[A-Za-z0-9_]+"
 _url_path = r"(/([A-Za-z0-9._~-]+|\{team\}))+"
 _words = r"[!#-\[\]-~]+( [!#-\[\]-~]+)*"
-_query = r"[!\"$->@-~]*"
+_query = r'[!"$->@-~]*'
 _parameter = r"[A-Za-z0-9_.$\[\]-]{1,100}"
 length_pattern = r"[0-9]{1,9}(\.[0-9]{1,6})? ?(ms|s|m|h|d|)"
 header_name = r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}"
@@ -84,13 +84,13 @@ provider_rules: Mapping[str, Rule] = {
     "authorize_parameters": Rule(
         "A table of more parameters of that redirect, for example `access_type`; not those of the protocol."
     ),
-    "token_body": Rule("How a token request is written."),
-    "client_auth": Rule("How a token request names the client: in its body, or by HTTP Basic."),
+    "token_body": Rule("How a token request is written: `json` or `form`."),
+    "client_auth": Rule("How a token request names the client: in its `body`, or by HTTP `basic`."),
     "pkce": Rule("Whether an S256 challenge is sent (RFC 7636)."),
     "code_seconds": _number("How long an authorization code is presented after it arrived."),
     "refresh_reuse": Rule(
-        "What a refresh token presented twice does: nothing, end its family, or nothing within `grace_seconds` and end "
-        "its family after that."
+        "What a refresh token presented twice does: no harm (`harmless`), end its family (`family_revoked`), or that only "
+        "after `grace_seconds` (`grace`)."
     ),
     "grace_seconds": _number("See `refresh_reuse`.", 0),
     "rotation_ends_access": Rule("Whether a rotation ends the access token that was issued before."),
@@ -195,7 +195,9 @@ view_rules: Mapping[str, Rule] = {
 column_rules: Mapping[str, Rule] = {
     "name": Rule("The column's name.", _name, name_pattern),
     "path": Rule("The dotted path of the field that it shows.", "expected a dotted path", rf"{_field}(\.{_field})*"),
-    "type": Rule("What the field holds; a `count` is the number of elements of the list at `path`."),
+    "type": Rule(
+        "What the field holds: `text`, `integer`, `number`, `boolean`, `time`, `date`; a `count` is the number of elements of the list at `path`."
+    ),
     "where": Rule(
         "With `count`: only elements whose field of that name is not null.",
         "expected a field's name, with the type count only",
