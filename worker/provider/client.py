@@ -187,7 +187,7 @@ class ProviderClient:
 
     def _get(self, resource: Resource, path: str, asked: PageAsked, access_token: Secret) -> Called[ApiOutcome]:
         """A GET that follows no redirect and reads at most 4 MiB in at most 30 s, however slowly it drips."""
-        api_url, url = self.provider.api_url_of(resource), self.page_url(resource, path, asked)
+        api_url, url = self.provider.api_url_of(resource), find_page_url(self.provider, resource, path, asked)
         # A stream of its own keeps httpx from looking for a body, and from adding headers that are here already.
         request = httpx.Request(
             "GET",
@@ -216,13 +216,6 @@ class ProviderClient:
         self.metrics.note_api_answer(self.provider.name, resource.name, called.status, called.duration_ms / 1000)
         self.metrics.note_budget(self.provider.name, self.provider.api_requests_per_minute, remaining)
         return called.read_as(outcome, remaining)
-
-    def page_url(self, resource: Resource, path: str, asked: PageAsked) -> httpx.URL:
-        """The URL of a page. Raises `httpx.InvalidURL`."""
-        url = self.provider.api_url_of(resource) + target_of(resource, asked, path)
-        if resource.paging == "link" and asked.cursor is not None:
-            return parse_page_url(url, "", ())
-        return parse_page_url(url, resource.query, tuple(parameters_of(resource, asked).items()))
 
     def _request_tokens(
         self, grant: GrantType, client: OAuthClient, fields: Mapping[str, str], send_before: datetime | None
@@ -280,6 +273,14 @@ class ProviderClient:
     @staticmethod
     def _headers() -> dict[str, str]:
         return {"Accept": "application/json", "User-Agent": user_agent}
+
+
+def find_page_url(provider: Provider, resource: Resource, path: str, asked: PageAsked) -> httpx.URL:
+    """Return the URL of a page. Raises `httpx.InvalidURL`."""
+    url = provider.api_url_of(resource) + target_of(resource, asked, path)
+    if resource.paging == "link" and asked.cursor is not None:
+        return parse_page_url(url, "", ())
+    return parse_page_url(url, resource.query, tuple(parameters_of(resource, asked).items()))
 
 
 def _headers_of(provider: Provider) -> list[tuple[bytes, bytes]]:
