@@ -35,7 +35,9 @@ def find_faults(provider: Provider) -> Iterator[Fault]:
     yield from _find_request_faults(provider)
     yield from _find_repeated("resources", (resource.name for resource in provider.resources))
     for position, resource in enumerate(provider.resources):
-        faults = (*_find_by_rules(resource, resource_rules, provider.allow_http), *_find_resource_faults(resource))
+        faults = [*_find_by_rules(resource, resource_rules, provider.allow_http), *_find_resource_faults(resource)]
+        if resource.path == provider.account_path and (resource.paging != "none" or resource.items):
+            faults.append(("paging", "expected none, and no items: one answer names the account"))
         yield from _within(f"resources[{position}]", faults)
     yield from _find_repeated("views", (view.name for view in provider.views))
     for position, view in enumerate(provider.views):

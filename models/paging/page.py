@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from models.paging.json_path import look_up
 from models.paging.link import find_next, resolve
-from models.paging.page_format import PageAsked, PageFormat, whole_body
+from models.paging.page_format import PageAsked, PageFormat, count_read, whole_body
 
 largest_number = 10**9
 longest_cursor = 4096
@@ -111,7 +111,7 @@ def _find_cursor(
         case _:
             # Without a total or a sign the end is only known by a page with nothing on it: a short page may be a
             # server's own limit.
-            read = int(asked.cursor or 0) + len(elements)
+            read = count_read(asked) + len(elements)
             return str(read) if elements and (total is None or read < total) else None
 
 

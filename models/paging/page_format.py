@@ -69,7 +69,7 @@ class PageAsked:
 
 def parameters_of(form: PageFormat, asked: PageAsked) -> Mapping[str, str]:
     """Return the parameters of the request for a page; of a page that is found by a link, only those of the first."""
-    if form.paging == "none" or (form.paging == "link" and asked.cursor is not None):
+    if form.paging == "none" or is_linked(form, asked):
         return {}
     sized = {form.size_parameter: str(form.size)} if form.size_parameter else {}
     match form.paging:
@@ -78,7 +78,7 @@ def parameters_of(form: PageFormat, asked: PageAsked) -> Mapping[str, str]:
         case "page":
             return sized | {form.page_parameter: str(asked.number - 1 + form.first_page)}
         case "offset":
-            return sized | {form.offset_parameter: str(form.first_offset + int(asked.cursor or 0))}
+            return sized | {form.offset_parameter: str(form.first_offset + count_read(asked))}
         case "cursor" if asked.cursor is not None:
             return sized | {form.cursor_parameter: asked.cursor}
         case _:
@@ -87,4 +87,22 @@ def parameters_of(form: PageFormat, asked: PageAsked) -> Mapping[str, str]:
 
 def target_of(form: PageFormat, asked: PageAsked, path: str) -> str:
     """Return where below the API's URL a page is: at the list's own path, or where the page before said."""
-    return asked.cursor if form.paging == "link" and asked.cursor is not None else path
+    return asked.cursor if is_linked(form, asked) and asked.cursor is not None else path
+
+
+def count_read(asked: PageAsked) -> int:
+    """Return how many records came before a page that is found by its number or offset.
+
+    Race: the profile says another paging than when the page before was read. Then the count is wrong, and so the list
+    is read again.
+    """
+    cursor = asked.cursor or ""
+    return int(cursor) if cursor.isascii() and cursor.isdigit() and len(cursor) < 11 else 0
+
+
+def is_linked(form: PageFormat, asked: PageAsked) -> bool:
+    """Whether the page is at a link of the page before.
+
+    Race: the profile says another paging than then. Any other cursor behind the API's URL might be another host.
+    """
+    return form.paging == "link" and asked.cursor is not None and asked.cursor.startswith("/")

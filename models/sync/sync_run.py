@@ -156,4 +156,4 @@ def end(run: SyncRun, reason: str) -> SyncRun:
 
 
 def _release(run: SyncRun) -> SyncRun:
-    return replace(run, resume_at=None, lease_owner=None, lease_until=None)
+    return replace(run, resume_at=None, lease_owner=None, lease_until=None, cursor=None)

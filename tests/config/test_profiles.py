@@ -248,6 +248,12 @@ def test_a_faulty_profile_is_told_by_its_place(change: dict[str, Any], where: st
     assert told[0].startswith(f"other.toml: {where}: ")
 
 
+@pytest.mark.parametrize("form", [{"paging": "page"}, {"items": "[]"}])
+def test_the_account_is_one_answer(form: dict[str, str]) -> None:
+    [problem] = problems({"resources": [{"name": "account", "path": "/me"} | form], "views": []})
+    assert problem.startswith("other.toml: resources[0].paging: ")
+
+
 def test_every_fault_is_told_at_once() -> None:
     assert len(problems({"token_body": "xml", "pkce": "maybe", "unknown": 1})) == 3
     assert len(problems({"scope": "a  b", "grace_seconds": -1, "unknown": 1})) == 3

@@ -41,6 +41,12 @@ requests: dict[str, tuple[dict[str, Any], PageAsked, dict[str, str]]] = {
     ),
     "the first by offset": ({"paging": "offset"}, PageAsked(), {"offset": "0"}),
     "a later offset counted from one": ({"paging": "offset", "first_offset": 1}, PageAsked(2, "20"), {"offset": "21"}),
+    "an offset after the paging changed": ({"paging": "offset"}, PageAsked(2, "/x?page=2"), {"offset": "0"}),
+    "a link after the paging changed": (
+        {"paging": "link", "size_parameter": "n"},
+        PageAsked(2, "CiAKGj"),
+        {"n": "100"},
+    ),
     "the first by cursor": ({"paging": "cursor", "cursor": "c", "size_parameter": "n"}, PageAsked(), {"n": "100"}),
     "a later cursor": (
         {"paging": "cursor", "cursor": "c", "cursor_parameter": "after"},
@@ -62,6 +68,7 @@ def test_a_linked_page_is_at_its_own_place() -> None:
     linked = PageFormat(paging="link")
     assert target_of(linked, PageAsked(2, "/else?page=2"), "/things") == "/else?page=2"
     assert target_of(linked, PageAsked(), "/things") == "/things"
+    assert target_of(linked, PageAsked(2, ".evil.example/things"), "/things") == "/things"
     assert target_of(PageFormat(paging="cursor"), PageAsked(2, "x"), "/things") == "/things"
 
 

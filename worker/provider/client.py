@@ -20,7 +20,7 @@ from models.journal import Request
 from models.oauth.client import OAuthClient
 from models.oauth.refresh_policy import Patience, patience_with
 from models.oauth.token_response import GrantType, TokenOutcome, TokensGranted, read_token_answer
-from models.paging.page_format import PageAsked, parameters_of, target_of
+from models.paging.page_format import PageAsked, is_linked, parameters_of, target_of
 from models.provider import Provider, Resource
 from models.proxies import Proxies
 from models.rate_limit import Wait
@@ -278,9 +278,8 @@ class ProviderClient:
 def find_page_url(provider: Provider, resource: Resource, path: str, asked: PageAsked) -> httpx.URL:
     """Return the URL of a page. Raises `httpx.InvalidURL`."""
     url = provider.api_url_of(resource) + target_of(resource, asked, path)
-    if resource.paging == "link" and asked.cursor is not None:
-        return parse_page_url(url, "", ())
-    return parse_page_url(url, resource.query, tuple(parameters_of(resource, asked).items()))
+    query = "" if is_linked(resource, asked) else resource.query
+    return parse_page_url(url, query, tuple(parameters_of(resource, asked).items()))
 
 
 def _headers_of(provider: Provider) -> list[tuple[bytes, bytes]]:
