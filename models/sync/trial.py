@@ -21,7 +21,7 @@ class ResourceSeen:
     ids, fields: the first ids, and the names of the fields of all records.
     total: how many records its list has, if the provider says so.
     goes_on: whether there is another page.
-    problem: what is wrong; None if nothing is.
+    fault: what is wrong; None if nothing is.
     """
 
     resource: str
@@ -35,7 +35,7 @@ class ResourceSeen:
     fields: tuple[str, ...] = ()
     total: int | None = None
     goes_on: bool = False
-    problem: str | None = None
+    fault: str | None = None
 
 
 def describe_items(resource: Resource) -> str:
@@ -50,7 +50,7 @@ def describe_items(resource: Resource) -> str:
 def look_at_page(seen: ResourceSeen, outcome: ApiOutcome, resource: Resource, provider: Provider) -> ResourceSeen:
     """Return the resource with what the answer to the request for its first page says."""
     if not isinstance(outcome, Page):
-        return replace(seen, problem=_explain(outcome))
+        return replace(seen, fault=_explain(outcome))
     answer = parse_page(outcome, resource, provider)
     named = {name for item in answer.items for name in item.data}
     return replace(
@@ -61,7 +61,7 @@ def look_at_page(seen: ResourceSeen, outcome: ApiOutcome, resource: Resource, pr
         fields=tuple(sorted(named)),
         total=answer.seen.total,
         goes_on=outcome.last > outcome.number,
-        problem=_find_problem(answer, resource, provider),
+        fault=_find_fault(answer, resource, provider),
     )
 
 
@@ -80,7 +80,7 @@ def _explain(outcome: Unauthorized | Forbidden | Missing | Throttled | Failed) -
             return why
 
 
-def _find_problem(answer: PageRead, resource: Resource, provider: Provider) -> str | None:
+def _find_fault(answer: PageRead, resource: Resource, provider: Provider) -> str | None:
     if resource.path == provider.account_path and answer.account_id is None:
         return f"it names no account: there is no text or number at {provider.account_id} (account_id)"
     if answer.seen.nameless:

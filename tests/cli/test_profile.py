@@ -128,7 +128,7 @@ def test_a_token_reads_one_page_of_each_list_and_shows_nowhere(desk: Desk, api: 
     assert "t0ken" not in said + told
     account, thing = json.loads(said)["resources"]
     assert (account["records"], account["ids"], account["fields"]) == (1, ["1"], ["id", "mail"])
-    assert (thing["records"], thing["ids"], thing["goes_on"], thing["problem"]) == (2, ["1", "2"], True, None)
+    assert (thing["records"], thing["ids"], thing["goes_on"], thing["fault"]) == (2, ["1", "2"], True, None)
     assert thing["fields"] == ["id", "node", "title"]
     assert [(asked.path, asked.headers["authorization"]) for asked in api.asked] == [
         ("/me", "token t0ken"),
@@ -144,15 +144,15 @@ def test_what_can_not_be_read_is_a_problem_with_its_place(desk: Desk, api: MadeU
     path.write_text(path.read_text().replace('id = "node.id"', 'id = "node.key"'))
     code, said, _ = type_check(str(path), "--token-stdin", "--json", token="t0ken\n")
     assert code == 1
-    assert json.loads(said)["resources"][1]["problem"] == "2 of its elements have no text or number at node.key (id)"
+    assert json.loads(said)["resources"][1]["fault"] == "2 of its elements have no text or number at node.key (id)"
     path.write_text(path.read_text().replace('items = "items"', 'items = "rows"'))
     code, said, _ = type_check(str(path), "--token-stdin", token="t0ken\n")
     assert code == 1
-    assert "problem: there is no list at rows" in said
+    assert "fault: there is no list at rows" in said
     api.account = {"uuid": 1}
     code, said, _ = type_check(str(path), "--token-stdin", token="t0ken\n")
     assert code == 1
-    assert "problem: it names no account" in said
+    assert "fault: it names no account" in said
 
 
 def test_a_connection_lends_its_token_to_its_own_provider_only(desk: Desk, tmp_path: Path) -> None:

@@ -161,7 +161,7 @@ def _report(profile: Provider, seen: Iterable[ResourceSeen], as_json: bool) -> N
     else:
         for each in resources:
             _show(each)
-    wrong = sum(each.problem is not None for each in resources)
+    wrong = sum(each.fault is not None for each in resources)
     if wrong:
         raise CommandFailed(f"{wrong} of {len(resources)} resources can't be read as the profile says.")
 
@@ -174,5 +174,5 @@ def _show(seen: ResourceSeen) -> None:
         more = ", and more follow" if seen.goes_on else ""
         print_line(f"  {seen.records}{total} records on the first page{more}; ids {', '.join(seen.ids) or 'none'}")
         print_line(f"  fields {', '.join(seen.fields) or 'none'}")
-    if seen.problem is not None:
-        print_line(f"  problem: {seen.problem}")
+    if seen.fault is not None:
+        print_line(f"  fault: {seen.fault}")

@@ -36,9 +36,9 @@ class Trial:
         described = describe(provider, SyncList(own, own.path, own.name))
         seen = look_at_page(described, called.outcome, own, provider)
         if account is not None and account_id not in (None, account.id):
-            seen = replace(seen, problem="it names another account than the connection's")
+            seen = replace(seen, fault="it names another account than the connection's")
         yield seen
-        if account is None or seen.problem is not None:
+        if account is None or seen.fault is not None:
             return
         allowance = self.client.allow(account.id)
         lists = [each for each in plan_lists(provider, self.team_ids) if each.path != own.path]
@@ -47,8 +47,8 @@ class Trial:
             for each in lists:
                 page = self.client.read_page(each.resource, each.path, PageAsked(), self.token, allowance)
                 if isinstance(page, Wait):
-                    problem = f"the account's limit leaves no room: try again in {page.seconds:.0f} s"
-                    yield replace(describe(provider, each), problem=problem)
+                    fault = f"the account's limit leaves no room: try again in {page.seconds:.0f} s"
+                    yield replace(describe(provider, each), fault=fault)
                     return
                 self.log += page.log_for(subject)
                 yield look_at_page(describe(provider, each), page.outcome, each.resource, provider)
