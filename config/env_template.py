@@ -66,8 +66,10 @@ OPERATOR_TOKEN={operator_token}
 # DATABASE_URL=postgresql+psycopg://user:password@host/breezesync
 # REDIS_URL=redis://127.0.0.1:6379/0
 
-# Profiles in config/providers/; any value of one can be set here as NAME_FIELD, for example BREEZEDOC_API_URL.
+# Profiles, by name, and the directory of your own; any value of one can be set here as NAME_FIELD, for example
+# BREEZEDOC_API_URL.
 # PROVIDERS=breezedoc
+# PROVIDERS_DIRECTORY=config/providers
 
 # How often a connection is read, and how often due work is claimed.
 # SYNC_INTERVAL=15m

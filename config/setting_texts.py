@@ -164,6 +164,14 @@ def parse_path(text: str) -> Path:
     return Path(text)
 
 
+def parse_directory(text: str) -> Path:
+    """A directory that is there."""
+    path = parse_path(text)
+    if not path.is_dir():
+        raise ValueError(f"expected a directory, and there is none at {path}")
+    return path
+
+
 def parse_client_id(text: str) -> str:
     """A client identifier (RFC 6749 §A.1)."""
     if not re.fullmatch(r"[ -~]{1,255}", text):

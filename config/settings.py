@@ -107,8 +107,9 @@ def read_settings(
     proxy_texts = {name: found.text(name) or "" for name in proxy_variables}
     fixed = read_group(Variables, found)
     names = fixed.pop("providers", ("breezedoc",))
+    directories = profile_directories(fixed.pop("providers_directory", None))
     transit = _read_transit(found)
-    providers = tuple(provider for name in names for provider in _read_provider(name, found))
+    providers = tuple(provider for name in names for provider in _read_provider(name, found, directories))
     registrations = tuple(client for name in names for client in _read_client(name, found, needs))
     if found.is_empty("OPERATOR_ADDRESS"):
         fixed["operator_address"] = None
@@ -180,12 +181,16 @@ def _find_unknown_providers(settings: Settings) -> Iterable[str]:
         yield f"GATEWAY_KEYS: {unknown} is not in PROVIDERS: expected {expected}"
 
 
-def _read_provider(name: str, found: Found) -> Iterable[Provider]:
+def find_overrides(name: str, found: Found) -> dict[str, str]:
+    """The variables that override values of a profile, with what they say."""
     texts = {variable: found.text(variable) for variable in override_variables(name)}
-    overrides = {variable: text.strip() for variable, text in texts.items() if text is not None}
     turned_off = {v: "" for v, text in found.texts.items() if not text.strip() and means_off(v, name)}
+    return turned_off | {variable: text.strip() for variable, text in texts.items() if text is not None}
+
+
+def _read_provider(name: str, found: Found, directories: Collection[Path]) -> Iterable[Provider]:
     try:
-        return [read_profile(name, turned_off | overrides, profile_directories())]
+        return [read_profile(name, find_overrides(name, found), directories)]
     except ProfileError as unfit:
         found.problems.extend(unfit.problems)
         return []

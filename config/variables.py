@@ -31,6 +31,7 @@ from config.setting_texts import (
     parse_connect_secrets,
     parse_count,
     parse_database_url,
+    parse_directory,
     parse_networks,
     parse_origins,
     parse_own_token,
@@ -113,6 +114,7 @@ class Variables(_Group):
     operator_address: Annotated[Address | None, parsed(parse_address)] = None
     metrics_address: Annotated[Address | None, parsed(parse_address)] = None
     trusted_proxies: Annotated[tuple[Network, ...], parsed(parse_networks)] = ()
+    providers_directory: Annotated[Path | None, parsed(parse_directory)] = None
     spool: Annotated[Path | None, parsed(parse_path)] = Field(None, alias="SPOOL_DIRECTORY")
     heartbeat_file: Annotated[Path | None, parsed(parse_path)] = None
     gateway_keys: Annotated[tuple[GatewayKey, ...], parsed(parse_gateway_keys)] = ()

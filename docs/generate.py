@@ -1,14 +1,16 @@
 """Generate the documentation of events, commands and jobs from the code: `python docs/generate.py`.
 
-Writes `asyncapi.yaml`, `metrics.md`, and the sections of `events.md`, `doctor.md` and `commands.md` between two marks.
+Writes `asyncapi.yaml`, `metrics.md`, `profile.schema.json`, and the sections of `events.md`, `doctor.md`, `commands.md`
+and `providers.md` between two marks.
 With `--check` it writes nothing, and exits 1 if a file is out of date.
 """
 
+import dataclasses
 import inspect
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ import typer
 import yaml
 from dramatiq.brokers.stub import StubBroker
 
+from config.profiles.fields import Rule, column_rules, provider_rules, resource_rules, view_rules
+from config.profiles.schema import make_schema
 from config.settings import Settings
 from models.messaging.commands import longest_id, types, verbs
 from models.messaging.events import (
@@ -48,6 +52,7 @@ from models.messaging.events import (
 )
 from models.messaging.messages import QUEUES
 from models.messaging.schemas import schema_of, summaries
+from models.provider import Column, Provider, Resource, View
 from tests.cli.misconfigurations import MISCONFIGURATIONS
 from worker.__main__ import build_app
 from worker.actors import Flows, declare_actors
@@ -391,6 +396,32 @@ def _walk(group: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield from _walk(command, f"{path} {name}".strip())
 
 
+def make_fields_section() -> str:
+    """Return a table of every field that a profile may have, for each kind of table."""
+    kinds: Mapping[str, tuple[type[Any], Mapping[str, Rule]]] = {
+        "Above the tables": (Provider, provider_rules),
+        "`[[resources]]`": (Resource, resource_rules),
+        "`[[views]]`": (View, view_rules),
+        "`columns` of a view": (Column, column_rules),
+    }
+    parts: list[str] = []
+    for title, (kind, rules) in kinds.items():
+        usual = {field.name: _describe_default(field) for field in dataclasses.fields(kind)}
+        rows = [f"| `{name}` | {usual[name]} | {_as_cell(rule.text)} |" for name, rule in rules.items()]
+        parts += [f"### {title}", "", "| field | default | means |", "| --- | --- | --- |", *rows, ""]
+    return "\n".join(parts)
+
+
+def _describe_default(field: "dataclasses.Field[Any]") -> str:
+    if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+        return "needed"
+    if field.default in ("", (), None, dataclasses.MISSING):
+        return ""
+    if isinstance(field.default, timedelta):
+        return f"`{field.default.total_seconds() / 3600:g}h`"
+    return f"`{json.dumps(field.default)}`"
+
+
 def fill_page(name: str, mark: str, section: str) -> str:
     """Return the page with the section between its two marks."""
     page = (here / name).read_text(encoding="utf-8")
@@ -458,6 +489,8 @@ def main(arguments: list[str]) -> int:
         here / "doctor.md": fill_page("doctor.md", "misconfigurations", make_doctor_section()),
         here / "commands.md": fill_page("commands.md", "commands", make_commands_section()),
         here / "metrics.md": make_metrics_page(),
+        here / "providers.md": fill_page("providers.md", "fields", make_fields_section()),
+        here / "profile.schema.json": json.dumps(make_schema(), indent=2, ensure_ascii=False) + "\n",
     }
     stale = [path for path, text in made.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     if "--check" in arguments:

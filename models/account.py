@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from models.api_response import ApiOutcome, Page
 from models.crypto.redact import clean_text
+from models.paging.json_path import look_up
 from models.provider import Provider
 
 longest_id = 255
@@ -21,8 +22,8 @@ class Account:
 def read_account(provider: Provider, outcome: ApiOutcome) -> Account | None:
     """Return the account that the outcome names; None if it names none with a number or text as its id."""
     match outcome:
-        case Page(elements=(dict() as body, *_)):
-            identity, email = body.get(provider.account_id), body.get(provider.account_email)
+        case Page(elements=(dict() as body,)):
+            identity, email = (look_up(body, path) for path in (provider.account_id, provider.account_email))
             if isinstance(identity, bool) or not isinstance(identity, int | str):
                 return None
             cleaned = clean_text(str(identity))

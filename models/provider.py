@@ -6,7 +6,8 @@ from datetime import timedelta
 from typing import Literal
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from models.api_response import Paging
+from models.crypto.secrets import Secret
+from models.paging.page_format import PageFormat
 
 TokenBody = Literal["json", "form"]
 ClientAuth = Literal["body", "basic"]
@@ -34,11 +35,12 @@ usual_error_aliases: Mapping[str, str] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Resource:
-    """One kind of record and where it is read.
+class Resource(PageFormat):
+    """One kind of record, where it is read, and how its list comes in pages.
 
-    `path` is appended to the API's URL; with `per_team` it holds `{team}` and is read once per team id. `query`,
-    already encoded, goes with every page. `id` is the field that names a record. `volatile` names what no change is
+    `path` is appended to the API's URL, or to `api_url` if the resource has one of its own; with `per_team` it holds
+    `{team}` and is read once per team id. `query`, already encoded, goes with every page; a page is given up after
+    `timeout_seconds`. `id` is the dotted path of what names a record. `volatile` names what no change is
     read from, as dotted paths in which `name[]` goes into every element of a list; a last part `*?` means every URL
     below, from its question mark on (see `unsign`). `peek` is the query whose first page shows what is newest; with it,
     a long list is not read whole each time.
@@ -46,12 +48,13 @@ class Resource:
 
     name: str
     path: str
-    paging: Paging = "none"
+    api_url: str = ""
     id: str = "id"
     volatile: tuple[str, ...] = ()
     query: str = ""
     peek: str = ""
     per_team: bool = False
+    timeout_seconds: int = 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +85,9 @@ class Provider:
     """Everything that is particular to one provider.
 
     `title` is what people call it. `prompt` goes with every redirect to it, for example `consent`, to have it ask each
-    time; an empty one is not sent. `api_url` has no trailing slash. An empty `revoke_url` or `issuer` means that there
+    time; an empty one is not sent. `authorize_parameters` go there as well, and can't replace those of the protocol.
+    Each API request has the access token in its `Authorization` header, behind the word `auth_scheme`, and `headers`.
+    `api_url` has no trailing slash. An empty `revoke_url` or `issuer` means that there
     is none, an empty `refresh_scope` that none is sent. A code is presented within `code_seconds` of its arrival, or
     not at all. `refresh_reuse` says what a refresh token presented again does:
     nothing, the end of its family, or nothing within `grace_seconds` and the end of its family after. If
@@ -90,7 +95,7 @@ class Provider:
     `allow_http` lets its endpoints be http elsewhere than on this machine, which is for a network of one's own.
     `api_url_alternatives` are other places where the same API is said to be: they are asked only on an operator's word.
     A provider that has an `issuer` names it in every redirect (RFC 9207).
-    `account_path`, `account_id` and `account_email` say which answer, and which of its fields, name the account.
+    `account_path` says which answer names the account, `account_id` and `account_email` are dotted paths in it.
     `error_aliases` maps its own names for the errors of its token endpoint, and of its redirects, to those of RFC 6749
     §5.2 and §4.1.2.1. `path_prefix` is no part of a profile: it comes from the redirect URI, and is what a proxy puts
     before the paths of our web process.
@@ -118,6 +123,7 @@ class Provider:
     refresh_scope: str = ""
     token_body: TokenBody = "form"  # noqa: S105 - a format
     client_auth: ClientAuth = "body"
+    auth_scheme: str = "Bearer"
     pkce: bool = True
     code_seconds: int = 600
     refresh_reuse: RefreshReuse = "family_revoked"
@@ -142,6 +148,8 @@ class Provider:
     fastest_cadence: float = 0.25
     slowest_cadence: float = 2.0
     error_aliases: Mapping[str, str] = field(default_factory=lambda: usual_error_aliases)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    authorize_parameters: Mapping[str, str] = field(default_factory=dict)
     resources: tuple[Resource, ...] = ()
     views: tuple[View, ...] = ()
 
@@ -154,6 +162,20 @@ class Provider:
         """The resource of that name, if the profile has it."""
         return next((resource for resource in self.resources if resource.name == name), None)
 
+    @property
+    def account_resource(self) -> Resource:
+        """The resource whose answer names the account; it may be none of those that are synced."""
+        found = (resource for resource in self.resources if resource.path == self.account_path)
+        return next(found, Resource(name="account", path=self.account_path))
+
+    def api_url_of(self, resource: Resource) -> str:
+        """The URL below which a resource is: its own, or the API's."""
+        return resource.api_url or self.api_url
+
+    def authorization(self, access_token: Secret) -> bytes:
+        """The `Authorization` header of an API request. Raises UnicodeError if the token can't be sent."""
+        return f"{self.auth_scheme} {access_token.reveal()}".encode("ascii")
+
     def view_name(self, view: View) -> str:
         """What the view is called in the database."""
         return f"{self.name}_{view.name}"
@@ -164,6 +186,7 @@ class Provider:
         A query that the profile's URL brings along stays, but for the parameters set here; a fragment goes.
         """
         asked = {
+            **self.authorize_parameters,
             "response_type": "code",
             "client_id": client_id,
             "redirect_uri": redirect_uri,

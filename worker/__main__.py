@@ -19,6 +19,7 @@ from worker.cli import (
     gateway,
     keys,
     links,
+    profile,
     provider,
     setup,
     status,
@@ -71,6 +72,7 @@ groups: Mapping[str, tuple[Callable[..., None] | None, Sequence[Callable[..., No
         "Messages that failed for good.",
     ),
     "provider": (None, provider.commands, "Show and control what keeps a provider's tokens back."),
+    "profile": (None, (profile.check,), "Check a provider's profile before it is used."),
     "backup": (None, (backup.check,), "Check what was restored from a backup."),
     "keys": (None, keys.commands, "Show what each encryption key seals, and reseal all."),
 }

@@ -17,6 +17,7 @@ from models.http import HttpAnswer, NoAnswer, read_retry_after
 from models.messaging import messages
 from models.oauth.access_refusal import AccessRefusal, Force, Known, Superseded
 from models.oauth.access_refusal import Final as NotRefreshable
+from models.paging.page_format import PageAsked, PageFormat
 
 most_server_errors: Final = 5
 """How often a safe method is sent that is answered with a 5xx; the last answer counts."""
@@ -51,14 +52,14 @@ def admit(call: StoredCall, access: Access | None, now: datetime) -> CallDecisio
 def is_token_refused(answer: HttpAnswer | NoAnswer, now: datetime) -> bool:
     """Return whether the API itself refused the access token, and not a firewall in front of it the request."""
     is_refused = isinstance(answer, HttpAnswer) and answer.status == 401
-    return is_refused and isinstance(read_api_answer(answer, "none", 1, now), Unauthorized)
+    return is_refused and isinstance(read_api_answer(answer, PageFormat(), PageAsked(), now), Unauthorized)
 
 
 def pause_of(answer: HttpAnswer | NoAnswer, now: datetime) -> timedelta:
     """Return for how long a 429 stops the account; nothing for any other answer."""
     if not isinstance(answer, HttpAnswer) or answer.status != 429:
         return timedelta()
-    outcome = read_api_answer(answer, "none", 1, now)
+    outcome = read_api_answer(answer, PageFormat(), PageAsked(), now)
     return outcome.retry_after if isinstance(outcome, Throttled) else timedelta()
 
 

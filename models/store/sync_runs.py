@@ -180,7 +180,8 @@ class Runs:
 
     def totals_of(self, run_id: str) -> dict[str, int]:
         """Return how many records each list has, as the provider says; only for lists that this run started to read."""
-        query = select(pages.c.source, func.max(pages.c.total)).where(pages.c.run_id == run_id)
+        is_counted = (pages.c.run_id == run_id) & pages.c.total.is_not(None)
+        query = select(pages.c.source, func.max(pages.c.total)).where(is_counted)
         return dict(self.sql.execute(query.group_by(pages.c.source)).all())
 
     def drop_pages(self, run_id: str, source: str) -> None:

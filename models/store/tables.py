@@ -350,6 +350,7 @@ class SyncRunRow(Stored, table=True):
     failures: int = 0
     reason: str | None = None
     description: str | None = None
+    cursor: str | None = None
 
 
 class SyncPageRow(Stored, table=True):
@@ -360,7 +361,7 @@ class SyncPageRow(Stored, table=True):
     source: str = Field(primary_key=True)
     pass_number: int = Field(primary_key=True)
     page: int = Field(primary_key=True)
-    total: int
+    total: int | None
     last_page: int
     ids: list[str] = Field(sa_type=json_type)
     nameless: int = 0

@@ -2,10 +2,14 @@
 
 A list changes while it is read. If a record is deleted from a page that was already read, another one moves to that
 page from the next and is not seen; if one is added at the same time, even the totals agree. So a deletion is proven by
-two passes in a row. The first pass, S, was complete: every page, no id twice, and on the last page a total of as many
-ids. The second pass saw every id of S again. Each of these ids existed before and after that last page was read, so
-also at that moment, and the total says that there were no others. So the list was S at that moment, and a record that
-is not in S was not in the list.
+two passes in a row. If the provider says how many records there are, the first pass, S, was complete: every page, no id
+twice, and on the last page a total of as many ids. The second pass saw every id of S again. Each of these ids existed
+before and after that last page was read, so also at that moment, and the total says that there were no others. So the
+list was S at that moment, and a record that is not in S was not in the list.
+
+Without a total the first pass is only known to be complete in itself: every page up to the one that ends the list, no
+id twice. Then the second pass must have seen exactly S. If a record was not seen because another one left a page that
+was already read, that other one is in the first pass and not in the second.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -18,10 +22,14 @@ most_passes = 3
 
 @dataclass(frozen=True, slots=True)
 class PageSeen:
-    """One page that this run read: its ids, how many of its elements have none, and what it says about its list."""
+    """One page that this run read: its ids, how many of its elements have none, and what it says about its list.
+
+    total: how many records the list has; None if the provider does not say it.
+    last_page: the list's last page; if the provider does not say it, one more than this page until the end.
+    """
 
     page: int
-    total: int
+    total: int | None
     last_page: int
     ids: tuple[str, ...]
     nameless: int = 0
@@ -58,12 +66,12 @@ class Unproven:
 Verdict = Whole | ReadAgain | Unproven
 
 
-def ends_list(page: PageSeen, before: PageSeen | None, largest: int) -> bool:
+def ends_list(page: PageSeen, before: PageSeen | None, largest: int, has_cursor: bool = False) -> bool:
     """Whether the list ends with this page: the last one, the last that we read, or one that brings nothing new (an
-    empty one in the middle, or one that repeats the page before)."""
+    empty one in the middle, or one that repeats the page before). If it names the next one, it may be empty."""
     if page.page >= min(page.last_page, largest):
         return True
-    if not page.ids and not page.nameless:
+    if not page.ids and not page.nameless and not has_cursor:
         return True
     return before is not None and bool(page.ids) and set(page.ids) <= set(before.ids)
 
@@ -74,13 +82,21 @@ def is_unreadable(page: PageSeen) -> bool:
 
 
 def is_whole(pages: Sequence[PageSeen]) -> bool:
-    """Whether the list was read without a gap: every page, the same total on each, and as many ids as that total."""
+    """Whether the list was read without a gap: every page up to the last, no id twice, and if there are totals, the
+    same on each page, and as many ids."""
     if not pages:
         return False
-    numbers = sorted(page.page for page in pages)
+    last = len(pages)
     ids = [external_id for page in pages for external_id in page.ids]
-    complete = numbers == list(range(1, pages[0].last_page + 1))
-    return complete and {page.total for page in pages} == {len(ids)} and len(set(ids)) == len(ids)
+    complete = sorted(page.page for page in pages) == list(range(1, last + 1))
+    ended = all(page.last_page in ({last} if page.page == last else {last, page.page + 1}) for page in pages)
+    counted = {page.total for page in pages} <= {len(ids)} or not any(has_total(page) for page in pages)
+    return complete and ended and counted and len(set(ids)) == len(ids)
+
+
+def has_total(page: PageSeen) -> bool:
+    """Whether the provider says how many records the list has."""
+    return page.total is not None
 
 
 def judge(lists: Sequence[ListSeen], living: Mapping[str, Collection[str]], pass_number: int, largest: int) -> Verdict:
@@ -102,7 +118,8 @@ def judge(lists: Sequence[ListSeen], living: Mapping[str, Collection[str]], pass
     if not missing:
         return Whole(())
     before = {external_id for each in read for page in each.before for external_id in page.ids}
-    if not all(is_whole(each.before) for each in read) or not before <= now:
+    counted = all(has_total(page) for each in read for page in each.before)
+    if not all(is_whole(each.before) for each in read) or not (before <= now if counted else before == now):
         return again
     return Whole(tuple(sorted(missing - before)))
 

@@ -23,11 +23,13 @@ class PageRead:
     """The answer to a request for a page: its records, and what it says about its list.
 
     account_id: the id of the account that it names, if the page is the account.
+    cursor: what the request for the next page needs besides its number (see `PageAsked`).
     """
 
     items: tuple[Item, ...]
     seen: PageSeen
     account_id: str | None = None
+    cursor: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ def end_list(rows: StepRows, decision: StepDecision, run: SyncRun) -> StepDecisi
 
 
 def _open(rows: StepRows, decision: StepDecision, run: SyncRun, place: int) -> StepDecision:
-    return go_on(decision, replace(run, place=place, page=0 if _is_peeked_at(rows, run, place) else 1))
+    return go_on(decision, replace(run, place=place, page=0 if _is_peeked_at(rows, run, place) else 1, cursor=None))
 
 
 def _is_peeked_at(rows: StepRows, run: SyncRun, place: int) -> bool:

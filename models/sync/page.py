@@ -28,7 +28,7 @@ def parse_page(page: Page, resource: Resource, provider: Provider) -> PageRead:
     ids = tuple(item.external_id for item in items)
     seen = PageSeen(page.number, page.total, page.last, ids, len(read) - len(items))
     if resource.path != provider.account_path:
-        return PageRead(items, seen)
+        return PageRead(items, seen, cursor=page.cursor)
     account = read_account(provider, page)
     return PageRead(items, seen, None if account is None else account.id)
 
@@ -50,12 +50,12 @@ def keep_page(rows: StepRows, answer: PageRead, now: datetime) -> StepDecision:
         # The page that moves records here makes this list longer.
         moved = sum(not before.deleted and before.source != sync_list.key for before in stored.known.values())
         if not is_quiet(answer.seen, len(changed), stored.living + moved):
-            return go_on(decision, replace(run, page=1))
+            return go_on(decision, replace(run, page=1, cursor=None))
         return end_list(rows, replace(decision, lists=(ListRead(sync_list.key),)), run)
     decision = replace(decision, page=PageNote(sync_list.key, run.pass_number, answer.seen))
-    if ends_list(answer.seen, stored.previous, rows.provider.longest_list):
+    if ends_list(answer.seen, stored.previous, rows.provider.longest_list, answer.cursor is not None):
         return end_list(rows, decision, run)
-    return go_on(decision, replace(run, page=run.page + 1))
+    return go_on(decision, replace(run, page=run.page + 1, cursor=answer.cursor))
 
 
 def _accept(rows: StepRows, now: datetime) -> StepDecision:

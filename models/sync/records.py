@@ -9,6 +9,7 @@ from typing import Literal, cast
 
 from models.crypto.redact import clean_text
 from models.exact_json import canonical_pieces
+from models.paging.json_path import look_up
 from models.provider import unsign
 
 Json = dict[str, object]
@@ -73,16 +74,16 @@ def plan_writes(resource: str, source: str, known: Mapping[str, Known], changes:
 
 
 def read_item(
-    raw: object, id_field: str, volatile: tuple[str, ...], null_is_absent: bool = False, is_clean: bool = False
+    raw: object, id_path: str, volatile: tuple[str, ...], null_is_absent: bool = False, is_clean: bool = False
 ) -> Item | None:
-    """Return a list's element as an item; None if it is no object or has no id (a number or a text).
+    """Return a list's element as an item; None if it is no object or has no id (a number or a text) at that path.
 
     With `null_is_absent` a null counts as a missing field, at any depth; it is stored anyway. `is_clean` if every text
     in it can be stored.
     """
     if not isinstance(raw, dict):
         return None
-    identity = raw.get(id_field)
+    identity = look_up(raw, id_path)
     if isinstance(identity, bool) or not isinstance(identity, int | str):
         return None
     external_id = _keep_apart(str(identity))

@@ -67,15 +67,17 @@ def may_end_list(rows: StepRows, answer: StepAnswer) -> bool:
     match answer:
         case PageRead(account_id=None) if rows.is_account(rows.sync_list):
             return gives_up(_with_failure(rows.run))
-        case PageRead(seen=seen):
+        case PageRead(seen=seen, cursor=cursor):
             return (
                 rows.run.page == 0
                 or is_unreadable(seen)
-                or ends_list(seen, rows.page.previous, rows.provider.longest_list)
+                or ends_list(seen, rows.page.previous, rows.provider.longest_list, cursor is not None)
             )
         case Forbidden() | Missing():
             return True
-        case Failed() | Unauthorized():
+        case Failed(is_lasting=is_lasting):
+            return gives_up(_with_failure(rows.run), is_lasting)
+        case Unauthorized():
             return gives_up(_with_failure(rows.run))
         case _:
             return False
@@ -167,13 +169,15 @@ def _retry(rows: StepRows, failed: Failed, now: datetime) -> StepDecision:
     If the account itself cannot be read, the run fails at once.
     """
     run, sync_list = _with_failure(rows.run), rows.sync_list
-    if not gives_up(run):
+    reason = "unreadable" if failed.is_lasting else "provider_unavailable"
+    if not gives_up(run, failed.is_lasting):
         decision = _note_failing(rows, run, failed, now)
         return park(decision, run, now + retry_delay(run.failures, failed.retry_after))
     if rows.is_account(sync_list):
-        return _fail(replace(rows, run=run), "provider_unavailable", failed.why, now)
-    description = run.description or f"{sync_list.key}: {failed.why}"
-    given_up = replace(run, reason="provider_unavailable", description=description)
+        return _fail(replace(rows, run=run), reason, failed.why, now)
+    where = f"{sync_list.key} ({sync_list.path})" if failed.is_lasting else sync_list.key
+    description = run.description or f"{where}: {failed.why}"
+    given_up = replace(run, reason=run.reason or reason, description=description)
     return skip_list(replace(rows, run=given_up), ListProblem.unreadable, now)
 
 

@@ -50,6 +50,7 @@ class SyncRun:
     requested: whether someone asked for it; otherwise it was due.
     place: the index of the next list in the plan.
     page: the next page of that list; 0 for a look at its newest records.
+    cursor: what the request for it needs to know of the page before, if its number is not enough (see `PageAsked`).
     pass_number: how often this run already read all lists of the resource.
     counts: the records that were created, updated, deleted and unchanged, by resource.
     finished_at: when it was completed or failed.
@@ -76,6 +77,7 @@ class SyncRun:
     failures: int = 0
     reason: str | None = None
     description: str | None = None
+    cursor: str | None = None
 
 
 def name_run(connection_id: str, message_id: str) -> str:
@@ -124,9 +126,10 @@ def has_changes(counts: Counts) -> bool:
     return any(own[kind] for own in counts.values() for kind in ("created", "updated", "deleted"))
 
 
-def gives_up(run: SyncRun) -> bool:
-    """Whether to skip a list that failed so often; after the first skipped list fewer failures are enough."""
-    return run.failures >= (most_failures if run.reason is None else most_failures_after_one)
+def gives_up(run: SyncRun, is_lasting: bool = False) -> bool:
+    """Whether to skip a list that failed so often; fewer failures are enough after the first skipped list, and if
+    asking again hardly helps."""
+    return run.failures >= (most_failures if run.reason is None and not is_lasting else most_failures_after_one)
 
 
 def retry_delay(failures: int, retry_after: timedelta | None = None) -> timedelta:
@@ -153,4 +156,4 @@ def end(run: SyncRun, reason: str) -> SyncRun:
 
 
 def _release(run: SyncRun) -> SyncRun:
-    return replace(run, resume_at=None, lease_owner=None, lease_until=None)
+    return replace(run, resume_at=None, lease_owner=None, lease_until=None, cursor=None)

@@ -61,6 +61,7 @@ silent = {
     "run": "starts processes, which write their own lines",
     "connect-link": "signs a link and stores nothing; its use is link.opened",
     "doctor": "reads; each request that it makes with a token is in request_log",
+    "profile check": "reads; each request that it makes with a connection's token is in request_log",
     **dict.fromkeys(
         (
             "connections",

@@ -449,6 +449,21 @@ def test_another_provider_brings_its_own_variables(monkeypatch: pytest.MonkeyPat
     )
 
 
+def test_a_directory_of_profiles_goes_before_those_that_come_along(tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text(
+        'authorize_url = "https://o.example/a"\ntoken_url = "https://o.example/t"\napi_url = "https://o.example/api/"\n'
+    )
+    named = {"PROVIDERS": "breezedoc, own", "PROVIDERS_DIRECTORY": str(tmp_path)}
+    assert [each.name for each in read(named, needs=()).providers] == ["breezedoc", "own"]
+    assert problems({**complete, **named, "PROVIDERS": "absent"}, needs=()) == [
+        f"PROVIDERS: there is no profile {tmp_path}/absent.toml"
+    ]
+    nowhere = str(tmp_path / "nowhere")
+    assert problems({**complete, "PROVIDERS_DIRECTORY": nowhere}) == [
+        f"PROVIDERS_DIRECTORY: expected a directory, and there is none at {nowhere}"
+    ]
+
+
 def test_the_spool_and_the_heartbeat_are_where_they_are_said_to_be() -> None:
     assert (read().spool, read().heartbeat_file) == (Path("var/spool"), None)
     settings = read({"SPOOL_DIRECTORY": "/var/spool/breezesync", "HEARTBEAT_FILE": "/run/heartbeat"})

@@ -18,10 +18,10 @@ class Between:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.client, name)
 
-    def read_page(self, resource: Any, path: str, page: int, *more: Any) -> Any:
+    def read_page(self, resource: Any, path: str, asked: Any, *more: Any) -> Any:
         self.asked += 1
-        self.act(self.asked, path, page)
-        return self.client.read_page(resource, path, page, *more)
+        self.act(self.asked, path, asked.number)
+        return self.client.read_page(resource, path, asked, *more)
 
 
 def between(house: House, act: Callable[[int, str, int], None]) -> Between:

@@ -307,9 +307,9 @@ class Killed(BaseException):
 class Dying(Between):
     """A provider client whose worker is killed between the second page of documents and its commit."""
 
-    def read_page(self, resource: Any, path: str, page: int, *more: Any) -> Any:
-        called = super().read_page(resource, path, page, *more)
-        if (path, page) == ("/documents", 2):
+    def read_page(self, resource: Any, path: str, asked: Any, *more: Any) -> Any:
+        called = super().read_page(resource, path, asked, *more)
+        if (path, asked.number) == ("/documents", 2):
             raise Killed
         return called
 

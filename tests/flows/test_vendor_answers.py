@@ -116,3 +116,20 @@ def test_a_connection_has_the_scope_that_was_asked_for_and_keeps_it(house: House
     house.flows.refresh(connection.id)
     after = house.connection(connection.id)
     assert (after.generation, after.scope) == (connection.generation + 1, "*")
+
+
+def test_a_token_that_never_expires_and_comes_alone_is_never_refreshed(house: House) -> None:
+    account = house.control.add_user("Ada", documents=1)
+    authorization_id = house.consent("ada", account)
+    token = house.control.personal_token(account)
+    say(house, 200, f"access_token={token}&scope=repo%2Cread%3Aorg&token_type=bearer")
+    house.flows.exchange(authorization_id)
+    house.work()
+    [told] = house.told("connection.authorized")
+    after = house.connection(told["connection_id"])
+    assert (after.status, after.expires_at, after.refresh_due_at) == ("active", None, None)
+    assert (told["expires_at"], told["scope"], house.types()[-1]) == (None, "repo,read:org", "sync.completed")
+    house.turn(days=300)
+    house.sweep()
+    assert house.connection(after.id).status == "active"
+    assert house.credential(after.id).refresh_token is None

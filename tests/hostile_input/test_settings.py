@@ -22,6 +22,7 @@ WRONG = {
     "RECORDS_MAXLEN": "-1",
     "SYNC_INTERVAL": "soon",
     "SWEEP_INTERVAL": "0",
+    "PROVIDERS_DIRECTORY": "no/directory",
     "OPERATOR_TOKEN": "hun ter2",
     "OPERATOR_ADDRESS": "8701",
     "TRUSTED_PROXIES": "10.0.0.0/33",

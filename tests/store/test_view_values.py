@@ -1,11 +1,14 @@
 """A view's values: a time is in UTC, and one bad value is NULL and breaks no one's query."""
 
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from sqlalchemy import text
 
+from config.profiles import profile_directories, read_profile
 from models import exact_json
+from models.store.views import all_views
 from models.sync.records import Item, Json, RecordChanges, hash_content
 from tests.store.conftest import Opened, add_connection
 
@@ -30,6 +33,16 @@ def store_document(opened: Opened, connection_id: str, external_id: str, data: J
     with opened.store.writing() as tx:
         at = tx.overview.time()
         tx.records.write(connection_id, RecordChanges("document", "document", new), at)
+
+
+def test_the_views_of_every_profile_that_is_shipped_can_be_queried(opened: Opened, database: Any) -> None:
+    directory = profile_directories()[1]
+    profiles = [read_profile(path.stem, {}, [directory]) for path in directory.glob("*.toml")]
+    with opened.store.engine.begin() as sql:
+        for name, drop, create in all_views(profiles, database):
+            sql.execute(text(drop))
+            sql.exec_driver_sql(create)
+            assert sql.execute(text(f"SELECT count(*) FROM {name}")).scalar() == 0
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo", "America/Los_Angeles"])

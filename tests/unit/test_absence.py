@@ -34,6 +34,15 @@ lists: dict[str, tuple[list[PageSeen], bool]] = {
     "one id twice on a page": ([PageSeen(1, 3, 1, ("a", "b", "b"))], False),
     "fewer than it says": ([PageSeen(1, 3, 2, ("a", "b")), PageSeen(2, 3, 2, ())], False),
     "more than it says": ([PageSeen(1, 1, 1, ("a", "b"))], False),
+    "without totals": (
+        [PageSeen(1, None, 2, ("a", "b")), PageSeen(2, None, 3, ()), PageSeen(3, None, 3, ("c",))],
+        True,
+    ),
+    "without totals, not ended": ([PageSeen(1, None, 2, ("a", "b")), PageSeen(2, None, 3, ("c",))], False),
+    "without totals, one id twice": ([PageSeen(1, None, 2, ("a", "b")), PageSeen(2, None, 2, ("b",))], False),
+    "without totals, a page missing": ([PageSeen(1, None, 2, ("a",)), PageSeen(3, None, 3, ("b",))], False),
+    "a total on one page only": ([PageSeen(1, 2, 2, ("a",)), PageSeen(2, None, 2, ("b",))], False),
+    "a total, and no number of pages": ([PageSeen(1, 2, 2, ("a",)), PageSeen(2, 2, 2, ("b",))], True),
     "another number of pages in the end": ([PageSeen(1, 3, 3, ("a", "b")), PageSeen(2, 3, 2, ("c",))], False),
 }
 
@@ -64,6 +73,12 @@ ends: dict[str, tuple[PageSeen, PageSeen | None, bool]] = {
 }
 
 
+def test_a_page_that_names_the_next_one_may_be_empty() -> None:
+    empty = PageSeen(2, None, 3, ())
+    assert [ends_list(empty, None, 50, has_cursor) for has_cursor in (True, False)] == [False, True]
+    assert ends_list(empty, None, 2, has_cursor=True)
+
+
 @pytest.mark.parametrize("case", ends)
 def test_a_list_ends_at_its_last_page_or_where_nothing_new_comes(case: str) -> None:
     page, before, expected = ends[case]
@@ -74,6 +89,11 @@ def seen(*pages: str, total: int | None = None, nameless: int = 0) -> tuple[Page
     """Pages of one-letter ids, all with the same total."""
     whole = sum(map(len, pages)) if total is None else total
     return tuple(PageSeen(i + 1, whole, len(pages), tuple(page), nameless) for i, page in enumerate(pages))
+
+
+def uncounted(*pages: str) -> tuple[PageSeen, ...]:
+    """Pages of a list that says neither how many records nor how many pages it has."""
+    return tuple(PageSeen(i + 1, None, min(i + 2, len(pages)), tuple(page)) for i, page in enumerate(pages))
 
 
 def one(pages: tuple[PageSeen, ...], before: tuple[PageSeen, ...] = ()) -> list[ListSeen]:
@@ -121,6 +141,26 @@ verdicts: dict[str, tuple[list[ListSeen], dict[str, str], int, Verdict]] = {
         {"t:1": "ab", "t:2": "c"},
         0,
         Whole(()),
+    ),
+    "uncounted, nothing is missing": (one(uncounted("ab", "c")), {"document": "abc"}, 0, Whole(())),
+    "uncounted, missing once": (one(uncounted("ab", "c")), {"document": "abcd"}, 0, ReadAgain()),
+    "uncounted, missing twice": (
+        one(uncounted("ab", "c"), uncounted("a", "bc")),
+        {"document": "abcd"},
+        1,
+        Whole(("d",)),
+    ),
+    "uncounted, and something was added": (
+        one(uncounted("ab", "ce"), uncounted("ab", "c")),
+        {"document": "abcd"},
+        1,
+        ReadAgain(),
+    ),
+    "uncounted, and never the same": (
+        one(uncounted("ab", "ce"), uncounted("ab", "c")),
+        {"document": "abcd"},
+        2,
+        Unproven(ListProblem.list_shifting),
     ),
     "no list can be read": ([ListSeen("t:1", ())], {"t:1": "ab"}, 0, Whole(())),
 }
@@ -215,6 +255,7 @@ def test_no_more_is_gone_by_the_second_run_than_the_first_held_back_of_each_list
         (PageSeen(1, 40, 4, ("a",)), 1, False),
         (PageSeen(1, 41, 5, ("a",)), 0, False),
         (PageSeen(1, 40, 4, ("a",), 1), 0, False),
+        (PageSeen(1, None, 2, ("a",)), 0, False),
     ],
 )
 def test_a_look_is_quiet_where_nothing_changed_and_nothing_came_or_went(

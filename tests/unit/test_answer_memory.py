@@ -16,6 +16,7 @@ from models.crypto import redact
 from models.crypto.redact import excerpt
 from models.http import HttpAnswer, read_fields
 from models.oauth.token_response import Evidence, GrantRefused, read_token_answer
+from models.paging.page_format import PageAsked, PageFormat
 from models.sync.page import parse_page
 
 now = datetime(2026, 1, 2, tzinfo=UTC)
@@ -59,7 +60,7 @@ def read(body: bytes) -> tuple[object, int]:
     """Return the outcome of a page, and the most bytes that were in use while it was read."""
     tracemalloc.start()
     try:
-        outcome = read_api_answer(HttpAnswer(200, {}, body), "laravel", 1, now)
+        outcome = read_api_answer(HttpAnswer(200, {}, body), PageFormat(paging="laravel"), PageAsked(), now)
         if isinstance(outcome, Page):
             parse_page(outcome, documents, profile)
         return outcome, tracemalloc.get_traced_memory()[1]

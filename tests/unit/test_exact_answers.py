@@ -11,6 +11,7 @@ from models.api_response import Failed, Forbidden, Page, read_api_answer
 from models.crypto.secrets import Sealed, Secret
 from models.exact_json import Number
 from models.http import HttpAnswer
+from models.paging.page_format import PageAsked, PageFormat
 from models.sync.records import Known, compare, hash_content, read_item
 from models.sync.records import _clean as clean
 from tests.unit.test_page import flat, now, read
@@ -25,7 +26,7 @@ def test_a_number_is_written_as_it_came(text: str) -> None:
 
 def test_a_page_keeps_the_digits_of_its_records() -> None:
     body = b'{"current_page": 1, "last_page": 1, "total": 1, "data": [{"id": 1, "n": 1234567890.12345678901}]}'
-    page = read_api_answer(HttpAnswer(200, {}, body), "laravel", 1, now)
+    page = read_api_answer(HttpAnswer(200, {}, body), PageFormat(paging="laravel"), PageAsked(), now)
     assert isinstance(page, Page)
     item = read_item(page.elements[0], "id", ())
     assert item is not None

@@ -9,14 +9,15 @@ import pytest
 from models.api_response import (
     ApiOutcome,
     Failed,
+    Forbidden,
     Missing,
     Page,
-    Paging,
     Throttled,
     Unauthorized,
     read_api_answer,
 )
 from models.http import HttpAnswer, NoAnswer
+from models.paging.page_format import PageAsked, PageFormat, Paging
 
 now = datetime(2026, 11, 24, 12, tzinfo=UTC)
 elements = [{"id": 1}, {"id": 2}]
@@ -28,7 +29,8 @@ nested = {"data": elements, "links": {"next": None}, "meta": numbers}
 def read(body: object, paging: Paging, page: int = 2, status: int = 200, **headers: str) -> ApiOutcome:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return read_api_answer(HttpAnswer(status, named, raw), paging, page, now)
+    asked = PageAsked(page)
+    return read_api_answer(HttpAnswer(status, named, raw), PageFormat(paging=paging), asked, now)
 
 
 def test_both_page_formats_read_the_same() -> None:
@@ -108,12 +110,15 @@ def test_a_body_nested_too_deeply_to_be_walked_proves_nothing() -> None:
 
 def test_a_body_that_was_cut_off_proves_nothing_even_where_it_can_be_read() -> None:
     cut = HttpAnswer(200, {}, json.dumps(flat).encode(), complete=False)
-    assert isinstance(read_api_answer(cut, "laravel", 2, now), Failed)
+    assert isinstance(read_api_answer(cut, PageFormat(paging="laravel"), PageAsked(2), now), Failed)
 
 
 statuses: dict[str, tuple[int, dict[str, str], ApiOutcome]] = {
     "unauthenticated": (401, {}, Unauthorized()),
     "not there": (404, {}, Missing()),
+    "forbidden": (403, {}, Forbidden()),
+    "forbidden until so long": (403, {"retry_after": "7"}, Throttled(timedelta(seconds=7))),
+    "forbidden as nothing is left": (403, {"x_ratelimit_remaining": "0"}, Throttled(timedelta(seconds=60))),
     "throttled for so long": (429, {"retry_after": "7"}, Throttled(timedelta(seconds=7))),
     "throttled": (429, {}, Throttled(timedelta(seconds=60))),
     "throttled for a senseless time": (429, {"retry_after": "soon"}, Throttled(timedelta(seconds=60))),
@@ -137,6 +142,12 @@ def test_a_page_for_people_is_a_firewall_s_and_says_nothing_of_the_user(status: 
     assert isinstance(read(b"Blocked", "laravel", 2, status, content_type="text/html; charset=utf-8"), Failed)
 
 
+def test_a_403_that_says_too_many_requests_is_no_refusal() -> None:
+    said = {"error": {"code": 403, "errors": [{"reason": "userRateLimitExceeded"}]}}
+    assert read(said, "none", 1, 403) == Throttled(timedelta(seconds=60))
+    assert read({"error": "the plan has no rate limit exceeded"}, "none", 1, 403) == Forbidden()
+
+
 resets = {
     "a unix time": (now.timestamp() + 20, 20),
     "a unix time in milliseconds": ((now.timestamp() + 20) * 1000, 20),
@@ -155,4 +166,4 @@ def test_the_end_of_a_window_is_read_and_nonsense_pauses_no_account_for_a_day(ca
 
 
 def test_no_answer_proves_nothing() -> None:
-    assert read_api_answer(NoAnswer(True, "timeout"), "laravel", 1, now) == Failed("timeout")
+    assert read_api_answer(NoAnswer(True, "timeout"), PageFormat(), PageAsked(), now) == Failed("timeout")

@@ -26,6 +26,7 @@ from models.crypto.secrets import Secret
 from models.oauth.client import OAuthClient
 from models.oauth.refresh_policy import Patience
 from models.oauth.token_response import NotNow, OutcomeUnknown, TokensGranted
+from models.paging.page_format import PageAsked
 from models.provider import Provider, Resource
 from models.proxies import Proxies
 from tests.raw_http import drip, read_request
@@ -297,11 +298,11 @@ def test_reading_goes_on_after_more_broken_tunnels_than_a_pool_holds(
     with listening(site.serve) as port, listening(broken.serve) as egress:
         client = client_of(port, through(egress), trust)
         for _ in range(4):
-            called: Any = client.read_page(documents, "/documents", 1, Secret("t"), client.allow("1"))
+            called: Any = client.read_page(documents, "/documents", PageAsked(), Secret("t"), client.allow("1"))
             assert called.outcome == Failed("ConnectError")
         broken.treat = tunnel
         for _ in range(2):
-            called = client.read_page(documents, "/documents", 1, Secret("t"), client.allow("1"))
+            called = client.read_page(documents, "/documents", PageAsked(), Secret("t"), client.allow("1"))
             assert isinstance(called.outcome, Page)
         assert len(broken.asked) == 5, "the second reading has used the first one's tunnel"
         client.close()

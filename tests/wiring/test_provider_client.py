@@ -21,6 +21,7 @@ from models.crypto.secrets import Secret
 from models.oauth.client import OAuthClient
 from models.oauth.refresh_policy import Patience
 from models.oauth.token_response import OutcomeUnknown, TokensGranted
+from models.paging.page_format import PageAsked
 from models.provider import Provider, Resource
 from tests.raw_http import drip, read_request
 from worker.deadlines import deadlines, few
@@ -72,7 +73,7 @@ def client_of(url: str) -> ProviderClient:
 
 def read(client: ProviderClient) -> object:
     called = client.read_page(
-        Resource(name="document", path="/documents"), "/documents", 1, Secret("t"), client.allow("1")
+        Resource(name="document", path="/documents"), "/documents", PageAsked(), Secret("t"), client.allow("1")
     )
     return called.outcome  # type: ignore[union-attr]  # there is room in a new budget
 
@@ -174,7 +175,7 @@ def test_a_429_for_the_account_pauses_it_for_everybody() -> None:
         client = client_of(url)
         assert isinstance(client.read_account(Secret("t"), "1").outcome, Throttled)
         waits = client.read_page(
-            Resource(name="document", path="/documents"), "/documents", 1, Secret("t"), client.allow("1")
+            Resource(name="document", path="/documents"), "/documents", PageAsked(), Secret("t"), client.allow("1")
         )
         assert not hasattr(waits, "outcome"), "nothing was sent"
         client.close()

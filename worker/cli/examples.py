@@ -43,6 +43,12 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "provider accept": ("breezesync provider accept breezedoc",),
     "provider pause": ("breezesync provider pause breezedoc",),
     "provider resume": ("breezesync provider resume breezedoc",),
+    "profile": ("breezesync profile check acme.toml",),
+    "profile check": (
+        "breezesync profile check acme.toml",
+        "breezesync profile check acme.toml --connection 3f9a0c1d --json",
+        "breezesync profile check acme.toml --token-stdin < token.txt",
+    ),
     "backup": ("breezesync backup check",),
     "backup check": ("breezesync backup check", "breezesync backup check --json"),
     "keys": ("breezesync keys status",),

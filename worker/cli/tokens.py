@@ -37,7 +37,7 @@ def connect_token(
     if settings.provider(name) is None:
         known = ", ".join(each.name for each in settings.providers)
         raise NotFound(f"There is no provider {name!r}. PROVIDERS lists {known}.")
-    connection = _connect(settings, name, user, _read_token(), tuple(team or ()))
+    connection = _connect(settings, name, user, read_token("breezesync connect-token USER < FILE"), tuple(team or ()))
     if as_json:
         print_json({"connection_id": connection.id, "account_id": connection.account_id, "user_id": user})
     else:
@@ -60,10 +60,11 @@ def _connect(settings: Settings, provider: str, user: str, token: Secret, team_i
         parts.services.close()
 
 
-def _read_token() -> Secret:
-    """Return the token, typed without echo on a terminal or piped in. Raises `WrongUsage` if it is not a token."""
+def read_token(example: str) -> Secret:
+    """Return the token, typed without echo on a terminal or piped in. Raises `WrongUsage`, with the example, if it is
+    not a token."""
     text = typer.prompt("Token", hide_input=True) if sys.stdin.isatty() else sys.stdin.read(longest_token + 1)
     token = text.strip()
     if not re.fullmatch(r"[!-~]+", token) or len(token) > longest_token:
-        raise WrongUsage("Standard input has to be a token and nothing else: breezesync connect-token USER < FILE")
+        raise WrongUsage(f"Standard input has to be a token and nothing else: {example}")
     return Secret(token)

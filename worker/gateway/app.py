@@ -159,7 +159,7 @@ class Shell:
         expires_at = connection.expires_at
         given = {
             "access_token": admission.token.reveal(),
-            "token_type": "Bearer",
+            "token_type": self.office.profile(connection).auth_scheme,
             "expires_at": None if expires_at is None else expires_at.isoformat(),
             "generation": connection.generation,
         }

@@ -22,6 +22,8 @@ from models.http import HttpAnswer
 from models.journal import Request
 from models.oauth.access_refusal import Final as NotRefreshable
 from models.oauth.access_refusal import Force, Superseded
+from models.paging.page_format import PageAsked, PageFormat
+from models.provider import Provider
 from models.rate_limit import Wait
 from worker.gateway.body import Body, CallerGone
 from worker.gateway.desk import Admission, Done, Wish, entry_of
@@ -152,14 +154,14 @@ class Call:
     async def _send(self, attempt: Attempt) -> httpx.Response:
         """Return the answer when its headers are here, and note what they say."""
         ask, token = self.ask, attempt.admission.token
-        api_url = self.office.profile(attempt.admission.access.connection).api_url
-        url, base = parse_base(api_url)
+        profile = self.office.profile(attempt.admission.access.connection)
+        url, base = parse_base(profile.api_url)
         if token is None:
             raise AssertionError("a call was admitted without a token")
         request = httpx.Request(
             ask.method,
             url,
-            headers=to_provider(ask.headers, self._own_headers(url, token)),
+            headers=to_provider(ask.headers, self._own_headers(url, profile, token)),
             stream=ask.body.stream(),
             extensions={"timeout": timeout, "target": base + ask.target},
         )
@@ -172,16 +174,19 @@ class Call:
         attempt.status = response.status_code
         attempt.remaining = read_remaining(response.headers)
         if response.status_code == 429:
-            outcome = read_api_answer(_answer(response, b""), "none", 1, self.office.desk.now())
+            outcome = read_api_answer(_answer(response, b""), PageFormat(), PageAsked(), self.office.desk.now())
             attempt.pause = outcome.retry_after.total_seconds() if isinstance(outcome, Throttled) else 0
         return response
 
-    def _own_headers(self, url: httpx.URL, token: Secret) -> list[tuple[bytes, bytes]]:
-        has_agent = any(name == b"user-agent" for name, _ in self.ask.headers)
+    def _own_headers(self, url: httpx.URL, profile: Provider, token: Secret) -> list[tuple[bytes, bytes]]:
+        """Return what the caller cannot say, and the profile's headers and ours that it did not give."""
+        usual = {"User-Agent": user_agent} | dict(profile.headers)
+        given = {name for name, _ in self.ask.headers}
+        left = [(name.encode("ascii"), value.encode("ascii")) for name, value in usual.items()]
         return [
             (b"Host", url.netloc),
-            *([] if has_agent else [(b"User-Agent", user_agent.encode())]),
-            (b"Authorization", b"Bearer " + token.reveal().encode("ascii")),
+            *(pair for pair in left if pair[0].lower() not in given),
+            (b"Authorization", profile.authorization(token)),
             *self.ask.body.headers(),
         ]
 
@@ -196,7 +201,7 @@ class Call:
         return read, rest
 
     def _is_refusal(self, response: httpx.Response, beginning: bytes) -> bool:
-        outcome = read_api_answer(_answer(response, beginning), "none", 1, self.office.desk.now())
+        outcome = read_api_answer(_answer(response, beginning), PageFormat(), PageAsked(), self.office.desk.now())
         return isinstance(outcome, Unauthorized)
 
     async def _replace_token(self, attempt: Attempt) -> bool:

@@ -218,7 +218,7 @@ schemas: Final[Mapping[str, Mapping[str, Any]]] = {
         "required": ["access_token", "token_type", "expires_at", "generation"],
         "properties": {
             "access_token": {"type": "string"},
-            "token_type": {"const": "Bearer"},
+            "token_type": {"type": "string", "description": "What comes before the token in Authorization."},
             "expires_at": time_or_none,
             "generation": {"type": "integer", "description": "Counts the connection's tokens."},
         },

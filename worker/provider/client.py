@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from time import monotonic
 from typing import Generic, TypeVar
-from urllib.parse import quote_plus
+from urllib.parse import quote_plus, unquote
 
 import httpx
 
 from models.account import read_account
-from models.api_response import ApiOutcome, Throttled, read_api_answer, read_remaining
+from models.api_response import ApiOutcome, Failed, Location, Page, Throttled, read_api_answer, read_remaining
 from models.crypto.secrets import Secret
 from models.gateway.call_request import longest_answer
 from models.http import HttpAnswer, NoAnswer
@@ -21,6 +21,7 @@ from models.journal import Request
 from models.oauth.client import OAuthClient
 from models.oauth.refresh_policy import Patience, patience_with
 from models.oauth.token_response import GrantType, TokenOutcome, TokensGranted, read_token_answer
+from models.paging.page_format import PageAsked, is_linked, parameters_of, target_of
 from models.provider import Provider, Resource
 from models.proxies import Proxies
 from models.rate_limit import Wait
@@ -124,7 +125,9 @@ class ProviderClient:
         self._api = ThreadTransports(self.proxies, self.ssl_context, api)
         self._unshared = ThreadTransports(self.proxies, self.ssl_context, unshared)
         self._unshared.open().close()
-        for url in filter(None, (self.provider.token_url, self.provider.revoke_url, self.provider.api_url)):
+        profile = self.provider
+        bases = {profile.api_url_of(resource) for resource in profile.resources} | {profile.api_url}
+        for url in filter(None, (profile.token_url, profile.revoke_url, *bases)):
             parse_url(url)
 
     @property
@@ -180,13 +183,13 @@ class ProviderClient:
         return self.budgets.allow(self.provider, account_id)
 
     def read_page(
-        self, resource: Resource, path: str, page: int, access_token: Secret, allowance: Allowance
+        self, resource: Resource, path: str, asked: PageAsked, access_token: Secret, allowance: Allowance
     ) -> Called[ApiOutcome] | Wait:
         """One page of a resource, if the account's budget has room for it; else how long it has none."""
         wait = allowance.take()
         if wait is not None:
             return wait
-        called = self._get(resource, path, page, access_token)
+        called = self._get(resource, path, asked, access_token)
         allowance.note(called.remaining)
         if isinstance(called.outcome, Throttled):
             allowance.settle(pause=called.outcome.retry_after.total_seconds())
@@ -198,8 +201,8 @@ class ProviderClient:
         It is counted and never made to wait: a user, or a pair of tokens, waits for it. Without `account_id` it counts
         for the account that answers.
         """
-        path = self.provider.account_path
-        called = self._get(Resource(name="account", path=path), path, 1, access_token)
+        resource = self.provider.account_resource
+        called = self._get(resource, resource.path, PageAsked(), access_token)
         account = read_account(self.provider, called.outcome)
         whose = account_id or (account.id if account is not None else None)
         if whose is not None:
@@ -213,13 +216,15 @@ class ProviderClient:
         If no answer came, it says whether the request may have arrived. No redirect is followed.
         """
         url, base = parse_base(self.provider.api_url)
-        own = [(b"Host", url.netloc), (b"User-Agent", user_agent.encode())]
+        given = {name.lower() for name, _ in sending.headers}
+        usual = {b"User-Agent": user_agent.encode()} | _encode(self.provider.headers)
+        own = [(b"Host", url.netloc), *(pair for pair in usual.items() if pair[0].lower() not in given)]
         has_length = sending.body is not None or sending.method in methods_with_body
         length = [(b"Content-Length", str(len(sending.body or b"")).encode())] if has_length else []
         request = httpx.Request(
             sending.method,
             url,
-            headers=[*own, *sending.headers, *length, (b"Authorization", _encode_bearer(access_token))],
+            headers=[*own, *sending.headers, *length, (b"Authorization", self.provider.authorization(access_token))],
             stream=no_body if sending.body is None else httpx.ByteStream(sending.body),
             extensions={"timeout": api_timeout, "target": base + sending.target},
         )
@@ -233,25 +238,33 @@ class ProviderClient:
         headers = called.outcome.headers if isinstance(called.outcome, HttpAnswer) else {}
         return called.read_as(called.outcome, read_remaining(headers))
 
-    def _get(self, resource: Resource, path: str, page: int, access_token: Secret) -> Called[ApiOutcome]:
+    def _get(self, resource: Resource, path: str, asked: PageAsked, access_token: Secret) -> Called[ApiOutcome]:
         """A GET that follows no redirect and reads at most 4 MiB in at most 30 s, however slowly it drips."""
-        url = parse_page_url(self.provider.api_url + path, resource.query, page if resource.paging != "none" else None)
+        api_url, url = self.provider.api_url_of(resource), find_page_url(self.provider, resource, path, asked)
         # A stream of its own keeps httpx from looking for a body, and from adding headers that are here already.
         request = httpx.Request(
             "GET",
             url,
-            headers=[(b"Host", url.netloc), *api_headers, (b"Authorization", _encode_bearer(access_token))],
+            headers=[
+                (b"Host", url.netloc),
+                *_headers_of(self.provider),
+                (b"Authorization", self.provider.authorization(access_token)),
+            ],
             stream=no_body,
             extensions={"timeout": api_timeout},
         )
         wire = Wire(self.now, kept_open=getattr(self._own, "socket", None))
-        called = self._measure("GET", path, lambda: wire.send(self._api.own, request, largest_page, api_deadline))
+        deadline = min(api_deadline, timedelta(seconds=resource.timeout_seconds))
+        called = self._measure("GET", path, lambda: wire.send(self._api.own, request, largest_page, deadline))
         self._own.socket = wire.socket
         if isinstance(called.outcome, NoAnswer):
             self._api.close_own()
             self._own.socket = None
         headers = called.outcome.headers if isinstance(called.outcome, HttpAnswer) else {}
-        outcome = read_api_answer(called.outcome, resource.paging, page, self.now())
+        outcome = read_api_answer(called.outcome, resource, asked, self.now(), Location(str(url), api_url))
+        if isinstance(outcome, Page) and access_token.reveal() in unquote(outcome.cursor or ""):
+            # What continues a list is stored in clear.
+            outcome = Failed("the link to the next page repeats the access token", is_lasting=True)
         remaining = read_remaining(headers)
         self.metrics.note_api_answer(self.provider.name, resource.name, called.status, called.duration_ms / 1000)
         self.metrics.note_budget(self.provider.name, self.provider.api_requests_per_minute, remaining)
@@ -318,5 +331,19 @@ class ProviderClient:
         return {"Accept": "application/json", "User-Agent": user_agent}
 
 
-def _encode_bearer(access_token: Secret) -> bytes:
-    return b"Bearer " + access_token.reveal().encode("ascii")
+def find_page_url(provider: Provider, resource: Resource, path: str, asked: PageAsked) -> httpx.URL:
+    """Return the URL of a page. Raises `httpx.InvalidURL`."""
+    url = provider.api_url_of(resource) + target_of(resource, asked, path)
+    query = "" if is_linked(resource, asked) else resource.query
+    return parse_page_url(url, query, tuple(parameters_of(resource, asked).items()))
+
+
+def _headers_of(provider: Provider) -> list[tuple[bytes, bytes]]:
+    """The headers of each API request but those that name host and token: the profile's, and ours that it leaves."""
+    own = _encode(provider.headers)
+    named = {name.lower() for name in own}
+    return [*(pair for pair in api_headers if pair[0].lower() not in named), *own.items()]
+
+
+def _encode(headers: Mapping[str, str]) -> dict[bytes, bytes]:
+    return {name.encode("ascii"): value.encode("ascii") for name, value in headers.items()}

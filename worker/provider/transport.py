@@ -103,12 +103,14 @@ def parse_base(api_url: str) -> tuple[httpx.URL, bytes]:
 
 
 @lru_cache(maxsize=512)
-def parse_page_url(url: str, query: str, page: int | None) -> httpx.URL:
-    """Return the URL of a page of a list, with its query; parsed once, because parsing takes half as long as a request.
+def parse_page_url(url: str, query: str, parameters: tuple[tuple[str, str], ...]) -> httpx.URL:
+    """Return the URL of a page of a list, with its query and the page's own parameters; parsed once, because parsing
+    takes half as long as a request.
 
     Raises `httpx.InvalidURL`.
     """
-    params = dict(parse_qsl(query)) | ({} if page is None else {"page": str(page)})
+    own = dict(parameters)
+    params = [*(pair for pair in parse_qsl(query) if pair[0] not in own), *parameters]
     return httpx.URL(url, params=params) if params else httpx.URL(url)
 
 

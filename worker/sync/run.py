@@ -19,6 +19,7 @@ from models.messaging import messages
 from models.oauth.connection import Connection, Status
 from models.oauth.credential import Credential, place_of_token
 from models.oauth.hold import describe_refusal, is_counted, judge, limits_of
+from models.paging.page_format import PageAsked
 from models.rate_limit import Wait
 from models.store import Store, Transaction
 from models.sync.decision import NothingLeft, PageRead, StepDecision, StepRows
@@ -153,9 +154,9 @@ class Sync:
             return NothingLeft(), []
         sync_list = own.plan[run.place]
         resource = sync_list.resource if run.page else replace(sync_list.resource, query=sync_list.resource.peek)
-        page = max(run.page, 1)
+        asked = PageAsked(max(run.page, 1), run.cursor)
         own.allowance.wanted = len(own.plan) - run.place
-        called = provider.read_page(resource, sync_list.path, page, own.access_token, own.allowance)
+        called = provider.read_page(resource, sync_list.path, asked, own.access_token, own.allowance)
         if isinstance(called, Wait):
             return called, []
         outcome = called.outcome

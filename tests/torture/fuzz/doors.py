@@ -30,6 +30,7 @@ from models.api_response import Page, read_api_answer
 from models.http import HttpAnswer
 from models.messaging.messages import QUEUES
 from models.oauth.token_response import GrantRefused, TokensGranted, read_token_answer
+from models.paging.page_format import PageAsked, PageFormat
 from models.store.tables import metadata
 from models.sync.page import parse_page
 from scheduler.command_stream import Commands
@@ -186,7 +187,7 @@ def try_answers(place: Place, chance: Random, count: int) -> Figures:
 
 
 def _read_page(place: Place, answer: HttpAnswer, resource: Any, now: datetime) -> object:
-    outcome = read_api_answer(answer, "laravel", 1, now)
+    outcome = read_api_answer(answer, PageFormat(paging="laravel"), PageAsked(), now)
     return parse_page(outcome, resource, place.house.profile) if isinstance(outcome, Page) else outcome
 
 
@@ -306,6 +307,7 @@ def try_settings(place: Place, chance: Random, count: int) -> Figures:
         "BREEZEDOC_PKCE",
         "BREEZEDOC_TOKEN_URL",
         "HTTPS_PROXY",
+        "PROVIDERS_DIRECTORY",
         "SPOOL_DIRECTORY",
     )
     with counting("settings") as (figures, log):

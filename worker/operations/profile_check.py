@@ -1,0 +1,74 @@
+"""What a provider's profile means, tried with an access token: one page of each list is read and nothing is stored."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from models.account import read_account
+from models.crypto.secrets import Secret
+from models.journal import Request
+from models.paging.page_format import PageAsked
+from models.provider import Provider
+from models.rate_limit import Wait
+from models.sync.sync_run import SyncList, plan_lists
+from models.sync.trial import ResourceSeen, describe_items, look_at_page
+from worker.provider.client import ProviderClient, find_page_url
+
+
+@dataclass(slots=True)
+class Trial:
+    """Reads the first page of each list with one token; `log` has the requests that were made."""
+
+    client: ProviderClient
+    token: Secret
+    team_ids: Sequence[int] = ()
+    log: list[Request] = field(default_factory=list)
+
+    def __call__(self, subject: str, account_id: str | None = None) -> Iterator[ResourceSeen]:
+        """Yield each list as it is seen; only the account if that can't be read, or is not the one of this id.
+
+        The request log has the requests under `subject`. They count against the account's limit.
+        """
+        provider = self.client.provider
+        own = provider.account_resource
+        called = self.client.read_account(self.token, account_id)
+        self.log += called.log_for(subject)
+        account = read_account(provider, called.outcome)
+        described = describe(provider, SyncList(own, own.path, own.name))
+        seen = look_at_page(described, called.outcome, own, provider)
+        if account is not None and account_id not in (None, account.id):
+            seen = replace(seen, fault="it names another account than the connection's")
+        yield seen
+        if account is None or seen.fault is not None:
+            return
+        allowance = self.client.allow(account.id)
+        lists = [each for each in plan_lists(provider, self.team_ids) if each.path != own.path]
+        allowance.wanted = max(len(lists), 1)
+        try:
+            for each in lists:
+                page = self.client.read_page(each.resource, each.path, PageAsked(), self.token, allowance)
+                if isinstance(page, Wait):
+                    fault = f"the account's limit leaves no room: try again in {page.seconds:.0f} s"
+                    yield replace(describe(provider, each), fault=fault)
+                    return
+                self.log += page.log_for(subject)
+                yield look_at_page(describe(provider, each), page.outcome, each.resource, provider)
+        finally:
+            allowance.settle()
+
+
+def describe_all(provider: Provider) -> list[ResourceSeen]:
+    """Return each resource as the profile describes it; one that is read for each team has `{team}` in its URL."""
+    return [describe(provider, SyncList(each, each.path, each.name)) for each in provider.resources]
+
+
+def describe(provider: Provider, sync_list: SyncList) -> ResourceSeen:
+    """Return a list as the profile describes it."""
+    resource = sync_list.resource
+    url = str(find_page_url(provider, resource, sync_list.path, PageAsked()))
+    return ResourceSeen(
+        resource=sync_list.key,
+        url=url.replace("%7Bteam%7D", "{team}"),
+        paging=resource.paging,
+        items=describe_items(resource),
+        id=resource.id,
+    )
