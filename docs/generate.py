@@ -101,6 +101,7 @@ jobs = {
     "revoke_grant": "Revokes a grant at the provider. Sent by breezesync itself.",
     "probe_client": "Probes a token endpoint behind an open breaker. Sent by breezesync itself.",
     "publish_events": "Publishes the events in the outbox. Sent by breezesync itself.",
+    "deliver_webhooks": "Sends the events that wait for a webhook's endpoint. Sent by breezesync itself.",
 }
 
 

@@ -17,9 +17,9 @@ MOST_PER_TRANSACTION = 5_000
 class Prune:
     """Delete requests, decisions, published events, sync runs and ended authorizations older than `KEPT`.
 
-    The newest run of each connection stays, and so do the newest decisions about it. Events stay as long as the
-    requests that explain them, so that an application that was down for weeks can replay them. The audit is kept for
-    longer, and goes by whole days.
+    With the events go the dead letters of webhooks. The newest run of each connection stays, and so do the newest
+    decisions about it. Events stay as long as the requests that explain them, so that an application that was down for
+    weeks can replay them. The audit is kept for longer, and goes by whole days.
 
     On PostgreSQL days of requests, published events and runs are dropped first. So everything there goes by whole days,
     and few rows are left to delete: the newest run of a connection once it is no longer the newest, and what came when
@@ -42,6 +42,7 @@ class Prune:
             lambda tx: tx.runs.prune(before, MOST_PER_TRANSACTION),
             lambda tx: tx.authorizations.prune(before, MOST_PER_TRANSACTION),
             lambda tx: tx.audit.prune(audited_before, MOST_PER_TRANSACTION),
+            lambda tx: tx.webhooks.prune(before, MOST_PER_TRANSACTION),
         )
         for prune in kinds:
             pruned = MOST_PER_TRANSACTION

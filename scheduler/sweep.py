@@ -98,6 +98,8 @@ class Sweep:
             due += tx.due.claim(syncs, now, until, room[syncs.queue])
         if Work.events in found and room[messages.publish_events().queue] > 0:
             due.append(messages.publish_events())
+        if Work.webhooks in found and room["webhooks"] > 0:
+            due += tx.webhooks.claim(now, until)
         return due
 
     def _count_free(self, tx: Transaction, provider: str, now: datetime, room: int) -> int:

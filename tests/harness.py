@@ -45,6 +45,7 @@ from worker.sync.user import SyncUser
 from worker.tokens.oauth_clients import OAuthClients
 from worker.tokens.spool import Parking
 from worker.web.callback import Callback
+from worker.webhooks.deliver import DeliverWebhooks
 
 link_secret = Secret("a connect secret of more than 32 bytes")
 
@@ -169,6 +170,7 @@ class House:
             "sync_user": lambda user_id, provider=None: self.flows.sync_user(user_id, provider),
             "revoke_grant": self.flows.revoke,
             "probe_client": self.flows.probe_client,
+            "deliver_webhooks": self.flows.deliver_webhooks,
             "carry_out_disconnect": lambda connection_id: self.flows.disconnect(connection_id, asked=False),
         }
         flows[message.actor](**message.kwargs)
@@ -291,6 +293,7 @@ def join_house(
         revoke=Revoke(store, vault, clients, providers, queue.send, clock),
         probe_client=ProbeClient(store, clients, providers, queue.send, clock),
         recover_tokens=RecoverTokens(store, vault, clients, providers, parking, queue.send, clock),
+        deliver_webhooks=DeliverWebhooks(store, vault, clock, metrics=metrics),
         publish=publish,  # type: ignore[arg-type]  # only tests of publishing bring one
     )
     callback = Callback(

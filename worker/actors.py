@@ -19,6 +19,7 @@ from worker.oauth.revoke import Revoke
 from worker.queue.retry import current_message, retries_of, retrying
 from worker.sync.run import Sync
 from worker.sync.user import SyncUser
+from worker.webhooks.deliver import DeliverWebhooks
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,7 @@ class Flows:
     probe_client: ProbeClient
     publish: Callable[[], bool]
     recover_tokens: RecoverTokens
+    deliver_webhooks: DeliverWebhooks
 
 
 def declare_actors(broker: dramatiq.Broker, flows: Flows) -> None:
@@ -49,6 +51,10 @@ def declare_actors(broker: dramatiq.Broker, flows: Flows) -> None:
     @declare
     def publish_events() -> None:
         flows.publish()
+
+    @declare
+    def deliver_webhooks(webhook_id: str) -> None:
+        flows.deliver_webhooks(webhook_id)
 
 
 def _declare_tokens(declare: Callable[[Callable[..., None]], None], flows: Flows) -> None:
@@ -110,7 +116,7 @@ def _declare_syncs(declare: Callable[[Callable[..., None]], None], flows: Flows)
 def _declare(broker: dramatiq.Broker, actor: Callable[..., None]) -> None:
     """Declare the actor under the name of its function, on the queue of that name's messages."""
     name = actor.__name__
-    after_others = {"priority": 10} if name == "read_connection" else {}
+    after_others = {"priority": 10} if name in ("read_connection", "deliver_webhooks") else {}
     options: dict[str, Any] = retries_of(name) | after_others
     checked = retrying(name, _checking(actor))
     dramatiq.actor(broker=broker, actor_name=name, queue_name=QUEUES[name], **options)(checked)

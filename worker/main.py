@@ -64,6 +64,7 @@ from worker.web.listener import AddressUnusable, listen_at, serving_beside
 from worker.web.metrics import build_registry
 from worker.web.operator import build_operator_app
 from worker.web.protocol import Bounds, harden_caller
+from worker.webhooks.deliver import DeliverWebhooks
 
 gateway_bounds = Bounds(
     head=32_768, request_time=60, response_time=75, idle_time=60, connections=1_000, all_connections=1_000
@@ -76,7 +77,9 @@ gateway_stop_seconds = 22
 class BindIds(Middleware):
     """Puts a message's ids on every log line that its actor writes."""
 
-    known = frozenset({"authorization_id", "client_id", "connection_id", "revocation_id", "user_id", "provider"})
+    known = frozenset(
+        {"authorization_id", "client_id", "connection_id", "revocation_id", "user_id", "provider", "webhook_id"}
+    )
 
     def before_process_message(self, broker: dramatiq.Broker, message: dramatiq.MessageProxy) -> None:
         ids = {name: value for name, value in message.kwargs.items() if name in self.known and isinstance(value, str)}
@@ -216,6 +219,7 @@ def build_flows(parts: Parts) -> Flows:
         probe_client=ProbeClient(store, clients, providers, send, now),
         recover_tokens=RecoverTokens(store, vault, clients, providers, parking, send, now),
         publish=parts.publish,
+        deliver_webhooks=DeliverWebhooks(store, vault, now, settings.proxies, metrics),
     )
 
 

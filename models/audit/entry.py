@@ -66,6 +66,13 @@ class Action(Word):
 
     events_replayed = "events.replayed", "published events were published again"
 
+    webhook_added = "webhook.added", "an endpoint for webhooks was added"
+    webhook_rotated = "webhook.rotated", "an endpoint's secret was replaced"
+    webhook_paused = "webhook.paused", "an endpoint was paused"
+    webhook_gone = "webhook.gone", "an endpoint answered that it is gone, and was paused"
+    webhook_resumed = "webhook.resumed", "an endpoint was resumed"
+    webhook_removed = "webhook.removed", "an endpoint was removed, with what waited for it"
+
     provider_held = "provider.held", "refused connections of a provider were held"
     provider_released = "provider.released", "held connections were tried again"
     provider_accepted = "provider.accepted", "held connections were ended"

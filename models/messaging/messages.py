@@ -28,6 +28,7 @@ QUEUES: Final[dict[str, str]] = {
     "revoke_grant": "control",
     "probe_client": "control",
     "publish_events": "events",
+    "deliver_webhooks": "webhooks",
 }
 
 REQUESTS: Final = frozenset({"confirm", "refresh_token", "sync_connection", "sync_user", "disconnect"})
@@ -118,6 +119,10 @@ def probe_client(provider: str, client_id: str) -> Message:
 
 def publish_events() -> Message:
     return Message("publish_events", {})
+
+
+def deliver_webhooks(webhook_id: str) -> Message:
+    return Message("deliver_webhooks", {"webhook_id": webhook_id})
 
 
 class MessageRefused(Permanent):

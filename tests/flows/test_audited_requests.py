@@ -71,6 +71,7 @@ due: Mapping[str, str] = {
     "carry_out_disconnect": "carries out what is due in a row; the line was written when it became due",
     "revoke_grant": "carries out what is due in a row, and that is token.revoked_upstream",
     "probe_client": "carries out what is due in a row, with no one's token",
+    "deliver_webhooks": "sends what waits in a row, with no one's token",
     "publish_events": "publishes what is in the outbox, with no one's token",
 }
 on_the_stream: Mapping[str, Arguments] = {
@@ -144,7 +145,7 @@ def test_a_message_that_asks_for_nothing_does_nothing_that_is_not_due(
     house: House, subjects: Subjects, actor: str
 ) -> None:
     ids = {"authorization_id": subjects.authorization_id, "connection_id": subjects.connection_id}
-    ids |= {"revocation_id": "r1", "provider": "breezedoc", "client_id": "sandbox-client"}
+    ids |= {"revocation_id": "r1", "webhook_id": "w1", "provider": "breezedoc", "client_id": "sandbox-client"}
     before = lines_of(house)
     house.flows = replace(house.flows, publish=lambda: True)
     house.control.reset_counters()

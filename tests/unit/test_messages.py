@@ -44,6 +44,7 @@ each = {
         {"provider": "p", "client_id": "client-1"},
     ),
     "publish_events": (messages.publish_events(), "events", {}),
+    "deliver_webhooks": (messages.deliver_webhooks("w1"), "webhooks", {"webhook_id": "w1"}),
 }
 
 

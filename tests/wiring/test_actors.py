@@ -54,8 +54,7 @@ class House:
 def house() -> Iterator[House]:
     broker = StubBroker(middleware=[CurrentMessage(), Retries()])
     broker.emit_after("process_boot")
-    names = {"exchange", "confirm", "refresh", "sync", "sync_user", "disconnect", "revoke", "probe_client", "publish"}
-    flows = {name: Recorded() for name in names}
+    flows = {name_flow(case): Recorded() for case in every_message}
     declare_actors(broker, Flows(**flows, recover_tokens=None))  # type: ignore[arg-type]
     for actor in broker.actors.values():
         actor.options |= {"min_backoff": 1, "max_backoff": 1}
@@ -80,6 +79,7 @@ every_message = {
     "revoke": messages.revoke_grant("r1"),
     "probe_client": messages.probe_client("breezedoc", "client-1"),
     "publish": messages.publish_events(),
+    "deliver_webhooks": messages.deliver_webhooks("w1"),
 }
 
 

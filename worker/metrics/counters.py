@@ -141,6 +141,11 @@ class Metrics:
             self._child(catalog.message_seconds, actor).observe(seconds)
 
     @harmless
+    def count_webhook(self, endpoint: str, outcome: str) -> None:
+        """Count an attempt to send an event to an endpoint, or an event that was given up."""
+        self._child(catalog.webhook_deliveries, endpoint, outcome).inc()
+
+    @harmless
     def note_gateway(self, operation: str, outcome: str, seconds: float) -> None:
         """Count a request to the gateway, and how long it took."""
         self._child(catalog.gateway_requests, operation, outcome).inc()
