@@ -13,6 +13,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from config.durations import parse_duration
+from models.hook import Hook, find_hook_faults
 from models.oauth.authorization import denial
 from models.oauth.connect_link import is_safe, origin_of
 from models.oauth.token_response import protocol_errors
@@ -34,7 +35,7 @@ _tables = {"resources": Resource, "views": View, "columns": Column}
 _scalars = tuple(
     field.name
     for field in fields(Provider)
-    if field.name not in (*_given, "api_url_alternatives", "error_aliases", *_tables)
+    if field.name not in (*_given, "api_url_alternatives", "error_aliases", "webhook", *_tables)
 )
 _urls = ("authorize_url", "token_url", "api_url", "revoke_url", "issuer")
 _scopes = ("scope", "refresh_scope")
@@ -155,6 +156,8 @@ def find_faults(provider: Provider) -> Iterator[tuple[str, str]]:
     yield from _find_repeated("resources", (resource.name for resource in provider.resources))
     for position, resource in enumerate(provider.resources):
         yield from ((f"resources[{position}].{where}", what) for where, what in _find_resource_faults(resource))
+    if provider.webhook is not None:
+        yield from ((f"webhook.{where}", what) for where, what in find_hook_faults(provider.webhook))
     yield from _find_repeated("views", (view.name for view in provider.views))
     for position, view in enumerate(provider.views):
         yield from ((f"views[{position}].{where}", what) for where, what in _find_view_faults(view, provider))
@@ -246,11 +249,13 @@ def _find_repeated(where: str, names: Iterable[str]) -> Iterator[tuple[str, str]
     yield from ((where, f"{name!r} appears {times} times") for name, times in Counter(names).items() if times > 1)
 
 
-def _find_unknown(table: object, kind: type[Provider | Resource | View | Column], where: str) -> Iterator[str]:
+def _find_unknown(table: object, kind: type[Provider | Resource | View | Column | Hook], where: str) -> Iterator[str]:
     known = {field.name for field in fields(kind)} - (set(_given) if kind is Provider else set())
     for key, inner in table.items() if isinstance(table, Mapping) else ():
         if key not in known:
             yield f"{where}{key}"
+        if key == "webhook":
+            yield from _find_unknown(inner, Hook, "webhook.")
         for position, element in enumerate(inner if key in _tables and isinstance(inner, list) else ()):
             yield from _find_unknown(element, _tables[key], f"{where}{key}[{position}].")
 

@@ -60,6 +60,7 @@ from worker.tokens.spool import Parking
 from worker.web.app import build_app
 from worker.web.callback import Callback
 from worker.web.guard import Allowance
+from worker.web.hooks import Hooks
 from worker.web.listener import AddressUnusable, listen_at, serving_beside
 from worker.web.metrics import build_registry
 from worker.web.operator import build_operator_app
@@ -239,7 +240,8 @@ def build_web(settings: Settings, services: Services, lifespan: Lifespan[Starlet
         confirmation=settings.confirmation,
         app_name=settings.app_name,
     )
-    return build_app(callback, Allowance(proxies=settings.trusted_proxies), lifespan)
+    hooks = Hooks(services.store, callback.providers, settings.hooks, services.queue.send, services.now)
+    return build_app(callback, Allowance(proxies=settings.trusted_proxies), lifespan, hooks)
 
 
 def build_operator(settings: Settings, services: Services) -> ASGIApp:

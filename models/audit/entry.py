@@ -35,6 +35,7 @@ class Action(Word):
     link_refused = "link.refused", "a connect link was refused"
     callback_accepted = "callback.accepted", "the provider sent the user back"
     callback_refused = "callback.refused", "a redirect from the provider was refused"
+    hook_refused = "hook.refused", "a provider's webhook was refused"
     code_exchanged = "code.exchanged", "an authorization code was exchanged for tokens"
     authorization_failed = "authorization.failed", "an authorization failed"
 
