@@ -69,10 +69,6 @@ OPERATOR_TOKEN={operator_token}
 # Profiles in config/providers/; any value of one can be set here as NAME_FIELD, for example BREEZEDOC_API_URL.
 # PROVIDERS=breezedoc
 
-# What opens a provider's webhook, if its profile has one: the last part of its URL, and the key of its signatures.
-# BREEZEDOC_WEBHOOK_PATH=
-# BREEZEDOC_WEBHOOK_SECRET=
-
 # How often a connection is read, and how often due work is claimed.
 # SYNC_INTERVAL=15m
 # SWEEP_INTERVAL=1s
