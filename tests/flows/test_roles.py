@@ -307,7 +307,7 @@ def test_webhooks_of_both_directions_need_no_more_than_the_roles_have(house: Hou
     house.work()
     made, _ = Endpoints(stores["cli"], house.vault).add("app", "http://127.0.0.1:9/w", ("*",), allow_private=True)
     redis: Any = fakeredis.FakeRedis()
-    streams = {"events": StreamSettings("e", 100), "records": StreamSettings("r", 100)}
+    streams: Any = {"events": StreamSettings("e", 100), "records": StreamSettings("r", 100)}
     hook = Hook(account="id")
     profiles = {"breezedoc": replace(house.profile, webhook=hook)}
     secrets = {"breezedoc": HookSecrets(Secret("path"))}
