@@ -149,6 +149,20 @@ def parse_address(text: str) -> Address:
     return Address(match[1].strip("[]"), int(match[2]))
 
 
+def parse_hook_secret(text: str) -> Secret:
+    """The key by which a provider signs its webhooks."""
+    if not re.fullmatch(r"[!-~]{16,1024}", text):
+        raise ValueError("expected the secret that the provider signs webhooks with, 16 visible characters or more")
+    return Secret(text)
+
+
+def parse_hook_path(text: str) -> Secret:
+    """The last part of a webhook's URL, which no one can guess."""
+    if not re.fullmatch(r"[A-Za-z0-9_-]{16,200}", text) or is_weak(text):
+        raise ValueError("expected 16 letters, digits, '-' or '_' or more; `openssl rand -hex 24` makes one")
+    return Secret(text)
+
+
 def parse_networks(text: str) -> tuple[Network, ...]:
     """Networks and addresses, comma-separated."""
     try:

@@ -20,11 +20,12 @@ from config.profiles import (
 )
 from config.proxies import check_proxies, find_proxies, proxy_variables
 from config.setting_texts import Address, Network
-from config.variables import ClientVariables, TransitVariables, Variables, read_group
+from config.variables import ClientVariables, HookVariables, TransitVariables, Variables, read_group
 from models.crypto.secrets import Secret
 from models.crypto.transit_settings import TransitSettings
 from models.crypto.vault import Key, SealingKey
 from models.gateway.keys import GatewayKey
+from models.hook import HookSecrets
 from models.oauth.authorization import Confirmation
 from models.oauth.client import OAuthClient, Registration, callback_path, find_path_prefix
 from models.oauth.connect_link import is_safe
@@ -51,7 +52,8 @@ class Settings:
     forwarding headers of `trusted_proxies` only.
     A worker or scheduler shows its metrics at `metrics_address`.
     `spool` is where new tokens wait while the database is away; `heartbeat_file` is the file
-    whose age a health check reads. `gateway_keys` are those of the applications that may use the gateway.
+    whose age a health check reads. `gateway_keys` are those of the applications that may use the gateway. `hooks` are
+    the secrets of each provider's webhook.
     """
 
     database_url: Secret = field(default_factory=lambda: Secret("sqlite:///var/breezesync.db"))
@@ -81,6 +83,7 @@ class Settings:
     spool: Path = Path("var/spool")
     heartbeat_file: Path | None = None
     gateway_keys: tuple[GatewayKey, ...] = ()
+    hooks: Mapping[str, HookSecrets] = field(default_factory=dict)
     proxies: Proxies = field(default_factory=Proxies)
 
     def provider(self, name: str) -> Provider | None:
@@ -119,6 +122,9 @@ def read_settings(
         providers=tuple(_with_prefix(provider, registrations) for provider in providers),
         registrations=registrations,
         clients=tuple(client for client in registrations if isinstance(client, OAuthClient)),
+        hooks={
+            provider.name: secrets for provider in providers if (secrets := _read_hook(provider, found)) is not None
+        },
         proxies=find_proxies(proxy_texts),
     )
     found.problems.extend(check_proxies(proxy_texts))
@@ -211,6 +217,23 @@ def _read_transit(found: Found) -> TransitSettings | None:
         return None
     token_file = found.texts.get("VAULT_TOKEN_FILE", "").strip()
     return TransitSettings(**given, token_file=Path(token_file) if token_file else None)
+
+
+def _read_hook(provider: Provider, found: Found) -> HookSecrets | None:
+    """Return what opens a provider's webhook; None if nothing is set."""
+    prefix = f"{provider.name.upper()}_WEBHOOK_"
+    given = read_group(HookVariables, found, prefix)
+    if not given:
+        return None
+    if provider.webhook is None:
+        found.problems.append(f"{prefix}PATH: expected a table [webhook] in the profile {provider.name}")
+        return None
+    if "path" not in given:
+        found.require(f"{prefix}PATH", "the last part of the webhook's URL; `openssl rand -hex 24` makes one")
+        return None
+    if provider.webhook.signature_header and "secret" not in given:
+        found.require(f"{prefix}SECRET", "the secret that the provider signs webhooks with")
+    return HookSecrets(given["path"], given.get("secret"))
 
 
 def _read_client(name: str, found: Found, needs: Collection[Need]) -> Iterable[Registration]:

@@ -32,6 +32,8 @@ from config.setting_texts import (
     parse_count,
     parse_database_url,
     parse_directory,
+    parse_hook_path,
+    parse_hook_secret,
     parse_networks,
     parse_origins,
     parse_own_token,
@@ -137,6 +139,13 @@ class ClientVariables(_Group):
     client_id: Annotated[str | None, parsed(parse_client_id)] = None
     client_secret: Annotated[Secret | None, PlainValidator(parse_client_secret)] = None
     redirect_uri: Annotated[str | None, parsed(parse_redirect_uri)] = None
+
+
+class HookVariables(_Group):
+    """What opens one provider's webhook; none of it is needed."""
+
+    secret: Annotated[Secret | None, parsed(parse_hook_secret)] = None
+    path: Annotated[Secret | None, parsed(parse_hook_path)] = None
 
 
 def read_group(group: type[_Group], found: Found, prefix: str = "") -> dict[str, Any]:

@@ -20,9 +20,10 @@ import typer
 import yaml
 from dramatiq.brokers.stub import StubBroker
 
-from config.profiles.fields import Rule, column_rules, provider_rules, resource_rules, view_rules
+from config.profiles.fields import Rule, column_rules, hook_rules, provider_rules, resource_rules, view_rules
 from config.profiles.schema import make_schema
 from config.settings import Settings
+from models.hook import Hook
 from models.messaging.commands import longest_id, types, verbs
 from models.messaging.events import (
     About,
@@ -114,6 +115,7 @@ jobs = {
     "probe_client": "Probes a token endpoint behind an open breaker. Sent by breezesync itself.",
     "call": "Carries out a call that the gateway has accepted, at most once unless its method is safe.",
     "publish_events": "Publishes the events in the outbox. Sent by breezesync itself.",
+    "deliver_webhooks": "Sends the events that wait for a webhook's endpoint. Sent by breezesync itself.",
 }
 
 
@@ -403,6 +405,7 @@ def make_fields_section() -> str:
         "`[[resources]]`": (Resource, resource_rules),
         "`[[views]]`": (View, view_rules),
         "`columns` of a view": (Column, column_rules),
+        "`[webhook]`": (Hook, hook_rules),
     }
     parts: list[str] = []
     for title, (kind, rules) in kinds.items():

@@ -7,6 +7,7 @@ from typing import Literal
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from models.crypto.secrets import Secret
+from models.hook import Hook
 from models.paging.page_format import PageFormat
 
 TokenBody = Literal["json", "form"]
@@ -96,6 +97,7 @@ class Provider:
     `api_url_alternatives` are other places where the same API is said to be: they are asked only on an operator's word.
     A provider that has an `issuer` names it in every redirect (RFC 9207).
     `account_path` says which answer names the account, `account_id` and `account_email` are dotted paths in it.
+    `webhook` says how its webhooks are signed, if it sends any.
     `error_aliases` maps its own names for the errors of its token endpoint, and of its redirects, to those of RFC 6749
     §5.2 and §4.1.2.1. `path_prefix` is no part of a profile: it comes from the redirect URI, and is what a proxy puts
     before the paths of our web process.
@@ -152,6 +154,7 @@ class Provider:
     authorize_parameters: Mapping[str, str] = field(default_factory=dict)
     resources: tuple[Resource, ...] = ()
     views: tuple[View, ...] = ()
+    webhook: Hook | None = None
 
     @property
     def shown_name(self) -> str:

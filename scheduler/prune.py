@@ -17,9 +17,10 @@ MOST_PER_TRANSACTION = 5_000
 class Prune:
     """Delete requests, decisions, published events, sync runs, calls and ended authorizations older than `KEPT`.
 
-    The newest run of each connection stays, and so do the newest decisions about it. Events stay as long as the
-    requests that explain them, so that an application that was down for weeks can replay them. The audit is kept for
-    longer, and goes by whole days. The bodies of calls are erased after a day (see `models/gateway/call.py`).
+    With the events go the dead letters of webhooks. The newest run of each connection stays, and so do the newest
+    decisions about it. Events stay as long as the requests that explain them, so that an application that was down for
+    weeks can replay them. The audit is kept for longer, and goes by whole days. The bodies of calls are erased after a
+    day (see `models/gateway/call.py`).
 
     On PostgreSQL days of requests, published events and runs are dropped first. So everything there goes by whole days,
     and few rows are left to delete: the newest run of a connection once it is no longer the newest, and what came when
@@ -44,6 +45,7 @@ class Prune:
             lambda tx: tx.calls.erase_bodies(now, MOST_PER_TRANSACTION),
             lambda tx: tx.calls.prune(before, MOST_PER_TRANSACTION),
             lambda tx: tx.audit.prune(audited_before, MOST_PER_TRANSACTION),
+            lambda tx: tx.webhooks.prune(before, MOST_PER_TRANSACTION),
         )
         for prune in kinds:
             pruned = MOST_PER_TRANSACTION

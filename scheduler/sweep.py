@@ -92,18 +92,22 @@ class Sweep:
             if Work.probes in found:
                 due += tx.clients.claim_probes(provider, now, until)
             if Work.refreshes in found:
-                free = self._count_free(tx, provider, now, room[refreshes.queue])
-                due += tx.due.claim_refreshes(provider, now, until, free, room[refreshes.queue])
-        if Work.calls in found:
-            due += tx.due.claim(calls, now, until, room[calls.queue])
-        if Work.syncs in found:
-            due += tx.due.claim(syncs, now, until, room[syncs.queue])
-        if Work.events in found and room[messages.publish_events().queue] > 0:
+                due += self._claim_refreshes(tx, provider, now, room[refreshes.queue])
+        for kind in (calls, syncs):
+            if kind.work in found:
+                due += tx.due.claim(kind, now, until, room[kind.queue])
+        has_room = {
+            work for work, queue in {Work.events: "events", Work.webhooks: "webhooks"}.items() if room[queue] > 0
+        }
+        if Work.events in found & has_room:
             due.append(messages.publish_events())
+        if Work.webhooks in found & has_room:
+            due += tx.webhooks.claim(now, until)
         return due
 
-    def _count_free(self, tx: Transaction, provider: str, now: datetime, room: int) -> int:
-        """As many refreshes as the token endpoint's budget, and the queue, have room for now: the rest stays in line,
-        by its due time."""
+    def _claim_refreshes(self, tx: Transaction, provider: str, now: datetime, room: int) -> Sequence[messages.Message]:
+        """Claim as many as the token endpoint's budget, and the queue, have room for now: the rest stays in line, by
+        its due time."""
         per_minute = self.token_requests_per_minute[provider]
-        return count_free(tx.paces.get(provider), per_minute, "refresh", now, max(room, 0))
+        free = count_free(tx.paces.get(provider), per_minute, "refresh", now, max(room, 0))
+        return tx.due.claim_refreshes(provider, now, now + self.claim_length, free, room)

@@ -46,6 +46,7 @@ from worker.sync.user import SyncUser
 from worker.tokens.oauth_clients import OAuthClients
 from worker.tokens.spool import Parking
 from worker.web.callback import Callback
+from worker.webhooks.deliver import DeliverWebhooks
 
 link_secret = Secret("a connect secret of more than 32 bytes")
 
@@ -171,6 +172,7 @@ class House:
             "revoke_grant": self.flows.revoke,
             "probe_client": self.flows.probe_client,
             "call": self.flows.call,
+            "deliver_webhooks": self.flows.deliver_webhooks,
             "carry_out_disconnect": lambda connection_id: self.flows.disconnect(connection_id, asked=False),
         }
         flows[message.actor](**message.kwargs)
@@ -294,6 +296,7 @@ def join_house(
         probe_client=ProbeClient(store, clients, providers, queue.send, clock),
         recover_tokens=RecoverTokens(store, vault, clients, providers, parking, queue.send, clock),
         call=CarryOutCall(store, vault, providers, queue.send, clock, metrics),
+        deliver_webhooks=DeliverWebhooks(store, vault, clock, metrics=metrics),
         publish=publish,  # type: ignore[arg-type]  # only tests of publishing bring one
     )
     callback = Callback(

@@ -24,6 +24,7 @@ from worker.cli import (
     setup,
     status,
     tokens,
+    webhooks,
 )
 from worker.cli.command_line import CommandLine, accept_options
 from worker.cli.examples import show_examples
@@ -69,10 +70,11 @@ groups: Mapping[str, tuple[Callable[..., None] | None, Sequence[Callable[..., No
     "dead-letters": (
         dead_letters.dead_letters,
         (dead_letters.retry, dead_letters.drop),
-        "Messages that failed for good.",
+        "Messages, and events of webhooks, that failed for good.",
     ),
     "provider": (None, provider.commands, "Show and control what keeps a provider's tokens back."),
     "profile": (None, (profile.check,), "Check a provider's profile before it is used."),
+    "webhooks": (webhooks.webhooks, webhooks.commands, "Send events to endpoints over HTTP."),
     "backup": (None, (backup.check,), "Check what was restored from a backup."),
     "keys": (None, keys.commands, "Show what each encryption key seals, and reseal all."),
 }

@@ -20,8 +20,9 @@ from worker.oauth.revoke import Revoke
 from worker.queue.retry import current_message, retries_of, retrying
 from worker.sync.run import Sync
 from worker.sync.user import SyncUser
+from worker.webhooks.deliver import DeliverWebhooks
 
-behind: Mapping[str, int] = {"call": 5, "read_connection": 10}
+behind: Mapping[str, int] = {"call": 5, "read_connection": 10, "deliver_webhooks": 10}
 """Actors whose messages wait while others are there, the ones with the larger number longer: so a provider that is slow
 to answer calls keeps no token from being refreshed."""
 
@@ -41,6 +42,7 @@ class Flows:
     call: CarryOutCall
     publish: Callable[[], bool]
     recover_tokens: RecoverTokens
+    deliver_webhooks: DeliverWebhooks
 
 
 def declare_actors(broker: dramatiq.Broker, flows: Flows) -> None:
@@ -59,6 +61,10 @@ def declare_actors(broker: dramatiq.Broker, flows: Flows) -> None:
     @declare
     def publish_events() -> None:
         flows.publish()
+
+    @declare
+    def deliver_webhooks(webhook_id: str) -> None:
+        flows.deliver_webhooks(webhook_id)
 
 
 def _declare_tokens(declare: Callable[[Callable[..., None]], None], flows: Flows) -> None:

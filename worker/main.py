@@ -62,10 +62,12 @@ from worker.tokens.spool import Parking
 from worker.web.app import build_app
 from worker.web.callback import Callback
 from worker.web.guard import Allowance
+from worker.web.hooks import Hooks
 from worker.web.listener import AddressUnusable, listen_at, serving_beside
 from worker.web.metrics import build_registry
 from worker.web.operator import build_operator_app
 from worker.web.protocol import Bounds, harden_caller
+from worker.webhooks.deliver import DeliverWebhooks
 
 gateway_bounds = Bounds(
     head=32_768, request_time=60, response_time=75, idle_time=60, connections=1_000, all_connections=1_000
@@ -79,7 +81,16 @@ class BindIds(Middleware):
     """Puts a message's ids on every log line that its actor writes."""
 
     known = frozenset(
-        {"authorization_id", "client_id", "call_id", "connection_id", "revocation_id", "user_id", "provider"}
+        {
+            "authorization_id",
+            "client_id",
+            "call_id",
+            "connection_id",
+            "revocation_id",
+            "user_id",
+            "provider",
+            "webhook_id",
+        }
     )
 
     def before_process_message(self, broker: dramatiq.Broker, message: dramatiq.MessageProxy) -> None:
@@ -221,6 +232,7 @@ def build_flows(parts: Parts) -> Flows:
         recover_tokens=RecoverTokens(store, vault, clients, providers, parking, send, now),
         call=CarryOutCall(store, vault, providers, send, now, metrics),
         publish=parts.publish,
+        deliver_webhooks=DeliverWebhooks(store, vault, now, settings.proxies, metrics),
     )
 
 
@@ -240,7 +252,8 @@ def build_web(settings: Settings, services: Services, lifespan: Lifespan[Starlet
         confirmation=settings.confirmation,
         app_name=settings.app_name,
     )
-    return build_app(callback, Allowance(proxies=settings.trusted_proxies), lifespan)
+    hooks = Hooks(services.store, callback.providers, settings.hooks, services.queue.send, services.now)
+    return build_app(callback, Allowance(proxies=settings.trusted_proxies), lifespan, hooks)
 
 
 def build_operator(settings: Settings, services: Services) -> ASGIApp:

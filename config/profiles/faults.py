@@ -11,12 +11,14 @@ from config.profiles.fields import (
     columns_of_every_view,
     header_name,
     header_value,
+    hook_rules,
     own_headers,
     own_parameters,
     provider_rules,
     resource_rules,
     view_rules,
 )
+from models.hook import Hook, find_hook_faults
 from models.oauth.authorization import denial
 from models.oauth.connect_link import is_safe, origin_of
 from models.oauth.token_response import protocol_errors
@@ -39,6 +41,9 @@ def find_faults(provider: Provider) -> Iterator[Fault]:
         if resource.path == provider.account_path and (resource.paging != "none" or resource.items):
             faults.append(("paging", "expected none, and no items: one answer names the account"))
         yield from _within(f"resources[{position}]", faults)
+    if provider.webhook is not None:
+        found = [*_find_by_rules(provider.webhook, hook_rules), *find_hook_faults(provider.webhook)]
+        yield from _within("webhook", found)
     yield from _find_repeated("views", (view.name for view in provider.views))
     for position, view in enumerate(provider.views):
         yield from _within(f"views[{position}]", _find_view_faults(view, provider))
@@ -49,7 +54,7 @@ def _within(place: str, faults: Iterable[Fault]) -> Iterator[Fault]:
 
 
 def _find_by_rules(
-    table: Provider | Resource | View | Column, rules: Mapping[str, Rule], allow_http: bool = False
+    table: Provider | Resource | View | Column | Hook, rules: Mapping[str, Rule], allow_http: bool = False
 ) -> Iterator[Fault]:
     for field, rule in rules.items():
         value = getattr(table, field)

@@ -131,6 +131,7 @@ provider_rules: Mapping[str, Rule] = {
     "error_aliases": Rule("A table of the provider's own words for the errors of RFC 6749 §5.2 and §4.1.2.1."),
     "resources": Rule("What is read: a table each."),
     "views": Rule("What an application can query: a table each."),
+    "webhook": Rule("A table: how the provider's webhooks are signed, and which account each is about."),
 }
 resource_rules: Mapping[str, Rule] = {
     "name": Rule("What records and events call it.", _name, name_pattern),
@@ -203,6 +204,26 @@ column_rules: Mapping[str, Rule] = {
         "expected a field's name, with the type count only",
         _field,
     ),
+}
+_header_expected = "expected a header's name"
+_header = r"([A-Za-z0-9-]{1,100})?"
+hook_rules: Mapping[str, Rule] = {
+    "account": Rule(
+        "The dotted path of the account's id in the body.",
+        "expected a dotted path",
+        r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*",
+    ),
+    "signature_header": Rule(
+        "The header with the signature; without it, only the secret of the URL is checked.", _header_expected, _header
+    ),
+    "algorithm": Rule("The hash of the HMAC: `sha256`, `sha1` or `sha512`."),
+    "encoding": Rule("How the signature is written: `hex` or `base64`."),
+    "prefix": Rule("What comes before the signature, like `sha256=`."),
+    "signed": Rule("What is signed: a text with `{body}`, and with `{timestamp}` if there is one."),
+    "timestamp_header": Rule(
+        "The header with the seconds since 1970; empty if there is none.", _header_expected, _header
+    ),
+    "tolerance_seconds": _number("How far that may be from our time."),
 }
 columns_of_every_view = (
     *("connection_id", "user_id", "account_id", "external_id", "first_seen_at", "changed_at", "data"),

@@ -11,12 +11,13 @@ from pydantic import TypeAdapter, ValidationError
 
 from config.durations import parse_duration
 from config.profiles.faults import find_faults
+from models.hook import Hook
 from models.provider import Column, Provider, Resource, View
 
 _given = ("name", "path_prefix")
 """Fields that no profile sets."""
-_free_tables = ("error_aliases", "headers", "authorize_parameters")
-"""Tables whose keys are the provider's words."""
+_free_tables = ("error_aliases", "webhook", "headers", "authorize_parameters")
+"""Tables that no variable overrides."""
 _tables = {"resources": Resource, "views": View, "columns": Column}
 _scalars = tuple(
     field.name
@@ -128,11 +129,13 @@ def _find_alternatives(api_url: str, written: Mapping[str, object], built: Provi
     return tuple(dict.fromkeys(url for url in known if url != api_url)) if api_url in known else ()
 
 
-def _find_unknown(table: object, kind: type[Provider | Resource | View | Column], where: str) -> Iterator[str]:
+def _find_unknown(table: object, kind: type[Provider | Resource | View | Column | Hook], where: str) -> Iterator[str]:
     known = {field.name for field in fields(kind)} - (set(_given) if kind is Provider else set())
     for key, inner in table.items() if isinstance(table, Mapping) else ():
         if key not in known:
             yield f"{where}{key}"
+        if key == "webhook":
+            yield from _find_unknown(inner, Hook, "webhook.")
         for position, element in enumerate(inner if key in _tables and isinstance(inner, list) else ()):
             yield from _find_unknown(element, _tables[key], f"{where}{key}[{position}].")
 

@@ -12,6 +12,7 @@ from config.profiles.fields import (
     columns_of_every_view,
     header_name,
     header_value,
+    hook_rules,
     length_pattern,
     own_headers,
     own_parameters,
@@ -19,11 +20,12 @@ from config.profiles.fields import (
     resource_rules,
     view_rules,
 )
+from models.hook import Hook
 from models.provider import Column, Provider, Resource, View
 
 Schema = dict[str, Any]
 
-tables = {Provider: provider_rules, Resource: resource_rules, View: view_rules, Column: column_rules}
+tables = {Provider: provider_rules, Resource: resource_rules, View: view_rules, Column: column_rules, Hook: hook_rules}
 _url = r"[Hh][Tt][Tt][Pp][Ss]?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]+)?"
 _rest = r'([/?][!"$-\[\]-~]*)?'
 _rest_of_base = r'(/[!"$->@-\[\]-~]*)?'

@@ -35,6 +35,7 @@ class Action(Word):
     link_refused = "link.refused", "a connect link was refused"
     callback_accepted = "callback.accepted", "the provider sent the user back"
     callback_refused = "callback.refused", "a redirect from the provider was refused"
+    hook_refused = "hook.refused", "a provider's webhook was refused"
     code_exchanged = "code.exchanged", "an authorization code was exchanged for tokens"
     authorization_failed = "authorization.failed", "an authorization failed"
 
@@ -65,6 +66,13 @@ class Action(Word):
     dead_letter_dropped = "dead_letter.dropped", "a dead letter was deleted"
 
     events_replayed = "events.replayed", "published events were published again"
+
+    webhook_added = "webhook.added", "an endpoint for webhooks was added"
+    webhook_rotated = "webhook.rotated", "an endpoint's secret was replaced"
+    webhook_paused = "webhook.paused", "an endpoint was paused"
+    webhook_gone = "webhook.gone", "an endpoint answered that it is gone, and was paused"
+    webhook_resumed = "webhook.resumed", "an endpoint was resumed"
+    webhook_removed = "webhook.removed", "an endpoint was removed, with what waited for it"
 
     provider_held = "provider.held", "refused connections of a provider were held"
     provider_released = "provider.released", "held connections were tried again"

@@ -261,6 +261,11 @@ class StoredEvent:
     sequence: int
     document: str
 
+    @property
+    def subject(self) -> str:
+        """What its sequence counts for (see `About.subject`)."""
+        return self.connection_id or str(json.loads(self.document)["subject"])
+
 
 @dataclass(frozen=True, slots=True)
 class StreamSettings:

@@ -29,6 +29,7 @@ QUEUES: Final[dict[str, str]] = {
     "probe_client": "control",
     "call": "calls",
     "publish_events": "events",
+    "deliver_webhooks": "webhooks",
 }
 
 REQUESTS: Final = frozenset({"confirm", "refresh_token", "sync_connection", "sync_user", "disconnect"})
@@ -124,6 +125,10 @@ def call(call_id: str) -> Message:
 
 def publish_events() -> Message:
     return Message("publish_events", {})
+
+
+def deliver_webhooks(webhook_id: str) -> Message:
+    return Message("deliver_webhooks", {"webhook_id": webhook_id})
 
 
 class MessageRefused(Permanent):

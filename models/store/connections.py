@@ -227,6 +227,11 @@ class Connections:
                 query = query.where(column == value)
         return [to_connection(row) for row in self.sql.execute(query)]
 
+    def ids_of_account(self, provider: str, account_id: str, limit: int) -> Sequence[str]:
+        """Return up to `limit` active connections of a provider's account, in the order of their ids."""
+        own = (table.c.account_id == account_id) & (table.c.provider == provider) & is_active
+        return list(self.sql.execute(select(table.c.id).where(own).order_by(table.c.id).limit(limit)).scalars())
+
     def ids_that_begin(self, prefix: str, limit: int) -> Sequence[str]:
         """Return up to `limit` ids of connections that begin so, in order."""
         return begun_ids(self.sql, table.c.id, prefix, limit)

@@ -23,7 +23,7 @@ from sqlalchemy import (
 from sqlalchemy import Connection as SqlConnection
 
 from models.messaging import messages
-from models.store import clients, outbox, refusals
+from models.store import clients, outbox, refusals, webhooks
 from models.store.rows import table_of
 from models.store.statement import Statement
 from models.store.tables import AuthorizationRow, CallRow, ConnectionRow, CredentialRow, RevocationRow
@@ -54,6 +54,7 @@ class Work(StrEnum):
     syncs = "syncs"
     calls = "calls"
     events = "events"
+    webhooks = "webhooks"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,6 +123,7 @@ _searched: dict[Work, Select[Any]] = {
     Work.expiry: _expired,
     Work.probes: clients.due_probes,
     Work.events: outbox.waiting,
+    Work.webhooks: webhooks.due,
     **{kind.work: kind.due() for kind in kinds},
 }
 search = Statement(select(*(query.limit(one).scalar_subquery().is_not(None) for query in _searched.values())))
@@ -191,7 +193,7 @@ class Due:
 
         What is claimed is due: so only what is due is read, by its index, and not every connection.
         """
-        freed = clients.Clients(self.sql).void_claims()
+        freed = clients.Clients(self.sql).void_claims() + webhooks.Webhooks(self.sql).void_claims()
         for kind in kinds:
             statement = update(kind.table).where(kind.due_at <= now, kind.claimed_until.is_not(None))
             freed += self.sql.execute(statement.values({kind.claimed_until: None})).rowcount
@@ -201,6 +203,8 @@ class Due:
         """Takes back the claims of messages that did not leave: they are due as they were."""
         if any(message.actor == "probe_client" for message in unsent):
             clients.Clients(self.sql).void_claims()
+        if any(message.actor == "deliver_webhooks" for message in unsent):
+            webhooks.Webhooks(self.sql).void_claims()
         for kind in kinds:
             actor = kind.message("").actor
             ids = [id_ for message in unsent if message.actor == actor for id_ in message.kwargs.values()]

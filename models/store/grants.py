@@ -29,6 +29,12 @@ def _columns_without(table: str, column: str) -> str:
     return ", ".join(each.name for each in metadata.tables[table].columns if each.name != column)
 
 
+_of_deliveries = (
+    "claimed_until, lease_owner, lease_until, paused_at, is_gone, failures, failing_since, retry_at, delivered_at, "
+    "error"
+)
+"""What a worker writes of a webhook's endpoint: never its URL or secret."""
+
 GRANTS: Final[Mapping[Process, Mapping[str, Sequence[str]]]] = {
     "web": {
         "alembic_version": ("SELECT",),
@@ -36,12 +42,15 @@ GRANTS: Final[Mapping[Process, Mapping[str, Sequence[str]]]] = {
         "authorization": ("SELECT", "INSERT", "UPDATE"),
         "call": ("SELECT (due_at)",),
         "client": (f"SELECT ({_open_columns('client')})",),
-        "connection": ("SELECT",),
+        "connection": ("SELECT", "UPDATE (sync_requested, sync_due_at, sync_claimed_until)"),
         "counter": ("SELECT", "INSERT", "UPDATE"),
         "decision": ("INSERT", "SELECT (position)"),
         "event": ("INSERT", "SELECT (position, published_at, waits_since)"),
         "process": ("SELECT", "INSERT", "UPDATE"),
         "refusal": ("SELECT",),
+        "sync_run": ("SELECT",),
+        "webhook": ("SELECT (id, name)",),
+        "webhook_delivery": ("SELECT (webhook_id, waits_since, due_at, dead_at)",),
     },
     "worker": {
         "alembic_version": ("SELECT",),
@@ -66,6 +75,8 @@ GRANTS: Final[Mapping[Process, Mapping[str, Sequence[str]]]] = {
         "revocation": ("SELECT", "INSERT", "UPDATE", "DELETE"),
         "sync_page": ("SELECT", "INSERT", "UPDATE", "DELETE"),
         "sync_run": ("SELECT", "INSERT", "UPDATE"),
+        "webhook": ("SELECT", f"UPDATE ({_of_deliveries})"),
+        "webhook_delivery": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     },
     "scheduler": {
         "audit": ("SELECT", "INSERT", "UPDATE (day, number, previous, hash)", "DELETE"),
@@ -93,6 +104,8 @@ GRANTS: Final[Mapping[Process, Mapping[str, Sequence[str]]]] = {
         "request_batch": ("SELECT (position, at)", "DELETE"),
         "revocation": ("SELECT (id, due_at, claimed_until)", "UPDATE (claimed_until)"),
         "sync_run": ("SELECT", "DELETE"),
+        "webhook": ("SELECT (id, paused_at, retry_at, claimed_until, lease_until)", "UPDATE (claimed_until)"),
+        "webhook_delivery": ("SELECT (webhook_id, key, due_at, dead_at)", "DELETE"),
     },
     "gateway": {
         "alembic_version": ("SELECT",),
@@ -137,6 +150,8 @@ GRANTS: Final[Mapping[Process, Mapping[str, Sequence[str]]]] = {
         "revocation": ("SELECT", "INSERT", "UPDATE", "DELETE"),
         "sync_page": ("SELECT", "DELETE"),
         "sync_run": ("SELECT", "UPDATE"),
+        "webhook": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+        "webhook_delivery": ("SELECT", "UPDATE", "DELETE"),
     },
     "application": {
         "connection": ("SELECT",),

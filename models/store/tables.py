@@ -497,4 +497,53 @@ class AuditDayRow(Stored, table=True):
     head: str
 
 
+class WebhookRow(Stored, table=True):
+    """An endpoint of the application's that events are sent to over HTTP."""
+
+    __tablename__ = "webhook"
+    id: str = Field(primary_key=True)
+    name: str = Field(unique=True)
+    url: str
+    types: list[str] = Field(sa_type=json_type)
+    allow_private: bool = False
+    secret: Sealed = Field(sa_type=SealedText)
+    previous_secret: Sealed | None = _sealed()
+    previous_until: datetime | None = _time()
+    created_at: datetime = Field(sa_type=UtcTime)
+    paused_at: datetime | None = _time()
+    is_gone: bool = False
+    failures: int = 0
+    failing_since: datetime | None = _time()
+    retry_at: datetime | None = _time()
+    delivered_at: datetime | None = _time()
+    error: str | None = None
+    claimed_until: datetime | None = _time()
+    lease_owner: str | None = None
+    lease_until: datetime | None = _time()
+
+
+class WebhookDeliveryRow(Stored, table=True):
+    """What an endpoint has yet to be sent about one subject, or an event that it was sent in vain for three days.
+
+    It has no foreign key: whoever publishes events must not wait for the row of an endpoint.
+    """
+
+    __tablename__ = "webhook_delivery"
+    __table_args__ = (
+        _index_where("webhook_delivery_due", "webhook_id", "due_at", where="due_at IS NOT NULL"),
+        _index_where("webhook_delivery_waiting", "webhook_id", "waits_since", where="due_at IS NOT NULL"),
+        _index_where("webhook_delivery_dead", "dead_at", where="dead_at IS NOT NULL"),
+    )
+    webhook_id: str = Field(primary_key=True)
+    key: str = Field(primary_key=True)
+    published_from: datetime = Field(sa_type=UtcTime)
+    waits_since: datetime = Field(sa_type=UtcTime)
+    due_at: datetime | None = _time()
+    events_from: int | None = None
+    records_from: int | None = None
+    attempts: int = 0
+    error: str | None = None
+    dead_at: datetime | None = _time()
+
+
 metadata = SQLModel.metadata

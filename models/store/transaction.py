@@ -42,6 +42,7 @@ from models.store.sync_runs import Runs
 from models.store.tables import metadata
 from models.store.token_rate_limits import Paces
 from models.store.trouble import explain, hide_values
+from models.store.webhooks import Webhooks
 
 busy_timeout_ms = 20_000
 """How long a write on SQLite waits for another one: writes go one at a time."""
@@ -151,6 +152,10 @@ class Transaction:
     @cached_property
     def seals(self) -> Seals:
         return Seals(self.sql)
+
+    @cached_property
+    def webhooks(self) -> Webhooks:
+        return Webhooks(self.sql)
 
 
 class Store:

@@ -52,6 +52,11 @@ changing = {
     "provider accept": "provider.accepted",
     "keys rotate": "key.rotated",
     "gateway-key": "gateway_key.made",
+    "webhooks add": "webhook.added",
+    "webhooks rotate": "webhook.rotated",
+    "webhooks pause": "webhook.paused",
+    "webhooks resume": "webhook.resumed",
+    "webhooks remove": "webhook.removed",
 }
 """The line that each command writes."""
 
@@ -62,6 +67,7 @@ silent = {
     "connect-link": "signs a link and stores nothing; its use is link.opened",
     "doctor": "reads; each request that it makes with a token is in request_log",
     "profile check": "reads; each request that it makes with a connection's token is in request_log",
+    "webhooks test": "sends what is about no one, with no one's token",
     **dict.fromkeys(
         (
             "connections",
@@ -78,6 +84,7 @@ silent = {
             "keys new",
             "keys sealing-key",
             "backup check",
+            "webhooks",
         ),
         "reads",
     ),
@@ -119,6 +126,8 @@ def test_what_an_operator_does_is_recorded_by_name(desk: Desk) -> None:
         ("provider", "release", "breezedoc"),
         ("provider", "hold", "breezedoc"),
         ("provider", "accept", "breezedoc"),
+        ("webhooks", "add", "https://app.example/w", "--name", "app"),
+        *(("webhooks", word, "app") for word in ("rotate", "pause", "resume", "remove")),
         ("keys", "rotate"),
         ("gateway-key", "billing", "--token"),
     ):
@@ -137,6 +146,7 @@ def test_what_an_operator_does_is_recorded_by_name(desk: Desk) -> None:
         "provider.released",
         "provider.held",
         "provider.accepted",
+        *(f"webhook.{word}" for word in ("added", "rotated", "paused", "resumed", "removed")),
         "key.rotated",
         "gateway_key.made",
         "connection.authorized",

@@ -12,8 +12,9 @@ import jsonschema
 import pytest
 
 from config.profiles import profile_directories, read_profile
-from config.profiles.fields import Rule, column_rules, provider_rules, resource_rules, view_rules
+from config.profiles.fields import Rule, column_rules, hook_rules, provider_rules, resource_rules, view_rules
 from config.profiles.schema import make_schema
+from models.hook import Hook
 from models.provider import Column, Provider, Resource, View
 from tests.config.test_profiles import faulty, minimal
 
@@ -60,7 +61,13 @@ def test_both_refuse_what_is_wrong(change: dict[str, Any], where: str) -> None:
 
 @pytest.mark.parametrize(
     ("rules", "kind"),
-    [(provider_rules, Provider), (resource_rules, Resource), (view_rules, View), (column_rules, Column)],
+    [
+        (provider_rules, Provider),
+        (resource_rules, Resource),
+        (view_rules, View),
+        (column_rules, Column),
+        (hook_rules, Hook),
+    ],
 )
 def test_each_field_that_a_profile_may_have_is_described(rules: Mapping[str, Rule], kind: type[Any]) -> None:
     given = {"name", "path_prefix"} if kind is Provider else set()

@@ -22,6 +22,26 @@ minimal = {
 }
 
 
+HOOKS: dict[str, tuple[dict[str, Any], str]] = {
+    "no account": ({}, "webhook.account"),
+    "an account that is no path": ({"account": "a..b"}, "webhook.account"),
+    "a header that is none": ({"account": "id", "signature_header": "a b"}, "webhook.signature_header"),
+    "an algorithm that is none": ({"account": "id", "algorithm": "md5"}, "webhook.algorithm"),
+    "nothing that is signed": ({"account": "id", "signed": "x"}, "webhook.signed"),
+    "a time that is not signed": (
+        {"account": "id", "signature_header": "s", "timestamp_header": "t"},
+        "webhook.signed",
+    ),
+    "a field that is none": ({"account": "id", "signature": "s"}, "webhook.signature: not a known field"),
+}
+
+
+@pytest.mark.parametrize("case", HOOKS)
+def test_a_webhook_that_can_not_be_verified_is_named_by_its_field(case: str) -> None:
+    table, place = HOOKS[case]
+    assert any(place in problem for problem in problems({"webhook": table}))
+
+
 def breezedoc(**overrides: str) -> Provider:
     return read_profile("breezedoc", overrides, profile_directories())
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from config.environment import SettingsError
+from config.profiles import profile_directories
 from config.setting_texts import Address
 from config.settings import Settings, read_settings
 from models.crypto.secrets import Secret
@@ -59,6 +60,41 @@ def test_complete_settings_have_the_documented_defaults() -> None:
     assert (settings.client_for("other"), settings.provider("other")) == (None, None)
     assert settings.provider("breezedoc") is settings.providers[0]
     assert Vault(settings.encryption_keys)
+
+
+HOOKS: dict[str, tuple[dict[str, str], list[str]]] = {
+    "both": (
+        {"ACME_WEBHOOK_PATH": "a-path-no-one-guesses", "ACME_WEBHOOK_SECRET": "a-key-of-the-provider"},
+        [],
+    ),
+    "none": ({}, []),
+    "a path only": ({"ACME_WEBHOOK_PATH": "a-path-no-one-guesses"}, ["ACME_WEBHOOK_SECRET: missing"]),
+    "a secret only": ({"ACME_WEBHOOK_SECRET": "a-key-of-the-provider"}, ["ACME_WEBHOOK_PATH: missing"]),
+    "a short path": ({"ACME_WEBHOOK_PATH": "short"}, ["ACME_WEBHOOK_PATH: expected 16 letters"]),
+    "of a profile without one": (
+        {"BREEZEDOC_WEBHOOK_PATH": "a-path-no-one-guesses"},
+        ["BREEZEDOC_WEBHOOK_PATH: expected a"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", HOOKS)
+def test_what_opens_a_providers_webhook_is_set_whole(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given, faults = HOOKS[case]
+    directory = tmp_path / "config" / "providers"
+    directory.mkdir(parents=True)
+    shipped = next(path for path in profile_directories() if (path / "breezedoc.toml").is_file()) / "breezedoc.toml"
+    hook = '\n[webhook]\naccount = "id"\nsignature_header = "X-Signature"\n'
+    (directory / "acme.toml").write_text(shipped.read_text() + hook)
+    monkeypatch.chdir(tmp_path)
+    both = {"PROVIDERS": "breezedoc,acme", **given}
+    if not faults:
+        assert set(read(both, needs=()).hooks) == ({"acme"} if given else set())
+        return
+    found = problems(both, needs=())
+    assert [each.startswith(fault) for each, fault in zip(found, faults, strict=True)] == [True], found
 
 
 def test_a_gateway_needs_keys_and_each_names_providers_that_are_in_use() -> None:

@@ -80,6 +80,7 @@ due: Mapping[str, str] = {
     "revoke_grant": "carries out what is due in a row, and that is token.revoked_upstream",
     "probe_client": "carries out what is due in a row, with no one's token",
     "call": "carries out what is due in a row, and that is call.made",
+    "deliver_webhooks": "sends what waits in a row, with no one's token",
     "publish_events": "publishes what is in the outbox, with no one's token",
 }
 on_the_stream: Mapping[str, Arguments] = {
@@ -171,7 +172,8 @@ def test_a_message_that_asks_for_nothing_does_nothing_that_is_not_due(
     house: House, subjects: Subjects, actor: str
 ) -> None:
     ids = {"authorization_id": subjects.authorization_id, "connection_id": subjects.connection_id}
-    ids |= {"call_id": subjects.call_id, "revocation_id": "r1", "provider": "breezedoc", "client_id": "sandbox-client"}
+    ids |= {"call_id": subjects.call_id, "revocation_id": "r1", "webhook_id": "w1", "provider": "breezedoc"}
+    ids |= {"client_id": "sandbox-client"}
     before = lines_of(house)
     house.flows = replace(house.flows, publish=lambda: True)
     house.control.reset_counters()

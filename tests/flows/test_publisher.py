@@ -208,7 +208,7 @@ def test_a_batch_is_a_transaction_and_its_marks_go_with_the_next(house: House, a
 def test_a_publisher_does_not_wait_for_the_disk(house: House, application: Any) -> None:
     append(house, 3)
     sent = publishing(house, publisher(house, application))
-    assert (len(sent.statements), sent.commits, sent.durable) == (5, 2, 0), str(sent)
+    assert (len(sent.statements), sent.commits, sent.durable) == (6, 2, 0), str(sent)
 
 
 @both_databases

@@ -16,8 +16,11 @@ from typer.testing import CliRunner
 
 import sandbox
 from config.profiles import profile_directories, read_profile
+from models.audit.entry import Action
 from models.crypto.secrets import Secret
 from models.crypto.vault import new_key
+from models.hook import Hook, HookSecrets
+from models.messaging.events import StreamSettings
 from models.migrations import migrate
 from models.oauth.authorization import Confirmation
 from models.oauth.confirmation import confirmation_of
@@ -39,8 +42,12 @@ from tests.servers import Postgres, wait_until
 from worker.__main__ import build_app
 from worker.gateway.desk import Done
 from worker.oauth.hold import HoldByOperator
+from worker.operations.dead_letters import carry_out_with_webhook, of_webhooks
 from worker.provider.rate_limit import Settlement
+from worker.queue.publish import PublishEvents
+from worker.web.hooks import Hooks
 from worker.web.metrics import ConnectionGauges, StoreGauges
+from worker.webhooks.endpoints import Endpoints
 
 Stores = dict[ProcessKind, Store]
 SEALED = [
@@ -306,9 +313,43 @@ def first_column(table: str) -> str:
     return next(iter(metadata.tables[table].columns)).name
 
 
+def test_webhooks_of_both_directions_need_no_more_than_the_roles_have(house: House, stores: Stores) -> None:
+    ada = house.connect("ada", 1)
+    house.work()
+    made, _ = Endpoints(stores["cli"], house.vault).add("app", "http://127.0.0.1:9/w", ("*",), allow_private=True)
+    redis: Any = fakeredis.FakeRedis()
+    streams: Any = {"events": StreamSettings("e", 100), "records": StreamSettings("r", 100)}
+    hook = Hook(account="id")
+    profiles = {"breezedoc": replace(house.profile, webhook=hook)}
+    secrets = {"breezedoc": HookSecrets(Secret("path"))}
+    Hooks(stores["web"], profiles, secrets, house.queue.send, house.clock).receive(
+        "breezedoc", "path", {}, b'{"id": 1}'
+    )
+    assert house.connection(ada.id).sync_requested is True
+    house.work()
+    PublishEvents(stores["worker"], redis, streams, house.clock)()
+    Sweep(stores["scheduler"], house.queue, house.clock, {"breezedoc": 60})()
+    house.work()
+    with stores["web"].reading() as tx:
+        assert tx.webhooks.loads()[made.id].waiting >= 1
+    for process in ("web", "scheduler", "gateway", "application"):
+        assert is_refused(stores[process], "SELECT secret FROM webhook"), process
+    house.turn(days=4)
+    for _ in range(6):
+        Sweep(stores["scheduler"], house.queue, house.clock, {"breezedoc": 60})()
+        house.work()
+        house.turn(hours=4)
+    with stores["cli"].reading() as tx:
+        letters = of_webhooks(tx)
+    assert carry_out_with_webhook(stores["cli"], Action.dead_letter_dropped, letters[0])
+    house.turn(days=40)
+    Prune(stores["scheduler"], house.clock)()
+    assert Endpoints(stores["cli"], house.vault).remove("app") is not None
+
+
 def test_each_table_is_read_by_no_one_but_those_who_use_it(stores: Stores) -> None:
     refused: dict[ProcessKind, list[str]] = {
-        "web": ["credential", "hold", "lease", "pace", "record", "resource", "revocation", "sync_page", "sync_run"],
+        "web": ["credential", "hold", "lease", "pace", "record", "resource", "revocation", "sync_page"],
         "scheduler": ["lease", "record", "resource", "sync_page"],
         "gateway": ['"authorization"', "audit", "decision", "event", "hold", "lease", "pace", "record", "refusal"],
         "cli": ["lease"],

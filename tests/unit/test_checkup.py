@@ -1,10 +1,11 @@
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from models.api_response import Failed, Forbidden, Missing, Page, Throttled, Unauthorized
-from models.crypto.secrets import Secret
+from models.crypto.secrets import Sealed, Secret
 from models.health import (
     Base,
     judge_bases,
@@ -14,10 +15,12 @@ from models.health import (
     judge_schema,
     judge_seals,
     judge_token_endpoint,
+    judge_webhooks,
     read_date,
 )
 from models.http import HttpAnswer, NoAnswer
 from models.oauth.client import OAuthClient
+from models.webhooks.endpoint import Endpoint
 
 noon = datetime(2026, 5, 1, 12, tzinfo=UTC)
 client = OAuthClient(provider="maker", client_id="us", client_secret=Secret("s"), redirect_uri="https://o.example/cb")
@@ -94,6 +97,26 @@ def test_rows_that_came_without_a_day_are_a_warning() -> None:
     assert list(judge_history({})) == []
     [finding] = judge_history({"event": 3, "sync_run": 1_000})
     assert (finding.state, finding.said.endswith("3 of event and 1000 of sync_run")) == ("warn", True)
+
+
+endpoint = Endpoint(id="w1", name="app", url="https://a.example", types=("*",), secret=Sealed("s"), created_at=noon)
+ENDPOINTS: dict[str, tuple[Endpoint, int, list[str]]] = {
+    "healthy": (endpoint, 0, ["ok"]),
+    "paused": (replace(endpoint, paused_at=noon), 0, ["warn"]),
+    "gone": (replace(endpoint, paused_at=noon, is_gone=True), 0, ["warn"]),
+    "failing": (replace(endpoint, failing_since=noon, error="HTTP 500"), 0, ["warn"]),
+    "failing with dead letters": (replace(endpoint, failing_since=noon, error="HTTP 500"), 2, ["warn", "warn"]),
+    "with dead letters": (endpoint, 2, ["warn"]),
+}
+
+
+@pytest.mark.parametrize("case", ENDPOINTS)
+def test_an_endpoint_that_gets_no_events_is_a_warning_with_its_remedy(case: str) -> None:
+    found, dead, states = ENDPOINTS[case]
+    findings = list(judge_webhooks([found], {"w1": dead}))
+    assert [each.state for each in findings] == states
+    assert all(each.remedy.count("breezesync") or each.state == "ok" for each in findings)
+    assert list(judge_webhooks([], {})) == []
 
 
 def test_secrets_that_do_not_open_are_counted_and_the_first_is_named() -> None:

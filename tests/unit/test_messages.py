@@ -45,6 +45,7 @@ each = {
     ),
     "call": (messages.call("k1"), "calls", {"call_id": "k1"}),
     "publish_events": (messages.publish_events(), "events", {}),
+    "deliver_webhooks": (messages.deliver_webhooks("w1"), "webhooks", {"webhook_id": "w1"}),
 }
 
 

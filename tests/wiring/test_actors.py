@@ -54,19 +54,7 @@ class House:
 def house() -> Iterator[House]:
     broker = StubBroker(middleware=[CurrentMessage(), Retries()])
     broker.emit_after("process_boot")
-    names = {
-        "exchange",
-        "confirm",
-        "refresh",
-        "sync",
-        "sync_user",
-        "disconnect",
-        "revoke",
-        "probe_client",
-        "call",
-        "publish",
-    }
-    flows = {name: Recorded() for name in names}
+    flows = {name_flow(case): Recorded() for case in every_message}
     declare_actors(broker, Flows(**flows, recover_tokens=None))  # type: ignore[arg-type]
     for actor in broker.actors.values():
         actor.options |= {"min_backoff": 1, "max_backoff": 1}
@@ -92,6 +80,7 @@ every_message = {
     "probe_client": messages.probe_client("breezedoc", "client-1"),
     "call": messages.call("k1"),
     "publish": messages.publish_events(),
+    "deliver_webhooks": messages.deliver_webhooks("w1"),
 }
 
 

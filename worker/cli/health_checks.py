@@ -31,6 +31,7 @@ from models.health import (
     judge_schema,
     judge_seals,
     judge_token_endpoint,
+    judge_webhooks,
     judge_wrong_keys,
     read_date,
 )
@@ -105,6 +106,7 @@ class Checkup:
         if usable:
             yield from self._check_history()
             yield from self._check_breakers()
+            yield from self._check_webhooks()
         for provider in self.providers:
             yield self._check_api(provider, usable and queue[0].state == "ok")
 
@@ -259,6 +261,12 @@ class Checkup:
         for client in clients:
             if client.is_open:
                 yield judge_breaker(client, describe_breaker(client, now)[0])
+
+    def _check_webhooks(self) -> Iterator[Finding]:
+        with self.store.reading() as tx:
+            dead = {webhook_id: load.dead for webhook_id, load in tx.webhooks.loads().items()}
+            found = tx.webhooks.all()
+        yield from judge_webhooks(found, dead)
 
     def _check_api(self, provider: Provider, is_up: bool) -> Finding:
         """Ask every base URL for the account, with a connection's live token if the request can be logged and counted.

@@ -91,6 +91,13 @@ budget_used = Family(
     "says is left.",
     ("provider",),
 )
+webhook_deliveries = Family(
+    "webhook_deliveries_total",
+    "counter",
+    "Attempts to send an event to an endpoint. `outcome` is `delivered`, `refused` (an answer that is not 2xx), `away` "
+    "(no answer, or 429, 502, 503 or 504), `gone` (410); and `dead` for an event that was given up.",
+    ("endpoint", "outcome"),
+)
 in_worker: Sequence[Family] = (
     token_requests,
     refresh_lateness,
@@ -105,6 +112,7 @@ in_worker: Sequence[Family] = (
     messages_done,
     message_seconds,
     budget_used,
+    webhook_deliveries,
 )
 
 gateway_requests = Family(
@@ -159,6 +167,13 @@ queue_messages = Family(
 clock_offset = Family(
     "clock_offset_seconds", "gauge", "How far the clock of this process's machine is ahead of the database's."
 )
+webhook_waiting = Family("webhook_waiting", "gauge", "Subjects with events that wait for an endpoint.", ("endpoint",))
+webhook_lag = Family(
+    "webhook_lag_seconds", "gauge", "For how long the oldest event that waits for an endpoint has.", ("endpoint",)
+)
+webhook_dead_letters = Family(
+    "webhook_dead_letters", "gauge", "Events that an endpoint did not take for three days.", ("endpoint",)
+)
 of_fleet: Sequence[Family] = (
     connections,
     due,
@@ -171,5 +186,8 @@ of_fleet: Sequence[Family] = (
     event_lag,
     processes,
     queue_messages,
+    webhook_waiting,
+    webhook_lag,
+    webhook_dead_letters,
     clock_offset,
 )

@@ -145,6 +145,12 @@ class Metrics:
         """Count a call as a job that has ended."""
         self._child(catalog.calls_ended, provider, outcome).inc()
 
+    @harmless
+    def count_webhook(self, endpoint: str, outcome: str) -> None:
+        """Count an attempt to send an event to an endpoint, or an event that was given up."""
+        self._child(catalog.webhook_deliveries, endpoint, outcome).inc()
+
+    @harmless
     def note_gateway(self, operation: str, outcome: str, seconds: float) -> None:
         """Count a request to the gateway, and how long it took."""
         self._child(catalog.gateway_requests, operation, outcome).inc()

@@ -18,6 +18,7 @@ from models.errors import RedisUnavailable
 from models.messaging.events import StoredEvent, Stream, StreamSettings
 from models.queue import find_type
 from models.store import Store
+from models.webhooks.delivery import route
 from worker.metrics.counters import Metrics
 
 batch_size = 500
@@ -67,16 +68,20 @@ class PublishEvents:
         return batch is not None
 
     def _take(
-        self, owner: str, refusals: Mapping[Stream, RedisUnavailable], published: Sequence[int] = ()
+        self, owner: str, refusals: Mapping[Stream, RedisUnavailable], published: Sequence[tuple[int, StoredEvent]] = ()
     ) -> Sequence[tuple[int, StoredEvent]] | None:
         """Lease the outbox and return the oldest events of the streams that refused none; None if another has it.
 
-        The batch before is marked in the same transaction, so that a batch takes one. If there is nothing more to
-        publish, the lease is over. A crash before a batch is marked repeats it with the same ids.
+        The batch before is marked in the same transaction, so that a batch takes one, and is given to the webhooks that
+        want it. If there is nothing more to publish, the lease is over. A crash before a batch is marked repeats it
+        with the same ids.
         """
         now = self.now()
         with self.store.repeating() as tx:
-            if not tx.outbox.lease(owner, now, now + publish_lease, published):
+            if published:
+                events = [event for _, event in published]
+                tx.webhooks.add_deliveries(route(tx.webhooks.listeners(), events, now))
+            if not tx.outbox.lease(owner, now, now + publish_lease, [position for position, _ in published]):
                 return None if tx.outbox.is_waiting() else ()
             batch = tx.outbox.unpublished(self.streams.keys() - refusals.keys(), batch_size)
             if not batch:
@@ -85,8 +90,8 @@ class PublishEvents:
 
     def _publish(
         self, batch: Sequence[tuple[int, StoredEvent]], refusals: dict[Stream, RedisUnavailable]
-    ) -> Sequence[int]:
-        """Add the events to their streams, and return the positions of those that were."""
+    ) -> Sequence[tuple[int, StoredEvent]]:
+        """Add the events to their streams, and return those that were added, with their positions."""
         errors = self._add([event for _, event in batch])
         self.metrics.count_published(
             event.stream for (_, event), error in zip(batch, errors, strict=True) if error is None
@@ -94,7 +99,7 @@ class PublishEvents:
         for (_, event), error in zip(batch, errors, strict=True):
             if error is not None and event.stream not in refusals:
                 refusals[event.stream] = self._explain(event.stream, error)
-        return [position for (position, _), error in zip(batch, errors, strict=True) if error is None]
+        return [each for each, error in zip(batch, errors, strict=True) if error is None]
 
     def _add(self, events: list[StoredEvent]) -> list[RedisError | None]:
         """Add all of the batch in its order, whatever its streams, and return of each event the error that it met.

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+from anyio import from_thread
 from jinja2 import Environment, FileSystemLoader, select_autoescape
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -23,6 +24,7 @@ from worker.web.cookies import Cookies
 from worker.web.form import read_form
 from worker.web.guard import Allowance, Guard
 from worker.web.headers import SecureHeaders, headers_of_pages
+from worker.web.hooks import Hooks
 from worker.web.locations import add_to_query, allow_form, find_way_on
 from worker.web.refusal import Refused
 from worker.web.refused_requests import RefusedRequests, address_of
@@ -32,13 +34,16 @@ usual_allowance = Allowance()
 
 
 def build_app(
-    callback: Callback, allowance: Allowance = usual_allowance, lifespan: Lifespan[Starlette] | None = None
+    callback: Callback,
+    allowance: Allowance = usual_allowance,
+    lifespan: Lifespan[Starlette] | None = None,
+    hooks: Hooks | None = None,
 ) -> ASGIApp:
-    """Return the public application: connect, callback and result, within the allowance."""
+    """Return the public application: connect, callback and result, and providers' webhooks, within the allowance."""
     pages = open_pages()
     https = any(client.redirect_uri.startswith("https://") for client in callback.clients.values())
     headers = headers_of_pages(read_style(pages), https=https)
-    answers = Answers(callback, pages, RefusedRequests(callback), headers)
+    answers = Answers(callback, pages, RefusedRequests(callback), headers, hooks)
     refuse = answers.refuse
     app = Starlette(
         routes=routes_of(answers),
@@ -57,6 +62,7 @@ class Answers:
     pages: Environment
     refused: RefusedRequests
     headers: Mapping[str, str]
+    hooks: Hooks | None = None
 
     def begin(self, request: Request) -> Response:
         name = request.path_params["provider"]
@@ -92,6 +98,17 @@ class Answers:
     def done(self, request: Request) -> Response:
         found = self.callback.outcome(request.path_params["provider"], request.path_params["authorization_id"])
         return self._release(request, self._show_result(request, found), found)
+
+    def receive(self, request: Request) -> Response:
+        """Take a provider's webhook; the answer is the same whatever it is about."""
+        name, secret = request.path_params["provider"], request.path_params["secret"]
+        headers = {key.lower(): value for key, value in request.headers.items()}
+        body: bytes = from_thread.run(request.body)
+        with self.refused.recording(Action.hook_refused, request):
+            if self.hooks is None:
+                raise Refused(404, "This page does not exist", "Go back to the application.")
+            self.hooks.receive(name, secret, headers, body)
+        return Response(status_code=204)
 
     def refuse(self, request: Request, error: Exception) -> Response:
         refused = error if isinstance(error, Refused) else _refusal_of(error)
@@ -138,6 +155,7 @@ def routes_of(answers: Answers) -> list[Route]:
         Route("/auth/{provider}/start", answers.start, methods=["POST"]),
         _only_get("/auth/{provider}/callback", answers.finish),
         Route("/auth/{provider}/done/{authorization_id}", answers.done),
+        Route("/hooks/{provider}/{secret}", answers.receive, methods=["POST"]),
     ]
 
 

@@ -26,13 +26,14 @@ class Allowance:
     """What the public endpoints take: requests of one address in a minute, requests at once, bytes of a body.
 
     The address is the one that `proxies` forward for, if one of them sent the request, or if it came by a Unix socket.
-    `addresses` are counted at most.
+    `addresses` are counted at most. `hook_body` are the bytes of a provider's webhook.
     """
 
     per_minute: int = 1_200
     addresses: int = 16_384
     at_once: int = 200
     body: int = 8_192
+    hook_body: int = 262_144
     proxies: tuple[Network, ...] = ()
 
 
@@ -106,7 +107,7 @@ class Guard:
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             self._count(scope)
-            replay = await read_body(scope, receive, self.allowance.body)
+            replay = await read_body(scope, receive, self._longest_body(scope))
             self._find_room()
         except HTTPException as refused:
             await self.refuse(Request(scope), refused)(scope, receive, send)
@@ -124,6 +125,10 @@ class Guard:
         if not self.limiter.hit(self.rate, block):
             wait = max(self.limiter.get_window_stats(self.rate, block).reset_time - time.time(), 1)
             raise HTTPException(429, headers={"Retry-After": f"{wait:.0f}"})
+
+    def _longest_body(self, scope: Scope) -> int:
+        is_hook = str(scope["path"]).startswith("/hooks/")
+        return self.allowance.hook_body if is_hook else self.allowance.body
 
     def _find_room(self) -> None:
         """Raise HTTPException 503 if too much is under way; a request whose body has not come keeps no one out."""

@@ -14,6 +14,7 @@ from models.oauth.client import Cause, StoredClient
 from models.oauth.connection import Status
 from models.queue import Depth
 from models.store import Store, Transaction
+from models.store.webhooks import Load
 from worker.metrics import catalog
 from worker.metrics.catalog import Family
 from worker.metrics.kept import Kept
@@ -96,7 +97,16 @@ def _read_waiting(tx: Transaction, now: datetime) -> Iterator[Metric]:
     unpublished, since = tx.outbox.backlog(most_counted)
     yield _gauge(catalog.events_unpublished, {(): unpublished})
     yield _gauge(catalog.event_lag, {(): _age(since, now)})
+    yield from _read_webhooks(tx, now)
     yield _gauge(catalog.processes, {(role, version): n for (role, version), n in tx.processes.count(now).items()})
+
+
+def _read_webhooks(tx: Transaction, now: datetime) -> Iterator[Metric]:
+    loads = tx.webhooks.loads()
+    found = {name: loads.get(webhook_id, Load()) for webhook_id, name in tx.webhooks.names().items()}
+    yield _gauge(catalog.webhook_waiting, {(name,): load.waiting for name, load in found.items()})
+    yield _gauge(catalog.webhook_lag, {(name,): _age(load.since, now) for name, load in found.items()})
+    yield _gauge(catalog.webhook_dead_letters, {(name,): load.dead for name, load in found.items()})
 
 
 def _read_clients(tx: Transaction) -> Iterator[Metric]:

@@ -1,0 +1,64 @@
+"""Where a webhook may go: https to a public address, unless its endpoint allows more."""
+
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from urllib.parse import urlsplit
+
+longest_url = 2048
+_nat64 = IPv6Network("64:ff9b::/96")
+
+
+class UrlRefused(Exception):
+    """A URL that no webhook goes to, with what is expected."""
+
+
+def check_url(url: str, allow_private: bool) -> None:
+    """Raise `UrlRefused` unless a webhook may go to this URL, as far as it can be read off.
+
+    What a name resolves to is checked whenever a connection is made.
+    """
+    if len(url) > longest_url or not url.isascii() or not url.isprintable() or " " in url:
+        raise UrlRefused(f"expected a URL of up to {longest_url} ASCII characters without blanks")
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        raise UrlRefused("expected a URL like https://app.example.com/webhooks") from None
+    if parts.scheme not in ("http", "https") or not host:
+        raise UrlRefused("expected a URL like https://app.example.com/webhooks")
+    if "@" in parts.netloc or "#" in url:
+        raise UrlRefused("expected a URL without user information and fragment: the signature says who sends")
+    if parts.scheme == "http" and not allow_private:
+        raise UrlRefused("expected https; --allow-private allows http in a network of your own")
+    if not allow_private and (why := find_fault(host)) is not None:
+        raise UrlRefused(f"{why}; --allow-private allows addresses in a network of your own")
+
+
+def find_fault(host: str) -> str | None:
+    """Return why a host that is an address is not to be connected to; None if it is public, or a name."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return None
+    return None if is_public(address) else f"{host} is not a public address"
+
+
+def is_public(address: IPv4Address | IPv6Address) -> bool:
+    """Return whether an address is one of the Internet's; one that carries an IPv4 address is what that is.
+
+    Not public are private and shared networks (RFC 1918, RFC 6598), loopback, link-local, multicast, reserved and
+    documentation addresses, and the tunnels that no one uses any more (6to4, Teredo).
+    """
+    if isinstance(address, IPv4Address):
+        return address.is_global and not (address.is_multicast or address.is_reserved)
+    carried = _find_carried(address)
+    if carried is not None:
+        return is_public(carried)
+    is_tunnel = address.sixtofour is not None or address.teredo is not None
+    return address.is_global and not (address.is_multicast or address.is_reserved or address.is_site_local or is_tunnel)
+
+
+def _find_carried(address: IPv6Address) -> IPv4Address | None:
+    """Return the IPv4 address that a packet to this one ends at: mapped, or translated (RFC 6052)."""
+    if address in _nat64:
+        return IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.ipv4_mapped

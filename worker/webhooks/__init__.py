@@ -1,0 +1,1 @@
+"""Webhooks: events to the application's endpoints over HTTP."""
