@@ -96,14 +96,16 @@ class Sweep:
         for kind in (calls, syncs):
             if kind.work in found:
                 due += tx.due.claim(kind, now, until, room[kind.queue])
-        has_room = {
-            work for work, queue in {Work.events: "events", Work.webhooks: "webhooks"}.items() if room[queue] > 0
-        }
-        if Work.events in found & has_room:
-            due.append(messages.publish_events())
-        if Work.webhooks in found & has_room:
-            due += tx.webhooks.claim(now, until)
-        return due
+        return [*due, *self._claim_published(tx, now, room, found)]
+
+    def _claim_published(
+        self, tx: Transaction, now: datetime, room: Mapping[str, int], found: frozenset[Work]
+    ) -> Iterator[messages.Message]:
+        """Yield what takes events out of the database: to the streams, and to webhooks."""
+        if Work.events in found and room["events"] > 0:
+            yield messages.publish_events()
+        if Work.webhooks in found and room["webhooks"] > 0:
+            yield from tx.webhooks.claim(now, now + self.claim_length)
 
     def _claim_refreshes(self, tx: Transaction, provider: str, now: datetime, room: int) -> Sequence[messages.Message]:
         """Claim as many as the token endpoint's budget, and the queue, have room for now: the rest stays in line, by
