@@ -26,6 +26,7 @@ from models.gateway.access import connect_path_of
 from models.gateway.keys import GatewayKey, find_key
 from models.gateway.problems import Problem, ProblemType, Refusal, refuse
 from models.gateway.target import read_target
+from models.messaging.trace_context import option
 from models.oauth.connection import Connection, Status
 from worker.gateway.body import CallerGone, read_body
 from worker.gateway.call import Ask, Call
@@ -33,6 +34,7 @@ from worker.gateway.desk import Wish, entry_of
 from worker.gateway.office import Office
 from worker.gateway.operations import Kind, longest_page, longest_ttl, operations, usual_page, usual_ttl
 from worker.metrics.counters import Metrics
+from worker.tracing.spans import Facts, Span, SpanName, Traces, find_ids
 from worker.web.guard import BoundedStorage
 from worker.web.headers import plain_headers
 from worker.web.protocol import block_of
@@ -112,10 +114,12 @@ class Endpoint:
     shell: "Shell"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        started, word = monotonic(), "answered"
+        started, word, span = monotonic(), "answered", Span()
         answer: Response | str
         try:
-            answer = await self.shell.pass_on(self.answer, scope, receive, send)
+            asked = Asked(scope, receive, send, self.shell.door.admit(scope))
+            span = self.shell.begin_span(self.kind, asked)
+            answer = await self.shell.pass_on(self.answer, asked)
         except Refusal as refused:
             answer, word = problem_response(refused.problem), refused.problem.type.value
         except CallerGone:
@@ -125,6 +129,7 @@ class Endpoint:
         else:
             await answer(scope, receive, send)
         self.shell.metrics.note_gateway(self.kind, word, monotonic() - started)
+        span.end({"outcome": word}, failed=word == ProblemType.failed.value)
 
 
 @dataclass(slots=True, eq=False)
@@ -136,17 +141,23 @@ class Shell:
     checks: Mapping[str, Callable[[], object]]
     document: Mapping[str, Any]
     metrics: Metrics
+    traces: Traces = field(default_factory=Traces)
     at_once: int = most_at_once
     under_way: int = 0
 
-    async def pass_on(self, answer: Answering, scope: Scope, receive: Receive, send: Send) -> Response | str:
+    def begin_span(self, kind: Kind, asked: Asked) -> Span:
+        """Begin a span in the trace that the application says its request belongs to: it has a key."""
+        given = dict(asked.scope["headers"]).get(option.encode(), b"")
+        facts: Facts = {"operation": kind, **find_ids(asked.scope["path_params"])}
+        return self.traces.begin(SpanName.gateway, facts, given.decode("latin-1"))
+
+    async def pass_on(self, answer: Answering, asked: Asked) -> Response | str:
         """Answer a request that has a key, if there is room. Raises `Refusal`, and nothing of ours else."""
-        key = self.door.admit(scope)
         if self.under_way >= self.at_once:
             raise refuse(ProblemType.unavailable, "Too many requests are under way.", 1)
         self.under_way += 1
         try:
-            return await answer(Asked(scope, receive, send, key))
+            return await answer(asked)
         except SyncError as error:
             structlog.get_logger("gateway").warning("gateway.unavailable", error=str(error))
             text = "The database, Redis or the key server does not answer."
@@ -231,7 +242,7 @@ class Shell:
             body=await read_body(scope["headers"], asked.receive),
             address=address_of(scope),
         )
-        return await Call(self.office, ask, asked.send)()
+        return await Call(self.office, ask, asked.send, self.traces)()
 
     async def live(self, request: Request) -> Response:
         """Answer that the process is up."""
