@@ -1,7 +1,12 @@
 """One trace from a browser's callback to the first sync, and from a gateway's call to the refresh it waits for."""
 
+import json
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -15,6 +20,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import sandbox
+from models.crypto.vault import new_key
 from models.messaging.messages import QUEUES
 from models.oauth.credential import place_of_token
 from models.queue import MessageQueue
@@ -22,8 +28,9 @@ from tests.browsing import serving
 from tests.databases import create_sqlite
 from tests.flows.test_gateway import expire
 from tests.gateway import open_counter
-from tests.harness import House, build_house
-from tests.servers import Valkey, wait_until
+from tests.harness import House, build_house, link_secret
+from tests.processes import CHECKOUT
+from tests.servers import Valkey, plain_environment, wait_until
 from tests.torture.canary import forms
 from worker.actors import declare_actors
 from worker.queue.broker import Broker
@@ -243,4 +250,60 @@ def test_no_secret_and_no_person_is_in_any_span(scene: Scene) -> None:
         "http.response.status_code",
         *(f"breezesync.{fact}" for fact in ("operation", "actor", "provider", "grant", "resource", "method")),
         *(f"breezesync.{fact}" for fact in ("outcome", "message_id", "authorization_id", "connection_id")),
+    }
+
+
+BOOT = """
+import json, sys
+if len(sys.argv) > 1:
+    sys.modules[sys.argv[1]] = None
+import dramatiq
+from worker import main
+traced = []
+build_web, build_gateway = main.build_web, main.build_gateway
+main.build_web = lambda *given: traced.append(given[-1].is_on) or build_web(*given)
+main.build_gateway = lambda *given: traced.append(given[-1].is_on) or build_gateway(*given)
+main.boot()
+main.web()
+main.gateway()
+names = [type(each).__name__ for each in dramatiq.get_broker().middleware]
+ours = {"worker.tracing.sdk", "opentelemetry.sdk.trace"} & set(sys.modules)
+print(json.dumps({"worker": "TraceMessages" in names, "others": traced, "imported": sorted(ours)}))
+"""
+
+
+def boot(directory: Path, *without: str, **variables: str) -> dict[str, Any]:
+    """Start a worker, a web process and a gateway, in one process and without what serves them, and say what traces."""
+    environment = {
+        **plain_environment(),
+        **variables,
+        "PYTHONPATH": str(CHECKOUT),
+        "DATABASE_URL": f"sqlite:///{directory}/b.db",
+        "REDIS_URL": "redis://127.0.0.1:1/0",
+        "ENCRYPTION_KEYS": new_key("k1").line().reveal(),
+        "CONNECT_SECRET": link_secret.reveal(),
+        "BREEZEDOC_CLIENT_ID": "client",
+        "BREEZEDOC_CLIENT_SECRET": "client-secret",
+        "BREEZEDOC_REDIRECT_URI": "http://127.0.0.1:8700/auth/breezedoc/callback",
+        "OPERATOR_ADDRESS": "",
+        "GATEWAY_KEYS": f"app:{sha256(b'app').hexdigest()}",
+    }
+    command = [sys.executable, "-c", BOOT, *without]
+    done = subprocess.run(
+        command, cwd=directory, env=environment, check=True, capture_output=True, text=True, timeout=60
+    )
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def test_a_process_that_is_not_asked_to_imports_nothing_of_it_and_needs_nothing_of_it(tmp_path: Path) -> None:
+    assert boot(tmp_path, "opentelemetry") == {"worker": False, "others": [False, False], "imported": []}
+
+
+def test_every_process_that_is_asked_to_traces(tmp_path: Path) -> None:
+    found = boot(tmp_path, OTEL_TRACES_EXPORTER="console")
+    assert found == {
+        "worker": True,
+        "others": [True, True],
+        "imported": ["opentelemetry.sdk.trace", "worker.tracing.sdk"],
     }
