@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import structlog
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from prometheus_client import CollectorRegistry
@@ -167,6 +167,16 @@ def test_tracing_that_breaks_reaches_no_flow_and_is_logged_once() -> None:
         traces.note(SpanName.token_request, {"grant": "refresh_token"}, 0.1)
         traces.begin(SpanName.message, {}).end({})
     assert [line["event"] for line in log] == ["tracing.broken"]
+
+
+def test_a_process_that_ends_sends_what_it_has() -> None:
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=3_600_000))
+    traces = SdkTraces(provider)
+    traces.begin(SpanName.message, {}).end({})
+    traces.close()
+    assert [span.name for span in exporter.get_finished_spans()] == ["message"]
 
 
 def test_a_process_that_does_not_trace_has_nothing_to_say_of_a_trace() -> None:

@@ -1,5 +1,6 @@
 """Traces by OpenTelemetry's SDK. Only this module imports it, and only a process that traces imports this one."""
 
+import logging
 import threading
 from collections.abc import Callable, Mapping
 from contextvars import Token
@@ -21,7 +22,8 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from models.messaging.trace_context import is_traceparent, option
 from worker.tracing.spans import Facts, Span, SpanName, Traces, name_attribute
 
-close_seconds: Final = 3.0
+close_seconds: Final = 1.5
+"""How long an ending process sends what it has: a worker whose messages took all of their time has no more."""
 kinds: Final[Mapping[SpanName, SpanKind]] = {
     SpanName.web: SpanKind.SERVER,
     SpanName.gateway: SpanKind.SERVER,
@@ -138,6 +140,8 @@ def open_traces(exporter: str, role: str, version: str) -> SdkTraces:
     [found, *_] = entry_points(group="opentelemetry_traces_exporter", name=exporter) or [None]
     if found is None:
         raise LookupError(exporter)
+    # Each attempt to send is a warning of the exporter's; that all of them failed is an error.
+    logging.getLogger("opentelemetry.exporter").setLevel(logging.ERROR)
     own = {"service.name": f"breezesync-{role}", "service.version": version}
     resource = Resource.create({**own, **OTELResourceDetector().detect().attributes})
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)

@@ -81,4 +81,4 @@ class Traces:
         return None
 
     def close(self) -> None:
-        """Send what was recorded, within a few seconds or not at all."""
+        """Send what was recorded, within two seconds or not at all."""
