@@ -1,11 +1,13 @@
 ARG PYTHON_IMAGE=python:3.11-slim
 
 FROM ${PYTHON_IMAGE} AS libraries
-COPY requirements.txt /tmp/
+# With requirements-otel.txt the image has OpenTelemetry as well: docs/tracing.md.
+ARG REQUIREMENTS=requirements.txt
+COPY requirements.txt requirements-otel.txt /tmp/
 # Wheels only: no compiler is needed here, and no package runs code of its own while it is installed. pip stays outside.
 RUN python -m venv --without-pip /opt/breezesync \
  && python -m pip --python /opt/breezesync/bin/python install \
-      --no-cache-dir --only-binary=:all: --require-hashes -r /tmp/requirements.txt
+      --no-cache-dir --only-binary=:all: --require-hashes -r "/tmp/$REQUIREMENTS"
 
 FROM libraries AS sandbox_libraries
 COPY requirements-sandbox.txt /tmp/

@@ -280,8 +280,9 @@ secrets/sealing_key: $(SECRETS)
 	@umask 022; $(COMPOSE) $(SANDBOX) run --rm --no-deps -T cli keys sealing-key </dev/null >$@.new && mv $@.new $@
 
 lock: $(STAMP) $(filter $(BIN)/uv,$(UV)) ## Pin the dependencies again; LOCK_FLAGS=--upgrade takes the newest
-	$(COMPILE) --extra embedded --group dev -o requirements-dev.txt
+	$(COMPILE) --extra embedded --extra otel --group dev -o requirements-dev.txt
 	$(COMPILE) -c requirements-dev.txt -o requirements.txt
+	$(COMPILE) --extra otel -c requirements-dev.txt -o requirements-otel.txt
 	$(COMPILE) --extra sandbox -c requirements-dev.txt -o requirements-sandbox.txt
 	$(COMPILE) --extra embedded --group dev --group fuzz -c requirements-dev.txt -o requirements-fuzz.txt
 	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header $(LOCK_FLAGS) \

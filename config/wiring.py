@@ -110,17 +110,18 @@ def use_redis_time(broker: RedisBroker) -> None:
 class Services:
     """The database and Redis as one process uses them; neither is connected to before it is used.
 
-    `redis` decodes its answers; `now` is the fleet's time.
+    `redis` decodes its answers; `now` is the fleet's time; `traceparent` names the trace of a message that is sent now.
     """
 
     store: Store
     redis: redis.Redis
     broker: RedisBroker
     now: FleetClock
+    traceparent: Callable[[], str | None] = lambda: None
 
     @property
     def queue(self) -> MessageQueue:
-        return MessageQueue(self.broker, self.redis)
+        return MessageQueue(self.broker, self.redis, self.traceparent)
 
     @property
     def queues(self) -> Queues:

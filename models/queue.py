@@ -1,7 +1,7 @@
 """Dramatiq's queues in Redis: their depth, their dead letters, and how a message is sent."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -14,6 +14,7 @@ from dramatiq.brokers.redis import RedisBroker
 
 from models.errors import RedisUnavailable
 from models.messaging.messages import QUEUES, Message
+from models.messaging.trace_context import option
 
 queue_names = tuple(sorted(set(QUEUES.values())))
 marker_key = "breezesync:queue"
@@ -135,17 +136,23 @@ class Queues:
 
 
 class MessageQueue:
-    """Sends messages through the broker, and notices when the queue was emptied."""
+    """Sends messages through the broker, and notices when the queue was emptied.
 
-    def __init__(self, broker: RedisBroker, client: redis.Redis) -> None:
+    `traceparent` returns the trace that a message sent now belongs to, if there is one.
+    """
+
+    def __init__(
+        self, broker: RedisBroker, client: redis.Redis, traceparent: Callable[[], str | None] = lambda: None
+    ) -> None:
         self.broker = broker
         self.client = client
+        self.traceparent = traceparent
         self._name_server: Any = client.register_script(name_server)
 
     def send(self, message: Message) -> None:
         """Send it if Redis answers; otherwise the sweep does, for its due time is in the database."""
         try:
-            _enqueue(self.broker, message)
+            _enqueue(self.broker, message, self.traceparent())
         except redis.RedisError as error:
             log = structlog.get_logger("queue")
             log.warning("message.left_to_sweep", actor=message.actor, error=type(error).__name__)
@@ -217,10 +224,11 @@ class WritableRedis:
             raise RedisUnavailable(f"Redis is a {role}, not a primary")
 
 
-def _enqueue(broker: RedisBroker, message: Message) -> None:
+def _enqueue(broker: RedisBroker, message: Message, traceparent: str | None = None) -> None:
     """Do what `_enqueue_all` does, for one message in one command."""
     key, name = str(uuid4()), f"{broker.namespace}:{message.queue}"
-    text = _to_dramatiq(message, redis_message_id=key).encode()
+    traced = {} if traceparent is None else {option: traceparent}
+    text = _to_dramatiq(message, redis_message_id=key, **traced).encode()
     client: Any = broker.client
     client.register_script(add_message)(keys=[f"{name}.msgs", name], args=[key, text])
 

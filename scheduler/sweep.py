@@ -1,6 +1,6 @@
 """Claims what is due and sends it: refreshes, syncs, exchanges, calls, events left behind."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol

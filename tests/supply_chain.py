@@ -17,8 +17,8 @@ AUDIT_SECONDS = 120
 
 permissive = (
     r"0BSD|MIT(-0| License)?|ISC( License \(ISCL\))?|PSF-2\.0|Python Software Foundation License|DFSG approved"
-    r"|Apache(-2\.0| Software License| License 2\.0)|BSD( License|-[23]-Clause)|Unlicense|CC0-1\.0|Zlib|BlueOak-1\.0\.0"
-    r"|Python-2\.0|HPND|The Unlicense \(Unlicense\)"
+    r"|Apache(-2\.0| Software License| License 2\.0)|BSD( License|-[23]-Clause)|3-Clause BSD License|Unlicense|CC0-1\.0"
+    r"|Zlib|BlueOak-1\.0\.0|Python-2\.0|HPND|The Unlicense \(Unlicense\)"
 )
 
 

@@ -20,6 +20,7 @@ from models.crypto.secrets import Secret
 from models.crypto.vault import new_key, parse_keys
 from models.gateway.keys import find_key, parse_gateway_keys
 from models.store.grants import parse_roles, processes
+from worker.tracing.start import find_exporter
 
 CHECKOUT = Path(__file__).parents[1]
 COMPOSE: dict[str, Any] = yaml.safe_load((CHECKOUT / "docker-compose.yml").read_text())
@@ -183,8 +184,10 @@ def test_every_image_is_ours_or_has_a_version(name: str) -> None:
     service = SERVICES[name]
     if name in OURS:
         is_sandbox = name in ("sandbox", "demo")
-        target = {"target": "sandbox"} if is_sandbox else {}
-        assert service["build"] == {"context": ".", "args": {"PYTHON_IMAGE": default_of("PYTHON_IMAGE")}, **target}
+        args = {"PYTHON_IMAGE": default_of("PYTHON_IMAGE")}
+        own = {"target": "sandbox"} if is_sandbox else {}
+        args |= {} if is_sandbox else {"REQUIREMENTS": "${REQUIREMENTS:-requirements.txt}"}
+        assert service["build"] == {"context": ".", "args": args, **own}
         assert service["image"].startswith("breezesync-sandbox:" if is_sandbox else "breezesync:")
     elif name in OBSERVERS:
         assert service["profiles"] == ["observability"]
@@ -232,10 +235,11 @@ def test_the_image_is_not_roots_and_comes_from_a_version() -> None:
 
 
 def test_the_image_gets_the_libraries_before_the_code_and_nothing_that_may_be_a_secret() -> None:
-    copied = [line.split()[-2] for line in instructions("COPY")]
+    copied = [source for line in instructions("COPY") for source in line.split()[:-1] if not source.startswith("--")]
     code = ["pyproject.toml", "config", "models", "scheduler", "worker"]
     sandbox = ["/opt/breezesync", "sandbox"]
-    assert copied == ["requirements.txt", "requirements-sandbox.txt", *code, *sandbox, "/opt/breezesync"]
+    lists = ["requirements.txt", "requirements-otel.txt", "requirements-sandbox.txt"]
+    assert copied == [*lists, *code, *sandbox, "/opt/breezesync"]
     ignored = (CHECKOUT / ".dockerignore").read_text().splitlines()
     rules = [line for line in ignored if not line.startswith("#")]
     assert rules[0] == "*"
@@ -424,3 +428,23 @@ def test_the_sandbox_is_on_this_machine_for_the_browser_and_by_name_for_the_proc
     assert provider.token_url.startswith("http://sandbox:8799/")
     assert provider.api_url.startswith("http://sandbox:8799/")
     assert given["COMPOSE_PROFILES"] in SERVICES["sandbox"]["profiles"]
+
+
+def test_the_image_has_opentelemetry_only_if_it_is_asked_for() -> None:
+    production, traced = (pins_of(name) for name in ("requirements.txt", "requirements-otel.txt"))
+    added = {name.partition("==")[0] for name in traced - production}
+    assert production < traced <= pins_of("requirements-dev.txt")
+    assert "opentelemetry-sdk" in added
+    assert not any(name.startswith("opentelemetry") for name in production)
+    assert instructions("ARG")[1] == "REQUIREMENTS=requirements.txt"
+
+
+def pins_of(name: str) -> set[str]:
+    return set(re.findall(r"(?m)^[\w.-]+==\S+", (CHECKOUT / name).read_text()))
+
+
+def test_every_process_that_traces_is_given_the_variables_that_say_where_to() -> None:
+    for name in ("web", "worker", "gateway"):
+        given = {variable: value for variable, value in environment(name).items() if variable.startswith("OTEL_")}
+        assert find_exporter(given) is None
+        assert find_exporter(given | {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}) == "otlp_proto_http"

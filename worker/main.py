@@ -3,7 +3,7 @@
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import ExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -54,11 +54,14 @@ from worker.queue.broker import Broker, KeepReason
 from worker.queue.liveness import Pulse
 from worker.queue.publish import PublishEvents
 from worker.queue.publisher import Publisher
+from worker.queue.trace_messages import TraceMessages
 from worker.startup import find_key_trouble, open_vault
 from worker.sync.run import Sync
 from worker.sync.user import SyncUser
 from worker.tokens.oauth_clients import OAuthClients
 from worker.tokens.spool import Parking
+from worker.tracing.spans import Traces
+from worker.tracing.start import start_tracing
 from worker.web.app import build_app
 from worker.web.callback import Callback
 from worker.web.guard import Allowance
@@ -116,24 +119,28 @@ def boot() -> None:
     settings = read_or_exit("keys", "clients")
     pulse = Pulse(Heartbeat(settings.heartbeat_file).beat)
     middleware = [StopInTime(), BindIds(), KeepReason(), pulse]
+    traces = start_tracing("worker", read_version())
     services = open_services(settings, "worker", middleware, partial(Broker, on_round=pulse.note_round))
+    services = replace(services, traceparent=traces.traceparent)
     broker = services.broker
     dramatiq.set_broker(broker)
-    metrics, exposition = open_metrics(settings)
-    parts = build_parts(settings, services, metrics)
+    metrics, exposition = open_metrics(settings, traces)
+    parts = build_parts(settings, services, metrics, traces)
     check_or_exit(services.store, settings, parts.parking)
     flows = build_flows(parts)
     keep_secrets(flows.refresh.clients)
     broker.add_middleware(RecoveryThread(flows.recover_tokens))
     broker.add_middleware(parts.publisher)
     broker.add_middleware(CountMessages(metrics), before=AgeLimit)
+    if traces.is_on:
+        broker.add_middleware(TraceMessages(traces), before=CountMessages)
     declare_actors(broker, flows)
     services.now.watch()
     if exposition is not None:
         exposition.start()
 
 
-def open_metrics(settings: Settings) -> tuple[Metrics, Exposition | None]:
+def open_metrics(settings: Settings, traces: Traces) -> tuple[Metrics, Exposition | None]:
     """Return what this process counts with, and what shows it; a worker works without the latter, too."""
     address = settings.metrics_address
     if address is None:
@@ -142,7 +149,7 @@ def open_metrics(settings: Settings) -> tuple[Metrics, Exposition | None]:
         metrics, registry, directory = share_metrics()
     except DirectoryUnusable as error:
         structlog.get_logger("metrics").error("metrics.not_shared", error=str(error))
-        metrics = Metrics()
+        metrics = Metrics(exemplar=traces.exemplar)
         return metrics, Exposition(address, metrics.registry, on_round=metrics.fade)
     return metrics, Exposition(address, registry, directory / "listener.lock", metrics.fade)
 
@@ -182,10 +189,12 @@ class Parts:
         return self.publisher.send
 
 
-def build_parts(settings: Settings, services: Services, metrics: Metrics | None = None) -> Parts:
+def build_parts(
+    settings: Settings, services: Services, metrics: Metrics | None = None, traces: Traces | None = None
+) -> Parts:
     """Build what depends on keys and providers; nothing is connected to yet."""
     vault = open_vault(settings)
-    metrics = metrics or Metrics()
+    metrics, traces = metrics or Metrics(), traces or Traces()
     publish = PublishEvents(services.store, services.redis, stream_settings(settings), services.now, metrics)
     budgets = Budgets(open_hasty_redis(settings.redis_url, repeats_what_timed_out=False))
     return Parts(
@@ -194,7 +203,9 @@ def build_parts(settings: Settings, services: Services, metrics: Metrics | None 
         vault=vault,
         clients=OAuthClients(services.store, vault, settings.clients),
         providers={
-            provider.name: ProviderClient(provider, services.now, budgets, proxies=settings.proxies, metrics=metrics)
+            provider.name: ProviderClient(
+                provider, services.now, budgets, proxies=settings.proxies, metrics=metrics, traces=traces
+            )
             for provider in settings.providers
         },
         parking=Parking(vault, open_redis(settings.redis_url, decode=False), settings.spool),
@@ -236,7 +247,12 @@ def build_flows(parts: Parts) -> Flows:
     )
 
 
-def build_web(settings: Settings, services: Services, lifespan: Lifespan[Starlette] | None = None) -> ASGIApp:
+def build_web(
+    settings: Settings,
+    services: Services,
+    lifespan: Lifespan[Starlette] | None = None,
+    traces: Traces | None = None,
+) -> ASGIApp:
     """Return the public application with what it depends on; it has no key that opens anything."""
     if settings.sealing_key is None:
         raise AssertionError("the web process was started without a sealing key")
@@ -253,7 +269,7 @@ def build_web(settings: Settings, services: Services, lifespan: Lifespan[Starlet
         app_name=settings.app_name,
     )
     hooks = Hooks(services.store, callback.providers, settings.hooks, services.queue.send, services.now)
-    return build_app(callback, Allowance(proxies=settings.trusted_proxies), lifespan, hooks)
+    return build_app(callback, Allowance(proxies=settings.trusted_proxies), lifespan, hooks, traces or Traces())
 
 
 def build_operator(settings: Settings, services: Services) -> ASGIApp:
@@ -280,7 +296,8 @@ def web() -> ASGIApp:
     settings = read_or_exit("sealing", "registrations", "links")
     harden_caller(Bounds(proxies=settings.trusted_proxies))
     listener = listen_or_exit(settings)
-    services = open_services(settings, "web")
+    traces = start_tracing("web", read_version())
+    services = replace(open_services(settings, "web"), traceparent=traces.traceparent)
     services.now.watch()
 
     @asynccontextmanager
@@ -290,12 +307,16 @@ def web() -> ASGIApp:
                 stack.enter_context(serving_beside(build_operator(settings, services), listener))
             yield
             exit_within(timedelta(seconds=5))  # a request that is under way may hang
+            traces.close()
 
-    return build_web(settings, services, lifespan)
+    return build_web(settings, services, lifespan, traces)
 
 
-def build_gateway(settings: Settings, services: Services, metrics: Metrics, vault: Vault) -> tuple[ASGIApp, Office]:
+def build_gateway(
+    settings: Settings, services: Services, metrics: Metrics, vault: Vault, traces: Traces | None = None
+) -> tuple[ASGIApp, Office]:
     """Return the gateway's application, and what is to be closed after its last call."""
+    traces = traces or Traces()
     desk = Desk(
         store=services.store,
         vault=vault,
@@ -307,13 +328,14 @@ def build_gateway(settings: Settings, services: Services, metrics: Metrics, vaul
     office = Office(desk, AsyncRouted(settings.proxies))
     redis = WritableRedis(open_hasty_redis(settings.redis_url))
     checks: dict[str, Callable[[], object]] = {"database": services.store.check, "redis": redis}
-    shell = Shell(office, Door(settings.gateway_keys), checks, describe_gateway(read_version()), metrics)
+    shell = Shell(office, Door(settings.gateway_keys), checks, describe_gateway(read_version()), metrics, traces)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         yield
         exit_within(timedelta(seconds=5))
         await office.aclose()
+        traces.close()
 
     return build_gateway_app(shell, lifespan), office
 
@@ -323,12 +345,13 @@ def gateway() -> ASGIApp:
     configure_logging()
     settings = read_or_exit("keys", "gateway")
     harden_caller(gateway_bounds, stop_seconds=gateway_stop_seconds)
-    services = open_services(settings, "gateway")
-    metrics = Metrics(families=in_gateway)
+    traces = start_tracing("gateway", read_version())
+    services = replace(open_services(settings, "gateway"), traceparent=traces.traceparent)
+    metrics = Metrics(families=in_gateway, exemplar=traces.exemplar)
     if settings.metrics_address is not None:
         Exposition(settings.metrics_address, metrics.registry).start()
     services.now.watch()
-    app, _ = build_gateway(settings, services, metrics, open_vault(settings))
+    app, _ = build_gateway(settings, services, metrics, open_vault(settings), traces)
     return app
 
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from models.errors import Permanent
+from models.messaging.trace_context import is_traceparent, option
 
 earliest = datetime(2020, 1, 1, tzinfo=UTC)
 """No message is older; an earlier timestamp is in another unit."""
@@ -197,12 +198,15 @@ def _find_fault_of_options(options: Mapping[str, object], key: str) -> str | Non
 def keep_known_options(text: bytes) -> bytes:
     """Return a message that has no fault without the options that Dramatiq's broker and its retries don't write.
 
-    An application's own middleware may write some, for example to trace messages; here they would mean something else.
+    An application's own middleware may write some, which here would mean something else. The trace that the message
+    belongs to stays, if it can be read.
     """
     fields = json.loads(text)
-    if fields["options"].keys() <= _options.keys():
+    given = fields["options"]
+    known = _options.keys() | ({option} if is_traceparent(given.get(option)) else set())
+    if given.keys() <= known:
         return text
-    fields["options"] = {name: value for name, value in fields["options"].items() if name in _options}
+    fields["options"] = {name: value for name, value in given.items() if name in known}
     return json.dumps(fields).encode()
 
 

@@ -1,7 +1,7 @@
 """The gateway's HTTP: who asks, for what, and every answer as JSON or as a problem (RFC 9457)."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from time import monotonic
 from typing import Any, Final
@@ -22,6 +22,7 @@ from models.gateway.call_request import longest_request as longest_request_of_ca
 from models.gateway.call_request import read_call
 from models.gateway.problems import Problem, ProblemType, Refusal, refuse
 from models.gateway.target import read_target
+from models.messaging.trace_context import option
 from models.oauth.connection import Connection, Status
 from worker.gateway.body import CallerGone, read_body
 from worker.gateway.call import Ask, Call
@@ -31,6 +32,7 @@ from worker.gateway.door import Asked, Door, read_number, read_path, read_query,
 from worker.gateway.office import Office
 from worker.gateway.operations import Kind, longest_page, operations, usual_page
 from worker.metrics.counters import Metrics
+from worker.tracing.spans import Facts, Span, SpanName, Traces, find_ids
 from worker.web.headers import plain_headers
 
 longest_request: Final = 4_096
@@ -58,10 +60,12 @@ class Endpoint:
     shell: "Shell"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        started, word = monotonic(), "answered"
+        started, word, span = monotonic(), "answered", Span()
         answer: Response | str
         try:
-            answer = await self.shell.pass_on(self.answer, scope, receive, send)
+            asked = Asked(scope, receive, send, self.shell.door.admit(scope))
+            span = self.shell.begin_span(self.kind, asked)
+            answer = await self.shell.pass_on(self.answer, asked)
         except Refusal as refused:
             answer, word = problem_response(refused.problem), refused.problem.type.value
         except CallerGone:
@@ -71,6 +75,7 @@ class Endpoint:
         else:
             await answer(scope, receive, send)
         self.shell.metrics.note_gateway(self.kind, word, monotonic() - started)
+        span.end({"outcome": word}, failed=word == ProblemType.failed.value)
 
 
 @dataclass(slots=True, eq=False)
@@ -82,6 +87,7 @@ class Shell:
     checks: Mapping[str, Callable[[], object]]
     document: Mapping[str, Any]
     metrics: Metrics
+    traces: Traces = field(default_factory=Traces)
     at_once: int = most_at_once
     under_way: int = 0
 
@@ -89,14 +95,19 @@ class Shell:
     def calls(self) -> Calls:
         return Calls(self.office.desk)
 
-    async def pass_on(self, answer: Answering, scope: Scope, receive: Receive, send: Send) -> Response | str:
+    def begin_span(self, kind: Kind, asked: Asked) -> Span:
+        """Begin a span in the trace that the application says its request belongs to: it has a key."""
+        given = dict(asked.scope["headers"]).get(option.encode(), b"")
+        facts: Facts = {"operation": kind, **find_ids(asked.scope["path_params"])}
+        return self.traces.begin(SpanName.gateway, facts, given.decode("latin-1"))
+
+    async def pass_on(self, answer: Answering, asked: Asked) -> Response | str:
         """Answer a request that has a key, if there is room. Raises `Refusal`, and nothing of ours else."""
-        key = self.door.admit(scope)
         if self.under_way >= self.at_once:
             raise refuse(ProblemType.unavailable, "Too many requests are under way.", 1)
         self.under_way += 1
         try:
-            return await answer(Asked(scope, receive, send, key))
+            return await answer(asked)
         except SyncError as error:
             structlog.get_logger("gateway").warning("gateway.unavailable", error=str(error))
             text = "The database, Redis or the key server does not answer."
@@ -181,7 +192,7 @@ class Shell:
             body=await read_body(scope["headers"], asked.receive),
             address=asked.address,
         )
-        return await Call(self.office, ask, asked.send)()
+        return await Call(self.office, ask, asked.send, self.traces)()
 
     async def make_call(self, asked: Asked) -> Response:
         """Accept a call that is made as a job."""

@@ -32,6 +32,7 @@ from worker.gateway.transport import timeout
 from worker.provider.client import user_agent
 from worker.provider.rate_limit import Granted, Settlement
 from worker.provider.transport import parse_base
+from worker.tracing.spans import Facts, SpanName, Traces
 
 longest_call: Final = 60.0
 longest_answer: Final = 50 << 20
@@ -82,6 +83,7 @@ class Call:
     office: Office
     ask: Ask
     send: Send
+    traces: Traces = field(default_factory=Traces)
     has_begun: bool = False
     """Whether an answer is on its way to the caller: then no problem can be told any more."""
     attempts: list[Attempt] = field(default_factory=list)
@@ -264,9 +266,13 @@ class Call:
         settled = Settlement(
             attempt.granted.second, attempt.granted.number, (0.0,) if counted else (), attempt.remaining, attempt.pause
         )
-        duration_ms = round((monotonic() - attempt.started) * 1000)
+        seconds = monotonic() - attempt.started
+        duration_ms = round(seconds * 1000)
         connection, ask = attempt.admission.access.connection, self.ask
         line = Request(attempt.at, connection.id, ask.method, ask.path, attempt.status, duration_ms)
+        if counted:
+            facts: Facts = {"provider": connection.provider, "method": ask.method, "status": attempt.status}
+            self.traces.note(SpanName.api_request, facts, seconds)
         may_have_changed = counted and (attempt.status == 0 or 200 <= attempt.status < 300)
         is_write = ask.method not in safe_methods and may_have_changed
         written = self.office.afterwards.add(

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Final, TypeVar
@@ -48,8 +49,8 @@ class Office:
         self.waiting = Waiting(self.desk.find, self.threads, self.desk.now)
 
     def run(self, work: Callable[..., Result], *given: object) -> "asyncio.Future[Result]":
-        """Run a function that blocks in one of the threads."""
-        return asyncio.get_running_loop().run_in_executor(self.threads, work, *given)
+        """Run a function that blocks in one of the threads; what it sends belongs to the caller's trace."""
+        return asyncio.get_running_loop().run_in_executor(self.threads, copy_context().run, work, *given)
 
     def profile(self, connection: Connection) -> Provider:
         return self.desk.providers[connection.provider]

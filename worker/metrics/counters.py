@@ -1,6 +1,6 @@
 """One object that counts and measures for a process; whatever is to be counted is given it."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import wraps
 from time import monotonic
@@ -27,6 +27,7 @@ from worker.metrics import catalog
 from worker.metrics.catalog import Family
 
 P = ParamSpec("P")
+Exemplar = Callable[[], Mapping[str, str] | None]
 window_seconds = 30.0
 """A budget's use is shown for one to two of these."""
 
@@ -69,15 +70,21 @@ class Metrics:
     """Counts and measures; every method takes a few microseconds and raises nothing.
 
     A label's value is one of few: a name of ours or of a profile, or an HTTP status; never a user's or a token.
+    `exemplar` returns labels that lead from a measurement to the trace it was made in; prometheus-client keeps them in
+    memory only, and so none of what a group of processes writes into files.
     """
 
     def __init__(
-        self, registry: CollectorRegistry | None = None, families: Sequence[Family] = catalog.in_worker
+        self,
+        registry: CollectorRegistry | None = None,
+        families: Sequence[Family] = catalog.in_worker,
+        exemplar: Exemplar = lambda: None,
     ) -> None:
         self.registry = CollectorRegistry() if registry is None else registry
         self._families: dict[str, Any] = {each.name: _make(each, self.registry) for each in families}
         self._children: dict[tuple[str, ...], Any] = {}
         self._budgets: dict[str, BudgetUse] = {}
+        self._exemplar = exemplar
         self.is_broken = False
 
     @harmless
@@ -89,7 +96,7 @@ class Metrics:
     def note_api_answer(self, provider: str, resource: str, status: int, seconds: float) -> None:
         """Count a request to the API; status 0 if no answer came."""
         self._child(catalog.api_requests, provider, resource, name_status(status)).inc()
-        self._child(catalog.api_seconds).observe(seconds)
+        self._child(catalog.api_seconds).observe(seconds, self._exemplar())
 
     @harmless
     def note_budget(self, provider: str, limit: int, remaining: int | None) -> None:
@@ -138,7 +145,7 @@ class Metrics:
         """Count a message; `seconds` is how long its actor took, None if it did not run."""
         self._child(catalog.messages_done, actor, outcome).inc()
         if seconds is not None:
-            self._child(catalog.message_seconds, actor).observe(seconds)
+            self._child(catalog.message_seconds, actor).observe(seconds, self._exemplar())
 
     @harmless
     def count_call(self, provider: str, outcome: str) -> None:
@@ -154,7 +161,7 @@ class Metrics:
     def note_gateway(self, operation: str, outcome: str, seconds: float) -> None:
         """Count a request to the gateway, and how long it took."""
         self._child(catalog.gateway_requests, operation, outcome).inc()
-        self._child(catalog.gateway_seconds, operation).observe(seconds)
+        self._child(catalog.gateway_seconds, operation).observe(seconds, self._exemplar())
 
     def _note_end(self, connection: Connection, issued_at: datetime | None, at: datetime) -> None:
         alive_at = max((each for each in (connection.last_synced_at, issued_at) if each is not None), default=None)

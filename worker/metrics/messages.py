@@ -29,14 +29,19 @@ class CountMessages(Middleware):
         result: Any = None,
         exception: BaseException | None = None,
     ) -> None:
-        outcome = "done" if exception is None else "failed" if message.failed else "retried"
         started = getattr(self._own, "started", None)
-        self.metrics.note_message(_name(message), outcome, None if started is None else monotonic() - started)
+        seconds = None if started is None else monotonic() - started
+        self.metrics.note_message(name_actor(message), judge_result(message, exception), seconds)
 
     def after_skip_message(self, broker: dramatiq.Broker, message: dramatiq.MessageProxy) -> None:
-        self.metrics.note_message(_name(message), "skipped")
+        self.metrics.note_message(name_actor(message), "skipped")
 
 
-def _name(message: dramatiq.MessageProxy) -> str:
+def name_actor(message: dramatiq.MessageProxy) -> str:
     """Return the actor's name, if it is one of ours: anyone can write a message."""
     return message.actor_name if message.actor_name in QUEUES else "other"
+
+
+def judge_result(message: dramatiq.MessageProxy, exception: BaseException | None) -> str:
+    """Return what became of a message that an actor worked on and `Retries` has seen."""
+    return "done" if exception is None else "failed" if message.failed else "retried"

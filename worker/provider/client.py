@@ -25,7 +25,7 @@ from models.paging.page_format import PageAsked, is_linked, parameters_of, targe
 from models.provider import Provider, Resource
 from models.proxies import Proxies
 from models.rate_limit import Wait
-from worker.metrics.counters import Metrics
+from worker.metrics.counters import Metrics, name_outcome
 from worker.provider.rate_limit import Allowance, Budgets, api_deadline
 from worker.provider.transport import (
     ThreadTransports,
@@ -36,6 +36,7 @@ from worker.provider.transport import (
     parse_page_url,
     parse_url,
 )
+from worker.tracing.spans import Facts, SpanName, Traces
 
 largest_token_answer = 1 << 20
 largest_page = 4 << 20
@@ -112,6 +113,7 @@ class ProviderClient:
     usual_patience: Patience = field(default_factory=Patience)
     proxies: Proxies = field(default_factory=find_usual_proxies)
     metrics: Metrics = field(default_factory=Metrics)
+    traces: Traces = field(default_factory=Traces)
     _api: ThreadTransports = field(init=False)
     _unshared: ThreadTransports = field(init=False)
     _own: threading.local = field(default_factory=threading.local)
@@ -166,8 +168,7 @@ class ProviderClient:
         body = {"grant_type": "refresh_token"}
         request = self._post(self.provider.token_url, client, body, as_json=self.provider.token_body == "json")  # noqa: S105
         called = self._send_watched(request, send_before=None)
-        if called.sent:
-            self.metrics.count_token_request(self.provider.name, "probe", None)
+        self._note_token_request("probe", called, None)
         return called.outcome
 
     def revoke(self, client: OAuthClient, token: Secret) -> Called[bool] | None:
@@ -266,8 +267,11 @@ class ProviderClient:
             # What continues a list is stored in clear.
             outcome = Failed("the link to the next page repeats the access token", is_lasting=True)
         remaining = read_remaining(headers)
-        self.metrics.note_api_answer(self.provider.name, resource.name, called.status, called.duration_ms / 1000)
-        self.metrics.note_budget(self.provider.name, self.provider.api_requests_per_minute, remaining)
+        name, seconds = self.provider.name, called.duration_ms / 1000
+        self.metrics.note_api_answer(name, resource.name, called.status, seconds)
+        self.metrics.note_budget(name, self.provider.api_requests_per_minute, remaining)
+        facts: Facts = {"provider": name, "resource": resource.name, "method": "GET", "status": called.status}
+        self.traces.note(SpanName.api_request, facts, seconds)
         return called.read_as(outcome, remaining)
 
     def _request_tokens(
@@ -280,9 +284,21 @@ class ProviderClient:
         sent = [client.client_secret.reveal(), basic, *(fields[name] for name in secret_fields if name in fields)]
         aliases = self.provider.error_aliases
         outcome = read_token_answer(grant, called.outcome, self.now(), sent, aliases)
-        if called.sent:
-            self.metrics.count_token_request(self.provider.name, grant if len(body) > 1 else "probe", outcome)
+        self._note_token_request(grant if len(body) > 1 else "probe", called, outcome)
         return called.read_as(outcome)
+
+    def _note_token_request(self, grant: str, called: Answered, outcome: TokenOutcome | None) -> None:
+        """Count and trace a request to the token endpoint, if it left; `outcome` is None if no one reads its answer."""
+        if not called.sent:
+            return
+        provider = self.provider.name
+        self.metrics.count_token_request(provider, grant, outcome)
+        word = name_outcome(outcome)
+        self.traces.note(
+            SpanName.token_request,
+            {"provider": provider, "grant": grant, "outcome": word, "status": called.status},
+            called.duration_ms / 1000,
+        )
 
     def _post(self, url: str, client: OAuthClient, fields: dict[str, str], as_json: bool) -> httpx.Request:
         """Client authentication in the body or as Basic (id and secret form-encoded first), never in the URI

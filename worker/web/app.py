@@ -19,6 +19,8 @@ from starlette.types import ASGIApp, Lifespan
 from models.audit.entry import Action
 from models.errors import SyncError, Transient
 from models.oauth.authorization import Authorization, awaits_application, describe_result, flow_of, open_steps
+from worker.tracing.requests import TraceRequests
+from worker.tracing.spans import Traces
 from worker.web.callback import Callback
 from worker.web.cookies import Cookies
 from worker.web.form import read_form
@@ -31,6 +33,7 @@ from worker.web.refused_requests import RefusedRequests, address_of
 
 retry_after = timedelta(seconds=30)
 usual_allowance = Allowance()
+no_traces = Traces()
 
 
 def build_app(
@@ -38,6 +41,7 @@ def build_app(
     allowance: Allowance = usual_allowance,
     lifespan: Lifespan[Starlette] | None = None,
     hooks: Hooks | None = None,
+    traces: Traces = no_traces,
 ) -> ASGIApp:
     """Return the public application: connect, callback and result, and providers' webhooks, within the allowance."""
     pages = open_pages()
@@ -51,7 +55,8 @@ def build_app(
         exception_handlers={Refused: refuse, SyncError: refuse, HTTPException: refuse, Exception: refuse},
     )
     app.router.redirect_slashes = False
-    return SecureHeaders(Guard(app, refuse, allowance), headers)
+    traced = TraceRequests(app, traces, callback.providers) if traces.is_on else app
+    return SecureHeaders(Guard(traced, refuse, allowance), headers)
 
 
 @dataclass(frozen=True, slots=True)
