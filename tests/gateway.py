@@ -20,8 +20,9 @@ from models.store import Store
 from tests.browsing import serving
 from tests.harness import House
 from tests.servers import wait_until
-from worker.gateway.app import Door, Shell, build_gateway_app
+from worker.gateway.app import Shell, build_gateway_app
 from worker.gateway.desk import Desk
+from worker.gateway.door import Door
 from worker.gateway.office import Office
 from worker.gateway.openapi import describe
 from worker.gateway.transport import AsyncRouted
@@ -157,13 +158,8 @@ def open_counter(
     providers = {house.profile.name: replace(house.profile, **profile)}
     desk = Desk(store or house.store, house.vault, providers, budgets, courier.send, house.clock)
     office = Office(desk, AsyncRouted(Proxies()), wait_seconds)
-    shell = Shell(
-        office,
-        Door(tuple(keys)),
-        {"database": desk.store.check},
-        document,
-        Metrics(families=in_gateway),
-    )
+    metrics = Metrics(families=in_gateway)
+    shell = Shell(office, Door(tuple(keys), office, metrics), {"database": desk.store.check}, document, metrics)
 
     @asynccontextmanager
     async def lifespan(app: Any) -> AsyncIterator[None]:

@@ -29,8 +29,9 @@ from models.messaging.messages import Message
 from models.queue import WritableRedis
 from models.store import Store
 from worker.actors import Flows, declare_actors
-from worker.gateway.app import Door, Shell, build_gateway_app
+from worker.gateway.app import Shell, build_gateway_app
 from worker.gateway.desk import Desk
+from worker.gateway.door import Door
 from worker.gateway.office import Office
 from worker.gateway.openapi import describe as describe_gateway
 from worker.gateway.transport import AsyncRouted
@@ -289,7 +290,9 @@ def build_gateway(settings: Settings, services: Services, metrics: Metrics, vaul
     office = Office(desk, AsyncRouted(settings.proxies))
     redis = WritableRedis(open_hasty_redis(settings.redis_url))
     checks: dict[str, Callable[[], object]] = {"database": services.store.check, "redis": redis}
-    shell = Shell(office, Door(settings.gateway_keys), checks, describe_gateway(read_version()), metrics)
+    shell = Shell(
+        office, Door(settings.gateway_keys, office, metrics), checks, describe_gateway(read_version()), metrics
+    )
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:

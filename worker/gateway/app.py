@@ -2,17 +2,14 @@
 
 import json
 import re
-import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from time import monotonic
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
 import structlog
-from limits import RateLimitItemPerMinute
-from limits.strategies import FixedWindowRateLimiter
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -23,23 +20,21 @@ from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 from models.audit.entry import Action
 from models.errors import SyncError
 from models.gateway.access import connect_path_of
-from models.gateway.keys import GatewayKey, find_key
+from models.gateway.keys import GatewayKey
 from models.gateway.problems import Problem, ProblemType, Refusal, refuse
 from models.gateway.target import read_target
 from models.oauth.connection import Connection, Status
 from worker.gateway.body import CallerGone, read_body
 from worker.gateway.call import Ask, Call
 from worker.gateway.desk import Wish, entry_of
+from worker.gateway.door import Door, address_of
 from worker.gateway.office import Office
 from worker.gateway.operations import Kind, longest_page, longest_ttl, operations, usual_page, usual_ttl
 from worker.metrics.counters import Metrics
-from worker.web.guard import BoundedStorage
 from worker.web.headers import plain_headers
-from worker.web.protocol import block_of
 
 longest_request: Final = 4_096
 """Bytes of a body that is for the gateway itself."""
-wrong_keys_per_minute: Final = 60
 most_at_once: Final = 500
 id_pattern: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 shown: Final = (
@@ -48,35 +43,6 @@ shown: Final = (
     "created_at",
 )
 parameters: Final = frozenset(each.name for each in operations[0].parameters)
-
-
-@dataclass(slots=True, eq=False)
-class Door:
-    """Lets in who has a key. A wrong one is answered a number of times a minute for each address."""
-
-    keys: tuple[GatewayKey, ...]
-    per_minute: int = wrong_keys_per_minute
-    limiter: FixedWindowRateLimiter = field(default_factory=lambda: FixedWindowRateLimiter(BoundedStorage(16_384)))
-
-    def admit(self, scope: Scope) -> GatewayKey:
-        """Return the key that was given. Raises `Refusal`."""
-        given = [value for name, value in scope["headers"] if name == b"authorization"]
-        scheme, _, key = given[0].decode("latin-1").partition(" ") if len(given) == 1 else ("", "", "")
-        found = find_key(self.keys, key.strip()) if scheme.lower() == "bearer" else None
-        if found is not None:
-            return found
-        block = block_of(address_of(scope) or "")
-        rate = RateLimitItemPerMinute(self.per_minute)
-        if not self.limiter.hit(rate, block):
-            wait = self.limiter.get_window_stats(rate, block).reset_time - time.time()
-            raise refuse(ProblemType.rate_limited, "Too many requests with wrong keys came from this address.", wait)
-        raise Refusal(
-            Problem(
-                ProblemType.unauthorized,
-                "Send one of GATEWAY_KEYS: Authorization: Bearer KEY.",
-                headers={"WWW-Authenticate": 'Bearer realm="breezesync"'},
-            )
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,12 +256,6 @@ def problem_response(problem: Problem) -> Response:
     if problem.type is ProblemType.too_large:
         headers["Connection"] = "close"
     return JSONResponse(problem.body(), problem.type.status, headers, media_type="application/problem+json")
-
-
-def address_of(scope: Scope) -> str | None:
-    """Return the address that the request came from."""
-    client = scope.get("client")
-    return None if client is None else str(client[0])
 
 
 def read_path(scope: Scope, connection_id: str) -> bytes:
