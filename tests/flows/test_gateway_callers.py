@@ -1,12 +1,96 @@
-"""The gateway and its callers: who has no key."""
+"""The gateway and its callers: who has no key and who leaves before the answer has come."""
 
+import http.client
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
+from urllib.parse import urlsplit
 
+import pytest
 from sqlalchemy import text
 
-from tests.gateway import open_counter
+from models.oauth.connection import Connection
+from tests.browsing import serving
+from tests.gateway import Counter, open_counter
 from tests.harness import House
 from tests.servers import wait_until
+from worker.provider.rate_limit import key_of
+
+
+@pytest.fixture
+def ada(house: House) -> Connection:
+    connection = house.connect("ada", 1)
+    house.queue.held.clear()
+    with house.store.engine.begin() as sql:
+        sql.execute(text("UPDATE client SET omit_refresh_scope = (1 = 1)"))
+    return connection
+
+
+@dataclass
+class Slow:
+    """An API that begins an answer, or not even that, and has no end of it before its caller has left."""
+
+    begins: bool
+    arrived: threading.Event = field(default_factory=threading.Event)
+    left: threading.Event = field(default_factory=threading.Event)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        assert scope["type"] == "http"
+        while (await receive()).get("more_body"):
+            pass
+        self.arrived.set()
+        if self.begins:
+            await send({"type": "http.response.start", "status": 201, "headers": []})
+            await send({"type": "http.response.body", "body": b"a part", "more_body": True})
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self.left.set()
+
+
+@contextmanager
+def slow_api(house: House, *, begins: bool) -> Iterator[tuple[Slow, Counter]]:
+    api = Slow(begins)
+    with serving(api) as url, open_counter(house, api_url=url) as counter:
+        counter.courier.is_idle = True
+        yield api, counter
+
+
+def reserved(counter: Counter, house: House) -> set[str]:
+    """How many requests of the account are reserved and not settled, by second."""
+    stored = counter.office.desk.budgets.redis.get(key_of(house.profile, "1"))
+    assert isinstance(stored, str)
+    return set(stored.split()[5::3])
+
+
+@pytest.mark.parametrize(
+    ("begins", "size", "status"), [(True, 4, 201), (False, 4, 0), (True, 2 << 20, 201)], ids=["answer", "none", "long"]
+)
+def test_a_call_ends_with_its_caller(house: House, ada: Connection, begins: bool, size: int, status: int) -> None:
+    with slow_api(house, begins=begins) as (api, counter):
+        address = urlsplit(counter.url)
+        client = http.client.HTTPConnection(address.hostname or "", address.port, timeout=30)
+        path = f"/v1/connections/{ada.id}/proxy/documents"
+        client.request("POST", path, bytes(size), {"Authorization": "Bearer all"})
+        if begins:
+            answer = client.getresponse()
+            assert (answer.status, answer.read(6)) == (201, b"a part")
+            answer.close()
+        assert api.arrived.wait(20)
+        client.close()
+        assert api.left.wait(20), "the connection to the provider is closed"
+        counter.flush()
+        assert reserved(counter, house) == {"0"}
+        assert len(counter.audited("call.made")) == 1
+        with house.store.reading() as tx:
+            logged = tx.journal.calls_of(ada.id)[-1]
+        assert (logged.method, logged.path, logged.status) == ("POST", "/documents", status)
+        assert [message.actor for message in counter.courier.seen] == ["carry_out_sync"]
+        outcomes = counter.shell.metrics.registry.get_sample_value
+        labels = {"operation": "call", "outcome": "caller_gone"}
+        assert outcomes("breezesync_gateway_requests_total", labels) == 1
 
 
 def test_who_has_no_key_is_counted_and_recorded_once_a_minute(house: House) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -23,7 +24,7 @@ from models.journal import Request
 from models.oauth.access_refusal import Final as NotRefreshable
 from models.oauth.access_refusal import Force, Superseded
 from models.rate_limit import Wait
-from worker.gateway.body import Body, CallerGone
+from worker.gateway.body import Body, CallerGone, Departure
 from worker.gateway.desk import Admission, Done, Wish, entry_of
 from worker.gateway.office import Office
 from worker.gateway.transport import timeout
@@ -84,9 +85,16 @@ class Call:
     has_begun: bool = False
     """Whether an answer is on its way to the caller: then no problem can be told any more."""
     attempts: list[Attempt] = field(default_factory=list)
+    departure: Departure = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Make what notices that the caller leaves."""
+        self.departure = Departure(self.ask.body.receive)
 
     async def __call__(self) -> str:
         """Carry it out; return a word for what came of it. Raises `Refusal` if nothing was answered yet."""
+        if self.ask.body.is_whole:
+            self.departure.watch()
         try:
             async with asyncio.timeout(longest_call):
                 return await self._carry_out()
@@ -97,6 +105,7 @@ class Call:
         except CallerGone:
             return "caller_gone"
         finally:
+            self.departure.stop()
             for attempt in self.attempts:
                 self._finish(attempt)
 
@@ -164,12 +173,15 @@ class Call:
             stream=ask.body.stream(),
             extensions={"timeout": timeout, "target": base + ask.target},
         )
-        attempt.started, attempt.may_have_arrived = monotonic(), True
         try:
-            response = await self.office.transport.send(request)
+            # While a long body is on its way, reading it shows that its caller has left.
+            async with self.departure.heeded() if ask.body.is_whole else nullcontext():
+                attempt.started, attempt.may_have_arrived = monotonic(), True
+                response = await self.office.transport.send(request)
         except never_sent:
             attempt.may_have_arrived = False
             raise
+        self.departure.watch()
         attempt.status = response.status_code
         attempt.remaining = read_remaining(response.headers)
         if response.status_code == 429:
@@ -190,10 +202,11 @@ class Call:
         """Read as much of the answer as shows whether the API itself refuses the token."""
         rest, read = response.stream.__aiter__(), b""  # type: ignore[union-attr]
         if response.status_code == 401:
-            async for chunk in rest:
-                read += chunk
-                if len(read) > longest_refusal:
-                    break
+            async with self.departure.heeded():
+                async for chunk in rest:
+                    read += chunk
+                    if len(read) > longest_refusal:
+                        break
         return read, rest
 
     def _is_refusal(self, response: httpx.Response, beginning: bytes) -> bool:
@@ -233,11 +246,12 @@ class Call:
         size = len(beginning)
         if beginning:
             await self.send({"type": "http.response.body", "body": beginning, "more_body": True})
-        async for chunk in rest:
-            size += len(chunk)
-            if size > longest_answer:
-                return self._cut("too_large", "")
-            await self.send({"type": "http.response.body", "body": chunk, "more_body": True})
+        async with self.departure.heeded():
+            async for chunk in rest:
+                size += len(chunk)
+                if size > longest_answer:
+                    return self._cut("too_large", "")
+                await self.send({"type": "http.response.body", "body": chunk, "more_body": True})
         await self.send({"type": "http.response.body", "body": b"", "more_body": False})
         return "answered"
 
