@@ -1,8 +1,9 @@
-"""The gateway and its callers: who has no key and who leaves before the answer has come."""
+"""The gateway and its callers: who has no key, who leaves before the answer has come, and who meets one dead token."""
 
 import http.client
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -91,6 +92,17 @@ def test_a_call_ends_with_its_caller(house: House, ada: Connection, begins: bool
         outcomes = counter.shell.metrics.registry.get_sample_value
         labels = {"operation": "call", "outcome": "caller_gone"}
         assert outcomes("breezesync_gateway_requests_total", labels) == 1
+
+
+def test_calls_that_meet_one_dead_token_wait_for_one_refresh(house: House, ada: Connection) -> None:
+    with open_counter(house) as counter, ThreadPoolExecutor(1) as threads:
+        counter.courier.is_idle = True
+        house.control.expire(1)
+        counter.office.desk.refuse(ada.id, ada.generation)
+        second = threads.submit(counter.call, ada.id, "me", headers={"Accept": "application/json"})
+        wait_until(lambda: second.done() or len(counter.office.waiting) == 1, "the call waits")
+        house.flows.refresh(ada.id)
+        assert (second.result().status_code, house.presentations()) == (200, 1)
 
 
 def test_who_has_no_key_is_counted_and_recorded_once_a_minute(house: House) -> None:

@@ -22,7 +22,7 @@ from models.gateway.problems import Problem, ProblemType, Refusal, refuse
 from models.http import HttpAnswer
 from models.journal import Request
 from models.oauth.access_refusal import Final as NotRefreshable
-from models.oauth.access_refusal import Force, Superseded
+from models.oauth.access_refusal import Force, Known, Superseded
 from models.rate_limit import Wait
 from worker.gateway.body import Body, CallerGone, Departure
 from worker.gateway.desk import Admission, Done, Wish, entry_of
@@ -224,7 +224,8 @@ class Call:
             if refusal is None or isinstance(refusal, NotRefreshable):
                 await office.await_end(connection, office.wait_seconds)
                 return False
-            if isinstance(refusal, Force):
+            # Race: of the calls that meet one dead token the first forces the refresh; all wait for it.
+            if isinstance(refusal, Force) or (isinstance(refusal, Known) and refusal.is_same):
                 await office.await_newer(connection, office.wait_seconds)
             elif not isinstance(refusal, Superseded):
                 return False
