@@ -2,7 +2,7 @@
 
 import http.client
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -94,11 +94,27 @@ def test_a_call_ends_with_its_caller(house: House, ada: Connection, begins: bool
         assert outcomes("breezesync_gateway_requests_total", labels) == 1
 
 
-def test_calls_that_meet_one_dead_token_wait_for_one_refresh(house: House, ada: Connection) -> None:
+def be_refused_before(counter: Counter, house: House, ada: Connection) -> None:
+    """Another call has met this token, and forced a refresh."""
+    counter.office.desk.refuse(ada.id, ada.generation)
+
+
+def be_due(counter: Counter, house: House, ada: Connection) -> None:
+    """The token before was refused, too, so that none is forced; but the refresh is due anyway."""
+    counter.office.desk.refuse(ada.id, ada.generation)
+    house.flows.refresh(ada.id)
+    house.control.reset_counters()
+    house.make_refresh_due(ada.id)
+
+
+@pytest.mark.parametrize("prepare", [be_refused_before, be_due])
+def test_calls_that_meet_one_dead_token_wait_for_one_refresh(
+    house: House, ada: Connection, prepare: Callable[[Counter, House, Connection], None]
+) -> None:
     with open_counter(house) as counter, ThreadPoolExecutor(1) as threads:
         counter.courier.is_idle = True
+        prepare(counter, house, ada)
         house.control.expire(1)
-        counter.office.desk.refuse(ada.id, ada.generation)
         second = threads.submit(counter.call, ada.id, "me", headers={"Accept": "application/json"})
         wait_until(lambda: second.done() or len(counter.office.waiting) == 1, "the call waits")
         house.flows.refresh(ada.id)
