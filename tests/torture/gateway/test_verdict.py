@@ -29,6 +29,7 @@ clean = Evidence(
     ended=[Ended("7", "rotation_lost")],
     known=[("c", 9.0, 1), ("c", 10.06, 2)],
     breaks=[kill, Break("redis", 500.0, 500.0)],
+    audited={"token.given": 2, "call.made": 2},
     limit=3,
 )
 crowd = [Arrival(100.0 + number, "7", "GET", "", 200) for number in range(4)]
@@ -64,6 +65,11 @@ violations: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "a broken connection": ("requests without an answer though the gateway lived", {"sent": [token, broken, write]}),
     "a write done twice": ("writes carried out twice", {"notes": ["3", "3"]}),
     "a write said done that was not": ("writes of which something false was said", {"notes": []}),
+    "a token that was not recorded": ("tokens and calls that the audit does not have", {"audited": {"call.made": 2}}),
+    "a call that was not recorded": (
+        "tokens and calls that the audit does not have",
+        {"audited": {"token.given": 1, "call.made": 1}},
+    ),
     "a write said refused that was done": (
         "writes of which something false was said",
         {"sent": [token, call, refused]},

@@ -175,6 +175,7 @@ def gather(stack: Stack, watch: Watch, clients: list[Client], breaker: Breaker) 
     ledger = stack.fleet.toolkit.ledger()
     with open_database(stack) as sql:
         saved: dict[str, int] = dict(sql.execute(saved_pairs).fetchall())
+        audited: dict[str, int] = dict(sql.execute("SELECT action, count(*) FROM audit GROUP BY action").fetchall())
     return Evidence(
         sent=[sent for client in clients for sent in client.sent],
         arrivals=[
@@ -190,6 +191,7 @@ def gather(stack: Stack, watch: Watch, clients: list[Client], breaker: Breaker) 
         ended=watch.ended,
         known=watch.known,
         breaks=breaker.done,
+        audited=audited,
         limit=api_requests_per_minute,
     )
 

@@ -90,6 +90,7 @@ class Evidence:
     families: how many tokens of each family are alive.
     granted, saved: pairs by account, as the provider gave them and as the database has them.
     known: when a generation of a connection was seen in the database.
+    audited: lines of the audit by action.
     limit: of an account's requests in any minute.
     """
 
@@ -104,6 +105,7 @@ class Evidence:
     ended: Sequence[Ended]
     known: Sequence[tuple[str, float, int]]
     breaks: Sequence[Break]
+    audited: Mapping[str, int]
     limit: int
 
 
@@ -137,6 +139,7 @@ def judge(evidence: Evidence) -> Verdict:
             "requests without an answer though the gateway lived": list(find_unanswered(evidence)),
             "writes carried out twice": list(find_repeated(evidence.notes)),
             "writes of which something false was said": list(find_false_statements(evidence)),
+            "tokens and calls that the audit does not have": list(find_unaudited(evidence)),
         },
         figures_of(evidence, forgiven),
     )
@@ -240,6 +243,18 @@ def find_false_statements(evidence: Evidence) -> Iterator[str]:
         is_said_done = sent.is_from_provider and sent.status == 201
         if is_said_done != (sent.marker in done):
             yield describe(sent)
+
+
+def find_unaudited(evidence: Evidence) -> Iterator[str]:
+    """Yield how many lines are missing: each was to be committed before its token was handed out, or its call left."""
+    done = {
+        "token.given": sum(bool(each.token) for each in evidence.sent),
+        "call.made": len({each.marker for each in evidence.arrivals if each.marker}),
+    }
+    for action, count in done.items():
+        lines = evidence.audited.get(action, 0)
+        if lines < count:
+            yield f"{count} {action}, {lines} lines"
 
 
 def figures_of(evidence: Evidence, forgiven: int) -> dict[str, str]:
