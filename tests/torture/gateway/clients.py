@@ -16,6 +16,8 @@ from tests.torture.gateway.verdict import Sent
 kinds = ("token", "get", "post")
 shares = (50, 30, 20)
 ttls = (0, 5, 10, 15, 60, 3_600)
+kept_open = 20.0
+"""Seconds for which a connection is kept that nothing is sent on: the gateway closes it after 60."""
 
 
 @dataclass
@@ -30,6 +32,18 @@ class Accounts:
 
 
 @dataclass
+class Wire:
+    """A connection to a gateway that is kept open, and when it was opened and used last."""
+
+    port: int
+    opened_at: float = field(default_factory=time.time)
+    used_at: float = field(default_factory=time.time)
+
+    def __post_init__(self) -> None:
+        self.connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=90)
+
+
+@dataclass
 class Client(threading.Thread):
     """One of them: it asks, and pauses for `pause` seconds on average, until `stopping` is set."""
 
@@ -40,7 +54,7 @@ class Client(threading.Thread):
     stopping: threading.Event
     pause: float
     sent: list[Sent] = field(default_factory=list)
-    wires: dict[int, tuple[http.client.HTTPConnection, float]] = field(default_factory=dict)
+    wires: "dict[int, Wire]" = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         super().__init__(daemon=True)
@@ -53,8 +67,8 @@ class Client(threading.Thread):
         while not self.stopping.wait(self.dice.expovariate(1 / self.pause)):
             [kind] = self.dice.choices(kinds, shares)
             self.sent.append(self.ask(kind))
-        for wire, _ in self.wires.values():
-            wire.close()
+        for wire in self.wires.values():
+            wire.connection.close()
 
     def ask(self, kind: str) -> Sent:
         account, connection_id = self.accounts.choose(self.dice)
@@ -62,21 +76,26 @@ class Client(threading.Thread):
         path = f"/v1/connections/{connection_id}/" + ("token" if kind == "token" else "proxy/notes")
         body = json.dumps({"min_ttl": self.dice.choice(ttls)}) if kind == "token" else json.dumps({"text": marker})
         headers = {"Authorization": f"Bearer {key}", "Idempotency-Key": marker, "Content-Type": "application/json"}
-        wire, opened_at = self.wires.pop(port) if port in self.wires else (_open(port), time.time())
+        wire = self.take_wire(port)
         sent_at = time.time()
-        known: dict[str, Any] = {"status": 0, "word": "broken"}
         try:
-            wire.request("GET" if kind == "get" else "POST", path, None if kind == "get" else body, headers)
-            answer = wire.getresponse()
+            wire.connection.request("GET" if kind == "get" else "POST", path, None if kind == "get" else body, headers)
+            answer = wire.connection.getresponse()
             known = read(answer, answer.read())
-            self.wires[port] = wire, opened_at
-        except (OSError, http.client.HTTPException):
-            wire.close()
-        return Sent(marker, kind, connection_id, account, port, opened_at, sent_at, time.time(), **known)
+            wire.used_at = time.time()
+            self.wires[port] = wire
+        except (OSError, http.client.HTTPException) as error:
+            wire.connection.close()
+            known = {"status": 0, "word": type(error).__name__}
+        return Sent(marker, kind, connection_id, account, port, wire.opened_at, sent_at, time.time(), **known)
 
-
-def _open(port: int) -> http.client.HTTPConnection:
-    return http.client.HTTPConnection("127.0.0.1", port, timeout=90)
+    def take_wire(self, port: int) -> Wire:
+        wire = self.wires.pop(port, None)
+        if wire is not None and time.time() - wire.used_at < kept_open:
+            return wire
+        if wire is not None:
+            wire.connection.close()
+        return Wire(port)
 
 
 def read(answer: http.client.HTTPResponse, content: bytes) -> dict[str, Any]:

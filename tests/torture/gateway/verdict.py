@@ -19,7 +19,7 @@ class Sent:
     kind: `token`, `get` or `post`.
     opened_at: when its connection to the gateway at `port` was opened.
     status: of the answer; 0 if the connection broke.
-    word: the problem's type, or `answered`.
+    word: the problem's type, or `answered`; or what broke the connection.
     carried_out: what a problem says of the call; empty if it says nothing.
     token, generation: what was handed out; the former as SHA-256.
     """
@@ -154,7 +154,8 @@ def is_passed_on_401(sent: Sent) -> bool:
 
 
 def describe(sent: Sent) -> str:
-    return f"{sent.kind} {sent.marker} of {sent.account} at {sent.sent_at:.3f}: {sent.status} {sent.word}"
+    times = f"{sent.sent_at:.3f} to {sent.ended_at:.3f}, port {sent.port} open since {sent.opened_at:.3f}"
+    return f"{sent.kind} {sent.marker} of {sent.account}, {times}: {sent.status} {sent.word}"
 
 
 def find_needless_ends(evidence: Evidence) -> Iterator[str]:
