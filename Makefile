@@ -14,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 FAST = tests/unit tests/config tests/torture/chaos/test_verdict.py
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header $(LOCK_FLAGS) pyproject.toml
 
-.PHONY: help install audit licences sbom fuzz run demo example test test-fast interop test-model bench bench-sync bench-scale bench-gateway chaos outage mass-refusal fleet-trial canary check format up roll down demo-compose cli secrets lock clean docs lint-docs types site check-alerts soak screenshots
+.PHONY: help install audit licences sbom fuzz run demo example test test-fast interop test-model bench bench-sync bench-scale bench-gateway chaos outage mass-refusal fleet-trial gateway-trial canary check format up roll down demo-compose cli secrets lock clean docs lint-docs types site check-alerts soak screenshots
 
 help: ## Show what there is to type
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -86,6 +86,9 @@ mass-refusal: $(STAMP) ## Re-key the provider of 5,000 connections, restore its 
 
 fleet-trial: $(STAMP) ## Break a fleet in Docker part by part while users come, and print what it cost: CONNECTIONS=1000 DOWN=600
 	$(BIN)/python -m tests.torture.fleet --connections $(or $(CONNECTIONS),200) --down $(or $(DOWN),60) $(ARGS)
+
+gateway-trial: $(STAMP) ## Kill gateways and workers under clients that ask for tokens and calls: SECONDS=120 SEED=1 CLIENTS=50
+	$(BIN)/python -m tests.torture.gateway --seconds $(or $(SECONDS),120) --seed $(or $(SEED),1) --clients $(or $(CLIENTS),50) $(ARGS)
 
 canary: $(STAMP) ## Play a life full of trouble, and look for its secrets and contents in logs, dead letters, the audit …
 	$(BIN)/python -m tests.torture.canary

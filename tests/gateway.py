@@ -158,13 +158,8 @@ def open_counter(
     providers = {house.profile.name: replace(house.profile, **profile)}
     desk = Desk(store or house.store, house.vault, providers, budgets, courier.send, house.clock)
     office = Office(desk, AsyncRouted(Proxies()), wait_seconds)
-    shell = Shell(
-        office,
-        Door(tuple(keys)),
-        {"database": desk.store.check},
-        document,
-        Metrics(families=in_gateway),
-    )
+    metrics = Metrics(families=in_gateway)
+    shell = Shell(office, Door(tuple(keys), office, metrics), {"database": desk.store.check}, document, metrics)
 
     @asynccontextmanager
     async def lifespan(app: Any) -> AsyncIterator[None]:

@@ -197,7 +197,7 @@ def read_entry(stream: str, fields: Mapping[str, str]) -> Event:
 
 @dataclass
 class Fleet:
-    """Processes that share one database, one Redis and one sandbox."""
+    """Processes that share one database, one Redis and one provider, by default the sandbox."""
 
     web_url: str
     operator_url: str
@@ -207,6 +207,7 @@ class Fleet:
     environment: Mapping[str, str]
     directory: Path
     programs: list[Program] = field(default_factory=list)
+    provider_name: str = "breezedoc"
 
     @property
     def control(self) -> sandbox.Control:
@@ -292,15 +293,19 @@ class Fleet:
             user_id=user_id, issued_at=now, expires_at=now + timedelta(minutes=5), jti=uuid4().hex, **claims
         )
         secret = Secret(self.environment["CONNECT_SECRET"])
-        return f"{self.web_url}/auth/breezedoc?token={sign_link(link, secret)}"
+        return f"{self.web_url}/auth/{self.provider_name}?token={sign_link(link, secret)}"
 
     def consent(self, user_id: str, account: int, **claims: Any) -> str:
         """Plays the user's browser, without one, from the link to the callback; the URL of the result page."""
         with httpx.Client(trust_env=False) as browser:
             asked = follow_link(browser, self.link(user_id, **claims))
-            back = browser.get(self.control.authorize(asked, account))
+            back = browser.get(self.authorize(asked, account))
             assert back.status_code == 303, back.text
         return urljoin(str(back.url), back.headers["location"])
+
+    def authorize(self, asked: str, account: int) -> str:
+        """Plays the user's yes at the provider; the URL of our callback that the browser is sent to."""
+        return self.control.authorize(asked, account)
 
     def outcome(self, result_url: str) -> dict[str, Any]:
         """What the result page says once it is decided."""
@@ -370,35 +375,52 @@ def running_fleet(
                 "BREEZEDOC_TOKEN_URL": f"{provider.url}/oauth/token",
                 "BREEZEDOC_API_URL": f"{provider.url}/api",
             }
-            environment = {
-                **plain_environment(),
-                "PYTHONPATH": str(CHECKOUT),
-                "PYTHONUNBUFFERED": "1",
-                "DATABASE_URL": database_url,
-                "REDIS_URL": redis_url,
-                "ENCRYPTION_KEYS": new_key("k1").line().reveal(),
-                "CONNECT_SECRET": uuid4().hex,
-                "RETURN_ORIGINS": APPLICATION,
-                "OPERATOR_ADDRESS": f"127.0.0.1:{operator_port}",
-                "SWEEP_INTERVAL": "250ms",
+            own = {
                 "BREEZEDOC_CLIENT_ID": provider.client_id,
                 "BREEZEDOC_CLIENT_SECRET": provider.client_secret,
                 "BREEZEDOC_REDIRECT_URI": redirect_uri,
                 **endpoints,
                 **settings,
             }
+            environment = environment_with(database_url, redis_url, operator_port, own)
             prepare_database(database_url)
             fleet = Fleet(web_url, operator_url, database_url, redis_url, provider, environment, directory)
-            try:
-                fleet.start_web()
-                for _ in range(workers):
-                    fleet.start_worker()
-                for _ in range(schedulers):
-                    fleet.start_scheduler()
-                fleet.wait_until(fleet.is_ready, "the web process is ready")
+            with running_processes(fleet, workers, schedulers):
                 yield fleet
                 fleet.stop()
                 assert_all_described(database_url)
-            finally:
-                for program in fleet.programs:
-                    program.kill()
+
+
+def environment_with(
+    database_url: str, redis_url: str, operator_port: int, settings: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the variables of a fleet: those that it needs in any case, and `settings` beside or in place of them."""
+    return {
+        **plain_environment(),
+        "PYTHONPATH": str(CHECKOUT),
+        "PYTHONUNBUFFERED": "1",
+        "DATABASE_URL": database_url,
+        "REDIS_URL": redis_url,
+        "ENCRYPTION_KEYS": new_key("k1").line().reveal(),
+        "CONNECT_SECRET": uuid4().hex,
+        "RETURN_ORIGINS": APPLICATION,
+        "OPERATOR_ADDRESS": f"127.0.0.1:{operator_port}",
+        "SWEEP_INTERVAL": "250ms",
+        **settings,
+    }
+
+
+@contextmanager
+def running_processes(fleet: Fleet, workers: int, schedulers: int) -> Iterator[None]:
+    """Start a fleet's processes; those that still run when the block ends are killed."""
+    try:
+        fleet.start_web()
+        for _ in range(workers):
+            fleet.start_worker()
+        for _ in range(schedulers):
+            fleet.start_scheduler()
+        fleet.wait_until(fleet.is_ready, "the web process is ready")
+        yield
+    finally:
+        for program in fleet.programs:
+            program.kill()

@@ -328,7 +328,8 @@ def build_gateway(
     office = Office(desk, AsyncRouted(settings.proxies))
     redis = WritableRedis(open_hasty_redis(settings.redis_url))
     checks: dict[str, Callable[[], object]] = {"database": services.store.check, "redis": redis}
-    shell = Shell(office, Door(settings.gateway_keys), checks, describe_gateway(read_version()), metrics, traces)
+    door = Door(settings.gateway_keys, office, metrics)
+    shell = Shell(office, door, checks, describe_gateway(read_version()), metrics, traces)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:

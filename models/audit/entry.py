@@ -54,6 +54,7 @@ class Action(Word):
     token_given = "token.given", "an application was given an access token"
     call_made = "call.made", "an application called the provider's API"
     gateway_key_made = "gateway_key.made", "a key of the gateway was made"
+    gateway_key_refused = "gateway_key.refused", "a request to the gateway had no key, or a wrong one"
 
     key_missing = "key.missing", "a token could not be decrypted with the configured keys"
     key_rotated = "key.rotated", "the stored secrets were resealed with the first key"

@@ -126,6 +126,15 @@ def is_under_way(access: Access, now: datetime) -> bool:
     return is_leased or is_presented(credential, access.connection.generation)
 
 
+def is_newer_coming(access: Access, generation: int, now: datetime) -> bool:
+    """Return whether a newer token than that of `generation` is stored, or a refresh is due or under way."""
+    connection = access.connection
+    if connection.status is not Status.active:
+        return False
+    is_stored = connection.generation > generation
+    return is_stored or is_under_way(access, now) or is_due(connection.refresh_due_at, now)
+
+
 def _reachable(access: Access, wanted: timedelta) -> timedelta:
     """Return how long the token has to live: half of its whole life if no token lives for as long as is wanted."""
     credential, expires_at = access.credential, access.connection.expires_at

@@ -63,7 +63,7 @@ def _find_owner(given: Any) -> dict[str, ColumnElement[Any]]:
 
 _insert = InsertMany(table, (*names_of(Entry), "at"), _find_owner)
 _insert_known = InsertMany(table, (*names_of(Entry), "at"))
-"""For lines that name provider and user: it reads no other table, which not every role may."""
+"""For lines that name provider and user, or are about no one's: it reads no other table, which not every role may."""
 
 
 class Audit:
@@ -83,7 +83,8 @@ class Audit:
         values["detail"] = bound_detail(entry.detail)
         values |= {"at": now, "actor": entry.actor or self.actor, "action": entry.action.value}
         values["address"] = None if entry.address is None else bound_text(entry.address)
-        is_known = entry.provider is not None and entry.user_id is not None
+        is_about_no_one = entry.connection_id is None and entry.authorization_id is None
+        is_known = is_about_no_one or (entry.provider is not None and entry.user_id is not None)
         self.appends.add(_insert_known if is_known else _insert, [values])
 
     def follow(self, subject: str, verb: Verb, evidence: Mapping[str, object], now: datetime) -> None:

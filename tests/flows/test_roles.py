@@ -202,8 +202,10 @@ def test_a_hold_is_tried_and_released_by_the_schedulers_own_role(house: House, s
 def test_a_gateway_does_its_work_by_its_own_role(house: House, stores: Stores) -> None:
     ada = house.refreshable()
     house.work()
+    recorded = ("gateway_key.refused", "call.made")
     with open_counter(house, store=stores["gateway"]) as counter:
         assert counter.ask("GET", "/readyz", None).text == "ready\n"
+        assert counter.ask("GET", "/v1/connections", "wrong").status_code == 401
         assert len(counter.ask("GET", "/v1/connections?user_id=ada").json()["connections"]) >= 1
         with house.store.engine.begin() as sql:
             sql.execute(text("UPDATE connection SET expires_at = now() + interval '9 seconds'"))
@@ -220,8 +222,9 @@ def test_a_gateway_does_its_work_by_its_own_role(house: House, stores: Stores) -
         counter.office.desk.finish([Done(ada, Settlement(), 0, is_write=True)])
         assert house.connection(ada.id).sync_requested is True
         with stores["cli"].reading() as tx:
-            lines = [line for line in tx.audit.newest({}, None, 1000) if line.action == "call.made"]
-        assert [line.actor for line in lines] == ["gateway:billing"] * 3
+            lines = [line for line in tx.audit.newest({}, None, 1000) if line.action in recorded]
+        assert [line.action for line in lines] == ["gateway_key.refused", *["call.made"] * 3]
+        assert {line.actor for line in lines[1:]} == {"gateway:billing"}
         with house.store.reading() as tx:
             # Beside them are the refresh and what the courier reads because of the write.
             statuses = [each.status for each in tx.journal.calls_of(ada.id)]

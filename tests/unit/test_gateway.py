@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from models.crypto.secrets import Sealed
-from models.gateway.access import Access, Ask, Give, Join, judge_wait, plan_access
+from models.gateway.access import Access, Ask, Give, Join, is_newer_coming, judge_wait, plan_access
 from models.gateway.headers import to_caller, to_provider
 from models.gateway.keys import GatewayKey, digest_of, find_key, known_methods, make_secret, parse_gateway_keys
 from models.gateway.problems import Problem, ProblemType, Refusal
@@ -258,6 +258,22 @@ waits = {
 def test_a_wait_ends_with_a_newer_token_or_when_none_can_come(case: str) -> None:
     access, expected = waits[case]
     assert kind_of(judge_wait(access, 3, noon)) == expected
+
+
+coming = {
+    "a newer token": (changed(generation=4), True),
+    "due": (changed(refresh_due_at=noon), True),
+    "under way": (changed(**leased), True),
+    "presented": (changed(**presented), True),
+    "neither": (usable, False),
+    "revoked": (ended, False),
+}
+
+
+@pytest.mark.parametrize("case", coming)
+def test_a_refused_token_is_being_replaced_or_is_not(case: str) -> None:
+    access, expected = coming[case]
+    assert is_newer_coming(access, 3, noon) is expected
 
 
 def test_who_has_to_authorize_again_is_sent_to_the_path_of_a_new_link() -> None:

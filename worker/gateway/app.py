@@ -28,9 +28,10 @@ from worker.gateway.body import CallerGone, read_body
 from worker.gateway.call import Ask, Call
 from worker.gateway.calls import Calls
 from worker.gateway.desk import Wish, entry_of
-from worker.gateway.door import Asked, Door, read_number, read_path, read_query, read_ttl
+from worker.gateway.door import Door
 from worker.gateway.office import Office
 from worker.gateway.operations import Kind, longest_page, operations, usual_page
+from worker.gateway.parameters import Asked, read_number, read_path, read_query, read_ttl
 from worker.metrics.counters import Metrics
 from worker.tracing.spans import Facts, Span, SpanName, Traces, find_ids
 from worker.web.headers import plain_headers

@@ -1,6 +1,11 @@
-"""A request's body: read whole if it is short, so that it can be sent again; passed on as it comes if it is long."""
+"""A request's body: read whole if it is short, so that it can be sent again; passed on as it comes if it is long.
 
+And its caller, who may leave before the answer has come.
+"""
+
+import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,7 +20,50 @@ longest_kept: Final = 1 << 20
 
 
 class CallerGone(Exception):
-    """The application closed its connection before its request was whole."""
+    """The application closed its connection before it had its answer."""
+
+
+class Departure:
+    """Notices that the caller of a request leaves: its connection is closed before it has its answer."""
+
+    def __init__(self, receive: Receive) -> None:
+        self.has_left = False
+        self._receive = receive
+        self._watch: asyncio.Task[None] | None = None
+        self._block: asyncio.Timeout | None = None
+
+    def watch(self) -> None:
+        """Begin to look, once the request's body was read: what is left of one that no one wants is dropped."""
+        if self._watch is None:
+            self._watch = asyncio.create_task(self._look())
+
+    def stop(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+
+    @asynccontextmanager
+    async def heeded(self) -> AsyncIterator[None]:
+        """End the block as soon as it is noticed, whatever it waits for. Raises `CallerGone`."""
+        if self.has_left:
+            raise CallerGone
+        try:
+            async with asyncio.timeout(None) as block:
+                self._block = block
+                yield
+        except TimeoutError:
+            if not block.expired():
+                raise
+            raise CallerGone from None
+        finally:
+            self._block = None
+
+    async def _look(self) -> None:
+        more = True
+        while more:
+            more = (await self._receive())["type"] == "http.request"
+        self.has_left = True
+        if self._block is not None:
+            self._block.reschedule(asyncio.get_running_loop().time())
 
 
 @dataclass(slots=True)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from time import monotonic
@@ -14,18 +15,19 @@ from starlette.types import Send
 from models.api_response import Throttled, Unauthorized, read_api_answer, read_remaining
 from models.audit.entry import Action
 from models.crypto.secrets import Secret
-from models.gateway.access import usable
+from models.gateway.access import is_newer_coming, usable
 from models.gateway.headers import Headers, to_caller, to_provider
 from models.gateway.keys import GatewayKey, safe_methods
 from models.gateway.problems import Problem, ProblemType, Refusal, refuse
 from models.http import HttpAnswer
 from models.journal import Request
 from models.oauth.access_refusal import Final as NotRefreshable
-from models.oauth.access_refusal import Force, Superseded
+from models.oauth.access_refusal import Known, Superseded
+from models.oauth.connection import Connection
 from models.paging.page_format import PageAsked, PageFormat
 from models.provider import Provider
 from models.rate_limit import Wait
-from worker.gateway.body import Body, CallerGone
+from worker.gateway.body import Body, CallerGone, Departure
 from worker.gateway.desk import Admission, Done, Wish, entry_of
 from worker.gateway.office import Office
 from worker.gateway.transport import timeout
@@ -87,9 +89,16 @@ class Call:
     has_begun: bool = False
     """Whether an answer is on its way to the caller: then no problem can be told any more."""
     attempts: list[Attempt] = field(default_factory=list)
+    departure: Departure = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Make what notices that the caller leaves."""
+        self.departure = Departure(self.ask.body.receive)
 
     async def __call__(self) -> str:
         """Carry it out; return a word for what came of it. Raises `Refusal` if nothing was answered yet."""
+        if self.ask.body.is_whole:
+            self.departure.watch()
         try:
             async with asyncio.timeout(longest_call):
                 return await self._carry_out()
@@ -100,6 +109,7 @@ class Call:
         except CallerGone:
             return "caller_gone"
         finally:
+            self.departure.stop()
             for attempt in self.attempts:
                 self._finish(attempt)
 
@@ -167,12 +177,15 @@ class Call:
             stream=ask.body.stream(),
             extensions={"timeout": timeout, "target": base + ask.target},
         )
-        attempt.started, attempt.may_have_arrived = monotonic(), True
         try:
-            response = await self.office.transport.send(request)
+            # While a long body is on its way, reading it shows that its caller has left.
+            async with self.departure.heeded() if ask.body.is_whole else nullcontext():
+                attempt.started, attempt.may_have_arrived = monotonic(), True
+                response = await self.office.transport.send(request)
         except never_sent:
             attempt.may_have_arrived = False
             raise
+        self.departure.watch()
         attempt.status = response.status_code
         attempt.remaining = read_remaining(response.headers)
         if response.status_code == 429:
@@ -196,10 +209,11 @@ class Call:
         """Read as much of the answer as shows whether the API itself refuses the token."""
         rest, read = response.stream.__aiter__(), b""  # type: ignore[union-attr]
         if response.status_code == 401:
-            async for chunk in rest:
-                read += chunk
-                if len(read) > longest_refusal:
-                    break
+            async with self.departure.heeded():
+                async for chunk in rest:
+                    read += chunk
+                    if len(read) > longest_refusal:
+                        break
         return read, rest
 
     def _is_refusal(self, response: httpx.Response, beginning: bytes) -> bool:
@@ -217,16 +231,25 @@ class Call:
             if refusal is None or isinstance(refusal, NotRefreshable):
                 await office.await_end(connection, office.wait_seconds)
                 return False
-            if isinstance(refusal, Force):
-                await office.await_newer(connection, office.wait_seconds)
-            elif not isinstance(refusal, Superseded):
+            if isinstance(refusal, Known) and not await self._is_newer_coming(refusal, connection):
                 return False
+            # Race: of the calls that meet one dead token the first forces the refresh; all wait for it.
+            if not isinstance(refusal, Superseded):
+                await office.await_newer(connection, office.wait_seconds)
         except Refusal as ended:
             raise Refusal(replace(ended.problem, is_unsent=True)) from None
         if not self.ask.body.is_whole:
             text = "The token was replaced while the call was on its way, and its body is too long to be kept."
             raise Refusal(Problem(ProblemType.provider_unavailable, text, timedelta(seconds=1), is_unsent=True))
         return True
+
+    async def _is_newer_coming(self, refusal: Known, connection: Connection) -> bool:
+        """Return whether the refused token is being replaced: forced by this refusal, or for another reason."""
+        if refusal.is_same:
+            return True
+        found = await self.office.run(self.office.desk.find, [connection.id])
+        access = found.get(connection.id)
+        return access is not None and is_newer_coming(access, connection.generation, self.office.desk.now())
 
     async def _pass_on(self, response: httpx.Response, rest: AsyncIterator[bytes], beginning: bytes = b"") -> str:
         """Pass the answer on as it comes, up to the largest one."""
@@ -239,11 +262,12 @@ class Call:
         size = len(beginning)
         if beginning:
             await self.send({"type": "http.response.body", "body": beginning, "more_body": True})
-        async for chunk in rest:
-            size += len(chunk)
-            if size > longest_answer:
-                return self._cut("too_large", "")
-            await self.send({"type": "http.response.body", "body": chunk, "more_body": True})
+        async with self.departure.heeded():
+            async for chunk in rest:
+                size += len(chunk)
+                if size > longest_answer:
+                    return self._cut("too_large", "")
+                await self.send({"type": "http.response.body", "body": chunk, "more_body": True})
         await self.send({"type": "http.response.body", "body": b"", "more_body": False})
         return "answered"
 

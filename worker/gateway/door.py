@@ -1,25 +1,65 @@
-"""Who may ask the gateway: those who have a key; and what they ask, read from path, query and body."""
+"""The gateway's door: lets in who has a key, and counts and records the rest in a way that no flood can fill a disk."""
 
-import json
-import re
+import asyncio
 import time
 from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
 from typing import Final
-from urllib.parse import parse_qsl
 
+import structlog
 from limits import RateLimitItemPerMinute
 from limits.strategies import FixedWindowRateLimiter
-from starlette.types import Receive, Scope, Send
+from starlette.types import Scope
 
+from models.audit.entry import Action, Entry, is_recorded
 from models.gateway.keys import GatewayKey, find_key
 from models.gateway.problems import Problem, ProblemType, Refusal, refuse
-from worker.gateway.operations import longest_ttl, operations, usual_ttl
+from worker.gateway.office import Office
+from worker.metrics.counters import Metrics
 from worker.web.guard import BoundedStorage
 from worker.web.protocol import block_of
 
 wrong_keys_per_minute: Final = 60
-id_pattern: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
-parameters: Final = frozenset(each.name for each in operations[0].parameters)
+most_sources: Final = 16_384
+
+
+class KeyFault(StrEnum):
+    """What is wrong with a request at the gateway's door."""
+
+    missing = "missing"
+    wrong = "wrong"
+
+
+@dataclass(slots=True)
+class RefusedKeys:
+    """The refusals of one process.
+
+    A source gets one line a minute at most. Of the sources of one minute the first ten get theirs, then the 20th, the
+    50th, the 100th and so on: a flood may come from many addresses.
+
+    minute: the present one.
+    sources: which were refused in it, up to `most_sources`.
+    left_out: how many refusals have got no line since the last line.
+    """
+
+    minute: datetime | None = None
+    sources: set[str] = field(default_factory=set)
+    left_out: int = 0
+
+    def count(self, source: str, now: datetime) -> int | None:
+        """Count a refusal; return how many were left out before it if it gets a line, else None."""
+        minute = now.replace(second=0, microsecond=0)
+        if minute != self.minute:
+            self.minute, self.sources = minute, set()
+        is_first = source not in self.sources and len(self.sources) < most_sources
+        if is_first:
+            self.sources.add(source)
+        if not is_first or not is_recorded(len(self.sources)):
+            self.left_out += 1
+            return None
+        left_out, self.left_out = self.left_out, 0
+        return left_out
 
 
 @dataclass(slots=True, eq=False)
@@ -27,8 +67,13 @@ class Door:
     """Lets in who has a key. A wrong one is answered a number of times a minute for each address."""
 
     keys: tuple[GatewayKey, ...]
+    office: Office
+    metrics: Metrics
     per_minute: int = wrong_keys_per_minute
-    limiter: FixedWindowRateLimiter = field(default_factory=lambda: FixedWindowRateLimiter(BoundedStorage(16_384)))
+    limiter: FixedWindowRateLimiter = field(
+        default_factory=lambda: FixedWindowRateLimiter(BoundedStorage(most_sources))
+    )
+    refused: RefusedKeys = field(default_factory=RefusedKeys)
 
     def admit(self, scope: Scope) -> GatewayKey:
         """Return the key that was given. Raises `Refusal`."""
@@ -37,7 +82,9 @@ class Door:
         found = find_key(self.keys, key.strip()) if scheme.lower() == "bearer" else None
         if found is not None:
             return found
-        block = block_of(address_of(scope) or "")
+        address = address_of(scope)
+        block = block_of(address or "")
+        self._note(KeyFault.wrong if given else KeyFault.missing, address, block)
         rate = RateLimitItemPerMinute(self.per_minute)
         if not self.limiter.hit(rate, block):
             wait = self.limiter.get_window_stats(rate, block).reset_time - time.time()
@@ -50,86 +97,27 @@ class Door:
             )
         )
 
+    def _note(self, fault: KeyFault, address: str | None, block: str) -> None:
+        """Count a refusal, and record it if it gets a line; its answer does not wait for that."""
+        self.metrics.count_refused_key(fault)
+        left_out = self.refused.count(block, self.office.desk.now())
+        if left_out is None:
+            return
+        structlog.get_logger("gateway").warning(Action.gateway_key_refused.value, reason=fault.value, address=address)
+        detail = {"reason": fault.value, "left_out": left_out or None}
+        entry = Entry(action=Action.gateway_key_refused, address=address, detail=detail)
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A request of someone who has a key."""
+        def check(written: "asyncio.Future[None]") -> None:
+            error = None if written.cancelled() else written.exception()
+            if error is not None:
+                # The next line says that this one is missing.
+                self.refused.left_out += left_out + 1
+                structlog.get_logger("audit").warning("refusal.not_recorded", error=type(error).__name__)
 
-    scope: Scope
-    receive: Receive
-    send: Send
-    key: GatewayKey
-
-    @property
-    def connection_id(self) -> str:
-        """Return the connection's id in the path. Raises `Refusal` if it can't be one."""
-        given: str = self.scope["path_params"]["connection_id"]
-        if not id_pattern.fullmatch(given):
-            raise refuse(ProblemType.connection_unknown, "No connection has an id like this.")
-        return given
-
-    @property
-    def call_id(self) -> str:
-        """Return the call's id in the path. Raises `Refusal` if it can't be one."""
-        given: str = self.scope["path_params"]["call_id"]
-        if not id_pattern.fullmatch(given):
-            raise refuse(ProblemType.call_unknown, "No call has an id like this.")
-        return given
-
-    @property
-    def address(self) -> str | None:
-        """Return the address that the request came from."""
-        return address_of(self.scope)
+        self.office.ledger.add(entry).add_done_callback(check)
 
 
 def address_of(scope: Scope) -> str | None:
     """Return the address that the request came from."""
     client = scope.get("client")
     return None if client is None else str(client[0])
-
-
-def read_path(scope: Scope, connection_id: str) -> bytes:
-    """Return what follows `proxy/` in the path as it was sent. Raises `Refusal`."""
-    raw: bytes = scope.get("raw_path") or b""
-    before = f"{scope.get('root_path', '')}/v1/connections/{connection_id}/proxy/".encode()
-    if not raw.startswith(before):
-        raise refuse(ProblemType.bad_request, "The path up to proxy/ may not be percent-encoded.")
-    return raw[len(before) :]
-
-
-def read_query(query: bytes) -> dict[str, str]:
-    """Return the parameters of a list, each of which may come once. Raises `Refusal`."""
-    try:
-        pairs = parse_qsl(query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=10)
-    except ValueError:
-        raise refuse(ProblemType.bad_request, "The query can't be read.") from None
-    given = dict(pairs)
-    unknown = sorted(set(given) - parameters)
-    if unknown or len(given) < len(pairs):
-        raise refuse(ProblemType.bad_request, f"Known parameters are {', '.join(sorted(parameters))}, each once.")
-    if any(not value or len(value) > 255 or not value.isprintable() for value in given.values()):
-        raise refuse(ProblemType.bad_request, "A parameter has 1 to 255 visible characters.")
-    return given
-
-
-def read_number(text: str, name: str, least: int, most: int) -> int:
-    """Return a whole number. Raises `Refusal`."""
-    if not re.fullmatch(r"[0-9]{1,9}", text) or not least <= int(text) <= most:
-        raise refuse(ProblemType.bad_request, f"{name} is a whole number from {least} to {most}.")
-    return int(text)
-
-
-def read_ttl(body: bytes) -> int:
-    """Return `min_ttl` of a request for a token; a request without a body means the usual one. Raises `Refusal`."""
-    if not body.strip():
-        return usual_ttl
-    try:
-        given = json.loads(body)
-    except (ValueError, RecursionError):
-        given = None
-    if not isinstance(given, dict) or set(given) - {"min_ttl"}:
-        raise refuse(ProblemType.bad_request, 'The body is empty, or JSON like {"min_ttl": 60}.')
-    least = given.get("min_ttl", usual_ttl)
-    if not isinstance(least, int) or isinstance(least, bool) or not 0 <= least <= longest_ttl:
-        raise refuse(ProblemType.bad_request, f"min_ttl is a whole number from 0 to {longest_ttl}.")
-    return least

@@ -131,7 +131,13 @@ gateway_seconds = Family(
     ("operation",),
     short,
 )
-in_gateway: Sequence[Family] = (gateway_requests, gateway_seconds)
+gateway_refused_keys = Family(
+    "gateway_refused_keys_total",
+    "counter",
+    "Requests to the gateway without a known key. `reason` is `missing` or `wrong`.",
+    ("reason",),
+)
+in_gateway: Sequence[Family] = (gateway_requests, gateway_seconds, gateway_refused_keys)
 
 connections = Family(
     "connections",

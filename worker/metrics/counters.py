@@ -163,6 +163,11 @@ class Metrics:
         self._child(catalog.gateway_requests, operation, outcome).inc()
         self._child(catalog.gateway_seconds, operation).observe(seconds, self._exemplar())
 
+    @harmless
+    def count_refused_key(self, reason: str) -> None:
+        """Count a request to the gateway that had no known key."""
+        self._child(catalog.gateway_refused_keys, reason).inc()
+
     def _note_end(self, connection: Connection, issued_at: datetime | None, at: datetime) -> None:
         alive_at = max((each for each in (connection.last_synced_at, issued_at) if each is not None), default=None)
         if alive_at is not None:

@@ -3,8 +3,9 @@
 import hashlib
 import http.client
 import threading
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -24,19 +25,28 @@ class Shown:
 
 @dataclass
 class Proxy:
-    """`fault` hits the next request, and only that."""
+    """`fault` hits the next request, and only that. Each answer is held for `hold` seconds; `holding` counts those."""
 
     server_port: int
     url: str = ""
     fault: Fault = "none"
     struck: Counter[str] = field(default_factory=Counter)
     shown: dict[str, Shown] = field(default_factory=dict)
+    hold: Callable[[], float] = lambda: 0.0
+    holding: int = 0
 
     def take_fault(self) -> Fault:
         fault, self.fault = self.fault, "none"
         if fault != "none":
             self.struck[fault] += 1
         return fault
+
+    def wait(self) -> None:
+        seconds = self.hold()
+        if seconds:
+            self.holding += 1
+            time.sleep(seconds)
+            self.holding -= 1
 
     def send_on(self, path: str, headers: dict[str, str], body: bytes) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection("127.0.0.1", self.server_port, timeout=60)
@@ -68,6 +78,7 @@ def running_proxy(server_port: int) -> Iterator[Proxy]:
                 shown = proxy.shown.setdefault(hashlib.sha256(token.encode()).hexdigest(), Shown())
                 shown.seen += 1
                 shown.pairs += status == 200
+            proxy.wait()
             if fault == "dropped after":
                 return
             if fault == "late":

@@ -1,13 +1,20 @@
 """django-oauth-toolkit as a server of its own, in one file; run by the Python of its own environment, by nothing else.
 
-`python server.py DIRECTORY GRACE_SECONDS` prints its port and serves until its standard input closes. Its clock runs
-ahead of the machine's by as much as it was told to, like that of the worker that is tried at it.
+`python server.py DIRECTORY GRACE_SECONDS USERS ACCESS_SECONDS API_REQUESTS_PER_MINUTE` prints its port and serves until
+its standard input closes. Its clock runs ahead of the machine's by as much as it was told to, like that of the worker
+that is tried at it.
+
+Its API takes so many requests of an account in any minute, and keeps a ledger: each request with its token and its
+`Idempotency-Key`, and the life of each access token. Tokens are in it as SHA-256.
 """
 
+import hashlib
 import json
 import os
 import sys
 import threading
+import time
+from collections import deque
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from socketserver import ThreadingMixIn
@@ -17,7 +24,8 @@ import django
 import django.utils.timezone
 from django.conf import settings
 
-directory, grace_seconds = Path(sys.argv[1]), int(sys.argv[2])
+directory = Path(sys.argv[1])
+grace_seconds, user_count, access_seconds, per_minute = map(int, sys.argv[2:])
 settings.configure(
     SECRET_KEY="only for this server's life",
     DEBUG=False,
@@ -42,6 +50,7 @@ settings.configure(
     MIDDLEWARE=[
         "django.contrib.sessions.middleware.SessionMiddleware",
         "django.contrib.auth.middleware.AuthenticationMiddleware",
+        f"{__name__}.keep_ledger",
     ],
     AUTHENTICATION_BACKENDS=["django.contrib.auth.backends.ModelBackend"],
     REST_FRAMEWORK={
@@ -52,7 +61,7 @@ settings.configure(
     OAUTH2_PROVIDER={
         "SCOPES": {"read": "Read"},
         "PKCE_REQUIRED": True,
-        "ACCESS_TOKEN_EXPIRE_SECONDS": 30 * 86_400,
+        "ACCESS_TOKEN_EXPIRE_SECONDS": access_seconds,
         "REFRESH_TOKEN_EXPIRE_SECONDS": 365 * 86_400,
         "ROTATE_REFRESH_TOKEN": True,
         "REFRESH_TOKEN_REUSE_PROTECTION": True,
@@ -68,16 +77,85 @@ django.utils.timezone.now = lambda: datetime.now(timezone.utc) + ahead  # noqa: 
 from django.contrib.auth import get_user_model, login  # noqa: E402
 from django.core.handlers.wsgi import WSGIHandler  # noqa: E402
 from django.core.management import call_command  # noqa: E402
+from django.db.models.signals import post_delete, post_save  # noqa: E402
 from django.http import HttpRequest, JsonResponse  # noqa: E402
 from django.urls import include, path  # noqa: E402
-from oauth2_provider.models import Application, RefreshToken  # noqa: E402
+from oauth2_provider.models import AccessToken, Application, RefreshToken  # noqa: E402
 from rest_framework.decorators import api_view  # noqa: E402
 from rest_framework.response import Response  # noqa: E402
+
+lock = threading.Lock()
+requests: list[dict[str, object]] = []
+tokens: dict[str, dict[str, object]] = {}
+notes: list[str] = []
+arrivals: dict[object, deque[float]] = {}
+
+
+def fingerprint(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def note_token(sender, instance, **given):  # type: ignore[no-untyped-def]
+    life = {"account": str(instance.user_id), "issued_at": time.time(), "expires_at": instance.expires.timestamp()}
+    tokens.setdefault(fingerprint(instance.token), {**life, "ended_at": None})
+
+
+def note_end(sender, instance, **given):  # type: ignore[no-untyped-def]
+    tokens[fingerprint(instance.token)]["ended_at"] = time.time()
+
+
+post_save.connect(note_token, AccessToken)
+post_delete.connect(note_end, AccessToken)
+
+
+def keep_ledger(answer):  # type: ignore[no-untyped-def]
+    """Count each request to the API for its account, and refuse those that are too many."""
+
+    def answer_api(request):  # type: ignore[no-untyped-def]
+        if not request.path.startswith("/api/"):
+            return answer(request)
+        at, token = time.time(), fingerprint(request.headers.get("authorization", "").partition(" ")[2])
+        account = tokens.get(token, {}).get("account")
+        with lock:
+            window = arrivals.setdefault(account, deque())
+            while window and window[0] <= at - 60:
+                window.popleft()
+            window.append(at)
+            left = per_minute - len(window)
+        if left < 0:
+            response = JsonResponse({"detail": "Too many requests."}, status=429)
+            response["Retry-After"] = str(max(int(window[0] + 61 - at), 1))
+        else:
+            response = answer(request)
+        response["X-RateLimit-Remaining"] = str(max(left, 0))
+        line = {"at": at, "account": account, "token": token, "method": request.method, "status": response.status_code}
+        with lock:
+            requests.append({**line, "marker": request.headers.get("idempotency-key", "")})
+        return response
+
+    return answer_api
 
 
 @api_view(["GET"])
 def me(request):  # type: ignore[no-untyped-def]
     return Response({"id": request.user.pk, "email": request.user.email})
+
+
+@api_view(["GET", "POST"])
+def notes_of(request):  # type: ignore[no-untyped-def]
+    """Carry out each POST, as often as it comes: the ledger shows whether that was once."""
+    if request.method == "GET":
+        return Response({"notes": len(notes)})
+    notes.append(request.headers.get("idempotency-key", ""))
+    return Response({"number": len(notes)}, status=201)
+
+
+def ledger(request: HttpRequest) -> JsonResponse:
+    pairs: dict[str, int] = {}
+    for token in RefreshToken.objects.all():
+        pairs[str(token.user_id)] = pairs.get(str(token.user_id), 0) + 1
+    with lock:
+        return JsonResponse({"requests": requests, "tokens": tokens, "notes": notes, "pairs": pairs})
 
 
 def enter(request: HttpRequest, number: int) -> JsonResponse:
@@ -104,9 +182,11 @@ def families(request: HttpRequest) -> JsonResponse:
 urlpatterns = [
     path("o/", include("oauth2_provider.urls", namespace="oauth2_provider")),
     path("api/me", me),
+    path("api/notes", notes_of),
     path("_enter/<int:number>", enter),
     path("_advance/<int:seconds>", advance),
     path("_families", families),
+    path("_ledger", ledger),
 ]
 
 
@@ -122,7 +202,7 @@ class Quiet(WSGIRequestHandler):
 def main() -> None:
     call_command("migrate", verbosity=0)
     users = get_user_model().objects
-    for number in range(int(sys.argv[3])):
+    for number in range(user_count):
         users.create_user(f"user{number}", f"user{number}@toolkit.example")
     Application.objects.create(
         name="breezesync",

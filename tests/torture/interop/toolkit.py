@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import httpx
 
@@ -48,6 +49,11 @@ class Toolkit:
         counted: dict[str, int] = httpx.get(f"{self.url}/_families", timeout=60).json()
         return counted
 
+    def ledger(self) -> dict[str, Any]:
+        """Every request to the API, every access token, and how many pairs each account was given."""
+        kept: dict[str, Any] = httpx.get(f"{self.url}/_ledger", timeout=60).json()
+        return kept
+
 
 def environment() -> Path:
     """The Python that has django-oauth-toolkit; skips the test where the package index can't be reached."""
@@ -71,11 +77,14 @@ def environment() -> Path:
 
 
 @contextmanager
-def running_toolkit(grace_seconds: int, users: int) -> Iterator[Toolkit]:
+def running_toolkit(
+    grace_seconds: int, users: int, access_seconds: int = 30 * 86_400, api_requests_per_minute: int = 1_000_000
+) -> Iterator[Toolkit]:
     """With rotation and reuse detection; with a grace of 0 none."""
     python = environment()
     with TemporaryDirectory() as directory:
-        command: list[str | Path] = [python, here / "server.py", directory, str(grace_seconds), str(users)]
+        numbers = map(str, (grace_seconds, users, access_seconds, api_requests_per_minute))
+        command: list[str | Path] = [python, here / "server.py", directory, *numbers]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert process.stdin is not None
         assert process.stdout is not None
