@@ -28,7 +28,7 @@ class Force:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A refresh was forced already, a moment ago; `is_same` is whether for this very token."""
+    """A refresh was forced already, a moment ago; `is_same`: for this very token, so a newer one comes."""
 
     is_same: bool
 

@@ -15,7 +15,7 @@ from starlette.types import Send
 from models.api_response import Throttled, Unauthorized, read_api_answer, read_remaining
 from models.audit.entry import Action
 from models.crypto.secrets import Secret
-from models.gateway.access import is_newer_coming, usable
+from models.gateway.access import usable
 from models.gateway.headers import Headers, to_caller, to_provider
 from models.gateway.keys import GatewayKey, safe_methods
 from models.gateway.problems import Problem, ProblemType, Refusal, refuse
@@ -23,7 +23,6 @@ from models.http import HttpAnswer
 from models.journal import Request
 from models.oauth.access_refusal import Final as NotRefreshable
 from models.oauth.access_refusal import Known, Superseded
-from models.oauth.connection import Connection
 from models.paging.page_format import PageAsked, PageFormat
 from models.provider import Provider
 from models.rate_limit import Wait
@@ -231,7 +230,7 @@ class Call:
             if refusal is None or isinstance(refusal, NotRefreshable):
                 await office.await_end(connection, office.wait_seconds)
                 return False
-            if isinstance(refusal, Known) and not await self._is_newer_coming(refusal, connection):
+            if isinstance(refusal, Known) and not refusal.is_same:
                 return False
             # Race: of the calls that meet one dead token the first forces the refresh; all wait for it.
             if not isinstance(refusal, Superseded):
@@ -242,14 +241,6 @@ class Call:
             text = "The token was replaced while the call was on its way, and its body is too long to be kept."
             raise Refusal(Problem(ProblemType.provider_unavailable, text, timedelta(seconds=1), is_unsent=True))
         return True
-
-    async def _is_newer_coming(self, refusal: Known, connection: Connection) -> bool:
-        """Return whether the refused token is being replaced: forced by this refusal, or for another reason."""
-        if refusal.is_same:
-            return True
-        found = await self.office.run(self.office.desk.find, [connection.id])
-        access = found.get(connection.id)
-        return access is not None and is_newer_coming(access, connection.generation, self.office.desk.now())
 
     async def _pass_on(self, response: httpx.Response, rest: AsyncIterator[bytes], beginning: bytes = b"") -> str:
         """Pass the answer on as it comes, up to the largest one."""
