@@ -1,6 +1,7 @@
 """Read one setting from its text. Each parser raises ValueError with what it expected, and without the text."""
 
 import ipaddress
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -181,7 +182,7 @@ def parse_path(text: str) -> Path:
 def parse_directory(text: str) -> Path:
     """A directory that is there."""
     path = parse_path(text)
-    if not path.is_dir():
+    if not os.path.isdir(path):
         raise ValueError(f"expected a directory, and there is none at {path}")
     return path
 

@@ -1,7 +1,7 @@
 """The servers that any test may ask for by name."""
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import certifi
@@ -27,7 +27,7 @@ LONG = frozenset({"bench", "cli", "examples", "hostile_input", "journey", "tortu
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the folders whose tests take long first, so that no process has one left when the others are done.
+    """Put the files in an order in which those whose tests wait run beside those that compute.
 
     Measure coverage only if a test is likely to add to it: tracing makes a test half as fast. Of a flow's cases the
     first is measured: the others run much the same lines, on PostgreSQL too. What differs between the two databases is
@@ -35,12 +35,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     seen: set[tuple[Path, str]] = set()
     for item in items:
-        folder = _folder_of(item)
+        folder = _folder(item.path)
         test = (item.path, getattr(item, "originalname", item.name))
         if folder not in MEASURED or (folder in ONE_CASE and test in seen):
             item.add_marker(pytest.mark.no_cover)
         seen.add(test)
-    items.sort(key=lambda item: _folder_of(item) not in LONG)
+    places = place_files(dict.fromkeys(item.path for item in items))
+    items.sort(key=lambda item: places[item.path])
+
+
+def place_files(files: Iterable[Path]) -> dict[Path, float]:
+    """Return the place of each file, from 0 to 1. Those that take long are through a little earlier, so that no process
+    has one left when the others are done."""
+    groups: tuple[list[Path], list[Path]] = ([], [])
+    for path in files:
+        groups[_folder(path) in LONG].append(path)
+    ends = (1.0, 0.8)
+    return {
+        path: end * place / len(group)
+        for end, group in zip(ends, groups, strict=True)
+        for place, path in enumerate(group)
+    }
 
 
 def pytest_collection_finish() -> None:
@@ -49,8 +64,8 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-def _folder_of(item: pytest.Item) -> str:
-    return item.path.relative_to(Path(__file__).parent).parts[0]
+def _folder(path: Path) -> str:
+    return path.relative_to(Path(__file__).parent).parts[0]
 
 
 @pytest.fixture(scope="session", autouse=True)

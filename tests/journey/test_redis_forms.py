@@ -114,7 +114,7 @@ def use_gateway(fleet: Fleet, url: str, connection: str) -> None:
             client.get(f"/{connection}/proxy/me", headers={"Accept": "application/json"}, timeout=30).status_code == 200
         )
         assert client.get(f"/{connection}").json()["generation"] == 3
-        assert client.post(f"/{connection}/proxy/documents").status_code == 405
+        assert client.post(f"/{connection}/proxy/documents").status_code == 422
         assert client.get(f"{url}/v1/connections?limit=1").json()["connections"] != []
 
 

@@ -1,8 +1,6 @@
 """The schema: made once however many make it, and the same that the tables describe."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,6 @@ from models.store import Store, open_engine
 from models.store.days import parents, partition_name
 from models.store.tables import metadata
 from models.sync.records import Item, RecordChanges, hash_content
-from tests.servers import plain_environment
 from tests.store.conftest import Opened, add_connection
 
 CHECKOUT = Path(__file__).parents[2]
@@ -31,21 +28,6 @@ def test_migrating_again_changes_nothing_and_keeps_what_is_there(opened: Opened)
     assert migrate(opened.store.engine, [opened.profile]) == newest_revision()
     with opened.store.reading() as tx:
         assert tx.connections.get(connection.id) == connection
-
-
-def test_processes_that_migrate_at_once_wait_for_each_other(empty_url: str, tmp_path: Path) -> None:
-    environment = {**plain_environment(), "DATABASE_URL": empty_url, "PYTHONPATH": str(CHECKOUT)}
-    command = [sys.executable, "-m", "worker", "migrate"]
-    running = [
-        subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        for _ in range(4)
-    ]
-    said = [process.communicate(timeout=90) for process in running]
-    assert [process.returncode for process in running] == [0, 0, 0, 0], said
-    store = Store(open_engine(Secret(empty_url)))
-    with store.reading() as tx:
-        assert tx.overview.revision() == newest_revision()
-    store.close()
 
 
 @pytest.mark.filterwarnings("ignore:.*expression-based index '?connection_email")
