@@ -183,7 +183,7 @@ class House:
 
     def sweep(self) -> int:
         """One pass of the scheduler, and all the work that follows from it."""
-        Sweep(self.store, self.queue, self.clock, {"breezedoc": self.profile.token_requests_per_minute})()
+        Sweep(self.store, self.queue, self.clock, {self.profile.name: self.profile.token_requests_per_minute})()
         return self.work()
 
     def turn(self, **length: float) -> None:
