@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 from random import Random
+from typing import Literal
 
 import pytest
 import redis
@@ -17,7 +18,15 @@ from config.wiring import open_hasty_redis
 from models.crypto.secrets import Secret
 from models.provider import Provider
 from models.rate_limit import Wait
-from worker.provider.rate_limit import Allowance, Budgets, Granted, Settlement, longest_held
+from worker.provider.rate_limit import (
+    Allowance,
+    Budgets,
+    Granted,
+    Settlement,
+    kept_for_calls,
+    kept_for_probes,
+    longest_held,
+)
 
 start = 1_800_000_000.25
 second = int(start)
@@ -176,7 +185,7 @@ def test_the_provider_is_believed_if_it_says_that_less_remains(account: Account)
     for left in (2, 1, 0):
         assert allowance.take() is None
         allowance.note(left)
-    assert allowance.take() == Wait(61), "until that window is surely over"
+    assert allowance.take() == Wait(60.75), "until that window is surely over"
     assert account.answered == {0: 4}
 
 
@@ -266,6 +275,8 @@ def most_in_a_minute(times: list[float]) -> int:
 class Fleet:
     """Jobs that read one account at the same time, each whenever it may; some are killed, some are slow to settle.
 
+    says: whether the provider's answers say how many requests are left, by a window that slides, or a fixed one.
+
     A job asks, and is answered after some of `latencies`; the request arrives anywhere between. After a slice of four
     seconds it settles. If it must wait it is back up to `delay` seconds too late.
     """
@@ -277,6 +288,8 @@ class Fleet:
     delay: float = 1.2
     killed: float = 0.0
     stalled: float = 0.0
+    says: Literal["nothing", "sliding", "fixed"] = "nothing"
+    kept: int | None = None
     arrived: list[float] = field(default_factory=list)
     turns: list[tuple[float, int, Iterator[float]]] = field(default_factory=list)
 
@@ -293,6 +306,7 @@ class Fleet:
         """Read slice after slice; yield how long each part takes."""
         while True:
             allowance = self.account.allow(per_minute=self.per_minute)
+            allowance.kept = self.kept
             end, wait = self.account.now + 4, None
             while self.account.now < end and wait is None:
                 allowance.wanted = self.dice.choice((1, 2, 5, 8))
@@ -309,9 +323,17 @@ class Fleet:
         latency = self.dice.choice(self.latencies)
         self.arrived.append(self.account.now + latency * self.dice.random())
         yield latency
-        allowance.note(None)
+        allowance.note(self.remaining())
         if self.dice.random() < self.stalled:
             yield 100 * self.dice.random()
+
+    def remaining(self) -> int | None:
+        """Return how many requests the provider says are left in its minute."""
+        if self.says == "nothing":
+            return None
+        now = self.account.now
+        since = now - 60 if self.says == "sliding" else now - now % 60
+        return max(self.per_minute - sum(since < at <= now for at in self.arrived[-200:]), 0)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -320,13 +342,19 @@ def test_never_more_than_the_limit_in_any_minute_however_slow_or_deadly_the_way(
     latencies = [dice.choice((0.001, 0.2, 3, 30)) * dice.random() for _ in range(4)]
     per_minute = dice.choice((1, 7, 30, 60, 90))
     fleet = Fleet(account, dice, per_minute, latencies, killed=0.1, stalled=dice.choice((0, 0.02, 0.2)))
+    fleet.says = dice.choice(("nothing", "sliding", "fixed"))
     fleet.run(jobs=dice.choice((1, 2, 5, 12)), minutes=10)
     assert 0 < most_in_a_minute(fleet.arrived) <= per_minute
 
 
-@pytest.mark.parametrize("jobs", [1, 2, 3, 8])
-def test_nine_tenths_of_the_limit_are_used_by_a_busy_account(account: Account, jobs: int) -> None:
-    fleet = Fleet(account, Random(jobs), 60, [0.1, 0.2, 0.3])
+@pytest.mark.parametrize("says", ["nothing", "sliding", "fixed"])
+@pytest.mark.parametrize("jobs", [1, 3, 8])
+def test_nine_tenths_of_the_limit_are_used_by_a_busy_account(
+    account: Account, jobs: int, says: Literal["nothing", "sliding", "fixed"]
+) -> None:
+    """Though syncs leave a share of it to others."""
+    kept = kept_for_probes(60) + kept_for_calls(60)
+    fleet = Fleet(account, Random(jobs), 60, [0.1, 0.2, 0.3], says=says, kept=kept)
     fleet.run(jobs, minutes=30)
     assert most_in_a_minute(fleet.arrived) <= 60
     assert len(fleet.arrived) / 30 >= 0.9 * 60

@@ -3,7 +3,8 @@
 -- In one call, all of it optional: note the answers to requests that were reserved, give the rest of them back, pause the
 -- account, and reserve more. The value of KEYS[1] is numbers with blanks between them:
 --
---   left          how many requests the provider last said are left, less those answered since
+--   left          how many requests the provider last said are left, less those answered since, and with those that it
+--                 had counted and that are a minute old by now
 --   left_until    when that is certainly out of date
 --   paused_until  when the account may be used again after a 429
 --   and for each second, oldest first: the second, the requests answered in it, the requests reserved in it
@@ -53,7 +54,13 @@ if string.match(stored, '^[%d%. -]+$') then
     left, left_until, paused_until = numbers[1], numbers[2], numbers[3]
     for i = 4, #numbers, 3 do
       local second = numbers[i]
-      if second + window > now then add(answered, second, numbers[i + 1]) end
+      if second + window > now then
+        add(answered, second, numbers[i + 1])
+      else
+        -- Whether its minute slides or begins anew, the provider does not count it any more. Without this, a busy account
+        -- is left with what remained when the provider was last believed, for a whole minute.
+        left = math.min(left + numbers[i + 1], per_minute)
+      end
       if second + held + window > now then add(reserved, second, numbers[i + 2]) end
     end
   end
@@ -71,12 +78,11 @@ for i = first_age, #ARGV do
   add(answered, math.floor(last_answer), 1)
   if last_answer >= known_since then left = left - 1 end
 end
-if remaining and not is_known then
+if remaining and (not is_known or remaining < left) then
+  -- A lower number is used: it includes other apps of the same user, what a restarted Redis forgot, and what other jobs
+  -- have not settled yet, which is not to be subtracted again. A higher one may not include our requests that are on
+  -- their way.
   left, left_until, is_known = remaining, last_answer + window, last_answer + window > now
-elseif remaining then
-  -- A lower number is used: it includes other apps of the same user, and what a restarted Redis forgot. A higher one may
-  -- not include our requests that are on their way.
-  left = math.min(left, remaining)
 end
 if pause > 0 then paused_until = math.max(paused_until, now + pause) end
 
@@ -105,6 +111,16 @@ local function when_room()
   end
 end
 
+-- What is left by the provider's word grows when what it had counted is a minute old, or its word is out of date.
+local function when_left()
+  local more = left
+  for _, second in ipairs(seconds) do
+    more = more + (answered[second] or 0)
+    if more > 0 then return math.min(second + window, left_until) end
+  end
+  return left_until
+end
+
 local granted, wait = 0, 0
 if wanted > 0 and paused_until > now then
   wait = paused_until - now
@@ -118,7 +134,7 @@ elseif wanted > 0 then
     add(reserved, second, granted)
   else
     if total_answered >= room then wait = when_room() - now end
-    if is_known and left <= 0 then wait = math.max(wait, left_until - now) end
+    if is_known and left <= 0 then wait = math.max(wait, when_left() - now) end
     if wait == 0 then wait = soon end
   end
 end
