@@ -10,6 +10,7 @@ import pytest
 
 import sandbox
 from models.crypto.secrets import Secret
+from models.messaging import messages
 from models.oauth.connection import Connection
 from models.provider import Resource
 from tests.databases import create_sqlite
@@ -91,13 +92,11 @@ class Scene:
         self.api.asked.clear()
         return asked
 
-    def sync(self, asked: bool = False, **length: float) -> list[tuple[str, str]]:
+    def sync(self, asked: bool = False) -> list[tuple[str, str]]:
         """Sync it once that is due; return what happened to records since the last time."""
-        self.house.turn(**(length or {"minutes": 20}))
+        self.house.turn(minutes=20)
         self.house.flows.sync(self.connection.id, asked=asked)
-        for _ in range(8):
-            if self.house.connection(self.connection.id).sync_due_at is None or not self.house.queue.held:
-                break
+        while messages.read_connection(self.connection.id) in self.house.queue.held:
             self.house.queue.held.clear()
             self.house.flows.sync(self.connection.id, asked=False)
         events = self.house.told(connection_id=self.connection.id)
