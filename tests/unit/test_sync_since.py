@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from random import Random
 from typing import Any
 
 import pytest
@@ -100,6 +101,33 @@ readings: dict[str, tuple[Marks, list[PageSeen], bool, Marks]] = {
 def test_the_next_reading_begins_before_every_change_that_this_one_may_have_missed(case: str) -> None:
     before, pages, is_full, expected = readings[case]
     assert marks_after(before, pages, is_full) == expected
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_no_change_is_missed_however_records_change_while_they_are_read(seed: int) -> None:
+    """Some readings are full, some incremental ones break off; pages go on behind the last id, two records each."""
+    chance = Random(seed)
+    changed_at = {each: each for each in range(1, 8)}
+    stored: dict[int, int] = {}
+    marks, clock = Marks(), 10
+    for _ in range(12):
+        since = None if marks.since is None or chance.random() < 0.2 else int(step_back(marks.since, 0))
+        pages, last = list[PageSeen](), 0
+        while True:
+            for _ in range(chance.randrange(3)):
+                clock += chance.randrange(2)
+                changed_at[chance.choice([*changed_at, len(changed_at) + 1])] = clock
+            left = sorted(each for each, at in changed_at.items() if each > last and (since is None or at >= since))
+            stored |= {each: changed_at[each] for each in left[:2]}
+            ids, following = tuple(map(str, left[:2])), len(pages) + 2 if len(left) > 2 else len(pages) + 1
+            newest = newest_of(changed_at[each] for each in left[:2])
+            pages.append(PageSeen(len(pages) + 1, None, following, ids, newest=newest))
+            if len(left) <= 2 or (since is not None and chance.random() < 0.1):
+                break
+            last = left[1]
+        marks = marks_after(marks, pages, since is None)
+        missed = {each: at for each, at in changed_at.items() if stored.get(each) != at}
+        assert marks.since is None or all(at >= int(marks.since) for at in missed.values()), (missed, marks)
 
 
 account = Resource(name="account", path="/me")
