@@ -179,7 +179,7 @@ def test_a_list_is_read_from_what_is_known_between_full_readings(
     assert own.requests() == [from_(700)]
 
 
-def test_a_change_behind_the_readers_back_is_seen_by_the_next_reading(scene: Any) -> None:
+def test_a_change_on_a_page_that_was_already_read_is_seen_by_the_next_reading(scene: Any) -> None:
     own: Scene = scene(*forms["cursors and numbers"])
     for each in range(1, 6):
         own.change(each, 600 + each)
