@@ -44,7 +44,9 @@ class Resource(PageFormat):
     `timeout_seconds`. `id` is the dotted path of what names a record. `volatile` names what no change is
     read from, as dotted paths in which `name[]` goes into every element of a list; a last part `*?` means every URL
     below, from its question mark on (see `unsign`). `peek` is the query whose first page shows what is newest; with it,
-    a long list is not read whole each time.
+    a long list is not read whole each time. Nor is it with `since_parameter`: that has the list filtered to what
+    changed since a value of the field at the dotted path `since_field`, less `since_overlap` (see
+    `models/sync/since.py`).
     """
 
     name: str
@@ -54,6 +56,9 @@ class Resource(PageFormat):
     volatile: tuple[str, ...] = ()
     query: str = ""
     peek: str = ""
+    since_parameter: str = ""
+    since_field: str = ""
+    since_overlap: int = 120
     per_team: bool = False
     timeout_seconds: int = 30
 
@@ -105,11 +110,11 @@ class Provider:
     When more than `mass_refusal_count` connections of a client, and more than `mass_refusal_share` of its active ones,
     are refused within `mass_refusal_window`, no one is blamed, and the rest is held.
 
-    How it is read: with `null_is_absent` a field that is null and one that is missing are the same. A list is peeked at
-    if it holds more than `peek_above` records, read whole at least every `full_reading_minutes` unless that takes
-    too long, and never beyond `longest_list` pages. Records that vanish at once, all of their resource or more than
-    `vanishing_records` and more than that share of it, wait for a second run. `fastest_cadence`
-    and `slowest_cadence` bound the time between two syncs of the lists, as multiples of the interval.
+    How it is read: with `null_is_absent` a field that is null and one that is missing are the same. A list is peeked
+    at, or read incrementally, if it holds more than `peek_above` records, read whole at least every
+    `full_reading_minutes` unless that takes too long, and never beyond `longest_list` pages. Records that vanish at
+    once, all of their resource or more than `vanishing_records` and more than that share of it, wait for a second run.
+    `fastest_cadence` and `slowest_cadence` bound the time between two syncs of the lists, as multiples of the interval.
     """
 
     name: str

@@ -119,6 +119,12 @@ def _find_resource_faults(resource: Resource) -> Iterator[Fault]:
         yield "per_team", "expected true with {team} in the path, and only then"
     if resource.peek and (resource.paging == "none" or not resource.has_total):
         yield "peek", "expected none if there are no pages, or no total by which a look at the newest can be enough"
+    if bool(resource.since_parameter) is not bool(resource.since_field):
+        yield "since_parameter", "expected with since_field, and only then"
+    if resource.since_parameter and resource.peek:
+        yield "since_parameter", "expected none with peek: a list is read in one way between full readings"
+    if resource.since_parameter and resource.paging == "none" and not resource.items:
+        yield "since_parameter", "expected none: one record is no list"
     if resource.paging == "cursor" and not resource.cursor:
         yield "cursor", "expected the dotted path of the next page's cursor"
     if resource.is_laravel and (resource.items or resource.total or resource.more or resource.cursor):

@@ -109,7 +109,9 @@ provider_rules: Mapping[str, Rule] = {
     "account_email": _json_path("The dotted path of the account's e-mail address in it."),
     "allow_http": Rule("Whether the endpoints may be http elsewhere than on this machine: in a network of your own."),
     "null_is_absent": Rule("Whether a field that is null and one that is missing are the same."),
-    "peek_above": _number("How many records a list has at least if only its newest are looked at; see `peek`.", 0),
+    "peek_above": _number(
+        "How many records a list has at least if it is not read whole each time; see `peek` and `since_parameter`.", 0
+    ),
     "full_reading_minutes": _number("How often such a list is read whole all the same."),
     "longest_list": _number("After how many pages a list is cut off."),
     "vanishing_records": _number("How many records have to vanish at once to wait for a second run.", 0),
@@ -151,6 +153,16 @@ resource_rules: Mapping[str, Rule] = {
         "expected an encoded query without its question mark",
         _query,
     ),
+    "since_parameter": Rule(
+        "The parameter that filters the list to what changed since a value; with it, a long list is read incrementally.",
+        _parameter_expected,
+        f"({_parameter})?",
+    ),
+    "since_field": _json_path(
+        "The dotted path of that value in a record: an ISO time or a whole number that rises with each change.",
+        optional=True,
+    ),
+    "since_overlap": _number("How far before the newest known value that begins: seconds, or a number as it is.", 0),
     "id": _json_path("The dotted path of a record's id."),
     "volatile": Rule(
         "Paths of what no change is read from, like `files[].url`, or `files[].*?` for the queries of all URLs below.",

@@ -105,6 +105,12 @@ def _complete(profile: Schema, described: Mapping[str, Schema]) -> None:
             {"properties": {name: {"maxLength": 0} for name in ("items", "total", "more", "cursor")}},
         ),
         _if({"paging": {"enum": ["page", "offset", "cursor", "link"]}, "peek": {"minLength": 1}}, _needs_total),
+        *(_if({one: _given}, {"required": [other], "properties": {other: _given}}) for one, other in _since),
+        _if({"since_parameter": _given}, {"properties": {"peek": {"maxLength": 0}}}),
+        _if(
+            {"since_parameter": _given},
+            _if_absent("paging", _with_pages, {"required": ["items"], "properties": {"items": _given}}, usual="none"),
+        ),
         _if_absent("paging", _with_pages, {"properties": {"peek": {"maxLength": 0}}}, usual="none"),
         _if(
             {"path": {"pattern": r"\{team\}"}}, {"required": ["per_team"], "properties": {"per_team": {"const": True}}}
@@ -114,6 +120,8 @@ def _complete(profile: Schema, described: Mapping[str, Schema]) -> None:
 
 
 _with_pages = ("laravel", "laravel_resource", "page", "offset", "cursor", "link")
+_since = (("since_parameter", "since_field"), ("since_field", "since_parameter"))
+_given: Schema = {"minLength": 1}
 _needs_total: Schema = {"required": ["total"], "properties": {"total": {"minLength": 1}}}
 
 

@@ -12,7 +12,9 @@ from models.store.dialect import insert_of
 from models.store.rows import table_of
 from models.store.statement import InsertMany, Statement, is_one_of
 from models.store.tables import RecordRow, ResourceRow
+from models.sync.decision import ListRead
 from models.sync.records import Json, Known, RecordChanges
+from models.sync.since import Marks
 from models.sync.snapshot import ListState, Snapshot
 
 table = table_of(RecordRow)
@@ -60,7 +62,8 @@ def _build_snapshot(dialect: str) -> Any:
     """Return one statement for the records of some resources, up to `most`, and behind them for the connection's lists.
 
     A record is its resource, id, hash, whether it is deleted, and its list; a list its name, NULL, its problem, whether
-    it was read before, and how many missing records are held back.
+    it was read before, where its next incremental reading begins, how many missing records are held back, and the
+    newest value that was seen.
     """
     of_connection = bindparam("own_connection_id", type_=Text)
     marks = (
@@ -71,6 +74,7 @@ def _build_snapshot(dialect: str) -> Any:
             table.c.deleted_at.is_not(None).label("flag"),
             table.c.source,
             null().cast(Integer).label("held_back"),
+            null().cast(Text).label("newest"),
         )
         .where(table.c.connection_id == of_connection, is_one_of(dialect, table.c.resource, "names"))
         .limit(bindparam("most", type_=Integer))
@@ -81,8 +85,9 @@ def _build_snapshot(dialect: str) -> Any:
         null().cast(Text),
         resources.c.problem,
         resources.c.first_read_at.is_not(None),
-        null().cast(Text),
+        resources.c.since,
         resources.c.held_back,
+        resources.c.newest,
     ).where(resources.c.connection_id == of_connection)
     return union_all(select(marks), lists)
 
@@ -90,6 +95,22 @@ def _build_snapshot(dialect: str) -> Any:
 _snapshot = Statement(_build_snapshot)
 
 _of_list = (resources.c.connection_id == bindparam("own_connection_id"), resources.c.name == bindparam("own_name"))
+_marks = Statement(
+    select(resources.c.name, resources.c.since, resources.c.newest, resources.c.problem).where(
+        resources.c.connection_id == bindparam("own_connection_id")
+    )
+)
+_count_by_list = Statement(
+    lambda dialect: (
+        select(table.c.source, func.count())
+        .where(
+            table.c.connection_id == bindparam("own_connection_id"),
+            is_one_of(dialect, table.c.resource, "names"),
+            table.c.deleted_at.is_(None),
+        )
+        .group_by(table.c.source)
+    )
+)
 _list = Statement(select(resources.c.first_read_at, resources.c.held_back).where(*_of_list))
 _problems = Statement(
     select(resources.c.name, resources.c.problem).where(
@@ -108,9 +129,14 @@ def _upsert_list(dialect: str, *replaced: str, keeps: str | None = None) -> Any:
 
 
 _state = ("problem", "held_back")
+_marks_of_list = ("since", "newest")
 _note_read = Statement(
     lambda dialect: _upsert_list(dialect, *_state, keeps="first_read_at"),
     ("connection_id", "name", *_state, "first_read_at"),
+)
+_note_read_until = Statement(
+    lambda dialect: _upsert_list(dialect, *_state, *_marks_of_list, keeps="first_read_at"),
+    ("connection_id", "name", *_state, *_marks_of_list, "first_read_at"),
 )
 _note_problem = Statement(lambda dialect: _upsert_list(dialect, "problem"), ("connection_id", "name", "problem"))
 
@@ -130,11 +156,11 @@ class Records:
         of_them = {"own_connection_id": connection_id, "names": sorted(names), "most": most + 1}
         records: dict[str, dict[str, Known]] = {name: {} for name in names}
         lists, count = {}, 0
-        for name, external_id, text, flag, source, held_back in _snapshot.all(self.sql, **of_them):
+        for name, external_id, text, flag, place, held_back, newest in _snapshot.all(self.sql, **of_them):
             if external_id is None:
-                lists[name] = ListState(bool(flag), text, held_back)
+                lists[name] = ListState(bool(flag), text, held_back, Marks(place, newest))
             else:
-                records[name][external_id] = Known(text, {}, bool(flag), source)
+                records[name][external_id] = Known(text, {}, bool(flag), place)
                 count += 1
         return Snapshot(records, lists) if count <= most else None
 
@@ -180,6 +206,15 @@ class Records:
         self.sql.execute(delete(resources).where(resources.c.connection_id == connection_id))
         return self.sql.execute(delete(table).where(table.c.connection_id == connection_id)).rowcount
 
+    def marks(self, connection_id: str) -> dict[str, tuple[Marks, str | None]]:
+        """Return how far each list was read, and its problem, by list."""
+        found = _marks.all(self.sql, own_connection_id=connection_id)
+        return {name: (Marks(since, newest), problem) for name, since, newest, problem in found}
+
+    def count_by_list(self, connection_id: str, names: Collection[str]) -> dict[str, int]:
+        """Return how many records of these resources are not deleted, by list."""
+        return dict(_count_by_list.all(self.sql, own_connection_id=connection_id, names=sorted(names)))
+
     def was_read_before(self, connection_id: str, source: str) -> bool:
         row = _list.first(self.sql, own_connection_id=connection_id, own_name=source)
         return row is not None and row[0] is not None
@@ -189,17 +224,14 @@ class Records:
         row = _list.first(self.sql, own_connection_id=connection_id, own_name=source)
         return None if row is None else row[1]
 
-    def note_read(
-        self,
-        connection_id: str,
-        source: str,
-        now: datetime,
-        problem: str | None = None,
-        held_back: int | None = None,
-    ) -> None:
-        """Note that a list was read to its end; `problem` is why that proved no deletion."""
-        state = {"problem": problem, "held_back": held_back}
-        _note_read.run(self.sql, connection_id=connection_id, name=source, first_read_at=now, **state)
+    def note_read(self, connection_id: str, read: ListRead, now: datetime) -> None:
+        """Note that a list was read to its end, and how far if it can be read incrementally."""
+        state = {"problem": read.problem, "held_back": read.held_back, "first_read_at": now}
+        if read.marks is None:
+            _note_read.run(self.sql, connection_id=connection_id, name=read.key, **state)
+            return
+        marks = {"since": read.marks.since, "newest": read.marks.newest}
+        _note_read_until.run(self.sql, connection_id=connection_id, name=read.key, **state, **marks)
 
     def note_problem(self, connection_id: str, source: str, problem: str) -> None:
         _note_problem.run(self.sql, connection_id=connection_id, name=source, problem=problem)

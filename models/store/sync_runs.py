@@ -54,7 +54,7 @@ _insert = Statement(insert(table).inline(), names)
 _save = Statement(update(table).where(is_unfinished, table.c.id == bindparam("own_id")), names)
 _forget_pages = Statement(delete(pages).where(pages.c.run_id == bindparam("own_id")))
 _key = ("run_id", "source", "pass_number", "page")
-_seen = ("total", "last_page", "ids", "nameless")
+_seen = ("total", "last_page", "ids", "nameless", "newest")
 
 
 def _upsert_page(dialect: str) -> Any:
@@ -69,7 +69,7 @@ _all_pages = Statement(
 )
 _note_page = Statement(_upsert_page, (*_key, *_seen))
 _of_list = [pages.c[name] == bindparam(f"own_{name}") for name in ("run_id", "source", "pass_number")]
-_pages = select(pages.c.page, pages.c.total, pages.c.last_page, pages.c.ids, pages.c.nameless).where(*_of_list)
+_pages = select(pages.c.page, *(pages.c[name] for name in _seen)).where(*_of_list)
 _page_of = Statement(_pages.where(pages.c.page == bindparam("own_page")))
 _pages_of = Statement(_pages.order_by(pages.c.page))
 
@@ -156,6 +156,7 @@ class Runs:
             "last_page": page.last_page,
             "ids": list(page.ids),
             "nameless": page.nameless,
+            "newest": page.newest,
         }
         key = {"run_id": run_id, "source": source, "pass_number": pass_number, "page": page.page}
         _note_page.run(self.sql, **key, **values)
@@ -189,13 +190,13 @@ class Runs:
 
 
 def _to_page(row: Iterable[Any]) -> PageSeen:
-    number, total, last_page, ids, nameless = row
-    return PageSeen(number, total, last_page, tuple(ids), nameless)
+    number, total, last_page, ids, nameless, newest = row
+    return PageSeen(number, total, last_page, tuple(ids), nameless, newest)
 
 
 def to_run(row: Iterable[Any]) -> SyncRun:
     values = dict(zip(names, row, strict=True))
-    return SyncRun(**values | {"status": RunStatus(values["status"])})
+    return SyncRun(**values | {"status": RunStatus(values["status"]), "since": values["since"] or {}})
 
 
 def _from_run(run: SyncRun) -> dict[str, Any]:

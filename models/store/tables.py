@@ -313,7 +313,8 @@ class RecordRow(Stored, table=True):
 class ResourceRow(Stored, table=True):
     """One list of a connection: when it was first read to its end, and why it could not be read last.
 
-    `held_back` is how many missing records are kept until a second sync confirms that they are deleted.
+    `held_back` is how many missing records are kept until a second sync confirms that they are deleted. `since` is
+    where its next incremental reading begins, `newest` the newest value of that field that was seen.
     """
 
     __tablename__ = "resource"
@@ -322,6 +323,8 @@ class ResourceRow(Stored, table=True):
     first_read_at: datetime | None = _time()
     problem: str | None = None
     held_back: int | None = None
+    since: str | None = None
+    newest: str | None = None
 
 
 class SyncRunRow(Stored, table=True):
@@ -351,10 +354,11 @@ class SyncRunRow(Stored, table=True):
     reason: str | None = None
     description: str | None = None
     cursor: str | None = None
+    since: dict[str, Any] = Field(sa_type=json_type, sa_column_kwargs={"server_default": text("'{}'")})
 
 
 class SyncPageRow(Stored, table=True):
-    """The ids on one page of a running sync: the proof that a record was deleted."""
+    """The ids on one page of a running sync, the proof that a record was deleted; and the newest value on it."""
 
     __tablename__ = "sync_page"
     run_id: str = Field(primary_key=True, foreign_key="sync_run.id", ondelete="CASCADE")
@@ -365,6 +369,7 @@ class SyncPageRow(Stored, table=True):
     last_page: int
     ids: list[str] = Field(sa_type=json_type)
     nameless: int = 0
+    newest: str | None = None
 
 
 class EventRow(Stored, table=True):

@@ -26,6 +26,8 @@ class PageSeen:
 
     total: how many records the list has; None if the provider does not say it.
     last_page: the list's last page; if the provider does not say it, one more than this page until the end.
+    newest: the newest value of the field by which the list can be read incrementally; None if there is none, or if the
+        records' values can't be compared.
     """
 
     page: int
@@ -33,6 +35,7 @@ class PageSeen:
     last_page: int
     ids: tuple[str, ...]
     nameless: int = 0
+    newest: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from models.oauth.hold import Hold, Refusal
 from models.provider import Provider
 from models.sync.absence import ListSeen, PageSeen
 from models.sync.records import Item, Known, RecordChanges
+from models.sync.since import Marks
 from models.sync.sync_run import SyncList, SyncRun, run_lease
 
 
@@ -61,12 +62,14 @@ class StoredResource:
     living: the ids of the records of each list that are not deleted.
     held_back: how many records of each list the run before kept although they were missing.
     next_living: how many records the list after this one has.
+    marks: how far each of its lists was read, for those that can be read incrementally.
     """
 
     lists: tuple[ListSeen, ...] = ()
     living: Mapping[str, Collection[str]] = field(default_factory=dict)
     held_back: Mapping[str, int] = field(default_factory=dict)
     next_living: int = 0
+    marks: Mapping[str, Marks] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,11 +108,15 @@ class StepRows:
 
 @dataclass(frozen=True, slots=True)
 class ListRead:
-    """A list was read to its end; `problem` is why that proved no deletion, `held_back` how many were missing."""
+    """A list was read to its end; `problem` is why that proved no deletion, `held_back` how many were missing.
+
+    `marks` is how far it was read now; None if that stays as it is.
+    """
 
     key: str
     problem: ListProblem | None = None
     held_back: int | None = None
+    marks: Marks | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """The end of a list: where the run continues, and after a resource's last list which records are deleted."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import assert_never
@@ -18,6 +18,7 @@ from models.sync.absence import (
     judge,
 )
 from models.sync.decision import Deletion, ListRead, ListSkipped, StepDecision, StepRows, go_on
+from models.sync.since import Marks, is_incremental, marks_after
 from models.sync.sync_run import SyncRun, add_counts, count_seen, places_of
 
 
@@ -56,6 +57,10 @@ def _end_resource(rows: StepRows, decision: StepDecision, run: SyncRun) -> StepD
     places = places_of(rows.plan, run.place)
     name = rows.plan[places.start].resource.name
     lists = [each for each in _lists_after(rows, decision) if each.pages]
+    if is_incremental(rows.plan, run.place, run.since):
+        notes = tuple(_note_changes_read(rows, each) for each in lists)
+        decision = replace(decision, lists=(*decision.lists, *notes))
+        return _open(rows, decision, replace(run, pass_number=0), places.stop)
     living = {each.key: _living_after(rows, decision, each.key) for each in lists}
     verdict = judge(lists, living, run.pass_number, rows.provider.longest_list)
     if isinstance(verdict, ReadAgain):
@@ -66,7 +71,7 @@ def _end_resource(rows: StepRows, decision: StepDecision, run: SyncRun) -> StepD
     match verdict:
         case Whole(gone):
             created = run.counts.get(name, {}).get("created", 0)
-            decision = _delete(rows, decision, name, living, frozenset(gone), created)
+            decision = _with_marks(rows, _delete(rows, decision, name, living, frozenset(gone), created), lists)
             deleted = 0 if decision.deletion is None else len(decision.deletion.ids)
             run = replace(run, counts=add_counts(run.counts, name, {"deleted": deleted}))
         case Unproven(why):
@@ -76,6 +81,23 @@ def _end_resource(rows: StepRows, decision: StepDecision, run: SyncRun) -> StepD
         case _:
             assert_never(verdict)
     return _open(rows, decision, replace(run, pass_number=0), places.stop)
+
+
+def _note_changes_read(rows: StepRows, sync_list: ListSeen) -> ListRead:
+    """Note how far a list was read incrementally; one that was not, beside such a list, proves no deletion either."""
+    before = rows.resource.marks.get(sync_list.key, Marks())
+    return ListRead(sync_list.key, marks=marks_after(before, sync_list.pages, sync_list.key not in rows.run.since))
+
+
+def _with_marks(rows: StepRows, decision: StepDecision, lists: Sequence[ListSeen]) -> StepDecision:
+    """Return the decision with how far each list was read, if it can be read incrementally."""
+    if not rows.sync_list.resource.since_field:
+        return decision
+    marks = {each.key: marks_after(rows.resource.marks.get(each.key, Marks()), each.pages, True) for each in lists}
+    noted = (
+        replace(note, marks=marks.get(note.key)) if isinstance(note, ListRead) else note for note in decision.lists
+    )
+    return replace(decision, lists=tuple(noted))
 
 
 def _lists_after(rows: StepRows, decision: StepDecision) -> list[ListSeen]:

@@ -10,12 +10,14 @@ from models.journal import Note, Problem, Verb
 from models.messaging.events import Fact, RecordChanged
 from models.oauth.connection import restore_access
 from models.oauth.credential import accept_access
+from models.paging.json_path import look_up
 from models.provider import Provider, Resource
 from models.sync.absence import PageSeen, ends_list, is_quiet
 from models.sync.decision import ListRead, PageNote, PageRead, StepDecision, StepRows, go_on
 from models.sync.list_end import end_list
 from models.sync.records import Changed, compare, plan_writes, read_item
 from models.sync.refusal import is_recovered
+from models.sync.since import newest_of
 from models.sync.sync_run import SyncRun, add_counts
 
 
@@ -26,7 +28,9 @@ def parse_page(page: Page, resource: Resource, provider: Provider) -> PageRead:
     ]
     items = tuple(item for item in read if item is not None)
     ids = tuple(item.external_id for item in items)
-    seen = PageSeen(page.number, page.total, page.last, ids, len(read) - len(items))
+    # A volatile field is no part of an item, and may well be the one by which the list is filtered.
+    values = (look_up(raw, resource.since_field) for raw in page.elements) if resource.since_field else ()
+    seen = PageSeen(page.number, page.total, page.last, ids, len(read) - len(items), newest_of(values))
     if resource.path != provider.account_path:
         return PageRead(items, seen, cursor=page.cursor)
     account = read_account(provider, page)

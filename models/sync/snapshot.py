@@ -21,6 +21,7 @@ from models.sync.decision import (
     StoredResource,
 )
 from models.sync.records import Known
+from models.sync.since import Marks
 from models.sync.sync_run import RunStatus, SyncList, SyncRun, places_of
 
 most_records = 5_000
@@ -29,11 +30,13 @@ most_records = 5_000
 
 @dataclass(frozen=True, slots=True)
 class ListState:
-    """A list as it is stored: whether it was ever read to its end, its problem, how many missing records are kept."""
+    """A list as it is stored: whether it was ever read to its end, its problem, how many missing records are kept, and
+    how far it was read."""
 
     read_before: bool = False
     problem: str | None = None
     held_back: int | None = None
+    marks: Marks = field(default_factory=Marks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +133,7 @@ def resource_of(rows: StepRows, snapshot: Snapshot, draft: Draft) -> StoredResou
         living={each.key: snapshot.living(each) for each in lists},
         held_back={each.key: snapshot.state(each.key).held_back or 0 for each in lists},
         next_living=len(snapshot.living(following)) if following is not None and peeks else 0,
+        marks={each.key: snapshot.state(each.key).marks for each in lists},
     )
 
 
@@ -195,8 +199,8 @@ def stays_in_resource(plan: Sequence[SyncList], before: SyncRun, after: SyncRun)
 
 def _state_after(state: ListState, note: ListNote) -> ListState:
     match note:
-        case ListRead(_, problem, held_back):
-            return ListState(True, _text(problem), held_back)
+        case ListRead(_, problem, held_back, marks):
+            return ListState(True, _text(problem), held_back, state.marks if marks is None else marks)
         case ListSkipped(_, problem):
             return replace(state, problem=_text(problem))
 

@@ -20,8 +20,8 @@ on_its_way = timedelta(seconds=10)
 
 Counts = dict[str, dict[str, int]]
 Depth = Literal["pulse", "usual", "full"]
-"""`pulse` reads the account only, `usual` looks at the newest records of long lists and reads the others completely,
-`full` reads all lists completely."""
+"""`pulse` reads the account only, `usual` looks at the newest records of long lists, or reads what changed in them, and
+reads the others completely, `full` reads all lists completely."""
 
 
 class RunStatus(StrEnum):
@@ -35,11 +35,15 @@ class RunStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SyncList:
-    """A list to read: a resource, or one team's part of it; `key` names it among the connection's lists."""
+    """A list to read: a resource, or one team's part of it; `key` names it among the connection's lists.
+
+    `since` is the value from which on the list is read incrementally; None if it is read whole.
+    """
 
     resource: Resource
     path: str
     key: str
+    since: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,7 @@ class SyncRun:
     lease_owner, lease_until: the job that reads, and until when no other one may.
     failures: how often the current page failed in a row.
     reason, description: why the run failed or will fail, or why it ended.
+    since: from which value on it reads lists incrementally, by list; chosen when it begins.
     """
 
     id: str
@@ -78,6 +83,7 @@ class SyncRun:
     reason: str | None = None
     description: str | None = None
     cursor: str | None = None
+    since: Mapping[str, str] = field(default_factory=dict)
 
 
 def name_run(connection_id: str, message_id: str) -> str:

@@ -21,6 +21,7 @@ class ResourceSeen:
     ids, fields: the first ids, and the names of the fields of all records.
     total: how many records its list has, if the provider says so.
     goes_on: whether there is another page.
+    since: how it is read incrementally, in words; empty if it is not.
     fault: what is wrong; None if nothing is.
     """
 
@@ -35,6 +36,7 @@ class ResourceSeen:
     fields: tuple[str, ...] = ()
     total: int | None = None
     goes_on: bool = False
+    since: str = ""
     fault: str | None = None
 
 
@@ -45,6 +47,13 @@ def describe_items(resource: Resource) -> str:
     if resource.paging == "none" and not resource.items:
         return "the body, or the object in its data"
     return "the body" if resource.items in ("", "[]") else resource.items
+
+
+def describe_since(resource: Resource) -> str:
+    """Return how a resource is read incrementally, in words; empty if it is not."""
+    if not resource.since_parameter:
+        return ""
+    return f"{resource.since_parameter} from {resource.since_field}, less {resource.since_overlap}"
 
 
 def look_at_page(seen: ResourceSeen, outcome: ApiOutcome, resource: Resource, provider: Provider) -> ResourceSeen:
@@ -85,4 +94,7 @@ def _find_fault(answer: PageRead, resource: Resource, provider: Provider) -> str
         return f"it names no account: there is no text or number at {provider.account_id} (account_id)"
     if answer.seen.nameless:
         return f"{answer.seen.nameless} of its elements have no text or number at {resource.id} (id)"
+    if resource.since_field and answer.seen.ids and answer.seen.newest is None:
+        expected = "expected whole numbers or ISO times with seconds, and one kind of them"
+        return f"it can't be read incrementally by {resource.since_field} (since_field): {expected}"
     return None

@@ -186,6 +186,7 @@ def test_what_a_profile_leaves_out_is_the_cautious_choice() -> None:
     assert provider.views[0].columns == (Column(name="id", path="id", type="integer"),)
 
 
+since = {"since_parameter": "since", "since_field": "updated_at"}
 faulty: list[tuple[dict[str, Any], str]] = [
     ({"authorize_url": ""}, "authorize_url"),
     ({"authorize_url": "javascript:alert(1)"}, "authorize_url"),
@@ -225,6 +226,13 @@ faulty: list[tuple[dict[str, Any], str]] = [
     ({"resources": [resource | {"paging": "page", "items": "a..b"}]}, "resources[0].items"),
     ({"resources": [resource | {"paging": "page", "peek": "newest=1"}]}, "resources[0].peek"),
     ({"resources": [resource | {"paging": "page", "page_parameter": "a&b"}]}, "resources[0].page_parameter"),
+    ({"resources": [resource | {"since_parameter": "since"}]}, "resources[0].since_parameter"),
+    ({"resources": [resource | {"since_field": "updated_at"}]}, "resources[0].since_parameter"),
+    ({"resources": [resource | since | {"since_field": "a..b"}]}, "resources[0].since_field"),
+    ({"resources": [resource | since | {"since_parameter": "a&b"}]}, "resources[0].since_parameter"),
+    ({"resources": [resource | since | {"since_overlap": -1}]}, "resources[0].since_overlap"),
+    ({"resources": [resource | since | {"peek": "newest=1"}]}, "resources[0].since_parameter"),
+    ({"resources": [resource | since | {"paging": "none"}]}, "resources[0].since_parameter"),
     ({"resources": [resource | {"paging": "page", "first_page": -1}]}, "resources[0].first_page"),
     ({"resources": [resource | {"paging": "page", "size": 0}]}, "resources[0].size"),
     ({"resources": [resource | {"timeout_seconds": 31}]}, "resources[0].timeout_seconds"),

@@ -304,9 +304,10 @@ def test_an_upgrade_moves_what_is_there(empty_url: str, profile: Provider) -> No
     for table in ("event", "sync_run"):
         with engine.begin() as sql:
             sql.execute(text(f"GRANT SELECT (id) ON {table} TO PUBLIC"))
-    later = "ALTER TABLE sync_run {} COLUMN cursor"  # which today's code writes
+    later = {"cursor": "text", "since": "jsonb NOT NULL DEFAULT '{}'"}  # which today's code writes
     with engine.begin() as sql:
-        sql.execute(text(f"{later.format('ADD')} text"))
+        for name, kind in later.items():
+            sql.execute(text(f"ALTER TABLE sync_run ADD COLUMN {name} {kind}"))
     with store.reading() as tx:
         now = tx.overview.time()
     for ago in (50, 20, 0):
@@ -316,7 +317,8 @@ def test_an_upgrade_moves_what_is_there(empty_url: str, profile: Provider) -> No
         tx.runs.add(SyncRun("under way", connection.id, RunStatus.running, now))
     before = everything(store)
     with engine.begin() as sql:
-        sql.execute(text(later.format("DROP")))
+        for name in later:
+            sql.execute(text(f"ALTER TABLE sync_run DROP COLUMN {name}"))
     migrate(engine, [profile])
     assert everything(store) == before
     days = {f"event_day_{now - ago * day:%Y%m%d}" for ago in (20, 0)}

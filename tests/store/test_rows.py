@@ -8,10 +8,17 @@ from sqlalchemy.exc import StatementError
 
 from models.crypto.secrets import Sealed
 from models.errors import StoreConflict, SyncError
+from models.journal import ListProblem
 from models.oauth.credential import Credential
 from models.store import Store
 from models.store.rows import table_of
 from models.store.tables import ConnectionRow, CredentialRow
+from models.sync.absence import PageSeen
+from models.sync.decision import ListRead
+from models.sync.records import Item, RecordChanges
+from models.sync.since import Marks
+from models.sync.snapshot import ListState
+from models.sync.sync_run import RunStatus, SyncRun
 from tests.store.conftest import Opened, a_connection, add_connection, an_authorization, noon
 
 connections, credentials = table_of(ConnectionRow), table_of(CredentialRow)
@@ -71,6 +78,34 @@ def test_every_field_of_a_credential_survives(store: Store) -> None:
         tx.credentials.put(credential)
     with store.reading() as tx:
         assert tx.credentials.get(connection.id) == credential
+
+
+def test_what_an_incremental_reading_goes_by_survives(store: Store) -> None:
+    connection = add_connection(store)
+    run = SyncRun("r1", connection.id, RunStatus.running, noon, "usual", since={"thing": "2026-03-01T11:58:00+00:00"})
+    page = PageSeen(1, None, 2, ("a", "b"), newest="9")
+    items = tuple(Item(each, {"id": each}, each) for each in ("a", "b"))
+    with store.writing() as tx:
+        tx.runs.add(run)
+        tx.runs.note_page(run.id, "thing", 0, page)
+        tx.records.write(connection.id, RecordChanges("thing", "thing", items), noon)
+        tx.records.write(connection.id, RecordChanges("of_team", "of_team:1", items), noon)
+        tx.records.mark_deleted(connection.id, "thing", ["b"], noon)
+        tx.records.note_read(connection.id, ListRead("thing", marks=Marks("3", "9")), noon)
+        tx.records.note_read(connection.id, ListRead("thing", ListProblem.list_shifting), noon)
+        tx.records.note_read(connection.id, ListRead("of_team:1"), noon)
+    with store.reading() as tx:
+        assert tx.runs.running(connection.id) == run
+        assert tx.runs.pages_of(run.id, "thing", 0) == (page,)
+        assert tx.records.marks(connection.id) == {
+            "thing": (Marks("3", "9"), "list_shifting"),
+            "of_team:1": (Marks(), None),
+        }
+        snapshot = tx.records.snapshot(connection.id, ["thing"], 10)
+        assert snapshot is not None
+        assert snapshot.state("thing") == ListState(True, "list_shifting", None, Marks("3", "9"))
+        assert tx.records.count_by_list(connection.id, ["thing", "of_team"]) == {"thing": 1, "of_team:1": 2}
+        assert tx.records.count_by_list(connection.id, ["thing"]) == {"thing": 1}
 
 
 def test_every_field_of_an_authorization_survives(store: Store) -> None:

@@ -10,7 +10,7 @@ from models.paging.page_format import PageAsked
 from models.provider import Provider
 from models.rate_limit import Wait
 from models.sync.sync_run import SyncList, plan_lists
-from models.sync.trial import ResourceSeen, describe_items, look_at_page
+from models.sync.trial import ResourceSeen, describe_items, describe_since, look_at_page
 from worker.provider.client import ProviderClient, find_page_url
 
 
@@ -71,4 +71,5 @@ def describe(provider: Provider, sync_list: SyncList) -> ResourceSeen:
         paging=resource.paging,
         items=describe_items(resource),
         id=resource.id,
+        since=describe_since(resource),
     )

@@ -93,7 +93,7 @@ def _save_pages(tx: Transaction, decision: StepDecision, run: SyncRun, own: Slic
 def _note_list(tx: Transaction, decision: StepDecision, note: ListNote) -> None:
     connection_id = decision.subject.id
     if isinstance(note, ListRead):
-        tx.records.note_read(connection_id, note.key, decision.at, note.problem, note.held_back)
+        tx.records.note_read(connection_id, note, decision.at)
         return
     tx.records.note_problem(connection_id, note.key, note.problem)
     if decision.run is not None:

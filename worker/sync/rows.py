@@ -7,11 +7,27 @@ from models.oauth.connection import Status
 from models.provider import Provider
 from models.store import Transaction
 from models.sync.absence import ListSeen
-from models.sync.decision import NothingLeft, PageRead, StepRows, StoredPage, StoredResource
+from models.sync.decision import NothingLeft, PageRead, StepDecision, StepRows, StoredPage, StoredResource
+from models.sync.since import choose_since, is_incremental
 from models.sync.snapshot import Draft, Snapshot, problems_of, resource_of, rows_of_page
 from models.sync.step import StepAnswer, may_end_list
-from models.sync.sync_run import SyncRun, places_of
+from models.sync.sync_run import SyncRun, places_of, plan_lists
 from worker.sync.slice import Slice
+
+
+def choose_incremental(tx: Transaction, decision: StepDecision, provider: Provider) -> StepDecision:
+    """Return the decision that may begin a run with what that run reads incrementally.
+
+    It is chosen once, so that each job that continues the run reads a list as it was begun.
+    """
+    run = decision.run
+    names = {resource.name for resource in provider.resources if resource.since_parameter}
+    if run is None or not decision.begins or run.depth != "usual" or not names:
+        return decision
+    connection_id = decision.subject.id
+    plan = plan_lists(provider, decision.subject.team_ids, run.depth)
+    stored, living = tx.records.marks(connection_id), tx.records.count_by_list(connection_id, names)
+    return replace(decision, run=replace(run, since=choose_since(plan, stored, living, provider, run.started_at)))
 
 
 def load_slice(tx: Transaction, own: Slice, resumed: bool, most: int) -> Slice:
@@ -108,6 +124,10 @@ def _load_resource(tx: Transaction, rows: StepRows, answer: StepAnswer) -> Store
     if isinstance(answer, PageRead) and rows.sync_list.key not in keys:
         keys.append(rows.sync_list.key)
     connection_id, name = rows.connection.id, rows.sync_list.resource.name
+    if rows.sync_list.resource.since_field:
+        resource = replace(resource, marks={key: marks for key, (marks, _) in tx.records.marks(connection_id).items()})
+    if is_incremental(rows.plan, run.place, run.since):
+        return replace(resource, lists=lists)
     return replace(
         resource,
         lists=lists,

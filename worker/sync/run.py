@@ -25,6 +25,7 @@ from models.store import Store, Transaction
 from models.sync.decision import NothingLeft, PageRead, StepDecision, StepRows
 from models.sync.page import parse_page
 from models.sync.refusal import carry_out
+from models.sync.since import asked_resource, begin_at
 from models.sync.snapshot import is_quiet, keep, most_records
 from models.sync.start import StartRequest, set_aside, start
 from models.sync.step import StepAnswer, decide_step, hand_on
@@ -32,7 +33,7 @@ from models.sync.sync_run import SyncRun, name_run, plan_lists, slice_length
 from worker.metrics.counters import Metrics
 from worker.provider.client import ProviderClient
 from worker.sync.apply_step import apply_step
-from worker.sync.rows import add_page, load_rows, load_slice, rows_in_memory
+from worker.sync.rows import add_page, choose_incremental, load_rows, load_slice, rows_in_memory
 from worker.sync.slice import Slice
 from worker.tokens.data_keys import fetching_keys
 
@@ -109,7 +110,9 @@ class Sync:
             if message_id is not None and request.requested and not request.repeated:
                 asked_for = {"message_id": message_id}
                 tx.audit.add(received(Channel.message, "sync", asked_for, connection_id=connection_id), now)
-            run, profile = decision.run, self.providers[connection.provider].provider
+            profile = self.providers[connection.provider].provider
+            decision = choose_incremental(tx, decision, profile)
+            run = decision.run
             if run is None:
                 apply_step(tx, decision, profile)
                 return None
@@ -120,7 +123,7 @@ class Sync:
                 structlog.get_logger("sync").error("sync.impossible", connection_id=connection_id, error=str(error))
                 return None
             apply_step(tx, decision, profile)
-            plan = plan_lists(profile, connection.team_ids, run.depth)
+            plan = begin_at(plan_lists(profile, connection.team_ids, run.depth), run.since)
             own = Slice(
                 run=run,
                 plan=plan,
@@ -153,7 +156,7 @@ class Sync:
         if run.place >= len(own.plan):
             return NothingLeft(), []
         sync_list = own.plan[run.place]
-        resource = sync_list.resource if run.page else replace(sync_list.resource, query=sync_list.resource.peek)
+        resource = asked_resource(sync_list, run.page)
         asked = PageAsked(max(run.page, 1), run.cursor)
         own.allowance.wanted = len(own.plan) - run.place
         called = provider.read_page(resource, sync_list.path, asked, own.access_token, own.allowance)
