@@ -316,6 +316,7 @@ def test_an_endpoint_is_tested_retried_paused_and_resumed(operator: Operator) ->
     answers = [operator.post(f"{path}/{verb}").status_code for verb in ("resume", "retry", "pause", "test", "resume")]
     assert answers == [409, 202, 202, 409, 202]
     assert (shown()["state"], shown()["actions"]) == ("active", ["retry", "test", "pause"])
+    assert (shown()["test"], shown()["waiting"]) == (None, 0)
     assert {(each.actor, each.kwargs["webhook_id"]) for each in operator.sent} == {("deliver_webhooks", made.id)}
     verbs = ("tested", "tested", "retried", "paused", "resumed")
     assert operator.audit() == [("operator:api", f"webhook.{verb}", {"webhook": made.name}) for verb in verbs]

@@ -159,10 +159,10 @@ class DeliverWebhooks:
     def _send_trial(self, job: Job, delivery: Delivery, sender: Sender) -> Sequence[Outcome]:
         """Send an operator's test once, and keep what became of it.
 
-        That its application does not take a type that it does not know is no failure of the endpoint.
+        It is no event, so no metric counts it. An application that refuses a type which it does not know is no failure
+        of the endpoint.
         """
         outcome = sender.send(make_trial(self.now()), job.secrets, job.send_before)
-        self.metrics.count_webhook(job.endpoint.name, name_outcome(outcome))
         with self.store.repeating() as tx:
             stored = self._lock(tx, job, delivery)
             if stored is not None:

@@ -20,8 +20,8 @@ class States:
     store: Store
 
     def pause(self, name: str) -> Endpoint | None:
-        """Send nothing until it is resumed; events wait."""
-        return self.change(name, rules.pause, Action.webhook_paused)
+        """Send nothing until it is resumed; events wait. A test that was not sent yet is not sent."""
+        return self.change(name, rules.pause, Action.webhook_paused, _drop_test)
 
     def resume(self, name: str) -> Endpoint | None:
         """Send what waits, at once."""
@@ -53,6 +53,13 @@ class States:
 
 def _wake(tx: Transaction, endpoint: Endpoint, now: datetime) -> None:
     tx.webhooks.wake(endpoint.id, now)
+
+
+def _drop_test(tx: Transaction, endpoint: Endpoint, now: datetime) -> None:
+    """Delete a test that waits: it would count as an event that does."""
+    trial = tx.webhooks.trials().get(endpoint.id)
+    if trial is not None and trial.due_at is not None:
+        tx.webhooks.end_delivery(trial)
 
 
 def _test(tx: Transaction, endpoint: Endpoint, now: datetime) -> None:
