@@ -191,8 +191,8 @@ def _of_endpoints(situation: Situation) -> Iterator[Attention]:
             remedy = "The endpoint refuses some of them, or workers are too few; it says how it answered last."
             yield Attention("webhook_late", severity, said, remedy, "webhooks")
         if each.dead:
-            events = "event was" if each.dead == 1 else "events were"
-            said = f"{each.dead} {events} given up after three days: the endpoint {each.name} did not take them"
+            events, them = ("event was", "it") if each.dead == 1 else ("events were", "them")
+            said = f"{each.dead} {events} given up after three days: the endpoint {each.name} did not take {them}"
             remedy = "Read their causes, then retry or drop them: breezesync dead-letters."
             yield Attention("webhook_dead_letters", "warn", said, remedy, "webhooks")
 
