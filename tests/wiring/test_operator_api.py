@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ from urllib.parse import quote
 import httpx
 import pytest
 
+from config.wiring import now
 from models.crypto.secrets import Sealed
+from models.gateway.call import CallStatus, StoredCall
 from models.messaging.events import About, ConnectionRefreshed
 from models.messaging.messages import Message
 from models.oauth.authorization import Authorization, Step
@@ -339,6 +342,32 @@ def test_events_that_were_given_up_are_sent_again_and_dropped(operator: Operator
     assert actions == ["dead_letter.retried", "dead_letter.dropped", "dead_letter.retried"]
     endpoints = operator.get("webhooks")["endpoints"]
     assert [sum(each[what] for each in endpoints) for what in ("waiting", "dead")] == [2, 0]
+
+
+@both_databases
+def test_calls_of_the_last_day_that_got_no_answer_are_pointed_out(operator: Operator) -> None:
+    at = now()
+    unknown = {"today": at, "two days ago": at - timedelta(days=2)}
+    with operator.store.writing() as tx:
+        for key, created_at in unknown.items():
+            lost = StoredCall(
+                id=key,
+                connection_id="c1",
+                idempotency_key=key,
+                method="POST",
+                path="/documents",
+                actor="app",
+                status=CallStatus.unknown,
+                created_at=created_at,
+                request=None,
+                bodies_until=None,
+                due_at=None,
+            )
+            tx.calls.add(lost)
+            tx.calls.add(replace(lost, id=f"{key}, sent", idempotency_key="sent", status=CallStatus.completed))
+    overview = operator.get("overview")
+    [found] = [each for each in overview["attention"] if each["code"] == "calls_unknown"]
+    assert (overview["calls_unknown"], found["path"]) == (1, "events?type=call.unknown")
 
 
 @both_databases
