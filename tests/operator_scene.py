@@ -14,6 +14,7 @@ import redis
 from sqlalchemy import insert, select, text, update
 
 import sandbox
+from models.crypto.secrets import Sealed
 from models.journal import Request
 from models.oauth.token_rate_limit import second_of
 from models.process import Process
@@ -21,6 +22,9 @@ from models.store import Store
 from models.store.request_batch import pack
 from models.store.rows import table_of
 from models.store.tables import ConnectionRow, EventRow, HoldRow, PaceRow, RequestBatchRow, SyncRunRow
+from models.webhooks.delivery import Delivery, begin_trial, end_trial, letter_key
+from models.webhooks.endpoint import Endpoint
+from models.webhooks.outcome import Refused
 from tests.databases import create_sqlite
 from tests.harness import House, build_house
 
@@ -47,6 +51,7 @@ def built_scene(directory: Path, redis_url: str, many: int = 470) -> Iterator[tu
         _disturb(house)
         _fill(house, many, random.Random(7))
         _fill_redis(house, redis_url)
+        _add_endpoints(house)
         yield house.store, story
         for client in house.flows.refresh.providers.values():
             client.close()
@@ -172,6 +177,46 @@ def _batches(rows: Sequence[dict[str, Any]], now: datetime, chance: random.Rando
         ]
         found += pack(calls)
     return found
+
+
+def _add_endpoints(house: House) -> None:
+    """Add endpoints of webhooks: one that works, and one that fails, with an event that it did not take."""
+    now = house.clock()
+    works = Endpoint(
+        id="w1",
+        name="app.example.com",
+        url="https://app.example.com/webhooks",
+        types=("connection", "sync.failed"),
+        secret=Sealed("v1:a"),
+        created_at=now - timedelta(days=40),
+        delivered_at=now - timedelta(seconds=50),
+    )
+    fails = replace(
+        works,
+        id="w2",
+        name="crm.example.com",
+        url="https://crm.example.com/hooks/breezesync",
+        types=("*",),
+        delivered_at=now - timedelta(hours=2),
+        failing_since=now - timedelta(minutes=50),
+        error="HTTP 500",
+    )
+    waits = Delivery(
+        webhook_id=fails.id,
+        key="c1",
+        published_from=now - timedelta(minutes=50),
+        waits_since=now - timedelta(minutes=50),
+        due_at=now + timedelta(minutes=5),
+        events_from=1,
+        attempts=5,
+        error="HTTP 500",
+    )
+    letter = replace(waits, key=letter_key("c0ffee5e2b9d4a6f8e7d6c5b4a392817"), due_at=None, dead_at=now)
+    with house.store.writing() as tx:
+        for endpoint in (works, fails):
+            tx.webhooks.add(endpoint)
+        for delivery in (waits, letter, end_trial(trial := begin_trial("w2", now, now), trial, Refused(500))):
+            tx.webhooks.put_delivery(delivery)
 
 
 def _fill_redis(house: House, redis_url: str) -> None:

@@ -89,7 +89,7 @@ def running_operator(store: Store, redis_url: str, **overrides: Any) -> Iterator
     queues = Queues(broker, client)
     providers = {"breezedoc": read_profile("breezedoc", {}, profile_directories())}
     client_ids = overrides.get("client_ids", {"breezedoc": frozenset({"client-1"})})
-    figures = FleetFigures(store, connections=0, refreshes=0, activity=0)
+    figures = FleetFigures(store, connections=0, refreshes=0, activity=0, loads=0)
     streams = ("breezesync:events", "breezesync:records", "breezesync:commands")
     sources = Sources(store, queues, providers, client_ids, streams, figures, "1.2.3")
     operator = Operator(store, sources)

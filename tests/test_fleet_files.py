@@ -21,6 +21,7 @@ from models.crypto.vault import new_key, parse_keys
 from models.gateway.keys import find_key, parse_gateway_keys
 from models.store.grants import parse_roles, processes
 from worker.tracing.start import find_exporter
+from worker.web.guard import Allowance
 
 CHECKOUT = Path(__file__).parents[1]
 COMPOSE: dict[str, Any] = yaml.safe_load((CHECKOUT / "docker-compose.yml").read_text())
@@ -250,6 +251,14 @@ def test_the_image_gets_the_libraries_before_the_code_and_nothing_that_may_be_a_
 def test_web_writes_no_access_log() -> None:
     assert "command" not in SERVICES["web"]
     assert "--no-access-log" in instructions("CMD")[-1]
+
+
+def test_the_proxy_takes_bodies_as_large_as_web_does() -> None:
+    text = (CHECKOUT / "deploy/proxy/nginx.conf").read_text()
+    everywhere, of_hooks = text.split("location /hooks/ {")
+    sizes = [re.findall(r"client_max_body_size (\d+)k;", part) for part in (everywhere, of_hooks)]
+    allowance = Allowance()
+    assert sizes == [[str(size // 1024)] for size in (allowance.body, allowance.hook_body)]
 
 
 def test_a_worker_has_handed_back_its_work_before_docker_loses_patience() -> None:

@@ -73,6 +73,8 @@ class Action(Word):
     webhook_paused = "webhook.paused", "an endpoint was paused"
     webhook_gone = "webhook.gone", "an endpoint answered that it is gone, and was paused"
     webhook_resumed = "webhook.resumed", "an endpoint was resumed"
+    webhook_retried = "webhook.retried", "what waits for an endpoint was sent at once"
+    webhook_tested = "webhook.tested", "an endpoint was sent a test"
     webhook_removed = "webhook.removed", "an endpoint was removed, with what waited for it"
 
     provider_held = "provider.held", "refused connections of a provider were held"

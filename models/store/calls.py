@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection as SqlConnection
-from sqlalchemy import bindparam, delete, select, update
+from sqlalchemy import bindparam, delete, func, select, update
 
 from models.gateway.call import CallStatus, StoredCall
 from models.store.dialect import insert_of
@@ -66,6 +66,14 @@ class Calls:
     def hasten(self, call_id: str) -> None:
         """Give its claim back, so that the next sweep sends it if it is due; what waits until later still does."""
         _hasten.run(self.sql, own_id=call_id, claimed_until=None)
+
+    def count_unknown(self, since: datetime, most: int) -> int:
+        """Count the calls from then on whose answer was lost, among the newest `most`."""
+        newest = (
+            select(table.c.status).where(table.c.created_at >= since).order_by(table.c.created_at.desc()).limit(most)
+        )
+        status = newest.subquery().c.status
+        return self.sql.execute(select(func.count()).where(status == CallStatus.unknown.value)).scalar_one()
 
     def erase(self, connection_id: str) -> int:
         """Erase the bodies of a connection's calls; return of how many."""

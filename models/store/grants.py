@@ -151,7 +151,7 @@ GRANTS: Final[Mapping[Process, Mapping[str, Sequence[str]]]] = {
         "sync_page": ("SELECT", "DELETE"),
         "sync_run": ("SELECT", "UPDATE"),
         "webhook": ("SELECT", "INSERT", "UPDATE", "DELETE"),
-        "webhook_delivery": ("SELECT", "UPDATE", "DELETE"),
+        "webhook_delivery": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     },
     "application": {
         "connection": ("SELECT",),

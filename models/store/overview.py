@@ -32,6 +32,8 @@ operators = (
     "resource",
     "sync_page",
     "sync_run",
+    "webhook",
+    "webhook_delivery",
 )
 """The tables that an operator's page is made of."""
 

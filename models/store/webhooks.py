@@ -14,7 +14,7 @@ from models.store.dialect import insert_of
 from models.store.rows import names_of, table_of
 from models.store.statement import Statement
 from models.store.tables import EventRow, WebhookDeliveryRow, WebhookRow
-from models.webhooks.delivery import Delivery, Listener, Waiting
+from models.webhooks.delivery import Delivery, Listener, Waiting, trial_key
 from models.webhooks.endpoint import Endpoint
 
 table = table_of(WebhookRow)
@@ -176,8 +176,8 @@ class Webhooks:
         return [_to_delivery(row) for row in rows]
 
     def expired(self, webhook_id: str, before: datetime, most: int) -> Sequence[Delivery]:
-        """Return what has waited since before then."""
-        overdue = (deliveries.c.webhook_id == webhook_id) & is_live & (deliveries.c.waits_since <= before)
+        """Return what has waited since before then; no test."""
+        overdue = _of(webhook_id) & is_live & (deliveries.c.waits_since <= before) & (deliveries.c.key != trial_key)
         query = _select_deliveries().where(overdue).order_by(deliveries.c.waits_since).limit(most)
         return [_to_delivery(row) for row in self.sql.execute(query)]
 
@@ -190,9 +190,9 @@ class Webhooks:
         """Write a delivery, which the caller has locked."""
         self.sql.execute(update(deliveries).where(_key_of(delivery)).values(**_delivery_values(delivery)))
 
-    def put_letter(self, letter: Delivery) -> None:
-        """Insert a dead letter, or write the one of the same event again."""
-        inserted = insert_of(self.sql.dialect.name, deliveries).values(**_delivery_values(letter))
+    def put_delivery(self, delivery: Delivery) -> None:
+        """Insert a dead letter or a test, or write the one that has its key again."""
+        inserted = insert_of(self.sql.dialect.name, deliveries).values(**_delivery_values(delivery))
         changes = {name: inserted.excluded[name] for name in delivery_names if name not in ("webhook_id", "key")}
         self.sql.execute(inserted.on_conflict_do_update(index_elements=["webhook_id", "key"], set_=changes))
 
@@ -225,16 +225,23 @@ class Webhooks:
         later = (deliveries.c.webhook_id == webhook_id) & (deliveries.c.due_at > now)
         self.sql.execute(update(deliveries).where(later).values(due_at=now))
 
-    def letters(self) -> Sequence[Delivery]:
-        """Return all dead letters, the oldest first."""
-        query = _select_deliveries().where(is_dead).order_by(deliveries.c.dead_at, deliveries.c.key)
-        return [_to_delivery(row) for row in self.sql.execute(query)]
+    def letters(self, most: int | None = None) -> Sequence[Delivery]:
+        """Return all dead letters, or the newest, the oldest first."""
+        newest_first = (
+            _select_deliveries().where(is_dead).order_by(deliveries.c.dead_at.desc(), deliveries.c.key.desc())
+        )
+        return [_to_delivery(row) for row in reversed(self.sql.execute(newest_first.limit(most)).all())]
 
-    def letter(self, webhook_id: str, key: str) -> Delivery | None:
-        """Return one dead letter, locked."""
-        query = _select_deliveries().where(_of(webhook_id), deliveries.c.key == key, is_dead).with_for_update()
-        row = self.sql.execute(query).first()
+    def letter(self, webhook_id: str, key: str, *, lock: bool = False) -> Delivery | None:
+        """Return one dead letter."""
+        query = _select_deliveries().where(_of(webhook_id), deliveries.c.key == key, is_dead)
+        row = self.sql.execute(query.with_for_update() if lock else query).first()
         return None if row is None else _to_delivery(row)
+
+    def trials(self) -> Mapping[str, Delivery]:
+        """Return the last test of each endpoint that has one, by the endpoint's id."""
+        query = _select_deliveries().where(deliveries.c.webhook_id == table.c.id, deliveries.c.key == trial_key)
+        return {each.webhook_id: each for each in map(_to_delivery, self.sql.execute(query))}
 
     def loads(self) -> Mapping[str, Load]:
         """Return how much each endpoint has yet to be sent, by its id."""

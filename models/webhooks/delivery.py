@@ -7,25 +7,28 @@ from datetime import datetime, timedelta
 from models.backoff import Backoff
 from models.messaging.events import StoredEvent, Stream
 from models.webhooks.endpoint import wants
-from models.webhooks.outcome import Away, Gone, Refused, describe
+from models.webhooks.outcome import Away, Delivered, Gone, Outcome, Refused, describe
 
 give_up_after = timedelta(days=3)
 pauses = Backoff.of_seconds(5, 30, 120, 600, 1800, 3600, 7200, 14400)
 """The delays between the attempts of one event; the last one repeats."""
 letter_prefix = "event/"
+trial_key = "test/webhook"
+"""The key of an operator's test. An endpoint has one at most; it stays, no longer due, to show what became of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """The events of one subject that an endpoint has not been sent, from a place in each stream on; or one dead letter.
+    """The events of one subject that an endpoint has not been sent, from a place in each stream on; or one dead letter,
+    or an operator's test.
 
     There is none of a subject of which everything was sent. A subject's events are sent one after the other.
 
-    key: the subject; of a dead letter, which is about one event only, what `letter_key` returns.
+    key: the subject; of a dead letter, which is about one event only, what `letter_key` returns; of a test `trial_key`.
     events_from, records_from: the sequence of the first event of each stream that was not sent; None if all were.
     published_from: when the first of them was published, or before: nothing older is looked for.
     waits_since: since when the first of them has waited.
-    due_at: when it is tried next; None of a dead letter.
+    due_at: when it is tried next; None of a dead letter, and of a test that was made.
     attempts: how often the first of them was tried.
     dead_at: when a dead letter became one.
     """
@@ -45,6 +48,11 @@ class Delivery:
     def event_id(self) -> str | None:
         """The event's id, if it is about one that was given up before."""
         return self.key.removeprefix(letter_prefix) if self.key.startswith(letter_prefix) else None
+
+    @property
+    def is_trial(self) -> bool:
+        """Whether it is an operator's test."""
+        return self.key == trial_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,3 +150,20 @@ def bury(delivery: Delivery, event: StoredEvent, now: datetime) -> Delivery:
 def send_again(letter: Delivery, now: datetime) -> Delivery:
     """Return a dead letter that is due again."""
     return replace(letter, due_at=now, dead_at=None, waits_since=now, attempts=0)
+
+
+def begin_trial(webhook_id: str, first: datetime, now: datetime) -> Delivery:
+    """Return a test that is asked for now. It has been due since `first`, a time before all that waits: so it is sent
+    first, also to an endpoint that is sent only one delivery at a time."""
+    return Delivery(webhook_id=webhook_id, key=trial_key, published_from=now, waits_since=now, due_at=first)
+
+
+def end_trial(stored: Delivery, read: Delivery, outcome: Outcome) -> Delivery:
+    """Return a test that was made, with what became of it; `read` is how it was before that.
+
+    Race: it was asked for again meanwhile. Then it is made again.
+    """
+    if stored.waits_since != read.waits_since:
+        return stored
+    error = None if isinstance(outcome, Delivered) else describe(outcome)
+    return replace(stored, due_at=None, attempts=1, error=error)

@@ -111,6 +111,16 @@ def resume(endpoint: Endpoint) -> Endpoint:
     return replace(endpoint, paused_at=None, is_gone=False, failures=0, failing_since=None, retry_at=None, error=None)
 
 
+def ask_now(endpoint: Endpoint) -> Endpoint:
+    """Return it as one that may be sent something now; one that is away is still sent one delivery at a time."""
+    return replace(endpoint, retry_at=None)
+
+
+def retry(endpoint: Endpoint) -> Endpoint:
+    """Return it as one that was never away: all that waits is tried at once. It has failed since when it did."""
+    return replace(endpoint, failures=0, retry_at=None)
+
+
 def note(endpoint: Endpoint, outcomes: Sequence[Outcome], now: datetime) -> Endpoint:
     """Return it after deliveries that were made together.
 

@@ -40,6 +40,7 @@ from worker.operator.views.providers import load_providers
 from worker.operator.views.queues import load_queues
 from worker.operator.views.sources import Sources
 from worker.operator.views.story import load_story
+from worker.operator.views.webhooks import load_webhooks
 
 TIMES = 5
 VARIED = {
@@ -139,6 +140,7 @@ def views(sources: Sources, connection_id: str) -> Mapping[str, Callable[[], obj
         "groups": lambda: load_groups(sources),
         "providers": lambda: load_providers(sources),
         "queues": lambda: load_queues(sources),
+        "webhooks": lambda: load_webhooks(sources),
     }
 
 

@@ -48,6 +48,7 @@ from worker.queue.publish import PublishEvents
 from worker.web.hooks import Hooks
 from worker.web.metrics import ConnectionGauges, StoreGauges
 from worker.webhooks.endpoints import Endpoints
+from worker.webhooks.states import States
 
 Stores = dict[ProcessKind, Store]
 SEALED = [
@@ -347,6 +348,9 @@ def test_webhooks_of_both_directions_need_no_more_than_the_roles_have(house: Hou
     assert carry_out_with_webhook(stores["cli"], Action.dead_letter_dropped, letters[0])
     house.turn(days=40)
     Prune(stores["scheduler"], house.clock)()
+    assert States(stores["cli"]).test("app") is not None
+    with stores["cli"].reading() as tx:
+        assert tx.overview.may_operate()
     assert Endpoints(stores["cli"], house.vault).remove("app") is not None
 
 

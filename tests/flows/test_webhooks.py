@@ -20,6 +20,7 @@ from worker.operations.dead_letters import carry_out_with_webhook, of_webhooks
 from worker.queue.publish import PublishEvents
 from worker.webhooks.deliver import DeliverWebhooks, lease_length
 from worker.webhooks.endpoints import Endpoints
+from worker.webhooks.states import States
 
 streams: Any = {"events": StreamSettings("e", 1_000_000), "records": StreamSettings("r", 1_000_000)}
 
@@ -203,6 +204,39 @@ def test_a_410_pauses_the_endpoint_and_a_resume_sends_what_has_waited(applicatio
     application.receiver.behave = lambda received: 204
     application.endpoints.resume("app")
     application.house.sweep()
+    assert_all_taken_in_order(application)
+
+
+def make_test(application: Application) -> Any:
+    """Ask for a test as an operator's page does, have it sent, and return what became of it."""
+    assert States(application.house.store).test("app") is not None
+    application.house.sweep()
+    with application.house.store.reading() as tx:
+        return tx.webhooks.trials()[application.endpoint.id]
+
+
+def test_a_worker_sends_a_test_that_an_operator_asks_for_and_keeps_the_answer(application: Application) -> None:
+    taken = make_test(application)
+    [received] = application.receiver.received
+    assert received.verify(application.secret)["type"] == "dev.breezesync.webhook.test"
+    assert (taken.due_at, taken.error, application.stored().delivered_at is None) == (None, None, False)
+    application.receiver.behave = lambda received: 400
+    refused = make_test(application)
+    assert (refused.error, application.stored().state, application.is_idle()) == ("HTTP 400", "active", True)
+
+
+def test_an_endpoint_that_is_away_is_sent_a_test_first_and_then_all_that_waits(application: Application) -> None:
+    application.receiver.behave = lambda received: None
+    for number in range(4):
+        application.happen(1, f"c{number}")
+    application.pass_time(timedelta(minutes=10))
+    assert application.stored().is_away
+    application.receiver.received.clear()
+    assert make_test(application).error is not None
+    assert [each.event["type"] for each in application.receiver.received] == ["dev.breezesync.webhook.test"]
+    application.receiver.behave = lambda received: 204
+    assert make_test(application).error is None
+    assert application.receiver.taken[0].event["type"] == "dev.breezesync.webhook.test"
     assert_all_taken_in_order(application)
 
 

@@ -51,6 +51,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory, valkey: Any) -> Iterator[Sce
             "events",
             "groups",
             "queues",
+            "webhooks",
             "dead-letters",
             f"disconnect/{story}",
             "accept/breezedoc",

@@ -9,6 +9,7 @@ from worker.operator.views.attention import Situation, find_attention
 from worker.operator.views.groups import GroupLine, StreamView
 from worker.operator.views.providers import ClientView
 from worker.operator.views.queues import ProcessView, QueueDepth
+from worker.operator.views.webhooks import EndpointView
 
 noon = datetime(2026, 3, 1, 12, tzinfo=UTC)
 worker = ProcessView("worker a:1", "worker", "1.2", noon, 0.0, True)
@@ -46,6 +47,27 @@ well = Situation(
 group = GroupLine("breezesync:events", "app", 1, 0, 4, 400.0, "1-0", is_stuck=True)
 
 
+endpoint = EndpointView(
+    name="app",
+    url="https://app.example/w",
+    types=("*",),
+    state="active",
+    since=None,
+    delivered_at=noon,
+    error=None,
+    retry_at=None,
+    waiting=2,
+    waits_since=noon - timedelta(seconds=20),
+    dead=0,
+    test=None,
+    actions=("retry", "test", "pause"),
+)
+
+
+def of_endpoint(**fields: object) -> Situation:
+    return replace(well, endpoints=[replace(endpoint, **fields)])  # type: ignore[arg-type]
+
+
 def of_client(state: str, **fields: object) -> Situation:
     return replace(well, clients=[replace(client, state=state, sentences=["why, and until when"], **fields)])  # type: ignore[arg-type]
 
@@ -72,6 +94,13 @@ situations = {
     "many that fail": (replace(well, problems=[("sync_failing", 6)]), ["many_problems"]),
     "a key that is missing": (replace(well, problems=[("token_unreadable", 1)]), ["token_unreadable"]),
     "a problem of a newer version": (replace(well, problems=[("something_new", 80)]), ["many_problems"]),
+    "an endpoint that works": (of_endpoint(), []),
+    "an endpoint that fails": (of_endpoint(state="failing", since=noon, error="HTTP 500"), ["webhook_failing"]),
+    "an endpoint that is paused": (of_endpoint(state="paused", since=noon), ["webhook_paused"]),
+    "an endpoint that is gone": (of_endpoint(state="gone", since=noon, error="HTTP 410"), ["webhook_gone"]),
+    "events that an endpoint refuses": (of_endpoint(waits_since=noon - timedelta(hours=1)), ["webhook_late"]),
+    "events that were given up": (of_endpoint(dead=1), ["webhook_dead_letters"]),
+    "a call without an answer": (replace(well, calls_unknown=1), ["calls_unknown"]),
     "Redis is away": (replace(well, queues=None, streams=None, redis_trouble="Redis is away"), ["redis"]),
     "failures first": (
         replace(well, queues=[QueueDepth("sync", 0, 0, 1)], lag=timedelta(hours=1)),

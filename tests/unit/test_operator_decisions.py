@@ -1,20 +1,24 @@
 """What an operator may ask for, how a picture's figures are made, and where a page begins."""
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
+from models.crypto.secrets import Sealed
 from models.oauth.client import StoredClient
 from models.oauth.connection import Connection, Status
 from models.oauth.hold import Hold
 from models.store.figures import Sample
 from models.store.search import Place
+from models.webhooks.endpoint import Endpoint
 from worker.operations.requests import Asked, Command, Decision, NotPossible, decide
 from worker.operator.app import read_path, with_notice
 from worker.operator.views.figures import extrapolate, find_spans
 from worker.operator.views.overview import spread_over_days
 from worker.operator.views.places import UnreadablePlace, can_be_stored, read_place, read_position, write_place
 from worker.operator.views.providers import choose_actions
+from worker.operator.views.webhooks import choose_actions as choose_for_endpoint
 
 noon = datetime(2026, 3, 1, 12, tzinfo=UTC)
 active = Connection("c1", "ada", "p", "client", "1", Status.active, noon)
@@ -57,6 +61,13 @@ actions = {
 @pytest.mark.parametrize(("client", "held", "expected"), actions.values(), ids=actions.keys())
 def test_what_can_be_done_with_a_client(client: StoredClient, held: Hold | None, expected: list[str]) -> None:
     assert list(choose_actions(client, held)) == expected
+
+
+def test_what_can_be_done_with_an_endpoint() -> None:
+    one = Endpoint(id="w", name="app", url="https://a.example", types=("*",), secret=Sealed("s"), created_at=noon)
+    paused, failing = replace(one, paused_at=noon), replace(one, failing_since=noon)
+    assert [choose_for_endpoint(each) for each in (one, failing)] == [("retry", "test", "pause")] * 2
+    assert choose_for_endpoint(paused) == choose_for_endpoint(replace(paused, is_gone=True)) == ("resume",)
 
 
 def test_the_spans_of_six_hours_end_with_the_one_that_runs() -> None:

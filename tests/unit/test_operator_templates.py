@@ -16,6 +16,7 @@ from worker.operator.views.events import EventLine, EventsPage
 from worker.operator.views.groups import GroupLine, GroupsView, StreamView
 from worker.operator.views.providers import ClientView, ProvidersView, ProviderView
 from worker.operator.views.story import Moment, Resource, Story
+from worker.operator.views.webhooks import EndpointView, TrialView, WebhooksView
 from worker.operator.visit import Refusal, SignIn
 
 now = datetime(2026, 11, 28, 12, 0, 0, tzinfo=UTC)
@@ -64,6 +65,12 @@ def views_of(text: str) -> dict[str, dict[str, Any]]:
         text, text, "rejected", False, now, text, 401, text, now, 2, 3, now, False, now, [text], ["release"]
     )
     provider = ProviderView(text, True, text, text, 5, None, now, 60, [client], ["release", "accept"])
+    trial = TrialView(now, False, text)
+    endpoint = EndpointView(
+        text, text, [text], "failing", now, now, text, now, 3, now, 1, trial, ["retry", "test", "pause"]
+    )
+    event_kwargs = {"webhook": text, "event_id": text}
+    event_letter = DeadLetterLine("m", text, text, text, event_kwargs, now, text, 0, True, None, text)
     connections = [ConnectionLine(connection(text), text)]
     listed = ConnectionsPage(now, Search(text=text), connections, None, None, True, [text], ["active"], ["held"])
     return {
@@ -76,6 +83,7 @@ def views_of(text: str) -> dict[str, dict[str, Any]]:
         "events.html": {"view": EventsPage(now, None, text, [event], None, True, [text]), "older": None},
         "groups.html": {"view": GroupsView(now, [StreamView(text, 1, [group])])},
         "providers.html": {"view": ProvidersView(now, [provider]), "pictures": {}},
+        "webhooks.html": {"view": WebhooksView(now, [endpoint], 3, [event_letter])},
         "accept.html": {"view": ProvidersView(now, [provider]), "provider": provider},
     }
 

@@ -57,6 +57,7 @@ def test_a_time_has_its_time_in_utc_as_its_title() -> None:
         ("all is well", "All is well."),
         ("start it: breezesync doctor", "Start it: <code>breezesync doctor</code>."),
         ("breezesync provider resume x", "<code>breezesync provider resume x</code>."),
+        ("then breezesync webhooks test app.a.", "Then <code>breezesync webhooks test app.a</code>."),
         ("check REDIS_URL, now", "Check <code>REDIS_URL</code>, now."),
         ("<b> & co", "&lt;b&gt; &amp; co."),
         ("", ""),

@@ -17,6 +17,8 @@ from models.webhooks.delivery import (
     Listener,
     Waiting,
     advance,
+    begin_trial,
+    end_trial,
     give_up_after,
     is_over,
     letter_key,
@@ -24,7 +26,18 @@ from models.webhooks.delivery import (
     route,
     send_again,
 )
-from models.webhooks.endpoint import Endpoint, find_unknown, note, pause, pauses, resume, rotate, wants
+from models.webhooks.endpoint import (
+    Endpoint,
+    ask_now,
+    find_unknown,
+    note,
+    pause,
+    pauses,
+    resume,
+    retry,
+    rotate,
+    wants,
+)
 from models.webhooks.outcome import Away, Delivered, Gone, Outcome, Refused, read_answer
 from models.webhooks.signature import make_secret, sign
 
@@ -235,6 +248,35 @@ def test_a_pause_ends_with_a_resume_and_so_does_what_failed_before() -> None:
     assert pause(endpoint, at).state == "paused"
     assert pause(gone, at + timedelta(days=1)).paused_at == at
     assert resume(gone) == endpoint
+
+
+def test_an_endpoint_that_is_away_is_asked_now_and_only_a_retry_sends_everything() -> None:
+    gone_away = note(note(note(endpoint, [away], at), [away], at), [away], at)
+    asked, retried = ask_now(gone_away), retry(gone_away)
+    assert [each.is_ready(at) for each in (gone_away, asked, retried)] == [False, True, True]
+    assert [each.is_away for each in (gone_away, asked, retried)] == [True, True, False]
+    assert (retried.state, retried.error) == ("failing", "ReadTimeout")
+
+
+trial = begin_trial("w1", at - timedelta(days=1), at)
+TRIALS: dict[str, tuple[Outcome, str | None]] = {
+    "taken": (delivered, None),
+    "refused": (refused, "HTTP 500"),
+    "without an answer": (away, "ReadTimeout"),
+    "no more wanted": (Gone(), "HTTP 410: the endpoint is gone"),
+}
+
+
+@pytest.mark.parametrize(("outcome", "error"), TRIALS.values(), ids=TRIALS.keys())
+def test_a_test_is_made_once_and_keeps_what_became_of_it(outcome: Outcome, error: str | None) -> None:
+    made = end_trial(trial, trial, outcome)
+    assert (trial.is_trial, trial.event_id, waiting.is_trial) == (True, None, False)
+    assert (made.due_at, made.error, made.waits_since) == (None, error, at)
+
+
+def test_a_test_that_was_asked_for_again_meanwhile_is_made_again() -> None:
+    again = begin_trial("w1", at - timedelta(days=1), at + timedelta(seconds=1))
+    assert end_trial(again, trial, delivered) == again
 
 
 def test_after_a_change_both_secrets_sign_for_a_while() -> None:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ from urllib.parse import quote
 import httpx
 import pytest
 
+from config.wiring import now
 from models.crypto.secrets import Sealed
+from models.gateway.call import CallStatus, StoredCall
 from models.messaging.events import About, ConnectionRefreshed
 from models.messaging.messages import Message
 from models.oauth.authorization import Authorization, Step
@@ -19,6 +22,8 @@ from models.oauth.credential import Credential
 from models.oauth.hold import Refusal
 from models.queue import MessageQueue
 from models.store import Store
+from models.webhooks.delivery import Delivery, letter_key
+from models.webhooks.endpoint import Endpoint
 from tests.databases import both_databases, create_sqlite, open_fast_engine
 from tests.operator_site import Operator, running_operator
 from tests.statements import counting_statements
@@ -26,6 +31,7 @@ from tests.store.conftest import a_connection, an_authorization, noon
 from worker.operator.views.connections import Search, load_connections
 from worker.operator.views.overview import load_overview
 from worker.operator.views.story import load_story
+from worker.operator.views.webhooks import load_webhooks
 
 views = (
     "overview",
@@ -36,6 +42,7 @@ views = (
     "events",
     "providers",
     "queues",
+    "webhooks",
 )
 strange = (
     "\0",
@@ -64,6 +71,35 @@ def add(store: Store, **fields: Any) -> Connection:
         tx.connections.add(connection)
         tx.credentials.put(Credential(connection.id, Sealed("v1:a"), Sealed("v1:b")))
     return connection
+
+
+def add_endpoint(store: Store, name: str = "app.example.com", **fields: Any) -> Endpoint:
+    """A stored endpoint whose secret opens nothing, with one dead letter."""
+    url = f"https://{name}/w"
+    made = Endpoint(
+        id=f"id-of-{name.partition('.')[0]}",
+        name=name,
+        url=url,
+        types=("sync",),
+        secret=Sealed("v1:a"),
+        created_at=noon,
+        **fields,
+    )
+    dead = Delivery(
+        webhook_id=made.id,
+        key=letter_key("e1"),
+        published_from=noon,
+        waits_since=noon,
+        due_at=None,
+        events_from=1,
+        attempts=12,
+        error="HTTP 500",
+        dead_at=noon,
+    )
+    with store.writing() as tx:
+        tx.webhooks.add(made)
+        tx.webhooks.put_delivery(dead)
+    return made
 
 
 def bury(operator: Operator, message: Message) -> tuple[str, str]:
@@ -266,6 +302,75 @@ def test_dead_letters_are_retried_and_dropped(operator: Operator) -> None:
 
 
 @both_databases
+def test_an_endpoint_is_tested_retried_paused_and_resumed(operator: Operator) -> None:
+    away_until = noon + timedelta(days=10_000)
+    made = add_endpoint(operator.store, failures=3, failing_since=noon, error="ReadTimeout", retry_at=away_until)
+    path = f"webhooks/{made.name}"
+
+    def shown() -> Any:
+        [endpoint] = operator.get("webhooks")["endpoints"]
+        return endpoint
+
+    assert (shown()["state"], shown()["error"], shown()["dead"]) == ("failing", "ReadTimeout", 1)
+    codes = {each["code"] for each in operator.get("overview")["attention"]}
+    assert codes >= {"webhook_failing", "webhook_dead_letters"}
+    assert [operator.post(f"{path}/test").status_code for _ in range(2)] == [202, 202]
+    assert (shown()["test"]["is_under_way"], shown()["retry_at"]) == (True, None)
+    answers = [operator.post(f"{path}/{verb}").status_code for verb in ("resume", "retry", "pause", "test", "resume")]
+    assert answers == [409, 202, 202, 409, 202]
+    assert (shown()["state"], shown()["actions"]) == ("active", ["retry", "test", "pause"])
+    assert (shown()["test"], shown()["waiting"]) == (None, 0)
+    assert {(each.actor, each.kwargs["webhook_id"]) for each in operator.sent} == {("deliver_webhooks", made.id)}
+    verbs = ("tested", "tested", "retried", "paused", "resumed")
+    assert operator.audit() == [("operator:api", f"webhook.{verb}", {"webhook": made.name}) for verb in verbs]
+    assert operator.post("webhooks/nothing/test").status_code == 404
+
+
+@both_databases
+def test_events_that_were_given_up_are_sent_again_and_dropped(operator: Operator) -> None:
+    names = {"one", "other", "third"}
+    for name in names:
+        add_endpoint(operator.store, name)
+    shown = operator.get("dead-letters")
+    assert (shown["total"], {each["endpoint"] for each in shown["letters"]}) == (3, names)
+    first, second, _ = (f"dead-letters/{each['queue']}/{each['key']}" for each in operator.get("webhooks")["letters"])
+    assert [operator.post(f"{first}/retry").status_code for _ in range(2)] == [202, 404]
+    assert operator.post(f"{second}/drop").status_code == 422
+    assert operator.post(f"{second}/drop", confirmation="drop").json()["dropped"] == 1
+    assert operator.post("dead-letters/retry-all").json()["retried"] == 1
+    actions = [action for _, action, _ in operator.audit()]
+    assert actions == ["dead_letter.retried", "dead_letter.dropped", "dead_letter.retried"]
+    endpoints = operator.get("webhooks")["endpoints"]
+    assert [sum(each[what] for each in endpoints) for what in ("waiting", "dead")] == [2, 0]
+
+
+@both_databases
+def test_calls_of_the_last_day_that_got_no_answer_are_pointed_out(operator: Operator) -> None:
+    at = now()
+    unknown = {"today": at, "two days ago": at - timedelta(days=2)}
+    with operator.store.writing() as tx:
+        for key, created_at in unknown.items():
+            lost = StoredCall(
+                id=key,
+                connection_id="c1",
+                idempotency_key=key,
+                method="POST",
+                path="/documents",
+                actor="app",
+                status=CallStatus.unknown,
+                created_at=created_at,
+                request=None,
+                bodies_until=None,
+                due_at=None,
+            )
+            tx.calls.add(lost)
+            tx.calls.add(replace(lost, id=f"{key}, sent", idempotency_key="sent", status=CallStatus.completed))
+    overview = operator.get("overview")
+    [found] = [each for each in overview["attention"] if each["code"] == "calls_unknown"]
+    assert (overview["calls_unknown"], found["path"]) == (1, "events?type=call.unknown")
+
+
+@both_databases
 def test_bad_input_changes_nothing_and_fails_nothing(operator: Operator) -> None:
     add(operator.store)
     statuses: dict[int, list[str]] = {}
@@ -278,6 +383,9 @@ def test_bad_input_changes_nothing_and_fails_nothing(operator: Operator) -> None
             note(f"{name}={text[:9]!r}", operator.ask("GET", "connections", params={name: text}))
         for name in ("older_than", "newer_than"):
             assert operator.ask("GET", "connections", params={name: text}).status_code == 400
+        for verb in ("pause", "test"):
+            note(f"webhook {text[:9]!r}", operator.post(f"webhooks/{quote(text[:100], safe='')}/{verb}"))
+        note("letter", operator.post(f"dead-letters/webhooks/{quote(text[:100], safe='')}.x/retry"))
         note("events", operator.ask("GET", "events", params={"connection_id": text, "type": text}))
         path = f"connections/{quote(text[:100], safe='')}"
         note(f"path {path[:30]}", operator.ask("GET", path))
@@ -325,6 +433,10 @@ def test_each_view_takes_a_bounded_number_of_statements(operator: Operator) -> N
         for number in range(60):
             tx.journal.decide(ids[0], noon + timedelta(minutes=number), "sync.failed")
     many = count(lambda: load_overview(sources))
-    assert few == many <= 24
+    assert few == many <= 29
     assert count(lambda: load_connections(sources, Search(text="u1"))) <= 5
     assert count(lambda: load_story(sources, ids[0])) <= 16
+    for number in range(20):
+        add_endpoint(store, f"app-{number}")
+    assert count(lambda: load_webhooks(sources)) <= 8
+    assert count(lambda: load_overview(sources)) == many

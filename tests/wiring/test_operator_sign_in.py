@@ -138,6 +138,8 @@ def test_a_form_that_can_t_be_read_does_nothing(operator: Operator) -> None:
     browser = operator.signed_in()
     token = form_token(browser.get("./").text)
     assert browser.post("actions/pause", json={"form_token": token}).status_code == 400
+    for action in ("webhook-test", "webhook-pause"):
+        assert browser.post(f"actions/{action}", data={"form_token": token}).status_code == 404
     assert browser.post("actions/nothing", data={"form_token": token}).status_code == 404
     assert browser.post("actions/accept", data={"form_token": token, "provider": "breezedoc"}).status_code == 422
     refused = browser.post("actions/sync", data={"form_token": token, "connection_id": "<script>"})

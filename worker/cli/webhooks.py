@@ -37,8 +37,8 @@ from worker.cli.output import (
 from worker.operations.event_lines import event_types
 from worker.startup import open_vault
 from worker.webhooks.deliver import DeliverWebhooks
-from worker.webhooks.endpoints import Endpoints, NameTaken, make_trial
-from worker.webhooks.sending import Sender
+from worker.webhooks.endpoints import Endpoints, NameTaken
+from worker.webhooks.sending import Sender, make_trial
 
 EndpointName = Annotated[str, typer.Argument(metavar="NAME", help="The endpoint's name.")]
 usual_overlap = f"{overlap.total_seconds() / 3600:.0f}h"

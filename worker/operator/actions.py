@@ -16,19 +16,23 @@ from redis.exceptions import RedisError
 
 from models.audit.entry import Action, Channel
 from models.errors import RedisUnavailable
-from models.messaging.messages import QUEUES, Message
+from models.messaging.messages import QUEUES, Message, deliver_webhooks
 from models.oauth import breaker
 from models.oauth.client import StoredClient
 from models.provider import Provider
-from models.queue import DeadLetter, Queues, queue_names
+from models.queue import DeadLetter, Queues
 from models.store import Store
+from models.webhooks.endpoint import Endpoint
 from worker.oauth.hold import HoldByOperator
 from worker.operations import requests
 from worker.operations.clients import change_clients, decide_holds
 from worker.operations.dead_letters import carry_out as carry_out_with_letter
+from worker.operations.dead_letters import carry_out_with_webhook, find, is_of_webhook, of_webhooks
 from worker.operations.requests import Command, NotPossible
 from worker.operator.views.places import can_be_stored
+from worker.operator.views.webhooks import WebhookAction, choose_actions
 from worker.operator.visit import Refusal
+from worker.webhooks.states import States
 
 most_retried = 500
 """How many dead letters one request enqueues again."""
@@ -63,6 +67,10 @@ notices: Final[Mapping[str, str]] = {
     "retried_all": "The dead letters are enqueued again.",
     "retried_some": "500 dead letters are enqueued again; there are more.",
     "dropped": "The dead letter is deleted.",
+    "webhook_pause": "Nothing is sent to the endpoint until it is resumed; its events wait.",
+    "webhook_resume": "The endpoint is resumed; what has waited is sent now.",
+    "webhook_retry": "What waits for the endpoint is sent now.",
+    "webhook_test": "A test was asked for; a worker sends it now, and the page shows what became of it.",
     "gone": "Someone else did that first.",
     "signed_in": "You are signed in for twelve hours.",
 }
@@ -146,10 +154,12 @@ class Actions:
         return Done("retried" if done else "gone", {"retried": int(done)})
 
     def retry_all(self) -> Outcome:
-        """Enqueue dead letters again, up to 500, the newest of each queue first."""
+        """Enqueue dead letters again, up to 500, the newest of each queue first, those of webhooks last."""
         with _our_errors():
-            letters = self.queues.dead_letters(most_retried)
-        chosen = [letter for letter in reversed(letters) if letter.actor in QUEUES]
+            messages = self.queues.dead_letters(most_retried)
+        with self.store.reading() as tx:
+            letters = [*reversed(messages), *of_webhooks(tx, most_retried)]
+        chosen = [letter for letter in letters if letter.actor in QUEUES]
         retried = sum(self._carry_out(Action.dead_letter_retried, each) for each in chosen[:most_retried])
         left = len(letters) - min(len(chosen), most_retried)
         return Done("retried_some" if len(chosen) > most_retried else "retried_all", {"retried": retried, "left": left})
@@ -163,6 +173,38 @@ class Actions:
             return _refusals["unknown"]
         done = self._carry_out(Action.dead_letter_dropped, letter)
         return Done("dropped" if done else "gone", {"dropped": int(done)})
+
+    def pause_webhook(self, name: str) -> Outcome:
+        """Send an endpoint nothing until it is resumed."""
+        return self._change_webhook(name, "pause", States.pause)
+
+    def resume_webhook(self, name: str) -> Outcome:
+        """Send an endpoint what has waited, also after it answered 410."""
+        return self._change_webhook(name, "resume", States.resume)
+
+    def retry_webhook(self, name: str) -> Outcome:
+        """Send an endpoint at once what waits for its next attempt."""
+        return self._change_webhook(name, "retry", States.retry)
+
+    def test_webhook(self, name: str) -> Outcome:
+        """Have a worker, which has the key, send an endpoint a delivery of type `webhook.test`."""
+        return self._change_webhook(name, "test", States.test)
+
+    def _change_webhook(
+        self, name: str, action: WebhookAction, act: Callable[[States, str], Endpoint | None]
+    ) -> Outcome:
+        if not can_be_stored(name):
+            return _refusals["unknown"]
+        with self.store.reading() as tx:
+            found = tx.webhooks.named(name)
+        if found is not None and action not in choose_actions(found):
+            return not_sent if action in ("retry", "test") else already
+        changed = None if found is None else act(States(self.store), name)
+        if changed is None:
+            return _refusals["unknown"]
+        if action != "pause":
+            self.send(deliver_webhooks(changed.id))
+        return Done(f"webhook_{action}")
 
     def _change(
         self,
@@ -195,12 +237,14 @@ class Actions:
         structlog.get_logger("operator").info("held.accepted", provider=profile.name, number=sum(counts.values()))
 
     def _letter(self, queue: str, key: str) -> DeadLetter | None:
-        if queue not in queue_names or not can_be_stored(key):
+        if not can_be_stored(key):
             return None
         with _our_errors():
-            return self.queues.dead_letter(queue, key)
+            return find(self.store, self.queues, queue, key)
 
     def _carry_out(self, action: Action, letter: DeadLetter) -> bool:
+        if is_of_webhook(letter):
+            return carry_out_with_webhook(self.store, action, letter)
         act = self.queues.retry if action is Action.dead_letter_retried else self.queues.drop
         with _our_errors():
             return carry_out_with_letter(self.store, action, letter, act)
@@ -217,6 +261,8 @@ def _our_errors() -> Iterator[None]:
 
 unknown_provider = Refusal(404, "There is no such provider", "Choose one of those that the providers' page lists.")
 nothing_held = Refusal(409, "Nothing is held", "Nothing of this provider is held now: there is nothing to decide.")
+not_sent = Refusal(409, "The endpoint is paused", "Nothing is sent to it. Resume it first.")
+already = Refusal(409, "The endpoint is like that already", "Someone else did that first. Nothing was changed.")
 no_actor = Refusal(409, "No actor handles this message", "It was not enqueued. Drop it if no newer version needs it.")
 _refusals: Final[Mapping[str, Refusal]] = {
     "unknown": Refusal(404, "There is no such thing", "It may have been deleted meanwhile. Go back to the list."),

@@ -31,6 +31,7 @@ from worker.operator.views.providers import load_providers
 from worker.operator.views.queues import load_queues
 from worker.operator.views.sources import Sources
 from worker.operator.views.story import load_story
+from worker.operator.views.webhooks import load_webhooks
 from worker.operator.visit import Refusal
 
 View = Callable[[Request, Sources], object | None]
@@ -74,6 +75,7 @@ def _views() -> Mapping[str, View]:
         "events": _load_events,
         "providers": lambda request, sources: load_providers(sources),
         "queues": lambda request, sources: load_queues(sources),
+        "webhooks": lambda request, sources: load_webhooks(sources),
     }
 
 
@@ -92,6 +94,10 @@ def _acts(actions: Actions) -> Mapping[str, Act]:
         "providers/{name}/hold": lambda request, wanted: actions.hold(path(request, "name")),
         "providers/{name}/release": lambda request, wanted: actions.release(path(request, "name")),
         "providers/{name}/accept": lambda request, wanted: actions.accept(path(request, "name"), wanted.confirmation),
+        "webhooks/{name}/pause": lambda request, wanted: actions.pause_webhook(path(request, "name")),
+        "webhooks/{name}/resume": lambda request, wanted: actions.resume_webhook(path(request, "name")),
+        "webhooks/{name}/retry": lambda request, wanted: actions.retry_webhook(path(request, "name")),
+        "webhooks/{name}/test": lambda request, wanted: actions.test_webhook(path(request, "name")),
         "dead-letters/retry-all": lambda request, wanted: actions.retry_all(),
         "dead-letters/{queue}/{key}/retry": lambda request, wanted: actions.retry(
             path(request, "queue"), path(request, "key")

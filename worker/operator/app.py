@@ -15,6 +15,7 @@ then has a `notice`. The form for signing out posts `form_token` to `{root}sign-
 | `disconnect` | `connection_id`, `erase` ("yes" or nothing), `confirmation`: the user's id, as the operator typed it |
 | `pause`, `resume`, `hold`, `release` | `provider` |
 | `accept` | `provider`, `confirmation`: the provider's name, as the operator typed it |
+| `webhook-pause`, `webhook-resume`, `webhook-retry`, `webhook-test` | `webhook`: the endpoint's name |
 | `dead-letter-retry` | `queue`, `key` |
 | `dead-letters-retry-all` | |
 | `dead-letter-drop` | `queue`, `key`, `confirmation`: "drop" |
@@ -269,6 +270,10 @@ def actions_of_forms(actions: Actions) -> Mapping[str, Callable[[Form], Outcome]
         "hold": lambda form: actions.hold(*of(form, "provider")),
         "release": lambda form: actions.release(*of(form, "provider")),
         "accept": lambda form: actions.accept(*of(form, "provider", "confirmation")),
+        "webhook-pause": lambda form: actions.pause_webhook(*of(form, "webhook")),
+        "webhook-resume": lambda form: actions.resume_webhook(*of(form, "webhook")),
+        "webhook-retry": lambda form: actions.retry_webhook(*of(form, "webhook")),
+        "webhook-test": lambda form: actions.test_webhook(*of(form, "webhook")),
         "dead-letter-retry": lambda form: actions.retry(*of(form, "queue", "key")),
         "dead-letters-retry-all": lambda form: actions.retry_all(),
         "dead-letter-drop": lambda form: actions.drop(*of(form, "queue", "key", "confirmation")),

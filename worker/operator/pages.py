@@ -13,7 +13,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from models.errors import RedisUnavailable
-from models.queue import DeadLetter, queue_names
+from models.queue import DeadLetter
+from worker.operations.dead_letters import find
 from worker.operator import pictures, wording
 from worker.operator.states import describe_status, name_of, tone_of, tone_of_state
 from worker.operator.timeline import arrange, facts_of
@@ -27,6 +28,7 @@ from worker.operator.views.places import can_be_stored
 from worker.operator.views.providers import load_providers
 from worker.operator.views.queues import load_queues
 from worker.operator.views.story import load_story
+from worker.operator.views.webhooks import load_webhooks
 from worker.operator.visit import Page, Refusal, SignIn, Visit
 
 folder = Path(__file__).parent
@@ -38,6 +40,7 @@ navigation = (
     ("providers", "Providers"),
     ("events", "Events"),
     ("groups", "Consumers"),
+    ("webhooks", "Webhooks"),
     ("queues", "Queues"),
     ("dead-letters", "Dead letters"),
 )
@@ -101,6 +104,7 @@ class HtmlPages:
             "groups": self.show_groups,
             "providers": self.show_providers,
             "queues": self.show_queues,
+            "webhooks": self.show_webhooks,
             "disconnect/{id}": self.confirm_disconnect,
             "accept/{id}": self.confirm_accept,
             "drop": self.confirm_drop,
@@ -161,6 +165,9 @@ class HtmlPages:
     def show_queues(self, visit: Visit) -> Response:
         return self._show(visit, "queues.html", view=load_queues(visit.sources))
 
+    def show_webhooks(self, visit: Visit) -> Response:
+        return self._show(visit, "webhooks.html", view=load_webhooks(visit.sources))
+
     def confirm_disconnect(self, visit: Visit) -> Response | None:
         view = load_story(visit.sources, visit.request.path_params["id"])
         if view is None or "disconnect" not in view.actions:
@@ -188,10 +195,10 @@ class HtmlPages:
 
 
 def _find_letter(visit: Visit, queue: str, key: str) -> DeadLetter | None:
-    if queue not in queue_names or not can_be_stored(key):
+    if not can_be_stored(key):
         return None
     try:
-        return visit.sources.queues.dead_letter(queue, key)
+        return find(visit.sources.store, visit.sources.queues, queue, key)
     except RedisError as error:
         raise RedisUnavailable(f"Redis does not answer ({type(error).__name__})") from error
 

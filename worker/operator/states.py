@@ -17,6 +17,8 @@ tones: Final[dict[str, Tone]] = {
     "rejected": "bad",
     "unavailable": "bad",
     "failed": "bad",
+    "failing": "bad",
+    "gone": "bad",
     "denied": "bad",
     "paused": "warn",
     "held": "warn",
@@ -30,7 +32,7 @@ tones: Final[dict[str, Tone]] = {
 
 
 def tone_of_state(word: str) -> Tone:
-    """Return the tone of a status, a breaker's state, an authorization's step, or a severity."""
+    """Return the tone of a status, a breaker's or an endpoint's state, an authorization's step, or a severity."""
     return tones.get(word, "idle")
 
 

@@ -10,6 +10,7 @@ _time = r"at (?P<at>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) UTC, (?:in \d+ [a-z]+|\d+ s 
 _commands = (
     r"breezesync (?:doctor|status|dead-letters|explain (?:ID|[0-9a-f-]{8,36})|connections --problem \w+"
     r"|provider (?:pause|resume|hold|release|accept) [\w-]+"
+    r"|webhooks (?:resume|test) [\w.-]*\w"
     r"|connect-(?:link|token) [^\s,;]+(?: --(?:provider|connection) [^\s,;]+)*)"
     r"|python -m scheduler|dramatiq worker\.main:boot|timedatectl|\b[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\b"
 )

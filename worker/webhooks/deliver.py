@@ -28,15 +28,16 @@ from models.webhooks.delivery import (
     advance,
     begin_next,
     bury,
+    end_trial,
     give_up_after,
     is_over,
     retry_later,
 )
 from models.webhooks.endpoint import Endpoint, note
-from models.webhooks.outcome import Delivered, Gone, Outcome, name_outcome
+from models.webhooks.outcome import Delivered, Gone, Outcome, Refused, name_outcome
 from worker.metrics.counters import Metrics
 from worker.tokens.data_keys import fetching_keys
-from worker.webhooks.sending import Parcel, Resolve, Sender, deadline, resolve
+from worker.webhooks.sending import Parcel, Resolve, Sender, deadline, make_trial, resolve
 
 slice_length = timedelta(seconds=5)
 """After so long a job begins no more deliveries, and the next message goes on."""
@@ -143,6 +144,8 @@ class DeliverWebhooks:
 
     def _send_subject(self, job: Job, delivery: Delivery, sender: Sender) -> Sequence[Outcome]:
         """Send a subject's events one after the other, until one is not taken, none is left, or the slice is over."""
+        if delivery.is_trial:
+            return self._send_trial(job, delivery, sender)
         outcomes: list[Outcome] = []
         current: tuple[Delivery, Waiting] | None = self._begin(job, delivery)
         while current is not None and self.now() < job.until:
@@ -152,6 +155,19 @@ class DeliverWebhooks:
             self.metrics.count_webhook(job.endpoint.name, name_outcome(outcome))
             current = self._save(job, delivery, waiting, outcome)
         return outcomes
+
+    def _send_trial(self, job: Job, delivery: Delivery, sender: Sender) -> Sequence[Outcome]:
+        """Send an operator's test once, and keep what became of it.
+
+        It is no event, so no metric counts it. An application that refuses a type which it does not know is no failure
+        of the endpoint.
+        """
+        outcome = sender.send(make_trial(self.now()), job.secrets, job.send_before)
+        with self.store.repeating() as tx:
+            stored = self._lock(tx, job, delivery)
+            if stored is not None:
+                tx.webhooks.save_delivery(end_trial(stored, delivery, outcome))
+        return [] if isinstance(outcome, Refused) else [outcome]
 
     def _begin(self, job: Job, delivery: Delivery) -> tuple[Delivery, Waiting] | None:
         """Return a subject with its first event; one that has none ends."""
@@ -186,7 +202,7 @@ class DeliverWebhooks:
         self.metrics.count_webhook(job.endpoint.name, "dead")
         log = structlog.get_logger("webhooks")
         log.warning("webhook.given_up", webhook=job.endpoint.name, event_id=waiting.event.id, error=failed.error)
-        tx.webhooks.put_letter(bury(failed, waiting.event, self.now()))
+        tx.webhooks.put_delivery(bury(failed, waiting.event, self.now()))
         if failed.event_id is not None:
             return None
         return self._go_on(tx, job, advance(failed, read, waiting.event))

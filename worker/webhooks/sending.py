@@ -1,5 +1,6 @@
 """One delivery on the wire: to an address that was checked, signed, not redirected, and bounded in time and size."""
 
+import json
 import socket
 import ssl
 from collections.abc import Callable, Mapping, Sequence
@@ -9,11 +10,13 @@ from datetime import datetime, timedelta
 from ipaddress import ip_address
 from time import monotonic
 from typing import Any
+from uuid import uuid4
 
 import httpx
 
 from models.crypto.secrets import Secret
 from models.http import HttpAnswer, NoAnswer
+from models.messaging.events import type_prefix
 from models.proxies import Proxies
 from models.webhooks.address import find_fault, is_public
 from models.webhooks.endpoint import Endpoint
@@ -155,3 +158,19 @@ class Sender:
             self._transport.close()
         self._socket = None
         self.__post_init__()
+
+
+def make_trial(now: datetime) -> Parcel:
+    """Return a delivery that is about nothing, in the form of all others; its type is `webhook.test`."""
+    trial_id = uuid4().hex
+    document = {
+        "specversion": "1.0",
+        "id": trial_id,
+        "source": "/breezesync",
+        "type": f"{type_prefix}webhook.test",
+        "subject": "webhook",
+        "time": now.isoformat(),
+        "datacontenttype": "application/json",
+        "data": {},
+    }
+    return Parcel(trial_id, json.dumps(document, separators=(",", ":")))

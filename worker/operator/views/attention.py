@@ -11,6 +11,7 @@ from worker.operations.texts import format_length
 from worker.operator.views.groups import StreamView
 from worker.operator.views.providers import ClientView
 from worker.operator.views.queues import ProcessView, QueueDepth
+from worker.operator.views.webhooks import EndpointView
 
 Severity = Literal["failed", "warn"]
 late = timedelta(minutes=1)
@@ -48,6 +49,8 @@ class Situation:
     overdue: for how long the oldest due work has been due.
     lag: for how long the oldest unpublished event has waited.
     problems: how many active connections have which problem.
+    endpoints: those of webhooks.
+    calls_unknown: how many calls of the last day ended without an answer.
     """
 
     now: datetime
@@ -60,6 +63,8 @@ class Situation:
     lag: timedelta
     active: int
     problems: Sequence[tuple[str, int]]
+    endpoints: Sequence[EndpointView] = ()
+    calls_unknown: int = 0
 
 
 def find_attention(situation: Situation) -> Sequence[Attention]:
@@ -71,6 +76,8 @@ def find_attention(situation: Situation) -> Sequence[Attention]:
         *_of_queues(situation),
         *_of_groups(situation.streams or ()),
         *_of_connections(situation),
+        *_of_endpoints(situation),
+        *_of_calls(situation.calls_unknown),
     ]
     return sorted(found, key=lambda each: each.severity != "failed")
 
@@ -158,3 +165,40 @@ def _of_connections(situation: Situation) -> Iterator[Attention]:
             sentence = Problem(word).sentence if word in set(Problem) else word
             remedy = f"Look at one of them: breezesync connections --problem {word}, then breezesync explain ID."
             yield Attention("many_problems", "warn", f"{share}: {sentence}", remedy, f"connections?problem={word}")
+
+
+def _of_endpoints(situation: Situation) -> Iterator[Attention]:
+    for each in situation.endpoints:
+        waited = timedelta() if each.waits_since is None else situation.now - each.waits_since
+        severity: Severity = "failed" if waited > very_late else "warn"
+        if each.state == "gone":
+            said = f"the endpoint {each.name} answered 410, so nothing is sent to it"
+            remedy = f"Mend the application, then breezesync webhooks resume {each.name}."
+            yield Attention("webhook_gone", "failed", said, remedy, "webhooks")
+        elif each.state == "paused":
+            said = f"the endpoint {each.name} is paused"
+            waits = f", and events have waited for {format_length(waited)}" if waited > late else ""
+            yield Attention(
+                "webhook_paused", "warn", said + waits, f"breezesync webhooks resume {each.name}", "webhooks"
+            )
+        elif each.state == "failing":
+            length = format_length(situation.now - (each.since or situation.now))
+            said = f"the endpoint {each.name} has failed for {length} ({each.error})"
+            remedy = f"Mend the application, then breezesync webhooks test {each.name}."
+            yield Attention("webhook_failing", severity, said, remedy, "webhooks")
+        elif waited > late:
+            said = f"events have waited for {format_length(waited)} to be sent to the endpoint {each.name}"
+            remedy = "The endpoint refuses some of them, or workers are too few; it says how it answered last."
+            yield Attention("webhook_late", severity, said, remedy, "webhooks")
+        if each.dead:
+            events, them = ("event was", "it") if each.dead == 1 else ("events were", "them")
+            said = f"{each.dead} {events} given up after three days: the endpoint {each.name} did not take {them}"
+            remedy = "Read their causes, then retry or drop them: breezesync dead-letters."
+            yield Attention("webhook_dead_letters", "warn", said, remedy, "webhooks")
+
+
+def _of_calls(unknown: int) -> Iterator[Attention]:
+    if unknown:
+        said = f"{unknown} {'call' if unknown == 1 else 'calls'} of the last day got no answer"
+        remedy = "Each may have been carried out: the application has to look before it makes one again."
+        yield Attention("calls_unknown", "warn", said, remedy, "events?type=call.unknown")

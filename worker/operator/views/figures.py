@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 
 from models.store import Store
 from models.store.figures import Sample
+from models.store.webhooks import Load
 from worker.metrics.kept import Kept
 
 span = timedelta(minutes=10)
@@ -54,7 +55,15 @@ class CountedRefreshes:
 class FleetFigures:
     """The figures of one database. Each raises `SyncError` if the database does not answer."""
 
-    def __init__(self, store: Store, *, connections: float = 5, refreshes: float = 60, activity: float = 10) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        connections: float = 5,
+        refreshes: float = 60,
+        activity: float = 10,
+        loads: float = 5,
+    ) -> None:
         """Keep each for at least so many seconds."""
         self.store = store
         self._spans: dict[datetime, Activity] = {}
@@ -62,6 +71,7 @@ class FleetFigures:
         self._connections = Kept(self._count_connections, connections)
         self._refreshes = Kept(self._count_refreshes, refreshes)
         self._activity = Kept(self._count_activity, activity)
+        self._loads = Kept(self._count_loads, loads)
 
     def connections(self) -> CountedConnections:
         """Return how many connections there are, by their state."""
@@ -74,6 +84,14 @@ class FleetFigures:
     def activity(self) -> Sequence[Activity]:
         """Return the last six hours, ten minutes each, the oldest first."""
         return self._activity.get()
+
+    def loads(self) -> Mapping[str, Load]:
+        """Return what waits for each endpoint of webhooks that anything waits for, by its id."""
+        return self._loads.get()
+
+    def _count_loads(self) -> Mapping[str, Load]:
+        with self.store.reading() as tx:
+            return tx.webhooks.loads()
 
     def _count_connections(self) -> CountedConnections:
         with self.store.reading() as tx:

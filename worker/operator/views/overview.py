@@ -7,14 +7,18 @@ from datetime import date, datetime, timedelta
 from models.journal import Problem
 from models.oauth.connection import Status
 from models.store import Transaction
+from models.store.webhooks import Load
 from worker.operator.views.attention import Attention, Situation, find_attention
 from worker.operator.views.figures import Activity, CountedConnections, days
 from worker.operator.views.groups import StreamView, read_streams
 from worker.operator.views.providers import ClientView, ProviderView, read_providers
 from worker.operator.views.queues import ProcessView, QueueDepth, read_depths, read_processes
 from worker.operator.views.sources import Sources
+from worker.operator.views.webhooks import EndpointView, read_endpoints
 
 most_counted = 100_000
+most_calls = 10_000
+lately = timedelta(days=1)
 streams = ("events", "records")
 
 
@@ -92,6 +96,7 @@ class Overview:
     refreshes_due: a value for each of the next 28 days.
     activity: 36 values, the oldest first; the last is of the ten minutes that run.
     queues, groups: None if Redis does not answer.
+    calls_unknown: how many calls of the last day ended without an answer, among the newest 10,000.
     """
 
     now: datetime
@@ -115,6 +120,8 @@ class Overview:
     backlogs: Sequence[Backlog]
     clients: Sequence[ClientView]
     processes: Sequence[ProcessView]
+    endpoints: Sequence[EndpointView]
+    calls_unknown: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,14 +134,16 @@ class _Now:
     backlogs: Sequence[Backlog]
     providers: Sequence[ProviderView]
     processes: Sequence[ProcessView]
+    endpoints: Sequence[EndpointView]
+    calls_unknown: int
 
 
 def load_overview(sources: Sources) -> Overview:
     """Load the overview; what is counted over the whole database is some seconds old."""
     counted, activity = sources.figures.connections(), sources.figures.activity()
-    refreshes = sources.figures.refreshes()
+    refreshes, loads = sources.figures.refreshes(), sources.figures.loads()
     with sources.store.reading() as tx:
-        found = _read(sources, tx)
+        found = _read(sources, tx, loads)
     queues, groups = read_depths(sources), read_streams(sources)
     by_status = {status: sum(n for _, own, _, n in counted.by_state if own == status) for status in Status}
     clients = [client for provider in found.providers for client in provider.clients]
@@ -149,6 +158,8 @@ def load_overview(sources: Sources) -> Overview:
         lag=timedelta(seconds=max(each.lag_seconds for each in found.backlogs)),
         active=by_status[Status.active],
         problems=list(_count_problems(counted).items()),
+        endpoints=found.endpoints,
+        calls_unknown=found.calls_unknown,
     )
     total = sum(by_status.values())
     return Overview(
@@ -173,10 +184,12 @@ def load_overview(sources: Sources) -> Overview:
         backlogs=found.backlogs,
         clients=clients,
         processes=found.processes,
+        endpoints=found.endpoints,
+        calls_unknown=found.calls_unknown,
     )
 
 
-def _read(sources: Sources, tx: Transaction) -> _Now:
+def _read(sources: Sources, tx: Transaction, loads: Mapping[str, Load]) -> _Now:
     now = tx.overview.time()
     due, oldest = tx.overview.due(now, most_counted), tx.overview.oldest_due(now)
     unpublished = tx.figures.backlogs(most_counted)
@@ -189,6 +202,8 @@ def _read(sources: Sources, tx: Transaction) -> _Now:
         backlogs=sorted([*backlogs, *empty], key=lambda each: each.stream),
         providers=read_providers(sources, tx, now),
         processes=read_processes(tx, now),
+        endpoints=read_endpoints(tx, loads),
+        calls_unknown=tx.calls.count_unknown(now - lately, most_calls),
     )
 
 
