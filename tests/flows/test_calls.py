@@ -30,6 +30,7 @@ from scheduler.sweep import Sweep
 from tests.databases import both_databases
 from tests.gateway import KEYS, open_counter
 from tests.harness import House
+from tests.made_up_api import MadeUpApi, all_at_once, serving_api
 from worker.gateway.calls import Calls
 from worker.gateway.desk import Desk
 from worker.provider.rate_limit import Budgets
@@ -360,6 +361,17 @@ def test_a_call_of_a_connection_that_ended_fails(house: House, ada: Connection) 
         ask(house, ada, idempotency_key="two")
     assert refused.value.problem.type == "reauthorization_required"
     assert ask(house, ada) == stored(house, call)
+
+
+def test_a_call_has_the_headers_of_its_providers_profile_each_once(house: House, ada: Connection) -> None:
+    client, call = house.flows.call.providers["breezedoc"], read(house, ada)
+    with serving_api(MadeUpApi(all_at_once)) as api:
+        own = {"accept": "application/vnd.example+json", "user-agent": "theirs/1"}
+        profile = replace(client.provider, api_url=api.url, headers=own)
+        replace(house.flows.call, providers={"breezedoc": replace(client, provider=profile)})(call.id)
+    [asked] = api.asked
+    assert {name: asked.headers[name] for name in own} == own
+    house.work()
 
 
 def test_an_account_without_room_waits_as_a_row(house: House, ada: Connection) -> None:
