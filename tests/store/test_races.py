@@ -18,6 +18,7 @@ from models.oauth.token_response import Evidence
 from models.store import Store
 from models.store.due_work import refreshes, syncs
 from models.sync.sync_run import RunStatus, SyncRun, end, finish
+from models.webhooks.delivery import Delivery
 from tests.store.conftest import Opened, add_connection, an_authorization, noon
 
 T = TypeVar("T")
@@ -192,3 +193,27 @@ def test_the_oldest_due_is_sent_first(opened: Opened) -> None:
     with opened.store.writing() as tx:
         sent = tx.due.claim_refreshes("breezedoc", noon, noon, 3, 100)
     assert [message.kwargs["connection_id"] for message in sent] == [ids[4], ids[3], ids[2]]
+
+
+def test_publishers_and_an_endpoint_that_is_back_do_not_lock_each_other_out(opened: Opened) -> None:
+    later = noon + timedelta(hours=1)
+    begun = [
+        Delivery(
+            webhook_id="w", key=f"c{number:02}", published_from=noon, waits_since=noon, due_at=later, events_from=1
+        )
+        for number in range(60)
+    ]
+    with opened.store.writing() as tx:
+        tx.webhooks.add_deliveries(begun[::-1])
+
+    def act(store: Store, number: int) -> None:
+        for turn in range(5):
+            with store.writing() as tx:
+                if number in (0, 1):
+                    tx.webhooks.wake("w", noon - timedelta(seconds=turn))
+                else:
+                    tx.webhooks.add_deliveries(begun)
+
+    all_at_once(opened, act)
+    with opened.store.reading() as tx:
+        assert {each.due_at for each in tx.webhooks.due_deliveries("w", noon, 100)} == {noon - timedelta(seconds=4)}
