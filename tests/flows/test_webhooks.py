@@ -245,6 +245,16 @@ def test_while_a_secret_is_replaced_both_verify_and_then_only_the_new_one(applic
     assert len(application.receiver.taken[1].headers["webhook-signature"].split()) == 1
 
 
+def test_the_audit_names_the_host_of_an_endpoint_and_no_secret_of_its_url(application: Application) -> None:
+    application.endpoints.add(
+        "chat", "https://chat.example:8443/services/T0/s3cret?key=s3cret", ("*",), allow_private=False
+    )
+    with application.house.store.reading() as tx:
+        details = [line.detail for line in tx.audit.newest({}, None, 100) if line.action == "webhook.added"]
+    assert {"webhook": "chat", "host": "chat.example:8443"} in details
+    assert "s3cret" not in str(details)
+
+
 def test_a_replay_sends_events_again_with_their_ids(application: Application) -> None:
     application.happen(3)
     application.house.sweep()
