@@ -118,7 +118,7 @@ def _read_body(answer: HttpAnswer, form: PageFormat, asked: PageAsked, location:
         return Failed("the body has more values or text than fit into memory")
     if not isinstance(body, dict | list):
         return Failed("the body is no JSON object")
-    if _depth_exceeds(body, deepest):
+    if exact_json.depth_exceeds(body, deepest):
         return Failed("the body is nested too deeply")
     found = read_page(PageAnswer(body, answer.headers, location.url, location.api_url, is_clean), form, asked)
     return Failed(found.why, is_lasting=found.is_lasting) if isinstance(found, NoPage) else found
@@ -158,17 +158,3 @@ def _throttles(answer: HttpAnswer) -> bool:
     """Whether a 403 is about too many requests, as with GitHub and Google, and not about plan or rights."""
     spent = answer.headers.get("x-ratelimit-remaining", "").strip() == "0"
     return spent or "retry-after" in answer.headers or _too_many.search(answer.body[:longest_refusal]) is not None
-
-
-def _depth_exceeds(value: object, most: int) -> bool:
-    """Whether lists and objects stand in each other more than `most` deep; what walks records recurses."""
-    level: list[object] = [value]
-    for _ in range(most):
-        below: list[object] = []
-        for each in level:
-            inside = each.values() if isinstance(each, dict) else each if isinstance(each, list) else ()
-            below += [inner for inner in inside if type(inner) is dict or type(inner) is list]
-        level = below
-        if not level:
-            return False
-    return True

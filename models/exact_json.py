@@ -43,6 +43,10 @@ class _TooLong(Exception):
     """A number that becomes much longer when it is written out."""
 
 
+class NumberTooLong(ValueError):
+    """A number that no database can hold."""
+
+
 class TooLarge(ValueError):
     """JSON that would take more memory than its reader allows."""
 
@@ -87,6 +91,30 @@ def read(text: str) -> tuple[object, bool]:
     return value, _escaped_nul not in text
 
 
+def read_exactly(text: str) -> tuple[object, bool]:
+    """Return what `read` does, but nothing in place of something else: raise `NumberTooLong` for a number that would
+    become null, and ValueError for NaN and its kind, which are no JSON."""
+    try:
+        value = _exact_decoder.decode(text)
+    except (msgspec.DecodeError, UnicodeError):
+        return _slow_decoder.decode(text), False
+    return value, _escaped_nul not in text
+
+
+def depth_exceeds(value: object, most: int) -> bool:
+    """Return whether lists and objects stand in each other more than `most` deep; what walks a value recurses."""
+    level: list[object] = [value]
+    for _ in range(most):
+        below: list[object] = []
+        for each in level:
+            inside = each.values() if isinstance(each, dict) else each if isinstance(each, list) else ()
+            below += [inner for inner in inside if type(inner) is dict or type(inner) is list]
+        level = below
+        if not level:
+            return False
+    return True
+
+
 def dumps(value: object) -> str:
     """Return the value as JSON. Raises TypeError for what is none: a secret, for example."""
     try:
@@ -119,6 +147,24 @@ def _read_number(text: str) -> Number | None:
 
 def _read_integer(text: str) -> int | None:
     return int(text) if len(text.removeprefix("-")) <= longest_integer else None
+
+
+def _require_number(text: str) -> Number:
+    number = _read_number(text)
+    if number is None:
+        raise NumberTooLong
+    return number
+
+
+def _require_integer(text: str) -> int:
+    number = _read_integer(text)
+    if number is None:
+        raise NumberTooLong
+    return number
+
+
+def _refuse_constant(text: str) -> None:
+    raise ValueError(f"{text} is not JSON")
 
 
 def _as_it_came(value: object) -> msgspec.Raw:
@@ -165,5 +211,9 @@ def _write(value: object, ensure_ascii: bool, canonically: bool = False) -> Iter
 
 
 _decoder = msgspec.json.Decoder(float_hook=_read_number)
+_exact_decoder = msgspec.json.Decoder(float_hook=_require_number)
+_slow_decoder = json.JSONDecoder(
+    parse_float=_require_number, parse_int=_require_integer, parse_constant=_refuse_constant
+)
 _encoder = msgspec.json.Encoder(enc_hook=_as_it_came)
 _canonical_encoder = msgspec.json.Encoder(enc_hook=_in_one_form, order="sorted")

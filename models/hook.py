@@ -6,10 +6,12 @@ from base64 import b64decode
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from hashlib import sha256
 from typing import Literal
 
 from models.crypto.secrets import Secret
 from models.http import read_object
+from models.paging.json_path import look_up
 
 Algorithm = Literal["sha1", "sha256", "sha512"]
 longest_account = 255
@@ -74,11 +76,20 @@ def is_signed(hook: Hook, key: Secret | None, headers: Mapping[str, str], body: 
     return hmac.compare_digest(expected, given)
 
 
+def name_delivery(provider: str, hook: Hook, headers: Mapping[str, str], body: bytes) -> bytes | None:
+    """Return one name for a signed delivery however often it comes; None if only the secret of the URL vouches for it.
+
+    What is not signed makes no other delivery of it: in which letters its signature is written, for example.
+    """
+    if not hook.signature_header:
+        return None
+    timestamp = headers.get(hook.timestamp_header.lower(), "") if hook.timestamp_header else ""
+    return sha256(f"{provider}\0{timestamp}\0".encode() + body).digest()
+
+
 def find_account(hook: Hook, body: bytes) -> str | None:
     """Return the id of the account that a body is about; None if it names none."""
-    found: object = read_object(body)
-    for part in hook.account.split("."):
-        found = found.get(part) if isinstance(found, dict) else None
+    found = look_up(read_object(body), hook.account)
     if isinstance(found, bool) or not isinstance(found, str | int):
         return None
     text = str(found)

@@ -115,7 +115,7 @@ def serving_api(api: MadeUpApi) -> Iterator[MadeUpApi]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             url = urlsplit(self.path)
-            headers = {name.lower(): value for name, value in self.headers.items()}
+            headers = {name.lower(): ", ".join(self.headers.get_all(name, [])) for name in self.headers}
             answer = api.answer(Asked(url.path, dict(parse_qsl(url.query)), headers))
             body = answer.body if isinstance(answer.body, bytes) else json.dumps(answer.body).encode()
             with suppress(ConnectionError):

@@ -13,6 +13,9 @@ _url_path = r"(/([A-Za-z0-9._~-]+|\{team\}))+"
 _words = r"[!#-\[\]-~]+( [!#-\[\]-~]+)*"
 _query = r'[!"$->@-~]*'
 _parameter = r"[A-Za-z0-9_.$\[\]-]{1,100}"
+largest_number = 10**9
+"""As seconds, 31 years, and as minutes, 1901: a date that is so far from ours can still be computed with."""
+longest_tolerance = 86_400
 length_pattern = r"[0-9]{1,9}(\.[0-9]{1,6})? ?(ms|s|m|h|d|)"
 header_name = r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}"
 header_value = r"[!-~]([ -~]{0,998}[!-~])?"
@@ -49,9 +52,8 @@ class Rule:
     above: float | None = None
 
 
-def _number(text: str, least: int = 1, most: int | None = None) -> Rule:
-    expected = {0: "expected no negative number", 1: "expected at least 1"}[least]
-    return Rule(text, expected if most is None else f"expected {least} to {most}", least=least, most=most)
+def _number(text: str, least: int = 1, most: int = largest_number) -> Rule:
+    return Rule(text, f"expected {least} to {most}", least=least, most=most)
 
 
 def _json_path(text: str, optional: bool = False, more: str = "") -> Rule:
@@ -220,11 +222,7 @@ column_rules: Mapping[str, Rule] = {
 _header_expected = "expected a header's name"
 _header = r"([A-Za-z0-9-]{1,100})?"
 hook_rules: Mapping[str, Rule] = {
-    "account": Rule(
-        "The dotted path of the account's id in the body.",
-        "expected a dotted path",
-        r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*",
-    ),
+    "account": _json_path("The dotted path of the account's id in the body."),
     "signature_header": Rule(
         "The header with the signature; without it, only the secret of the URL is checked.", _header_expected, _header
     ),
@@ -235,7 +233,7 @@ hook_rules: Mapping[str, Rule] = {
     "timestamp_header": Rule(
         "The header with the seconds since 1970; empty if there is none.", _header_expected, _header
     ),
-    "tolerance_seconds": _number("How far that may be from our time."),
+    "tolerance_seconds": _number("How far that may be from our time.", 1, longest_tolerance),
 }
 columns_of_every_view = (
     *("connection_id", "user_id", "account_id", "external_id", "first_seen_at", "changed_at", "data"),

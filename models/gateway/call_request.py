@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from models import exact_json
-from models.exact_json import TooLarge
+from models.exact_json import NumberTooLong, TooLarge, largest_exponent, longest_number
 from models.gateway.keys import known_methods
 from models.gateway.problems import ProblemType, refuse
 from models.gateway.target import read_target
@@ -19,6 +19,8 @@ longest_request: Final = 1 << 20
 longest_answer: Final = 1 << 20
 """Bytes of an answer's body that are kept."""
 longest_header: Final = 255
+deepest_answer: Final = 100
+"""How deep lists and objects of an answer stand in each other if it is shown as JSON."""
 memory: Final = 64 << 20
 """Bytes that reading a call, or an answer that is JSON, may take."""
 known_headers: Final = frozenset(
@@ -68,9 +70,12 @@ class Unpacked:
 def read_call(text: bytes) -> CallRequest:
     """Read a request for a call. Raises `Refusal`."""
     try:
-        given, is_clean = exact_json.read(exact_json.decode(text, memory))
+        given, is_clean = exact_json.read_exactly(exact_json.decode(text, memory))
     except TooLarge:
         raise refuse(ProblemType.too_large, "The call has too many values.") from None
+    except NumberTooLong:
+        detail = f"A number has up to {longest_number} characters, and up to {largest_exponent} digits written out."
+        raise refuse(ProblemType.bad_request, detail) from None
     except (ValueError, RecursionError):
         given, is_clean = None, True
     if not isinstance(given, dict):
@@ -129,11 +134,10 @@ def _read_body(given: object, headers: dict[str, str]) -> str | None:
 def unpack_request(text: str) -> Unpacked:
     """Return what `CallRequest.pack` packed."""
     packed = json.loads(text)
-    headers = {"accept": json_type} | packed["headers"]
     body = packed["body"]
     return Unpacked(
         packed["target"].encode("ascii"),
-        tuple((name.encode("ascii"), value.encode("ascii")) for name, value in headers.items()),
+        tuple((name.encode("ascii"), value.encode("ascii")) for name, value in packed["headers"].items()),
         None if body is None else body.encode(),
     )
 
@@ -151,7 +155,8 @@ def pack_answer(answer: HttpAnswer) -> str:
 
 
 def show_answer(status: int, packed: str | None) -> dict[str, object]:
-    """Return an answer as an application gets it: its body as JSON if it is some, else as text or in base64.
+    """Return an answer as an application gets it: its body as JSON if that can be passed on exactly, else as text or in
+    base64.
 
     Without the packed part, which is erased after a day, only the status is left.
     """
@@ -166,7 +171,9 @@ def show_answer(status: int, packed: str | None) -> dict[str, object]:
     if is_json_type.fullmatch(headers.get("content-type", "")):
         try:
             if exact_json.estimate_memory(text) <= memory:
-                return shown | {"body": exact_json.loads(text), "encoding": "json"}
+                body, _ = exact_json.read_exactly(text)
+                if not exact_json.depth_exceeds(body, deepest_answer):
+                    return shown | {"body": body, "encoding": "json"}
         except (ValueError, RecursionError):
             pass
     return shown | {"body": text, "encoding": "text"}

@@ -110,6 +110,7 @@ class Webhooks:
     def remove(self, webhook_id: str) -> None:
         """Delete it with everything that it has yet to be sent."""
         self.sql.execute(delete(table).where(table.c.id == webhook_id))
+        self._lock_deliveries(_of(webhook_id))
         self.sql.execute(delete(deliveries).where(deliveries.c.webhook_id == webhook_id))
 
     def listeners(self) -> Sequence[Listener]:
@@ -222,8 +223,17 @@ class Webhooks:
 
     def wake(self, webhook_id: str, now: datetime) -> None:
         """Make due at once what waits for its next attempt: the endpoint is back."""
-        later = (deliveries.c.webhook_id == webhook_id) & (deliveries.c.due_at > now)
+        later = _of(webhook_id) & (deliveries.c.due_at > now)
+        self._lock_deliveries(later)
         self.sql.execute(update(deliveries).where(later).values(due_at=now))
+
+    def _lock_deliveries(self, condition: Any) -> None:
+        """Lock those of one endpoint in the order in which publishers do (see `route`): by their keys, byte by byte.
+
+        Race: a publisher has one of them and waits for another, which whoever waits for the first has: a deadlock.
+        """
+        key = deliveries.c.key.collate("C") if self.sql.dialect.name == "postgresql" else deliveries.c.key
+        self.sql.execute(select(deliveries.c.key).where(condition).order_by(key).with_for_update()).all()
 
     def letters(self, most: int | None = None) -> Sequence[Delivery]:
         """Return all dead letters, or the newest, the oldest first."""

@@ -1,10 +1,14 @@
 """Where a webhook may go: https to a public address, unless its endpoint allows more."""
 
+import re
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from urllib.parse import urlsplit
 
 longest_url = 2048
+longest_name = 253
 _nat64 = IPv6Network("64:ff9b::/96")
+_label = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_name = re.compile(rf"{_label}(\.{_label})*\.?")
 
 
 class UrlRefused(Exception):
@@ -20,10 +24,11 @@ def check_url(url: str, allow_private: bool) -> None:
         raise UrlRefused(f"expected a URL of up to {longest_url} ASCII characters without blanks")
     try:
         parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
+        host, port = parts.hostname or "", parts.port
     except ValueError:
         raise UrlRefused("expected a URL like https://app.example.com/webhooks") from None
-    if parts.scheme not in ("http", "https") or not host:
+    is_host = _is_host(host, is_bracketed="[" in parts.netloc)
+    if parts.scheme not in ("http", "https") or not is_host or port == 0:
         raise UrlRefused("expected a URL like https://app.example.com/webhooks")
     if "@" in parts.netloc or "#" in url:
         raise UrlRefused("expected a URL without user information and fragment: the signature says who sends")
@@ -31,6 +36,14 @@ def check_url(url: str, allow_private: bool) -> None:
         raise UrlRefused("expected https; --allow-private allows http in a network of your own")
     if not allow_private and (why := find_fault(host)) is not None:
         raise UrlRefused(f"{why}; --allow-private allows addresses in a network of your own")
+
+
+def _is_host(host: str, *, is_bracketed: bool) -> bool:
+    """Return whether it is an address, in brackets if it is one of IPv6, or a name that can be looked up."""
+    try:
+        return is_bracketed is (ip_address(host).version == 6)
+    except ValueError:
+        return not is_bracketed and len(host) <= longest_name and _name.fullmatch(host) is not None
 
 
 def find_fault(host: str) -> str | None:

@@ -4,6 +4,8 @@ from typing import Any
 import pytest
 
 from config.profiles import ProfileError, build_provider, override_variables, profile_directories, read_profile
+from config.profiles.fields import provider_rules
+from models.hook import find_account
 from models.provider import Column, Provider, Resource
 from models.sync.records import read_item
 
@@ -33,6 +35,7 @@ HOOKS: dict[str, tuple[dict[str, Any], str]] = {
         "webhook.signed",
     ),
     "a field that is none": ({"account": "id", "signature": "s"}, "webhook.signature: not a known field"),
+    "a time that may be years ago": ({"account": "id", "tolerance_seconds": 10**8}, "webhook.tolerance_seconds"),
 }
 
 
@@ -40,6 +43,17 @@ HOOKS: dict[str, tuple[dict[str, Any], str]] = {
 def test_a_webhook_that_can_not_be_verified_is_named_by_its_field(case: str) -> None:
     table, place = HOOKS[case]
     assert any(place in problem for problem in problems({"webhook": table}))
+
+
+@pytest.mark.parametrize("field", ["code_seconds", "full_reading_minutes", "grace_seconds", "longest_list"])
+def test_a_number_that_no_time_can_be_computed_with_is_named_by_its_field(field: str) -> None:
+    assert problems({field: 10**18}) == [f"other.toml: {field}: {provider_rules[field].expected}"]
+
+
+def test_a_field_of_a_webhook_may_have_a_dot_in_its_name() -> None:
+    hook = build_provider("other", "other.toml", minimal | {"webhook": {"account": r"data.account\.id"}}, {}).webhook
+    assert hook is not None
+    assert find_account(hook, b'{"data": {"account.id": 7}}') == "7"
 
 
 def breezedoc(**overrides: str) -> Provider:

@@ -17,7 +17,7 @@ import pytest
 from models.crypto.rotation import reseal
 from models.crypto.vault import Vault, new_key
 from models.errors import RedisUnavailable, StoreUnavailable
-from models.gateway.call import CallStatus, StoredCall, longest_life
+from models.gateway.call import CallStatus, StoredCall, lease, longest_life
 from models.gateway.call_request import read_call
 from models.gateway.keys import GatewayKey
 from models.gateway.problems import Refusal
@@ -30,9 +30,11 @@ from scheduler.sweep import Sweep
 from tests.databases import both_databases
 from tests.gateway import KEYS, open_counter
 from tests.harness import House
+from tests.made_up_api import MadeUpApi, all_at_once, serving_api
 from worker.gateway.calls import Calls
 from worker.gateway.desk import Desk
-from worker.provider.rate_limit import Budgets
+from worker.provider.client import call_deadline
+from worker.provider.rate_limit import Budgets, longest_held
 
 pytestmark = pytest.mark.usefixtures("everything_is_told")
 title = "Contract 4711"
@@ -283,15 +285,18 @@ class Unsteady:
 def test_an_answer_is_saved_if_the_database_is_away_for_a_moment(
     house: House, ada: Connection, failures: int, end: str
 ) -> None:
-    call, store = ask(house, ada), Unsteady(house.store)
+    call, store, waited = ask(house, ada), Unsteady(house.store), list[float]()
     alive = house.flows
-    house.flows = replace(alive, call=replace(alive.call, store=store))  # type: ignore[arg-type]  # it acts as one
+    flow = replace(alive.call, store=store, wait=waited.append)  # type: ignore[arg-type]  # it acts as one
+    house.flows = replace(alive, call=flow)
     watch(house, after_call=lambda: setattr(store, "failures", failures))
     with suppress(StoreUnavailable):
         house.flows.call(call.id)
     house.flows = alive
     come_back(house)
     assert (stored(house, call).status, made(house)) == (end, 1)
+    assert waited == sorted(set(waited))
+    assert timedelta(seconds=sum(waited)) < lease - longest_held - call_deadline
 
 
 # What the provider does.
@@ -360,6 +365,17 @@ def test_a_call_of_a_connection_that_ended_fails(house: House, ada: Connection) 
         ask(house, ada, idempotency_key="two")
     assert refused.value.problem.type == "reauthorization_required"
     assert ask(house, ada) == stored(house, call)
+
+
+def test_a_call_has_the_headers_of_its_providers_profile_each_once(house: House, ada: Connection) -> None:
+    client, call = house.flows.call.providers["breezedoc"], read(house, ada)
+    with serving_api(MadeUpApi(all_at_once)) as api:
+        own = {"accept": "application/vnd.example+json", "user-agent": "theirs/1"}
+        profile = replace(client.provider, api_url=api.url, headers=own)
+        replace(house.flows.call, providers={"breezedoc": replace(client, provider=profile)})(call.id)
+    [asked] = api.asked
+    assert {name: asked.headers[name] for name in own} == own
+    house.work()
 
 
 def test_an_account_without_room_waits_as_a_row(house: House, ada: Connection) -> None:

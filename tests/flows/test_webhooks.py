@@ -279,6 +279,16 @@ def test_while_a_secret_is_replaced_both_verify_and_then_only_the_new_one(applic
     assert len(application.receiver.taken[1].headers["webhook-signature"].split()) == 1
 
 
+def test_the_audit_names_the_host_of_an_endpoint_and_no_secret_of_its_url(application: Application) -> None:
+    application.endpoints.add(
+        "chat", "https://chat.example:8443/services/T0/s3cret?key=s3cret", ("*",), allow_private=False
+    )
+    with application.house.store.reading() as tx:
+        details = [line.detail for line in tx.audit.newest({}, None, 100) if line.action == "webhook.added"]
+    assert {"webhook": "chat", "host": "chat.example:8443"} in details
+    assert "s3cret" not in str(details)
+
+
 def test_a_replay_sends_events_again_with_their_ids(application: Application) -> None:
     application.happen(3)
     application.house.sweep()
@@ -315,6 +325,54 @@ def test_the_host_and_the_name_of_the_url_go_to_the_address_that_was_checked(app
     application.happen(1)
     application.house.sweep()
     assert [each.headers["host"] for each in application.receiver.taken] == [f"app.example:{port}"]
+
+
+def fail(host: str, port: int) -> list[str]:
+    """Resolve as the standard library does a name with an empty label."""
+    raise UnicodeError("label empty or too long")
+
+
+def stay_silent(host: str, port: int) -> list[str]:
+    """Resolve as if no name server answered until long after the sender has given up."""
+    silence.wait(60)
+    return []
+
+
+silence = threading.Event()
+UNRESOLVED: dict[str, tuple[Callable[[str, int], list[str]], str]] = {
+    "a name that none is": (fail, "its name can't be resolved (UnicodeError)"),
+    "no name server answers": (stay_silent, "its name can't be resolved (TimeoutError)"),
+}
+
+
+@pytest.mark.parametrize("case", UNRESOLVED)
+def test_a_name_that_is_not_resolved_counts_as_an_endpoint_that_is_away(application: Application, case: str) -> None:
+    resolve, error = UNRESOLVED[case]
+    silence.clear()
+    application.house.flows = replace(
+        application.house.flows, deliver_webhooks=replace(application.flow, resolve=resolve)
+    )
+    application.happen(1)
+    application.house.sweep()
+    silence.set()
+    assert (application.stored().error, application.stored().failures) == (error, 1)
+
+
+def test_a_name_of_other_letters_is_resolved_as_it_is_written(application: Application) -> None:
+    asked = list[str]()
+
+    def resolve(host: str, port: int) -> list[str]:
+        asked.append(host)
+        return ["127.0.0.1"]
+
+    port = application.receiver.url.split(":")[2].split("/")[0]
+    application.endpoints.remove("app")
+    application.endpoints.add("street", f"http://xn--strae-oqa.example:{port}/webhooks", ("*",), allow_private=True)
+    flow = replace(application.flow, resolve=resolve)
+    application.house.flows = replace(application.house.flows, deliver_webhooks=flow)
+    application.happen(1)
+    application.house.sweep()
+    assert (asked, len(application.receiver.taken)) == (["xn--strae-oqa.example"], 1)
 
 
 @both_databases

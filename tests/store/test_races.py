@@ -7,10 +7,13 @@ from datetime import timedelta
 from threading import Barrier
 from typing import TypeVar
 
+import fakeredis
 import pytest
 
 from models.crypto.secrets import Sealed
+from models.crypto.vault import Vault, new_key
 from models.errors import StoreConflict
+from models.messaging import messages
 from models.messaging.events import ConnectionRefreshed
 from models.oauth import breaker
 from models.oauth.authorization import awaits_user, receive_code
@@ -18,7 +21,10 @@ from models.oauth.token_response import Evidence
 from models.store import Store
 from models.store.due_work import refreshes, syncs
 from models.sync.sync_run import RunStatus, SyncRun, end, finish
+from models.webhooks.delivery import Delivery
 from tests.store.conftest import Opened, add_connection, an_authorization, noon
+from worker.gateway.desk import Desk, Done
+from worker.provider.rate_limit import Budgets, Settlement
 
 T = TypeVar("T")
 AT_ONCE = 8
@@ -192,3 +198,42 @@ def test_the_oldest_due_is_sent_first(opened: Opened) -> None:
     with opened.store.writing() as tx:
         sent = tx.due.claim_refreshes("breezedoc", noon, noon, 3, 100)
     assert [message.kwargs["connection_id"] for message in sent] == [ids[4], ids[3], ids[2]]
+
+
+def test_publishers_and_an_endpoint_that_is_back_do_not_lock_each_other_out(opened: Opened) -> None:
+    later = noon + timedelta(hours=1)
+    begun = [
+        Delivery(
+            webhook_id="w", key=f"c{number:02}", published_from=noon, waits_since=noon, due_at=later, events_from=1
+        )
+        for number in range(60)
+    ]
+    with opened.store.writing() as tx:
+        tx.webhooks.add_deliveries(begun[::-1])
+
+    def act(store: Store, number: int) -> None:
+        for turn in range(5):
+            with store.writing() as tx:
+                if number in (0, 1):
+                    tx.webhooks.wake("w", noon - timedelta(seconds=turn))
+                else:
+                    tx.webhooks.add_deliveries(begun)
+
+    all_at_once(opened, act)
+    with opened.store.reading() as tx:
+        assert {each.due_at for each in tx.webhooks.due_deliveries("w", noon, 100)} == {noon - timedelta(seconds=4)}
+
+
+def test_gateways_whose_calls_wrote_to_the_same_accounts_do_not_lock_each_other_out(opened: Opened) -> None:
+    connections = [add_connection(opened.store, f"u{number}") for number in range(20)]
+    sent = list[messages.Message]()
+
+    def finish_calls(store: Store, number: int) -> None:
+        budgets = Budgets(fakeredis.FakeRedis(server=fakeredis.FakeServer()))
+        vault = Vault((new_key("k1"),))
+        desk = Desk(store, vault, {opened.profile.name: opened.profile}, budgets, sent.append, lambda: noon)
+        done = [Done(each, Settlement(), 0, is_write=True) for each in connections]
+        desk.finish(done[::-1] if number % 4 < 2 else done)
+
+    all_at_once(opened, finish_calls)
+    assert len(sent) == AT_ONCE * len(connections)

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from models.crypto.secrets import Secret
-from models.hook import Hook, find_account, is_signed
+from models.hook import Hook, find_account, is_signed, name_delivery
 
 at = datetime(2026, 11, 28, 12, tzinfo=UTC)
 key = Secret("the key of the signatures")
@@ -81,3 +81,24 @@ def test_without_a_key_nothing_is_signed() -> None:
 )
 def test_an_account_is_a_short_text_or_a_number(text: bytes, expected: str | None) -> None:
     assert find_account(plain, text) == expected
+
+
+def test_a_dot_in_the_name_of_a_field_is_no_separator() -> None:
+    hook = replace(plain, account=r"data.account\.id")
+    assert find_account(hook, b'{"data": {"account.id": 7, "account": {"id": 8}}}') == "7"
+
+
+def test_a_delivery_is_the_same_however_its_signature_is_written() -> None:
+    written = {"x-signature": f"sha256={digest(body).hex()}"}
+    spaced = {"x-signature": f"sha256={digest(body).hex(' ').upper()}"}
+    assert is_signed(plain, key, spaced, body, at)
+    assert name_delivery("p", plain, spaced, body) == name_delivery("p", plain, written, body)
+    others = [
+        name_delivery("q", plain, written, body),
+        name_delivery("p", plain, written, body + b" "),
+        name_delivery("p", timed, {"x-time": now}, body),
+        name_delivery("p", timed, {"x-time": "1"}, body),
+        name_delivery("p", plain, written, body),
+    ]
+    assert len(set(others)) == len(others)
+    assert name_delivery("p", replace(plain, signature_header=""), {}, body) is None

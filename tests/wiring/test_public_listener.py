@@ -301,6 +301,38 @@ def test_a_client_whose_address_is_unknown_is_no_proxy() -> None:
     assert [asyncio.run(ask(address)) for address in ("203.0.113.1", "203.0.113.2")] == [200, 429]
 
 
+def test_long_bodies_of_strangers_are_held_in_small_number_and_keep_no_short_one_out() -> None:
+    async def play() -> list[int]:
+        gone = asyncio.Event()
+
+        async def ask(size: int, *, is_whole: bool = True) -> int:
+            sent: list[Message] = []
+            given: list[Message] = [{"type": "http.request", "body": b"x" * size, "more_body": not is_whole}]
+
+            async def send(message: Message) -> None:
+                sent.append(message)
+
+            async def receive() -> Message:
+                if not given:
+                    await gone.wait()
+                return given.pop() if given else {"type": "http.disconnect"}
+
+            headers = [(b"content-length", str(size + 1 - is_whole).encode())]
+            scope = {"type": "http", "method": "POST", "path": "/hooks/a/b", "query_string": b"", "headers": headers}
+            await guard(scope | {"client": ("203.0.113.1", 1)}, receive, send)
+            return int(sent[0]["status"])
+
+        halves = [asyncio.create_task(ask(9_000, is_whole=False)) for _ in range(3)]
+        refused, _ = await asyncio.wait(halves, return_when=asyncio.FIRST_COMPLETED)
+        statuses = [await each for each in refused] + [await ask(8_000), await ask(9_000)]
+        gone.set()
+        await asyncio.gather(*halves)
+        return [*statuses, await ask(9_000)]
+
+    guard = guarded(Allowance(long_bodies=2))
+    assert asyncio.run(play()) == [503, 404, 503, 404]
+
+
 def test_a_flood_from_many_addresses_leaves_so_many_counts_and_no_more() -> None:
     storage = BoundedStorage(100)
     counts = [storage.incr(f"198.51.{n // 250}.{n % 250}", 60) for n in range(5_000)]

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from time import sleep
 from typing import Final
 from uuid import uuid4
 
@@ -31,7 +32,8 @@ from worker.tokens.access import refuse_access
 from worker.tokens.data_keys import fetching_keys
 
 unreadable_pause: Final = timedelta(minutes=1)
-tries_to_save: Final = 4
+pauses_of_saving: Final = (0.5, 2.0, 5.0)
+"""Seconds between the attempts to save an answer: a database that restarts is back by then, and the lease not over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,7 @@ class CarryOutCall:
     send: Callable[[messages.Message], None]
     now: Callable[[], datetime]
     metrics: Metrics = field(default_factory=Metrics)
+    wait: Callable[[float], object] = sleep
 
     def __call__(self, call_id: str) -> None:
         """Send the call if it is due, and store what came of it."""
@@ -137,15 +140,17 @@ class CarryOutCall:
         return Taken(call, opened.connection, sending)
 
     def _save_soon(self, taken: Taken, called: Answered) -> None:
-        """Save the answer, and try again if a lock or a lost connection is in the way: it can't be had a second time.
+        """Save the answer, and try again if the database is away or busy: it can't be had a second time.
 
-        If the database stays away, the call ends as one whose answer was lost.
+        If it stays away, the call ends as one whose answer was lost. This thread waits all the same: the answer is in
+        its memory only.
         """
-        for _ in range(tries_to_save - 1):
+        for pause in pauses_of_saving:
             try:
                 return self._save(taken, called)
             except Transient as error:
                 structlog.get_logger("calls").warning("call.not_saved", error=str(error))
+            self.wait(pause)
         return self._save(taken, called)
 
     def _save(self, taken: Taken, called: Answered) -> None:

@@ -194,7 +194,8 @@ class Call:
 
     def _own_headers(self, url: httpx.URL, profile: Provider, token: Secret) -> list[tuple[bytes, bytes]]:
         """Return what the caller cannot say, and the profile's headers and ours that it did not give."""
-        usual = {"User-Agent": user_agent} | dict(profile.headers)
+        has_agent = any(name.lower() == "user-agent" for name in profile.headers)
+        usual = ({} if has_agent else {"User-Agent": user_agent}) | dict(profile.headers)
         given = {name for name, _ in self.ask.headers}
         left = [(name.encode("ascii"), value.encode("ascii")) for name, value in usual.items()]
         return [

@@ -173,7 +173,8 @@ class Desk:
             settled = replace(each.settled, ages=[age for _ in each.settled.ages])
             self.budgets.settle(profile, each.connection.account_id, settled)
         self.unwritten.extend(each.request for each in done if each.request is not None)
-        written = dict.fromkeys(each.connection.id for each in done if each.is_write)
+        # Race: two gateways finish calls of the same accounts; connections are locked in the order of their ids.
+        written = sorted({each.connection.id for each in done if each.is_write})
         if not self.unwritten and not written:
             return [None] * len(done)
         lines = list(self.unwritten)

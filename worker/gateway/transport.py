@@ -34,7 +34,8 @@ class AsyncRouted:
     async def send(self, request: httpx.Request) -> httpx.Response:
         """Return the answer when its headers are here. Raises httpx's errors."""
         url = request.url
-        proxy = self._proxies.find(url.scheme, url.host, url.port) if self._through else None
+        host = url.raw_host.decode("ascii")
+        proxy = self._proxies.find(url.scheme, host, url.port) if self._through else None
         transport = self._direct if proxy is None else self._through[proxy]
         return await transport.handle_async_request(request)
 

@@ -218,8 +218,8 @@ class ProviderClient:
         """
         url, base = parse_base(self.provider.api_url)
         given = {name.lower() for name, _ in sending.headers}
-        usual = {b"User-Agent": user_agent.encode()} | _encode(self.provider.headers)
-        own = [(b"Host", url.netloc), *(pair for pair in usual.items() if pair[0].lower() not in given)]
+        usual = [pair for pair in headers_of(self.provider) if pair[0].lower() not in given]
+        own = [(b"Host", url.netloc), *usual]
         has_length = sending.body is not None or sending.method in methods_with_body
         length = [(b"Content-Length", str(len(sending.body or b"")).encode())] if has_length else []
         request = httpx.Request(
@@ -248,7 +248,7 @@ class ProviderClient:
             url,
             headers=[
                 (b"Host", url.netloc),
-                *_headers_of(self.provider),
+                *headers_of(self.provider),
                 (b"Authorization", self.provider.authorization(access_token)),
             ],
             stream=no_body,
@@ -354,7 +354,7 @@ def find_page_url(provider: Provider, resource: Resource, path: str, asked: Page
     return parse_page_url(url, query, tuple(parameters_of(resource, asked).items()))
 
 
-def _headers_of(provider: Provider) -> list[tuple[bytes, bytes]]:
+def headers_of(provider: Provider) -> list[tuple[bytes, bytes]]:
     """The headers of each API request but those that name host and token: the profile's, and ours that it leaves."""
     own = _encode(provider.headers)
     named = {name.lower() for name in own}

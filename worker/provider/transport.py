@@ -45,7 +45,8 @@ class Routed(httpx.BaseTransport):
         }
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        proxy = self._proxies.find(request.url.scheme, request.url.host, request.url.port)
+        host = request.url.raw_host.decode("ascii")
+        proxy = self._proxies.find(request.url.scheme, host, request.url.port)
         transport = self._direct if proxy is None else self._through[proxy]
         return transport.handle_request(request)
 

@@ -26,7 +26,8 @@ class Allowance:
     """What the public endpoints take: requests of one address in a minute, requests at once, bytes of a body.
 
     The address is the one that `proxies` forward for, if one of them sent the request, or if it came by a Unix socket.
-    `addresses` are counted at most. `hook_body` are the bytes of a provider's webhook.
+    `addresses` are counted at most. `hook_body` are the bytes of a provider's webhook; of those longer than `body` only
+    `long_bodies` are held at once, before anyone knows who sent them.
     """
 
     per_minute: int = 1_200
@@ -34,6 +35,7 @@ class Allowance:
     at_once: int = 200
     body: int = 8_192
     hook_body: int = 262_144
+    long_bodies: int = 64
     proxies: tuple[Network, ...] = ()
 
 
@@ -95,6 +97,7 @@ class Guard:
         self.limiter = FixedWindowRateLimiter(BoundedStorage(allowance.addresses))
         self.rate = RateLimitItemPerMinute(allowance.per_minute)
         self.under_way = 0
+        self.long_bodies = 0
         self.has_warned = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -105,9 +108,16 @@ class Guard:
         await self.behind_proxies(scope, receive, send)
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
+        room = Room(self)
+        try:
+            await self._pass_within(room, scope, receive, send)
+        finally:
+            room.leave()
+
+    async def _pass_within(self, room: "Room", scope: Scope, receive: Receive, send: Send) -> None:
         try:
             self._count(scope)
-            replay = await read_body(scope, receive, self._longest_body(scope))
+            replay = await read_body(scope, receive, self._longest_body(scope), room)
             self._find_room()
         except HTTPException as refused:
             await self.refuse(Request(scope), refused)(scope, receive, send)
@@ -145,8 +155,32 @@ class Guard:
             structlog.get_logger("web").warning("proxy.not_trusted", address=peer, setting="TRUSTED_PROXIES")
 
 
-async def read_body(scope: Scope, receive: Receive, most: int) -> Receive:
-    """Read a body that is short enough, and return a `receive` that gives it again. Raises HTTPException 413."""
+@dataclass(slots=True)
+class Room:
+    """The place of one request among those with a long body, once it needs one."""
+
+    guard: Guard
+    is_taken: bool = False
+
+    def hold(self, size: int) -> None:
+        """Take the place if so many bytes need it. Raises HTTPException 503 if none is free."""
+        allowance = self.guard.allowance
+        if self.is_taken or size <= allowance.body:
+            return
+        if self.guard.long_bodies >= allowance.long_bodies:
+            raise HTTPException(503, headers={"Retry-After": "1", "Connection": "close"})
+        self.guard.long_bodies += 1
+        self.is_taken = True
+
+    def leave(self) -> None:
+        if self.is_taken:
+            self.guard.long_bodies -= 1
+            self.is_taken = False
+
+
+async def read_body(scope: Scope, receive: Receive, most: int, room: Room) -> Receive:
+    """Read a body that is short enough, and return a `receive` that gives it again. Raises HTTPException 413, or 503 if
+    there is no room for a long one."""
     headers = {name: value for name, value in scope["headers"] if name in (b"content-length", b"transfer-encoding")}
     if not headers:
         return receive
@@ -161,6 +195,7 @@ async def read_body(scope: Scope, receive: Receive, most: int) -> Receive:
         body, more = body + message.get("body", b""), message.get("more_body", False)
         if len(body) > most:
             raise too_long
+        room.hold(len(body))
     given: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def give() -> Message:

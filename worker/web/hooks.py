@@ -5,10 +5,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from hashlib import sha256
 
 from models.crypto.secrets import Secret
-from models.hook import HookSecrets, find_account, is_signed
+from models.hook import HookSecrets, find_account, is_signed, name_delivery
 from models.messaging import messages
 from models.provider import Provider
 from models.store import Store
@@ -62,14 +61,14 @@ class Hooks:
         if not is_signed(hook, secrets.key, headers, body, now):
             raise Refused(403, "The signature is wrong", "Check the webhook's secret.", reason="bad_signature")
         account_id = find_account(hook, body)
-        signature = headers.get(hook.signature_header.lower(), "") if hook.signature_header else ""
-        delivery = sha256(f"{name}\0{signature}\0".encode() + body).digest()
         # A delivery that only the URL's secret vouches for may look like an earlier one, and be about something else.
-        if account_id is None or (signature and self.seen.has(delivery)):
+        delivery = name_delivery(name, hook, headers, body)
+        if account_id is None or (delivery is not None and self.seen.has(delivery)):
             return
         with self.store.writing() as tx:
             found = tx.connections.ids_of_account(name, account_id, most_connections)
             asked = [connection_id for connection_id in found if request_sync(tx, connection_id, now)]
-        self.seen.add(delivery)
+        if delivery is not None:
+            self.seen.add(delivery)
         for connection_id in asked:
             self.send(messages.carry_out_sync(connection_id))

@@ -3,7 +3,9 @@
 import json
 import socket
 import ssl
+import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -25,7 +27,7 @@ from models.webhooks.signature import sign
 from worker.provider.transport import Routed, Wire
 
 deadline = timedelta(seconds=15)
-"""How long one delivery may take, from its connection to the end of the answer."""
+"""How long one delivery may take, from the search for its address to the end of the answer."""
 connect_seconds = 5.0
 largest_answer = 4096
 """So many bytes of an answer are read; no one asks for them."""
@@ -51,6 +53,15 @@ def resolve(host: str, port: int) -> Sequence[str]:
     """Return the addresses of a host. Raises `OSError`."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(each[4][0]) for each in found))
+
+
+def host_of(url: httpx.URL) -> str:
+    """Return the host of a URL as it is written there, in ASCII.
+
+    `URL.host` has the letters that `xn--` stands for. Resolver and TLS would encode them again, by an older standard,
+    and so may mean another host: `xn--strae-oqa.de` becomes `strasse.de`.
+    """
+    return url.raw_host.decode("ascii")
 
 
 @dataclass(slots=True, eq=False)
@@ -88,17 +99,18 @@ class Sender:
     @property
     def _is_proxied(self) -> bool:
         url = httpx.URL(self.endpoint.url)
-        return self.proxies.find(url.scheme, url.host, url.port) is not None
+        return self.proxies.find(url.scheme, host_of(url), url.port) is not None
 
     def _send(self, parcel: Parcel, headers: Mapping[str, str], send_before: datetime | None) -> HttpAnswer | NoAnswer:
         """Try each of the host's addresses until one takes the connection."""
+        until = monotonic() + self.deadline.total_seconds()
         try:
             hosts = self._find_hosts()
         except AddressRefused as refused:
             return NoAnswer(False, str(refused))
-        except OSError as error:
+        except (OSError, UnicodeError, RuntimeError) as error:
+            # UnicodeError: the name has a label that no name has. RuntimeError: no thread is left to resolve it.
             return NoAnswer(False, f"its name can't be resolved ({type(error).__name__})")
-        until = monotonic() + self.deadline.total_seconds()
         answer: HttpAnswer | NoAnswer = NoAnswer(False, "its name has no address")
         for host in hosts:
             left = until - monotonic()
@@ -116,22 +128,37 @@ class Sender:
         return answer
 
     def _find_hosts(self) -> Sequence[str]:
-        """Return what to connect to. Raises `AddressRefused`, and `OSError` if the name can't be resolved.
+        """Return what to connect to. Raises `AddressRefused`, and what `_resolve` raises.
 
         The way through a proxy is the proxy's: it resolves the name, and its rules say where it connects to.
         """
         url = httpx.URL(self.endpoint.url)
-        if not self.endpoint.allow_private and (why := find_fault(url.host)) is not None:
+        host = host_of(url)
+        if not self.endpoint.allow_private and (why := find_fault(host)) is not None:
             raise AddressRefused(why)
         if self._is_proxied:
-            return [url.host]
+            return [host]
         if self._addresses is None:
-            found = self.resolve(url.host, url.port or default_ports[url.scheme])[:most_addresses]
+            found = self._resolve(host, url.port or default_ports[url.scheme])[:most_addresses]
             refused = [each for each in found if not is_public(ip_address(each))]
             if refused and not self.endpoint.allow_private:
                 raise AddressRefused(f"its name resolves to {refused[0]}, which is not a public address")
             self._addresses = found
         return self._addresses
+
+    def _resolve(self, host: str, port: int) -> Sequence[str]:
+        """Return the addresses of a host, or give up when the delivery's time is over: a search can't be ended, and
+        may take minutes if no name server answers. Raises `OSError`, `UnicodeError` and `RuntimeError`."""
+        found: Future[Sequence[str]] = Future()
+
+        def search() -> None:
+            try:
+                found.set_result(self.resolve(host, port))
+            except Exception as error:
+                found.set_exception(error)
+
+        threading.Thread(target=search, name="resolver", daemon=True).start()
+        return found.result(self.deadline.total_seconds())
 
     def _request(self, host: str, parcel: Parcel, headers: Mapping[str, str]) -> httpx.Request:
         """Return a request to the address itself, for the name of the URL: between the check and the connection nothing
@@ -149,7 +176,7 @@ class Sender:
                 **headers,
             },
             content=parcel.body.encode(),
-            extensions={"timeout": timeout, "sni_hostname": url.host},
+            extensions={"timeout": timeout, "sni_hostname": host_of(url)},
         )
 
     def _open_again(self) -> None:
