@@ -3,8 +3,8 @@
 A request was not carried out if it never left, or if the answer is a 401 of the API, a 429, or a 503 of the API that
 says when to come again. Any other answer is the answer. Without one, only a method that is safe is sent again.
 
-A 503 that is a page of HTML is not the API's. A cache or gateway in front of it may say so, and when to come again, after
-it has passed the request on and waited in vain.
+A 503 that is a page of HTML is not the API's. A cache or gateway in front of it may say so, and when to come again,
+after it has passed the request on and waited in vain.
 """
 
 from dataclasses import replace
