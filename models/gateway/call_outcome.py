@@ -1,14 +1,17 @@
 """What becomes of a call that is sent as a job: before it leaves, and by what the provider answered.
 
-A request was not carried out if it never left, or if the answer is a 401 of the API, a 429, or a 503 that says when to
-come again. Any other answer is the answer. Without one, only a method that is safe is sent again.
+A request was not carried out if it never left, or if the answer is a 401 of the API, a 429, or a 503 of the API that
+says when to come again. Any other answer is the answer. Without one, only a method that is safe is sent again.
+
+A 503 that is a page of HTML is not the API's. A cache or gateway in front of it may say so, and when to come again,
+after it has passed the request on and waited in vain.
 """
 
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from models.api_response import Throttled, Unauthorized, read_api_answer
+from models.api_response import Throttled, Unauthorized, is_html, read_api_answer
 from models.backoff import Backoff
 from models.gateway.access import Access, Ask, Give, Join, plan_access, soon, usable
 from models.gateway.call import CallDecision, CallReason, StoredCall, complete, fail, lose, postpone
@@ -78,7 +81,8 @@ def decide_call(
     if answer.status == 429:
         pause = max(pause_of(answer, now), shortest_pause)
         return postpone(call, pause, CallReason.rate_limited, now)
-    if answer.status == 503 and (asked := read_retry_after(answer.headers, now)) is not None:
+    is_certain = call.is_safe or not is_html(answer)
+    if answer.status == 503 and is_certain and (asked := read_retry_after(answer.headers, now)) is not None:
         return postpone(call, max(asked, shortest_pause), CallReason.provider_unavailable, now)
     if answer.status >= 500 and call.is_safe and call.attempts < most_server_errors:
         return postpone(call, backoff.after(call.attempts), CallReason.provider_unavailable, now)

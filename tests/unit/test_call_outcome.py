@@ -151,6 +151,11 @@ outcomes: dict[str, Case] = {
     "503 that says when": Case(
         answer(503, retry_after="90"), "pending provider_unavailable 90", "pending provider_unavailable 90"
     ),
+    "503 of a cache in front of the API": Case(
+        answer(503, retry_after="5", content_type="text/html; charset=utf-8"),
+        "completed 503",
+        "pending provider_unavailable 5",
+    ),
     "503 that says now": Case(
         answer(503, retry_after="0"), "pending provider_unavailable 1", "pending provider_unavailable 1"
     ),
