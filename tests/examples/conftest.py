@@ -11,7 +11,7 @@ import pytest
 
 from tests.examples.consumers import Language
 from tests.processes import CHECKOUT, Fleet, running_fleet
-from tests.servers import Valkey, reserved_port, running_valkey, skip_unless_ci
+from tests.servers import Postgres, Valkey, reserved_port, running_valkey, skip_unless_ci
 
 NODE_EXAMPLE = CHECKOUT / "docs/examples/node"
 NO_NETWORK = ("ENOTFOUND", "EAI_AGAIN", "ECONNREFUSED", "ECONNRESET", "ETIMEDOUT", "ENETUNREACH", "ERR_SOCKET_TIMEOUT")
@@ -37,11 +37,12 @@ def running_ground(database_url: str, directory: Path) -> Iterator[Ground]:
 
 
 @pytest.fixture(scope="package")
-def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
-    """The one on SQLite, for all tests of the examples."""
-    directory: Path = tmp_path_factory.mktemp("ground")
-    with running_ground(f"sqlite:///{directory}/breezesync.db", directory) as found:
+def ground(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
+    """The one on PostgreSQL, for all tests of the examples; `make run` has them on SQLite."""
+    url = postgres.create_database()
+    with running_ground(url, tmp_path_factory.mktemp("ground")) as found:
         yield found
+    postgres.drop_database(url)
 
 
 @pytest.fixture(params=["python", "node"])

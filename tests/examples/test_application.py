@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 from sqlalchemy import create_engine, text
 
-from tests.examples.conftest import Ground, running_ground
+from tests.examples.conftest import Ground
 from tests.examples.consumers import EXAMPLES
 from tests.processes import Fleet, Program
 from tests.servers import Postgres, reserved_port, wait_until
@@ -31,20 +31,13 @@ class Shop:
     account: int
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def shop(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
-    """On SQLite, or with all that it and breezesync store in PostgreSQL."""
-    directory: Path = tmp_path_factory.mktemp("shop")
-    if request.param == "sqlite":
-        with running_shop(request.getfixturevalue("ground"), f"sqlite:///{directory}/own.db") as found:
-            yield found
-        return
-    postgres: Postgres = request.getfixturevalue("postgres")
-    its, own = postgres.create_database(), postgres.create_database()
-    with running_ground(its, directory) as ground, running_shop(ground, own) as found:
+@pytest.fixture(scope="module")
+def shop(ground: Ground, postgres: Postgres) -> Iterator[Shop]:
+    """With a database of its own."""
+    own = postgres.create_database()
+    with running_shop(ground, own) as found:
         yield found
-    for database in (its, own):
-        postgres.drop_database(database)
+    postgres.drop_database(own)
 
 
 @contextmanager
