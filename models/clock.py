@@ -18,6 +18,12 @@ def is_due(due_at: datetime | None, now: datetime) -> bool:
     return due_at is not None and due_at - now < noticeable
 
 
+def is_over(began_at: datetime | None, length: timedelta, now: datetime) -> bool:
+    """Return whether that much time has passed since; it has, too, if there is no beginning, or it is yet to come
+    because the clock was set back."""
+    return began_at is None or not began_at <= now < began_at + length
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
     """This machine's two clocks, read together.

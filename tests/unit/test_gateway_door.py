@@ -7,9 +7,10 @@ import pytest
 
 from worker.gateway.door import RefusedKeys, most_sources
 
-begin = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
+begin = datetime(2026, 3, 1, 12, 0, 30, tzinfo=UTC)
 floods: dict[str, tuple[Sequence[tuple[str, int]], list[int | None]]] = {
     "one source has one line a minute": ([("a", 0), ("a", 1), ("a", 59), ("a", 60)], [0, None, None, 2]),
+    "a clock set back begins another minute": ([("a", 0), ("a", -3600), ("a", -3599)], [0, 0, None]),
     "each source has its own": ([("a", 0), ("b", 1), ("a", 2), ("b", 61), ("a", 62)], [0, 0, None, 1, 0]),
     "of many sources ten have one, then the 20th": (
         [(str(number), 0) for number in range(21)],

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
@@ -13,6 +13,7 @@ from limits.strategies import FixedWindowRateLimiter
 from starlette.types import Scope
 
 from models.audit.entry import Action, Entry, is_recorded
+from models.clock import is_over
 from models.gateway.keys import GatewayKey, find_key
 from models.gateway.problems import Problem, ProblemType, Refusal, refuse
 from worker.gateway.office import Office
@@ -36,22 +37,22 @@ class RefusedKeys:
     """The refusals of one process.
 
     A source gets one line a minute at most. Of the sources of one minute the first ten get theirs, then the 20th, the
-    50th, the 100th and so on: a flood may come from many addresses.
+    50th, the 100th and so on: a flood may come from many addresses. A minute begins with the first refusal after the
+    last one.
 
-    minute: the present one.
+    began_at: when the present minute began.
     sources: which were refused in it, up to `most_sources`.
     left_out: how many refusals have got no line since the last line.
     """
 
-    minute: datetime | None = None
+    began_at: datetime | None = None
     sources: set[str] = field(default_factory=set)
     left_out: int = 0
 
     def count(self, source: str, now: datetime) -> int | None:
         """Count a refusal; return how many were left out before it if it gets a line, else None."""
-        minute = now.replace(second=0, microsecond=0)
-        if minute != self.minute:
-            self.minute, self.sources = minute, set()
+        if is_over(self.began_at, timedelta(minutes=1), now):
+            self.began_at, self.sources = now, set()
         is_first = source not in self.sources and len(self.sources) < most_sources
         if is_first:
             self.sources.add(source)

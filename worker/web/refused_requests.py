@@ -4,12 +4,13 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import structlog
 from starlette.requests import Request
 
 from models.audit.entry import Action, Entry, is_recorded
+from models.clock import is_over
 from models.errors import SyncError
 from worker.web.callback import Callback
 from worker.web.refusal import Refused
@@ -17,14 +18,15 @@ from worker.web.refusal import Refused
 
 @dataclass(slots=True)
 class RefusedRequests:
-    """The refusals of this process.
+    """The refusals of this process, counted by the minute; a minute begins with the first refusal after the last one.
 
-    count: how many requests were refused in `minute`.
+    began_at: when the present minute began.
+    count: how many requests were refused in it.
     left_out: how many have got no line since the last line.
     """
 
     callback: Callback
-    minute: datetime | None = None
+    began_at: datetime | None = None
     count: int = 0
     left_out: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -68,10 +70,10 @@ class RefusedRequests:
 
     def _count(self, now: datetime) -> int | None:
         """Count a refusal; return how many were left out before it if it gets a line, else None."""
-        minute = now.replace(second=0, microsecond=0)
         with self.lock:
-            self.count = self.count + 1 if minute == self.minute else 1
-            self.minute = minute
+            if is_over(self.began_at, timedelta(minutes=1), now):
+                self.began_at, self.count = now, 0
+            self.count += 1
             if not is_recorded(self.count):
                 self.left_out += 1
                 return None
