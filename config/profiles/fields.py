@@ -172,11 +172,7 @@ resource_rules: Mapping[str, Rule] = {
         rf"{_part}(\[\])*(\.{_part}(\[\])*)*(\.\*\?)?",
     ),
     "per_team": Rule("Whether it is read once for each team that the application names."),
-    "parent": Rule(
-        "Another resource, above this one: it is read once for each record of that.",
-        "expected the name of a resource",
-        f"({name_pattern})?",
-    ),
+    "parent": Rule("Another resource, above this one: it is read once for each record of that."),
     "parent_key": _json_path(
         "The dotted path, in the parent's record, of what goes into the path: a text or a whole number; by default the "
         "parent's `id`.",
