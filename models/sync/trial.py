@@ -65,8 +65,9 @@ def describe_parents(resource: Resource, count: int = 0) -> str:
     """Return for which of `count` records a resource is read, in words; empty if it has no parent."""
     if not resource.parent:
         return ""
-    many = count > resource.most_parents
-    return f"{resource.parent}, " + (f"the first {resource.most_parents} of {count}" if many else "all")
+    return f"{resource.parent}, " + (
+        f"the first {resource.most_parents} only" if count > resource.most_parents else "all"
+    )
 
 
 def look_below(
