@@ -38,11 +38,17 @@ def fix_parents(rows: StepRows, now: datetime) -> StepDecision:
 
 
 def choose_parents(resource: Resource, path: str, stored: StoredParents) -> Parents:
-    """Return the first parents that can be named in a path, and the lists whose parent is deleted."""
-    read = ((each, read_key(stored.records.get(each), path)) for each in stored.ids[: resource.most_parents])
+    """Return the first parents that can be named in a path, and the lists whose parent is deleted.
+
+    Parents with one key have one list. It is the first one's, unless its records are others below each of them.
+    """
+    read: dict[str, str] = {}
+    for each in stored.ids[: resource.most_parents]:
+        key = read_key(stored.records.get(each), path)
+        if key is not None and (resource.id_scope == "parent" or key not in read.values()):
+            read[each] = key
     living = {name_list(resource, each) for each in stored.ids}
-    gone = (key for key in stored.lists if key not in living)
-    return Parents(tuple((each, key) for each, key in read if key is not None), tuple(sorted(gone)))
+    return Parents(tuple(read.items()), tuple(sorted(key for key in stored.lists if key not in living)))
 
 
 def read_key(record: object, path: str) -> str | None:

@@ -143,6 +143,11 @@ choices: dict[str, tuple[StoredParents, Parents, tuple[ListNote, ...]]] = {
         Parents((("a", "7"),)),
         (),
     ),
+    "two of one key": (
+        replace(stored("a", "b"), records={key: {"node": {"id": 7}} for key in "ab"}),
+        Parents((("a", "7"),)),
+        (),
+    ),
     "lists of others": (
         stored(*"abcd", lists={"book:a", "book:d", "book:z", "book:f", "book"}),
         Parents((("a", "a"), ("b", "b"), ("c", "c")), ("book", "book:f", "book:z")),
@@ -162,6 +167,12 @@ def rows_at(at: SyncRun, **changes: Any) -> StepRows:
         "interval": timedelta(minutes=15),
     }
     return StepRows(**given | changes)
+
+
+def test_parents_of_one_key_are_read_each_if_ids_are_unique_below_them_only() -> None:
+    same = StoredParents(ids=("a", "b"), records={key: {"node": {"id": 7}} for key in "ab"})
+    below = replace(books, id_scope="parent")
+    assert choose_parents(below, "node.id", same).read == (("a", "7"), ("b", "7"))
 
 
 @pytest.mark.parametrize("case", choices)
