@@ -29,7 +29,9 @@ def fix_parents(rows: StepRows, now: datetime) -> StepDecision:
     resource, run = rows.sync_list.resource, rows.run
     path = rows.provider.parent_key_of(resource)
     fixed = choose_parents(resource, path, rows.parents)
-    run = replace(run, parents={**run.parents, resource.name: fixed}, page=1, cursor=None)
+    # Race: the profile gave it no parent when another job read its one list.
+    begun = replace(run, page=1, cursor=None, pass_number=0, failures=0)
+    run = replace(begun, parents={**run.parents, resource.name: fixed})
     notes = tuple(_note_problems(resource, path, rows.parents))
     decision = StepDecision(subject=rows.connection, at=now, connection=rows.connection, lists=notes)
     if fixed.read:

@@ -32,7 +32,7 @@ from models.sync.parents import choose_parents, read_key
 from models.sync.records import Known
 from models.sync.snapshot import Draft, ListState, Snapshot, is_quiet, resource_of
 from models.sync.step import decide_step
-from models.sync.sync_run import Parents, RunStatus, SyncRun, end, finish, plan_lists
+from models.sync.sync_run import Parents, RunStatus, SyncRun, end, finish, plan_lists, run_lease
 
 now = datetime(2026, 11, 28, 12, tzinfo=UTC)
 account = Resource(name="account", path="/me")
@@ -179,9 +179,11 @@ def test_parents_of_one_key_are_read_each_if_ids_are_unique_below_them_only() ->
 def test_the_parents_of_a_run_are_fixed_where_it_is(case: str) -> None:
     given, expected, notes = choices[case]
     assert choose_parents(books, "node.id", given) == expected
-    decision = decide_step(rows_at(run, parents=given), ParentsNeeded(), now)
+    before = replace(run, page=3, cursor="c", pass_number=1, failures=1)
+    decision = decide_step(rows_at(before, parents=given), ParentsNeeded(), now)
     assert decision.run is not None
-    assert (decision.run.parents, decision.run.place, decision.run.page) == ({"book": expected}, 2, 1)
+    begun = replace(run, parents={"book": expected}, lease_until=now + run_lease, counts=decision.run.counts)
+    assert decision.run == begun
     assert (decision.lists, decision.goes_on) == (notes, True)
 
 
