@@ -203,6 +203,8 @@ class ListProblem(Word):
     list_shifting = "list_shifting", "it changed each time it was read; none of its records counts as deleted"
     nameless_records = "nameless_records", "it has records without an id; none of its records counts as deleted"
     list_too_long = "list_too_long", "it is longer than the limit; none of its records counts as deleted"
+    too_many_parents = "too_many_parents", "it has more parents than the limit; the lists of the others are not read"
+    unusable_parent = "unusable_parent", "nothing in its parent's record can name it in a path; it is not read"
     many_gone = "many_gone", "most or all of its records were missing; they are kept until the next sync confirms it"
 
 

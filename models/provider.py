@@ -13,6 +13,7 @@ from models.paging.page_format import PageFormat
 TokenBody = Literal["json", "form"]
 ClientAuth = Literal["body", "basic"]
 RefreshReuse = Literal["harmless", "family_revoked", "grace"]
+IdScope = Literal["account", "parent"]
 ColumnType = Literal["text", "integer", "number", "boolean", "time", "date", "count"]
 
 usual_error_aliases: Mapping[str, str] = {
@@ -46,7 +47,9 @@ class Resource(PageFormat):
     below, from its question mark on (see `unsign`). `peek` is the query whose first page shows what is newest; with it,
     a long list is not read whole each time. Nor is it with `since_parameter`: that has the list filtered to what
     changed since a value of the field at the dotted path `since_field`, less `since_overlap` (see
-    `models/sync/since.py`).
+    `models/sync/since.py`). With a `parent`, another resource, `path` holds `{parent}` and is read once for each of its
+    records, `most_parents` at most: what is at the dotted path `parent_key` of a record goes into the path, by default
+    its id. With the `id_scope` `parent`, an id is unique below its parent only (see `models/sync/parents.py`).
     """
 
     name: str
@@ -60,6 +63,10 @@ class Resource(PageFormat):
     since_field: str = ""
     since_overlap: int = 120
     per_team: bool = False
+    parent: str = ""
+    parent_key: str = ""
+    most_parents: int = 100
+    id_scope: IdScope = "account"
     timeout_seconds: int = 30
 
 
@@ -169,6 +176,11 @@ class Provider:
     def resource(self, name: str) -> Resource | None:
         """The resource of that name, if the profile has it."""
         return next((resource for resource in self.resources if resource.name == name), None)
+
+    def parent_key_of(self, resource: Resource) -> str:
+        """The dotted path of what names the resource's parent in its path: its own, or the parent's id."""
+        parent = self.resource(resource.parent)
+        return resource.parent_key or ("id" if parent is None else parent.id)
 
     @property
     def account_resource(self) -> Resource:

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 
 from config.profiles.fields import (
@@ -38,6 +38,7 @@ def find_faults(provider: Provider) -> Iterator[Fault]:
     yield from _find_repeated("resources", (resource.name for resource in provider.resources))
     for position, resource in enumerate(provider.resources):
         faults = [*_find_by_rules(resource, resource_rules, provider.allow_http), *_find_resource_faults(resource)]
+        faults += _find_parent_faults(resource, provider.resources[:position], provider)
         if resource.path == provider.account_path and (resource.paging != "none" or resource.items):
             faults.append(("paging", "expected none, and no items: one answer names the account"))
         yield from _within(f"resources[{position}]", faults)
@@ -131,6 +132,35 @@ def _find_resource_faults(resource: Resource) -> Iterator[Fault]:
         yield "paging", "expected another one: with Laravel's, items, total, more and cursor have their places"
     if resource.cursor and resource.paging not in ("cursor", "link"):
         yield "cursor", "expected none: only paging by cursor or link has one"
+
+
+def _find_parent_faults(resource: Resource, earlier: Sequence[Resource], provider: Provider) -> Iterator[Fault]:
+    if not resource.parent:
+        yield from _find_faults_without_parent(resource)
+        return
+    if resource.path == provider.account_path:
+        yield "parent", "expected none: one answer names the account"
+    elif "{parent}" not in resource.path:
+        yield "path", "expected one with {parent} in it, because it has a parent"
+    for field in ("per_team", "peek", "since_parameter"):
+        if getattr(resource, field):
+            yield field, "expected none with a parent: the lists of all parents are read whole"
+    found = next((each for each in earlier if each.name == resource.parent), None)
+    if found is None and provider.resource(resource.parent) is not None:
+        yield "parent", "expected a resource that stands above this one in the profile"
+    elif found is None:
+        yield "parent", f"expected the name of a resource, not {resource.parent!r}"
+    elif found.parent:
+        yield "parent", f"expected a resource without a parent of its own, unlike {resource.parent!r}"
+
+
+def _find_faults_without_parent(resource: Resource) -> Iterator[Fault]:
+    if "{parent}" in resource.path:
+        yield "path", "expected no {parent} in it without a parent"
+    if resource.parent_key:
+        yield "parent_key", "expected none without a parent"
+    if resource.id_scope != "account":
+        yield "id_scope", "expected account without a parent"
 
 
 def _find_view_faults(view: View, provider: Provider) -> Iterator[Fault]:

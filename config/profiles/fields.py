@@ -9,7 +9,7 @@ _part = r"[A-Za-z0-9_-]+"
 _key = r"([A-Za-z0-9_@$:-]|\\\.)+"
 _path_of_json = rf"{_key}(\.{_key})*"
 _field = r"[A-Za-z0-9_]+"
-_url_path = r"(/([A-Za-z0-9._~-]+|\{team\}))+"
+_url_path = r"(/([A-Za-z0-9._~-]+|\{team\}|\{parent\}))+"
 _words = r"[!#-\[\]-~]+( [!#-\[\]-~]+)*"
 _query = r'[!"$->@-~]*'
 _parameter = r"[A-Za-z0-9_.$\[\]-]{1,100}"
@@ -140,7 +140,7 @@ provider_rules: Mapping[str, Rule] = {
 resource_rules: Mapping[str, Rule] = {
     "name": Rule("What records and events call it.", _name, name_pattern),
     "path": Rule(
-        "Where it is below `api_url`; with `per_team` it has `{team}` in it.",
+        "Where it is below `api_url`; with `per_team` it has `{team}` in it, and with `parent` `{parent}`.",
         "expected a path like /documents",
         _url_path,
     ),
@@ -172,6 +172,17 @@ resource_rules: Mapping[str, Rule] = {
         rf"{_part}(\[\])*(\.{_part}(\[\])*)*(\.\*\?)?",
     ),
     "per_team": Rule("Whether it is read once for each team that the application names."),
+    "parent": Rule("Another resource, above this one: it is read once for each record of that."),
+    "parent_key": _json_path(
+        "The dotted path, in the parent's record, of what goes into the path: a text or a whole number; by default the "
+        "parent's `id`.",
+        optional=True,
+    ),
+    "most_parents": _number("How many parents it is read for.", 1, 1000),
+    "id_scope": Rule(
+        "Whether an `id` is unique in the whole `account`, or below its `parent` only; then the parent's comes before it: "
+        "`PARENT/ID`."
+    ),
     "timeout_seconds": _number("After how long the request for a page is given up.", 1, 30),
     "paging": Rule("How its list comes in pages: see below."),
     "items": _json_path(

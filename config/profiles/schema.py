@@ -116,12 +116,24 @@ def _complete(profile: Schema, described: Mapping[str, Schema]) -> None:
             {"path": {"pattern": r"\{team\}"}}, {"required": ["per_team"], "properties": {"per_team": {"const": True}}}
         ),
         _if({"per_team": {"const": True}}, {"properties": {"path": {"pattern": r"\{team\}"}}}),
+        _if({"path": {"pattern": _of_parent}}, _needs_parent),
+        _if({"parent_key": _given}, _needs_parent),
+        _if({"id_scope": {"const": "parent"}}, _needs_parent),
+        _if({"parent": _given}, {"properties": _read_whole}),
     ]
 
 
 _with_pages = ("laravel", "laravel_resource", "page", "offset", "cursor", "link")
 _since = (("since_parameter", "since_field"), ("since_field", "since_parameter"))
 _given: Schema = {"minLength": 1}
+_of_parent = r"\{parent\}"
+_needs_parent: Schema = {"required": ["parent"], "properties": {"parent": _given}}
+_read_whole: Schema = {
+    "path": {"pattern": _of_parent},
+    "per_team": {"const": False},
+    "peek": {"maxLength": 0},
+    "since_parameter": {"maxLength": 0},
+}
 _needs_total: Schema = {"required": ["total"], "properties": {"total": {"minLength": 1}}}
 
 

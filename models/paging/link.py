@@ -35,14 +35,15 @@ def resolve(link: str, page_url: str, api_url: str) -> str | None:
     if not same or url.username is not None or url.password is not None:
         return None
     below = base.path.rstrip("/")
-    if not url.path.startswith(f"{below}/") or _leads_up(url.path):
+    if not url.path.startswith(f"{below}/") or leads_up(url.path):
         return None
     return url.path.removeprefix(below) + (f"?{url.query}" if url.query else "")
 
 
+def leads_up(path: str) -> bool:
+    """Whether any segment of a path, decoded twice, leads up or stays where it is."""
+    return any(segment.partition(";")[0] in (".", "..") for segment in unquote(unquote(path)).split("/"))
+
+
 def _port_of(url: SplitResult) -> int | None:
     return url.port or {"http": 80, "https": 443}.get(url.scheme)
-
-
-def _leads_up(path: str) -> bool:
-    return any(segment.partition(";")[0] in (".", "..") for segment in unquote(unquote(path)).split("/"))

@@ -55,6 +55,7 @@ _delete = Statement(
     ("deleted_at", "changed_at"),
 )
 _living_ids = Statement(select(table.c.external_id).where(*_living))
+_all_living = Statement(select(table.c.external_id).where(*_of_resource, table.c.deleted_at.is_(None)))
 _count_living = Statement(select(func.count()).select_from(table).where(*_living))
 
 
@@ -112,6 +113,11 @@ _count_by_list = Statement(
     )
 )
 _list = Statement(select(resources.c.first_read_at, resources.c.held_back).where(*_of_list))
+_forget_lists = Statement(
+    lambda dialect: delete(resources).where(
+        resources.c.connection_id == bindparam("own_connection_id"), is_one_of(dialect, resources.c.name, "sources")
+    )
+)
 _problems = Statement(
     select(resources.c.name, resources.c.problem).where(
         resources.c.connection_id == bindparam("own_connection_id"), resources.c.problem.is_not(None)
@@ -185,6 +191,11 @@ class Records:
         of_list = {"own_connection_id": connection_id, "own_resource": resource, "own_source": source}
         return {row[0] for row in _living_ids.all(self.sql, **of_list)}
 
+    def all_living(self, connection_id: str, resource: str) -> set[str]:
+        """Return the ids of a resource's records that are not deleted, whichever list they are in."""
+        rows = _all_living.all(self.sql, own_connection_id=connection_id, own_resource=resource)
+        return {row[0] for row in rows}
+
     def count_living(self, connection_id: str, resource: str, source: str) -> int:
         of_list = {"own_connection_id": connection_id, "own_resource": resource, "own_source": source}
         return int(_count_living.scalar(self.sql, **of_list))
@@ -235,6 +246,10 @@ class Records:
 
     def note_problem(self, connection_id: str, source: str, problem: str) -> None:
         _note_problem.run(self.sql, connection_id=connection_id, name=source, problem=problem)
+
+    def forget_lists(self, connection_id: str, sources: Sequence[str]) -> None:
+        """Forget the state of lists; their records are deleted."""
+        _forget_lists.run(self.sql, own_connection_id=connection_id, sources=list(sources))
 
     def resource_problems(self, connection_id: str) -> dict[str, str]:
         """Return why lists cannot be read, or prove no deletion, by list."""

@@ -1,6 +1,6 @@
 """Sync runs, and the ids on the pages that they read."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,7 +16,7 @@ from models.store.statement import Statement
 from models.store.tables import SyncPageRow, SyncRunRow
 from models.sync.absence import PageSeen
 from models.sync.decision import PageNote
-from models.sync.sync_run import RunStatus, SyncRun, end
+from models.sync.sync_run import Parents, RunStatus, SyncRun, end
 
 longest_repeat = timedelta(days=2)
 """A message that comes again later than this starts another sync, which is harmless."""
@@ -196,8 +196,16 @@ def _to_page(row: Iterable[Any]) -> PageSeen:
 
 def to_run(row: Iterable[Any]) -> SyncRun:
     values = dict(zip(names, row, strict=True))
-    return SyncRun(**values | {"status": RunStatus(values["status"]), "since": values["since"] or {}})
+    parents = {name: _to_parents(stored) for name, stored in (values["parents"] or {}).items()}
+    typed = {"status": RunStatus(values["status"]), "since": values["since"] or {}, "parents": parents}
+    return SyncRun(**values | typed)
 
 
 def _from_run(run: SyncRun) -> dict[str, Any]:
-    return {name: getattr(run, name) for name in names} | {"status": run.status.value}
+    # Pairs are in order, and the names of an object are in none.
+    parents = {name: {"read": [*each.read], "gone": [*each.gone]} for name, each in run.parents.items()}
+    return {name: getattr(run, name) for name in names} | {"status": run.status.value, "parents": parents}
+
+
+def _to_parents(stored: Mapping[str, Any]) -> Parents:
+    return Parents(tuple((each, key) for each, key in stored["read"]), tuple(stored["gone"]))

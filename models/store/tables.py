@@ -355,6 +355,7 @@ class SyncRunRow(Stored, table=True):
     description: str | None = None
     cursor: str | None = None
     since: dict[str, Any] = Field(sa_type=json_type, sa_column_kwargs={"server_default": text("'{}'")})
+    parents: dict[str, Any] = Field(sa_type=json_type, sa_column_kwargs={"server_default": text("'{}'")})
 
 
 class SyncPageRow(Stored, table=True):

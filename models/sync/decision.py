@@ -39,6 +39,11 @@ class NothingLeft:
 
 
 @dataclass(frozen=True, slots=True)
+class ParentsNeeded:
+    """The run is at a resource whose parents it has not fixed, so no request was made."""
+
+
+@dataclass(frozen=True, slots=True)
 class StoredPage:
     """What is stored about a page that was just read.
 
@@ -63,6 +68,7 @@ class StoredResource:
     held_back: how many records of each list the run before kept although they were missing.
     next_living: how many records the list after this one has.
     marks: how far each of its lists was read, for those that can be read incrementally.
+    orphans: the ids of the records that are not deleted in each list whose parent is.
     """
 
     lists: tuple[ListSeen, ...] = ()
@@ -70,6 +76,23 @@ class StoredResource:
     held_back: Mapping[str, int] = field(default_factory=dict)
     next_living: int = 0
     marks: Mapping[str, Marks] = field(default_factory=dict)
+    orphans: Mapping[str, Collection[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredParents:
+    """What is stored about a resource's parents, and about its own lists.
+
+    ids: of all parents that are not deleted, in order.
+    records: the parents that may be read, by id.
+    lists: the resource's lists that have a state, or a record that is not deleted.
+    problems: the problem of each list that has one.
+    """
+
+    ids: tuple[str, ...] = ()
+    records: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    lists: Collection[str] = ()
+    problems: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +106,7 @@ class StepRows:
     page: what is stored about the page that was read.
     resource: what is stored about its resource.
     problems: the problem of each list that has one; only loaded when nothing is left to read.
+    parents: what is stored about the parents of the resource; only loaded when they are fixed.
     """
 
     connection: Connection
@@ -95,6 +119,7 @@ class StepRows:
     page: StoredPage = StoredPage()
     resource: StoredResource = StoredResource()
     problems: Mapping[str, str] = field(default_factory=dict)
+    parents: StoredParents = StoredParents()
 
     @property
     def sync_list(self) -> SyncList:
@@ -103,7 +128,7 @@ class StepRows:
 
     def is_account(self, sync_list: SyncList) -> bool:
         """Return whether the list is the account itself."""
-        return sync_list.path == self.provider.account_path
+        return sync_list.resource.path == self.provider.account_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +187,7 @@ class StepDecision:
     page: the page to keep as evidence.
     deletion: the records to mark as deleted.
     lists: what to note about lists.
+    forgotten: lists of which nothing is kept: their parents are deleted.
     facts: the events, in order.
     notes: the journal's entries, in order.
     ended: why the connection's grant is dead; `connection` is the ended one then, and its run ends with it.
@@ -183,6 +209,7 @@ class StepDecision:
     page: PageNote | None = None
     deletion: Deletion | None = None
     lists: tuple[ListNote, ...] = ()
+    forgotten: tuple[str, ...] = ()
     facts: tuple[Fact, ...] = ()
     notes: tuple[Note, ...] = ()
     ended: RevokedReason | None = None

@@ -19,7 +19,10 @@ from models.sync.absence import (
 )
 from models.sync.decision import Deletion, ListRead, ListSkipped, StepDecision, StepRows, go_on
 from models.sync.since import Marks, is_incremental, marks_after
-from models.sync.sync_run import SyncRun, add_counts, count_seen, places_of
+from models.sync.sync_run import Counts, SyncRun, add_counts, count_seen, places_of
+
+no_records = (PageSeen(1, 0, 1, ()),)
+"""What a list would show that has no records."""
 
 
 def skip_list(rows: StepRows, problem: ListProblem, now: datetime) -> StepDecision:
@@ -40,6 +43,12 @@ def end_list(rows: StepRows, decision: StepDecision, run: SyncRun) -> StepDecisi
     return _end_resource(rows, decision, run)
 
 
+def end_without_lists(rows: StepRows, decision: StepDecision, run: SyncRun, name: str) -> StepDecision:
+    """Leave a resource of which there is no list to read; the list that the run is at comes after it."""
+    decision = _delete_orphans(decision, name, _orphans_after(rows, decision))
+    return _open(rows, decision, replace(run, counts=_count_deleted(run, name, decision)), run.place)
+
+
 def _open(rows: StepRows, decision: StepDecision, run: SyncRun, place: int) -> StepDecision:
     return go_on(decision, replace(run, place=place, page=0 if _is_peeked_at(rows, run, place) else 1, cursor=None))
 
@@ -55,14 +64,19 @@ def _is_peeked_at(rows: StepRows, run: SyncRun, place: int) -> bool:
 
 def _end_resource(rows: StepRows, decision: StepDecision, run: SyncRun) -> StepDecision:
     places = places_of(rows.plan, run.place)
-    name = rows.plan[places.start].resource.name
+    resource = rows.plan[places.start].resource
+    name = resource.name
     lists = [each for each in _lists_after(rows, decision) if each.pages]
     if is_incremental(rows.plan, run.place, run.since):
         notes = tuple(_note_changes_read(rows, each) for each in lists)
         decision = replace(decision, lists=(*decision.lists, *notes))
         return _open(rows, decision, replace(run, pass_number=0), places.stop)
     living = {each.key: _living_after(rows, decision, each.key) for each in lists}
-    verdict = judge(lists, living, run.pass_number, rows.provider.longest_list)
+    orphans = _orphans_after(rows, decision)
+    # Below its parent an id is nowhere else; any other may be on a page of another list that was not seen.
+    doubtful = {} if resource.id_scope == "parent" else orphans
+    empty = [ListSeen(key, no_records, no_records) for key in doubtful]
+    verdict = judge([*lists, *empty], living | doubtful, run.pass_number, rows.provider.longest_list)
     if isinstance(verdict, ReadAgain):
         return _open(rows, decision, replace(run, pass_number=run.pass_number + 1), places.start)
     if lists:
@@ -71,16 +85,18 @@ def _end_resource(rows: StepRows, decision: StepDecision, run: SyncRun) -> StepD
     match verdict:
         case Whole(gone):
             created = run.counts.get(name, {}).get("created", 0)
-            decision = _with_marks(rows, _delete(rows, decision, name, living, frozenset(gone), created), lists)
-            deleted = 0 if decision.deletion is None else len(decision.deletion.ids)
-            run = replace(run, counts=add_counts(run.counts, name, {"deleted": deleted}))
+            missing = frozenset(gone).difference(*orphans.values())
+            decision = _with_marks(rows, _delete(rows, decision, name, living, missing, created), lists)
+            decision = _delete_orphans(decision, name, orphans)
         case Unproven(why):
             read = tuple(ListRead(each.key, why) for each in lists)
             note = Note(Verb.reading_unproven, {"problem": why, "resource": name})
             decision = replace(decision, lists=(*decision.lists, *read), notes=(*decision.notes, note))
+            decision = decision if doubtful else _delete_orphans(decision, name, orphans)
         case _:
             assert_never(verdict)
-    return _open(rows, decision, replace(run, pass_number=0), places.stop)
+    run = replace(run, counts=_count_deleted(run, name, decision), pass_number=0)
+    return _open(rows, decision, run, places.stop)
 
 
 def _note_changes_read(rows: StepRows, sync_list: ListSeen) -> ListRead:
@@ -148,6 +164,28 @@ def _delete(
     ids = tuple(sorted(gone))
     facts = [RecordChanged("deleted", name, external_id, (), False) for external_id in ids]
     return replace(decision, deletion=Deletion(name, ids), facts=(*decision.facts, *facts))
+
+
+def _orphans_after(rows: StepRows, decision: StepDecision) -> dict[str, set[str]]:
+    """Return the records of each list whose parent is deleted, but for those that this step finds in another list."""
+    moved = () if decision.changes is None else decision.changes.moved
+    return {key: set(ids).difference(moved) for key, ids in rows.resource.orphans.items()}
+
+
+def _delete_orphans(decision: StepDecision, name: str, orphans: Mapping[str, set[str]]) -> StepDecision:
+    """Delete the records of deleted parents, however many they are, and forget their lists: that the parents are gone
+    is proven, and confirmed if they are many."""
+    ids = tuple(sorted(set().union(*orphans.values())))
+    decision = replace(decision, forgotten=tuple(orphans))
+    if not ids:
+        return decision
+    before = () if decision.deletion is None else decision.deletion.ids
+    facts = [RecordChanged("deleted", name, external_id, (), False) for external_id in ids]
+    return replace(decision, deletion=Deletion(name, (*before, *ids)), facts=(*decision.facts, *facts))
+
+
+def _count_deleted(run: SyncRun, name: str, decision: StepDecision) -> Counts:
+    return add_counts(run.counts, name, {"deleted": 0 if decision.deletion is None else len(decision.deletion.ids)})
 
 
 def _must_hold_back(rows: StepRows, lost: Mapping[str, int], living: int) -> bool:

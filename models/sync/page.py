@@ -21,10 +21,12 @@ from models.sync.since import newest_of
 from models.sync.sync_run import SyncRun, add_counts
 
 
-def parse_page(page: Page, resource: Resource, provider: Provider) -> PageRead:
-    """Return the page's records, and how many of its elements name no record."""
+def parse_page(page: Page, resource: Resource, provider: Provider, parent: str | None = None) -> PageRead:
+    """Return the page's records, and how many of its elements name no record; `parent` is the one whose list it is."""
+    within = parent if resource.id_scope == "parent" else None
     read = [
-        read_item(raw, resource.id, resource.volatile, provider.null_is_absent, page.is_clean) for raw in page.elements
+        read_item(raw, resource.id, resource.volatile, provider.null_is_absent, page.is_clean, within)
+        for raw in page.elements
     ]
     items = tuple(item for item in read if item is not None)
     ids = tuple(item.external_id for item in items)
@@ -72,7 +74,7 @@ def _accept(rows: StepRows, now: datetime) -> StepDecision:
     notes: tuple[Note, ...] = ()
     if connection.problem == Problem.list_failing:
         connection = replace(connection, problem=None)
-        notes = (Note(Verb.list_recovered, {"list": rows.sync_list.key}),)
+        notes = (Note(Verb.list_recovered, {"list": rows.sync_list.label}),)
     recovered = is_recovered(rows)
     if recovered:
         connection = replace(connection, problem=None)

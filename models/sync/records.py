@@ -74,12 +74,17 @@ def plan_writes(resource: str, source: str, known: Mapping[str, Known], changes:
 
 
 def read_item(
-    raw: object, id_path: str, volatile: tuple[str, ...], null_is_absent: bool = False, is_clean: bool = False
+    raw: object,
+    id_path: str,
+    volatile: tuple[str, ...],
+    null_is_absent: bool = False,
+    is_clean: bool = False,
+    within: str | None = None,
 ) -> Item | None:
     """Return a list's element as an item; None if it is no object or has no id (a number or a text) at that path.
 
     With `null_is_absent` a null counts as a missing field, at any depth; it is stored anyway. `is_clean` if every text
-    in it can be stored.
+    in it can be stored. `within` is what its id is unique below: both are its id then.
     """
     if not isinstance(raw, dict):
         return None
@@ -89,6 +94,8 @@ def read_item(
     external_id = _keep_apart(str(identity))
     if not external_id:
         return None
+    if within is not None:
+        external_id = _keep_apart(f"{within}/{identity}")
     data = cast(Json, without(raw if is_clean else _clean(raw), volatile))
     return Item(external_id, data, hash_content(_present(data) if null_is_absent else data))
 

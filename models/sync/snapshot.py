@@ -22,7 +22,7 @@ from models.sync.decision import (
 )
 from models.sync.records import Known
 from models.sync.since import Marks
-from models.sync.sync_run import RunStatus, SyncList, SyncRun, places_of
+from models.sync.sync_run import Parents, RunStatus, SyncList, SyncRun, places_of
 
 most_records = 5_000
 """A connection with more records is not loaded: each of its pages is compared, and written, by itself."""
@@ -58,6 +58,14 @@ class Snapshot:
             external_id for external_id, known in stored.items() if not known.deleted and known.source == sync_list.key
         }
 
+    def living_by_list(self, resource: str) -> dict[str, set[str]]:
+        """Return the ids of a resource's records that are not deleted, by list."""
+        found: dict[str, set[str]] = {}
+        for external_id, known in self.records.get(resource, {}).items():
+            if not known.deleted:
+                found.setdefault(known.source, set()).add(external_id)
+        return found
+
     def state(self, key: str) -> ListState:
         """Return the state of a list; of one that has none the state of a list that was never read."""
         return self.lists.get(key, ListState())
@@ -81,6 +89,8 @@ class Snapshot:
         lists = dict(self.lists)
         for note in (*draft.lists, *decision.lists):
             lists[note.key] = _state_after(lists.get(note.key, ListState()), note)
+        for key in decision.forgotten:
+            lists.pop(key, None)
         return Snapshot(records, lists)
 
 
@@ -119,21 +129,25 @@ def rows_of_page(rows: StepRows, snapshot: Snapshot, draft: Draft, answer: PageR
 
 
 def resource_of(rows: StepRows, snapshot: Snapshot, draft: Draft) -> StoredResource:
-    """Return what the end of a list is decided on."""
+    """Return what the end of a list is decided on: the evidence about all lists of the resource if it is the last."""
     run, plan = rows.run, rows.plan
     following = plan[run.place + 1] if run.place + 1 < len(plan) else None
     peeks = following is not None and bool(following.resource.peek)
-    places = places_of(plan, run.place)
-    lists = [plan[place] for place in places]
+    next_living = len(snapshot.living(following)) if following is not None and peeks else 0
+    places, name = places_of(plan, run.place), rows.sync_list.resource.name
+    if run.place + 1 in places:
+        return StoredResource(next_living=next_living)
+    lists, living = [plan[place] for place in places], snapshot.living_by_list(name)
     return StoredResource(
         lists=tuple(
             ListSeen(each.key, draft.pages_of(each.key, run.pass_number), draft.pages_of(each.key, run.pass_number - 1))
             for each in lists
         ),
-        living={each.key: snapshot.living(each) for each in lists},
+        living={each.key: living.get(each.key, set()) for each in lists},
         held_back={each.key: snapshot.state(each.key).held_back or 0 for each in lists},
-        next_living=len(snapshot.living(following)) if following is not None and peeks else 0,
+        next_living=next_living,
         marks={each.key: snapshot.state(each.key).marks for each in lists},
+        orphans={key: living.get(key, set()) for key in run.parents.get(name, Parents()).gone},
     )
 
 
@@ -141,7 +155,7 @@ def is_quiet(decision: StepDecision) -> bool:
     """Whether a decision only moves the run on, so that it can be kept in memory."""
     if not decision.goes_on or decision.begins or decision.recovered or decision.credential is not None:
         return False
-    if decision.facts or decision.notes or decision.deletion is not None:
+    if decision.facts or decision.notes or decision.deletion is not None or decision.forgotten:
         return False
     changes = decision.changes
     if changes is not None and (changes.new or changes.changed or changes.moved):

@@ -21,16 +21,17 @@ from models.oauth.refresh_policy import spread
 from models.rate_limit import Wait
 from models.sync.absence import ends_list, is_unreadable
 from models.sync.cadence import plan_next
-from models.sync.decision import ListSkipped, NothingLeft, PageRead, StepDecision, StepRows, park
+from models.sync.decision import ListSkipped, NothingLeft, PageRead, ParentsNeeded, StepDecision, StepRows, park
 from models.sync.list_end import skip_list
 from models.sync.page import keep_page
+from models.sync.parents import fix_parents
 from models.sync.refusal import is_recovered
 from models.sync.sync_run import SyncRun, fail, finish, gives_up, has_changes, on_its_way, retry_delay
 
 failures_noted = 2
 usual_wait = timedelta(minutes=1)
 """A rate limit is counted by the minute, so a sync of many pages waits that long without any trouble."""
-StepAnswer = PageRead | Unauthorized | Forbidden | Missing | Throttled | Failed | Wait | NothingLeft
+StepAnswer = PageRead | Unauthorized | Forbidden | Missing | Throttled | Failed | Wait | ParentsNeeded | NothingLeft
 
 
 def decide_step(rows: StepRows, answer: StepAnswer, now: datetime) -> StepDecision:
@@ -50,6 +51,8 @@ def decide_step(rows: StepRows, answer: StepAnswer, now: datetime) -> StepDecisi
             return _wait(rows, timedelta(seconds=seconds), now)
         case Failed():
             return _retry(rows, answer, now)
+        case ParentsNeeded():
+            return fix_parents(rows, now)
         case NothingLeft():
             return _end_run(rows, now)
         case _:
@@ -91,7 +94,7 @@ def _wait(rows: StepRows, pause: timedelta, now: datetime) -> StepDecision:
     """Wait for the account's rate limit. More than its usual minute is noted, once until a page is read again."""
     decision, connection = _begin(rows, now), rows.connection
     if pause > usual_wait and connection.problem is None:
-        note = Note(Verb.sync_throttled, {"list": rows.sync_list.key, "seconds": round(pause.total_seconds())})
+        note = Note(Verb.sync_throttled, {"list": rows.sync_list.label, "seconds": round(pause.total_seconds())})
         decision = replace(decision, connection=replace(connection, problem=Problem.throttled), notes=(note,))
     return park(decision, rows.run, now + pause)
 
@@ -175,7 +178,7 @@ def _retry(rows: StepRows, failed: Failed, now: datetime) -> StepDecision:
         return park(decision, run, now + retry_delay(run.failures, failed.retry_after))
     if rows.is_account(sync_list):
         return _fail(replace(rows, run=run), reason, failed.why, now)
-    where = f"{sync_list.key} ({sync_list.path})" if failed.is_lasting else sync_list.key
+    where = f"{sync_list.label} ({sync_list.labelled_path})" if failed.is_lasting else sync_list.label
     description = run.description or f"{where}: {failed.why}"
     given_up = replace(run, reason=run.reason or reason, description=description)
     return skip_list(replace(rows, run=given_up), ListProblem.unreadable, now)
@@ -186,7 +189,7 @@ def _note_failing(rows: StepRows, run: SyncRun, failed: Failed, now: datetime) -
     connection, decision = rows.connection, _begin(rows, now)
     if run.failures != failures_noted:
         return replace(decision, connection=connection)
-    note = Note(Verb.list_failing, {"list": rows.sync_list.key, "why": failed.why})
+    note = Note(Verb.list_failing, {"list": rows.sync_list.label, "why": failed.why})
     problem = connection.problem or Problem.list_failing
     return replace(decision, connection=replace(connection, problem=problem), notes=(note,))
 
@@ -203,8 +206,8 @@ def _take_page(rows: StepRows, answer: PageRead, now: datetime) -> StepDecision:
 
 def _skip_unreadable(rows: StepRows, now: datetime) -> StepDecision:
     """Skip a list whose records have no id; asking for it again would not help, and the run ends as failed."""
-    run, key = rows.run, rows.sync_list.key
-    description = f"{key}: no record has an id"
+    run = rows.run
+    description = f"{rows.sync_list.label}: no record has an id"
     marked = replace(run, reason=run.reason or "unreadable", description=run.description or description)
     return skip_list(replace(rows, run=marked), ListProblem.nameless_records, now)
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Literal
+from urllib.parse import quote
 from uuid import NAMESPACE_OID, uuid5
 
 from models.provider import Provider, Resource
@@ -37,13 +38,46 @@ class RunStatus(StrEnum):
 class SyncList:
     """A list to read: a resource, or one team's part of it; `key` names it among the connection's lists.
 
-    `since` is the value from which on the list is read incrementally; None if it is read whole.
+    `since` is the value from which on the list is read incrementally; None if it is read whole. `parent` is the id of
+    the record that it is the list of; a resource that is read for each of its parents is in the plan without one, and
+    not read, until the run has fixed them.
     """
 
     resource: Resource
     path: str
     key: str
     since: str | None = None
+    parent: str | None = None
+
+    @property
+    def needs_parents(self) -> bool:
+        """Whether it is in the place of lists whose parents the run has not fixed."""
+        return bool(self.resource.parent) and self.parent is None
+
+    @property
+    def label(self) -> str:
+        """What logs and events call it: without the parent's id, which may say as much as a record."""
+        return self.key if self.parent is None else self.resource.name
+
+    @property
+    def labelled_path(self) -> str:
+        """Its path, likewise."""
+        return self.path if self.parent is None else self.resource.path
+
+
+@dataclass(frozen=True, slots=True)
+class Parents:
+    """The parents whose lists a run reads.
+
+    read: the id of each, in order, and what names it in a path.
+    gone: the lists whose parent is deleted: their records are too, unless they are in another list.
+    """
+
+    read: tuple[tuple[str, str], ...] = ()
+    gone: tuple[str, ...] = ()
+
+
+no_parents: Mapping[str, Parents] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +97,7 @@ class SyncRun:
     failures: how often the current page failed in a row.
     reason, description: why the run failed or will fail, or why it ended.
     since: from which value on it reads lists incrementally, by list; chosen when it begins.
+    parents: whose lists it reads, by resource; fixed when it gets to the resource, and dropped when it ends.
     """
 
     id: str
@@ -84,6 +119,7 @@ class SyncRun:
     description: str | None = None
     cursor: str | None = None
     since: Mapping[str, str] = field(default_factory=dict)
+    parents: Mapping[str, Parents] = field(default_factory=dict)
 
 
 def name_run(connection_id: str, message_id: str) -> str:
@@ -91,9 +127,11 @@ def name_run(connection_id: str, message_id: str) -> str:
     return uuid5(NAMESPACE_OID, f"{connection_id} {message_id}").hex
 
 
-def plan_lists(provider: Provider, team_ids: Sequence[int], depth: Depth = "full") -> tuple[SyncList, ...]:
+def plan_lists(
+    provider: Provider, team_ids: Sequence[int], depth: Depth = "full", parents: Mapping[str, Parents] = no_parents
+) -> tuple[SyncList, ...]:
     """Return what a run reads, in order: the account first, then a team's lists once for each team that the application
-    named."""
+    named, and those of the parents that the run has fixed."""
     lists: list[SyncList] = []
     for resource in provider.resources:
         if resource.per_team:
@@ -103,9 +141,29 @@ def plan_lists(provider: Provider, team_ids: Sequence[int], depth: Depth = "full
             ]
         else:
             lists.append(SyncList(resource, resource.path, resource.name))
-    account = tuple(sync_list for sync_list in lists if sync_list.path == provider.account_path)
-    others = tuple(sync_list for sync_list in lists if sync_list.path != provider.account_path)
-    return account if depth == "pulse" and account else account + others
+    account = tuple(sync_list for sync_list in lists if sync_list.resource.path == provider.account_path)
+    others = tuple(sync_list for sync_list in lists if sync_list.resource.path != provider.account_path)
+    return put_parents(account if depth == "pulse" and account else account + others, parents)
+
+
+def put_parents(plan: Sequence[SyncList], parents: Mapping[str, Parents]) -> tuple[SyncList, ...]:
+    """Return the plan with the lists of the parents that are fixed; what comes before them stays in its place."""
+    lists: list[SyncList] = []
+    for each in plan:
+        fixed = parents.get(each.resource.name) if each.needs_parents else None
+        lists += [each] if fixed is None else [list_of(each.resource, *parent) for parent in fixed.read]
+    return tuple(lists)
+
+
+def list_of(resource: Resource, parent: str, key: str) -> SyncList:
+    """Return the list of one parent: its id, and what names it in the path."""
+    path = resource.path.replace("{parent}", "/".join(quote(part, safe="") for part in key.split("/")))
+    return SyncList(resource, path, name_list(resource, parent), parent=parent)
+
+
+def name_list(resource: Resource, parent: str) -> str:
+    """Return what a parent's list is called among the connection's lists."""
+    return f"{resource.name}:{parent}"
 
 
 def places_of(lists: Sequence[SyncList], place: int) -> range:
@@ -162,4 +220,4 @@ def end(run: SyncRun, reason: str) -> SyncRun:
 
 
 def _release(run: SyncRun) -> SyncRun:
-    return replace(run, resume_at=None, lease_owner=None, lease_until=None, cursor=None)
+    return replace(run, resume_at=None, lease_owner=None, lease_until=None, cursor=None, parents={})

@@ -1,11 +1,14 @@
 """What a page of a list would become if it were stored: for someone who writes a provider's profile."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from models.api_response import ApiOutcome, Failed, Forbidden, Missing, Page, Throttled, Unauthorized
 from models.provider import Provider, Resource
-from models.sync.decision import PageRead
+from models.sync.decision import PageRead, StoredParents
 from models.sync.page import parse_page
+from models.sync.parents import choose_parents
+from models.sync.sync_run import SyncList, list_of
 
 most_shown = 5
 
@@ -22,6 +25,7 @@ class ResourceSeen:
     total: how many records its list has, if the provider says so.
     goes_on: whether there is another page.
     since: how it is read incrementally, in words; empty if it is not.
+    parents: of which records it is read for each, in words; empty if it has no parent.
     fault: what is wrong; None if nothing is.
     """
 
@@ -37,6 +41,7 @@ class ResourceSeen:
     total: int | None = None
     goes_on: bool = False
     since: str = ""
+    parents: str = ""
     fault: str | None = None
 
 
@@ -56,11 +61,40 @@ def describe_since(resource: Resource) -> str:
     return f"{resource.since_parameter} from {resource.since_field}, less {resource.since_overlap}"
 
 
-def look_at_page(seen: ResourceSeen, outcome: ApiOutcome, resource: Resource, provider: Provider) -> ResourceSeen:
+def describe_parents(resource: Resource, count: int = 0) -> str:
+    """Return for which of `count` records a resource is read, in words; empty if it has no parent."""
+    if not resource.parent:
+        return ""
+    return f"{resource.parent}, " + (
+        f"the first {resource.most_parents} only" if count > resource.most_parents else "all"
+    )
+
+
+def look_below(
+    seen: ResourceSeen, place: SyncList, pages: Sequence[Page], provider: Provider
+) -> tuple[ResourceSeen, SyncList]:
+    """Return a resource with what the pages of its parents say, and the list of the first one of them; the place of all
+    lists if there is none."""
+    resource, parent = place.resource, provider.resource(place.resource.parent)
+    if parent is None:
+        return seen, place
+    records = {item.external_id: item.data for page in pages for item in parse_page(page, parent, provider).items}
+    path = provider.parent_key_of(resource)
+    count = max(len(records), sum(page.total or 0 for page in pages))
+    seen = replace(seen, parents=describe_parents(resource, count))
+    read = choose_parents(resource, path, StoredParents(ids=tuple(sorted(records)), records=records)).read
+    if read:
+        return seen, list_of(resource, *read[0])
+    fault = f"no {parent.name} has a text or number at {path} (parent_key) that can be in a path"
+    return (replace(seen, fault=fault) if records else seen), place
+
+
+def look_at_page(seen: ResourceSeen, outcome: ApiOutcome, sync_list: SyncList, provider: Provider) -> ResourceSeen:
     """Return the resource with what the answer to the request for its first page says."""
     if not isinstance(outcome, Page):
         return replace(seen, fault=_explain(outcome))
-    answer = parse_page(outcome, resource, provider)
+    resource = sync_list.resource
+    answer = parse_page(outcome, resource, provider, sync_list.parent)
     named = {name for item in answer.items for name in item.data}
     return replace(
         seen,

@@ -139,6 +139,42 @@ def test_a_token_reads_one_page_of_each_list_and_shows_nowhere(desk: Desk, api: 
     assert "ids 1, 2" in said
 
 
+below = """
+[[resources]]
+name = "part"
+path = "/things/{parent}/parts"
+parent = "thing"
+paging = "cursor"
+items = "items"
+cursor = "nextPageToken"
+cursor_parameter = "pageToken"
+id = "node.id"
+"""
+
+
+def test_of_the_lists_of_all_parents_the_first_one_is_read(desk: Desk, api: MadeUpApi, tmp_path: Path) -> None:
+    path = write(tmp_path, api.url)
+    path.write_text(path.read_text() + below)
+    code, said, _ = type_check(str(path), "--json")
+    *_, part = json.loads(said)["resources"]
+    assert (code, part["url"], part["parents"]) == (0, f"{api.url}/things/{{parent}}/parts", "thing, all")
+    code, said, _ = type_check(str(path), "--token-stdin", "--json", token="t0ken\n")
+    *_, part = json.loads(said)["resources"]
+    assert (code, part["resource"], part["url"]) == (0, "part:1", f"{api.url}/things/1/parts")
+    assert (part["parents"], part["records"], part["fault"]) == ("thing, all", 2, None)
+    path.write_text(path.read_text() + "most_parents = 1")
+    code, said, _ = type_check(str(path), "--token-stdin", token="t0ken\n")
+    assert code == 0
+    assert "  once for each thing, the first 1 only\n" in said
+    path.write_text(path.read_text() + '\nparent_key = "slug"')
+    code, said, _ = type_check(str(path), "--token-stdin", token="t0ken\n")
+    assert code == 1
+    assert "fault: no thing has a text or number at slug (parent_key) that can be in a path" in said
+    api.things.clear()
+    code, said, _ = type_check(str(path), "--token-stdin", token="t0ken\n")
+    assert (code, [asked.path for asked in api.asked][-1]) == (0, "/things"), "there is none to read"
+
+
 def test_what_can_not_be_read_is_a_problem_with_its_place(desk: Desk, api: MadeUpApi, tmp_path: Path) -> None:
     path = write(tmp_path, api.url)
     path.write_text(path.read_text().replace('id = "node.id"', 'id = "node.key"'))

@@ -201,6 +201,7 @@ def test_what_a_profile_leaves_out_is_the_cautious_choice() -> None:
 
 
 since = {"since_parameter": "since", "since_field": "updated_at"}
+below = {"name": "page", "path": "/documents/{parent}/pages", "parent": "document"}
 faulty: list[tuple[dict[str, Any], str]] = [
     ({"authorize_url": ""}, "authorize_url"),
     ({"authorize_url": "javascript:alert(1)"}, "authorize_url"),
@@ -247,6 +248,23 @@ faulty: list[tuple[dict[str, Any], str]] = [
     ({"resources": [resource | since | {"since_overlap": -1}]}, "resources[0].since_overlap"),
     ({"resources": [resource | since | {"peek": "newest=1"}]}, "resources[0].since_parameter"),
     ({"resources": [resource | since | {"paging": "none"}]}, "resources[0].since_parameter"),
+    ({"resources": [resource, below | {"parent": "invoice"}]}, "resources[1].parent"),
+    ({"resources": [below, resource]}, "resources[0].parent"),
+    ({"resources": [resource, below | {"parent": "page"}]}, "resources[1].parent"),
+    ({"resources": [resource, below, below | {"name": "line", "parent": "page"}]}, "resources[2].parent"),
+    ({"resources": [resource, below | {"path": "/me"}]}, "resources[1].parent"),
+    ({"resources": [resource, below | {"path": "/pages"}]}, "resources[1].path"),
+    ({"resources": [resource, below | {"path": "/documents-{parent}/pages"}]}, "resources[1].path"),
+    ({"resources": [resource, {"name": "page", "path": "/documents/{parent}/pages"}]}, "resources[1].path"),
+    ({"resources": [resource, below | {"path": "/teams/{team}/{parent}", "per_team": True}]}, "resources[1].per_team"),
+    ({"resources": [resource, below | {"paging": "laravel", "peek": "newest=1"}]}, "resources[1].peek"),
+    ({"resources": [resource, below | since | {"paging": "page"}]}, "resources[1].since_parameter"),
+    ({"resources": [resource, below | {"parent_key": "a..b"}]}, "resources[1].parent_key"),
+    ({"resources": [resource, below | {"most_parents": 0}]}, "resources[1].most_parents"),
+    ({"resources": [resource, below | {"most_parents": 1001}]}, "resources[1].most_parents"),
+    ({"resources": [resource, below | {"id_scope": "team"}]}, "resources[1].id_scope"),
+    ({"resources": [resource | {"id_scope": "parent"}]}, "resources[0].id_scope"),
+    ({"resources": [resource | {"parent_key": "slug"}]}, "resources[0].parent_key"),
     ({"resources": [resource | {"paging": "page", "first_page": -1}]}, "resources[0].first_page"),
     ({"resources": [resource | {"paging": "page", "size": 0}]}, "resources[0].size"),
     ({"resources": [resource | {"timeout_seconds": 31}]}, "resources[0].timeout_seconds"),

@@ -116,7 +116,7 @@ class Server:
             return JSONResponse({"message": f"send {name}: {expected}"}, 415)
         if request.url.path == self.account_path:
             return JSONResponse(self.account)
-        records = self.lists[request.url.path]
+        records = self.lists[request.scope["path"]]
         start = int(request.query_params.get(self.cursor_parameter, "0") or 0)
         page = list(records.values())[start : start + self.size]
         following = start + self.size if start + self.size < len(records) else None
@@ -156,11 +156,17 @@ def github() -> Server:
 
 
 def google() -> Server:
-    calendars, events = "/calendar/v3/users/me/calendarList", "/calendar/v3/calendars/primary/events"
+    """Two calendars have an event of the same id, and one of them a name that has to be encoded in a path."""
+    calendars, events = "/calendar/v3/users/me/calendarList", "/calendar/v3/calendars/{}/events"
     return Server(
         account_path="/v1/userinfo",
         account={"sub": "110", "email": "ada@example.com"},
-        lists={calendars: things("c{}@group", 3), events: things("e{}", 5)},
+        lists={
+            calendars: things("c{}#holiday@group", 3),
+            events.format("c1#holiday@group"): things("e{}", 5),
+            events.format("c2#holiday@group"): things("e{}", 1),
+            events.format("c3#holiday@group"): {},
+        },
         page=page_of_google,
         cursor_parameter="pageToken",
     )
@@ -180,15 +186,25 @@ def airtable() -> Server:
 
 @dataclass(frozen=True)
 class Case:
+    """A server, and one of its lists.
+
+    records: how many records all lists have.
+    parent: what comes before the list's ids, and `elsewhere` how many records its resource has in other lists.
+    """
+
     make: Callable[[], Server]
     path: str
     resource: str
     records: int
+    parent: str = ""
+    elsewhere: int = 0
 
 
 cases = {
     "github": Case(github, "/user/repos", "repository", 6),
-    "google_calendar": Case(google, "/calendar/v3/calendars/primary/events", "event", 8),
+    "google_calendar": Case(
+        google, "/calendar/v3/calendars/c1#holiday@group/events", "event", 9, "c1#holiday@group/", 1
+    ),
     "airtable": Case(airtable, "/v0/meta/bases", "base", 5),
 }
 
@@ -259,9 +275,9 @@ def test_an_account_is_connected_read_and_kept_by_its_profile_alone(scene: tuple
     first, *_, last = things
     assert sync(house, connection) == [], "nothing changed"
     things[first]["name"] = "Another name"
-    assert sync(house, connection) == [("record.updated", first)]
+    assert sync(house, connection) == [("record.updated", case.parent + first)]
     del things[last]
-    assert sync(house, connection) == [("record.deleted", last)]
+    assert sync(house, connection) == [("record.deleted", case.parent + last)]
     assert house.connection(connection.id).status is Status.active
     if server.lasts:
         assert house.connection(connection.id).expires_at is None
@@ -271,7 +287,7 @@ def test_an_account_is_connected_read_and_kept_by_its_profile_alone(scene: tuple
         assert set(server.presented.values()) == {1}
     with house.store.reading() as tx:
         rows = tx.sql.exec_driver_sql(f"SELECT * FROM {house.profile.name}_{case.resource}").all()
-    assert len(rows) == len(things)
+    assert len(rows) == len(things) + case.elsewhere
     server.alive.clear()
     server.refresh_tokens.clear()
     assert sync(house, connection) == []

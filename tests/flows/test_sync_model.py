@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 
 from models.oauth.connection import Connection
+from models.provider import IdScope
 from tests.flows.between import Between
 from tests.harness import House
 
 few = 6
 seeds = range(int(os.environ.get("MODEL_SEEDS", few)))
+scopes: dict[int, IdScope] = {1: "account", 2: "parent"}
 databases = ["sqlite", "postgresql"] if "MODEL_SEEDS" in os.environ else ["sqlite"]
 
 
@@ -89,9 +91,18 @@ def read(house: House, connection: Connection) -> None:
 
 def records(house: House, connection: Connection, resource: str) -> dict[int, dict[str, Any]]:
     with house.store.reading() as tx:
-        ids = tx.records.living_ids(connection.id, resource, resource)
+        ids = tx.records.all_living(connection.id, resource)
         known = tx.records.known(connection.id, resource, sorted(ids))
-    return {int(i): found.data for i, found in known.items()}
+    return {int(i.rpartition("/")[2]): found.data for i, found in known.items()}
+
+
+def read_signers(house: House, scope: IdScope) -> None:
+    """From now on the signers of each document are read below it as well."""
+    client: Any = house.flows.sync.providers["breezedoc"]
+    recipients = client.provider.resource("recipient")
+    signers = replace(recipients, name="signer", peek="", path="/documents/{parent}/recipients", parent="document")
+    resources = (*client.provider.resources, replace(signers, id_scope=scope))
+    client.provider = replace(client.provider, resources=resources)
 
 
 def assert_equal(house: House, connection: Connection, account: int) -> None:
@@ -102,6 +113,8 @@ def assert_equal(house: House, connection: Connection, account: int) -> None:
         assert (found[number]["title"], found[number]["recipients"]) == (document["title"], document["recipients"])
     signers = {r["id"]: r for document in documents.values() for r in document["recipients"]}
     assert records(house, connection, "recipient") == signers
+    if house.flows.sync.providers["breezedoc"].provider.resource("signer") is not None:
+        assert records(house, connection, "signer") == signers
 
 
 def assert_told_truly(house: House, connection: Connection) -> None:
@@ -115,8 +128,10 @@ def assert_told_truly(house: House, connection: Connection) -> None:
         assert life[0] == "created"
         assert life.count("created") == 1, "what is there was never said to be gone"
         assert "deleted" not in life[:-1]
-    for resource in ("document", "recipient"):
-        living = {int(i) for (name, i), life in lives.items() if name == resource and life[-1] != "deleted"}
+    for resource in ("document", "recipient", "signer"):
+        living = {
+            int(i.rpartition("/")[2]) for (name, i), life in lives.items() if name == resource and life[-1] != "deleted"
+        }
         assert living == records(house, connection, resource).keys()
 
 
@@ -133,7 +148,10 @@ def test_whatever_happens_while_it_is_read_the_database_ends_as_the_provider_is(
     dice = Random(seed)
     if seed % 2:
         wide.keep_no_page_in_memory()
-    account = wide.control.add_user("Ida", documents=dice.randrange(45))
+    scope = scopes.get(seed % 3)
+    if scope is not None:
+        read_signers(wide, scope)
+    account = wide.control.add_user("Ida", documents=dice.randrange(45 if scope is None else 12))
     connection = wide.connect("ida", account)
     wide.queue.held.clear()
     client = wide.flows.sync.providers["breezedoc"]

@@ -70,7 +70,7 @@ def _show_connection(story: ConnectionStory) -> None:
     for name, problem in story.problems.items():
         print_rich(escape(f"  {name}: {sentence_of(ListProblem, problem)}"))
     if run is not None and story.profile is not None:
-        keys = [sync_list.key for sync_list in plan_lists(story.profile, found.team_ids, run.depth)]
+        keys = [each.key for each in plan_lists(story.profile, found.team_ids, run.depth, run.parents)]
         progress = describe_progress(run, keys, story.totals)
         print_rich(f"[bold]Syncing[/] {escape(progress)}, since {to_text(run.started_at)}")
     _print_next(story.next_steps)

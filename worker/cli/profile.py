@@ -169,6 +169,8 @@ def _report(profile: Provider, seen: Iterable[ResourceSeen], as_json: bool) -> N
 def _show(seen: ResourceSeen) -> None:
     print_line(f"{seen.resource}: {seen.url}")
     print_line(f"  paging {seen.paging}, records in {seen.items}, ids at {seen.id}")
+    if seen.parents:
+        print_line(f"  once for each {seen.parents}")
     if seen.since:
         print_line(f"  between full readings {seen.since}")
     if seen.records is not None:

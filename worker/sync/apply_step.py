@@ -69,6 +69,8 @@ def _save(tx: Transaction, decision: StepDecision, own: Slice | None) -> None:
     for note in decision.lists:
         if own is None or own.snapshot is None or is_news(own.snapshot, own.draft, note):
             _note_list(tx, decision, note)
+    if decision.forgotten:
+        tx.records.forget_lists(subject.id, decision.forgotten)
     together: list[Writing] = [] if decision.run is None else [writing(decision.run, decision.begins)]
     if decision.run is not None and own is not None:
         _save_pages(tx, decision, decision.run, own)

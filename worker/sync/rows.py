@@ -7,11 +7,20 @@ from models.oauth.connection import Status
 from models.provider import Provider
 from models.store import Transaction
 from models.sync.absence import ListSeen
-from models.sync.decision import NothingLeft, PageRead, StepDecision, StepRows, StoredPage, StoredResource
+from models.sync.decision import (
+    NothingLeft,
+    PageRead,
+    ParentsNeeded,
+    StepDecision,
+    StepRows,
+    StoredPage,
+    StoredParents,
+    StoredResource,
+)
 from models.sync.since import choose_since, is_incremental
 from models.sync.snapshot import Draft, Snapshot, problems_of, resource_of, rows_of_page
 from models.sync.step import StepAnswer, may_end_list
-from models.sync.sync_run import SyncRun, places_of, plan_lists
+from models.sync.sync_run import Parents, SyncRun, name_list, places_of, plan_lists
 from worker.sync.slice import Slice
 
 
@@ -82,6 +91,8 @@ def load_rows(
         if own.snapshot is not None:
             return replace(rows, problems=problems_of(own.snapshot, own.draft))
         return replace(rows, problems=tx.records.resource_problems(connection.id))
+    if isinstance(answer, ParentsNeeded):
+        return _add_parents(tx, rows)
     if own.snapshot is not None:
         return _add_stored(tx, rows, own, own.snapshot, answer)
     if isinstance(answer, PageRead):
@@ -99,6 +110,32 @@ def _add_stored(tx: Transaction, rows: StepRows, own: Slice, snapshot: Snapshot,
     if may_end_list(rows, answer):
         return replace(rows, resource=resource_of(rows, snapshot, own.draft))
     return rows
+
+
+def _add_parents(tx: Transaction, rows: StepRows) -> StepRows:
+    """Return the rows with the resource's parents, which were all read or skipped before, and with its own lists."""
+    connection_id, resource = rows.connection.id, rows.sync_list.resource
+    ids = tuple(sorted(tx.records.all_living(connection_id, resource.parent)))
+    known = tx.records.known(connection_id, resource.parent, ids[: resource.most_parents])
+    states = {name: problem for name, (_, problem) in tx.records.marks(connection_id).items()}
+    own = {*tx.records.count_by_list(connection_id, {resource.name})}
+    own |= {name for name in states if name.startswith(name_list(resource, ""))}
+    stored = StoredParents(
+        ids=ids,
+        records={each: found.data for each, found in known.items()},
+        # A parent that was never found is not deleted: its list may not have been read under this name.
+        lists=own if _is_known(tx, rows, resource.parent) else (),
+        problems={name: problem for name, problem in states.items() if problem is not None},
+    )
+    living = {name_list(resource, each) for each in ids}
+    orphans = {key: tx.records.living_ids(connection_id, resource.name, key) for key in {*stored.lists} - living}
+    return replace(rows, parents=stored, resource=StoredResource(next_living=_count_next(tx, rows), orphans=orphans))
+
+
+def _is_known(tx: Transaction, rows: StepRows, name: str) -> bool:
+    """Whether any list of a resource was read to its end before."""
+    keys = [each.key for each in rows.plan if each.resource.name == name]
+    return any(tx.records.was_read_before(rows.connection.id, key) for key in keys)
 
 
 def _load_page(tx: Transaction, rows: StepRows, answer: PageRead) -> StoredPage:
@@ -133,6 +170,7 @@ def _load_resource(tx: Transaction, rows: StepRows, answer: StepAnswer) -> Store
         lists=lists,
         living={key: tx.records.living_ids(connection_id, name, key) for key in keys},
         held_back={key: tx.records.held_back(connection_id, key) or 0 for key in keys},
+        orphans={key: tx.records.living_ids(connection_id, name, key) for key in run.parents.get(name, Parents()).gone},
     )
 
 

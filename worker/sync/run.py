@@ -22,7 +22,7 @@ from models.oauth.hold import describe_refusal, is_counted, judge, limits_of
 from models.paging.page_format import PageAsked
 from models.rate_limit import Wait
 from models.store import Store, Transaction
-from models.sync.decision import NothingLeft, PageRead, StepDecision, StepRows
+from models.sync.decision import NothingLeft, PageRead, ParentsNeeded, StepDecision, StepRows
 from models.sync.page import parse_page
 from models.sync.refusal import carry_out
 from models.sync.since import asked_resource, begin_at
@@ -123,7 +123,7 @@ class Sync:
                 structlog.get_logger("sync").error("sync.impossible", connection_id=connection_id, error=str(error))
                 return None
             apply_step(tx, decision, profile)
-            plan = begin_at(plan_lists(profile, connection.team_ids, run.depth), run.since)
+            plan = begin_at(plan_lists(profile, connection.team_ids, run.depth, run.parents), run.since)
             own = Slice(
                 run=run,
                 plan=plan,
@@ -156,6 +156,8 @@ class Sync:
         if run.place >= len(own.plan):
             return NothingLeft(), []
         sync_list = own.plan[run.place]
+        if sync_list.needs_parents:
+            return ParentsNeeded(), []
         resource = asked_resource(sync_list, run.page)
         asked = PageAsked(max(run.page, 1), run.cursor)
         own.allowance.wanted = len(own.plan) - run.place
@@ -163,7 +165,9 @@ class Sync:
         if isinstance(called, Wait):
             return called, []
         outcome = called.outcome
-        answer = parse_page(outcome, resource, provider.provider) if isinstance(outcome, Page) else outcome
+        if not isinstance(outcome, Page):
+            return outcome, called.log_for(own.connection.id)
+        answer = parse_page(outcome, resource, provider.provider, sync_list.parent)
         return answer, called.log_for(own.connection.id)
 
     @once_more

@@ -8,7 +8,7 @@ from models.oauth.connection import Connection
 from models.oauth.credential import Credential
 from models.sync.decision import StepDecision, StepRows
 from models.sync.snapshot import Draft, Snapshot, saved
-from models.sync.sync_run import SyncList, SyncRun
+from models.sync.sync_run import SyncList, SyncRun, put_parents
 from worker.provider.rate_limit import Allowance
 
 
@@ -17,7 +17,7 @@ class Slice:
     """What one job reads with.
 
     run: the run that it leased, as its last step left it.
-    plan: the lists of the run, in order; they stay the same for as long as it runs.
+    plan: the lists of the run, in order; those of parents come into their place once they are fixed.
     connection, credential: as this job saw them last.
     generation: of the access token that it reads with.
     access_token: that token.
@@ -47,6 +47,7 @@ class Slice:
         return replace(
             self,
             run=run,
+            plan=put_parents(self.plan, run.parents),
             connection=decision.connection or rows.connection,
             credential=decision.credential or rows.credential or self.credential,
             at=decision.at,

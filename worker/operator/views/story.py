@@ -322,5 +322,5 @@ def _problem_of(problems: Mapping[str, str], name: str) -> str | None:
 def _progress_of(story: ConnectionStory, run: SyncRun | None) -> str | None:
     if run is None or story.profile is None:
         return None
-    keys = [each.key for each in plan_lists(story.profile, story.found.team_ids, run.depth)]
+    keys = [each.key for each in plan_lists(story.profile, story.found.team_ids, run.depth, run.parents)]
     return describe_progress(run, keys, story.totals)
