@@ -41,7 +41,8 @@ class Resource(PageFormat):
 
     `path` is appended to the API's URL, or to `api_url` if the resource has one of its own; with `per_team` it holds
     `{team}` and is read once per team id. `query`, already encoded, goes with every page; a page is given up after
-    `timeout_seconds`. `id` is the dotted path of what names a record. `volatile` names what no change is
+    `timeout_seconds`. An account's requests for it have a limit of their own besides the account's, unless
+    `requests_per_minute` is 0. `id` is the dotted path of what names a record. `volatile` names what no change is
     read from, as dotted paths in which `name[]` goes into every element of a list; a last part `*?` means every URL
     below, from its question mark on (see `unsign`). `peek` is the query whose first page shows what is newest; with it,
     a long list is not read whole each time. Nor is it with `since_parameter`: that has the list filtered to what
@@ -61,6 +62,7 @@ class Resource(PageFormat):
     since_overlap: int = 120
     per_team: bool = False
     timeout_seconds: int = 30
+    requests_per_minute: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

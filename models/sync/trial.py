@@ -22,6 +22,7 @@ class ResourceSeen:
     total: how many records its list has, if the provider says so.
     goes_on: whether there is another page.
     since: how it is read incrementally, in words; empty if it is not.
+    requests_per_minute: the limit that it has of its own; 0 if there is none.
     fault: what is wrong; None if nothing is.
     """
 
@@ -37,6 +38,7 @@ class ResourceSeen:
     total: int | None = None
     goes_on: bool = False
     since: str = ""
+    requests_per_minute: int = 0
     fault: str | None = None
 
 

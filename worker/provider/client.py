@@ -186,12 +186,13 @@ class ProviderClient:
     def read_page(
         self, resource: Resource, path: str, asked: PageAsked, access_token: Secret, allowance: Allowance
     ) -> Called[ApiOutcome] | Wait:
-        """One page of a resource, if the account's budget has room for it; else how long it has none."""
-        wait = allowance.take()
+        """One page of a resource, if the budgets of the account and the resource have room for it; else how long they
+        have none."""
+        wait = allowance.take(resource)
         if wait is not None:
             return wait
         called = self._get(resource, path, asked, access_token)
-        allowance.note(called.remaining)
+        allowance.note(resource, called.remaining)
         if isinstance(called.outcome, Throttled):
             allowance.settle(pause=called.outcome.retry_after.total_seconds())
         return called
@@ -208,7 +209,7 @@ class ProviderClient:
         whose = account_id or (account.id if account is not None else None)
         if whose is not None:
             pause = called.outcome.retry_after.total_seconds() if isinstance(called.outcome, Throttled) else 0
-            self.budgets.count(self.provider, whose, called.remaining, pause)
+            self.budgets.count(self.provider, whose, resource, called.remaining, pause)
         return called
 
     def call(self, sending: Sending, access_token: Secret) -> Answered:
@@ -269,7 +270,8 @@ class ProviderClient:
         remaining = read_remaining(headers)
         name, seconds = self.provider.name, called.duration_ms / 1000
         self.metrics.note_api_answer(name, resource.name, called.status, seconds)
-        self.metrics.note_budget(name, self.provider.api_requests_per_minute, remaining)
+        if not resource.requests_per_minute:
+            self.metrics.note_budget(name, self.provider.api_requests_per_minute, remaining)
         facts: Facts = {"provider": name, "resource": resource.name, "method": "GET", "status": called.status}
         self.traces.note(SpanName.api_request, facts, seconds)
         return called.read_as(outcome, remaining)
