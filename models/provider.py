@@ -1,6 +1,6 @@
 """A provider profile: its endpoints, its dialect of OAuth, what can be read from it and how that is shown."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Literal
@@ -181,6 +181,12 @@ class Provider:
     def api_url_of(self, resource: Resource) -> str:
         """The URL below which a resource is: its own, or the API's."""
         return resource.api_url or self.api_url
+
+    def headers_with(self, ours: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        """The headers of an API request but those that name host and token: the profile's, and ours that it leaves."""
+        own = {name.encode("ascii"): value.encode("ascii") for name, value in self.headers.items()}
+        named = {name.lower() for name in own}
+        return [*(pair for pair in ours if pair[0].lower() not in named), *own.items()]
 
     def authorization(self, access_token: Secret) -> bytes:
         """The `Authorization` header of an API request. Raises UnicodeError if the token can't be sent."""

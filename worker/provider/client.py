@@ -16,6 +16,7 @@ from models.account import read_account
 from models.api_response import ApiOutcome, Failed, Location, Page, Throttled, read_api_answer, read_remaining
 from models.crypto.secrets import Secret
 from models.gateway.call_request import longest_answer
+from models.gateway.headers import headers_of_call
 from models.http import HttpAnswer, NoAnswer
 from models.journal import Request
 from models.oauth.client import OAuthClient
@@ -218,15 +219,13 @@ class ProviderClient:
         If no answer came, it says whether the request may have arrived. No redirect is followed.
         """
         url, base = parse_base(self.provider.api_url)
-        given = {name.lower() for name, _ in sending.headers}
-        usual = [pair for pair in headers_of(self.provider) if pair[0].lower() not in given]
-        own = [(b"Host", url.netloc), *usual]
+        usual, authorization = self.provider.headers_with(api_headers), self.provider.authorization(access_token)
         has_length = sending.body is not None or sending.method in methods_with_body
         length = [(b"Content-Length", str(len(sending.body or b"")).encode())] if has_length else []
         request = httpx.Request(
             sending.method,
             url,
-            headers=[*own, *sending.headers, *length, (b"Authorization", self.provider.authorization(access_token))],
+            headers=headers_of_call(sending.headers, usual, url.netloc, authorization, length),
             stream=no_body if sending.body is None else httpx.ByteStream(sending.body),
             extensions={"timeout": api_timeout, "target": base + sending.target},
         )
@@ -249,7 +248,7 @@ class ProviderClient:
             url,
             headers=[
                 (b"Host", url.netloc),
-                *headers_of(self.provider),
+                *self.provider.headers_with(api_headers),
                 (b"Authorization", self.provider.authorization(access_token)),
             ],
             stream=no_body,
@@ -354,14 +353,3 @@ def find_page_url(provider: Provider, resource: Resource, path: str, asked: Page
     url = provider.api_url_of(resource) + target_of(resource, asked, path)
     query = "" if is_linked(resource, asked) else resource.query
     return parse_page_url(url, query, tuple(parameters_of(resource, asked).items()))
-
-
-def headers_of(provider: Provider) -> list[tuple[bytes, bytes]]:
-    """The headers of each API request but those that name host and token: the profile's, and ours that it leaves."""
-    own = _encode(provider.headers)
-    named = {name.lower() for name in own}
-    return [*(pair for pair in api_headers if pair[0].lower() not in named), *own.items()]
-
-
-def _encode(headers: Mapping[str, str]) -> dict[bytes, bytes]:
-    return {name.encode("ascii"): value.encode("ascii") for name, value in headers.items()}
