@@ -1,6 +1,6 @@
 """A provider profile: its endpoints, its dialect of OAuth, what can be read from it and how that is shown."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Literal
@@ -42,7 +42,8 @@ class Resource(PageFormat):
 
     `path` is appended to the API's URL, or to `api_url` if the resource has one of its own; with `per_team` it holds
     `{team}` and is read once per team id. `query`, already encoded, goes with every page; a page is given up after
-    `timeout_seconds`. `id` is the dotted path of what names a record. `volatile` names what no change is
+    `timeout_seconds`. An account's requests for it have a limit of their own besides the account's, unless
+    `requests_per_minute` is 0. `id` is the dotted path of what names a record. `volatile` names what no change is
     read from, as dotted paths in which `name[]` goes into every element of a list; a last part `*?` means every URL
     below, from its question mark on (see `unsign`). `peek` is the query whose first page shows what is newest; with it,
     a long list is not read whole each time. Nor is it with `since_parameter`: that has the list filtered to what
@@ -68,6 +69,7 @@ class Resource(PageFormat):
     most_parents: int = 100
     id_scope: IdScope = "account"
     timeout_seconds: int = 30
+    requests_per_minute: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,6 +193,12 @@ class Provider:
     def api_url_of(self, resource: Resource) -> str:
         """The URL below which a resource is: its own, or the API's."""
         return resource.api_url or self.api_url
+
+    def headers_with(self, ours: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        """The headers of an API request but those that name host and token: the profile's, and ours that it leaves."""
+        own = {name.encode("ascii"): value.encode("ascii") for name, value in self.headers.items()}
+        named = {name.lower() for name in own}
+        return [*(pair for pair in ours if pair[0].lower() not in named), *own.items()]
 
     def authorization(self, access_token: Secret) -> bytes:
         """The `Authorization` header of an API request. Raises UnicodeError if the token can't be sent."""

@@ -184,6 +184,11 @@ resource_rules: Mapping[str, Rule] = {
         "`PARENT/ID`."
     ),
     "timeout_seconds": _number("After how long the request for a page is given up.", 1, 30),
+    "requests_per_minute": _number(
+        "How many requests for it may be made for one account, besides `api_requests_per_minute`; 0 if it has no limit of "
+        "its own.",
+        0,
+    ),
     "paging": Rule("How its list comes in pages: see below."),
     "items": _json_path(
         "The dotted path of the list of records; `[]` or empty if the body is that list, but with `none` an empty one "

@@ -40,6 +40,18 @@ def to_provider(given: Headers, own: Headers) -> list[tuple[bytes, bytes]]:
     ]
 
 
+def headers_of_call(
+    given: Headers, usual: Headers, host: bytes, authorization: bytes, length: Headers
+) -> list[tuple[bytes, bytes]]:
+    """Return the headers of a call's request: what it cannot say itself, the usual ones that it leaves, and its own.
+
+    length: what says where the body ends.
+    """
+    names = {name for name, _ in given}
+    left = (pair for pair in usual if pair[0].lower() not in names)
+    return to_provider(given, [(b"Host", host), *left, (b"Authorization", authorization), *length])
+
+
 def to_caller(given: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     """Return the headers of the provider's answer that the caller gets."""
     headers = [(name.lower(), value) for name, value in given]

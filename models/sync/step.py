@@ -29,8 +29,8 @@ from models.sync.refusal import is_recovered
 from models.sync.sync_run import SyncRun, fail, finish, gives_up, has_changes, on_its_way, retry_delay
 
 failures_noted = 2
-usual_wait = timedelta(minutes=1)
-"""A rate limit is counted by the minute, so a sync of many pages waits that long without any trouble."""
+usual_wait = timedelta(seconds=61)
+"""A rate limit is counted by the minute and a second, so a sync waits up to that long without any trouble."""
 StepAnswer = PageRead | Unauthorized | Forbidden | Missing | Throttled | Failed | Wait | ParentsNeeded | NothingLeft
 
 
@@ -91,7 +91,7 @@ def _begin(rows: StepRows, now: datetime) -> StepDecision:
 
 
 def _wait(rows: StepRows, pause: timedelta, now: datetime) -> StepDecision:
-    """Wait for the account's rate limit. More than its usual minute is noted, once until a page is read again."""
+    """Wait for a rate limit. More than its usual minute is noted, once until a page is read again."""
     decision, connection = _begin(rows, now), rows.connection
     if pause > usual_wait and connection.problem is None:
         note = Note(Verb.sync_throttled, {"list": rows.sync_list.label, "seconds": round(pause.total_seconds())})

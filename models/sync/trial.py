@@ -26,6 +26,7 @@ class ResourceSeen:
     goes_on: whether there is another page.
     since: how it is read incrementally, in words; empty if it is not.
     parents: of which records it is read for each, in words; empty if it has no parent.
+    requests_per_minute: the limit that it has of its own; 0 if there is none.
     fault: what is wrong; None if nothing is.
     """
 
@@ -42,6 +43,7 @@ class ResourceSeen:
     goes_on: bool = False
     since: str = ""
     parents: str = ""
+    requests_per_minute: int = 0
     fault: str | None = None
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tests.processes import CHECKOUT
 from tests.servers import plain_environment
+from worker.cli.setup import suggest_commands
 
 WHEEL = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
 ROOMS = ("worker", "scheduler", "models", "config", "sandbox")
@@ -40,3 +41,12 @@ def test_beside_a_project_of_the_same_names_both_find_their_own(tmp_path: Path) 
     done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert ":" in done.stdout
+
+
+def test_the_example_is_suggested_in_the_checkout_only(tmp_path: Path) -> None:
+    start = tmp_path / "docs" / "examples" / "start.py"
+    start.parent.mkdir(parents=True)
+    start.touch()
+    suggested = [[words for words, _ in suggest_commands("breezesync", each)] for each in (CHECKOUT, tmp_path)]
+    assert ["make example" in commands for commands in suggested] == [True, False]
+    assert "breezesync status" in suggested[1]

@@ -181,11 +181,12 @@ def test_what_can_not_be_read_is_a_problem_with_its_place(desk: Desk, api: MadeU
     code, said, _ = type_check(str(path), "--token-stdin", "--json", token="t0ken\n")
     assert code == 1
     assert json.loads(said)["resources"][1]["fault"] == "2 of its elements have no text or number at node.key (id)"
-    since = 'id = "node.id"\nsince_parameter = "after"\nsince_field = "title"'
+    since = 'id = "node.id"\nrequests_per_minute = 30\nsince_parameter = "after"\nsince_field = "title"'
     path.write_text(path.read_text().replace('id = "node.key"', since))
     code, said, _ = type_check(str(path), "--token-stdin", token="t0ken\n")
     assert code == 1
     assert "between full readings after from title, less 120" in said
+    assert "at most 30 requests a minute for each account" in said
     assert "fault: it can't be read incrementally by title (since_field)" in said
     path.write_text(path.read_text().replace('items = "items"', 'items = "rows"'))
     code, said, _ = type_check(str(path), "--token-stdin", token="t0ken\n")

@@ -1,5 +1,6 @@
 """`breezesync webhooks`: what an operator types, against a real endpoint."""
 
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -34,7 +35,7 @@ def test_the_life_of_an_endpoint(desk: Desk, listener: Listener) -> None:
     assert "127.0.0.1" in desk.type("webhooks").stdout
     assert desk.type("webhooks", "remove", "127.0.0.1").exit_code == 0
     assert desk.read("webhooks") == []
-    for name in ("test", "rotate", "pause", "resume", "remove"):
+    for name in ("test", "rotate", "pause", "resume", "retry", "remove"):
         assert desk.type("webhooks", name, "127.0.0.1").exit_code == 3
 
 
@@ -81,8 +82,8 @@ def test_a_secret_is_stored_sealed_and_rotates_with_the_keys(desk: Desk) -> None
     assert (sealed["webhook.secret"], sealed["webhook.previous_secret"]) == ({"k1": 1}, {"k1": 1})
 
 
-def test_dead_letters_of_an_endpoint_are_among_the_others(desk: Desk) -> None:
-    desk.read("webhooks", "add", "https://app.example/w", "--name", "app")
+def bury_two(desk: Desk) -> None:
+    """Give each endpoint two dead letters."""
     with desk.house.store.writing() as tx:
         tx.sql.execute(
             text(
@@ -91,6 +92,11 @@ def test_dead_letters_of_an_endpoint_are_among_the_others(desk: Desk) -> None:
                 "FROM webhook, (SELECT 1 AS n UNION SELECT 2)"
             )
         )
+
+
+def test_dead_letters_of_an_endpoint_are_among_the_others(desk: Desk) -> None:
+    desk.read("webhooks", "add", "https://app.example/w", "--name", "app")
+    bury_two(desk)
     letters = desk.read("dead-letters")
     assert [(each["id"], each["queue"], each["error"]) for each in letters] == [
         ("app/e1", "webhooks", "HTTP 500"),
@@ -101,3 +107,26 @@ def test_dead_letters_of_an_endpoint_are_among_the_others(desk: Desk) -> None:
     assert desk.read("dead-letters", "drop", "app/e2") == {"dropped": ["app/e2"]}
     assert desk.read("dead-letters") == []
     assert desk.read("webhooks")[0]["waiting"] == 1
+
+
+def test_a_retry_sends_what_waits_and_if_asked_the_endpoint_s_own_dead_letters(desk: Desk) -> None:
+    for name in ("app", "other"):
+        desk.read("webhooks", "add", f"https://{name}.example/w", "--name", name)
+    bury_two(desk)
+    assert desk.read("webhooks", "retry", "app")["sent"] == []
+    assert [each["dead_letters"] for each in desk.read("webhooks")] == [2, 2]
+    assert desk.read("webhooks", "retry", "app", "--dead-letters")["sent"] == ["e1", "e2"]
+    with desk.house.store.writing() as tx:
+        tx.sql.execute(text("UPDATE webhook_delivery SET due_at = '2999-01-01 00:00:00' WHERE dead_at IS NULL"))
+    assert "again: 0." in desk.type("webhooks", "retry", "app", "--dead-letters").stdout
+    with desk.house.store.reading() as tx:
+        due = tx.sql.execute(text("SELECT due_at FROM webhook_delivery WHERE dead_at IS NULL")).scalars().all()
+    assert (len(due), [at for at in due if str(at).startswith("2999")]) == (2, [])
+    lines = [json.loads(line) for line in desk.type("audit", "--json").stdout.splitlines()]
+    audited = [(line["action"], line["detail"].get("id")) for line in lines]
+    assert audited.count(("dead_letter.retried", "app/e1")) == 1
+    assert audited.count(("webhook.retried", None)) == 3
+    desk.read("webhooks", "pause", "other")
+    refused = desk.type("webhooks", "retry", "other", "--dead-letters")
+    assert (refused.exit_code, "breezesync webhooks resume other" in refused.stderr) == (1, True)
+    assert [each["dead_letters"] for each in desk.read("webhooks")] == [0, 2]

@@ -268,6 +268,8 @@ faulty: list[tuple[dict[str, Any], str]] = [
     ({"resources": [resource | {"paging": "page", "first_page": -1}]}, "resources[0].first_page"),
     ({"resources": [resource | {"paging": "page", "size": 0}]}, "resources[0].size"),
     ({"resources": [resource | {"timeout_seconds": 31}]}, "resources[0].timeout_seconds"),
+    ({"resources": [resource | {"requests_per_minute": -1}]}, "resources[0].requests_per_minute"),
+    ({"resources": [resource | {"requests_per_minute": "many"}]}, "resources[0].requests_per_minute"),
     ({"resources": [resource | {"api_url": "http://o.example"}]}, "resources[0].api_url"),
     ({"resources": [resource | {"api_url": "https://o.example?a=b"}]}, "resources[0].api_url"),
     ({"auth_scheme": "Basic"}, "auth_scheme"),

@@ -12,13 +12,14 @@ from redis import Redis
 
 from config.wiring import open_hasty_redis
 from models.crypto.secrets import Secret
-from models.provider import Provider
+from models.provider import Provider, Resource
 from models.rate_limit import Wait
 from tests.harness import House
 from tests.servers import absent_redis
 from worker.provider.rate_limit import Budgets
 
 breeze = Provider(name="breeze", authorize_url="", token_url="", api_url="", api_requests_per_minute=30)
+document = Resource(name="document", path="/documents")
 
 
 def test_twenty_workers_take_no_more_than_there_is(redis_url: str) -> None:
@@ -26,12 +27,12 @@ def test_twenty_workers_take_no_more_than_there_is(redis_url: str) -> None:
 
     def take_ten(client: Redis) -> int:
         budgets = Budgets(client)
-        return sum(budgets.allow(breeze, "7").take() is None for _ in range(10))
+        return sum(budgets.allow(breeze, "7").take(document) is None for _ in range(10))
 
     with ThreadPoolExecutor(20) as workers:
         taken = sum(workers.map(take_ten, clients))
     assert taken == 29, "and one stays free for an application's calls"
-    assert Budgets(clients[0]).allow(breeze, "8").take() is None, "another account has a budget of its own"
+    assert Budgets(clients[0]).allow(breeze, "8").take(document) is None, "another account has a budget of its own"
     for client in clients:
         client.close()
 
@@ -42,14 +43,14 @@ def test_a_redis_that_never_answers_holds_nobody_up_for_long() -> None:
         silent.listen()
         url = Secret(f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
         started = time.monotonic()
-        Budgets(open_hasty_redis(url)).count(breeze, "7", None)
+        Budgets(open_hasty_redis(url)).count(breeze, "7", document, None)
         assert time.monotonic() - started < 20
 
 
 def test_a_pause_holds_for_everybody_and_outlives_its_key_s_usual_life(redis_url: str) -> None:
     one, other = (Redis.from_url(redis_url, decode_responses=True) for _ in range(2))
     Budgets(one).pause(breeze, "7", 600)
-    waiting = Budgets(other).allow(breeze, "7").take()
+    waiting = Budgets(other).allow(breeze, "7").take(document)
     assert isinstance(waiting, Wait)
     assert 590 < waiting.seconds <= 600
     assert Budgets(one).redis.ttl("breezesync:budget:breeze:7:requests") > 600
@@ -60,9 +61,9 @@ def test_a_pause_holds_for_everybody_and_outlives_its_key_s_usual_life(redis_url
 def test_while_redis_is_away_there_is_no_room_and_a_probe_is_not_held_up() -> None:
     away = Budgets(absent_redis())
     allowance = away.allow(breeze, "7")
-    assert isinstance(allowance.take(), Wait)
+    assert isinstance(allowance.take(document), Wait)
     allowance.settle(pause=5)
-    away.count(breeze, "7", 5)
+    away.count(breeze, "7", document, 5)
     away.pause(breeze, "7", 5)
 
 

@@ -238,3 +238,16 @@ def test_a_list_without_end_is_cut_off_and_proves_nothing(scene: Any) -> None:
     assert own.sync() == [*(("record.created", str(number)) for number in range(1, 5)), ("sync.completed", "")]
     own.house.turn(minutes=2)
     assert own.sync() == [("sync.completed", "")]
+
+
+def test_a_resource_s_own_limit_makes_its_run_wait_as_the_account_s_does(scene: Any, house: House) -> None:
+    own = scene(made_up_api.by_number, {"paging": "page", "requests_per_minute": 2})
+    assert own.sync() == [("record.created", f"t{number}") for number in range(1, 5)]
+    for _ in range(2):
+        house.turn(seconds=25)
+        house.sweep()
+    assert [asked.path for asked in own.api.asked].count("/things") == 2
+    house.turn(seconds=12)
+    house.sweep()
+    assert house.told("sync.completed", own.connection.id)
+    assert [asked.path for asked in own.api.asked].count("/things") == 4

@@ -8,12 +8,13 @@ import pytest
 
 from models.crypto.secrets import Sealed
 from models.gateway.access import Access, Ask, Give, Join, is_newer_coming, judge_wait, plan_access
-from models.gateway.headers import to_caller, to_provider
+from models.gateway.headers import headers_of_call, to_caller, to_provider
 from models.gateway.keys import GatewayKey, digest_of, find_key, known_methods, make_secret, parse_gateway_keys
 from models.gateway.problems import Problem, ProblemType, Refusal
 from models.gateway.target import read_target
 from models.oauth.connection import Connection, Status
 from models.oauth.credential import Credential
+from models.provider import Provider
 
 noon = datetime(2026, 3, 1, 12, tzinfo=UTC)
 digest = "ab" * 32
@@ -99,6 +100,23 @@ def test_a_call_takes_no_header_along_that_is_the_gateway_s_or_of_one_hop() -> N
     own = [(b"host", b"api"), (b"authorization", b"Bearer token")]
     kept = [(b"accept", b"a"), (b"content-type", b"c"), (b"x-request-id", b"1"), (b"user-agent", b"u")]
     assert to_provider(given, own) == [*own, *kept]
+
+
+def test_a_call_has_the_profile_s_headers_and_ours_unless_it_gives_them_itself() -> None:
+    provider = Provider(
+        name="p", authorize_url="", token_url="", api_url="", headers={"User-Agent": "theirs", "X-Version": "2"}
+    )
+    usual = provider.headers_with([(b"Accept", b"json"), (b"User-Agent", b"ours")])
+    assert usual == [(b"Accept", b"json"), (b"User-Agent", b"theirs"), (b"X-Version", b"2")]
+    length = [(b"Content-Length", b"4")]
+    assert headers_of_call([(b"x-version", b"3"), (b"cookie", b"c")], usual, b"api", b"Bearer t", length) == [
+        (b"Host", b"api"),
+        (b"Accept", b"json"),
+        (b"User-Agent", b"theirs"),
+        (b"Authorization", b"Bearer t"),
+        (b"Content-Length", b"4"),
+        (b"x-version", b"3"),
+    ]
 
 
 def test_an_answer_brings_no_header_back_that_binds_the_caller_to_the_provider_s_host() -> None:

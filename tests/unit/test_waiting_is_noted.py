@@ -19,6 +19,7 @@ waits: dict[str, tuple[StepAnswer, str | None, str | None, int]] = {
     "a 429 for ten minutes": (Throttled(timedelta(minutes=10)), None, Problem.throttled, 1),
     "an account that is paused for ten minutes": (Wait(600), None, Problem.throttled, 1),
     "the usual rate limit": (Wait(40), None, None, 0),
+    "a rate limit that was used up in a second": (Wait(61), None, None, 0),
     "a 429 for a moment": (Throttled(timedelta(seconds=5)), None, None, 0),
     "a 429 again": (Throttled(timedelta(minutes=10)), Problem.throttled, Problem.throttled, 0),
     "a 429 while its token is held": (Throttled(timedelta(minutes=10)), Problem.held, Problem.held, 0),

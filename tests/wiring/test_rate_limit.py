@@ -3,7 +3,7 @@
 import heapq
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
@@ -16,21 +16,29 @@ from redis import Redis
 
 from config.wiring import open_hasty_redis
 from models.crypto.secrets import Secret
-from models.provider import Provider
+from models.provider import Provider, Resource
 from models.rate_limit import Wait
 from worker.provider.rate_limit import (
     Allowance,
     Budgets,
     Granted,
+    Reservation,
     Settlement,
     kept_for_calls,
     kept_for_probes,
+    key_of,
     longest_held,
 )
 
 start = 1_800_000_000.25
 second = int(start)
 key = "breezesync:budget:breeze:7:requests"
+document = Resource(name="document", path="/documents")
+search = Resource(name="search", path="/search", requests_per_minute=20)
+
+
+def profile_with(per_minute: int = 60) -> Provider:
+    return Provider(name="breeze", authorize_url="", token_url="", api_url="", api_requests_per_minute=per_minute)
 
 
 @dataclass
@@ -45,9 +53,7 @@ class Account:
         self.budgets = Budgets(self.redis, lambda: self.now)
 
     def allow(self, wanted: int = 1, per_minute: int = 60) -> Allowance:
-        allowance = Allowance(self.budgets, key, per_minute)
-        allowance.wanted = wanted
-        return allowance
+        return Allowance(profile_with(per_minute), "7", Reservation(self.budgets, key, per_minute), wanted=wanted)
 
     def reserve(self, wanted: int = 1, per_minute: int = 60) -> int | float:
         """How many requests are reserved, or the seconds to wait."""
@@ -119,9 +125,9 @@ def test_a_whole_minute_of_one_account_is_the_limit_without_its_sixtieth(account
 
 @pytest.mark.parametrize(("per_minute", "by_syncs", "in_all"), [(5, 5, 5), (20, 19, 20), (60, 56, 59), (120, 112, 118)])
 def test_syncs_leave_a_share_that_calls_may_use(account: Account, per_minute: int, by_syncs: int, in_all: int) -> None:
-    provider = Provider(name="breeze", authorize_url="", token_url="", api_url="", api_requests_per_minute=per_minute)
+    provider = profile_with(per_minute)
     allowance, taken, called = account.budgets.allow(provider, "7"), 0, 0
-    while allowance.take() is None:
+    while allowance.take(document) is None:
         taken += 1
     while isinstance(account.budgets.reserve(provider, "7"), Granted):
         called += 1
@@ -132,16 +138,16 @@ def test_syncs_leave_a_share_that_calls_may_use(account: Account, per_minute: in
 def test_a_minute_begins_with_the_answer(account: Account) -> None:
     allowance = account.allow(3)
     for latency in (2, 5):
-        assert allowance.take() is None
+        assert allowance.take(document) is None
         account.now += latency
-        allowance.note(None)
+        allowance.note(document, None)
     allowance.settle()
     assert (account.answered, account.reserved) == ({2: 1, 7: 1}, 0), "and what was not used is given back"
 
 
 def test_a_request_that_no_one_noted_counts_as_answered_when_it_is_settled(account: Account) -> None:
     allowance = account.allow(3)
-    assert allowance.take() is None
+    assert allowance.take(document) is None
     account.now += 4
     allowance.settle()
     assert (account.answered, account.reserved) == ({4: 1}, 0)
@@ -149,11 +155,11 @@ def test_a_request_that_no_one_noted_counts_as_answered_when_it_is_settled(accou
 
 def test_nothing_is_sent_to_redis_while_a_reservation_lasts_and_nothing_to_settle_nothing(account: Account) -> None:
     allowance = account.allow(3)
-    assert allowance.take() is None
+    assert allowance.take(document) is None
     stored = account.redis.get(key)
     for _ in range(2):
-        allowance.note(40)
-        assert allowance.take() is None
+        allowance.note(document, 40)
+        assert allowance.take(document) is None
     assert account.redis.get(key) == stored
     allowance.settle()
     account.redis.delete(key)
@@ -163,11 +169,11 @@ def test_nothing_is_sent_to_redis_while_a_reservation_lasts_and_nothing_to_settl
 
 def test_no_request_leaves_on_an_old_reservation(account: Account) -> None:
     allowance = account.allow(5)
-    assert allowance.take() is None
+    assert allowance.take(document) is None
     account.now += longest_held.total_seconds() + 0.1
-    assert allowance.take() is None
+    assert allowance.take(document) is None
     assert (account.answered, account.reserved) == ({10: 1}, 8), "it was settled, and another made"
-    assert allowance.second == int(account.now)
+    assert allowance.account.second == int(account.now)
 
 
 def test_a_reservation_of_a_killed_job_counts_until_its_last_request_would_no_longer(account: Account) -> None:
@@ -180,39 +186,39 @@ def test_a_reservation_of_a_killed_job_counts_until_its_last_request_would_no_lo
 
 def test_the_provider_is_believed_if_it_says_that_less_remains(account: Account) -> None:
     allowance = account.allow(8)
-    assert allowance.take() is None
-    allowance.note(3)
+    assert allowance.take(document) is None
+    allowance.note(document, 3)
     for left in (2, 1, 0):
-        assert allowance.take() is None
-        allowance.note(left)
-    assert allowance.take() == Wait(60.75), "until that window is surely over"
+        assert allowance.take(document) is None
+        allowance.note(document, left)
+    assert allowance.take(document) == Wait(60.75), "until that window is surely over"
     assert account.answered == {0: 4}
 
 
 def test_an_answer_that_does_not_say_what_remains_counts_itself(account: Account) -> None:
     allowance = account.allow(8)
     for remaining in (3, None, None, None):
-        assert allowance.take() is None
-        allowance.note(remaining)
-    assert isinstance(allowance.take(), Wait)
+        assert allowance.take(document) is None
+        allowance.note(document, remaining)
+    assert isinstance(allowance.take(document), Wait)
 
 
 def test_the_provider_is_not_believed_if_it_says_that_more_remains(account: Account) -> None:
     account.store((0, 58))
     allowance = account.allow()
-    assert allowance.take() is None
-    allowance.note(40)
-    assert isinstance(allowance.take(), Wait)
+    assert allowance.take(document) is None
+    allowance.note(document, 40)
+    assert isinstance(allowance.take(document), Wait)
 
 
 def test_what_two_jobs_of_one_account_answer_is_subtracted_once_from_what_remains(account: Account) -> None:
     one, other = account.allow(4), account.allow(4)
     for remaining in (9, 7):
         for allowance in (one, other):
-            assert allowance.take() is None
+            assert allowance.take(document) is None
             account.now += 0.1
-        one.note(remaining)
-        other.note(remaining - 1)
+        one.note(document, remaining)
+        other.note(document, remaining - 1)
     other.settle()
     one.settle()
     account.now += 1
@@ -220,17 +226,17 @@ def test_what_two_jobs_of_one_account_answer_is_subtracted_once_from_what_remain
 
 
 def test_a_request_that_could_not_wait_is_counted(account: Account) -> None:
-    provider = Provider(name="breeze", authorize_url="", token_url="", api_url="", api_requests_per_minute=60)
-    account.budgets.count(provider, "7", 2)
+    provider = profile_with()
+    account.budgets.count(provider, "7", document, 2)
     assert (account.answered, account.reserve(5)) == ({0: 1}, 2)
-    account.budgets.count(provider, "7", None, pause=30)
+    account.budgets.count(provider, "7", document, None, pause=30)
     assert account.reserve(5) == 30
 
 
 def test_a_429_gives_back_and_pauses_at_once_and_a_pause_is_never_shortened(account: Account) -> None:
     allowance = account.allow(5)
-    assert allowance.take() is None
-    allowance.note(None)
+    assert allowance.take(document) is None
+    allowance.note(document, None)
     allowance.settle(pause=60)
     account.allow().settle(pause=5)
     assert (account.answered, account.reserved, account.reserve()) == ({0: 1}, 0, 60)
@@ -278,7 +284,8 @@ class Fleet:
     says: whether the provider's answers say how many requests are left, by a window that slides, or a fixed one.
 
     A job asks, and is answered after some of `latencies`; the request arrives anywhere between. After a slice of four
-    seconds it settles. If it must wait it is back up to `delay` seconds too late.
+    seconds it settles. If it must wait it is back up to `delay` seconds too late. Job by job the `plans` say what it
+    asks for.
     """
 
     account: Account
@@ -290,50 +297,59 @@ class Fleet:
     stalled: float = 0.0
     says: Literal["nothing", "sliding", "fixed"] = "nothing"
     kept: int | None = None
+    plans: Sequence[Sequence[Resource]] = ((document,),)
     arrived: list[float] = field(default_factory=list)
+    searches: list[float] = field(default_factory=list)
     turns: list[tuple[float, int, Iterator[float]]] = field(default_factory=list)
 
     def run(self, jobs: int, minutes: float) -> None:
         numbers = count()
-        for _ in range(jobs):
-            heapq.heappush(self.turns, (start + self.dice.random(), next(numbers), self.job()))
+        for job in range(jobs):
+            plan = self.plans[job % len(self.plans)]
+            heapq.heappush(self.turns, (start + self.dice.random(), next(numbers), self.job(plan)))
         while self.turns[0][0] < start + 60 * minutes:
-            at, number, job = heapq.heappop(self.turns)
+            at, number, turns = heapq.heappop(self.turns)
             self.account.now = at
-            heapq.heappush(self.turns, (at + next(job), number, job))
+            heapq.heappush(self.turns, (at + next(turns), number, turns))
 
-    def job(self) -> Iterator[float]:
+    def job(self, plan: Sequence[Resource]) -> Iterator[float]:
         """Read slice after slice; yield how long each part takes."""
         while True:
             allowance = self.account.allow(per_minute=self.per_minute)
-            allowance.kept = self.kept
+            allowance.account.kept = self.kept
             end, wait = self.account.now + 4, None
             while self.account.now < end and wait is None:
                 allowance.wanted = self.dice.choice((1, 2, 5, 8))
-                wait = allowance.take()
+                resource = self.dice.choice(plan)
+                wait = allowance.take(resource)
                 if wait is None:
-                    yield from self.request(allowance)
+                    yield from self.request(allowance, resource)
             if self.dice.random() < self.stalled:
                 yield 100 * self.dice.random()
             if self.dice.random() >= self.killed:
                 allowance.settle()
             yield wait.seconds + self.delay * self.dice.random() if wait else 0.01
 
-    def request(self, allowance: Allowance) -> Iterator[float]:
+    def request(self, allowance: Allowance, resource: Resource) -> Iterator[float]:
         latency = self.dice.choice(self.latencies)
-        self.arrived.append(self.account.now + latency * self.dice.random())
+        at = self.account.now + latency * self.dice.random()
+        self.arrived.append(at)
+        if resource is search:
+            self.searches.append(at)
         yield latency
-        allowance.note(self.remaining())
+        allowance.note(resource, self.remaining(resource))
         if self.dice.random() < self.stalled:
             yield 100 * self.dice.random()
 
-    def remaining(self) -> int | None:
-        """Return how many requests the provider says are left in its minute."""
+    def remaining(self, resource: Resource) -> int | None:
+        """Return how many requests are left in the provider's minute, of the resource's own limit if it has one."""
         if self.says == "nothing":
             return None
         now = self.account.now
+        own = resource.requests_per_minute
+        limit, arrived = (own, self.searches) if own else (self.per_minute, self.arrived)
         since = now - 60 if self.says == "sliding" else now - now % 60
-        return max(self.per_minute - sum(since < at <= now for at in self.arrived[-200:]), 0)
+        return max(limit - sum(since < at <= now for at in arrived[-200:]), 0)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -360,15 +376,104 @@ def test_nine_tenths_of_the_limit_are_used_by_a_busy_account(
     assert len(fleet.arrived) / 30 >= 0.9 * 60
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_neither_an_account_s_limit_nor_a_resource_s_own_is_passed_in_any_minute(account: Account, seed: int) -> None:
+    dice = Random(seed)
+    latencies = [dice.choice((0.001, 0.2, 3, 30)) * dice.random() for _ in range(4)]
+    per_minute = dice.choice((15, 30, 60))
+    fleet = Fleet(account, dice, per_minute, latencies, killed=0.1, stalled=dice.choice((0, 0.02, 0.2)))
+    fleet.says = dice.choice(("nothing", "sliding", "fixed"))
+    fleet.plans = dice.choice((((document, search),), ((document,), (search,)), ((search,),)))
+    fleet.run(jobs=dice.choice((2, 5, 12)), minutes=10)
+    assert 0 < most_in_a_minute(fleet.searches) <= 20
+    assert most_in_a_minute(fleet.arrived) <= per_minute
+
+
+@pytest.mark.parametrize("says", ["nothing", "sliding", "fixed"])
+@pytest.mark.parametrize("jobs", [1, 4])
+def test_nine_tenths_of_a_resource_s_own_limit_are_used(
+    account: Account, jobs: int, says: Literal["nothing", "sliding", "fixed"]
+) -> None:
+    fleet = Fleet(account, Random(jobs), 60, [0.1, 0.2, 0.3], says=says, plans=((search,),))
+    fleet.run(jobs, minutes=20)
+    assert most_in_a_minute(fleet.searches) <= 20
+    assert len(fleet.searches) / 20 >= 0.9 * 20
+
+
+def test_a_resource_without_room_holds_up_no_other_and_reserves_nothing_of_the_account_s_limit(
+    account: Account,
+) -> None:
+    allowance = account.allow()
+    for _ in range(20):
+        assert allowance.take(search) is None
+    allowance.settle()
+    assert isinstance(account.allow().take(search), Wait)
+    assert account.reserved == 0
+    assert account.allow().take(document) is None
+
+
+def test_an_account_without_room_gives_back_what_was_reserved_of_a_resource_s_own_limit(account: Account) -> None:
+    account.store((0, 59))
+    allowance = account.allow()
+    assert isinstance(allowance.take(search), Wait)
+    allowance.settle()
+    own = str(account.redis.get(key_of(profile_with(), "7", search)))
+    assert own.split()[3:] == [], "no second with anything answered or reserved"
+
+
+def test_what_an_answer_says_is_left_is_of_the_resource_s_own_limit(account: Account) -> None:
+    allowance = account.allow(8)
+    assert allowance.take(search) is None
+    allowance.note(search, 0)
+    assert isinstance(allowance.take(search), Wait)
+    assert allowance.take(document) is None
+    allowance.note(document, 0)
+    assert isinstance(allowance.take(document), Wait)
+
+
+def test_a_429_for_a_resource_pauses_the_account(account: Account) -> None:
+    allowance = account.allow()
+    assert allowance.take(search) is None
+    allowance.note(search, None)
+    allowance.settle(pause=60)
+    for resource in (search, document):
+        assert account.allow().take(resource) == Wait(60)
+
+
+def test_a_request_that_could_not_wait_is_counted_for_its_resource_too(account: Account) -> None:
+    account.budgets.count(profile_with(), "7", search, 0)
+    allowance = account.allow()
+    assert isinstance(allowance.take(search), Wait)
+    assert allowance.take(document) is None
+    assert account.answered == {0: 1}
+
+
+def test_no_request_leaves_on_a_reservation_that_became_too_old_while_another_was_made(account: Account) -> None:
+    class Slow(Budgets):
+        def time(self) -> float:
+            """Each look at the clock is four seconds after the one before."""
+            account.now += 4
+            return super().time()
+
+    allowance = account.allow()
+    assert allowance.take(search) is None
+    allowance.account.left = 0
+    account.now += longest_held.total_seconds() - 5
+    slow = Slow(account.redis, lambda: account.now)
+    allowance.account.budgets = allowance.resources["search"].budgets = slow
+    assert allowance.take(search) == Wait(5)
+    assert allowance.account.used == 0
+
+
 def test_a_job_is_not_starved_by_another_one_that_has_reserved_the_rest(account: Account) -> None:
     account.store((1, 51))
     holder, waiter = account.allow(8), account.allow(1)
-    assert holder.take() is None
-    assert waiter.take() == Wait(5)
-    holder.note(None)
+    assert holder.take(document) is None
+    assert waiter.take(document) == Wait(5)
+    holder.note(document, None)
     holder.settle()
     account.now += 5
-    assert waiter.take() is None
+    assert waiter.take(document) is None
 
 
 def test_the_call_that_settles_reserves_as_well(account: Account) -> None:

@@ -46,6 +46,10 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "webhooks remove": ("breezesync webhooks remove app.example.com",),
     "webhooks pause": ("breezesync webhooks pause app.example.com",),
     "webhooks resume": ("breezesync webhooks resume app.example.com",),
+    "webhooks retry": (
+        "breezesync webhooks retry app.example.com",
+        "breezesync webhooks retry app.example.com --dead-letters",
+    ),
     "provider": ("breezesync provider status",),
     "provider status": ("breezesync provider status --json",),
     "provider hold": ("breezesync provider hold breezedoc",),

@@ -173,6 +173,8 @@ def _show(seen: ResourceSeen) -> None:
         print_line(f"  once for each {seen.parents}")
     if seen.since:
         print_line(f"  between full readings {seen.since}")
+    if seen.requests_per_minute:
+        print_line(f"  at most {seen.requests_per_minute} requests a minute for each account")
     if seen.records is not None:
         total = "" if seen.total is None else f" of {seen.total}"
         more = ", and more follow" if seen.goes_on else ""

@@ -23,6 +23,7 @@ from models.store.grants import Role, parse_roles
 from worker.cli.context import describe, describe_trouble, load_settings, name_operator, show_url
 from worker.cli.links import make_link
 from worker.cli.output import AsJson, CommandFailed, print_json, print_line, print_log, print_rich, report_errors
+from worker.local.commands import rooms
 from worker.local.processes import ChildDied
 from worker.local.run import Options, RunFailed, Running
 from worker.local.run import run as run_all
@@ -131,18 +132,11 @@ def run(
 
 
 def _print_started(running: Running) -> None:
-    settings, name = running.settings, own_name()
+    settings = running.settings
     print_rich("[bold green]breezesync is running.[/] Ctrl-C stops it.\n")
     print_rich("Open this in a browser to connect an account, once and within 15 minutes:")
     print_line(make_link(settings, "demo"))
-    commands = [
-        (f"{name} events --follow", "show events as they happen"),
-        (f"{name} connections", "list connections; explain CONNECTION says what was decided about one"),
-        (f"{name} status", "count connections, due work and messages"),
-        (f"{name} doctor", "check every part"),
-        (f"{name} connect-link USER", "make a link for another user"),
-        ("make example", "start an application that shows all of this"),
-    ]
+    commands = suggest_commands(own_name(), Path.cwd())
     places = [
         ("Web", running.web_url),
         (
@@ -165,6 +159,22 @@ def _print_started(running: Running) -> None:
     print_rich("")
     _print_columns(places)
     print_rich("")
+
+
+def suggest_commands(name: str, directory: Path) -> Sequence[tuple[str, str]]:
+    """Return what to type next in that directory, each with what it does; `name` starts this program.
+
+    Only a checkout has the example, and its Makefile is found from there only.
+    """
+    has_example = directory == Path(rooms) and (directory / "docs" / "examples" / "start.py").is_file()
+    return [
+        (f"{name} events --follow", "show events as they happen"),
+        (f"{name} connections", "list connections; explain CONNECTION says what was decided about one"),
+        (f"{name} status", "count connections, due work and messages"),
+        (f"{name} doctor", "check every part"),
+        (f"{name} connect-link USER", "make a link for another user"),
+        *([("make example", "start an application that shows all of this")] if has_example else []),
+    ]
 
 
 def own_name() -> str:

@@ -34,11 +34,13 @@ from worker.cli.output import (
     print_rich,
     report_errors,
 )
+from worker.operations.dead_letters import retry_letters
 from worker.operations.event_lines import event_types
 from worker.startup import open_vault
 from worker.webhooks.deliver import DeliverWebhooks
 from worker.webhooks.endpoints import Endpoints, NameTaken
 from worker.webhooks.sending import Sender, make_trial
+from worker.webhooks.states import States
 
 EndpointName = Annotated[str, typer.Argument(metavar="NAME", help="The endpoint's name.")]
 usual_overlap = f"{overlap.total_seconds() / 3600:.0f}h"
@@ -147,6 +149,29 @@ def resume(name: EndpointName, as_json: AsJson = False) -> None:
 
 
 @report_errors
+def retry(
+    name: EndpointName,
+    dead_letters: Annotated[
+        bool, typer.Option("--dead-letters", help="Also send its dead letters again: each has three days again.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Send an endpoint at once what waits for its next attempt."""
+    with opened_store(load_settings()) as store:
+        if _find(store, name).paused_at is not None:
+            raise CommandFailed(f"{name} is paused, so nothing is sent. Resume it: breezesync webhooks resume {name}")
+        changed = States(store).retry(name)
+        if changed is None:
+            raise _unknown(name)
+        letters = retry_letters(store, changed) if dead_letters else []
+    if as_json:
+        print_json({"name": changed.name, "url": changed.url, "state": changed.state, "sent": letters})
+    else:
+        again = f" Its dead letters are sent again: {len(letters)}." if dead_letters else ""
+        print_line(f"{changed.name}: What waits is sent now.{again}")
+
+
+@report_errors
 def remove(name: EndpointName, as_json: AsJson = False) -> None:
     """Remove an endpoint with its secret, what waits for it and its dead letters."""
     _change(name, Endpoints.remove, "Removed.", as_json)
@@ -242,4 +267,4 @@ def _describe(endpoint: Endpoint, load: Load) -> dict[str, object]:
     }
 
 
-commands = (add, test, rotate, remove, pause, resume)
+commands = (add, test, rotate, remove, pause, resume, retry)

@@ -14,9 +14,8 @@ from starlette.types import Send
 
 from models.api_response import Throttled, Unauthorized, read_api_answer, read_remaining
 from models.audit.entry import Action
-from models.crypto.secrets import Secret
 from models.gateway.access import usable
-from models.gateway.headers import Headers, to_caller, to_provider
+from models.gateway.headers import Headers, headers_of_call, to_caller
 from models.gateway.keys import GatewayKey, safe_methods
 from models.gateway.problems import Problem, ProblemType, Refusal, refuse
 from models.http import HttpAnswer
@@ -24,7 +23,6 @@ from models.journal import Request
 from models.oauth.access_refusal import Final as NotRefreshable
 from models.oauth.access_refusal import Known, Superseded
 from models.paging.page_format import PageAsked, PageFormat
-from models.provider import Provider
 from models.rate_limit import Wait
 from worker.gateway.body import Body, CallerGone, Departure
 from worker.gateway.desk import Admission, Done, Wish, entry_of
@@ -169,10 +167,12 @@ class Call:
         url, base = parse_base(profile.api_url)
         if token is None:
             raise AssertionError("a call was admitted without a token")
+        # What a call accepts is the caller's to say.
+        usual = profile.headers_with([(b"User-Agent", user_agent.encode())])
         request = httpx.Request(
             ask.method,
             url,
-            headers=to_provider(ask.headers, self._own_headers(url, profile, token)),
+            headers=headers_of_call(ask.headers, usual, url.netloc, profile.authorization(token), ask.body.headers()),
             stream=ask.body.stream(),
             extensions={"timeout": timeout, "target": base + ask.target},
         )
@@ -191,19 +191,6 @@ class Call:
             outcome = read_api_answer(_answer(response, b""), PageFormat(), PageAsked(), self.office.desk.now())
             attempt.pause = outcome.retry_after.total_seconds() if isinstance(outcome, Throttled) else 0
         return response
-
-    def _own_headers(self, url: httpx.URL, profile: Provider, token: Secret) -> list[tuple[bytes, bytes]]:
-        """Return what the caller cannot say, and the profile's headers and ours that it did not give."""
-        has_agent = any(name.lower() == "user-agent" for name in profile.headers)
-        usual = ({} if has_agent else {"User-Agent": user_agent}) | dict(profile.headers)
-        given = {name for name, _ in self.ask.headers}
-        left = [(name.encode("ascii"), value.encode("ascii")) for name, value in usual.items()]
-        return [
-            (b"Host", url.netloc),
-            *(pair for pair in left if pair[0].lower() not in given),
-            (b"Authorization", profile.authorization(token)),
-            *self.ask.body.headers(),
-        ]
 
     async def _look_at(self, response: httpx.Response) -> tuple[bytes, AsyncIterator[bytes]]:
         """Read as much of the answer as shows whether the API itself refuses the token."""

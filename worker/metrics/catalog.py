@@ -88,7 +88,7 @@ budget_used = Family(
     "budget_used_ratio",
     "gauge",
     "The largest share of an account's requests a minute that was used within the last minute, by what the provider "
-    "says is left.",
+    "says is left. Resources with a limit of their own are left out.",
     ("provider",),
 )
 webhook_deliveries = Family(

@@ -8,6 +8,7 @@ from models.messaging import messages
 from models.queue import DeadLetter, Queues, queue_names
 from models.store import Store, Transaction
 from models.webhooks.delivery import Delivery, letter_key, send_again
+from models.webhooks.endpoint import Endpoint
 
 _of_webhooks: Final = messages.deliver_webhooks("")
 _between: Final = "."
@@ -70,6 +71,14 @@ def carry_out_with_webhook(store: Store, action: Action, letter: DeadLetter) -> 
         detail = {"id": letter.id, "queue": letter.queue, "actor": letter.actor}
         tx.audit.add(Entry(action=action, detail=detail), now)
     return True
+
+
+def retry_letters(store: Store, endpoint: Endpoint) -> Sequence[str]:
+    """Send all dead letters of an endpoint again, each with its line in the audit; return the ids of their events."""
+    with store.reading() as tx:
+        letters = [_to_letter(each, endpoint.name) for each in tx.webhooks.letters() if each.webhook_id == endpoint.id]
+    retried = Action.dead_letter_retried
+    return [str(each.kwargs["event_id"]) for each in letters if carry_out_with_webhook(store, retried, each)]
 
 
 def _to_letter(delivery: Delivery, name: str) -> DeadLetter:

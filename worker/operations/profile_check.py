@@ -38,7 +38,7 @@ class Trial:
     def __call__(self, subject: str, account_id: str | None = None) -> Iterator[ResourceSeen]:
         """Yield each list as it is seen; only the account if that can't be read, or is not the one of this id.
 
-        The request log has the requests under `subject`. They count against the account's limit.
+        The request log has the requests under `subject`. They count against its limits.
         """
         provider = self.client.provider
         own = provider.account_resource
@@ -64,7 +64,7 @@ class Trial:
                     continue
                 page = self.client.read_page(each.resource, each.path, PageAsked(), self.token, allowance)
                 if isinstance(page, Wait):
-                    fault = f"the account's limit leaves no room: try again in {page.seconds:.0f} s"
+                    fault = f"the rate limit leaves no room: try again in {page.seconds:.0f} s"
                     yield replace(describe(provider, each), fault=fault)
                     return
                 self.log += page.log_for(subject)
@@ -98,4 +98,5 @@ def describe(provider: Provider, sync_list: SyncList) -> ResourceSeen:
         id=resource.id,
         since=describe_since(resource),
         parents=describe_parents(resource),
+        requests_per_minute=resource.requests_per_minute,
     )

@@ -16,6 +16,7 @@ from models.account import read_account
 from models.api_response import ApiOutcome, Failed, Location, Page, Throttled, read_api_answer, read_remaining
 from models.crypto.secrets import Secret
 from models.gateway.call_request import longest_answer
+from models.gateway.headers import headers_of_call
 from models.http import HttpAnswer, NoAnswer
 from models.journal import Request
 from models.oauth.client import OAuthClient
@@ -186,12 +187,13 @@ class ProviderClient:
     def read_page(
         self, resource: Resource, path: str, asked: PageAsked, access_token: Secret, allowance: Allowance
     ) -> Called[ApiOutcome] | Wait:
-        """One page of a resource, if the account's budget has room for it; else how long it has none."""
-        wait = allowance.take()
+        """One page of a resource, if the budgets of the account and the resource have room for it; else how long they
+        have none."""
+        wait = allowance.take(resource)
         if wait is not None:
             return wait
         called = self._get(resource, path, asked, access_token)
-        allowance.note(called.remaining)
+        allowance.note(resource, called.remaining)
         if isinstance(called.outcome, Throttled):
             allowance.settle(pause=called.outcome.retry_after.total_seconds())
         return called
@@ -208,7 +210,7 @@ class ProviderClient:
         whose = account_id or (account.id if account is not None else None)
         if whose is not None:
             pause = called.outcome.retry_after.total_seconds() if isinstance(called.outcome, Throttled) else 0
-            self.budgets.count(self.provider, whose, called.remaining, pause)
+            self.budgets.count(self.provider, whose, resource, called.remaining, pause)
         return called
 
     def call(self, sending: Sending, access_token: Secret) -> Answered:
@@ -217,15 +219,13 @@ class ProviderClient:
         If no answer came, it says whether the request may have arrived. No redirect is followed.
         """
         url, base = parse_base(self.provider.api_url)
-        given = {name.lower() for name, _ in sending.headers}
-        usual = [pair for pair in headers_of(self.provider) if pair[0].lower() not in given]
-        own = [(b"Host", url.netloc), *usual]
+        usual, authorization = self.provider.headers_with(api_headers), self.provider.authorization(access_token)
         has_length = sending.body is not None or sending.method in methods_with_body
         length = [(b"Content-Length", str(len(sending.body or b"")).encode())] if has_length else []
         request = httpx.Request(
             sending.method,
             url,
-            headers=[*own, *sending.headers, *length, (b"Authorization", self.provider.authorization(access_token))],
+            headers=headers_of_call(sending.headers, usual, url.netloc, authorization, length),
             stream=no_body if sending.body is None else httpx.ByteStream(sending.body),
             extensions={"timeout": api_timeout, "target": base + sending.target},
         )
@@ -248,7 +248,7 @@ class ProviderClient:
             url,
             headers=[
                 (b"Host", url.netloc),
-                *headers_of(self.provider),
+                *self.provider.headers_with(api_headers),
                 (b"Authorization", self.provider.authorization(access_token)),
             ],
             stream=no_body,
@@ -269,7 +269,8 @@ class ProviderClient:
         remaining = read_remaining(headers)
         name, seconds = self.provider.name, called.duration_ms / 1000
         self.metrics.note_api_answer(name, resource.name, called.status, seconds)
-        self.metrics.note_budget(name, self.provider.api_requests_per_minute, remaining)
+        if not resource.requests_per_minute:
+            self.metrics.note_budget(name, self.provider.api_requests_per_minute, remaining)
         facts: Facts = {"provider": name, "resource": resource.name, "method": "GET", "status": called.status}
         self.traces.note(SpanName.api_request, facts, seconds)
         return called.read_as(outcome, remaining)
@@ -352,14 +353,3 @@ def find_page_url(provider: Provider, resource: Resource, path: str, asked: Page
     url = provider.api_url_of(resource) + target_of(resource, asked, path)
     query = "" if is_linked(resource, asked) else resource.query
     return parse_page_url(url, query, tuple(parameters_of(resource, asked).items()))
-
-
-def headers_of(provider: Provider) -> list[tuple[bytes, bytes]]:
-    """The headers of each API request but those that name host and token: the profile's, and ours that it leaves."""
-    own = _encode(provider.headers)
-    named = {name.lower() for name in own}
-    return [*(pair for pair in api_headers if pair[0].lower() not in named), *own.items()]
-
-
-def _encode(headers: Mapping[str, str]) -> dict[bytes, bytes]:
-    return {name.encode("ascii"): value.encode("ascii") for name, value in headers.items()}

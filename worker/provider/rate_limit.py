@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 from redis import Redis, RedisError
 
-from models.provider import Provider
+from models.provider import Provider, Resource
 from models.rate_limit import Wait
 
 api_deadline = timedelta(seconds=30)
@@ -51,7 +51,8 @@ class Settlement:
 
 
 class Budgets:
-    """The budgets of all accounts: one small value each, changed by one script that has all the rules.
+    """The budgets of all accounts, and of the resources with a limit of their own: one small value each, changed by one
+    script that has all the rules.
 
     Limiter libraries count, too, but cannot take the provider's headers into account. `clock` is Redis's own if none is
     given: the same for every machine.
@@ -67,7 +68,8 @@ class Budgets:
         """Return an allowance for a job that reads this account; nothing is reserved yet."""
         per_minute = provider.api_requests_per_minute
         kept = kept_for_probes(per_minute) + kept_for_calls(per_minute)
-        return Allowance(self, key_of(provider, account_id), per_minute, kept=kept)
+        account = Reservation(self, key_of(provider, account_id), per_minute, kept=kept)
+        return Allowance(provider, account_id, account)
 
     def reserve(self, provider: Provider, account_id: str) -> Granted | Wait:
         """Reserve a request of an application, which leaves nothing free but what cannot wait; `settle` ends it."""
@@ -77,13 +79,18 @@ class Budgets:
         """Settle a request of an application."""
         self.change(key_of(provider, account_id), provider.api_requests_per_minute, settled)
 
-    def count(self, provider: Provider, account_id: str, remaining: int | None, pause: float = 0) -> None:
+    def count(
+        self, provider: Provider, account_id: str, resource: Resource, remaining: int | None, pause: float = 0
+    ) -> None:
         """Note a request that could not wait, after its answer; `remaining` is what its headers say is left.
 
         After a 429 no request is sent for this account for `pause` seconds.
         """
-        settled = Settlement(ages=(0,), remaining=remaining, pause=pause)
+        own = resource.requests_per_minute
+        settled = Settlement(ages=(0,), remaining=None if own else remaining, pause=pause)
         self.change(key_of(provider, account_id), provider.api_requests_per_minute, settled)
+        if own:
+            self.change(key_of(provider, account_id, resource), own, Settlement(ages=(0,), remaining=remaining))
 
     def pause(self, provider: Provider, account_id: str, seconds: float) -> None:
         """Send no request for this account for so long."""
@@ -117,14 +124,13 @@ class Budgets:
 
 
 @dataclass(slots=True)
-class Allowance:
-    """The requests that one job reserved for its account, handed out without asking Redis for each.
+class Reservation:
+    """The requests that one job reserved of one limit, handed out without asking Redis for each.
 
     A job settles at the end of its slice, a few seconds after it reserved. If it takes longer, no request leaves on a
     reservation older than `longest_held`: that one is settled, and another made. So all requests are answered before
     the reservation stops to count, whether the job lives to settle it or not (see `rate_limit.lua`).
 
-    wanted: how many requests the job knows of, at least one.
     second, reserved: the reservation, and of how many requests it is.
     left: how many of them may still be sent; fewer than are unused if the provider says that less remains.
     used: how many were sent.
@@ -137,7 +143,6 @@ class Allowance:
     budgets: Budgets
     key: str
     per_minute: int
-    wanted: int = 1
     second: int = 0
     reserved: int = 0
     left: int = 0
@@ -147,24 +152,26 @@ class Allowance:
     remaining: int | None = None
     kept: int | None = None
 
-    def take(self) -> Wait | None:
-        """Count one request, which must leave now; return how long to wait if there is no room for it."""
+    @property
+    def is_ready(self) -> bool:
+        """Whether a request may leave on it now."""
+        return self.left > 0 and self.budgets.time() - self.reserved_at <= longest_held.total_seconds()
+
+    def renew(self, wanted: int) -> Wait | None:
+        """Settle it and make another, of up to `wanted` requests; return how long to wait if there is no room."""
         now = self.budgets.time()
-        if self.left == 0 or now - self.reserved_at > longest_held.total_seconds():
-            # A job that used what it reserved has longer lists than it knew.
-            wanted = most_reserved if self.used else min(self.wanted, most_reserved)
-            granted = self.budgets.change(self.key, self.per_minute, self._settle(), wanted, self.kept)
-            if isinstance(granted, Wait):
-                return granted
-            self.second, self.reserved, self.left, self.reserved_at = (
-                granted.second,
-                granted.number,
-                granted.number,
-                now,
-            )
+        # A job that used what it reserved has longer lists than it knew.
+        wanted = most_reserved if self.used else min(wanted, most_reserved)
+        granted = self.budgets.change(self.key, self.per_minute, self._end(), wanted, self.kept)
+        if isinstance(granted, Wait):
+            return granted
+        self.second, self.reserved, self.left, self.reserved_at = (granted.second, granted.number, granted.number, now)
+        return None
+
+    def use(self) -> None:
+        """Count a request, which leaves now."""
         self.left -= 1
         self.used += 1
-        return None
 
     def note(self, remaining: int | None) -> None:
         """Note an answer; `remaining` is what its headers say is left."""
@@ -177,22 +184,80 @@ class Allowance:
             self.left = min(self.left, self.remaining)
 
     def settle(self, pause: float = 0) -> None:
-        """Say what was used and give the rest back, if there is anything to say.
-
-        After a 429 the account is paused for `pause` seconds, for all workers.
-        """
-        settled = self._settle(pause)
+        """Say what was used and give the rest back, if there is anything to say; no request leaves for `pause`
+        seconds."""
+        settled = self._end(pause)
         if settled.reserved or settled.pause:
             self.budgets.change(self.key, self.per_minute, settled)
 
-    def _settle(self, pause: float = 0) -> Settlement:
-        """Return what became of the reservation, and forget it. A request that no one noted counts as answered now."""
+    def _end(self, pause: float = 0) -> Settlement:
+        """Return what became of it, and forget it. A request that no one noted counts as answered now."""
         now = self.budgets.time()
         ages = [max(now - at, 0) for at in self.answered] + [0] * (self.used - len(self.answered))
         settled = Settlement(self.second, self.reserved, ages, self.remaining, pause)
         self.reserved = self.left = self.used = 0
         self.answered, self.remaining = [], None
         return settled
+
+
+@dataclass(slots=True)
+class Allowance:
+    """The requests that one job may make for its account.
+
+    provider, account_id: whose limits they are.
+    account: what it reserved of the account's limit.
+    resources: what it reserved of the limits that resources have of their own, by name.
+    wanted: how many requests the job knows of, at least one.
+    """
+
+    provider: Provider
+    account_id: str
+    account: Reservation
+    resources: dict[str, Reservation] = field(default_factory=dict)
+    wanted: int = 1
+
+    def take(self, resource: Resource) -> Wait | None:
+        """Count one request for a page of this resource, which must leave now.
+
+        If the account's limit has no room for it, or the resource's own, return how long that has none.
+        """
+        own = self._own(resource)
+        # The resource's first: if it has no room, nothing of the account's is reserved in vain.
+        needed = [(self.account, self.wanted)] if own is None else [(own, 1), (self.account, self.wanted)]
+        for reservation, wanted in needed:
+            wait = None if reservation.is_ready else reservation.renew(wanted)
+            if wait is not None:
+                return wait
+        # Race: while Redis took its time over the second, the first one became too old.
+        if not all(reservation.is_ready for reservation, _ in needed):
+            return Wait(wait_without_redis)
+        for reservation, _ in needed:
+            reservation.use()
+        return None
+
+    def note(self, resource: Resource, remaining: int | None) -> None:
+        """Note an answer; `remaining` is what its headers say is left: of the resource's own limit, if it has one."""
+        own = self._own(resource)
+        self.account.note(remaining if own is None else None)
+        if own is not None:
+            own.note(remaining)
+
+    def settle(self, pause: float = 0) -> None:
+        """Say what was used and give the rest back.
+
+        After a 429 the account is paused for `pause` seconds, for all workers.
+        """
+        self.account.settle(pause)
+        for own in self.resources.values():
+            own.settle()
+
+    def _own(self, resource: Resource) -> Reservation | None:
+        """Return what was reserved of the resource's own limit; None if it has none."""
+        per_minute = resource.requests_per_minute
+        if per_minute and resource.name not in self.resources:
+            key = key_of(self.provider, self.account_id, resource)
+            self.resources[resource.name] = Reservation(self.account.budgets, key, per_minute)
+        return self.resources.get(resource.name)
 
 
 def kept_for_probes(per_minute: int) -> int:
@@ -205,6 +270,10 @@ def kept_for_calls(per_minute: int) -> int:
     return per_minute // calls_share
 
 
-def key_of(provider: Provider, account_id: str) -> str:
-    """Return the key of an account's budget."""
-    return f"breezesync:budget:{provider.name}:{account_id}:requests"
+def key_of(provider: Provider, account_id: str, resource: Resource | None = None) -> str:
+    """Return the key of an account's budget, or of the one that a resource of it has of its own.
+
+    No name of a provider or a resource has a slash or a colon in it, whatever an account's id has.
+    """
+    whose = provider.name if resource is None else f"{provider.name}/{resource.name}"
+    return f"breezesync:budget:{whose}:{account_id}:requests"
