@@ -18,6 +18,7 @@ from config.wiring import open_hasty_redis
 from models.crypto.secrets import Secret
 from models.provider import Provider
 from models.rate_limit import Wait
+from tests.servers import absent_redis
 from worker.provider.rate_limit import (
     Allowance,
     Budgets,
@@ -25,6 +26,7 @@ from worker.provider.rate_limit import (
     Settlement,
     kept_for_calls,
     kept_for_probes,
+    key_of,
     longest_held,
 )
 
@@ -73,6 +75,10 @@ class Account:
         return sum(int(float(word)) for word in str(self.redis.get(key)).split()[5::3])
 
 
+def a_provider(per_minute: int = 60) -> Provider:
+    return Provider(name="breeze", authorize_url="", token_url="", api_url="", api_requests_per_minute=per_minute)
+
+
 @pytest.fixture
 def account(redis_url: str) -> Iterator[Account]:
     with Redis.from_url(redis_url, decode_responses=True) as client:
@@ -119,7 +125,7 @@ def test_a_whole_minute_of_one_account_is_the_limit_without_its_sixtieth(account
 
 @pytest.mark.parametrize(("per_minute", "by_syncs", "in_all"), [(5, 5, 5), (20, 19, 20), (60, 56, 59), (120, 112, 118)])
 def test_syncs_leave_a_share_that_calls_may_use(account: Account, per_minute: int, by_syncs: int, in_all: int) -> None:
-    provider = Provider(name="breeze", authorize_url="", token_url="", api_url="", api_requests_per_minute=per_minute)
+    provider = a_provider(per_minute)
     allowance, taken, called = account.budgets.allow(provider, "7"), 0, 0
     while allowance.take() is None:
         taken += 1
@@ -404,3 +410,22 @@ def test_what_may_not_be_done_twice_is_not_sent_again_after_a_timeout(repeats: b
         client.close()
         server.shutdown(socket.SHUT_RDWR)
     assert sum(b"EVALSHA" in command for command in heard) == sent
+
+
+@pytest.mark.parametrize("is_forgotten", [False, True], ids=["usual", "after Redis was emptied of scripts"])
+def test_many_accounts_are_counted_in_one_round_trip_as_each_alone(account: Account, is_forgotten: bool) -> None:
+    provider = a_provider(2)
+    account.reserve()
+    if is_forgotten:
+        account.redis.script_flush()
+    granted = account.budgets.reserve_all([(provider, "8"), (provider, "9"), (provider, "8"), (provider, "8")])
+    assert granted == [Granted(1, second), Granted(1, second), Granted(1, second), Wait(5.0)]
+    account.budgets.settle_all([(provider, "8", Settlement(second, 1)), (provider, "9", Settlement(second, 1, (0,)))])
+    stored = [str(account.redis.get(key_of(provider, id_))).split()[4:] for id_ in ("8", "9")]
+    assert stored == [["0", "1"], ["1", "0"]]
+    assert account.budgets.reserve_all([]) == []
+
+
+def test_without_redis_none_of_many_accounts_is_granted_a_request() -> None:
+    provider = a_provider()
+    assert Budgets(absent_redis()).reserve_all([(provider, "7"), (provider, "8")]) == [Wait(5.0)] * 2
