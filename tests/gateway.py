@@ -28,7 +28,7 @@ from worker.gateway.openapi import describe
 from worker.gateway.transport import AsyncRouted
 from worker.metrics.catalog import in_gateway
 from worker.metrics.counters import Metrics
-from worker.provider.rate_limit import Budgets
+from worker.provider.rate_limit import Budgets, key_of
 
 document = describe("1")
 KEYS = {
@@ -106,9 +106,16 @@ class Counter:
         afterwards = self.office.afterwards
 
         def is_quiet() -> bool:
-            return self.shell.under_way == 0 and not afterwards._running and not self.office.desk.unwritten
+            return self.shell.under_way == 0 and afterwards.is_idle and not self.office.desk.unwritten
 
         wait_until(is_quiet, "what follows an answer is written")
+
+
+def reserved(counter: Counter, house: House) -> set[str]:
+    """Return how many requests of the account are reserved and not settled, by second."""
+    stored = counter.office.desk.budgets.redis.get(key_of(house.profile, "1"))
+    assert isinstance(stored, str)
+    return set(stored.split()[5::3])
 
 
 def check(answer: httpx.Response) -> None:

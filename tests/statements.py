@@ -29,12 +29,15 @@ class Sent:
     commits: transactions that were committed, those that only read included.
     durable: commits of what was written that waited for the disk.
     rollbacks: transactions that were rolled back, as each that only reads is.
+    alone: statements outside of a transaction, each of which commits by itself.
     """
 
     statements: list[str] = field(default_factory=list)
     commits: int = 0
     durable: int = 0
     rollbacks: int = 0
+    alone: int = 0
+    _is_begun: bool = False
     _writes: bool = False
     _waits: bool = True
 
@@ -42,17 +45,21 @@ class Sent:
         """Note a text that goes to the database."""
         stripped = text.strip()
         if stripped.startswith("BEGIN"):
-            self._writes, self._waits = False, "synchronous_commit = off" not in stripped
+            self._is_begun, self._writes, self._waits = True, False, "synchronous_commit = off" not in stripped
         elif stripped.startswith("COMMIT"):
             self.end(committed=True)
         elif stripped.startswith("ROLLBACK"):
             self.end(committed=False)
         elif not stripped.startswith(_transaction_words):
             self.statements.append(stripped)
-            self._writes = self._writes or not stripped.startswith(("SELECT", ";"))
+            writes = not stripped.startswith(("SELECT", ";"))
+            self._writes = self._writes or writes
+            self.alone += not self._is_begun
+            self.durable += writes and not self._is_begun
 
     def end(self, committed: bool) -> None:
         """Note the end of a transaction."""
+        self._is_begun = False
         self.commits += committed
         self.rollbacks += not committed
         self.durable += committed and self._writes and self._waits

@@ -51,6 +51,11 @@ class Appends:
         if self._writings:
             self.flush()
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing waits."""
+        return not self._writings and not any(self._waiting.values())
+
     def flush(self) -> None:
         """Send what waits."""
         waiting = [(insert, rows) for insert, rows in self._waiting.items() if rows]

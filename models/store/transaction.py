@@ -1,11 +1,11 @@
 """Open the database, begin and end transactions, and translate the database's errors to ours."""
 
 import sqlite3
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 from psycopg.errors import ReadOnlySqlTransaction, SerializationFailure
@@ -59,6 +59,11 @@ postgres_defaults: dict[str, Any] = {
     "keepalives_count": 3,
 }
 """What libpq is told unless DATABASE_URL says something else."""
+
+has_settings = "has_settings"
+"""What a connection to the database notes of itself: that its settings hold outside of transactions as well."""
+
+Result = TypeVar("Result")
 
 
 class Transaction:
@@ -215,6 +220,22 @@ class Store:
         with _our_errors(), self._begin({"reads_only": True})[0] as sql:
             yield Transaction(sql, self.actor)
 
+    @contextmanager
+    def read_then_add(self, read: Callable[[Transaction], Result]) -> Iterator[tuple[Result, Transaction]]:
+        """Read with one statement, then add what the block adds, with one more, when it ends: two transactions.
+
+        In the block none is open, so it may wait for Redis. On PostgreSQL each statement commits by itself, without the
+        round trips that begin and end a transaction. `read` runs a `Statement`, and may run twice.
+        """
+        with _our_errors():
+            sql, found = self._retry(lambda: self._try_to_read(read))
+            with sql:
+                tx = Transaction(sql, self.actor)
+                yield found, tx
+                if not tx.appends.is_empty:
+                    with _begun_if_needed(sql):
+                        tx.appends.flush()
+
     def check(self) -> None:
         """Raise if the database does not answer, was never migrated, or takes no writes within two seconds."""
         with _our_errors(), self._begun(lock_timeout_ms=ready_timeout_ms) as sql:
@@ -236,13 +257,16 @@ class Store:
 
         One that was lost while it lay idle says that the server was away, and then the others are lost, too.
         """
+        return self._retry(lambda: self._try_to_begin(options))
+
+    def _retry(self, begin: Callable[[], Result]) -> Result:
         try:
-            return self._try_to_begin(options)
+            return begin()
         except DBAPIError as error:
             if not error.connection_invalidated:
                 raise
             self.engine.dispose()
-        return self._try_to_begin(options)
+        return begin()
 
     def _try_to_begin(self, options: Mapping[str, object]) -> tuple[SqlConnection, RootTransaction]:
         sql = self.engine.connect()
@@ -252,8 +276,27 @@ class Store:
             sql.close()
             raise
 
+    def _try_to_read(self, read: Callable[[Transaction], Result]) -> tuple[SqlConnection, Result]:
+        sql = self.engine.connect()
+        try:
+            sql.execution_options(reads_only=True)
+            with _begun_if_needed(sql):
+                found = read(Transaction(sql, self.actor))
+            return sql.execution_options(reads_only=False), found
+        except BaseException:
+            sql.close()
+            raise
+
     def close(self) -> None:
         self.engine.dispose()
+
+
+def _begun_if_needed(sql: SqlConnection) -> AbstractContextManager[object]:
+    """Return a transaction for one statement, if that needs one: for the settings that go with BEGIN.
+
+    Where SQLAlchemy has begun one by itself, it raises: that one would be rolled back in the end.
+    """
+    return nullcontext() if sql.info.get(has_settings) and not sql.in_transaction() else sql.begin()
 
 
 def _written_tables(sql: SqlConnection) -> list[str]:
@@ -294,8 +337,8 @@ def _make_private(path: Path) -> None:
 def _open_postgres(url: URL) -> Engine:
     """Return an engine that also works through a pooler which gives each transaction another server connection.
 
-    So it sends no settings at the start of a session, which a pooler refuses, and none that would outlive a
-    transaction: they go with BEGIN, in one round trip. What DATABASE_URL asks for goes first.
+    So it sends no settings with the start of a session, which a pooler refuses, and through one none that would outlive
+    a transaction: they go with BEGIN, in one round trip. What DATABASE_URL asks for goes first.
     """
     defaults = {name: value for name, value in postgres_defaults.items() if name not in url.query}
     engine = create_engine(
@@ -315,11 +358,18 @@ def _open_postgres(url: URL) -> Engine:
 def _prepare_postgres(connection: psycopg.Connection[Any], record: Any) -> None:
     """Prepare no statements on a connection through a pooler, which shows by a process id that is not the server's.
 
-    A statement is prepared on one server connection, and the next transaction may run on another.
+    A statement is prepared on one server connection, and the next transaction may run on another. A connection that
+    leads to one server connection for good is given the settings on which statements outside of transactions rely.
     """
     found = connection.execute("SELECT pg_backend_pid()").fetchone()
     if found is not None and found[0] != connection.info.backend_pid:
         connection.prepare_threshold = None
+        return
+    connection.execute(
+        "SET default_transaction_isolation = 'read committed'; SET timezone = 'UTC'; "
+        f"SET lock_timeout = {lock_timeout_ms}"
+    )
+    record.info[has_settings] = True
 
 
 def _begin_postgres(sql: SqlConnection) -> None:

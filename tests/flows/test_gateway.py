@@ -19,7 +19,7 @@ from models.oauth.connection import Connection, Status
 from models.oauth.credential import place_of_token
 from tests.browsing import serving
 from tests.databases import both_databases
-from tests.gateway import Counter, open_counter
+from tests.gateway import Counter, open_counter, reserved
 from tests.harness import House
 
 
@@ -538,5 +538,5 @@ def test_no_call_leaves_that_the_audit_does_not_have(house: House, ada: Connecti
             with house.store.engine.begin() as sql:
                 sql.execute(text("ALTER TABLE gone RENAME TO audit"))
         assert [problem(answer) for answer in answers] == [(503, "unavailable")] * 2
-        assert api.seen == []
+        assert (api.seen, reserved(counter, house)) == ([], set())
         assert counter.call(ada.id, "a").status_code == 200

@@ -15,10 +15,9 @@ from sqlalchemy import text
 
 from models.oauth.connection import Connection
 from tests.browsing import serving
-from tests.gateway import Counter, open_counter
+from tests.gateway import Counter, open_counter, reserved
 from tests.harness import House
 from tests.servers import wait_until
-from worker.provider.rate_limit import key_of
 
 
 @pytest.fixture
@@ -57,13 +56,6 @@ def slow_api(house: House, *, begins: bool) -> Iterator[tuple[Slow, Counter]]:
     with serving(api) as url, open_counter(house, api_url=url) as counter:
         counter.courier.is_idle = True
         yield api, counter
-
-
-def reserved(counter: Counter, house: House) -> set[str]:
-    """How many requests of the account are reserved and not settled, by second."""
-    stored = counter.office.desk.budgets.redis.get(key_of(house.profile, "1"))
-    assert isinstance(stored, str)
-    return set(stored.split()[5::3])
 
 
 @pytest.mark.parametrize(

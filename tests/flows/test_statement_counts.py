@@ -1,15 +1,21 @@
 """How many statements, commits and round trips to Redis a flow takes: exact numbers, so that none is added unseen."""
 
+from time import monotonic
 from typing import Any
 
 import pytest
 from redis import Connection, ConnectionPool, Redis
 
+from models.audit.entry import Action
+from models.gateway.access import usable
+from models.gateway.keys import GatewayKey, digest_of
+from models.journal import Request
 from models.messaging import messages
 from tests.databases import both_databases
 from tests.harness import House
 from tests.statements import Sent, counting_statements
-from worker.provider.rate_limit import Budgets
+from worker.gateway.desk import Admission, Desk, Done, Noted, Wish
+from worker.provider.rate_limit import Budgets, Granted, Settlement
 
 
 def refresh(house: House) -> Sent:
@@ -78,8 +84,8 @@ def test_a_refresh_that_is_not_due_only_gives_its_claim_back(house: House) -> No
     assert (len(writes), sent.durable) == (1, 1), str(sent)
 
 
-def counting_trips(house: House, redis_url: str) -> list[object]:
-    """Have the house's accounts counted in this Redis; return a list to which each round trip there is added."""
+def counting_trips(house: House, redis_url: str) -> tuple[Budgets, list[object]]:
+    """Return budgets in this Redis by the house's clock, and a list to which each round trip there is added."""
     trips: list[object] = []
 
     class Counting(Connection):
@@ -88,8 +94,7 @@ def counting_trips(house: House, redis_url: str) -> list[object]:
             super().send_packed_command(command, check_health)  # type: ignore[no-untyped-call]
 
     client = Redis(connection_pool=ConnectionPool.from_url(redis_url, connection_class=Counting))
-    house.flows.sync.providers["breezedoc"].budgets = Budgets(client, lambda: house.clock().timestamp())
-    return trips
+    return Budgets(client, lambda: house.clock().timestamp()), trips
 
 
 reads: dict[str, tuple[int, int, int, int]] = {
@@ -105,7 +110,8 @@ def test_a_sync_reserves_its_requests_before_the_first_and_settles_after_the_las
     house: House, redis_url: str, case: str
 ) -> None:
     documents, syncs, requests, round_trips = reads[case]
-    trips = counting_trips(house, redis_url)
+    budgets, trips = counting_trips(house, redis_url)
+    house.flows.sync.providers["breezedoc"].budgets = budgets
     account = house.control.add_user("Ida", documents=documents)
     connection = house.connect("ida", account)
     house.work()
@@ -116,7 +122,36 @@ def test_a_sync_reserves_its_requests_before_the_first_and_settles_after_the_las
         house.flows.sync(connection.id, asked=False)
     counters = house.control.counters(tokens=False)["api_requests"]
     assert (sum(counters[str(account)].values()), len(trips)) == (requests, round_trips)
-    house.flows.sync.providers["breezedoc"].budgets.redis.close()
+    budgets.redis.close()
+
+
+@pytest.mark.parametrize("database", ["postgresql"])
+@pytest.mark.parametrize("calls", [1, 5])
+def test_calls_at_the_same_time_are_admitted_with_two_statements_and_logged_with_one(
+    house: House, redis_url: str, calls: int
+) -> None:
+    connection = house.connect("ada", 1)
+    budgets, trips = counting_trips(house, redis_url)
+    providers = {house.profile.name: house.profile}
+    desk = Desk(house.store, house.vault, providers, budgets, house.queue.send, house.clock)
+    key = GatewayKey("reports", digest_of("reads"))
+    wish = Wish(key, connection.id, usable, reserves=True, noted=Noted(Action.call_made, {"method": "GET"}))
+    desk.admit([wish])  # which has Redis load the script
+    trips.clear()
+    with counting_statements(house.store.engine) as sent:
+        admitted = desk.admit([wish] * calls)
+    assert (len(sent.statements), sent.alone, sent.durable, len(trips)) == (2, 2, 1, 1), str(sent)
+    trips.clear()
+    done = []
+    for each in admitted:
+        assert isinstance(each, Admission)
+        assert isinstance(each.granted, Granted)
+        line = Request(house.clock(), connection.id, "GET", "/documents", 200, 12)
+        done.append(Done(connection, Settlement(each.granted.second, 1, (0.0,)), monotonic(), line))
+    with counting_statements(house.store.engine) as sent:
+        desk.finish(done)
+    assert (len(sent.statements), sent.commits, sent.durable, len(trips)) == (1, 1, 1, 1), str(sent)
+    budgets.redis.close()
 
 
 def come_back(house: House) -> Sent:

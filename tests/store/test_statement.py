@@ -185,6 +185,10 @@ def test_connections_that_were_lost_while_they_lay_idle_are_not_noticed(opened: 
             killer.sql.execute(text(f"SELECT pg_terminate_backend(pid, 5000) {others}"))
         with begin() as tx:
             assert own.scalar(tx.sql) not in before
+    with opened.other.writing() as killer:
+        killer.sql.execute(text(f"SELECT pg_terminate_backend(pid, 5000) {others}"))
+    with opened.store.read_then_add(lambda tx: own.scalar(tx.sql)) as (found, _):
+        assert found not in before
 
 
 def test_it_is_built_once_for_a_dialect() -> None:

@@ -6,12 +6,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
 import pytest
 from sqlalchemy import URL, text
 
+from models.audit.entry import Action, Entry
 from models.crypto.secrets import Secret
 from models.migrations import migrate, newest_revision
 from models.store import Store, open_engine
@@ -103,6 +105,8 @@ def test_no_prepared_statement_meets_another_server_connection(pooled: Pooled) -
                 with store.writing() as tx:
                     tx.connections.find(user_id="ada")
                     tx.outbox.is_waiting()
+                with store.read_then_add(lambda tx: tx.gateway.find(["c"])) as (_, tx):
+                    tx.audit.add(Entry(action=Action.call_made, actor="gateway:reports"), datetime.now(UTC))
         except Exception as error:
             failures.append(error)
 

@@ -18,6 +18,7 @@ from config.wiring import open_hasty_redis
 from models.crypto.secrets import Secret
 from models.provider import Provider, Resource
 from models.rate_limit import Wait
+from tests.servers import absent_redis
 from worker.provider.rate_limit import (
     Allowance,
     Budgets,
@@ -509,3 +510,22 @@ def test_what_may_not_be_done_twice_is_not_sent_again_after_a_timeout(repeats: b
         client.close()
         server.shutdown(socket.SHUT_RDWR)
     assert sum(b"EVALSHA" in command for command in heard) == sent
+
+
+@pytest.mark.parametrize("is_forgotten", [False, True], ids=["usual", "after Redis was emptied of scripts"])
+def test_many_accounts_are_counted_in_one_round_trip_as_each_alone(account: Account, is_forgotten: bool) -> None:
+    provider = profile_with(2)
+    account.reserve()
+    if is_forgotten:
+        account.redis.script_flush()
+    granted = account.budgets.reserve_all([(provider, "8"), (provider, "9"), (provider, "8"), (provider, "8")])
+    assert granted == [Granted(1, second), Granted(1, second), Granted(1, second), Wait(5.0)]
+    account.budgets.settle_all([(provider, "8", Settlement(second, 1)), (provider, "9", Settlement(second, 1, (0,)))])
+    stored = [str(account.redis.get(key_of(provider, id_))).split()[4:] for id_ in ("8", "9")]
+    assert stored == [["0", "1"], ["1", "0"]]
+    assert account.budgets.reserve_all([]) == []
+
+
+def test_without_redis_none_of_many_accounts_is_granted_a_request() -> None:
+    provider = profile_with()
+    assert Budgets(absent_redis()).reserve_all([(provider, "7"), (provider, "8")]) == [Wait(5.0)] * 2

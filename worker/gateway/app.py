@@ -27,7 +27,7 @@ from models.oauth.connection import Connection, Status
 from worker.gateway.body import CallerGone, read_body
 from worker.gateway.call import Ask, Call
 from worker.gateway.calls import Calls
-from worker.gateway.desk import Wish, entry_of
+from worker.gateway.desk import Noted, Wish
 from worker.gateway.door import Door
 from worker.gateway.office import Office
 from worker.gateway.operations import Kind, longest_page, operations, usual_page
@@ -161,13 +161,12 @@ class Shell:
             raise refuse(ProblemType.not_allowed, "This key has no access tokens: its entry needs ;token.")
         body = await read_body(asked.scope["headers"], asked.receive, longest_request, longest_request)
         least = read_ttl(await body.whole())
-        admission = await self.office.admit(Wish(asked.key, asked.connection_id, timedelta(seconds=least)))
+        noted = Noted(Action.token_given, {"min_ttl": least}, asked.address, says_generation=True)
+        wish = Wish(asked.key, asked.connection_id, timedelta(seconds=least), noted=noted)
+        admission = await self.office.admit(wish)
         connection = admission.access.connection
         if admission.token is None:
             raise AssertionError("a token was admitted that is not there")
-        detail = {"generation": connection.generation, "min_ttl": least}
-        entry = entry_of(asked.key, Action.token_given, connection, detail, asked.address)
-        await self.office.ledger.add(entry)
         expires_at = connection.expires_at
         given = {
             "access_token": admission.token.reveal(),

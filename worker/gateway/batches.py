@@ -29,40 +29,75 @@ class Batches(Generic[Item, Result]):
     ) -> None:
         self.work, self.threads, self.most, self.lanes, self.pause = work, threads, most, lanes, pause
         self._waiting: list[tuple[Item, asyncio.Future[Result]]] = []
-        self._running: set[asyncio.Task[None]] = set()
         self._busy = 0
+        self._idle: asyncio.Future[None] | None = None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is under way or waits."""
+        return self._busy == 0
 
     def add(self, item: Item) -> "asyncio.Future[Result]":
         """Return what the item's result will be."""
-        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Result] = loop.create_future()
         self._waiting.append((item, future))
         if self._busy < self.lanes:
             self._busy += 1
-            task = asyncio.create_task(self._run())
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
+            self._start_soon(loop)
         return future
 
     async def finish(self) -> None:
         """Wait until nothing is left to do."""
-        while self._running:
-            await asyncio.gather(*self._running)
+        while self._busy:
+            self._idle = asyncio.get_running_loop().create_future()
+            await self._idle
 
-    async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
-        while self._waiting:
-            if self.pause:
-                await asyncio.sleep(self.pause)
-            batch, self._waiting = self._waiting[: self.most], self._waiting[self.most :]
-            try:
-                results = await loop.run_in_executor(self.threads, self.work, [item for item, _ in batch])
-            except Exception as error:
-                for _, future in batch:
-                    if not future.done():
-                        future.set_exception(error)
+    def _start_soon(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Start a batch after the pause, of what came until then."""
+        if self.pause:
+            loop.call_later(self.pause, self._start, loop)
+        else:
+            loop.call_soon(self._start, loop)
+
+    def _start(self, loop: asyncio.AbstractEventLoop) -> None:
+        batch, self._waiting = self._waiting[: self.most], self._waiting[self.most :]
+        if not batch:
+            # Race: another lane, which began just before, took it all.
+            self._stop()
+            return
+        try:
+            work = self.threads.submit(self.work, [item for item, _ in batch])
+        except RuntimeError as error:
+            self._end(loop, batch, error)
+            return
+        # One step of the loop for the whole batch: a future of asyncio's for the work would take three.
+        work.add_done_callback(
+            lambda done: loop.call_soon_threadsafe(self._end, loop, batch, done.exception() or done.result())
+        )
+
+    def _end(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        batch: Sequence[tuple[Item, "asyncio.Future[Result]"]],
+        outcome: BaseException | Sequence[Result],
+    ) -> None:
+        """Pass the results on, and start the next batch, if there is one."""
+        for place, (_, future) in enumerate(batch):
+            if future.done():
                 continue
-            for (_, future), result in zip(batch, results, strict=True):
-                if not future.done():
-                    future.set_result(result)
-        # Race: what is added from here on starts the next task; a task that is still ending would leave it waiting.
+            if isinstance(outcome, BaseException):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome[place])
+        if self._waiting:
+            self._start_soon(loop)
+        else:
+            self._stop()
+
+    def _stop(self) -> None:
+        """Give the lane back."""
         self._busy -= 1
+        if self._busy == 0 and self._idle is not None:
+            self._idle.set_result(None)
+            self._idle = None

@@ -25,7 +25,7 @@ from models.oauth.access_refusal import Known, Superseded
 from models.paging.page_format import PageAsked, PageFormat
 from models.rate_limit import Wait
 from worker.gateway.body import Body, CallerGone, Departure
-from worker.gateway.desk import Admission, Done, Wish, entry_of
+from worker.gateway.desk import Admission, Done, Noted, Wish
 from worker.gateway.office import Office
 from worker.gateway.transport import timeout
 from worker.provider.client import user_agent
@@ -112,11 +112,10 @@ class Call:
 
     async def _carry_out(self) -> str:
         ask = self.ask
-        wish = Wish(ask.key, ask.connection_id, usable, reserves=True)
+        noted = Noted(Action.call_made, {"method": ask.method, "path": ask.path}, ask.address)
+        wish = Wish(ask.key, ask.connection_id, usable, reserves=True, noted=noted)
         first = self._begin(await self.office.admit(wish))
-        connection = first.admission.access.connection
-        detail = {"method": ask.method, "path": ask.path}
-        await self.office.ledger.add(entry_of(ask.key, Action.call_made, connection, detail, ask.address))
+        wish = replace(wish, noted=None)
         try:
             response = await self._send(first)
         except broken_connections:

@@ -25,7 +25,7 @@ from models.provider import Provider
 from models.rate_limit import Wait
 from models.store import Store
 from models.store.requested_sync import request_sync
-from worker.provider.rate_limit import Budgets, Granted, Settlement
+from worker.provider.rate_limit import Account, Budgets, Granted, Settlement
 from worker.tokens.access import refuse_access
 from worker.tokens.data_keys import fetching_keys
 
@@ -35,13 +35,31 @@ most_unwritten: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
+class Noted:
+    """A line of the audit, but for what it says of its connection.
+
+    address: where the request came from.
+    says_generation: whether its detail says which token of the connection was given.
+    """
+
+    action: Action
+    detail: Mapping[str, object]
+    address: str | None = None
+    says_generation: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Wish:
-    """What a call needs: a token that lives for `least`, and a request of the account's budget if it `reserves`."""
+    """What a call needs: a token that lives for `least`, and a request of the account's budget if it `reserves`.
+
+    noted: the audit's line if it gets that; None if there is one already.
+    """
 
     key: GatewayKey
     connection_id: str
     least: timedelta
     reserves: bool = False
+    noted: Noted | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +73,10 @@ class Admission:
     plan: Plan
     token: Secret | None = None
     granted: Granted | Wait | None = None
+
+    def fulfils(self, wish: Wish) -> bool:
+        """Return whether there is all that was wished for."""
+        return self.token is not None and (not wish.reserves or isinstance(self.granted, Granted))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +113,26 @@ class Desk:
             return tx.gateway.find(ids)
 
     def admit(self, wishes: Sequence[Wish]) -> Sequence[Admission | Problem]:
-        """Load the connections, open the tokens that can be given, and reserve."""
-        found = self.find(list({wish.connection_id for wish in wishes}))
-        now = self.now()
-        planned = [self._plan(wish, found.get(wish.connection_id), now) for wish in wishes]
-        if self.vault.external is not None:
-            given = [each.access.access_token for each in planned if isinstance(each, Admission)]
-            self.vault.fetch_for([sealed for sealed in given if sealed is not None])
-        return [self._admit(wish, each) for wish, each in zip(wishes, planned, strict=True)]
+        """Load the connections, open the tokens that can be given, reserve, and write the audit's lines.
+
+        They are safe on the disk when this returns.
+        """
+        ids, admitted = list({wish.connection_id for wish in wishes}), list[Admission | Problem]()
+        try:
+            with self.store.read_then_add(lambda tx: tx.gateway.find(ids)) as (found, tx):
+                now = self.now()
+                planned = [self._plan(wish, found.get(wish.connection_id), now) for wish in wishes]
+                if self.vault.external is not None:
+                    given = [each.access.access_token for each in planned if isinstance(each, Admission)]
+                    self.vault.fetch_for([sealed for sealed in given if sealed is not None])
+                admitted = self._reserve(wishes, [self._give(each) for each in planned])
+                for wish, each in zip(wishes, admitted, strict=True):
+                    if wish.noted is not None and isinstance(each, Admission) and each.fulfils(wish):
+                        tx.audit.add(entry_of(wish.key, wish.noted, each.access.connection), now)
+        except SyncError:
+            self._give_back(admitted)
+            raise
+        return admitted
 
     def _plan(self, wish: Wish, access: Access | None, now: datetime) -> Admission | Problem:
         if access is None or not wish.key.sees(access.connection.provider):
@@ -108,11 +142,11 @@ class Desk:
             return Problem(ProblemType.connection_unknown, "The connection's provider is not in PROVIDERS.")
         return Admission(access, plan_access(access, wish.least, now, profile.path_prefix))
 
-    def _admit(self, wish: Wish, planned: Admission | Problem) -> Admission | Problem:
+    def _give(self, planned: Admission | Problem) -> Admission | Problem:
         if isinstance(planned, Problem) or not isinstance(planned.plan, Give):
             return planned
         try:
-            token = self._open(planned.access)
+            return replace(planned, token=self._open(planned.access))
         except (KeyMissing, SealBroken) as error:
             structlog.get_logger("gateway").error(
                 "token.unreadable", connection_id=planned.access.connection.id, error=str(error)
@@ -120,20 +154,38 @@ class Desk:
             return Problem(
                 ProblemType.unavailable, "The access token can't be opened with the configured keys.", minute
             )
-        if not wish.reserves:
-            return Admission(planned.access, planned.plan, token)
-        connection = planned.access.connection
-        granted = self.budgets.reserve(self.providers[connection.provider], connection.account_id)
-        return Admission(planned.access, planned.plan, token, granted)
+
+    def _reserve(self, wishes: Sequence[Wish], given: Sequence[Admission | Problem]) -> list[Admission | Problem]:
+        """Reserve a request for each call that can leave."""
+        admitted = list(given)
+        leaving = {
+            place: each
+            for place, (wish, each) in enumerate(zip(wishes, given, strict=True))
+            if wish.reserves and isinstance(each, Admission) and each.token is not None
+        }
+        granted = self.budgets.reserve_all([self._account(each.access.connection) for each in leaving.values()])
+        for (place, each), own in zip(leaving.items(), granted, strict=True):
+            admitted[place] = replace(each, granted=own)
+        return admitted
+
+    def _account(self, connection: Connection) -> Account:
+        return self.providers[connection.provider], connection.account_id
+
+    def _give_back(self, admitted: Sequence[Admission | Problem]) -> None:
+        """Settle what was reserved for calls that do not leave."""
+        self.budgets.settle_all(
+            [
+                (*self._account(each.access.connection), Settlement(each.granted.second, each.granted.number))
+                for each in admitted
+                if isinstance(each, Admission) and isinstance(each.granted, Granted)
+            ]
+        )
 
     @fetching_keys
     def _open(self, access: Access) -> Secret:
         if access.access_token is None:
             raise AssertionError("a connection without an access token was admitted")
         return self.vault.open(access.access_token, place_of_token(access.connection, "access_token"))
-
-    def reserve(self, connection: Connection) -> Granted | Wait:
-        return self.budgets.reserve(self.providers[connection.provider], connection.account_id)
 
     def record(self, entries: Sequence[Entry]) -> Sequence[None]:
         """Write lines of the audit; they are safe on the disk when this returns."""
@@ -150,7 +202,7 @@ class Desk:
             now = self.now()
             if tx.connections.request_refresh(connection.id, now):
                 asked = {"command": "refresh", "channel": Channel.gateway.value}
-                tx.audit.add(entry_of(key, Action.command_received, connection, asked), now)
+                tx.audit.add(entry_of(key, Noted(Action.command_received, asked), connection), now)
         self.send(messages.carry_out_refresh(connection.id))
 
     def refuse(self, connection_id: str, generation: int) -> AccessRefusal | None:
@@ -167,11 +219,7 @@ class Desk:
         Nothing here is lost for good if it fails: a reservation lapses, and the next sync is due anyway. The request
         log waits for the next time.
         """
-        for each in done:
-            profile = self.providers[each.connection.provider]
-            age = max(monotonic() - each.answered, 0)
-            settled = replace(each.settled, ages=[age for _ in each.settled.ages])
-            self.budgets.settle(profile, each.connection.account_id, settled)
+        self.budgets.settle_all([(*self._account(each.connection), _aged(each, monotonic())) for each in done])
         self.unwritten.extend(each.request for each in done if each.request is not None)
         # Race: two gateways finish calls of the same accounts; connections are locked in the order of their ids.
         written = sorted({each.connection.id for each in done if each.is_write})
@@ -194,16 +242,21 @@ class Desk:
         return [None] * len(done)
 
 
-def entry_of(
-    key: GatewayKey, action: Action, connection: Connection, detail: Mapping[str, object], address: str | None = None
-) -> Entry:
+def entry_of(key: GatewayKey, noted: Noted, connection: Connection) -> Entry:
     """Return the audit's line about what an application did with a connection."""
+    own = {"generation": connection.generation} if noted.says_generation else {}
     return Entry(
-        action=action,
+        action=noted.action,
         actor=key.actor,
         provider=connection.provider,
         user_id=connection.user_id,
         connection_id=connection.id,
-        address=address,
-        detail=detail,
+        address=noted.address,
+        detail={**own, **noted.detail},
     )
+
+
+def _aged(done: Done, now: float) -> Settlement:
+    """Return what became of a reservation, with how long ago that was."""
+    age = max(now - done.answered, 0)
+    return replace(done.settled, ages=[age for _ in done.settled.ages])

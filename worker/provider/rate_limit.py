@@ -9,6 +9,7 @@ from typing import Any
 
 import structlog
 from redis import Redis, RedisError
+from redis.exceptions import NoScriptError
 
 from models.provider import Provider, Resource
 from models.rate_limit import Wait
@@ -50,6 +51,12 @@ class Settlement:
     pause: float = 0
 
 
+Account = tuple[Provider, str]
+"""An account by its provider and its id there."""
+Change = tuple[Provider, str, Settlement]
+"""What became of requests of an account."""
+
+
 class Budgets:
     """The budgets of all accounts, and of the resources with a limit of their own: one small value each, changed by one
     script that has all the rules.
@@ -62,7 +69,7 @@ class Budgets:
         self.redis = redis
         self.clock = clock
         rules = Path(__file__).with_suffix(".lua").read_text(encoding="utf-8")
-        self._script: Callable[..., Any] = redis.register_script(rules)
+        self._script: Any = redis.register_script(rules)
 
     def allow(self, provider: Provider, account_id: str) -> "Allowance":
         """Return an allowance for a job that reads this account; nothing is reserved yet."""
@@ -73,11 +80,19 @@ class Budgets:
 
     def reserve(self, provider: Provider, account_id: str) -> Granted | Wait:
         """Reserve a request of an application, which leaves nothing free but what cannot wait; `settle` ends it."""
-        return self.change(key_of(provider, account_id), provider.api_requests_per_minute, Settlement(), wanted=1)
+        return self.reserve_all([(provider, account_id)])[0]
+
+    def reserve_all(self, accounts: Sequence[Account]) -> list[Granted | Wait]:
+        """Reserve a request for each of these in one round trip."""
+        return self._change_all([(*account, Settlement()) for account in accounts], wanted=1)
 
     def settle(self, provider: Provider, account_id: str, settled: Settlement) -> None:
         """Settle a request of an application."""
-        self.change(key_of(provider, account_id), provider.api_requests_per_minute, settled)
+        self.settle_all([(provider, account_id, settled)])
+
+    def settle_all(self, settled: Sequence[Change]) -> None:
+        """Settle requests in one round trip."""
+        self._change_all(settled, wanted=0)
 
     def count(
         self, provider: Provider, account_id: str, resource: Resource, remaining: int | None, pause: float = 0
@@ -105,18 +120,44 @@ class Budgets:
         If Redis is down no request is granted. What was to be settled then counts as reserved for as long as it has to,
         and the next answer's headers make up for what Redis forgot.
         """
+        kept = kept_for_probes(per_minute) if kept is None else kept
+        values = self._values(per_minute, settled, wanted, kept)
+        try:
+            return _read(self._script((key,), values), wanted)
+        except RedisError as error:
+            return _wait_without_redis(error)
+
+    def _change_all(self, changes: Sequence[Change], wanted: int) -> list[Granted | Wait]:
+        """Like `change`, of many accounts in one round trip."""
+        if not changes:
+            return []
+        if len(changes) == 1:
+            [(provider, account_id, settled)] = changes
+            return [self.change(key_of(provider, account_id), provider.api_requests_per_minute, settled, wanted)]
+        with self.redis.pipeline(transaction=False) as pipeline:
+            for provider, account_id, settled in changes:
+                per_minute = provider.api_requests_per_minute
+                values = self._values(per_minute, settled, wanted, kept_for_probes(per_minute))
+                pipeline.evalsha(self._script.sha, 1, key_of(provider, account_id), *values)
+            try:
+                replies = pipeline.execute(raise_on_error=False)
+            except RedisError as error:
+                return [_wait_without_redis(error)] * len(changes)
+        return [self._read_part(*each, wanted) for each in zip(changes, replies, strict=True)]
+
+    def _read_part(self, change: Change, reply: Any, wanted: int) -> Granted | Wait:
+        """Return what a part of a round trip led to."""
+        if isinstance(reply, NoScriptError):
+            # Redis was started again since it loaded the script: this part changed nothing, and loads it.
+            return self._change_all([change], wanted)[0]
+        return _wait_without_redis(reply) if isinstance(reply, RedisError) else _read(reply, wanted)
+
+    def _values(self, per_minute: int, settled: Settlement, wanted: int, kept: int) -> tuple[float | str, ...]:
+        """Return the script's arguments."""
         now = "" if self.clock is None else repr(self.clock())
         remaining = "" if settled.remaining is None else settled.remaining
         own = (settled.second, settled.reserved, remaining, settled.pause)
-        kept = kept_for_probes(per_minute) if kept is None else kept
-        try:
-            number, second, milliseconds = self._script(
-                (key,), (now, per_minute, *own, wanted, held_seconds, kept, *settled.ages)
-            )
-        except RedisError as error:
-            structlog.get_logger("budget").warning("budget.away", error=type(error).__name__)
-            return Wait(wait_without_redis)
-        return Wait(milliseconds / 1000) if wanted and not number else Granted(number, second)
+        return (now, per_minute, *own, wanted, held_seconds, kept, *settled.ages)
 
     def time(self) -> float:
         """Return a time to measure ages with."""
@@ -258,6 +299,16 @@ class Allowance:
             key = key_of(self.provider, self.account_id, resource)
             self.resources[resource.name] = Reservation(self.account.budgets, key, per_minute)
         return self.resources.get(resource.name)
+
+
+def _read(reply: Sequence[int], wanted: int) -> Granted | Wait:
+    number, second, milliseconds = reply
+    return Wait(milliseconds / 1000) if wanted and not number else Granted(number, second)
+
+
+def _wait_without_redis(error: RedisError) -> Wait:
+    structlog.get_logger("budget").warning("budget.away", error=type(error).__name__)
+    return Wait(wait_without_redis)
 
 
 def kept_for_probes(per_minute: int) -> int:
