@@ -33,7 +33,7 @@ most_rejected = 10_000
 longest_kept_value = 1_000
 idle_before_taken_over = timedelta(seconds=30)
 quiet_rounds = 5
-"""A reader that hears nothing looks so seldom for what others left behind, which none of them touches for that long."""
+"""While nothing is heard, one round in so many looks for what other readers left behind."""
 
 Entry = tuple[bytes, Mapping[bytes, bytes]]
 
