@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from models.crypto.sealed_text import ring_id_pattern
 from models.crypto.vault import Key, KeysRejected, SealingKey, parse_keys, parse_sealing_key
-from models.oauth.connect_link import loopback_hosts
+from models.origins import loopback_hosts
 
 
 def parse_encryption_keys(text: str) -> tuple[Key, ...]:

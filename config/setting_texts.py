@@ -18,7 +18,7 @@ from config.profiles import (
 )
 from models.crypto.secrets import Secret, is_weak
 from models.oauth.authorization import Confirmation
-from models.oauth.connect_link import is_safe, origin_of
+from models.origins import is_safe, origin_of
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 

@@ -28,7 +28,7 @@ from models.gateway.keys import GatewayKey
 from models.hook import HookSecrets
 from models.oauth.authorization import Confirmation
 from models.oauth.client import OAuthClient, Registration, callback_path, find_path_prefix
-from models.oauth.connect_link import is_safe
+from models.origins import is_safe
 from models.provider import Provider
 from models.proxies import Proxies
 

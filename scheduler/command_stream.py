@@ -32,6 +32,8 @@ batch_size = 100
 most_rejected = 10_000
 longest_kept_value = 1_000
 idle_before_taken_over = timedelta(seconds=30)
+quiet_rounds = 5
+"""While nothing is heard, one round in so many looks for what other readers left behind."""
 
 Entry = tuple[bytes, Mapping[bytes, bytes]]
 
@@ -60,20 +62,24 @@ class Commands:
         self.now = now
         self.idle_ms = round(idle.total_seconds() * 1000)
         self.name = f"scheduler-{uuid4().hex[:12]}"
+        self._quiet = 0
 
     def __call__(self, wait: timedelta = timedelta(seconds=1)) -> int:
         """Carries out what is there or comes within `wait`, and returns how many entries that were.
 
         Raises if Redis or the database is away; then nothing is acknowledged that was not done.
         """
+        quiet, self._quiet = self._quiet, 0  # so the round after one that failed looks for what it began
         try:
-            entries = self._read(wait)
+            entries = self._read(wait, looks_back=quiet % quiet_rounds == 0)
             for entry in entries:
                 self._carry_out(entry)
         except RedisError as error:
             raise self._explain(error) from error
         if entries:
             self.sweep()
+        else:
+            self._quiet = quiet + 1
         return len(entries)
 
     def _explain(self, error: RedisError) -> RedisUnavailable:
@@ -91,19 +97,22 @@ class Commands:
         except RedisError:
             return
 
-    def _read(self, wait: timedelta) -> list[Entry]:
+    def _read(self, wait: timedelta, looks_back: bool) -> list[Entry]:
         """What others left behind, what this reader began and could not end, and then what is new."""
         try:
-            taken = self.redis.xautoclaim(self.stream, group, self.name, self.idle_ms, count=batch_size)
-            if taken[1]:
-                structlog.get_logger("commands").info("commands.taken_over", count=len(taken[1]))
-            begun = self._read_from("0", None)
+            begun = self._look_back() if looks_back else []
             return begun or self._read_from(">", wait)
         except ResponseError as error:
             if not str(error).startswith("NOGROUP"):
                 raise
         self._create_group()
         return []
+
+    def _look_back(self) -> list[Entry]:
+        taken = self.redis.xautoclaim(self.stream, group, self.name, self.idle_ms, count=batch_size)
+        if taken[1]:
+            structlog.get_logger("commands").info("commands.taken_over", count=len(taken[1]))
+        return self._read_from("0", None)
 
     def _read_from(self, start: str, wait: timedelta | None) -> list[Entry]:
         block = None if wait is None else max(round(wait.total_seconds() * 1000), 1)

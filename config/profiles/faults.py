@@ -20,8 +20,8 @@ from config.profiles.fields import (
 )
 from models.hook import Hook, find_hook_faults
 from models.oauth.authorization import denial
-from models.oauth.connect_link import is_safe, origin_of
 from models.oauth.token_response import protocol_errors
+from models.origins import is_safe, origin_of
 from models.provider import Column, Provider, Resource, View
 
 Fault = tuple[str, str]

@@ -1,25 +1,21 @@
 """A connect link: an application's signed, short-lived permission for one of its users to connect an account."""
 
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal
-from urllib.parse import urlsplit
 
 import jwt
 from jwt.types import Options
 
 from models.crypto.secrets import Secret
 from models.errors import Permanent
+from models.origins import origin_of
 
 longest_life = timedelta(minutes=15)
 clock_leeway = timedelta(seconds=30)
 longest_token = 8192
-longest_url = 2048
 most_teams = 100
-loopback_hosts = ("localhost", "127.0.0.1", "::1")
-"""The names of this machine; a browser keeps the cookies of each apart."""
 
 Reason = Literal[
     "unreadable",
@@ -119,34 +115,6 @@ def read_link(
             else _read_text(claims["connection_id"], 64, "bad_connection_id")
         ),
     )
-
-
-def is_safe(origin: str) -> bool:
-    """Return whether no one on the way reads what goes to this origin: https, or this machine."""
-    return origin.startswith("https://") or urlsplit(origin).hostname in loopback_hosts
-
-
-def origin_of(url: str) -> str | None:
-    """Return the origin (RFC 6454 §4) of an absolute http(s) URL: scheme, host and any port but the scheme's own.
-
-    None if a browser might understand the URL otherwise than we do: user information, backslashes, spaces,
-    control characters, anything not ASCII, a host of anything but letters, digits, dots, dashes, underscores.
-    """
-    if len(url) > longest_url or not re.fullmatch(r"https?://[!-~]+", url, re.IGNORECASE) or "\\" in url:
-        return None
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        return None
-    if "@" in parts.netloc or host is None or parts.netloc.endswith(":"):
-        return None
-    bracketed = parts.netloc.startswith("[")
-    if not re.fullmatch(r"[0-9a-f:.]+" if bracketed else r"[a-z0-9._-]+", host):
-        return None
-    host = f"[{host}]" if bracketed else host
-    default = {"http": 80, "https": 443}[parts.scheme]
-    return f"{parts.scheme}://{host}" if port in (None, default) else f"{parts.scheme}://{host}:{port}"
 
 
 def _verify(token: str, secrets: Sequence[Secret]) -> Mapping[str, object]:

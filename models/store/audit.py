@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
+    Integer,
     RowMapping,
     Select,
     bindparam,
@@ -31,14 +32,15 @@ from models.audit.entry import Entry, bound_detail, bound_text, entry_of
 from models.journal import Verb
 from models.store.appends import Appends
 from models.store.rows import names_of, table_of
-from models.store.statement import InsertMany
+from models.store.statement import InsertMany, Statement
 from models.store.tables import AuditDayRow, AuditRow, AuthorizationRow, ConnectionRow
 
 table = table_of(AuditRow)
 days = table_of(AuditDayRow)
 connections = table_of(ConnectionRow)
 attempts = table_of(AuthorizationRow)
-columns = [table.c[name] for name in names_of(Line)]
+line_names = names_of(Line)
+columns = [table.c[name] for name in line_names]
 lock_number = zlib.crc32(b"breezesync.audit")
 batch = 1000
 
@@ -64,6 +66,18 @@ def _find_owner(given: Any) -> dict[str, ColumnElement[Any]]:
 _insert = InsertMany(table, (*names_of(Entry), "at"), _find_owner)
 _insert_known = InsertMany(table, (*names_of(Entry), "at"))
 """For lines that name provider and user, or are about no one's: it reads no other table, which not every role may."""
+
+# What each scheduler asks every few seconds.
+_waiting = Statement(
+    select(*columns).where(table.c.number.is_(None)).order_by(table.c.id).limit(bindparam("most", type_=Integer()))
+)
+_end = Statement(
+    select(table.c.day, table.c.number, table.c.hash)
+    .where(table.c.number.is_not(None))
+    .order_by(table.c.day.desc(), table.c.number.desc())
+    .limit(1)
+)
+_newest_day = Statement(select(*(days.c[name] for name in names_of(Day))).order_by(days.c.day.desc()).limit(1))
 
 
 class Audit:
@@ -101,8 +115,7 @@ class Audit:
 
     def waiting(self, limit: int) -> Sequence[Line]:
         """Return lines that are not chained yet, the oldest first."""
-        query = select(*columns).where(table.c.number.is_(None)).order_by(table.c.id).limit(limit)
-        return [_to_line(row) for row in self.sql.execute(query).mappings()]
+        return [Line(**dict(zip(line_names, row, strict=True))) for row in _waiting.all(self.sql, most=limit)]
 
     def count_waiting(self) -> int:
         query = select(func.count()).select_from(table).where(table.c.number.is_(None))
@@ -110,9 +123,7 @@ class Audit:
 
     def end(self) -> End:
         """Return where the chain ends."""
-        newest = (table.c.day.desc(), table.c.number.desc())
-        query = select(table.c.day, table.c.number, table.c.hash).where(table.c.number.is_not(None))
-        row = self.sql.execute(query.order_by(*newest).limit(1)).first()
+        row = _end.first(self.sql)
         if row is not None:
             return End(*row)
         closed = self.newest_day()
@@ -130,8 +141,8 @@ class Audit:
 
     def newest_day(self) -> Day | None:
         """Return the newest closed day."""
-        row = self.sql.execute(select(days).order_by(days.c.day.desc()).limit(1)).mappings().first()
-        return None if row is None else Day(**row)
+        row = _newest_day.first(self.sql)
+        return None if row is None else Day(*row)
 
     def days(self) -> Sequence[Day]:
         """Return the closed days in their order."""

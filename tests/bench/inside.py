@@ -23,7 +23,7 @@ from models.store import Store
 from scheduler.sweep import Sweep
 from tests.bench.rows import add_connections
 from tests.harness import ListQueue
-from worker.main import build_flows, build_parts
+from worker.processes.parts import build_flows, build_parts
 
 TIMES = 7
 DUE = 1_000

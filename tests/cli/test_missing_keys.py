@@ -19,7 +19,8 @@ from tests.browsing import serving
 from tests.cli.conftest import Desk
 from tests.processes import CHECKOUT
 from tests.servers import plain_environment
-from worker.main import build_web, check_or_exit
+from worker.processes.web import build_web
+from worker.processes.worker import check_or_exit
 from worker.startup import find_missing_keys, find_wrong_keys
 from worker.tokens.spool import Ticket
 

@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from models.errors import RedisUnavailable, StoreUnavailable
-from scheduler.command_stream import Commands, group
+from scheduler.command_stream import Commands, group, quiet_rounds
 from scheduler.sweep import Sweep
 from tests.databases import both_databases
 from tests.harness import House
@@ -187,6 +187,18 @@ def test_what_a_dead_reader_held_is_taken_over(house: House, application: Any, r
     assert read_all(reader(house, raw, idle=timedelta())) == 1
     house.work()
     assert (synced(house), pending(application)) == (2, 0)
+
+
+def test_a_reader_that_hears_nothing_seldom_looks_for_what_others_left(
+    house: House, application: Any, raw: redis.Redis
+) -> None:
+    commands = reader(house, raw)
+    assert commands(no_wait) == 0, "it makes the group"
+    application.config_resetstat()
+    assert [commands(no_wait) for _ in range(2 * quiet_rounds)] == [0] * 2 * quiet_rounds
+    counts = application.info("commandstats")
+    assert counts["cmdstat_xautoclaim"]["calls"] == 2
+    assert counts["cmdstat_xreadgroup"]["calls"] == 2 + 2 * quiet_rounds
 
 
 def test_a_command_survives_that_redis_is_emptied_once_it_was_read(

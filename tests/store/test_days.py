@@ -304,7 +304,8 @@ def test_an_upgrade_moves_what_is_there(empty_url: str, profile: Provider) -> No
     for table in ("event", "sync_run"):
         with engine.begin() as sql:
             sql.execute(text(f"GRANT SELECT (id) ON {table} TO PUBLIC"))
-    later = {"cursor": "text", "since": "jsonb NOT NULL DEFAULT '{}'"}  # which today's code writes
+    json = "jsonb NOT NULL DEFAULT '{}'"
+    later = {"cursor": "text", "since": json, "parents": json}  # which today's code writes
     with engine.begin() as sql:
         for name, kind in later.items():
             sql.execute(text(f"ALTER TABLE sync_run ADD COLUMN {name} {kind}"))

@@ -49,7 +49,7 @@ from tests.harness import House, build_house, link_secret
 from tests.servers import running_valkey, wait_until
 from worker.__main__ import build_app as build_commands
 from worker.actors import declare_actors
-from worker.main import build_operator
+from worker.processes.web import build_operator
 from worker.queue.broker import Broker, KeepReason
 from worker.queue.publish import PublishEvents
 from worker.tokens.spool import Ticket

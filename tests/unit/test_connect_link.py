@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.crypto.secrets import Secret
-from models.oauth.connect_link import ConnectLink, LinkRefused, origin_of, read_link, sign_link
+from models.oauth.connect_link import ConnectLink, LinkRefused, read_link, sign_link
+from models.origins import origin_of
 
 now = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 at = int(now.timestamp())

@@ -11,10 +11,10 @@ from dramatiq.brokers.redis import RedisBroker
 from dramatiq.errors import ConnectionClosed
 
 from tests.servers import Valkey, wait_until
-from worker.queue.broker import Broker
+from worker.queue.broker import Broker, fetches_a_heartbeat
 
 moment_ms = 20
-"""How long a consumer waits in most of these tests."""
+"""What a consumer waits for in most of these tests comes so soon, or as soon as it can."""
 
 
 @pytest.fixture
@@ -24,12 +24,11 @@ def server(redis_url: str) -> Iterator[Any]:
         client.execute_command("ACL", "SETUSER", "default", "on", "nopass", "~*", "&*", "+@all")
 
 
-def send(broker: RedisBroker, subject: str) -> None:
-    broker.enqueue(
-        dramatiq.Message(
-            queue_name="control", actor_name="revoke_grant", args=(), kwargs={"revocation_id": subject}, options={}
-        )
+def send(broker: RedisBroker, subject: str, delay: int | None = None) -> None:
+    message: dramatiq.Message[Any] = dramatiq.Message(
+        queue_name="control", actor_name="revoke_grant", args=(), kwargs={"revocation_id": subject}, options={}
     )
+    broker.enqueue(message, delay=delay)
 
 
 def calls(server: Any) -> dict[str, int]:
@@ -47,7 +46,7 @@ def consume(broker: Broker, prefetch: int = 2, timeout: int = moment_ms) -> Any:
 
 
 def test_an_idle_consumer_waits_at_the_server_and_fetches_nothing(redis_url: str, server: Any) -> None:
-    broker = Broker(url=redis_url)
+    broker = Broker(url=redis_url, reclaim_every=moment_ms / 1000)
     consumer = consume(broker)
     calls(server)
     assert [next(consumer) for _ in range(5)] == [None] * 5
@@ -57,11 +56,57 @@ def test_an_idle_consumer_waits_at_the_server_and_fetches_nothing(redis_url: str
 def test_an_idle_consumer_fetches_often_enough_to_count_as_alive_and_to_find_what_dead_workers_had(
     redis_url: str, server: Any
 ) -> None:
-    broker = Broker(url=redis_url, heartbeat_timeout=moment_ms)
+    broker = Broker(url=redis_url, heartbeat_timeout=fetches_a_heartbeat * 150)
     consumer = consume(broker)
     calls(server)
-    assert [next(consumer) for _ in range(5)] == [None] * 5
-    assert calls(server) == {"waits": 5, "fetches": 5}
+    while calls(server)["fetches"] == 0:
+        assert next(consumer) is None
+    assert [next(consumer) for _ in range(4)] == [None] * 4
+    assert calls(server) == {"waits": 4, "fetches": 4}
+
+
+class Noting(Broker):
+    """It waits for nothing, and notes for how many seconds it would have."""
+
+    waited: list[float]
+
+    def wait(self, queue_name: str, seconds: float) -> bool | None:
+        self.waited.append(seconds)
+        return False
+
+
+@pytest.mark.parametrize(
+    ("queue", "delay", "longest", "shortest"),
+    [
+        pytest.param("control", None, 20.0, 5.0, id="nothing in hand: until it is to fetch"),
+        pytest.param("control.DQ", 60_000, 0.02, 0.0, id="a delayed message in hand: until it is looked at again"),
+    ],
+)
+def test_a_consumer_waits_until_there_is_something_to_do(
+    redis_url: str, queue: str, delay: int | None, longest: float, shortest: float
+) -> None:
+    broker = Noting(url=redis_url, heartbeat_timeout=60_000)
+    broker.waited = []
+    if delay is not None:
+        send(broker, "r1", delay)
+    consumer = broker.consume(queue, 2, moment_ms)
+    assert [next(consumer) is None for _ in range(4)] == [delay is None, True, True, True]
+    assert broker.waited
+    assert all(shortest < seconds <= longest for seconds in broker.waited)
+
+
+def test_a_worker_that_shuts_down_ends_every_wait_and_those_that_follow_are_short(redis_url: str, server: Any) -> None:
+    broker = Broker(client=redis.Redis.from_url(redis_url, socket_timeout=None))
+    heard: list[bool | None] = []
+    thread = threading.Thread(target=lambda: heard.append(broker.wait("control", 600)), daemon=True)
+    thread.start()
+    wait_until(lambda: int(server.info("clients")["blocked_clients"]) == 1, "the consumer waits")
+    broker.emit_before("worker_shutdown", None)
+    thread.join(30)
+    assert heard == [False]
+    assert broker.wait("control", 600) is False
+    send(broker, "r1")
+    assert broker.wait("control", 600) is True
 
 
 def test_a_message_that_arrives_ends_the_wait(redis_url: str, server: Any) -> None:

@@ -84,7 +84,8 @@ def watched(url: str, hold: Callable[[], object] = lambda: None) -> Iterator[Wat
         pulse.note_round(queue)
         seen.rounds[queue] += 1
 
-    seen.broker = Held(on_round=note_round, url=url, middleware=[Retries(), pulse])
+    middleware = [Retries(), pulse]
+    seen.broker = Held(on_round=note_round, url=url, middleware=middleware, heartbeat_timeout=1_000)
     seen.broker.emit_after("process_boot")
     worker = Worker(seen.broker, worker_timeout=20, worker_threads=2)
     worker.start()

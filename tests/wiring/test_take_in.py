@@ -13,8 +13,8 @@ from config.wiring import open_services
 from models.crypto.vault import new_key
 from models.errors import StoreUnavailable
 from tests.servers import wait_until
-from worker.main import build_flows, build_parts
 from worker.oauth.recover_tokens import RecoveryThread
+from worker.processes.parts import build_flows, build_parts
 from worker.tokens.spool import Ticket, parked_key
 
 

@@ -259,10 +259,11 @@ if len(sys.argv) > 1:
     sys.modules[sys.argv[1]] = None
 import dramatiq
 from worker import main
+from worker.processes import gateway, web
 traced = []
-build_web, build_gateway = main.build_web, main.build_gateway
-main.build_web = lambda *given: traced.append(given[-1].is_on) or build_web(*given)
-main.build_gateway = lambda *given: traced.append(given[-1].is_on) or build_gateway(*given)
+build_web, build_gateway = web.build_web, gateway.build_gateway
+web.build_web = lambda *given: traced.append(given[-1].is_on) or build_web(*given)
+gateway.build_gateway = lambda *given: traced.append(given[-1].is_on) or build_gateway(*given)
 main.boot()
 main.web()
 main.gateway()

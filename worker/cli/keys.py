@@ -259,6 +259,3 @@ def reseal(store: Store, vault: Vault, field: Field, batch: int) -> Iterator[tup
 
 def is_current(vault: Vault, sealed: Sealed) -> bool:
     return sealed.text.startswith(vault.current_prefixes)
-
-
-commands = (status, new, rotate, sealing_key)

@@ -113,6 +113,3 @@ def _change(name: str, change: Callable[[StoredClient, datetime], StoredClient],
 
 def _configured(settings: Settings, name: str) -> set[str]:
     return {client.client_id for client in settings.clients if client.provider == name}
-
-
-commands = (status, hold, release, accept, pause, resume)

@@ -16,6 +16,7 @@ from models.oauth.connection import Connection
 from worker.cli.context import load_settings, name_operator, opened_store
 from worker.cli.output import AsJson, NotFound, WrongUsage, print_json, print_line, report_errors
 from worker.oauth.personal_token import ConnectToken
+from worker.processes.parts import build_parts
 
 longest_token = 16_384
 
@@ -46,8 +47,6 @@ def connect_token(
 
 
 def _connect(settings: Settings, provider: str, user: str, token: Secret, team_ids: tuple[int, ...]) -> Connection:
-    from worker.main import build_parts  # noqa: PLC0415 - no other command needs all of web and worker
-
     parts = build_parts(settings, open_services(settings, name_operator()))
     try:
         with opened_store(settings) as store:

@@ -265,6 +265,3 @@ def _describe(endpoint: Endpoint, load: Load) -> dict[str, object]:
         "waits_since": load.since,
         "dead_letters": load.dead,
     }
-
-
-commands = (add, test, rotate, remove, pause, resume, retry)

@@ -5,7 +5,6 @@ lost, the messages stay in the set, the worker does not know of them, and Dramat
 after this one ends. Delayed messages are lost the same way when their consumer loses its connection.
 """
 
-import math
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from models.messaging.messages import explain_refusal, find_fault, keep_known_options
+from worker.queue.waits import Waits
 
 RECLAIM_SECONDS = 10.0
 fetches_a_heartbeat = 3
@@ -98,6 +98,8 @@ class Broker(RedisBroker):
         self.on_round = on_round
         self.reclaim_every = reclaim_every
         self.in_hand: defaultdict[str, InHand] = defaultdict(InHand)
+        self.waits = Waits()
+        self.add_middleware(self.waits)
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> Consumer:
         """Return a new consumer, also called when one restarts after an error: that is a round as well.
@@ -134,19 +136,18 @@ class Broker(RedisBroker):
     def wait(self, queue_name: str, seconds: float) -> bool | None:
         """Return True once the queue has a message, False after so many seconds, or None if Redis refuses to wait.
 
-        Moving the first message of the list to where it is changes nothing, and so nothing is lost with the answer.
-        Fails as a fetch does if Redis is away.
+        It returns False earlier if the worker shuts down. Moving the first message of the list to where it is changes
+        nothing, and so nothing is lost with the answer. Fails as a fetch does if Redis is away.
         """
         client: Any = self.client
         key = f"{self.namespace}:{queue_name}"
-        answer_within = client.connection_pool.connection_kwargs.get("socket_timeout") or math.inf
         try:
-            # Zero would wait for ever, and a wait as long as the socket's patience looks like an outage.
-            return client.blmove(key, key, min(max(seconds, 0.1), answer_within / 2), "LEFT", "LEFT") is not None
+            moved = self.waits.ask(client, "BLMOVE", key, key, "LEFT", "LEFT", seconds=seconds)
         except ResponseError:
             return None
         except (RedisConnectionError, RedisTimeoutError) as error:
             raise ConnectionClosed(error) from None  # type: ignore[no-untyped-call]
+        return moved is not None
 
     def reclaim(self, queue_name: str) -> None:
         """Put back what this process has taken and does not have. Call it only while nothing is being fetched.
@@ -180,7 +181,8 @@ class TrackingConsumer(Consumer):
     """A consumer that records what it passes on, reports its rounds, and otherwise does what `consumer` does.
 
     Dramatiq's asks an empty queue ever less often, up to `timeout` seconds: so long a message waits for it. This one
-    waits at the server, and fetches when a message is there, or when it is time to.
+    waits at the server until a message is there, or until it is time to fetch or to look for lost messages. While it
+    has messages in hand it waits up to `timeout`: Dramatiq looks after each round whether a delayed one is due.
     """
 
     broker: Broker
@@ -204,7 +206,8 @@ class TrackingConsumer(Consumer):
 
     def _is_to_fetch(self) -> bool:
         """Wait for a message; return whether to fetch. If Redis can't wait, `consumer` does."""
-        there = self.broker.wait(self.queue_name, self.timeout)
+        until = min(self.fetch_at, self.reclaim_at) - monotonic()
+        there = self.broker.wait(self.queue_name, min(until, self.timeout) if self.in_hand.passed_on else until)
         if there is None:
             return True
         self.consumer.misses = 0

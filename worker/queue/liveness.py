@@ -12,7 +12,7 @@ from dramatiq.middleware import Middleware
 
 beat_seconds = 5.0
 silent_seconds = 45.0
-"""A consumer asks for messages every second or so, and about every 15 seconds while Redis does not answer."""
+"""A consumer asks for messages every few seconds, and about every 15 seconds while Redis does not answer."""
 stuck_seconds = 300.0
 """No message takes that long: requests, leases and slices have limits far below."""
 

@@ -3,7 +3,7 @@
 from urllib.parse import urlsplit
 
 from models.oauth.authorization import Authorization
-from models.oauth.connect_link import loopback_hosts
+from models.origins import loopback_hosts
 
 
 class Refused(Exception):

@@ -21,8 +21,9 @@ from config.wiring import open_services
 from models.oauth.refresh_policy import Patience
 from tests.torture.chaos.points import Points
 from worker.actors import declare_actors
-from worker.main import BindIds, build_flows, build_parts
 from worker.oauth.recover_tokens import RecoveryThread
+from worker.processes.parts import build_flows, build_parts
+from worker.processes.worker import BindIds
 from worker.queue.broker import Broker
 from worker.tokens.spool import Parking
 

@@ -19,7 +19,7 @@ from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.blocking import BlockingScheduler
 
 import tests.torture.chaos.boot  # noqa: F401 - imported once, for every forked worker
-import worker.main  # noqa: F401 - the same for the web process
+import worker.processes.web  # noqa: F401 - the same for the web process
 from config.logs import configure_logging
 from config.settings import read_settings
 from config.wiring import open_services
