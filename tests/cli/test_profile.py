@@ -98,6 +98,7 @@ def test_every_problem_is_named_at_once(bare: Path) -> None:
         (["Acme.toml"], 2),
         (["acme.txt"], 2),
         (["cut.toml"], 1),
+        (["folder.toml"], 2),
         (["acme.toml", "--connection", "x", "--token-stdin"], 2),
         ([], 2),
     ],
@@ -107,7 +108,14 @@ def test_a_mistake_of_usage_has_its_exit_code(bare: Path, words: list[str], code
     for name in ("Acme.toml", "acme.txt"):
         (bare / name).write_text(acme)
     (bare / "cut.toml").write_text("a = ")
+    (bare / "folder.toml").mkdir()
     assert type_check(*words)[0] == code
+
+
+def test_a_profile_that_reads_nothing_says_so(bare: Path) -> None:
+    path = write(bare)
+    path.write_text(path.read_text().partition("[[resources]]")[0])
+    assert type_check(str(path))[:2] == (0, "acme has no [[resources]]: nothing of an account is read.\n")
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in profile_directories()[1].glob("*.toml")))

@@ -72,8 +72,10 @@ def check(
 
 def _read(file: Path, as_json: bool) -> Provider:
     """Return the profile. Raises `CommandFailed` if it has problems, after they were printed as JSON if asked for."""
-    if not file.is_file():
+    if not file.exists():
         raise NotFound(f"There is no file {file}.")
+    if not file.is_file():
+        raise WrongUsage(f"{file} is no file. Name the profile itself, like acme.toml.")
     name = file.stem
     if file.suffix != ".toml" or not re.fullmatch(name_pattern, name):
         raise WrongUsage(f"{file.name}: expected NAME.toml, NAME of up to 30 small letters, digits and underscores.")
@@ -161,6 +163,8 @@ def _report(profile: Provider, seen: Iterable[ResourceSeen], as_json: bool) -> N
     else:
         for each in resources:
             _show(each)
+        if not resources:
+            print_line(f"{profile.name} has no [[resources]]: nothing of an account is read.")
     wrong = sum(each.fault is not None for each in resources)
     if wrong:
         raise CommandFailed(f"{wrong} of {len(resources)} resources can't be read as the profile says.")
