@@ -54,10 +54,16 @@ most_listed = 1000
 wait_for_disconnect = timedelta(seconds=30)
 
 
+known_problems = [each.value for each in Problem]
+
+
+def _name_problems() -> list[str]:
+    return [any_problem, *known_problems]
+
+
 def _check_problem(given: str | None) -> str | None:
-    known = [each.value for each in Problem]
-    if given is not None and given not in (*known, any_problem):
-        raise typer.BadParameter(f"{given!r} is not {any_problem}, and not one of {', '.join(known)}.")
+    if given is not None and given not in _name_problems():
+        raise typer.BadParameter(f"{given!r} is not {any_problem}, and not one of {', '.join(known_problems)}.")
     return given
 
 
@@ -68,7 +74,11 @@ def connections(
     provider: Annotated[str | None, typer.Option(help="Only at this provider.")] = None,
     problem: Annotated[
         str | None,
-        typer.Option(callback=_check_problem, help="Only connections with this problem; any stands for each."),
+        typer.Option(
+            callback=_check_problem,
+            autocompletion=_name_problems,
+            help="Only connections with this problem; any stands for each.",
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

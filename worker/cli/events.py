@@ -47,7 +47,8 @@ def events(
     context: typer.Context,
     follow: Annotated[bool, typer.Option("--follow", help="Keep showing new events until Ctrl-C.")] = False,
     type_: Annotated[
-        str | None, typer.Option("--type", help="Only events of this type, such as record.updated.")
+        str | None,
+        typer.Option("--type", autocompletion=event_types, help="Only events of this type, such as record.updated."),
     ] = None,
     since: Annotated[str | None, typer.Option(metavar="ID", help="All events after the one with this id.")] = None,
     user: OfUser = None,
@@ -195,11 +196,11 @@ def _show_all(events: Sequence[StoredEvent], as_json: bool, newest: int | None) 
 
 def _describe_all(events: Sequence[StoredEvent]) -> str:
     """Return the line of one event, or of what a first sync found."""
-    event = events[-1]
-    number = f"#{event.sequence}" if len(events) == 1 else f"#{events[0].sequence}-{event.sequence}"
+    event, first = events[-1], events[0]
+    number = f"#{event.sequence}" if len(events) == 1 else f"#{first.sequence}-{event.sequence}"
     who = f"{event.user_id} {event.connection_id}".strip() or event.provider
     colour = _colours.get(event.type.split(".")[0], "white")
-    at = time_of(event)[:19].replace("T", " ")
+    at = time_of(first)[:19].replace("T", " ")
     return f"{at}  [{colour}]{event.type}[/]  {escape(who)}  {number}  {escape(describe_together(events))}"
 
 

@@ -33,19 +33,21 @@ def format_data(data: Mapping[str, object]) -> str:
 
 
 def fold(events: Sequence[StoredEvent]) -> list[list[StoredEvent]]:
-    """Return the events in their order, those of a connection's first sync that follow each other together."""
+    """Return the events in their order, those of a connection's first sync together, at the place of the first of them.
+
+    Several connections may be synced at a time: then what is between two records is of another connection.
+    """
     folded: list[list[StoredEvent]] = []
+    open_ones: dict[str, list[StoredEvent]] = {}
     for event in events:
-        last = folded[-1] if folded else None
-        if (
-            last is not None
-            and _is_initial(event)
-            and _is_initial(last[0])
-            and last[0].connection_id == event.connection_id
-        ):
-            last.append(event)
-        else:
+        if not _is_initial(event):
+            open_ones.pop(event.connection_id, None)
             folded.append([event])
+        elif event.connection_id in open_ones:
+            open_ones[event.connection_id].append(event)
+        else:
+            open_ones[event.connection_id] = [event]
+            folded.append(open_ones[event.connection_id])
     return folded
 
 
