@@ -129,6 +129,8 @@ def views(sources: Sources, connection_id: str) -> Mapping[str, Callable[[], obj
         "connections, revoked": search(status="revoked"),
         "connections with a problem": search(problem="sync_failing"),
         "connections of a provider that has none": search(provider="other"),
+        "connections of a provider that has none, with any problem": search(provider="other", problem="any"),
+        "connections, revoked, with a problem": search(status="revoked", problem="sync_failing"),
         "story": lambda: load_story(sources, connection_id),
         "authorizations": lambda: load_authorizations(sources),
         "authorizations that failed": lambda: load_authorizations(sources, "failed"),
