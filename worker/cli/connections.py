@@ -140,12 +140,20 @@ def refresh(
         with store.writing() as tx:
             targets = _find_active(tx, connection, user, provider)
             now = tx.overview.time()
-            requested = {target.id: carry_out(tx, Asked("refresh", target.id), Channel.cli, now) for target in targets}
-        for target in targets:
+            asked = {target: carry_out(tx, Asked("refresh", target.id), Channel.cli, now) for target in targets}
+        enqueued = [target for target, is_due in asked.items() if is_due]
+        for target in enqueued:
             queues.send(messages.refresh_token(target.id))
-    _print_sent("refresh", targets, as_json)
-    for late in (target.id for target in targets if not requested[target.id]):
-        print_warning(f"{late}: a refresh was asked for less than a minute ago, or it has no refresh token.")
+    refused = [
+        f"{target.id}: a refresh was asked for less than a minute ago, or it has no refresh token."
+        for target in targets
+        if target not in enqueued
+    ]
+    if not enqueued:
+        raise CommandFailed("\n".join(refused))
+    _print_sent("refresh", enqueued, as_json)
+    for line in refused:
+        print_warning(line)
 
 
 @report_errors

@@ -87,9 +87,9 @@ def _read(file: Path, as_json: bool) -> Provider:
         problems = unfit.problems
     if as_json:
         print_json({"profile": name, "problems": problems, "resources": []})
-        raise CommandFailed(f"{file} has {len(problems)} problems.")
-    for problem in problems:
-        print_error(problem)
+    else:
+        for problem in problems:
+            print_error(problem)
     raise CommandFailed(f"{file} has {len(problems)} {'problem' if len(problems) == 1 else 'problems'}.")
 
 
