@@ -1,5 +1,6 @@
 """How a provider's profile is read: TOML found by name, scalars overridden by the environment, faults named."""
 
+import os
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
@@ -52,9 +53,12 @@ def means_off(variable: str, provider: str) -> bool:
 
 
 def read_profile(provider: str, overrides: Mapping[str, str], directories: Iterable[Path]) -> Provider:
-    """The profile of that name, its scalars overridden by variable. Raises `ProfileError` with every problem."""
+    """The profile of that name, its scalars overridden by variable. Raises `ProfileError` with every problem.
+
+    A link that leads nowhere, or a directory of that name, is a broken profile: the next one is not taken in its place.
+    """
     places = [place / f"{provider}.toml" for place in directories]
-    path = next((place for place in places if place.is_file()), None)
+    path = next((place for place in places if os.path.lexists(place)), None)
     if path is None:
         raise ProfileError([f"PROVIDERS: there is no profile {places[0]}"])
     return read_file(provider, path, overrides)
