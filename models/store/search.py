@@ -26,7 +26,8 @@ events = table_of(EventRow)
 most_matches = 500
 """How many connections are looked at for each meaning that a text has."""
 most_looked_at = 10_000
-"""How many connections of one status or problem are looked at for a page of those that are something else as well."""
+"""How many connections of one status or problem are looked at for a page of those that are something else as well; and
+how many authorizations for a page of those at some step."""
 most_events = 10_000
 """How many events are looked at for a page of one type."""
 after_every_character = "\U0010ffff"
@@ -133,14 +134,18 @@ class Search:
 
     def authorizations(
         self, steps: Sequence[Step], user_id: str | None, place: Place | None, limit: int
-    ) -> Sequence[Authorization]:
-        """Return up to `limit` authorizations at one of these steps, none of which is `connected`, the newest first."""
+    ) -> tuple[Sequence[Authorization], Place | None]:
+        """Return up to `limit` authorizations at one of these steps, none of which is `connected`, the newest first;
+        and the place that the search ended at, as `connections` does."""
         table = authorizations
-        chosen = (text("step <> 'connected'"), table.c.step.in_([step.value for step in steps]))
-        query = select(*(table.c[name] for name in names_of(Authorization))).where(*chosen)
+        rows = select(*(table.c[name] for name in names_of(Authorization))).where(text("step <> 'connected'"))
         if user_id is not None:
-            query = query.where(table.c.user_id == user_id)
-        return [to_authorization(row) for row in self._page(query, table, place, limit)]
+            rows = rows.where(table.c.user_id == user_id)
+        # Of those under way there may be few among very many that failed.
+        looked_at = _from_place(rows, table, place, most_looked_at).subquery()
+        query = select(looked_at).where(looked_at.c.step.in_([step.value for step in steps]))
+        found = [to_authorization(row) for row in self._page(query, looked_at, None, limit)]
+        return found, None if len(found) == limit else self._find_end(looked_at, place)
 
     def authorizations_of(self, connection_id: str, limit: int) -> Sequence[str]:
         """Return the ids of the newest authorizations that made or renewed this connection."""

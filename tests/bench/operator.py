@@ -133,6 +133,7 @@ def views(sources: Sources, connection_id: str) -> Mapping[str, Callable[[], obj
         "connections, revoked, with a problem": search(status="revoked", problem="sync_failing"),
         "story": lambda: load_story(sources, connection_id),
         "authorizations": lambda: load_authorizations(sources),
+        "authorizations under way": lambda: load_authorizations(sources, "under_way"),
         "authorizations that failed": lambda: load_authorizations(sources, "failed"),
         "authorizations of a user": lambda: load_authorizations(sources, None, "user-40"),
         "events": lambda: load_events(sources),

@@ -374,11 +374,11 @@ def test_an_unreadable_profile_is_one_problem(tmp_path: Path, content: bytes | N
 
 def test_a_broken_profile_of_ones_own_is_not_replaced_by_the_one_that_is_shipped(tmp_path: Path) -> None:
     own = tmp_path / "breezedoc.toml"
-    for make in (lambda: own.symlink_to("gone.toml"), own.mkdir):
-        make()
+    for is_link in (True, False):
+        own.symlink_to("gone.toml") if is_link else own.mkdir()
         with pytest.raises(ProfileError, match=f"{own}: cannot be read"):
             read_profile("breezedoc", {}, profile_directories(tmp_path))
-        own.rmdir() if own.is_dir() else own.unlink()
+        own.unlink() if is_link else own.rmdir()
     (tmp_path / "elsewhere.toml").write_bytes((profile_directories()[1] / "breezedoc.toml").read_bytes())
     own.symlink_to("elsewhere.toml")
     assert read_profile("breezedoc", {}, profile_directories(tmp_path)) == breezedoc()

@@ -244,7 +244,7 @@ def test_a_story_has_what_happened_and_what_happens_next(operator: Operator) -> 
 
 
 @both_databases
-def test_authorizations_are_listed_by_how_they_ended(operator: Operator) -> None:
+def test_authorizations_are_listed_by_how_they_ended(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
     steps = {"a": Step.started, "b": Step.failed, "c": Step.connected, "d": Step.denied}
     with operator.store.writing() as tx:
         for user, step in steps.items():
@@ -257,6 +257,12 @@ def test_authorizations_are_listed_by_how_they_ended(operator: Operator) -> None
     assert (users(), users(which="under_way"), users(which="failed")) == ({"a", "b", "d"}, {"a"}, {"b", "d"})
     assert users(user_id="b") == {"b"}
     assert operator.ask("GET", "authorizations", params={"which": "all"}).status_code == 400
+    monkeypatch.setattr("models.store.search.most_looked_at", 1)
+    pages = [operator.get("authorizations", which="under_way")]
+    while pages[-1]["older"]:
+        pages.append(operator.get("authorizations", which="under_way", older_than=pages[-1]["older"]))
+    assert [row["user_id"] for page in pages for row in page["rows"]] == ["a"]
+    assert [page["is_cut"] for page in pages] == [True, True, True, False]
 
 
 @both_databases
@@ -442,6 +448,12 @@ def test_bad_input_changes_nothing_and_fails_nothing(operator: Operator) -> None
     too_long = operator.ask("POST", "dead-letters/retry-all", content=b" " * 20_000)
     assert (too_long.status_code, too_long.json()["type"]) == (413, "too_large")
     assert operator.ask("DELETE", "connections/x").status_code == 404
+    for view, known in (("connections", "known are account_id, email, "), ("overview", "it takes none")):
+        ignored = operator.ask("GET", view, params={"stauts": "revoked"})
+        assert (ignored.status_code, f"stauts is no parameter of this view: {known}" in ignored.json()["detail"]) == (
+            400,
+            True,
+        )
     assert (operator.audit(), operator.sent) == ([], [])
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
+from typing import Final
 
 from models.journal import Problem
 from models.oauth.connection import Connection, Status
@@ -66,10 +67,13 @@ class ConnectionsPage:
     problems: Sequence[str]
 
 
+parameter_of: Final = {field.name: "q" if field.name == "text" else field.name for field in fields(Search)}
+search_parameters: Final = frozenset(parameter_of.values())
+
+
 def read_search(parameters: Mapping[str, str]) -> Search:
     """Return the search of a query: `q` is the text, the others have the names of `Search`; an empty one is none."""
-    names = {field.name: "q" if field.name == "text" else field.name for field in fields(Search)}
-    return Search(**{field: parameters.get(name) or None for field, name in names.items()})
+    return Search(**{field: parameters.get(name) or None for field, name in parameter_of.items()})
 
 
 def load_connections(sources: Sources, search: Search) -> ConnectionsPage:
