@@ -408,6 +408,20 @@ _about(
         "Set it in the environment or in .env.",
     ),
     (
+        "`TRUSTED_PROXIES` is everyone",
+        setting(TRUSTED_PROXIES="10.0.0.0/8,0.0.0.0/0"),
+        "settings",
+        "TRUSTED_PROXIES has 0.0.0.0/0: …",
+        "Name the networks of your proxies only.",
+    ),
+    (
+        "`EVENTS_MAXLEN` is short",
+        setting(EVENTS_MAXLEN="100"),
+        "settings",
+        "EVENTS_MAXLEN=100: an event leaves the stream after so many newer ones, …",
+        "Leave EVENTS_MAXLEN out for a million, …",
+    ),
+    (
         "`HTTPS_PROXY` is no URL",
         setting(HTTPS_PROXY="ftp://proxy"),
         "settings",
