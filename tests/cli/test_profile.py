@@ -169,6 +169,15 @@ def test_what_can_not_be_read_is_a_problem_with_its_place(desk: Desk, api: MadeU
     assert "fault: it names no account" in said
 
 
+def test_what_does_not_answer_is_named(desk: Desk, api: MadeUpApi, tmp_path: Path) -> None:
+    code, said, _ = type_check(str(write(tmp_path, "http://127.0.0.1:9")), "--token-stdin", token="t0ken\n")
+    assert (code, "fault: no answer (ConnectError)" in said) == (1, True)
+    desk.set(REDIS_URL="redis://127.0.0.1:9/0")
+    code, said, told = type_check(str(write(tmp_path, api.url)), "--token-stdin", "--json", token="t0ken\n")
+    assert (code, said, api.asked) == (1, "", [])
+    assert told.startswith('{"error": "Redis does not answer')
+
+
 def test_a_connection_lends_its_token_to_its_own_provider_only(desk: Desk, tmp_path: Path) -> None:
     connection = desk.house.connect("ada", 1)
     shipped = str(profile_directories()[1] / "breezedoc.toml")

@@ -146,12 +146,16 @@ class Opening:
 
 @contextmanager
 def _opened_client(profile: Provider, settings: Settings) -> Iterator[ProviderClient]:
+    """Open a client. Raises redis-py's errors."""
     redis = open_hasty_redis(settings.redis_url, repeats_what_timed_out=False)
-    client = ProviderClient(profile, lambda: datetime.now(UTC), Budgets(redis), proxies=settings.proxies)
     try:
-        yield client
+        redis.ping()  # it counts the requests: without it none leaves
+        client = ProviderClient(profile, lambda: datetime.now(UTC), Budgets(redis), proxies=settings.proxies)
+        try:
+            yield client
+        finally:
+            client.close()
     finally:
-        client.close()
         redis.close()
 
 

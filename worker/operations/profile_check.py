@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from models.account import read_account
+from models.api_response import ApiOutcome
 from models.crypto.secrets import Secret
 from models.journal import Request
 from models.paging.page_format import PageAsked
@@ -11,7 +12,7 @@ from models.provider import Provider
 from models.rate_limit import Wait
 from models.sync.sync_run import SyncList, plan_lists
 from models.sync.trial import ResourceSeen, describe_items, describe_since, look_at_page
-from worker.provider.client import ProviderClient, find_page_url
+from worker.provider.client import Called, ProviderClient, find_page_url
 
 
 @dataclass(slots=True)
@@ -33,8 +34,7 @@ class Trial:
         called = self.client.read_account(self.token, account_id)
         self.log += called.log_for(subject)
         account = read_account(provider, called.outcome)
-        described = describe(provider, SyncList(own, own.path, own.name))
-        seen = look_at_page(described, called.outcome, own, provider)
+        seen = self._look_at(called, SyncList(own, own.path, own.name))
         if account is not None and account_id not in (None, account.id):
             seen = replace(seen, fault="it names another account than the connection's")
         yield seen
@@ -51,9 +51,15 @@ class Trial:
                     yield replace(describe(provider, each), fault=fault)
                     return
                 self.log += page.log_for(subject)
-                yield look_at_page(describe(provider, each), page.outcome, each.resource, provider)
+                yield self._look_at(page, each)
         finally:
             allowance.settle()
+
+    def _look_at(self, called: Called[ApiOutcome], sync_list: SyncList) -> ResourceSeen:
+        provider = self.client.provider
+        described = describe(provider, sync_list)
+        seen = look_at_page(described, called.outcome, sync_list.resource, provider)
+        return replace(seen, fault=f"no answer ({seen.fault})") if called.status == 0 else seen
 
 
 def describe_all(provider: Provider) -> list[ResourceSeen]:
