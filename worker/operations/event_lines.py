@@ -28,8 +28,21 @@ def time_of(event: StoredEvent) -> str:
 
 
 def format_data(data: Mapping[str, object]) -> str:
-    """Return names and values on one line."""
-    return ", ".join(f"{name} {value if isinstance(value, str) else json.dumps(value)}" for name, value in data.items())
+    """Return names and values on one line: lists without brackets, counts without those that are zero."""
+    return ", ".join(f"{name} {_format_value(value)}" for name, value in data.items())
+
+
+def _format_value(value: object) -> str:
+    match value:
+        case str():
+            return value
+        case list():
+            return " ".join(map(_format_value, value)) or "none"
+        case dict():
+            parts = [f"{name} {_format_value(inner)}" for name, inner in value.items() if inner != 0]
+            return f"({', '.join(parts)})" if parts else "none"
+        case _:
+            return json.dumps(value)
 
 
 def fold(events: Sequence[StoredEvent]) -> list[list[StoredEvent]]:
