@@ -93,7 +93,10 @@ def examine(env_file: Path = Path(".env")) -> Iterator[Finding]:
 
 
 def _choose_remedy(problem: str, env_file: Path) -> str:
-    """Return where to set it; a client that is missing is what the sandbox is for."""
+    """Return where to set or correct it; a client that is missing is what the sandbox is for."""
+    place = problem.partition(": ")[0]
+    if place.endswith(".toml"):
+        return f"Correct the profile: breezesync profile check {place}"
     remedy = f"Set it in the environment or in {env_file}."
     if "_CLIENT_ID: missing" in problem:
         return f"{remedy} Without a client, make run starts the sandbox."
