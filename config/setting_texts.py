@@ -180,10 +180,12 @@ def parse_path(text: str) -> Path:
 
 
 def parse_directory(text: str) -> Path:
-    """A directory that is there."""
+    """A directory that is there, and whose files can be found."""
     path = parse_path(text)
     if not os.path.isdir(path):
         raise ValueError(f"expected a directory, and there is none at {path}")
+    if not os.access(path, os.R_OK | os.X_OK):
+        raise ValueError(f"expected a directory that this user may read; {path} is none")
     return path
 
 

@@ -1,6 +1,7 @@
 """What the environment says, as one frozen value, or every problem with it at once."""
 
 import os
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -132,6 +133,7 @@ def read_settings(
     found.problems.extend(_find_shared_secrets(settings))
     found.problems.extend(_find_clear_text(settings))
     found.problems.extend(_find_unknown_providers(settings))
+    found.problems.extend(_find_same_views(settings))
     if found.problems:
         raise SettingsError(found.problems)
     return settings
@@ -185,6 +187,13 @@ def _find_unknown_providers(settings: Settings) -> Iterable[str]:
     if known and named - known:
         unknown, expected = (", ".join(sorted(each)) for each in (named - known, known))
         yield f"GATEWAY_KEYS: {unknown} is not in PROVIDERS: expected {expected}"
+
+
+def _find_same_views(settings: Settings) -> Iterable[str]:
+    """Of `a` with the view `b_c` and `a_b` with the view `c` one would show the other's records."""
+    names = Counter(provider.view_name(view) for provider in settings.providers for view in provider.views)
+    for name in sorted(name for name, times in names.items() if times > 1):
+        yield f"PROVIDERS: the views of two profiles are both called {name}: expected another name of one of them"
 
 
 def find_overrides(name: str, found: Found) -> dict[str, str]:

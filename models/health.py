@@ -188,10 +188,14 @@ def judge_history(strays: Mapping[str, int]) -> Iterator[Finding]:
         yield Finding("history", "warn", said, remedy)
 
 
-def judge_seals(sealing: str, opened: int, unopened: Mapping[str, str]) -> Finding:
-    """Judge whether every secret can be opened; `unopened` maps the place of each that cannot to the reason."""
+def judge_seals(sealing: str, opened: int, unopened: Mapping[str, str], *, is_sample: bool = False) -> Finding:
+    """Judge whether every secret can be opened; `unopened` maps the place of each that cannot to the reason.
+
+    `is_sample`: there are more, which were not tried.
+    """
     if not unopened:
-        return Finding("keys", "ok", f"{sealing} seals new secrets; all {opened} stored secrets can be opened")
+        which = "stored secrets that were tried" if is_sample else "stored secrets"
+        return Finding("keys", "ok", f"{sealing} seals new secrets; all {opened} {which} can be opened")
     place, why = next(iter(unopened.items()))
     said = f"{len(unopened)} of {opened + len(unopened)} secrets cannot be opened, the first one in {place}: {why}"
     remedy = (

@@ -28,7 +28,8 @@ class Hook:
     prefix: what comes before it in the header, such as `sha256=`.
     signed: what is signed: a text with `{body}` in it, and `{timestamp}` if there is one.
     timestamp_header: the header with the time of sending, in seconds since 1970; if it is empty, there is none.
-    tolerance_seconds: how far that may be from our time.
+    tolerance_seconds: how far that may be from our time. Without a time, for how long the same body counts as the same
+        delivery.
     """
 
     account: str
@@ -85,6 +86,15 @@ def name_delivery(provider: str, hook: Hook, headers: Mapping[str, str], body: b
         return None
     timestamp = headers.get(hook.timestamp_header.lower(), "") if hook.timestamp_header else ""
     return sha256(f"{provider}\0{timestamp}\0".encode() + body).digest()
+
+
+def repeats_within(hook: Hook) -> timedelta:
+    """Return for how long a delivery that comes again is a repeat.
+
+    Afterwards its time is too old, by a clock that may have been ahead of ours. Without a time the same body may be
+    about something new: many providers say only which account to look at.
+    """
+    return timedelta(seconds=hook.tolerance_seconds) * (2 if hook.timestamp_header else 1)
 
 
 def find_account(hook: Hook, body: bytes) -> str | None:

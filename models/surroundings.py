@@ -19,6 +19,7 @@ network_disks = frozenset(
 least_free = 1 << 30
 """Bytes of a disk below which an operator should act."""
 too_little_free = 50 << 20
+shortest_stream = 10_000
 needed_roles = ("worker", "scheduler")
 start_of = {"worker": "dramatiq worker.main:boot", "scheduler": "python -m scheduler"}
 
@@ -41,11 +42,26 @@ class Refusal:
 
 
 def judge_interval(variable: str, text: str | None) -> Iterator[Finding]:
-    """Warn of a length of time that was written without a unit, or is so short that nothing else gets its turn."""
+    """Warn of a length of time that was written without a unit."""
     text = (text or "").strip()
     if re.fullmatch(r"[0-9.]+", text):
         said = f"{variable}={text} has no unit, and means {text} seconds"
         yield Finding("settings", "warn", said, f"Write {variable}={text}m for minutes, or {text}s if that is meant.")
+
+
+def judge_trusted_proxies(networks: Collection[str]) -> Iterator[Finding]:
+    """Warn if every address is a proxy whose word is taken."""
+    everyone = sorted(network for network in networks if network.endswith("/0"))
+    if everyone:
+        said = f"TRUSTED_PROXIES has {', '.join(everyone)}: whoever asks can say which address it comes from"
+        yield Finding("settings", "warn", said, "Name the networks of your proxies only.")
+
+
+def judge_stream_length(variable: str, length: int) -> Iterator[Finding]:
+    """Warn of a stream that is so short that a consumer which restarts may miss entries."""
+    if length < shortest_stream:
+        said = f"{variable}={length}: an event leaves the stream after so many newer ones, whether it was read or not"
+        yield Finding("settings", "warn", said, f"Leave {variable} out for a million, or set it to a day's events.")
 
 
 def judge_disk(check: str, disk: Disk) -> Iterator[Finding]:

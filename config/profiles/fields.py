@@ -249,7 +249,11 @@ hook_rules: Mapping[str, Rule] = {
     "timestamp_header": Rule(
         "The header with the seconds since 1970; empty if there is none.", _header_expected, _header
     ),
-    "tolerance_seconds": _number("How far that may be from our time.", 1, longest_tolerance),
+    "tolerance_seconds": _number(
+        "How far that may be from our time; without a time, for how long the same body again does nothing.",
+        1,
+        longest_tolerance,
+    ),
 }
 columns_of_every_view = (
     *("connection_id", "user_id", "account_id", "external_id", "first_seen_at", "changed_at", "data"),

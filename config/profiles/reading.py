@@ -1,28 +1,26 @@
 """How a provider's profile is read: TOML found by name, scalars overridden by the environment, faults named."""
 
+import os
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
+from datetime import timedelta
 from functools import cache
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
 from config.durations import parse_duration
-from config.profiles.faults import find_faults
-from models.hook import Hook
-from models.provider import Column, Provider, Resource, View
+from config.profiles.faults import Fault, find_faults
+from config.profiles.kinds import describe_error, find_mistyped, find_unknown, given, tables
+from models.provider import Provider
 
-_given = ("name", "path_prefix")
-"""Fields that no profile sets."""
 _free_tables = ("error_aliases", "webhook", "headers", "authorize_parameters")
 """Tables that no variable overrides."""
-_tables = {"resources": Resource, "views": View, "columns": Column}
 _scalars = tuple(
     field.name
     for field in fields(Provider)
-    if field.name not in (*_given, "api_url_alternatives", *_free_tables, *_tables)
+    if field.name not in (*given, "api_url_alternatives", *_free_tables, *tables)
 )
 _lengths = ("mass_refusal_window",)
 _off_when_empty = ("revoke_url", "issuer", "refresh_scope", "prompt")
@@ -55,9 +53,12 @@ def means_off(variable: str, provider: str) -> bool:
 
 
 def read_profile(provider: str, overrides: Mapping[str, str], directories: Iterable[Path]) -> Provider:
-    """The profile of that name, its scalars overridden by variable. Raises `ProfileError` with every problem."""
+    """The profile of that name, its scalars overridden by variable. Raises `ProfileError` with every problem.
+
+    A link that leads nowhere, or a directory of that name, is a broken profile: the next one is not taken in its place.
+    """
     places = [place / f"{provider}.toml" for place in directories]
-    path = next((place for place in places if place.is_file()), None)
+    path = next((place for place in places if os.path.lexists(place)), None)
     if path is None:
         raise ProfileError([f"PROVIDERS: there is no profile {places[0]}"])
     return read_file(provider, path, overrides)
@@ -65,20 +66,35 @@ def read_profile(provider: str, overrides: Mapping[str, str], directories: Itera
 
 def read_file(provider: str, path: Path, overrides: Mapping[str, str]) -> Provider:
     """The profile in that file. Raises `ProfileError` with every problem."""
+    return build_provider(provider, str(path), _read_toml(path), overrides)
+
+
+def _read_toml(path: Path) -> Mapping[str, object]:
     try:
-        written = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as trouble:
+        return tomllib.loads(path.read_text("utf-8-sig"))
+    except UnicodeDecodeError as trouble:
+        raise ProfileError([f"{path}: expected text in UTF-8"]) from trouble
+    except RecursionError as trouble:
+        raise ProfileError([f"{path}: expected tables and lists that are not nested so deep"]) from trouble
+    except OSError as trouble:
+        raise ProfileError([f"{path}: cannot be read: {trouble.strerror}"]) from trouble
+    except ValueError as trouble:
         raise ProfileError([f"{path}: {trouble}"]) from trouble
-    return build_provider(provider, str(path), written, overrides)
 
 
 def build_provider(provider: str, source: str, written: Mapping[str, object], overrides: Mapping[str, str]) -> Provider:
     """What a profile's file and its overrides say, checked; `source` names the file in problems."""
     variables = {field: name for name, field in override_variables(provider).items() if name in overrides}
     overridden = {field: overrides[name] for field, name in variables.items()}
-    problems = [f"{source}: {where}: not a known field" for where in _find_unknown(written, Provider, "")]
+    problems = [f"{source}: {where}: not a known field" for where in find_unknown(written)]
+    mistyped = dict(find_mistyped(written))
+    problems += [f"{source}: {where}: {what}" for where, what in mistyped.items()]
     built, faults = _validate(provider, written, overridden)
-    problems += [f"{variables.get(where, f'{source}: {where}')}: {what}" for where, what in faults]
+    problems += [
+        f"{variables.get(where, f'{source}: {where}')}: {what}"
+        for where, what in faults
+        if where in variables or where not in mistyped
+    ]
     if problems or built is None:
         raise ProfileError(problems)
     api_url = built.api_url.rstrip("/")
@@ -95,7 +111,7 @@ def _adapter() -> TypeAdapter[Provider]:
 
 def _validate(
     provider: str, written: Mapping[str, object], overridden: Mapping[str, str]
-) -> tuple[Provider | None, list[tuple[str, str]]]:
+) -> tuple[Provider | None, list[Fault]]:
     """The profile, None if the file itself is unusable, and its faults: those of types, and what else is wrong
     with the rest."""
     try:
@@ -104,7 +120,7 @@ def _validate(
         return built, list(find_faults(built))
     except ValidationError as error:
         found = error.errors(include_input=False)
-    faults = [(_locate(each["loc"]), each["msg"]) for each in found]
+    faults = [describe_error(each) for each in found]
     wrong = {str(each["loc"][0]) for each in found}
     if not wrong & set(overridden):
         return None, faults
@@ -113,13 +129,16 @@ def _validate(
 
 
 def _read_lengths(values: Mapping[str, object]) -> dict[str, object]:
-    """Return the values with lengths of time as such; one that can't be read stays, for pydantic to name it."""
-    read = dict(values)
-    for field in _lengths:
-        text = read.get(field)
-        with suppress(ValueError):
-            read |= {field: parse_duration(text)} if isinstance(text, str) else {}
-    return read
+    """Return the values with lengths of time as such; one that can't be read is None, for pydantic to name it."""
+    lengths = {field: _read_length(values[field]) for field in _lengths if field in values}
+    return {**values, **lengths}
+
+
+def _read_length(value: object) -> timedelta | None:
+    try:
+        return parse_duration(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
 
 
 def _find_alternatives(api_url: str, written: Mapping[str, object], built: Provider) -> tuple[str, ...]:
@@ -127,18 +146,3 @@ def _find_alternatives(api_url: str, written: Mapping[str, object], built: Provi
     for it must not reach another host."""
     known = [url.rstrip("/") for url in (str(written.get("api_url", "")), *built.api_url_alternatives)]
     return tuple(dict.fromkeys(url for url in known if url != api_url)) if api_url in known else ()
-
-
-def _find_unknown(table: object, kind: type[Provider | Resource | View | Column | Hook], where: str) -> Iterator[str]:
-    known = {field.name for field in fields(kind)} - (set(_given) if kind is Provider else set())
-    for key, inner in table.items() if isinstance(table, Mapping) else ():
-        if key not in known:
-            yield f"{where}{key}"
-        if key == "webhook":
-            yield from _find_unknown(inner, Hook, "webhook.")
-        for position, element in enumerate(inner if key in _tables and isinstance(inner, list) else ()):
-            yield from _find_unknown(element, _tables[key], f"{where}{key}[{position}].")
-
-
-def _locate(place: tuple[int | str, ...]) -> str:
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).removeprefix(".")

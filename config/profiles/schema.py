@@ -26,10 +26,11 @@ from models.provider import Column, Provider, Resource, View
 Schema = dict[str, Any]
 
 tables = {Provider: provider_rules, Resource: resource_rules, View: view_rules, Column: column_rules, Hook: hook_rules}
-_url = r"[Hh][Tt][Tt][Pp][Ss]?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]+)?"
+_port = r"(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[0-5]?[0-9]{1,4})"
+_url = rf"[Hh][Tt][Tt][Pp][Ss]?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:{_port})?"
 _rest = r'([/?][!"$-\[\]-~]*)?'
 _rest_of_base = r'(/[!"$->@-\[\]-~]*)?'
-_safe = r"^([Hh][Tt][Tt][Pp][Ss]:|[Hh][Tt][Tt][Pp]://(localhost|127\.0\.0\.1|\[::1\])([:/?]|$)|$)"
+_safe = r"^([Hh][Tt][Tt][Pp][Ss]:|[Hh][Tt][Tt][Pp]://([Ll][Oo][Cc][Aa][Ll][Hh][Oo][Ss][Tt]|127\.0\.0\.1|\[::1\])([:/?]|$)|$)"
 """https, this machine, or nothing."""
 
 
@@ -78,7 +79,7 @@ def _complete(profile: Schema, described: Mapping[str, Schema]) -> None:
     words = {"type": "object", "additionalProperties": {"type": "string"}}
     properties["mass_refusal_window"] = {
         "type": "string",
-        "pattern": _whole(length_pattern),
+        "pattern": _whole(f"(?=.*[1-9]){length_pattern}"),
         "description": provider_rules["mass_refusal_window"].text,
     }
     properties["error_aliases"] |= {"additionalProperties": {"enum": sorted(known_errors)}}
@@ -154,4 +155,5 @@ def _in_any_case(words: Iterable[str]) -> str:
 
 
 def _whole(pattern: str) -> str:
-    return f"^({pattern})$"
+    """Return the pattern for the whole text; to some readers of schemas `$` is also before a line's end."""
+    return f"^({pattern})$(?!\\n)"

@@ -49,6 +49,8 @@ _mark = Statement(
 )
 
 
+most_searched = 1_000_000
+"""How many of the newest events are looked at for those of one type or one user."""
 _publish = "publish"
 _release = Statement(
     update(leases).where(leases.c.name == _publish, leases.c.owner == bindparam("own_owner")), ("until",)
@@ -153,10 +155,19 @@ class Outbox:
 
     def start_of_newest(
         self, count: int, type_: str | None = None, user_id: str | None = None, connection_id: str | None = None
-    ) -> int:
-        """Return the position that precedes the newest `count` events."""
-        query = select(table.c.position).where(*_only(type_, user_id, connection_id))
-        return self.sql.execute(query.order_by(table.c.position.desc()).offset(count).limit(1)).scalar() or 0
+    ) -> tuple[int, bool]:
+        """Return the position that precedes the newest `count` events, and whether there may be some of them before it.
+
+        Those of a connection have an index. For a type or a user the newest `most_searched` events are looked at.
+        """
+        wanted = select(table.c.position).where(*_only(type_, user_id, connection_id))
+        oldest = 0
+        if connection_id is None and (type_ is not None or user_id is not None):
+            newest = self.sql.execute(select(func.max(table.c.position))).scalar() or 0
+            oldest = max(newest - most_searched, 0)
+            wanted = wanted.where(table.c.position > oldest)
+        found = self.sql.execute(wanted.order_by(table.c.position.desc()).offset(count).limit(1)).scalar()
+        return (oldest, oldest > 0) if found is None else (found, False)
 
     def position_of(self, event_id: str) -> int | None:
         return self.sql.execute(select(table.c.position).where(table.c.id == event_id)).scalar()

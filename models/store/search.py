@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, Table, Text, func, literal, select, text, tuple_, union_all
+from sqlalchemy import ColumnElement, Select, Subquery, Table, Text, func, literal, select, text, tuple_, union_all
 from sqlalchemy import Connection as SqlConnection
 
+from models.journal import Problem
 from models.messaging.events import StoredEvent
 from models.oauth.authorization import Authorization, Step
 from models.oauth.connection import Connection, Status
@@ -24,6 +25,9 @@ authorizations = table_of(AuthorizationRow)
 events = table_of(EventRow)
 most_matches = 500
 """How many connections are looked at for each meaning that a text has."""
+most_looked_at = 10_000
+"""How many connections of one status or problem are looked at for a page of those that are something else as well; and
+how many authorizations for a page of those at some step."""
 most_events = 10_000
 """How many events are looked at for a page of one type."""
 after_every_character = "\U0010ffff"
@@ -77,12 +81,21 @@ class Search:
 
     def connections(
         self, texts: Sequence[Meanings], conditions: Conditions, place: Place | None, limit: int
-    ) -> Sequence[Connection]:
-        """Return up to `limit` connections that every text means, the newest first; those next to `place`."""
-        table = connections
-        query = select(*(table.c[name] for name in names_of(Connection))).where(*_conditions(conditions))
-        query = query.where(*(table.c.id.in_(self._matches(each)) for each in texts))
-        return [to_connection(row) for row in self._page(query, table, place, limit)]
+    ) -> tuple[Sequence[Connection], Place | None]:
+        """Return up to `limit` connections that every text means, the newest first; those next to `place`. And the
+        place that the search ended at; None if it came to the end of the list, or filled the page."""
+        looked_at = None if texts else _find_candidates(conditions, place)
+        source = connections if looked_at is None else looked_at
+        query = select(*(source.c[name] for name in names_of(Connection))).where(*_conditions(conditions, source))
+        query = query.where(*(source.c.id.in_(self._matches(each)) for each in texts))
+        found = [to_connection(row) for row in self._page(query, source, place, limit)]
+        return found, None if looked_at is None or len(found) == limit else self._find_end(looked_at, place)
+
+    def _find_end(self, looked_at: Subquery, place: Place | None) -> Place | None:
+        """Return the last place that was looked at; None if fewer were there than may be looked at."""
+        last = _in_order(select(looked_at.c.created_at, looked_at.c.id), looked_at, place).offset(most_looked_at - 1)
+        row = self.sql.execute(last.limit(1)).first()
+        return None if row is None else Place(row.created_at, row.id, _is_newer(place))
 
     def is_cut(self, texts: Sequence[Meanings]) -> bool:
         """Return whether one of the texts means more connections than are looked at."""
@@ -121,14 +134,18 @@ class Search:
 
     def authorizations(
         self, steps: Sequence[Step], user_id: str | None, place: Place | None, limit: int
-    ) -> Sequence[Authorization]:
-        """Return up to `limit` authorizations at one of these steps, none of which is `connected`, the newest first."""
+    ) -> tuple[Sequence[Authorization], Place | None]:
+        """Return up to `limit` authorizations at one of these steps, none of which is `connected`, the newest first;
+        and the place that the search ended at, as `connections` does."""
         table = authorizations
-        chosen = (text("step <> 'connected'"), table.c.step.in_([step.value for step in steps]))
-        query = select(*(table.c[name] for name in names_of(Authorization))).where(*chosen)
+        rows = select(*(table.c[name] for name in names_of(Authorization))).where(text("step <> 'connected'"))
         if user_id is not None:
-            query = query.where(table.c.user_id == user_id)
-        return [to_authorization(row) for row in self._page(query, table, place, limit)]
+            rows = rows.where(table.c.user_id == user_id)
+        # Of those under way there may be few among very many that failed.
+        looked_at = _from_place(rows, table, place, most_looked_at).subquery()
+        query = select(looked_at).where(looked_at.c.step.in_([step.value for step in steps]))
+        found = [to_authorization(row) for row in self._page(query, looked_at, None, limit)]
+        return found, None if len(found) == limit else self._find_end(looked_at, place)
 
     def authorizations_of(self, connection_id: str, limit: int) -> Sequence[str]:
         """Return the ids of the newest authorizations that made or renewed this connection."""
@@ -136,15 +153,9 @@ class Search:
         query = select(table.c.id).where(table.c.connection_id == connection_id)
         return list(self.sql.execute(query.order_by(table.c.created_at.desc()).limit(limit)).scalars())
 
-    def _page(self, query: Select[Any], table: Table, place: Place | None, limit: int) -> Sequence[Any]:
-        order = (table.c.created_at, table.c.id)
-        is_newer = place is not None and place.is_newer
-        if place is not None:
-            start = tuple_(literal(place.at, UtcTime), literal(place.id, Text))
-            query = query.where(tuple_(*order) > start if is_newer else tuple_(*order) < start)
-        ordered = query.order_by(*(order if is_newer else (column.desc() for column in order)))
-        rows = self.sql.execute(ordered.limit(limit)).all()
-        return rows[::-1] if is_newer else rows
+    def _page(self, query: Select[Any], table: Table | Subquery, place: Place | None, limit: int) -> Sequence[Any]:
+        rows = self.sql.execute(_from_place(query, table, place, limit)).all()
+        return rows[::-1] if _is_newer(place) else rows
 
     def events(self, type_: str | None, before: int | None, limit: int) -> tuple[Sequence[EventFound], int | None]:
         """Return up to `limit` events from before a position, the newest first, and the position that the search
@@ -195,15 +206,59 @@ def _events(condition: ColumnElement[bool] | None, limit: int) -> Select[Any]:
     return query.order_by(events.c.position.desc()).limit(limit)
 
 
-def _conditions(wanted: Conditions) -> list[Any]:
+def _conditions(wanted: Conditions, source: Table | Subquery) -> list[Any]:
     """Return the conditions, with those of the partial indexes as they are written there."""
-    table, found = connections, list[Any]()
+    found = list[Any]()
     if wanted.provider is not None:
-        found.append(table.c.provider == wanted.provider)
+        found.append(source.c.provider == wanted.provider)
     if wanted.status is not None:
-        found.append(table.c.status == wanted.status.value)
+        found.append(source.c.status == wanted.status.value)
         found += [] if wanted.status is Status.active else [text("status <> 'active'")]
     if wanted.problem is not None:
         found.append(text("problem IS NOT NULL"))
-        found += [] if wanted.problem == "any" else [table.c.problem == wanted.problem]
+        found += [] if wanted.problem == "any" else [source.c.problem == wanted.problem]
     return found
+
+
+def _find_candidates(wanted: Conditions, place: Place | None) -> Subquery | None:
+    """Return the query of the connections that are looked at; None if those wanted have an index in the list's order.
+
+    Each status but active, and each problem, has one. Of what is to be something else as well there may be none among
+    very many: PostgreSQL knows how often each is met, and not how seldom both are.
+    """
+    if wanted.problem is not None:
+        words = [each.value for each in Problem] if wanted.problem == "any" else [wanted.problem]
+        each = [Conditions(problem=word) for word in words]
+    elif wanted.status not in (None, Status.active):
+        each = [Conditions(status=wanted.status)]
+    else:
+        return None
+    if each == [wanted]:
+        return None
+    rows = select(*(connections.c[name] for name in names_of(Connection)))
+    parts = [
+        _from_place(rows.where(*_conditions(part, connections)), connections, place, most_looked_at).subquery()
+        for part in each
+    ]
+    if len(parts) == 1:
+        return parts[0]
+    every = union_all(*(select(part) for part in parts)).subquery()
+    return _in_order(select(every), every, place).limit(most_looked_at).subquery()
+
+
+def _from_place(query: Select[Any], table: Table | Subquery, place: Place | None, limit: int) -> Select[Any]:
+    """Return the query of up to `limit` rows next to a place, in the order in which the list is turned."""
+    if place is not None:
+        order = tuple_(table.c.created_at, table.c.id)
+        start = tuple_(literal(place.at, UtcTime), literal(place.id, Text))
+        query = query.where(order > start if place.is_newer else order < start)
+    return _in_order(query, table, place).limit(limit)
+
+
+def _in_order(query: Select[Any], table: Table | Subquery, place: Place | None) -> Select[Any]:
+    order = (table.c.created_at, table.c.id)
+    return query.order_by(*(order if _is_newer(place) else (column.desc() for column in order)))
+
+
+def _is_newer(place: Place | None) -> bool:
+    return place is not None and place.is_newer

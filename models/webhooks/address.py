@@ -1,13 +1,16 @@
 """Where a webhook may go: https to a public address, unless its endpoint allows more."""
 
 import re
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from urllib.parse import urlsplit
 
 longest_url = 2048
 longest_name = 253
 _nat64 = IPv6Network("64:ff9b::/96")
+_not_public = (IPv4Network("168.63.129.16/32"), IPv4Network("192.88.99.0/24"), IPv6Network("3fff::/20"))
+"""What `ipaddress` takes for public: a cloud's own service for its machines, relays of 6to4, and documentation."""
 _label = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_number = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _name = re.compile(rf"{_label}(\.{_label})*\.?")
 
 
@@ -47,11 +50,19 @@ def _is_host(host: str, *, is_bracketed: bool) -> bool:
 
 
 def find_fault(host: str) -> str | None:
-    """Return why a host that is an address is not to be connected to; None if it is public, or a name."""
+    """Return why a host is not to be connected to, as far as it says so itself; None if it is public, or a name.
+
+    A host that ends in a number is an address to whoever resolves it, in each of the ways that C has to write numbers:
+    `2130706433`, `0x7f.1` and `0177.0.0.1` are 127.0.0.1 (URL Standard §3.5). A proxy would resolve it for us, so only
+    the usual way is taken.
+    """
     try:
         address = ip_address(host)
     except ValueError:
-        return None
+        last = host.lower().removesuffix(".").rpartition(".")[2]
+        if last == "localhost":
+            return f"{host} is this machine"
+        return f"{host} is an address that is not written as four numbers" if _number.fullmatch(last) else None
     return None if is_public(address) else f"{host} is not a public address"
 
 
@@ -59,8 +70,10 @@ def is_public(address: IPv4Address | IPv6Address) -> bool:
     """Return whether an address is one of the Internet's; one that carries an IPv4 address is what that is.
 
     Not public are private and shared networks (RFC 1918, RFC 6598), loopback, link-local, multicast, reserved and
-    documentation addresses, and the tunnels that no one uses any more (6to4, Teredo).
+    documentation addresses, the tunnels that no one uses any more (6to4, Teredo), and what `_not_public` names.
     """
+    if any(address in network for network in _not_public):
+        return False
     if isinstance(address, IPv4Address):
         return address.is_global and not (address.is_multicast or address.is_reserved)
     carried = _find_carried(address)

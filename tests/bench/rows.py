@@ -13,7 +13,7 @@ from models.store.rows import from_connection
 FIRST = "first"
 """The connection that the others are copies of."""
 INDEXES = """
-    SELECT format('DROP INDEX %%I', i.relname), pg_get_indexdef(i.oid)
+    SELECT format('DROP INDEX %%I', i.relname), replace(pg_get_indexdef(i.oid), ' ON ONLY ', ' ON ')
     FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid
     WHERE x.indrelid = %s::regclass AND NOT EXISTS (SELECT FROM pg_constraint c WHERE c.conindid = i.oid)
     UNION ALL

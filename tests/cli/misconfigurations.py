@@ -14,6 +14,7 @@ import redis
 from sqlalchemy import text
 
 from config import wiring
+from config.profiles import profile_directories
 from config.redis_url import connect
 from config.version import read_version
 from models.crypto.secrets import Secret
@@ -74,6 +75,12 @@ def open_env_file(desk: Desk, _: ExitStack) -> None:
     path = desk.directory / ".env"
     path.write_text("SYNC_INTERVAL=15m\n")
     path.chmod(0o644)
+
+
+def broken_profile(desk: Desk, _: ExitStack) -> None:
+    text = (profile_directories()[1] / "breezedoc.toml").read_text()
+    (desk.directory / "breezedoc.toml").write_text(text.replace("pkce = true", 'pkce = "yes"'))
+    desk.set(PROVIDERS_DIRECTORY=str(desk.directory))
 
 
 def damaged_file(desk: Desk, _: ExitStack) -> None:
@@ -394,6 +401,13 @@ _about(
         "Set it in the environment or in .env.",
     ),
     (
+        "A profile has a field of another kind",
+        broken_profile,
+        "settings",
+        "…breezedoc.toml: pkce: expected true or false",
+        "Correct the profile: breezesync profile check …breezedoc.toml",
+    ),
+    (
         "`OPERATOR_ADDRESS` has no port",
         setting(OPERATOR_ADDRESS="127.0.0.1"),
         "settings",
@@ -406,6 +420,20 @@ _about(
         "settings",
         "TRUSTED_PROXIES: expected networks or addresses …",
         "Set it in the environment or in .env.",
+    ),
+    (
+        "`TRUSTED_PROXIES` is everyone",
+        setting(TRUSTED_PROXIES="10.0.0.0/8,0.0.0.0/0"),
+        "settings",
+        "TRUSTED_PROXIES has 0.0.0.0/0: …",
+        "Name the networks of your proxies only.",
+    ),
+    (
+        "`EVENTS_MAXLEN` is short",
+        setting(EVENTS_MAXLEN="100"),
+        "settings",
+        "EVENTS_MAXLEN=100: an event leaves the stream after so many newer ones, …",
+        "Leave EVENTS_MAXLEN out for a million, …",
     ),
     (
         "`HTTPS_PROXY` is no URL",

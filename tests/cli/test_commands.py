@@ -167,8 +167,22 @@ def test_a_command_about_a_connection_becomes_a_message(desk: Desk, command: str
     connection = desk.house.connect("ada", 1)
     assert desk.read(command, connection.id) == [{"command": command, "connection_id": connection.id}]
     assert queued(desk, queue) == [(actor, {"connection_id": connection.id})]
-    assert desk.read(command, "--user", "ada", "--provider", "breezedoc") == desk.read(command, "--user", "ada")
-    assert len(queued(desk, queue)) == 3
+    if command != "refresh":
+        assert desk.read(command, "--user", "ada", "--provider", "breezedoc") == desk.read(command, "--user", "ada")
+        assert len(queued(desk, queue)) == 3
+
+
+def test_a_refresh_is_enqueued_once_a_minute_and_what_is_not_is_said(desk: Desk) -> None:
+    first = desk.house.connect("ada", 1)
+    desk.read("refresh", first.id)
+    again = desk.type("refresh", first.id)
+    assert (again.exit_code, again.stdout) == (1, "")
+    assert again.stderr.startswith(f"{first.id}: a refresh was asked for less than a minute ago")
+    second = desk.house.connect("ada", 2)
+    both = desk.type("refresh", "--user", "ada", "--json")
+    assert json.loads(both.stdout) == [{"command": "refresh", "connection_id": second.id}]
+    assert first.id in json.loads(both.stderr)["warning"]
+    assert [ids["connection_id"] for _, ids in queued(desk, "refresh")] == [first.id, second.id]
 
 
 def test_following_ends_where_the_connection_does_before_a_run_began(desk: Desk) -> None:

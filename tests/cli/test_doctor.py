@@ -127,6 +127,15 @@ def test_the_base_that_answers_is_named_where_the_configured_one_does_not(desk: 
     assert (found["state"], found["said"]) == ("ok", f"{url}/api answers, {url}/nowhere answers 404")
 
 
+def test_of_very_many_secrets_some_are_opened(desk: Desk) -> None:
+    for number in (1, 2, 3):
+        desk.house.connect("ada", number)
+    desk.monkeypatch.setattr("worker.cli.health_checks.batch", 1)
+    desk.monkeypatch.setattr("worker.cli.health_checks.most_opened", 2)
+    said = of(desk.read("doctor"), "keys")["said"]
+    assert said == "k1 seals new secrets; all 5 stored secrets that were tried can be opened"
+
+
 def test_a_secret_under_a_missing_key_is_found(desk: Desk) -> None:
     connection = desk.house.connect("ada", 1)
     desk.set(ENCRYPTION_KEYS=new_key("k2").line().reveal())

@@ -3,6 +3,8 @@
 import json
 from datetime import timedelta
 
+import pytest
+
 from models.messaging.events import StreamSettings
 from tests.cli.conftest import Desk
 from worker.queue.publish import PublishEvents
@@ -27,6 +29,18 @@ def test_events_are_narrowed_down_to_a_user_or_a_connection(either_desk: Desk) -
     assert connections_of_events(either_desk, "--user", "bob") == {second.id}
     assert connections_of_events(either_desk, "--connection", first.id) == {first.id}
     assert connections_of_events(either_desk, "--connection", first.id, "--user", "bob") == set()
+
+
+def test_of_very_many_events_the_newest_are_looked_at(either_desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number, user in enumerate(("ada", "bob", "cyd"), start=1):
+        either_desk.house.connect(user, number)
+    monkeypatch.setattr("models.store.outbox.most_searched", 2)
+    assert "Only the newest" in either_desk.type("events", "--user", "ada").stderr
+    found = either_desk.type("events", "--type", "connection.authorized", "--limit", "1")
+    assert ("cyd" in found.stdout, found.stderr) == (True, "")
+    first = either_desk.house.connect("ada", 1)
+    shown = either_desk.type("events", "--connection", first.id)
+    assert (first.id in shown.stdout, shown.stderr) == (True, "")
 
 
 def test_one_connection_is_told_again(either_desk: Desk) -> None:

@@ -54,3 +54,17 @@ def test_the_shell_completes_commands() -> None:
         [sys.executable, "-m", "worker"], env={**os.environ, **asked}, capture_output=True, text=True, check=True
     )
     assert found.stdout.split() == ["connect-link", "connect-token", "connections", "confirm"]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("connections --status re", ["revoked"]),
+        ("connections --problem re", ["refresh_malformed", "refused"]),
+        ("events --type record.", ["record.created", "record.deleted", "record.updated"]),
+    ],
+)
+def test_the_shell_completes_values(words: str, expected: list[str]) -> None:
+    asked = {"_BREEZESYNC_COMPLETE": "complete_bash", "COMP_WORDS": f"breezesync {words}", "COMP_CWORD": "3"}
+    shown = CliRunner().invoke(command_line(), [], prog_name="breezesync", env=asked)
+    assert shown.stdout.split() == expected

@@ -98,6 +98,7 @@ def test_every_problem_is_named_at_once(bare: Path) -> None:
         (["Acme.toml"], 2),
         (["acme.txt"], 2),
         (["cut.toml"], 1),
+        (["folder.toml"], 2),
         (["acme.toml", "--connection", "x", "--token-stdin"], 2),
         ([], 2),
     ],
@@ -107,7 +108,14 @@ def test_a_mistake_of_usage_has_its_exit_code(bare: Path, words: list[str], code
     for name in ("Acme.toml", "acme.txt"):
         (bare / name).write_text(acme)
     (bare / "cut.toml").write_text("a = ")
+    (bare / "folder.toml").mkdir()
     assert type_check(*words)[0] == code
+
+
+def test_a_profile_that_reads_nothing_says_so(bare: Path) -> None:
+    path = write(bare)
+    path.write_text(path.read_text().partition("[[resources]]")[0])
+    assert type_check(str(path))[:2] == (0, "acme has no [[resources]]: nothing of an account is read.\n")
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in profile_directories()[1].glob("*.toml")))
@@ -196,6 +204,15 @@ def test_what_can_not_be_read_is_a_problem_with_its_place(desk: Desk, api: MadeU
     code, said, _ = type_check(str(path), "--token-stdin", token="t0ken\n")
     assert code == 1
     assert "fault: it names no account" in said
+
+
+def test_what_does_not_answer_is_named(desk: Desk, api: MadeUpApi, tmp_path: Path) -> None:
+    code, said, _ = type_check(str(write(tmp_path, "http://127.0.0.1:9")), "--token-stdin", token="t0ken\n")
+    assert (code, "fault: no answer (ConnectError)" in said) == (1, True)
+    desk.set(REDIS_URL="redis://127.0.0.1:9/0")
+    code, said, told = type_check(str(write(tmp_path, api.url)), "--token-stdin", "--json", token="t0ken\n")
+    assert (code, said, api.asked) == (1, "", [])
+    assert told.startswith('{"error": "Redis does not answer')
 
 
 def test_a_connection_lends_its_token_to_its_own_provider_only(desk: Desk, tmp_path: Path) -> None:

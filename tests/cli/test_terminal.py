@@ -53,6 +53,17 @@ def test_json_says_the_same_without_a_character_of_it(capsys: pytest.CaptureFixt
     assert json.loads(printed) == {"error": hostile}
 
 
+def test_a_command_logs_nothing_into_its_output(capsys: pytest.CaptureFixture[str]) -> None:
+    @output.report_errors
+    def command() -> None:
+        structlog.get_logger("a").error("budget.away")
+        output.print_json({"done": True})
+
+    command()
+    printed = capsys.readouterr()
+    assert (json.loads(printed.out), printed.err) == ({"done": True}, "")
+
+
 @pytest.mark.parametrize("readable", [True, False])
 def test_a_log_has_none_of_it(readable: bool) -> None:
     root = logging.getLogger()

@@ -326,15 +326,82 @@ def test_a_wrong_override_is_told_by_its_variable() -> None:
     assert problems({}, {"OTHER_GRACE_SECONDS": "-1"})[0].startswith("OTHER_GRACE_SECONDS: ")
 
 
-@pytest.mark.parametrize(
-    "content", [None, b"a = ", b"\xff", b"a = 1\na = 2"], ids=["absent", "cut", "not UTF-8", "twice"]
-)
+WORDS: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "numbers as texts": ({"grace_seconds": "30"}, ["grace_seconds: expected a whole number"]),
+    "true as a number": ({"peek_above": True}, ["peek_above: expected a whole number"]),
+    "a part of a number": ({"code_seconds": 1.5}, ["code_seconds: expected a whole number"]),
+    "no number": ({"vanishing_share": "half"}, ["vanishing_share: expected a number"]),
+    "yes as true": ({"pkce": "yes"}, ["pkce: expected true or false"]),
+    "a length as a number": ({"mass_refusal_window": 30}, ["mass_refusal_window: expected a length of time"]),
+    "a length of ISO 8601": ({"mass_refusal_window": "PT1H"}, ["mass_refusal_window: expected a length of time"]),
+    "a number as text": ({"title": 7}, ["title: expected a text"]),
+    "another word": ({"token_body": "xml"}, ["token_body: expected 'json' or 'form'"]),
+    "no tables": ({"headers": [1], "webhook": True}, ["headers: expected a table", "webhook: expected a table"]),
+    "one table for many": ({"resources": resource, "views": []}, ["resources: expected a list of tables"]),
+    "a text for many": (
+        {"api_url_alternatives": "https://o.example"},
+        ["api_url_alternatives: expected a list of texts"],
+    ),
+    "in tables, a number and what is missing": (
+        {"resources": [{"name": "a", "size": "9"}], "views": []},
+        ["resources[0].size: expected a whole number", "resources[0].path: missing"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WORDS)
+def test_a_value_of_another_kind_is_named_with_what_is_expected(case: str) -> None:
+    change, expected = WORDS[case]
+    said = [problem.removeprefix("other.toml: ") for problem in problems(change)]
+    assert [text[: len(begin)] for text, begin in zip(said, expected, strict=True)] == expected
+
+
+def test_a_variable_is_a_text_and_counts_in_place_of_the_file_s_value() -> None:
+    provider = build_provider("other", "other.toml", minimal, {"OTHER_PKCE": "off", "OTHER_PEEK_ABOVE": "7"})
+    assert (provider.pkce, provider.peek_above) == (False, 7)
+    said = problems({"grace_seconds": "30"}, {"OTHER_GRACE_SECONDS": "-1"})
+    assert [problem.partition(": expected")[0] for problem in said] == [
+        "other.toml: grace_seconds",
+        "OTHER_GRACE_SECONDS",
+    ]
+
+
+UNREADABLE = {
+    "absent": None,
+    "cut": b"a = ",
+    "not UTF-8": b"\xff",
+    "twice": b"a = 1\na = 2",
+    "nested": b"a = " + b"[" * 3000 + b"]" * 3000,
+}
+
+
+def test_a_mark_of_the_byte_order_is_no_part_of_a_profile(tmp_path: Path) -> None:
+    text = (
+        'authorize_url = "https://o.example/a"\ntoken_url = "https://o.example/t"\napi_url = "https://o.example/api"\n'
+    )
+    (tmp_path / "other.toml").write_text(text, "utf-8-sig")
+    assert read_profile("other", {}, [tmp_path]).token_url == "https://o.example/t"
+
+
+@pytest.mark.parametrize("content", UNREADABLE.values(), ids=UNREADABLE)
 def test_an_unreadable_profile_is_one_problem(tmp_path: Path, content: bytes | None) -> None:
     if content is not None:
         (tmp_path / "other.toml").write_bytes(content)
     with pytest.raises(ProfileError) as refused:
         read_profile("other", {}, [tmp_path])
     assert len(refused.value.problems) == 1
+
+
+def test_a_broken_profile_of_ones_own_is_not_replaced_by_the_one_that_is_shipped(tmp_path: Path) -> None:
+    own = tmp_path / "breezedoc.toml"
+    for is_link in (True, False):
+        own.symlink_to("gone.toml") if is_link else own.mkdir()
+        with pytest.raises(ProfileError, match=f"{own}: cannot be read"):
+            read_profile("breezedoc", {}, profile_directories(tmp_path))
+        own.unlink() if is_link else own.rmdir()
+    (tmp_path / "elsewhere.toml").write_bytes((profile_directories()[1] / "breezedoc.toml").read_bytes())
+    own.symlink_to("elsewhere.toml")
+    assert read_profile("breezedoc", {}, profile_directories(tmp_path)) == breezedoc()
 
 
 def test_the_working_directory_goes_before_the_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -500,6 +500,19 @@ def test_a_directory_of_profiles_goes_before_those_that_come_along(tmp_path: Pat
     ]
 
 
+def test_two_profiles_can_not_have_one_view(tmp_path: Path) -> None:
+    for name, view in (("own", "big_order"), ("own_big", "order")):
+        (tmp_path / f"{name}.toml").write_text(
+            'authorize_url = "https://o.example/a"\ntoken_url = "https://o.example/t"\napi_url = "https://o.example/api"\n'
+            'resources = [{name = "order", path = "/orders"}]\n'
+            f'views = [{{name = "{view}", resource = "order", columns = [{{name = "id", path = "id"}}]}}]\n'
+        )
+    named = {"PROVIDERS": "breezedoc,own,own_big", "PROVIDERS_DIRECTORY": str(tmp_path)}
+    assert problems({**complete, **named}, needs=()) == [
+        "PROVIDERS: the views of two profiles are both called own_big_order: expected another name of one of them"
+    ]
+
+
 def test_the_spool_and_the_heartbeat_are_where_they_are_said_to_be() -> None:
     assert (read().spool, read().heartbeat_file) == (Path("var/spool"), None)
     settings = read({"SPOOL_DIRECTORY": "/var/spool/breezesync", "HEARTBEAT_FILE": "/run/heartbeat"})

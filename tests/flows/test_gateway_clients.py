@@ -138,6 +138,12 @@ def test_both_clients_do_the_same_as_the_document_says(house: House) -> None:
     assert titles(house).count("Contract") == 1, "the key was the same"
 
 
+@pytest.mark.parametrize("body", ["", "<html>", "[]", "null", '"busy"'])
+def test_what_something_before_the_gateway_answers_is_a_problem_too(body: str) -> None:
+    problem = Problem(httpx.Response(502, text=body, headers={"Retry-After": "soon"}))
+    assert (problem.type, problem.status, problem.retry_after) == ("failed", 502, None)
+
+
 @pytest.mark.parametrize("kind", [Connection, Token, Call])
 def test_what_the_python_client_reads_is_what_the_document_has(kind: type[Any]) -> None:
     schema = document["components"]["schemas"][kind.__name__]

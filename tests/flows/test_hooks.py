@@ -3,12 +3,13 @@
 import hmac
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
 import httpx
 import pytest
 
 from models.crypto.secrets import Secret
-from models.hook import Hook, HookSecrets
+from models.hook import Hook, HookSecrets, repeats_within
 from tests.browsing import serving
 from tests.harness import House
 from worker.web.app import build_app
@@ -54,6 +55,15 @@ def test_a_signed_webhook_has_its_account_read_once_however_often_it_comes(conne
     assert connected.count_syncs() == 1
     assert connected.send(body) == 204
     assert connected.count_syncs() == 0
+
+
+def test_after_a_while_the_same_body_is_about_something_new(connected: Provider) -> None:
+    body = b'{"account": {"id": 1}}'
+    assert (connected.send(body), connected.count_syncs()) == (204, 1)
+    connected.house.clock.turn(repeats_within(hook) - timedelta(minutes=1))
+    assert (connected.send(body), connected.count_syncs()) == (204, 0)
+    connected.house.clock.turn(timedelta(minutes=1))
+    assert (connected.send(body), connected.count_syncs()) == (204, 1)
 
 
 def test_many_webhooks_of_an_account_are_one_sync(connected: Provider) -> None:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from models.crypto.secrets import Secret
-from models.hook import Hook, find_account, is_signed, name_delivery
+from models.hook import Hook, find_account, is_signed, name_delivery, repeats_within
 
 at = datetime(2026, 11, 28, 12, tzinfo=UTC)
 key = Secret("the key of the signatures")
@@ -102,3 +102,7 @@ def test_a_delivery_is_the_same_however_its_signature_is_written() -> None:
     ]
     assert len(set(others)) == len(others)
     assert name_delivery("p", replace(plain, signature_header=""), {}, body) is None
+
+
+def test_a_repeat_is_one_until_its_time_is_too_old() -> None:
+    assert [repeats_within(each).total_seconds() for each in (plain, timed)] == [300, 600]

@@ -79,7 +79,7 @@ def views_of(text: str) -> dict[str, dict[str, Any]]:
         "disconnect.html": {"view": story},
         "dead-letters.html": {"view": DeadLettersView(now, 2, [letter])},
         "drop.html": {"view": DeadLettersView(now, 2, [letter]), "letter": letter},
-        "authorizations.html": {"view": AuthorizationsPage(now, None, text, 0, [line], None), "older": None},
+        "authorizations.html": {"view": AuthorizationsPage(now, None, text, 0, [line], None, True), "older": None},
         "events.html": {"view": EventsPage(now, None, text, [event], None, True, [text]), "older": None},
         "groups.html": {"view": GroupsView(now, [StreamView(text, 1, [group])])},
         "providers.html": {"view": ProvidersView(now, [provider]), "pictures": {}},

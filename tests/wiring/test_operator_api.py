@@ -176,19 +176,57 @@ def test_connections_are_found_by_all_that_names_them(operator: Operator) -> Non
 @both_databases
 def test_a_list_is_turned_in_both_directions(operator: Operator) -> None:
     made = [
-        add(operator.store, user=f"u{n}", account=str(n), created_at=noon + timedelta(minutes=n // 2))
+        add(
+            operator.store,
+            user=f"u{n}",
+            account=str(n),
+            created_at=noon + timedelta(minutes=n // 2),
+            problem="held" if n % 3 else "sync_failing",
+        )
         for n in range(120)
     ]
     expected = [each.id for each in sorted(made, key=lambda each: (each.created_at, each.id), reverse=True)]
-    pages = [operator.get("connections")]
-    while pages[-1]["older"]:
-        pages.append(operator.get("connections", older_than=pages[-1]["older"]))
-    assert [row["connection"]["id"] for page in pages for row in page["rows"]] == expected
-    assert [len(page["rows"]) for page in pages] == [50, 50, 20]
-    back = operator.get("connections", newer_than=pages[2]["newer"])
-    assert back["rows"] == pages[1]["rows"]
-    first = operator.get("connections", newer_than=back["newer"])
-    assert (first["rows"], first["newer"]) == (pages[0]["rows"], None)
+    for wanted in ({}, {"problem": "any"}, {"problem": "any", "provider": "breezedoc"}):
+        pages = [operator.get("connections", **wanted)]
+        while pages[-1]["older"]:
+            pages.append(operator.get("connections", **wanted, older_than=pages[-1]["older"]))
+        assert [row["connection"]["id"] for page in pages for row in page["rows"]] == expected
+        assert [len(page["rows"]) for page in pages] == [50, 50, 20]
+        back = operator.get("connections", **wanted, newer_than=pages[2]["newer"])
+        assert back["rows"] == pages[1]["rows"]
+        first = operator.get("connections", **wanted, newer_than=back["newer"])
+        assert (first["rows"], first["newer"]) == (pages[0]["rows"], None)
+
+
+@both_databases
+def test_a_page_looks_at_so_many_connections_and_the_next_goes_on(
+    operator: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is asked for is rare among very many that are half like it."""
+    monkeypatch.setattr("models.store.search.most_looked_at", 6)
+    for n in range(21):
+        add(
+            operator.store,
+            user=f"u{n}",
+            account=str(n),
+            provider="breezedoc" if n % 10 else "other",
+            created_at=noon + timedelta(minutes=n // 2),
+            problem="held" if n % 3 else "sync_failing",
+        )
+
+    def find_all(**wanted: str) -> tuple[list[str], int]:
+        pages = [operator.get("connections", **wanted)]
+        while pages[-1]["older"]:
+            pages.append(operator.get("connections", **wanted, older_than=pages[-1]["older"]))
+        assert [page["is_cut"] for page in pages] == [True] * (len(pages) - 1) + [False]
+        return [row["connection"]["user_id"] for page in pages for row in page["rows"]], len(pages)
+
+    assert find_all(provider="other", problem="any") == (["u20", "u10", "u0"], 4)
+    assert find_all(provider="other", problem="sync_failing") == (["u0"], 2)
+    assert find_all(status="active", problem="held", provider="other") == (["u20", "u10"], 3)
+    assert find_all(problem="held")[1] == find_all(provider="other")[1] == 1
+    shown = operator.get("connections", provider="none", problem="any")
+    assert (shown["rows"], shown["newer"], shown["is_cut"]) == ([], None, True)
 
 
 @both_databases
@@ -206,7 +244,7 @@ def test_a_story_has_what_happened_and_what_happens_next(operator: Operator) -> 
 
 
 @both_databases
-def test_authorizations_are_listed_by_how_they_ended(operator: Operator) -> None:
+def test_authorizations_are_listed_by_how_they_ended(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
     steps = {"a": Step.started, "b": Step.failed, "c": Step.connected, "d": Step.denied}
     with operator.store.writing() as tx:
         for user, step in steps.items():
@@ -219,6 +257,12 @@ def test_authorizations_are_listed_by_how_they_ended(operator: Operator) -> None
     assert (users(), users(which="under_way"), users(which="failed")) == ({"a", "b", "d"}, {"a"}, {"b", "d"})
     assert users(user_id="b") == {"b"}
     assert operator.ask("GET", "authorizations", params={"which": "all"}).status_code == 400
+    monkeypatch.setattr("models.store.search.most_looked_at", 1)
+    pages = [operator.get("authorizations", which="under_way")]
+    while pages[-1]["older"]:
+        pages.append(operator.get("authorizations", which="under_way", older_than=pages[-1]["older"]))
+    assert [row["user_id"] for page in pages for row in page["rows"]] == ["a"]
+    assert [page["is_cut"] for page in pages] == [True, True, True, False]
 
 
 @both_databases
@@ -404,6 +448,12 @@ def test_bad_input_changes_nothing_and_fails_nothing(operator: Operator) -> None
     too_long = operator.ask("POST", "dead-letters/retry-all", content=b" " * 20_000)
     assert (too_long.status_code, too_long.json()["type"]) == (413, "too_large")
     assert operator.ask("DELETE", "connections/x").status_code == 404
+    for view, known in (("connections", "known are account_id, email, "), ("overview", "it takes none")):
+        ignored = operator.ask("GET", view, params={"stauts": "revoked"})
+        assert (ignored.status_code, f"stauts is no parameter of this view: {known}" in ignored.json()["detail"]) == (
+            400,
+            True,
+        )
     assert (operator.audit(), operator.sent) == ([], [])
 
 

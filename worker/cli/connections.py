@@ -54,10 +54,16 @@ most_listed = 1000
 wait_for_disconnect = timedelta(seconds=30)
 
 
+known_problems = [each.value for each in Problem]
+
+
+def _name_problems() -> list[str]:
+    return [any_problem, *known_problems]
+
+
 def _check_problem(given: str | None) -> str | None:
-    known = [each.value for each in Problem]
-    if given is not None and given not in (*known, any_problem):
-        raise typer.BadParameter(f"{given!r} is not {any_problem}, and not one of {', '.join(known)}.")
+    if given is not None and given not in _name_problems():
+        raise typer.BadParameter(f"{given!r} is not {any_problem}, and not one of {', '.join(known_problems)}.")
     return given
 
 
@@ -68,7 +74,11 @@ def connections(
     provider: Annotated[str | None, typer.Option(help="Only at this provider.")] = None,
     problem: Annotated[
         str | None,
-        typer.Option(callback=_check_problem, help="Only connections with this problem; any stands for each."),
+        typer.Option(
+            callback=_check_problem,
+            autocompletion=_name_problems,
+            help="Only connections with this problem; any stands for each.",
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -130,12 +140,20 @@ def refresh(
         with store.writing() as tx:
             targets = _find_active(tx, connection, user, provider)
             now = tx.overview.time()
-            requested = {target.id: carry_out(tx, Asked("refresh", target.id), Channel.cli, now) for target in targets}
-        for target in targets:
+            asked = {target: carry_out(tx, Asked("refresh", target.id), Channel.cli, now) for target in targets}
+        enqueued = [target for target, is_due in asked.items() if is_due]
+        for target in enqueued:
             queues.send(messages.refresh_token(target.id))
-    _print_sent("refresh", targets, as_json)
-    for late in (target.id for target in targets if not requested[target.id]):
-        print_warning(f"{late}: a refresh was asked for less than a minute ago, or it has no refresh token.")
+    refused = [
+        f"{target.id}: a refresh was asked for less than a minute ago, or it has no refresh token."
+        for target in targets
+        if target not in enqueued
+    ]
+    if not enqueued:
+        raise CommandFailed("\n".join(refused))
+    _print_sent("refresh", enqueued, as_json)
+    for line in refused:
+        print_warning(line)
 
 
 @report_errors

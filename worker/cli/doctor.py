@@ -14,7 +14,13 @@ from config.settings import Settings
 from config.wiring import Services, now, open_services
 from models.health import Finding, KeyUse, State, judge_confirmation, judge_loopback_names
 from models.queue import expected_types
-from models.surroundings import judge_interval, judge_spool, judge_sqlite_disk
+from models.surroundings import (
+    judge_interval,
+    judge_spool,
+    judge_sqlite_disk,
+    judge_stream_length,
+    judge_trusted_proxies,
+)
 from worker.cli.context import load_settings, name_operator, show_url
 from worker.cli.health_checks import Checkup
 from worker.cli.output import AsJson, CommandFailed, print_json, report_errors, screen
@@ -87,7 +93,10 @@ def examine(env_file: Path = Path(".env")) -> Iterator[Finding]:
 
 
 def _choose_remedy(problem: str, env_file: Path) -> str:
-    """Return where to set it; a client that is missing is what the sandbox is for."""
+    """Return where to set or correct it; a client that is missing is what the sandbox is for."""
+    place = problem.partition(": ")[0]
+    if place.endswith(".toml"):
+        return f"Correct the profile: breezesync profile check {place}"
     remedy = f"Set it in the environment or in {env_file}."
     if "_CLIENT_ID: missing" in problem:
         return f"{remedy} Without a client, make run starts the sandbox."
@@ -117,6 +126,9 @@ def _judge_settings(settings: Settings, env_file: Path) -> Iterator[Finding]:
     texts = gather_variables(os.environ, env_file)
     for variable in ("SYNC_INTERVAL", "SWEEP_INTERVAL"):
         yield from judge_interval(variable, texts.get(variable))
+    yield from judge_trusted_proxies([str(network) for network in settings.trusted_proxies])
+    yield from judge_stream_length("EVENTS_MAXLEN", settings.events_maxlen)
+    yield from judge_stream_length("RECORDS_MAXLEN", settings.records_maxlen)
     for client in settings.clients:
         variable = f"{client.provider.upper()}_REDIRECT_URI"
         if hint := judge_loopback_names(variable, client.redirect_uri, settings.return_origins):

@@ -13,6 +13,7 @@ from models.audit.entry import Action, Entry
 from models.messaging import messages
 from models.messaging.events import StoredEvent
 from models.store import Store
+from models.store.outbox import most_searched
 from worker.cli.context import load_settings, opened_queues, opened_store
 from worker.cli.output import (
     AsJson,
@@ -47,7 +48,8 @@ def events(
     context: typer.Context,
     follow: Annotated[bool, typer.Option("--follow", help="Keep showing new events until Ctrl-C.")] = False,
     type_: Annotated[
-        str | None, typer.Option("--type", help="Only events of this type, such as record.updated.")
+        str | None,
+        typer.Option("--type", autocompletion=event_types, help="Only events of this type, such as record.updated."),
     ] = None,
     since: Annotated[str | None, typer.Option(metavar="ID", help="All events after the one with this id.")] = None,
     user: OfUser = None,
@@ -62,17 +64,21 @@ def events(
         raise WrongUsage(f"There is no event type {type_}. The types are {', '.join(event_types())}.")
     with opened_store(load_settings()) as store:
         wanted = {"type_": type_, "user_id": user, "connection_id": connection}
-        start = _find_start(store, since, wanted, limit if as_json else max(limit, looked_at))
-        newest = None if since is not None or as_json else limit
+        start, is_cut = _find_start(store, since, wanted, limit if as_json else max(limit, looked_at))
+        newest, shown = None if since is not None or as_json else limit, 0
         try:
             for found in _read(store, start, wanted, follow):
-                _show_all(found, as_json, newest)
+                shown += _show_all(found, as_json, newest)
                 newest = None
         except KeyboardInterrupt:
             if not follow:
                 raise
         except BrokenPipeError:
             raise CommandFailed("The program that was reading the events closed its input.") from None
+    if is_cut and shown < limit:
+        print_warning(
+            f"Only the newest {most_searched:,} events were looked at. --since ID shows all after one of them."
+        )
 
 
 @report_errors
@@ -145,14 +151,15 @@ def read_time(text: str, moment: datetime) -> datetime:
     return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
 
 
-def _find_start(store: Store, since: str | None, wanted: Mapping[str, str | None], count: int) -> int:
+def _find_start(store: Store, since: str | None, wanted: Mapping[str, str | None], count: int) -> tuple[int, bool]:
+    """Return the position to read from, and whether there may be more of what is wanted before it."""
     with store.reading() as tx:
         if since is None:
             return tx.outbox.start_of_newest(count, **wanted)
         position = tx.outbox.position_of(since)
     if position is None:
         raise NotFound(f"There is no event {since}.")
-    return position
+    return position, False
 
 
 def _read(store: Store, start: int, wanted: Mapping[str, str | None], follow: bool) -> Iterator[Sequence[StoredEvent]]:
@@ -181,25 +188,28 @@ def _format_idle(seconds: float | None) -> str:
     return "" if seconds is None else f"for {format_length(timedelta(seconds=seconds))}"
 
 
-def _show_all(events: Sequence[StoredEvent], as_json: bool, newest: int | None) -> None:
-    """Print events, a line each; as text what a first sync found shares one, and only the `newest` lines are shown."""
+def _show_all(events: Sequence[StoredEvent], as_json: bool, newest: int | None) -> int:
+    """Print events, a line each, and return how many; as text what a first sync found shares one, and only the `newest`
+    lines are shown."""
     if as_json:
         for event in events:
             print_line(event.document)
-        return
+        return len(events)
     lines = [_describe_all(together) for together in fold(events)]
+    lines = lines if newest is None else lines[-newest:]
     console = screen()
-    for line in lines if newest is None else lines[-newest:]:
+    for line in lines:
         console.print(line, soft_wrap=True)
+    return len(lines)
 
 
 def _describe_all(events: Sequence[StoredEvent]) -> str:
     """Return the line of one event, or of what a first sync found."""
-    event = events[-1]
-    number = f"#{event.sequence}" if len(events) == 1 else f"#{events[0].sequence}-{event.sequence}"
+    event, first = events[-1], events[0]
+    number = f"#{event.sequence}" if len(events) == 1 else f"#{first.sequence}-{event.sequence}"
     who = f"{event.user_id} {event.connection_id}".strip() or event.provider
     colour = _colours.get(event.type.split(".")[0], "white")
-    at = time_of(event)[:19].replace("T", " ")
+    at = time_of(first)[:19].replace("T", " ")
     return f"{at}  [{colour}]{event.type}[/]  {escape(who)}  {number}  {escape(describe_together(events))}"
 
 

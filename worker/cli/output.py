@@ -51,12 +51,14 @@ class NotFound(CommandFailed):
 
 
 def report_errors(command: Callable[P, None]) -> Callable[P, None]:
-    """Report a command's expected errors as a line on stderr and an exit code, without a traceback."""
+    """Report a command's expected errors as a line on stderr and an exit code, without a traceback; and nothing else:
+    what the command uses would log to its output."""
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
-            command(*args, **kwargs)
+            with _without_logs():
+                command(*args, **kwargs)
         except CommandFailed as error:
             print_error(str(error), error.exit_code)
             raise typer.Exit(error.exit_code) from None
@@ -74,7 +76,7 @@ def report_errors(command: Callable[P, None]) -> Callable[P, None]:
 
 
 @contextmanager
-def without_logs() -> Iterator[None]:
+def _without_logs() -> Iterator[None]:
     """Write no log while the block runs: a command reports itself, and its output may be JSON."""
     before = structlog.get_config()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))

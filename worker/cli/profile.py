@@ -72,8 +72,10 @@ def check(
 
 def _read(file: Path, as_json: bool) -> Provider:
     """Return the profile. Raises `CommandFailed` if it has problems, after they were printed as JSON if asked for."""
-    if not file.is_file():
+    if not file.exists():
         raise NotFound(f"There is no file {file}.")
+    if not file.is_file():
+        raise WrongUsage(f"{file} is no file. Name the profile itself, like acme.toml.")
     name = file.stem
     if file.suffix != ".toml" or not re.fullmatch(name_pattern, name):
         raise WrongUsage(f"{file.name}: expected NAME.toml, NAME of up to 30 small letters, digits and underscores.")
@@ -85,9 +87,9 @@ def _read(file: Path, as_json: bool) -> Provider:
         problems = unfit.problems
     if as_json:
         print_json({"profile": name, "problems": problems, "resources": []})
-        raise CommandFailed(f"{file} has {len(problems)} problems.")
-    for problem in problems:
-        print_error(problem)
+    else:
+        for problem in problems:
+            print_error(problem)
     raise CommandFailed(f"{file} has {len(problems)} {'problem' if len(problems) == 1 else 'problems'}.")
 
 
@@ -144,12 +146,16 @@ class Opening:
 
 @contextmanager
 def _opened_client(profile: Provider, settings: Settings) -> Iterator[ProviderClient]:
+    """Open a client. Raises redis-py's errors."""
     redis = open_hasty_redis(settings.redis_url, repeats_what_timed_out=False)
-    client = ProviderClient(profile, lambda: datetime.now(UTC), Budgets(redis), proxies=settings.proxies)
     try:
-        yield client
+        redis.ping()  # it counts the requests: without it none leaves
+        client = ProviderClient(profile, lambda: datetime.now(UTC), Budgets(redis), proxies=settings.proxies)
+        try:
+            yield client
+        finally:
+            client.close()
     finally:
-        client.close()
         redis.close()
 
 
@@ -161,6 +167,8 @@ def _report(profile: Provider, seen: Iterable[ResourceSeen], as_json: bool) -> N
     else:
         for each in resources:
             _show(each)
+        if not resources:
+            print_line(f"{profile.name} has no [[resources]]: nothing of an account is read.")
     wrong = sum(each.fault is not None for each in resources)
     if wrong:
         raise CommandFailed(f"{wrong} of {len(resources)} resources can't be read as the profile says.")

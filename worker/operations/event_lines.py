@@ -28,24 +28,39 @@ def time_of(event: StoredEvent) -> str:
 
 
 def format_data(data: Mapping[str, object]) -> str:
-    """Return names and values on one line."""
-    return ", ".join(f"{name} {value if isinstance(value, str) else json.dumps(value)}" for name, value in data.items())
+    """Return names and values on one line: lists without brackets, counts without those that are zero."""
+    return ", ".join(f"{name} {_format_value(value)}" for name, value in data.items())
+
+
+def _format_value(value: object) -> str:
+    match value:
+        case str():
+            return value
+        case list():
+            return " ".join(map(_format_value, value)) or "none"
+        case dict():
+            parts = [f"{name} {_format_value(inner)}" for name, inner in value.items() if inner != 0]
+            return f"({', '.join(parts)})" if parts else "none"
+        case _:
+            return json.dumps(value)
 
 
 def fold(events: Sequence[StoredEvent]) -> list[list[StoredEvent]]:
-    """Return the events in their order, those of a connection's first sync that follow each other together."""
+    """Return the events in their order, those of a connection's first sync together, at the place of the first of them.
+
+    Several connections may be synced at a time: then what is between two records is of another connection.
+    """
     folded: list[list[StoredEvent]] = []
+    open_ones: dict[str, list[StoredEvent]] = {}
     for event in events:
-        last = folded[-1] if folded else None
-        if (
-            last is not None
-            and _is_initial(event)
-            and _is_initial(last[0])
-            and last[0].connection_id == event.connection_id
-        ):
-            last.append(event)
-        else:
+        if not _is_initial(event):
+            open_ones.pop(event.connection_id, None)
             folded.append([event])
+        elif event.connection_id in open_ones:
+            open_ones[event.connection_id].append(event)
+        else:
+            open_ones[event.connection_id] = [event]
+            folded.append(open_ones[event.connection_id])
     return folded
 
 

@@ -19,7 +19,7 @@ from models.sync.trial import (
     look_at_page,
     look_below,
 )
-from worker.provider.client import ProviderClient, find_page_url
+from worker.provider.client import Called, ProviderClient, find_page_url
 
 
 @dataclass(slots=True)
@@ -45,7 +45,7 @@ class Trial:
         called = self.client.read_account(self.token, account_id)
         self.log += called.log_for(subject)
         account = read_account(provider, called.outcome)
-        seen = self._look(SyncList(own, own.path, own.name), called.outcome)
+        seen = self._look(SyncList(own, own.path, own.name), called)
         if account is not None and account_id not in (None, account.id):
             seen = replace(seen, fault="it names another account than the connection's")
         yield seen
@@ -68,16 +68,17 @@ class Trial:
                     yield replace(describe(provider, each), fault=fault)
                     return
                 self.log += page.log_for(subject)
-                yield replace(self._look(each, page.outcome), parents=seen.parents)
+                yield replace(self._look(each, page), parents=seen.parents)
         finally:
             allowance.settle()
 
-    def _look(self, sync_list: SyncList, outcome: ApiOutcome) -> ResourceSeen:
+    def _look(self, sync_list: SyncList, called: Called[ApiOutcome]) -> ResourceSeen:
         """Return a list as its first page shows it, and keep the page for the resources that it is a parent of."""
-        provider = self.client.provider
+        provider, outcome = self.client.provider, called.outcome
         if isinstance(outcome, Page):
             self.pages.setdefault(sync_list.resource.name, []).append(outcome)
-        return look_at_page(describe(provider, sync_list), outcome, sync_list, provider)
+        seen = look_at_page(describe(provider, sync_list), outcome, sync_list, provider)
+        return replace(seen, fault=f"no answer ({seen.fault})") if called.status == 0 else seen
 
 
 def describe_all(provider: Provider) -> list[ResourceSeen]:

@@ -16,11 +16,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from models.audit.entry import bound_text
 from models.errors import SyncError
 from worker.operator.actions import Actions, Done, Outcome, notices
 from worker.operator.sign_in import SignIns
 from worker.operator.views.authorizations import load_authorizations, steps_of
-from worker.operator.views.connections import load_connections, read_search
+from worker.operator.views.connections import load_connections, read_search, search_parameters
 from worker.operator.views.dead_letters import load_dead_letters
 from worker.operator.views.documents import as_json
 from worker.operator.views.events import load_events
@@ -48,6 +49,12 @@ types: Final[Mapping[int, str]] = {
     429: "rate_limited",
     503: "unavailable",
 }
+parameters: Final[Mapping[str, frozenset[str]]] = {
+    "connections": search_parameters,
+    "authorizations": frozenset({"which", "user_id", "older_than"}),
+    "events": frozenset({"type", "connection_id", "older_than"}),
+}
+"""What each list can be narrowed down by; the other views take none."""
 not_found = Refusal(404, "There is no such thing", "Look for it in one of the lists.")
 
 
@@ -119,13 +126,14 @@ class Api:
 
     def routes(self) -> list[BaseRoute]:
         """Return every route, and one for all that there is not."""
-        gets = [Route(f"/{path}", self._get(view), methods=["GET"]) for path, view in _views().items()]
+        gets = [Route(f"/{path}", self._get(path, view), methods=["GET"]) for path, view in _views().items()]
         posts = [Route(f"/{path}", self._post(act), methods=["POST"]) for path, act in _acts(self.actions).items()]
         every = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
         return [*gets, *posts, Route("/{path:path}", self._guarded(lambda request: problem(not_found)), methods=every)]
 
-    def _get(self, view: View) -> Callable[[Request], Response]:
+    def _get(self, path: str, view: View) -> Callable[[Request], Response]:
         def answer(request: Request) -> Response:
+            _check_parameters(request, parameters.get(path, frozenset()))
             found = view(request, self.sources)
             return problem(not_found) if found is None else _json(as_json(found), 200)
 
@@ -179,6 +187,14 @@ def read_wanted(request: Request) -> Wanted:
     if not isinstance(erase, bool) or not isinstance(confirmation, str | None):
         raise UnreadableRequest("erase has to be true or false, and confirmation a text")
     return Wanted(erase, confirmation)
+
+
+def _check_parameters(request: Request, known: frozenset[str]) -> None:
+    """Raise `UnreadableRequest` for a parameter that would be ignored: a list would be longer than was asked for."""
+    unknown = sorted(request.query_params.keys() - known)
+    if unknown:
+        expected = f"known are {', '.join(sorted(known))}" if known else "it takes none"
+        raise UnreadableRequest(f"{bound_text(unknown[0])} is no parameter of this view: {expected}")
 
 
 def problem(refusal: Refusal) -> Response:

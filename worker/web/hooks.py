@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from models.crypto.secrets import Secret
-from models.hook import HookSecrets, find_account, is_signed, name_delivery
+from models.hook import HookSecrets, find_account, is_signed, name_delivery, repeats_within
 from models.messaging import messages
 from models.provider import Provider
 from models.store import Store
@@ -21,18 +21,21 @@ most_connections = 100
 
 @dataclass(slots=True)
 class Seen:
-    """The newest deliveries of this process, by their hash."""
+    """When the newest deliveries of this process came, by their hash."""
 
-    hashes: OrderedDict[bytes, None] = field(default_factory=OrderedDict)
+    hashes: OrderedDict[bytes, datetime] = field(default_factory=OrderedDict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def has(self, delivery: bytes) -> bool:
+    def has(self, delivery: bytes, since: datetime) -> bool:
+        """Return whether it came after that time."""
         with self.lock:
-            return delivery in self.hashes
+            at = self.hashes.get(delivery)
+            return at is not None and at > since
 
-    def add(self, delivery: bytes) -> None:
+    def add(self, delivery: bytes, now: datetime) -> None:
         with self.lock:
-            self.hashes[delivery] = None
+            self.hashes[delivery] = now
+            self.hashes.move_to_end(delivery)
             while len(self.hashes) > most_seen:
                 self.hashes.popitem(last=False)
 
@@ -63,12 +66,12 @@ class Hooks:
         account_id = find_account(hook, body)
         # A delivery that only the URL's secret vouches for may look like an earlier one, and be about something else.
         delivery = name_delivery(name, hook, headers, body)
-        if account_id is None or (delivery is not None and self.seen.has(delivery)):
+        if account_id is None or (delivery is not None and self.seen.has(delivery, now - repeats_within(hook))):
             return
         with self.store.writing() as tx:
             found = tx.connections.ids_of_account(name, account_id, most_connections)
             asked = [connection_id for connection_id in found if request_sync(tx, connection_id, now)]
         if delivery is not None:
-            self.seen.add(delivery)
+            self.seen.add(delivery, now)
         for connection_id in asked:
             self.send(messages.carry_out_sync(connection_id))

@@ -102,6 +102,6 @@ export class Gateway {
 }
 
 async function problemOf(answer) {
-  const found = await answer.json().catch(() => ({})) // not the gateway, but something before it
-  return new Problem(answer.status, found, answer.headers.get('retry-after'))
+  const found = await answer.json().catch(() => null) // null, or no object: not the gateway, but something before it
+  return new Problem(answer.status, Object(found), answer.headers.get('retry-after'))
 }

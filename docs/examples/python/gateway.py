@@ -34,7 +34,9 @@ class Problem(Exception):
     def __init__(self, answer: httpx.Response) -> None:
         try:
             found = answer.json()
-        except ValueError:  # not the gateway, but something before it
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):  # not the gateway, but something before it
             found = {}
         self.type = str(found.get("type", "failed"))
         self.status = answer.status_code

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Final, Literal
 
 from models.oauth.authorization import Authorization, Step, failed_steps, open_steps
+from models.store.search import Place
 from worker.operations.next_steps import describe_next_of_authorization
 from worker.operations.story import describe_step
 from worker.operator.views.places import can_be_stored, read_place, write_place
@@ -42,6 +43,7 @@ class AuthorizationsPage:
     """One page, the newest first; `older` is what the next page starts from, None if this is the last.
 
     waiting: how many authorizations in all have a code that is not exchanged yet.
+    is_cut: whether the search ended before it filled the page; `older` goes on.
     """
 
     now: datetime
@@ -50,6 +52,7 @@ class AuthorizationsPage:
     waiting: int
     rows: Sequence[AuthorizationLine]
     older: str | None
+    is_cut: bool
 
 
 def load_authorizations(
@@ -62,15 +65,17 @@ def load_authorizations(
         now = tx.overview.time()
         waiting = tx.overview.authorizations_waiting()
         steps = steps_of[which]
-        found = tx.search.authorizations(steps, user_id, place, rows_of_page + 1) if is_possible else []
+        found, end = tx.search.authorizations(steps, user_id, place, rows_of_page + 1) if is_possible else ([], None)
     rows = found[:rows_of_page]
+    last = Place(rows[-1].created_at, rows[-1].id) if len(found) > rows_of_page else end
     return AuthorizationsPage(
         now=now,
         which=which,
         user_id=user_id,
         waiting=waiting,
         rows=[_line_of(each, now) for each in rows],
-        older=write_place(rows[-1].created_at, rows[-1].id) if len(found) > rows_of_page else None,
+        older=None if last is None else write_place(last.at, last.id),
+        is_cut=end is not None,
     )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
+from typing import Final
 
 from models.journal import Problem
 from models.oauth.connection import Connection, Status
@@ -50,7 +51,8 @@ class ConnectionLine:
 class ConnectionsPage:
     """One page, the newest connection first; `newer` and `older` are what the next pages start from, if there are any.
 
-    is_cut: whether the text may mean more connections than a search looks at: then the list may lack some.
+    is_cut: whether the search looked at as many connections as it may: then the list may lack some of what a text
+        means, or goes on with `older`.
     providers, statuses, problems: what can be chosen from.
     """
 
@@ -65,10 +67,13 @@ class ConnectionsPage:
     problems: Sequence[str]
 
 
+parameter_of: Final = {field.name: "q" if field.name == "text" else field.name for field in fields(Search)}
+search_parameters: Final = frozenset(parameter_of.values())
+
+
 def read_search(parameters: Mapping[str, str]) -> Search:
     """Return the search of a query: `q` is the text, the others have the names of `Search`; an empty one is none."""
-    names = {field.name: "q" if field.name == "text" else field.name for field in fields(Search)}
-    return Search(**{field: parameters.get(name) or None for field, name in names.items()})
+    return Search(**{field: parameters.get(name) or None for field, name in parameter_of.items()})
 
 
 def load_connections(sources: Sources, search: Search) -> ConnectionsPage:
@@ -76,9 +81,10 @@ def load_connections(sources: Sources, search: Search) -> ConnectionsPage:
     place = _find_place(search)
     with sources.store.reading() as tx:
         now = tx.overview.time()
-        found, place, is_cut = _find(tx, search, place) if is_possible(search) else ([], None, False)
+        found, place, end = _find(tx, search, place) if is_possible(search) else ([], None, None)
+        is_cut = end is not None or _is_cut(tx, search)
         providers = {client.provider for client in tx.clients.all()} | set(sources.providers)
-    rows, newer, older = turn(found, place)
+    rows, newer, older = turn(found, place, end)
     return ConnectionsPage(
         now=now,
         search=search,
@@ -92,18 +98,26 @@ def load_connections(sources: Sources, search: Search) -> ConnectionsPage:
     )
 
 
-def _find(tx: Transaction, search: Search, place: Place | None) -> tuple[Sequence[Connection], Place | None, bool]:
-    """Return a page with one row more if there is one, where it begins, and whether the search was cut.
+def _find(
+    tx: Transaction, search: Search, place: Place | None
+) -> tuple[Sequence[Connection], Place | None, Place | None]:
+    """Return a page with one row more if there is one, where it begins, and where the search ended if it was cut.
 
     Newer rows that fill no page are shown as the first page.
     """
     texts = find_meanings(search)
     status = None if search.status is None else Status(search.status)
     conditions = Conditions(search.provider, status, search.problem)
-    found = tx.search.connections(texts, conditions, place, rows_of_page + 1)
+    found, end = tx.search.connections(texts, conditions, place, rows_of_page + 1)
     if place is not None and place.is_newer and len(found) <= rows_of_page:
-        place, found = None, tx.search.connections(texts, conditions, None, rows_of_page + 1)
-    return found, place, bool(texts) and tx.search.is_cut(texts)
+        place = None
+        found, end = tx.search.connections(texts, conditions, None, rows_of_page + 1)
+    return found, place, end
+
+
+def _is_cut(tx: Transaction, search: Search) -> bool:
+    texts = find_meanings(search)
+    return bool(texts) and is_possible(search) and tx.search.is_cut(texts)
 
 
 def find_meanings(search: Search) -> Sequence[Meanings]:
@@ -129,16 +143,20 @@ def _find_place(search: Search) -> Place | None:
     return None if search.older_than is None else read_place(search.older_than)
 
 
-def turn(found: Sequence[Connection], place: Place | None) -> tuple[Sequence[Connection], str | None, str | None]:
+def turn(
+    found: Sequence[Connection], place: Place | None, end: Place | None = None
+) -> tuple[Sequence[Connection], str | None, str | None]:
     """Return the rows of a page, and where the pages of newer and older rows begin.
 
-    `found` has one row more than a page if there are more in the direction that it was turned in.
+    `found` has one row more than a page if there are more in the direction that it was turned in. `end` is where the
+    search ended, if it looked no further: older ones go on there.
     """
     is_newer = place is not None and place.is_newer
     is_more = len(found) > rows_of_page
     rows = found[-rows_of_page:] if is_newer and is_more else found[:rows_of_page]
+    after = None if end is None else write_place(end.at, end.id)
     if not rows:
-        return rows, None, None
+        return rows, None, after
     first, last = (write_place(each.created_at, each.id) for each in (rows[0], rows[-1]))
     has_newer, has_older = (is_more, True) if is_newer else (place is not None, is_more)
-    return rows, first if has_newer else None, last if has_older else None
+    return rows, first if has_newer else None, last if has_older else after
