@@ -8,7 +8,7 @@ import pytest
 
 from models.crypto.secrets import Sealed
 from models.gateway.access import Access, Ask, Give, Join, is_newer_coming, judge_wait, plan_access
-from models.gateway.headers import to_caller, to_provider
+from models.gateway.headers import leave_unsaid, to_caller, to_provider
 from models.gateway.keys import GatewayKey, digest_of, find_key, known_methods, make_secret, parse_gateway_keys
 from models.gateway.problems import Problem, ProblemType, Refusal
 from models.gateway.target import read_target
@@ -99,6 +99,26 @@ def test_a_call_takes_no_header_along_that_is_the_gateway_s_or_of_one_hop() -> N
     own = [(b"host", b"api"), (b"authorization", b"Bearer token")]
     kept = [(b"accept", b"a"), (b"content-type", b"c"), (b"x-request-id", b"1"), (b"user-agent", b"u")]
     assert to_provider(given, own) == [*own, *kept]
+
+
+@pytest.mark.parametrize(
+    ("given", "accepted"),
+    {
+        "nothing": ([], [b"application/json"]),
+        "what most clients send": ([b"*/*"], [b"application/json"]),
+        "anything, weighed": ([b" */* ;q=0.8"], [b"application/json"]),
+        "an empty one": ([b""], [b"application/json"]),
+        "a type": ([b"application/pdf"], [b"application/pdf"]),
+        "a type or anything": ([b"text/csv, */*"], [b"text/csv, */*"]),
+        "anything and a type": ([b"*/*", b"text/csv"], [b"*/*", b"text/csv"]),
+    }.values(),
+    ids=str,
+)
+def test_a_call_that_accepts_anything_accepts_json_first(given: list[bytes], accepted: list[bytes]) -> None:
+    headers = [(b"accept", value) for value in given]
+    usual = leave_unsaid(headers, [(b"Accept", b"application/json"), (b"User-Agent", b"u")])
+    sent = [(name.lower(), value) for name, value in to_provider(headers, usual)]
+    assert sorted(sent) == sorted([*((b"accept", each) for each in accepted), (b"user-agent", b"u")])
 
 
 def test_an_answer_brings_no_header_back_that_binds_the_caller_to_the_provider_s_host() -> None:

@@ -16,7 +16,7 @@ from models.api_response import Throttled, Unauthorized, read_api_answer, read_r
 from models.audit.entry import Action
 from models.crypto.secrets import Secret
 from models.gateway.access import usable
-from models.gateway.headers import Headers, to_caller, to_provider
+from models.gateway.headers import Headers, json_first, leave_unsaid, to_caller, to_provider
 from models.gateway.keys import GatewayKey, safe_methods
 from models.gateway.problems import Problem, ProblemType, Refusal, refuse
 from models.http import HttpAnswer
@@ -30,7 +30,7 @@ from worker.gateway.body import Body, CallerGone, Departure
 from worker.gateway.desk import Admission, Done, Wish, entry_of
 from worker.gateway.office import Office
 from worker.gateway.transport import timeout
-from worker.provider.client import user_agent
+from worker.provider.client import headers_of, user_agent
 from worker.provider.rate_limit import Granted, Settlement
 from worker.provider.transport import parse_base
 from worker.tracing.spans import Facts, SpanName, Traces
@@ -43,6 +43,8 @@ never_sent: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout
 """What shows that nothing of a request has left."""
 broken_connections: Final = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
 source: Final = (b"breezesync-source", b"provider")
+usual_headers: Final = ((b"Accept", json_first), (b"User-Agent", user_agent.encode()))
+"""Of a call that does not say them, unless the profile does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,13 +196,9 @@ class Call:
 
     def _own_headers(self, url: httpx.URL, profile: Provider, token: Secret) -> list[tuple[bytes, bytes]]:
         """Return what the caller cannot say, and the profile's headers and ours that it did not give."""
-        has_agent = any(name.lower() == "user-agent" for name in profile.headers)
-        usual = ({} if has_agent else {"User-Agent": user_agent}) | dict(profile.headers)
-        given = {name for name, _ in self.ask.headers}
-        left = [(name.encode("ascii"), value.encode("ascii")) for name, value in usual.items()]
         return [
             (b"Host", url.netloc),
-            *(pair for pair in left if pair[0].lower() not in given),
+            *leave_unsaid(self.ask.headers, headers_of(profile, usual_headers)),
             (b"Authorization", profile.authorization(token)),
             *self.ask.body.headers(),
         ]

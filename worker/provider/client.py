@@ -16,6 +16,7 @@ from models.account import read_account
 from models.api_response import ApiOutcome, Failed, Location, Page, Throttled, read_api_answer, read_remaining
 from models.crypto.secrets import Secret
 from models.gateway.call_request import longest_answer
+from models.gateway.headers import Headers, leave_unsaid, to_provider
 from models.http import HttpAnswer, NoAnswer
 from models.journal import Request
 from models.oauth.client import OAuthClient
@@ -217,15 +218,15 @@ class ProviderClient:
         If no answer came, it says whether the request may have arrived. No redirect is followed.
         """
         url, base = parse_base(self.provider.api_url)
-        given = {name.lower() for name, _ in sending.headers}
-        usual = [pair for pair in headers_of(self.provider) if pair[0].lower() not in given]
-        own = [(b"Host", url.netloc), *usual]
+        own = [(b"Host", url.netloc), *leave_unsaid(sending.headers, headers_of(self.provider))]
         has_length = sending.body is not None or sending.method in methods_with_body
         length = [(b"Content-Length", str(len(sending.body or b"")).encode())] if has_length else []
         request = httpx.Request(
             sending.method,
             url,
-            headers=[*own, *sending.headers, *length, (b"Authorization", self.provider.authorization(access_token))],
+            headers=to_provider(
+                sending.headers, [*own, *length, (b"Authorization", self.provider.authorization(access_token))]
+            ),
             stream=no_body if sending.body is None else httpx.ByteStream(sending.body),
             extensions={"timeout": api_timeout, "target": base + sending.target},
         )
@@ -354,11 +355,11 @@ def find_page_url(provider: Provider, resource: Resource, path: str, asked: Page
     return parse_page_url(url, query, tuple(parameters_of(resource, asked).items()))
 
 
-def headers_of(provider: Provider) -> list[tuple[bytes, bytes]]:
+def headers_of(provider: Provider, ours: Headers = api_headers) -> list[tuple[bytes, bytes]]:
     """The headers of each API request but those that name host and token: the profile's, and ours that it leaves."""
     own = _encode(provider.headers)
     named = {name.lower() for name in own}
-    return [*(pair for pair in api_headers if pair[0].lower() not in named), *own.items()]
+    return [*(pair for pair in ours if pair[0].lower() not in named), *own.items()]
 
 
 def _encode(headers: Mapping[str, str]) -> dict[bytes, bytes]:
