@@ -126,13 +126,16 @@ def refresh(
 ) -> None:
     """Refresh a connection's tokens now, even if they are not due; at most once a minute for each connection."""
     settings = load_settings()
-    with opened_store(settings) as store, opened_queues(settings) as queues:
-        with store.writing() as tx:
+    with opened_store(settings) as store:
+        with store.reading() as tx:
             targets = _find_active(tx, connection, user, provider)
-            now = tx.overview.time()
-            requested = {target.id: carry_out(tx, Asked("refresh", target.id), Channel.cli, now) for target in targets}
-        for target in targets:
-            queues.send(messages.refresh_token(target.id))
+        with opened_queues(settings) as queues:
+            with store.writing() as tx:
+                now = tx.overview.time()
+                asked = [Asked("refresh", target.id) for target in targets]
+                requested = {each.connection_id: carry_out(tx, each, Channel.cli, now) for each in asked}
+            for target in targets:
+                queues.send(messages.refresh_token(target.id))
     _print_sent("refresh", targets, as_json)
     for late in (target.id for target in targets if not requested[target.id]):
         print_warning(f"{late}: a refresh was asked for less than a minute ago, or it has no refresh token.")
