@@ -9,7 +9,7 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from config.version import read_version
-from worker.cli.output import print_error, print_json, print_line, reporting_in, reports_json
+from worker.cli.output import print_error, print_json, print_line, reporting_in, reports_json, wrong_usage
 
 
 class CommandLine(TyperGroup):
@@ -20,6 +20,9 @@ class CommandLine(TyperGroup):
         given = list(sys.argv[1:] if args is None else args)
         as_json = "--json" in (given[: given.index("--")] if "--" in given else given)
         with reporting_in(as_json):
+            if not all(map(is_text, given)):
+                print_error("The command line is not UTF-8.", wrong_usage)
+                sys.exit(wrong_usage)
             if not as_json:
                 return super().main(args, *more, **options)
             try:
@@ -28,6 +31,11 @@ class CommandLine(TyperGroup):
                 print_error(error.format_message(), error.exit_code)
                 code = error.exit_code
             sys.exit(code)
+
+
+def is_text(argument: str) -> bool:
+    """Return whether an argument is UTF-8: bytes of the process that are not become halves of characters (PEP 383)."""
+    return not any("\ud800" <= each <= "\udfff" for each in argument)
 
 
 def _print_version(is_asked: bool) -> None:
