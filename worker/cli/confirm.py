@@ -10,7 +10,7 @@ from models.messaging.commands import Confirm
 from models.oauth.confirmation import Verdict
 from models.store.confirming import confirm as carry_out
 from worker.cli.context import load_settings, opened_store
-from worker.cli.output import AsJson, CommandFailed, NotFound, print_json, print_line, report_errors, without_logs
+from worker.cli.output import AsJson, CommandFailed, NotFound, print_json, print_line, report_errors
 
 
 @report_errors
@@ -22,7 +22,7 @@ def confirm(
 ) -> None:
     """Confirm that the browser which brought an authorization's code is the user's; anything wrong ends it."""
     given = Confirm(authorization, user, Secret(confirmation))
-    with opened_store(load_settings()) as store, without_logs(), store.writing() as tx:
+    with opened_store(load_settings()) as store, store.writing() as tx:
         verdict = carry_out(tx, given, tx.overview.time(), Channel.cli)
     match verdict:
         case Verdict.unknown:

@@ -51,12 +51,13 @@ class NotFound(CommandFailed):
 
 
 def report_errors(command: Callable[P, None]) -> Callable[P, None]:
-    """Report a command's expected errors as a line on stderr and an exit code, without a traceback."""
+    """Report a command's expected errors as a line on stderr and an exit code, without a traceback or a log."""
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
-            command(*args, **kwargs)
+            with without_logs():
+                command(*args, **kwargs)
         except CommandFailed as error:
             print_error(str(error), error.exit_code)
             raise typer.Exit(error.exit_code) from None
