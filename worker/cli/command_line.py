@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
+from config.environment import is_text
 from config.version import read_version
 from worker.cli.output import print_error, print_json, print_line, reporting_in, reports_json, wrong_usage
 
@@ -31,11 +32,6 @@ class CommandLine(TyperGroup):
                 print_error(error.format_message(), error.exit_code)
                 code = error.exit_code
             sys.exit(code)
-
-
-def is_text(argument: str) -> bool:
-    """Return whether an argument is UTF-8: bytes of the process that are not become halves of characters (PEP 383)."""
-    return not any("\ud800" <= each <= "\udfff" for each in argument)
 
 
 def _print_version(is_asked: bool) -> None:
