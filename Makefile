@@ -110,7 +110,7 @@ fuzz: $(STAMP) .venv/fuzz ## Give 20,000 random inputs to every door, and print 
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-fuzz.txt
 	@touch $@
 
-types: $(STAMP)
+types: $(STAMP) ## Check the types: mypy --strict on everything
 	$(BIN)/mypy
 
 audit: $(STAMP) ## Ask the index for known vulnerabilities of what we pin; without one it says so
@@ -230,7 +230,7 @@ REDIS_URLS := $(PROCESSES:%=secrets/%_redis_url)
 SECRETS := $(addprefix secrets/,postgres_password migrate_database_url database_roles redis_health_password redis_users \
   encryption_keys connect_secret operator_token gateway_key gateway_keys grafana_password breezedoc_client_id breezedoc_client_secret) $(DATABASE_URLS) $(REDIS_URLS)
 
-secrets: $(SECRETS)
+secrets: $(SECRETS) ## Write the secrets of a fleet into secrets/, never over an existing one; NEW_KEY=yes if the key is lost
 
 # Compose mounts each file as it is, and the user in the container is not its owner here: so the files can be read by
 # all, and the directory around them can be entered by its owner only.

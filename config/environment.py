@@ -30,13 +30,19 @@ class Found:
         if value.strip() and path:
             self.problems.append(f"{name}: set twice, here and by {name}_FILE: expected one of them")
         if value.strip() or not path:
-            return value if value.strip() else None
+            return self._check_text(name, value) if value.strip() else None
         try:
             return read_secret_file(Path(path))
         except (OSError, ValueError) as trouble:
             reason = trouble.strerror if isinstance(trouble, OSError) else trouble
             self.problems.append(f"{name}_FILE: cannot read {path}: {reason}")
             return None
+
+    def _check_text(self, name: str, value: str) -> str | None:
+        if is_text(value):
+            return value
+        self.problems.append(f"{name}: expected UTF-8")
+        return None
 
     def is_empty(self, name: str) -> bool:
         """Return whether the variable is there and says nothing: for some that is a value."""
@@ -48,6 +54,11 @@ class Found:
         given = self.texts.get(name, "").strip() or self.texts.get(f"{name}_FILE", "").strip()
         if not given:
             self.problems.append(f"{name}: missing, expected {expected}")
+
+
+def is_text(value: str) -> bool:
+    """Return whether a variable or an argument is UTF-8: other bytes of it are halves of characters (PEP 383)."""
+    return not any("\ud800" <= each <= "\udfff" for each in value)
 
 
 def gather_variables(environ: Mapping[str, str], env_file: Path | None) -> dict[str, str]:

@@ -5,9 +5,11 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import structlog
+from apscheduler.events import EVENT_SCHEDULER_STARTED
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.blocking import BlockingScheduler
 from prometheus_client import REGISTRY
@@ -58,10 +60,7 @@ def main() -> int:
     repeat(scheduler, DaysAhead(store, now), timedelta(minutes=10))
     repeat(scheduler, AuditChain(store, now), chain_interval)
 
-    def stop(*_: object) -> None:
-        exit_within()
-        scheduler.shutdown(wait=False)
-
+    stop = Stop(scheduler)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
     now.watch(on_step=lambda: run_now(scheduler))
@@ -71,6 +70,41 @@ def main() -> int:
         scheduler.start()
     services.close()
     return 0
+
+
+@dataclass(slots=True, eq=False)
+class Stop:
+    """Ends the scheduler at a signal: once, however many come, and also if it has not started yet.
+
+    hurry: called once, at the first signal.
+    """
+
+    scheduler: BlockingScheduler
+    hurry: Callable[[], None] = exit_within
+    is_asked: bool = False
+    ending: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        """Look again as soon as the scheduler runs."""
+        self.scheduler.add_listener(self._end, EVENT_SCHEDULER_STARTED)
+
+    def __call__(self, *_: object) -> None:
+        """Handle a signal.
+
+        Race: it interrupts the thread that is about to write when a job runs next. Another thread waits until that is
+        written; at once, the job would be gone.
+        """
+        if self.is_asked:
+            return
+        self.is_asked = True
+        self.hurry()
+        threading.Thread(target=self._end, name="stop").start()
+
+    def _end(self, *_: object) -> None:
+        with self.ending:
+            # Race: a signal that comes before the scheduler runs is heeded when it does.
+            if self.is_asked and self.scheduler.running:
+                self.scheduler.shutdown(wait=False)
 
 
 @contextmanager

@@ -24,12 +24,29 @@ kept_from_caller: Final = of_one_hop | frozenset(
         *(b"date", b"server", b"breezesync-source"),  # ours
     }
 )
+json_first: Final = b"application/json, */*;q=0.8"
+"""What a call accepts that does not say it: JSON if there is some, as of a sync, and else whatever there is."""
 prefixes_kept_from_provider: Final = (b"proxy-", b"x-forwarded-")
+
+
+def leave_unsaid(given: Headers, usual: Headers) -> list[tuple[bytes, bytes]]:
+    """Return the usual headers that the request does not have itself.
+
+    A request that accepts anything, as most clients do unless they are told, does not say what it accepts: without
+    `Accept: application/json` an API may answer a dead token with the page for signing in, and not with a 401.
+    """
+    said = {name for name, value in given if name != b"accept" or not _is_anything(value)}
+    return [pair for pair in usual if pair[0].lower() not in said]
+
+
+def _is_anything(accepted: bytes) -> bool:
+    """Return whether an `Accept` leaves the choice to the server (RFC 9110 §12.5.1)."""
+    return accepted.partition(b";")[0].strip() in (b"", b"*/*")
 
 
 def to_provider(given: Headers, own: Headers) -> list[tuple[bytes, bytes]]:
     """Return the headers of the request to the provider: `own` first, then what may pass."""
-    dropped = kept_from_provider | named_by_connection(given) | {name for name, _ in own}
+    dropped = kept_from_provider | named_by_connection(given) | {name.lower() for name, _ in own}
     return [
         *own,
         *(
@@ -47,9 +64,8 @@ def headers_of_call(
 
     length: what says where the body ends.
     """
-    names = {name for name, _ in given}
-    left = (pair for pair in usual if pair[0].lower() not in names)
-    return to_provider(given, [(b"Host", host), *left, (b"Authorization", authorization), *length])
+    own = [(b"Host", host), *leave_unsaid(given, usual), (b"Authorization", authorization), *length]
+    return to_provider(given, own)
 
 
 def to_caller(given: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:

@@ -69,4 +69,4 @@ def test_doctor_says_what_no_confirmation_risks(desk: Desk, mode: str, state: st
 def test_a_link_names_its_provider_and_its_person(desk: Desk) -> None:
     assert desk.type("connect-link", "ada", "--name", "Ada Lovelace").exit_code == 0
     refused = desk.type("connect-link", "ada", "--name", " ")
-    assert (refused.exit_code, "--name" in refused.stderr) == (1, True)
+    assert (refused.exit_code, "--name" in refused.stderr) == (2, True)

@@ -396,6 +396,19 @@ def test_two_streams_of_one_name_are_a_problem() -> None:
     assert len(problems({**complete, "EVENTS_STREAM": "s", "RECORDS_STREAM": "s"})) == 1
 
 
+def test_bytes_that_are_no_text_are_refused_in_every_variable() -> None:
+    broken = (
+        "DATABASE_URL",
+        "REDIS_URL",
+        "APP_NAME",
+        "PROVIDERS_DIRECTORY",
+        "BREEZEDOC_CLIENT_SECRET",
+        "BREEZEDOC_TITLE",
+    )
+    given = complete | {"DATABASE_URL": "sqlite:///\udcff.db", **dict.fromkeys(broken[1:], "\udcff")}
+    assert sorted(problems(given)) == sorted(f"{name}: expected UTF-8" for name in broken)
+
+
 @pytest.mark.parametrize("name", ["DATABASE_URL", "ENCRYPTION_KEYS", "CONNECT_SECRET", "BREEZEDOC_CLIENT_SECRET"])
 def test_a_secret_may_stand_in_a_file(tmp_path: Path, name: str) -> None:
     plain = {**complete, "DATABASE_URL": "postgresql+psycopg://u:p@h/d"}

@@ -437,7 +437,7 @@ class Wrapped:
 @both_databases
 def test_a_401_of_the_current_token_forces_a_refresh_once(counter: Counter, house: House, ada: Connection) -> None:
     house.control.expire(1)
-    answer = counter.call(ada.id, "me", headers={"Accept": "application/json"})
+    answer = counter.call(ada.id, "me")
     assert (answer.status_code, house.connection(ada.id).generation, house.presentations()) == (200, 2, 1)
     counter.flush()
     with house.store.reading() as tx:
@@ -457,7 +457,7 @@ def test_an_api_that_refuses_every_token_is_believed_after_one_refresh(house: Ho
 
 def test_a_grant_that_is_dead_is_found_by_a_call(counter: Counter, house: House, ada: Connection) -> None:
     house.control.revoke_user(1)
-    answer = counter.call(ada.id, "me", headers={"Accept": "application/json"})
+    answer = counter.call(ada.id, "me")
     assert problem(answer) == (409, "reauthorization_required")
     assert (house.connection(ada.id).status, house.types().count("connection.reauthorization_required")) == (
         Status.revoked,

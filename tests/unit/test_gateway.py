@@ -8,7 +8,7 @@ import pytest
 
 from models.crypto.secrets import Sealed
 from models.gateway.access import Access, Ask, Give, Join, is_newer_coming, judge_wait, plan_access
-from models.gateway.headers import headers_of_call, to_caller, to_provider
+from models.gateway.headers import headers_of_call, leave_unsaid, to_caller, to_provider
 from models.gateway.keys import GatewayKey, digest_of, find_key, known_methods, make_secret, parse_gateway_keys
 from models.gateway.problems import Problem, ProblemType, Refusal
 from models.gateway.target import read_target
@@ -117,6 +117,26 @@ def test_a_call_has_the_profile_s_headers_and_ours_unless_it_gives_them_itself()
         (b"Content-Length", b"4"),
         (b"x-version", b"3"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("given", "accepted"),
+    {
+        "nothing": ([], [b"application/json"]),
+        "what most clients send": ([b"*/*"], [b"application/json"]),
+        "anything, weighed": ([b" */* ;q=0.8"], [b"application/json"]),
+        "an empty one": ([b""], [b"application/json"]),
+        "a type": ([b"application/pdf"], [b"application/pdf"]),
+        "a type or anything": ([b"text/csv, */*"], [b"text/csv, */*"]),
+        "anything and a type": ([b"*/*", b"text/csv"], [b"*/*", b"text/csv"]),
+    }.values(),
+    ids=str,
+)
+def test_a_call_that_accepts_anything_accepts_json_first(given: list[bytes], accepted: list[bytes]) -> None:
+    headers = [(b"accept", value) for value in given]
+    usual = leave_unsaid(headers, [(b"Accept", b"application/json"), (b"User-Agent", b"u")])
+    sent = [(name.lower(), value) for name, value in to_provider(headers, usual)]
+    assert sorted(sent) == sorted([*((b"accept", each) for each in accepted), (b"user-agent", b"u")])
 
 
 def test_an_answer_brings_no_header_back_that_binds_the_caller_to_the_provider_s_host() -> None:

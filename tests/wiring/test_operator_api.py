@@ -25,7 +25,7 @@ from models.store import Store
 from models.webhooks.delivery import Delivery, letter_key
 from models.webhooks.endpoint import Endpoint
 from tests.databases import both_databases, create_sqlite, open_fast_engine
-from tests.operator_site import Operator, running_operator
+from tests.operator_site import Operator, operator_token, running_operator
 from tests.statements import counting_statements
 from tests.store.conftest import a_connection, an_authorization, noon
 from worker.operator.views.connections import Search, load_connections
@@ -121,6 +121,7 @@ def test_without_the_token_nothing_is_shown_and_a_cookie_does_not_count(operator
         httpx.get(f"{operator.url}/operator/api/overview", trust_env=False),
         httpx.get(f"{operator.url}/operator/api/overview", headers={"Authorization": "Bearer wrong"}, trust_env=False),
         httpx.get(f"{operator.url}/operator/api/nothing", trust_env=False),
+        httpx.get(f"{operator.url}/operator/api", trust_env=False),
         browser.get("api/overview"),
         browser.post("api/providers/breezedoc/pause", json={}),
     ):
@@ -138,6 +139,10 @@ def test_an_empty_fleet_says_what_to_do_next(operator: Operator) -> None:
     assert (len(overview["refreshes_due"]), len(overview["activity"])) == (28, 36)
     for view in views:
         operator.get(view)
+    bare = operator.client.get(
+        f"{operator.url}/operator/api", headers={"Authorization": f"Bearer {operator_token.reveal()}"}
+    )
+    assert bare.json().keys() == overview.keys() == operator.get("").keys()
 
 
 @both_databases

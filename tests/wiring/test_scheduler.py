@@ -1,4 +1,4 @@
-"""The scheduler's heartbeat: after every pass that ended as a pass may end, and after no other."""
+"""The scheduler's process: its heartbeat, after every pass that ended as a pass may end, and its stop at signals."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -7,7 +7,7 @@ import pytest
 from apscheduler.schedulers.blocking import BlockingScheduler
 
 from models.errors import Transient
-from scheduler.__main__ import repeat
+from scheduler.__main__ import Stop, repeat
 
 
 def passes(job: Callable[[], object]) -> list[str]:
@@ -37,3 +37,21 @@ def database_is_away() -> None:
 )
 def test_a_pass_counts_as_ended_unless_it_breaks(job: Callable[[], object], expected: list[str]) -> None:
     assert passes(job) == expected
+
+
+def test_signals_that_repeat_stop_it_once() -> None:
+    hurried: list[str] = []
+    scheduler = BlockingScheduler(timezone="UTC")
+    stop = Stop(scheduler, lambda: hurried.append("hurried"))
+    scheduler.add_job(stop, "interval", seconds=0.01, max_instances=3)
+    scheduler.start()
+    stop()
+    assert (hurried, scheduler.running) == (["hurried"], False)
+
+
+def test_a_signal_that_comes_before_the_start_is_heeded() -> None:
+    scheduler = BlockingScheduler(timezone="UTC")
+    stop = Stop(scheduler, lambda: None)
+    stop()
+    scheduler.start()
+    assert not scheduler.running

@@ -8,8 +8,9 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
+from config.environment import is_text
 from config.version import read_version
-from worker.cli.output import print_error, print_json, print_line, reporting_in, reports_json
+from worker.cli.output import print_error, print_json, print_line, reporting_in, reports_json, wrong_usage
 
 
 class CommandLine(TyperGroup):
@@ -20,6 +21,9 @@ class CommandLine(TyperGroup):
         given = list(sys.argv[1:] if args is None else args)
         as_json = "--json" in (given[: given.index("--")] if "--" in given else given)
         with reporting_in(as_json):
+            if not all(map(is_text, given)):
+                print_error("The command line is not UTF-8.", wrong_usage)
+                sys.exit(wrong_usage)
             if not as_json:
                 return super().main(args, *more, **options)
             try:

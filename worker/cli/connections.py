@@ -136,14 +136,16 @@ def refresh(
 ) -> None:
     """Refresh a connection's tokens now, even if they are not due; at most once a minute for each connection."""
     settings = load_settings()
-    with opened_store(settings) as store, opened_queues(settings) as queues:
-        with store.writing() as tx:
+    with opened_store(settings) as store:
+        with store.reading() as tx:
             targets = _find_active(tx, connection, user, provider)
-            now = tx.overview.time()
-            asked = {target: carry_out(tx, Asked("refresh", target.id), Channel.cli, now) for target in targets}
-        enqueued = [target for target, is_due in asked.items() if is_due]
-        for target in enqueued:
-            queues.send(messages.refresh_token(target.id))
+        with opened_queues(settings) as queues:
+            with store.writing() as tx:
+                now = tx.overview.time()
+                asked = {target: carry_out(tx, Asked("refresh", target.id), Channel.cli, now) for target in targets}
+            enqueued = [target for target, is_due in asked.items() if is_due]
+            for target in enqueued:
+                queues.send(messages.refresh_token(target.id))
     refused = [
         f"{target.id}: a refresh was asked for less than a minute ago, or it has no refresh token."
         for target in targets

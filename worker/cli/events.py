@@ -144,11 +144,11 @@ def read_time(text: str, moment: datetime) -> datetime:
         pass
     try:
         at = datetime.fromisoformat(text)
-    except ValueError:
+        return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+    except (ValueError, OverflowError):
         raise WrongUsage(
             f"--since {text} is not a time. Expected 2026-05-01T12:00:00Z, or a length of time such as 2h."
         ) from None
-    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
 
 
 def _find_start(store: Store, since: str | None, wanted: Mapping[str, str | None], count: int) -> tuple[int, bool]:

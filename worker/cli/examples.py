@@ -38,7 +38,7 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "dead-letters drop": ("breezesync dead-letters drop 7b8c9d0e",),
     "webhooks": ("breezesync webhooks", "breezesync webhooks --json"),
     "webhooks add": (
-        "breezesync webhooks add https://app.example.com/webhooks --types connection.*,sync.failed",
+        "breezesync webhooks add https://app.example.com/webhooks --types 'connection.*,sync.failed'",
         "breezesync webhooks add http://app:8000/webhooks --name app --allow-private",
     ),
     "webhooks test": ("breezesync webhooks test app.example.com",),

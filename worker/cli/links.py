@@ -11,7 +11,7 @@ from config.settings import Settings
 from config.wiring import now
 from models.oauth.connect_link import ConnectLink, LinkRefused, longest_life, read_link, sign_link
 from worker.cli.context import load_settings
-from worker.cli.output import AsJson, CommandFailed, NotFound, print_json, print_line, report_errors
+from worker.cli.output import AsJson, CommandFailed, NotFound, WrongUsage, print_json, print_line, report_errors
 
 longest_seconds = int(longest_life.total_seconds())
 
@@ -83,7 +83,9 @@ def make_link(settings: Settings, user: str, wanted: LinkOptions | None = None) 
     try:
         read_link(token, settings.connect_secrets, moment, settings.return_origins, name)
     except LinkRefused as refused:
-        raise CommandFailed(_explain(refused, wanted.return_to, settings)) from None
+        # What RETURN_ORIGINS does not list may be right on the command line and missing in the settings.
+        failure = CommandFailed if refused.reason == "bad_return_to" else WrongUsage
+        raise failure(_explain(refused, wanted.return_to, settings)) from None
     return f"{client.redirect_uri.removesuffix('/callback')}?token={token}"
 
 

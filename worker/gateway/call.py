@@ -15,7 +15,7 @@ from starlette.types import Send
 from models.api_response import Throttled, Unauthorized, read_api_answer, read_remaining
 from models.audit.entry import Action
 from models.gateway.access import usable
-from models.gateway.headers import Headers, headers_of_call, to_caller
+from models.gateway.headers import Headers, headers_of_call, json_first, to_caller
 from models.gateway.keys import GatewayKey, safe_methods
 from models.gateway.problems import Problem, ProblemType, Refusal, refuse
 from models.http import HttpAnswer
@@ -41,6 +41,8 @@ never_sent: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout
 """What shows that nothing of a request has left."""
 broken_connections: Final = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
 source: Final = (b"breezesync-source", b"provider")
+usual_headers: Final = ((b"Accept", json_first), (b"User-Agent", user_agent.encode()))
+"""Of a call that does not say them, unless the profile does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +168,7 @@ class Call:
         url, base = parse_base(profile.api_url)
         if token is None:
             raise AssertionError("a call was admitted without a token")
-        # What a call accepts is the caller's to say.
-        usual = profile.headers_with([(b"User-Agent", user_agent.encode())])
+        usual = profile.headers_with(usual_headers)
         request = httpx.Request(
             ask.method,
             url,

@@ -72,6 +72,7 @@ class UnreadableRequest(ValueError):
 
 def _views() -> Mapping[str, View]:
     return {
+        "": lambda request, sources: load_overview(sources),
         "overview": lambda request, sources: load_overview(sources),
         "connections": lambda request, sources: load_connections(sources, read_search(request.query_params)),
         "connections/{id}": lambda request, sources: _load_story(request, sources, "connection"),
@@ -130,6 +131,10 @@ class Api:
         posts = [Route(f"/{path}", self._post(act), methods=["POST"]) for path, act in _acts(self.actions).items()]
         every = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
         return [*gets, *posts, Route("/{path:path}", self._guarded(lambda request: problem(not_found)), methods=every)]
+
+    def root(self) -> Route:
+        """Return the route of `/operator/api` itself, which shows the overview as `/operator/` does."""
+        return Route("/api", self._get("", _views()[""]), methods=["GET"])
 
     def _get(self, path: str, view: View) -> Callable[[Request], Response]:
         def answer(request: Request) -> Response:

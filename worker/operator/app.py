@@ -99,6 +99,7 @@ def build_operator_routes(site: Site) -> list[BaseRoute]:
     api = Api(site.sign_ins, site.sources, site.api_actions, find_obstacle)
     app = Starlette(
         routes=[
+            api.root(),
             Mount("/api", routes=api.routes()),
             Mount("/", app=SecureHeaders(Starlette(routes=answers.routes()), page_headers)),
         ]
