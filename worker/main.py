@@ -30,6 +30,7 @@ from models.queue import WritableRedis
 from models.store import Store
 from worker.actors import Flows, declare_actors
 from worker.calls.carry_out import CarryOutCall
+from worker.calls.kept_answers import KeptAnswers
 from worker.gateway.app import Shell, build_gateway_app
 from worker.gateway.desk import Desk
 from worker.gateway.door import Door
@@ -241,7 +242,7 @@ def build_flows(parts: Parts) -> Flows:
         revoke=Revoke(store, vault, clients, providers, send, now),
         probe_client=ProbeClient(store, clients, providers, send, now),
         recover_tokens=RecoverTokens(store, vault, clients, providers, parking, send, now),
-        call=CarryOutCall(store, vault, providers, send, now, metrics),
+        call=CarryOutCall(store, vault, providers, send, now, KeptAnswers(vault, parking.redis), metrics),
         publish=parts.publish,
         deliver_webhooks=DeliverWebhooks(store, vault, now, settings.proxies, metrics),
     )
