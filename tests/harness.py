@@ -30,6 +30,7 @@ from tests.databases import open_fast_engine
 from tests.event_assertions import assert_all_described
 from worker.actors import Flows
 from worker.calls.carry_out import CarryOutCall
+from worker.calls.kept_answers import KeptAnswers
 from worker.metrics.counters import Metrics
 from worker.oauth.confirm import Confirm
 from worker.oauth.disconnect import Disconnect
@@ -295,7 +296,7 @@ def join_house(
         revoke=Revoke(store, vault, clients, providers, queue.send, clock),
         probe_client=ProbeClient(store, clients, providers, queue.send, clock),
         recover_tokens=RecoverTokens(store, vault, clients, providers, parking, queue.send, clock),
-        call=CarryOutCall(store, vault, providers, queue.send, clock, metrics),
+        call=CarryOutCall(store, vault, providers, queue.send, clock, KeptAnswers(vault, redis), metrics),
         deliver_webhooks=DeliverWebhooks(store, vault, clock, metrics=metrics),
         publish=publish,  # type: ignore[arg-type]  # only tests of publishing bring one
     )

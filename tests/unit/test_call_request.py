@@ -1,14 +1,16 @@
 """What an application asks to be called, as it is read, sealed, sent and shown."""
 
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from models import exact_json
+from models.gateway.arrived import Arrived, pack_arrived, unpack_arrived
 from models.gateway.call_request import pack_answer, read_call, show_answer, unpack_request
 from models.gateway.problems import Refusal
-from models.http import HttpAnswer
+from models.http import HttpAnswer, NoAnswer
 
 whole: dict[str, Any] = {"method": "POST", "path": "documents", "idempotency_key": "one"}
 
@@ -127,3 +129,18 @@ def test_of_an_erased_answer_the_status_is_left() -> None:
 def test_no_cookie_of_an_answer_is_kept() -> None:
     answer = HttpAnswer(200, {"set-cookie": "s=1", "location": "/documents/7"}, b"{}")
     assert show_answer(200, pack_answer(answer))["headers"] == {"location": "/documents/7"}
+
+
+outcomes: dict[str, HttpAnswer | NoAnswer] = {
+    "an answer": HttpAnswer(201, {"content-type": "application/json", "retry-after": "3"}, b'{"id": 1}'),
+    "bytes, cut off": HttpAnswer(500, {}, b"\xff\x00", complete=False),
+    "no answer": NoAnswer(sent=True, why="ReadTimeout"),
+    "nothing left": NoAnswer(sent=False, why="too late", retry_after=timedelta(seconds=1.5)),
+}
+
+
+@pytest.mark.parametrize("case", outcomes)
+def test_what_came_of_a_request_is_kept_whole(case: str) -> None:
+    at = datetime(2026, 11, 28, 12, 0, 0, 250_000, tzinfo=UTC)
+    arrived = Arrived("job", 3, at, 120, outcomes[case])
+    assert unpack_arrived(pack_arrived(arrived)) == arrived

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from time import sleep
 from typing import Final
 from uuid import uuid4
 
@@ -14,7 +13,8 @@ from models.crypto.secrets import Secret
 from models.crypto.vault import Vault, VaultError
 from models.errors import Transient
 from models.gateway.access import Access
-from models.gateway.call import CallDecision, CallReason, Leave, StoredCall, begin, plan_call, postpone
+from models.gateway.arrived import Arrived
+from models.gateway.call import CallDecision, CallReason, CallStatus, Leave, StoredCall, begin, plan_call, postpone
 from models.gateway.call_outcome import admit, decide_call, is_token_refused, pause_of, shortest_pause
 from models.gateway.call_request import Unpacked, pack_answer, unpack_request
 from models.http import HttpAnswer
@@ -25,6 +25,7 @@ from models.oauth.credential import place_of_token
 from models.rate_limit import Wait
 from models.store import Store, Transaction
 from models.store.requested_sync import request_sync
+from worker.calls.kept_answers import KeptAnswers
 from worker.metrics.counters import Metrics
 from worker.provider.client import Answered, ProviderClient, Sending
 from worker.provider.rate_limit import Settlement, longest_held
@@ -32,8 +33,6 @@ from worker.tokens.access import refuse_access
 from worker.tokens.data_keys import fetching_keys
 
 unreadable_pause: Final = timedelta(minutes=1)
-pauses_of_saving: Final = (0.5, 2.0, 5.0)
-"""Seconds between the attempts to save an answer: a database that restarts is back by then, and the lease not over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +62,8 @@ class CarryOutCall:
     providers: Mapping[str, ProviderClient]
     send: Callable[[messages.Message], None]
     now: Callable[[], datetime]
+    answers: KeptAnswers
     metrics: Metrics = field(default_factory=Metrics)
-    wait: Callable[[float], object] = sleep
 
     def __call__(self, call_id: str) -> None:
         """Send the call if it is due, and store what came of it."""
@@ -73,6 +72,8 @@ class CarryOutCall:
             access = None if call is None else tx.gateway.find([call.connection_id]).get(call.connection_id)
         if call is None:
             structlog.get_logger("calls").warning("call.not_found")
+            return
+        if call.status is CallStatus.running and self._save_kept(call):
             return
         opened = self._prepare(call, access)
         if opened is None:
@@ -91,7 +92,7 @@ class CarryOutCall:
             if taken is not None:
                 called = provider.call(taken.sending, opened.token)
                 settlement = settle(settlement, called, self.now())
-                self._save_soon(taken, called)
+                self._save_or_keep(taken.call, arrived_of(taken, called))
         finally:
             provider.budgets.settle(provider.provider, account_id, settlement)
 
@@ -139,37 +140,45 @@ class CarryOutCall:
         sending = Sending(call.method, request.target, call.path, request.headers, request.body, send_before)
         return Taken(call, opened.connection, sending)
 
-    def _save_soon(self, taken: Taken, called: Answered) -> None:
-        """Save the answer, and try again if the database is away or busy: it can't be had a second time.
+    def _save_or_keep(self, call: StoredCall, arrived: Arrived) -> None:
+        """Save what came of the request. It can't be had a second time: while the database is away Redis keeps it, and
+        a later job saves it."""
+        try:
+            self._save(call, arrived)
+        except Transient as error:
+            kept = self.answers.keep(call, arrived)
+            structlog.get_logger("calls").warning("call.not_saved", kept=kept, error=str(error))
+            raise
 
-        If it stays away, the call ends as one whose answer was lost. This thread waits all the same: the answer is in
-        its memory only.
-        """
-        for pause in pauses_of_saving:
-            try:
-                return self._save(taken, called)
-            except Transient as error:
-                structlog.get_logger("calls").warning("call.not_saved", error=str(error))
-            self.wait(pause)
-        return self._save(taken, called)
+    def _save_kept(self, call: StoredCall) -> bool:
+        """Save what Redis keeps of a call whose job could not; return False if it keeps nothing."""
+        arrived = self.answers.find(call)
+        if arrived is None:
+            return False
+        self._save(call, arrived, was_kept=True)
+        self.answers.drop(call)
+        return True
 
-    def _save(self, taken: Taken, called: Answered) -> None:
+    def _save(self, taken: StoredCall, arrived: Arrived, was_kept: bool = False) -> None:
         """Decide what the answer means for the call, and write it with its events."""
-        connection_id, generation, send = taken.connection.id, taken.connection.generation, list[messages.Message]()
+        connection_id, send = taken.connection_id, list[messages.Message]()
         with self.store.writing() as tx:
             connection = tx.connections.lock(connection_id)
-            tx.journal.log(called.log_for(connection_id))
-            call, now = tx.calls.lock(taken.call.id), self.now()
+            call, now = tx.calls.lock(taken.id), self.now()
+            is_current = call is not None and call.lease_owner == arrived.owner
+            # Race: two jobs found what was kept of one request; the first has logged it.
+            if is_current or not was_kept:
+                tx.journal.log(arrived.log_for(taken))
             refusal: AccessRefusal | None = None
-            if is_token_refused(called.outcome, now):
-                refusal, more = refuse_access(tx, connection_id, generation, now)
+            if is_token_refused(arrived.outcome, now):
+                refusal, more = refuse_access(tx, connection_id, arrived.generation, now)
                 send += more
             # Race: this job slept past its lease; another one has told that the answer was lost, or sent it again.
-            if connection is None or call is None or call.lease_owner != taken.call.lease_owner:
+            if connection is None or call is None or not is_current:
                 return
-            decision = decide_call(call, called.outcome, refusal, now)
-            if decision.keeps_answer and isinstance(called.outcome, HttpAnswer) and call.bodies_until is not None:
-                packed = Secret(pack_answer(called.outcome))
+            decision = decide_call(call, arrived.outcome, refusal, now)
+            if decision.keeps_answer and isinstance(arrived.outcome, HttpAnswer) and call.bodies_until is not None:
+                packed = Secret(pack_answer(arrived.outcome))
                 sealed = self.vault.seal_whatever_happens(packed, call.place_of("answer"))
                 decision = replace(decision, call=replace(decision.call, answer=sealed))
             self._apply(tx, connection, decision, now)
@@ -207,6 +216,12 @@ class CarryOutCall:
 def report_unreadable(call: StoredCall, error: VaultError) -> None:
     """Log what an operator has to mend."""
     structlog.get_logger("calls").error("call.impossible", connection_id=call.connection_id, error=str(error))
+
+
+def arrived_of(taken: Taken, called: Answered) -> Arrived:
+    """Return what came of the request of a call that a job has taken."""
+    owner, generation = str(taken.call.lease_owner), taken.connection.generation
+    return Arrived(owner, generation, called.at, called.duration_ms, called.outcome)
 
 
 def settle(reserved: Settlement, called: Answered, now: datetime) -> Settlement:

@@ -9,6 +9,7 @@ from models.crypto.vault import Vault
 from models.messaging.messages import Message
 from worker.actors import Flows
 from worker.calls.carry_out import CarryOutCall
+from worker.calls.kept_answers import KeptAnswers
 from worker.metrics.counters import Metrics
 from worker.oauth.confirm import Confirm
 from worker.oauth.disconnect import Disconnect
@@ -90,7 +91,7 @@ def build_flows(parts: Parts) -> Flows:
         revoke=Revoke(store, vault, clients, providers, send, now),
         probe_client=ProbeClient(store, clients, providers, send, now),
         recover_tokens=RecoverTokens(store, vault, clients, providers, parking, send, now),
-        call=CarryOutCall(store, vault, providers, send, now, metrics),
+        call=CarryOutCall(store, vault, providers, send, now, KeptAnswers(vault, parking.redis), metrics),
         publish=parts.publish,
         deliver_webhooks=DeliverWebhooks(store, vault, now, settings.proxies, metrics),
     )
