@@ -33,7 +33,7 @@ def gateway_key(
     token: Annotated[bool, typer.Option("--token", help="It may have access tokens.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make a key of the gateway, and print it once with its entry in GATEWAY_KEYS. Nothing is stored."""
+    """Make a key of the gateway, and print it once with its entry in GATEWAY_KEYS. Only the audit notes it."""
     settings = load_settings()
     secret = make_secret()
     key = _read_key(name, provider, method, token, digest_of(secret.reveal()))
