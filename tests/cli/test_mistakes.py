@@ -172,6 +172,7 @@ def test_the_version_is_the_project_s(desk: Desk) -> None:
     ("words", "complaint"),
     [
         (("explain", "c1"), "There is no connection c1"),
+        (("explain", "c1"), "The beginning of an id has 4 characters or more."),
         (("explain", "--user", "nobody"), "User nobody has no connection and no authorization."),
         (("sync", "c1"), "There is no connection c1"),
         (("refresh", "c1"), "There is no connection c1"),

@@ -26,8 +26,11 @@ def find_subject(tx: Transaction, text: str) -> Connection | Authorization:
         raise CommandFailed(f"More than one id begins with {text}: {shown}{' …' if len(ids) > most_named else ''}.")
     found = next((tx.connections.get(each) or tx.authorizations.get(each) for each in ids), None)
     if found is None:
+        short = (
+            f" The beginning of an id has {shortest_prefix} characters or more." if len(text) < shortest_prefix else ""
+        )
         raise NotFound(
-            f"There is no connection {text}, and no authorization with that id. "
+            f"There is no connection {text}, and no authorization with that id.{short} "
             "List them with breezesync connections, and breezesync authorizations."
         )
     return found
