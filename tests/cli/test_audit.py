@@ -56,6 +56,7 @@ changing = {
     "webhooks rotate": "webhook.rotated",
     "webhooks pause": "webhook.paused",
     "webhooks resume": "webhook.resumed",
+    "webhooks retry": "webhook.retried",
     "webhooks remove": "webhook.removed",
 }
 """The line that each command writes."""

@@ -183,14 +183,6 @@ def test_of_the_lists_of_all_parents_the_first_one_is_read(desk: Desk, api: Made
     assert (code, [asked.path for asked in api.asked][-1]) == (0, "/things"), "there is none to read"
 
 
-def test_what_is_logged_is_no_part_of_the_output(desk: Desk, api: MadeUpApi, tmp_path: Path) -> None:
-    desk.set(REDIS_URL="redis://127.0.0.1:9/0")
-    code, said, told = type_check(str(write(tmp_path, api.url)), "--token-stdin", "--json", token="t0ken\n")
-    account, thing = json.loads(said)["resources"]
-    assert (account["fault"], "no room" in thing["fault"]) == (None, True)
-    assert (code, json.loads(told)["exit_code"]) == (1, 1)
-
-
 def test_what_can_not_be_read_is_a_problem_with_its_place(desk: Desk, api: MadeUpApi, tmp_path: Path) -> None:
     path = write(tmp_path, api.url)
     path.write_text(path.read_text().replace('id = "node.id"', 'id = "node.key"'))
