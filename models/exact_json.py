@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 from decimal import Decimal, InvalidOperation
+from typing import Any
 
 import msgspec
 
@@ -21,12 +22,14 @@ longest_integer = 4300
 """Digits of an integer; Python reads no longer one, so that msgspec passes such a text on to the slower reader."""
 longest_at_once = 40
 """Digits of a number before or after its point that are written out with all around it."""
-_escaped_nul = "\\u0000"
+_containers = frozenset({dict, list})
+_escape = re.compile(r"\\u")
+_escaped_nul = re.compile(r"\\u0000")
 _astral_escape = re.compile(r"\\u[dD][89abAB]")
 
 
 class Number(Decimal):
-    """A number with a fraction or an exponent, written as it came."""
+    """A number that is written as it came, which is not as a decimal or not as its canonical form is written."""
 
     __slots__ = ("text",)
 
@@ -66,10 +69,8 @@ def estimate_memory(text: str) -> int:
     character that needs more bytes than others makes its whole string as wide, and an escape may stand for such a one.
     """
     size = sys.getsizeof(text)
-    if _astral_escape.search(text):
-        size = max(size, 4 * len(text))
-    elif "\\u" in text:
-        size = max(size, 2 * len(text))
+    if _escape.search(text):
+        size = max(size, (4 if _astral_escape.search(text) else 2) * len(text))
     return copies * size + bytes_per_value * (text.count(",") + text.count("[")) + bytes_per_object * text.count("{")
 
 
@@ -88,7 +89,7 @@ def read(text: str) -> tuple[object, bool]:
         value = _decoder.decode(text)
     except (msgspec.DecodeError, UnicodeError):
         return json.loads(text, parse_float=_read_number, parse_int=_read_integer), False
-    return value, _escaped_nul not in text
+    return value, _escaped_nul.search(text) is None
 
 
 def read_exactly(text: str) -> tuple[object, bool]:
@@ -98,18 +99,15 @@ def read_exactly(text: str) -> tuple[object, bool]:
         value = _exact_decoder.decode(text)
     except (msgspec.DecodeError, UnicodeError):
         return _slow_decoder.decode(text), False
-    return value, _escaped_nul not in text
+    return value, _escaped_nul.search(text) is None
 
 
 def depth_exceeds(value: object, most: int) -> bool:
     """Return whether lists and objects stand in each other more than `most` deep; what walks a value recurses."""
-    level: list[object] = [value]
+    level: list[Any] = [value] if type(value) in _containers else []
     for _ in range(most):
-        below: list[object] = []
-        for each in level:
-            inside = each.values() if isinstance(each, dict) else each if isinstance(each, list) else ()
-            below += [inner for inner in inside if type(inner) is dict or type(inner) is list]
-        level = below
+        inside = (each.values() if type(each) is dict else each for each in level)
+        level = [inner for values in inside for inner in values if type(inner) in _containers]
         if not level:
             return False
     return True
@@ -136,8 +134,14 @@ def canonical_pieces(value: object) -> Iterable[bytes]:
         return (piece.encode() for piece in _write(value, ensure_ascii=False, canonically=True))
 
 
-def _read_number(text: str) -> Number | None:
+def _read_number(text: str) -> Decimal | None:
+    """Return a number with a fraction or an exponent. Most are written as they came by the encoder itself, which takes
+    a tenth of the time: decimals whose text is the canonical one."""
     try:
+        if len(text) <= longest_at_once and text[-1] != "0":
+            plain = Decimal(text)
+            if "E" not in text and str(plain) == text:
+                return plain
         number = Number(text)
     except (InvalidOperation, ValueError):
         return None
@@ -149,7 +153,7 @@ def _read_integer(text: str) -> int | None:
     return int(text) if len(text.removeprefix("-")) <= longest_integer else None
 
 
-def _require_number(text: str) -> Number:
+def _require_number(text: str) -> Decimal:
     number = _read_number(text)
     if number is None:
         raise NumberTooLong
@@ -181,7 +185,7 @@ def _in_one_form(value: object) -> msgspec.Raw:
     return msgspec.Raw(_plain(value).encode())
 
 
-def _plain(number: Number) -> str:
+def _plain(number: Decimal) -> str:
     """Return the number without an exponent and without zeros that mean nothing."""
     text = format(number, "f")
     text = text.rstrip("0").rstrip(".") if "." in text else text
@@ -190,8 +194,9 @@ def _plain(number: Number) -> str:
 
 def _write(value: object, ensure_ascii: bool, canonically: bool = False) -> Iterator[str]:
     """Write what msgspec does not, or not piece by piece: a few bytes may stand for thousands of digits."""
-    if isinstance(value, Number):
-        yield _plain(value) if canonically else value.text
+    if isinstance(value, Decimal):
+        as_it_came = value.text if isinstance(value, Number) else str(value)
+        yield _plain(value) if canonically else as_it_came
     elif isinstance(value, dict):
         separator = "{"
         for key in sorted(value) if canonically else value:
@@ -215,5 +220,5 @@ _exact_decoder = msgspec.json.Decoder(float_hook=_require_number)
 _slow_decoder = json.JSONDecoder(
     parse_float=_require_number, parse_int=_require_integer, parse_constant=_refuse_constant
 )
-_encoder = msgspec.json.Encoder(enc_hook=_as_it_came)
-_canonical_encoder = msgspec.json.Encoder(enc_hook=_in_one_form, order="sorted")
+_encoder = msgspec.json.Encoder(enc_hook=_as_it_came, decimal_format="number")
+_canonical_encoder = msgspec.json.Encoder(enc_hook=_in_one_form, decimal_format="number", order="sorted")
