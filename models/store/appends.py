@@ -46,6 +46,12 @@ class Appends:
         self.flush_writes()
         return self.unflushed
 
+    def sql_after(self, insert: InsertMany) -> SqlConnection:
+        """Return the connection to the database, with everything sent if rows of this kind wait."""
+        if insert in self._waiting:
+            self.flush()
+        return self.unflushed
+
     def flush_writes(self) -> None:
         """Send what waits if an update is among it."""
         if self._writings:

@@ -63,7 +63,7 @@ def _find_owner(given: Any) -> dict[str, ColumnElement[Any]]:
     }
 
 
-_insert = InsertMany(table, (*names_of(Entry), "at"), _find_owner)
+_insert = InsertMany(table, (*names_of(Entry), "at"), derive=_find_owner)
 _insert_known = InsertMany(table, (*names_of(Entry), "at"))
 """For lines that name provider and user, or are about no one's: it reads no other table, which not every role may."""
 

@@ -32,7 +32,11 @@ _count_up = Statement(
     ),
     ("subject", "stream", "value"),
 )
-_insert = InsertMany(table, (*(name for name in StoredEvent.__slots__), "subject", "created_at", "waits_since"))
+_insert = InsertMany(
+    table,
+    (*(name for name in StoredEvent.__slots__), "subject", "created_at", "waits_since"),
+    alike=("stream", "provider", "user_id", "connection_id", "subject", "created_at", "waits_since"),
+)
 _unpublished = Statement(
     lambda dialect: (
         select(table.c.position, *entry)

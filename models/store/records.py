@@ -8,6 +8,7 @@ from sqlalchemy import Connection as SqlConnection
 from sqlalchemy import Integer, Text, bindparam, cast, delete, func, null, select, union_all, update
 
 from models import exact_json
+from models.store.appends import Appends
 from models.store.dialect import insert_of
 from models.store.rows import table_of
 from models.store.statement import InsertMany, Statement, is_one_of
@@ -42,6 +43,7 @@ _insert = InsertMany(
         "changed_at",
         "deleted_at",
     ),
+    alike=("connection_id", "resource", "source", "first_seen_at", "changed_at", "deleted_at"),
 )
 _move = Statement(
     lambda dialect: update(table).where(*_of_resource, is_one_of(dialect, table.c.external_id, "ids")), ("source",)
@@ -148,10 +150,17 @@ _note_problem = Statement(lambda dialect: _upsert_list(dialect, "problem"), ("co
 
 
 class Records:
-    """The records and lists of one transaction's database."""
+    """The records and lists of one transaction's database.
 
-    def __init__(self, sql: SqlConnection) -> None:
-        self.sql = sql
+    New records leave at the end of the transaction, unless it reads or changes records before.
+    """
+
+    def __init__(self, appends: Appends) -> None:
+        self.appends = appends
+
+    @property
+    def sql(self) -> SqlConnection:
+        return self.appends.sql_after(_insert)
 
     def known(self, connection_id: str, resource: str, ids: Collection[str]) -> dict[str, Known]:
         rows = _known.all(self.sql, own_connection_id=connection_id, own_resource=resource, ids=list(ids))
@@ -181,10 +190,11 @@ class Records:
             key | times | {"external_id": each.external_id, "data": each.data, "content_hash": each.content_hash}
             for each in changes.new
         ]
-        _insert.run(self.sql, rows)
         for each in changes.changed:
             values = {"data": each.data, "content_hash": each.content_hash, "changed_at": now, "deleted_at": None}
             _change.run(self.sql, own_id=each.external_id, **of_resource, **values)
+        if rows:
+            self.appends.add(_insert, rows)
 
     def living_ids(self, connection_id: str, resource: str, source: str) -> set[str]:
         """Return the ids of a list's records that are not deleted."""
@@ -219,7 +229,7 @@ class Records:
 
     def marks(self, connection_id: str) -> dict[str, tuple[Marks, str | None]]:
         """Return how far each list was read, and its problem, by list."""
-        found = _marks.all(self.sql, own_connection_id=connection_id)
+        found = _marks.all(self.appends.unflushed, own_connection_id=connection_id)
         return {name: (Marks(since, newest), problem) for name, since, newest, problem in found}
 
     def count_by_list(self, connection_id: str, names: Collection[str]) -> dict[str, int]:
@@ -227,25 +237,25 @@ class Records:
         return dict(_count_by_list.all(self.sql, own_connection_id=connection_id, names=sorted(names)))
 
     def was_read_before(self, connection_id: str, source: str) -> bool:
-        row = _list.first(self.sql, own_connection_id=connection_id, own_name=source)
+        row = _list.first(self.appends.unflushed, own_connection_id=connection_id, own_name=source)
         return row is not None and row[0] is not None
 
     def held_back(self, connection_id: str, source: str) -> int | None:
         """Return how many records of a list the last run kept although they were missing."""
-        row = _list.first(self.sql, own_connection_id=connection_id, own_name=source)
+        row = _list.first(self.appends.unflushed, own_connection_id=connection_id, own_name=source)
         return None if row is None else row[1]
 
     def note_read(self, connection_id: str, read: ListRead, now: datetime) -> None:
         """Note that a list was read to its end, and how far if it can be read incrementally."""
         state = {"problem": read.problem, "held_back": read.held_back, "first_read_at": now}
         if read.marks is None:
-            _note_read.run(self.sql, connection_id=connection_id, name=read.key, **state)
+            _note_read.run(self.appends.unflushed, connection_id=connection_id, name=read.key, **state)
             return
         marks = {"since": read.marks.since, "newest": read.marks.newest}
-        _note_read_until.run(self.sql, connection_id=connection_id, name=read.key, **state, **marks)
+        _note_read_until.run(self.appends.unflushed, connection_id=connection_id, name=read.key, **state, **marks)
 
     def note_problem(self, connection_id: str, source: str, problem: str) -> None:
-        _note_problem.run(self.sql, connection_id=connection_id, name=source, problem=problem)
+        _note_problem.run(self.appends.unflushed, connection_id=connection_id, name=source, problem=problem)
 
     def forget_lists(self, connection_id: str, sources: Sequence[str]) -> None:
         """Forget the state of lists; their records are deleted."""
@@ -253,7 +263,7 @@ class Records:
 
     def resource_problems(self, connection_id: str) -> dict[str, str]:
         """Return why lists cannot be read, or prove no deletion, by list."""
-        return dict(_problems.all(self.sql, own_connection_id=connection_id))
+        return dict(_problems.all(self.appends.unflushed, own_connection_id=connection_id))
 
 
 def _parse(text: str) -> Json:

@@ -134,26 +134,36 @@ Writing = tuple[Statement, Mapping[str, object]]
 class InsertMany:
     """Rows for a table: one statement on PostgreSQL, however many there are; on SQLite each is a step of the file.
 
+    `alike` are the columns whose value is usually the same in all of the rows: it is then sent once, and not as a list.
     `derive` makes columns from those that are given, as expressions of the row; the others are stored as they are.
     """
 
-    def __init__(self, table: Table, columns: Sequence[str], derive: Derive = lambda given: {}) -> None:
+    def __init__(
+        self, table: Table, columns: Sequence[str], alike: Sequence[str] = (), derive: Derive = lambda given: {}
+    ) -> None:
         self.columns = tuple(columns)
+        self.alike = tuple(alike)
         types = {name: table.c[name].type for name in self.columns}
 
         def insert_from(given: Any) -> Executable:
             chosen = {name: given[name] for name in self.columns} | dict(derive(given))
             return insert(table).inline().from_select(list(chosen), select(*chosen.values()))
 
-        def all_at_once() -> Executable:
-            lists = (bindparam(name, type_=ARRAY(kind, dimensions=1)) for name, kind in types.items())
-            return insert_from(func.unnest(*lists).table_valued(*self.columns, name="given").render_derived().c)
+        def many(once: Sequence[str]) -> Executable:
+            each = [name for name in self.columns if name not in once]
+            lists = (bindparam(name, type_=ARRAY(types[name], dimensions=1)) for name in each)
+            rows = func.unnest(*lists).table_valued(*each, name="given").render_derived().c
+            if not once:
+                return insert_from(rows)
+            given = select(*(bindparam(name, type_=types[name]).label(name) for name in once), *rows)
+            return insert_from(given.subquery("all_given").c)
 
         def one_alone() -> Executable:
             row = select(*(bindparam(name, type_=kind).label(name) for name, kind in types.items()))
             return insert_from(row.subquery("given").c)
 
-        self._at_once = Statement(lambda dialect: all_at_once())
+        self._differing = Statement(lambda dialect: many(()))
+        self._alike = Statement(lambda dialect: many(self.alike))
         self._alone = Statement(lambda dialect: one_alone())
 
     def run(self, sql: SqlConnection, rows: Sequence[Mapping[str, object]]) -> None:
@@ -168,12 +178,15 @@ class InsertMany:
 
     def prepare(self, rows: Sequence[Mapping[str, object]]) -> tuple[str, list[Any]]:
         """Return one statement for PostgreSQL that inserts the rows, with its parameters."""
+        first = rows[0]
         if len(rows) == 1:
             alone = self._alone.prepare("postgresql")
-            return alone.text, alone.parameters(rows[0])
-        at_once = self._at_once.prepare("postgresql")
-        columns = {name: [row[name] for row in rows] for name in self.columns}
-        return at_once.text, [Column(values) for values in at_once.parameters(columns)]
+            return alone.text, alone.parameters(first)
+        once = self.alike if all(row[name] == first[name] for name in self.alike for row in rows) else ()
+        at_once = (self._alike if once else self._differing).prepare("postgresql")
+        columns = {name: first[name] if name in once else [row[name] for row in rows] for name in self.columns}
+        values = zip(at_once.names, at_once.parameters(columns), strict=True)
+        return at_once.text, [value if name in once else Column(value) for name, value in values]
 
 
 def run_together(sql: SqlConnection, writings: Sequence[Writing]) -> int:

@@ -12,7 +12,7 @@ from models.oauth.credential import Credential
 from models.store import connections, credentials
 from models.store.dialect import insert_of
 from models.store.rows import names_of, table_of, to_connection
-from models.store.statement import Statement
+from models.store.statement import Statement, Writing
 from models.store.tables import SyncPageRow, SyncRunRow
 from models.sync.absence import PageSeen
 from models.sync.decision import PageNote
@@ -74,9 +74,23 @@ _page_of = Statement(_pages.where(pages.c.page == bindparam("own_page")))
 _pages_of = Statement(_pages.order_by(pages.c.page))
 
 
-def writing(run: SyncRun, is_new: bool) -> tuple[Statement, dict[str, object]]:
+def writing(run: SyncRun, is_new: bool) -> Writing:
     """Return the statement that writes a run's row, and its values."""
     return (_insert, _from_run(run)) if is_new else (_save, {"own_id": run.id} | _from_run(run))
+
+
+def noting(run_id: str, note: PageNote) -> Writing:
+    """Return the statement that keeps a page of the run, and its values."""
+    page = note.seen
+    key = {"run_id": run_id, "source": note.key, "pass_number": note.pass_number, "page": page.page}
+    values = {
+        "total": page.total,
+        "last_page": page.last_page,
+        "ids": list(page.ids),
+        "nameless": page.nameless,
+        "newest": page.newest,
+    }
+    return _note_page, key | values
 
 
 class Runs:
@@ -150,16 +164,9 @@ class Runs:
         if run is not None:
             self.save(end(run, reason))
 
-    def note_page(self, run_id: str, source: str, pass_number: int, page: PageSeen) -> None:
-        values = {
-            "total": page.total,
-            "last_page": page.last_page,
-            "ids": list(page.ids),
-            "nameless": page.nameless,
-            "newest": page.newest,
-        }
-        key = {"run_id": run_id, "source": source, "pass_number": pass_number, "page": page.page}
-        _note_page.run(self.sql, **key, **values)
+    def note_page(self, run_id: str, note: PageNote) -> None:
+        statement, values = noting(run_id, note)
+        statement.run(self.sql, **values)
 
     def page_of(self, run_id: str, source: str, pass_number: int, page: int) -> PageSeen | None:
         """Return one page of a list in this pass; None if it was not read."""

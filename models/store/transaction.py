@@ -136,7 +136,7 @@ class Transaction:
 
     @cached_property
     def records(self) -> Records:
-        return Records(self.sql)
+        return Records(self.appends)
 
     @cached_property
     def refusals(self) -> Refusals:

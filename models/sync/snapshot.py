@@ -51,6 +51,10 @@ class Snapshot:
         stored = self.records.get(resource, {})
         return {external_id: stored[external_id] for external_id in ids if external_id in stored}
 
+    def has_all(self, resource: str, ids: Collection[str]) -> bool:
+        """Return whether each of these records is stored."""
+        return self.records.get(resource, {}).keys() >= set(ids)
+
     def living(self, sync_list: SyncList) -> set[str]:
         """Return the ids of a list's records that are not deleted."""
         stored = self.records.get(sync_list.resource.name, {})

@@ -14,7 +14,7 @@ from models.store import Store
 from models.store.rows import table_of
 from models.store.tables import ConnectionRow, CredentialRow
 from models.sync.absence import PageSeen
-from models.sync.decision import ListRead
+from models.sync.decision import ListRead, PageNote
 from models.sync.records import Item, RecordChanges
 from models.sync.since import Marks
 from models.sync.snapshot import ListState
@@ -87,7 +87,7 @@ def test_what_an_incremental_reading_goes_by_survives(store: Store) -> None:
     items = tuple(Item(each, {"id": each}, each) for each in ("a", "b"))
     with store.writing() as tx:
         tx.runs.add(run)
-        tx.runs.note_page(run.id, "thing", 0, page)
+        tx.runs.note_page(run.id, PageNote("thing", 0, page))
         tx.records.write(connection.id, RecordChanges("thing", "thing", items), noon)
         tx.records.write(connection.id, RecordChanges("of_team", "of_team:1", items), noon)
         tx.records.mark_deleted(connection.id, "thing", ["b"], noon)

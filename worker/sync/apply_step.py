@@ -7,8 +7,8 @@ from models.provider import Provider
 from models.store import Transaction, credentials
 from models.store.connections import saving
 from models.store.statement import Writing
-from models.store.sync_runs import writing
-from models.sync.decision import ListNote, ListRead, StepDecision
+from models.store.sync_runs import noting, writing
+from models.sync.decision import ListNote, ListRead, PageNote, StepDecision
 from models.sync.snapshot import is_news, stays_in_resource
 from models.sync.sync_run import RunStatus, SyncRun
 from worker.sync.slice import Slice
@@ -57,7 +57,7 @@ def _save_draft(tx: Transaction, decision: StepDecision, own: Slice) -> None:
         _note_list(tx, decision, note)
     if decision.run is not None and stays_in_resource(own.plan, own.run, decision.run):
         for page in own.draft.unsaved:
-            tx.runs.note_page(own.run.id, page.key, page.pass_number, page.seen)
+            tx.runs.note_page(own.run.id, page)
 
 
 def _save(tx: Transaction, decision: StepDecision, own: Slice | None) -> None:
@@ -73,7 +73,7 @@ def _save(tx: Transaction, decision: StepDecision, own: Slice | None) -> None:
         tx.records.forget_lists(subject.id, decision.forgotten)
     together: list[Writing] = [] if decision.run is None else [writing(decision.run, decision.begins)]
     if decision.run is not None and own is not None:
-        _save_pages(tx, decision, decision.run, own)
+        together += _save_pages(tx, decision.page, decision.run, own)
     if decision.credential is not None:
         together.append(credentials.saving(decision.credential, has_new_tokens=False))
     if decision.connection is not None:
@@ -83,13 +83,13 @@ def _save(tx: Transaction, decision: StepDecision, own: Slice | None) -> None:
     tx.outbox.append(subject.about, decision.facts, at)
 
 
-def _save_pages(tx: Transaction, decision: StepDecision, run: SyncRun, own: Slice) -> None:
+def _save_pages(tx: Transaction, page: PageNote | None, run: SyncRun, own: Slice) -> list[Writing]:
     """Keep the page as evidence while the run is at its resource; a run that ends needs no pages any more."""
-    page = decision.page
-    if page is not None and stays_in_resource(own.plan, own.run, run):
-        tx.runs.note_page(run.id, page.key, page.pass_number, page.seen)
     if own.has_pages and run.status is not RunStatus.running:
         tx.runs.forget_pages(run.id)
+    if page is None or not stays_in_resource(own.plan, own.run, run):
+        return []
+    return [noting(run.id, page)]
 
 
 def _note_list(tx: Transaction, decision: StepDecision, note: ListNote) -> None:

@@ -189,6 +189,8 @@ class Sync:
         """
         if own.snapshot is None or not isinstance(answer, PageRead):
             return None
+        if not own.snapshot.has_all(own.plan[own.run.place].resource.name, answer.seen.ids):
+            return None
         provider = self.providers[own.connection.provider].provider
         rows = add_page(rows_in_memory(own, provider, self.interval), own, own.snapshot, answer)
         now = self.now()
