@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar, Literal
+
+from models import exact_json
 
 type_prefix = "dev.breezesync."
 schema_version = 1
@@ -287,7 +289,7 @@ def data_of(fact: Fact) -> dict[str, object]:
 
 
 def field_names(fact: type[Fact]) -> tuple[str, ...]:
-    return tuple(field.name for field in fields(fact) if field.name != "kind")
+    return tuple(name for name in fact.__slots__ if name != "kind")
 
 
 def describe(fact: Fact, about: About, event_id: str, sequence: int, at: datetime) -> StoredEvent:
@@ -317,5 +319,5 @@ def describe(fact: Fact, about: About, event_id: str, sequence: int, at: datetim
         user_id=about.user_id,
         connection_id=about.connection_id,
         sequence=sequence,
-        document=json.dumps(document, separators=(",", ":"), ensure_ascii=False),
+        document=exact_json.dumps(document),
     )
