@@ -128,7 +128,7 @@ def test_what_an_operator_does_is_recorded_by_name(desk: Desk) -> None:
         ("provider", "hold", "breezedoc"),
         ("provider", "accept", "breezedoc"),
         ("webhooks", "add", "https://app.example/w", "--name", "app"),
-        *(("webhooks", word, "app") for word in ("rotate", "pause", "resume", "remove")),
+        *(("webhooks", word, "app") for word in ("rotate", "pause", "resume", "retry", "remove")),
         ("keys", "rotate"),
         ("gateway-key", "billing", "--token"),
     ):
@@ -147,7 +147,7 @@ def test_what_an_operator_does_is_recorded_by_name(desk: Desk) -> None:
         "provider.released",
         "provider.held",
         "provider.accepted",
-        *(f"webhook.{word}" for word in ("added", "rotated", "paused", "resumed", "removed")),
+        *(f"webhook.{word}" for word in ("added", "rotated", "paused", "resumed", "retried", "removed")),
         "key.rotated",
         "gateway_key.made",
         "connection.authorized",
