@@ -11,8 +11,9 @@ from dramatiq.middleware import Middleware
 from models.errors import Transient
 from models.messaging import messages
 
-gather_seconds = 0.025
-"""How long a batch waits after the one before it, for others to be published with it. The first one does not wait."""
+gather_seconds, longest_gather = 0.025, 0.1
+"""How long a batch waits after the one before it, for others to be published with it: the first one not at all, the
+next one briefly, and each after that twice as long, so that a long sync's events take few transactions."""
 first_pause, longest_pause = 0.01, 0.5
 """Seconds until the outbox is looked at again if another process publishes: what it read may not have what is new."""
 stop_seconds = 3.0
@@ -34,6 +35,7 @@ class Publisher(Middleware):
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _woken: threading.Event = field(default_factory=threading.Event)
     _stopping: threading.Event = field(default_factory=threading.Event)
+    _gather_seconds: float = gather_seconds
 
     def send(self, message: messages.Message) -> None:
         """Send the message. One to publish events wakes the thread instead, after the commit that it is sent for."""
@@ -80,12 +82,14 @@ class Publisher(Middleware):
     def _gather(self) -> None:
         """Wait for others to commit. The next batch has what they signal until then, so no round of its own is due."""
         # Race: `stop` signals right before it is cleared. The loop asks for `_stopping` before it waits again.
-        if not self._stopping.wait(gather_seconds):
+        if not self._stopping.wait(self._gather_seconds):
             self._woken.clear()
+        self._gather_seconds = min(self._gather_seconds * 2, longest_gather)
 
     def _empty(self) -> None:
         """Publish until the outbox is empty. What can't be published now, the sweep has published later."""
         pause, log = first_pause, structlog.get_logger("queue")
+        self._gather_seconds = gather_seconds
         try:
             while not self.publish(self._gather):
                 if self._stopping.wait(pause):
