@@ -46,19 +46,20 @@ def keep_page(rows: StepRows, answer: PageRead, now: datetime) -> StepDecision:
     """
     sync_list, stored = rows.sync_list, rows.page
     changed = compare(stored.known, answer.items, rows.provider.null_is_absent)
+    accepted = _accept(rows, now)
     decision = replace(
-        _accept(rows, now),
+        accepted,
         changes=plan_writes(sync_list.resource.name, sync_list.key, stored.known, changed),
+        page=PageNote(sync_list.key, rows.run.pass_number, answer.seen) if rows.run.page else None,
+        facts=(*accepted.facts, *_facts(rows, changed)),
     )
-    decision = replace(decision, facts=(*decision.facts, *_facts(rows, changed)))
-    run = _count(replace(rows.run, failures=0), sync_list.resource.name, answer, changed)
+    run = _count(rows.run, sync_list.resource.name, answer, changed)
     if run.page == 0:
         # The page that moves records here makes this list longer.
         moved = sum(not before.deleted and before.source != sync_list.key for before in stored.known.values())
         if not is_quiet(answer.seen, len(changed), stored.living + moved):
             return go_on(decision, replace(run, page=1, cursor=None))
         return end_list(rows, replace(decision, lists=(ListRead(sync_list.key),)), run)
-    decision = replace(decision, page=PageNote(sync_list.key, run.pass_number, answer.seen))
     if ends_list(answer.seen, stored.previous, rows.provider.longest_list, answer.cursor is not None):
         return end_list(rows, decision, run)
     return go_on(decision, replace(run, page=run.page + 1, cursor=answer.cursor))
@@ -97,6 +98,7 @@ def _facts(rows: StepRows, changed: list[Changed]) -> list[RecordChanged]:
 
 
 def _count(run: SyncRun, resource: str, answer: PageRead, changed: list[Changed]) -> SyncRun:
+    """Return the run with what the page counts; an answer ends a row of failures."""
     tally = Counter[str](each.kind for each in changed)
     tally["unchanged"] = len(answer.items) - len(changed)
-    return replace(run, counts=add_counts(run.counts, resource, tally))
+    return replace(run, failures=0, counts=add_counts(run.counts, resource, tally))

@@ -165,6 +165,8 @@ def is_quiet(decision: StepDecision) -> bool:
     if changes is not None and (changes.new or changes.changed or changes.moved):
         return False
     moved_on = decision.connection or decision.subject
+    if moved_on is decision.subject:
+        return True
     return replace(moved_on, sync_due_at=decision.subject.sync_due_at) == decision.subject
 
 
