@@ -29,7 +29,7 @@ _astral_escape = re.compile(r"\\u[dD][89abAB]")
 
 
 class Number(Decimal):
-    """A number that is written as it came, which is not as a decimal or not as its canonical form is written."""
+    """A number that keeps its text, because a decimal would be written another way, or not in its canonical form."""
 
     __slots__ = ("text",)
 

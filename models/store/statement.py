@@ -17,6 +17,7 @@ import psycopg
 from psycopg.types.array import ListBinaryDumper
 from sqlalchemy import ARRAY, JSON, ColumnElement, Dialect, Table, any_, bindparam, func, insert, select
 from sqlalchemy import Connection as SqlConnection
+from sqlalchemy import cast as cast_to
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.exc import DBAPIError
@@ -155,7 +156,10 @@ class InsertMany:
             rows = func.unnest(*lists).table_valued(*each, name="given").render_derived().c
             if not once:
                 return insert_from(rows)
-            given = select(*(bindparam(name, type_=types[name]).label(name) for name in once), *rows)
+            # A NULL says nothing about its type.
+            given = select(
+                *(cast_to(bindparam(name, type_=types[name]), types[name]).label(name) for name in once), *rows
+            )
             return insert_from(given.subquery("all_given").c)
 
         def one_alone() -> Executable:

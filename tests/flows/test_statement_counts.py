@@ -68,6 +68,20 @@ def test_a_pulse_is_five_statements_and_has_nothing_to_publish(house: House) -> 
     assert messages.publish_events() not in house.queue.held
 
 
+@pytest.mark.parametrize("database", ["postgresql"])
+def test_a_page_of_new_records_is_three_statements(house: House) -> None:
+    def read(documents: int) -> Sent:
+        connection = house.connect(f"user-{documents}", house.control.add_user("Ida", documents=documents))
+        house.queue.held.clear()
+        with counting_statements(house.store.engine) as sent:
+            house.flows.sync(connection.id, asked=False)
+        return sent
+
+    short, long = read(10), read(30)
+    pages = (long.commits - short.commits, len(long.statements) - len(short.statements))
+    assert pages == (6, 6 * 3), str(long)
+
+
 @pytest.mark.parametrize("database", ["sqlite"])
 def test_a_sync_that_finds_nothing_is_two_transactions_on_sqlite(house: House) -> None:
     sent = sync(house)

@@ -74,7 +74,11 @@ kinds = Table(
     Column("document", JSON(none_as_null=True)),
     Column("sealed", LargeBinary),
 )
-add_kinds = InsertMany(kinds, [column.name for column in kinds.columns])
+columns = [column.name for column in kinds.columns]
+add_kinds = {
+    "each by itself": InsertMany(kinds, columns),
+    "those alike once": InsertMany(kinds, columns, alike=columns[1:]),
+}
 hostile = 'say "so" \\ {a,b} NULL \'; DROP TABLE kind; -- é “ü” \U0001f600 \n\t'
 full = {
     "large": 2**62,
@@ -98,11 +102,12 @@ empty = dict.fromkeys(full)
         pytest.param([small, {**full, "name": "NULL"}, empty], id="a text that is a word of the language"),
     ],
 )
-def test_a_value_of_any_kind_comes_back_as_it_was(opened: Opened, rows: list[dict[str, object]]) -> None:
+@pytest.mark.parametrize("way", add_kinds)
+def test_a_value_of_any_kind_comes_back_as_it_was(opened: Opened, rows: list[dict[str, object]], way: str) -> None:
     given = [{"number": number, **each} for number, each in enumerate(rows)]
     with opened.store.writing() as tx:
         kinds.create(tx.sql)
-        add_kinds.run(tx.sql, given)
+        add_kinds[way].run(tx.sql, given)
         found = [dict(each) for each in tx.sql.execute(select(kinds).order_by(kinds.c.number)).mappings()]
         kinds.drop(tx.sql)
     for each in found:

@@ -16,7 +16,10 @@ from models.sync.records import Known, compare, hash_content, read_item
 from models.sync.records import _clean as clean
 from tests.unit.test_page import flat, now, read
 
-numbers = ("1234567890.12345678901", "12345678901234567890.0", "1e23", "1.50", "-0.0", "98765432109876543210")
+numbers = (
+    *("1.25", "-0.5", "0.000001", "0.0000001", "1E+23", "1e23", "1.50", "-0.0"),
+    *("1234567890.12345678901", "12345678901234567890.0", "98765432109876543210"),
+)
 
 
 @pytest.mark.parametrize("text", numbers)
@@ -39,6 +42,12 @@ def test_equal_numbers_are_no_change(pair: tuple[str, str]) -> None:
     assert before is not None
     assert after is not None
     assert compare({"1": Known(before.content_hash, before.data, False)}, [after]) == []
+
+
+def test_the_hash_of_a_record_stays_what_is_stored() -> None:
+    data = '{"b": [1.25, -0.5, 1e23, 1.50, 0.0000001, -0.0, 12345678901234567890.10], "a": {"c": null, "é": "é"}}'
+    stored = "953aab1c89f1c68e2f1d4c27839190f4e8f4e63a1b290c93eec0b0095747f85b"
+    assert hash_content(exact_json.loads(data)) == stored
 
 
 def test_numbers_that_differ_in_their_last_digit_are_a_change() -> None:
