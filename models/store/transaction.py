@@ -1,20 +1,15 @@
-"""Open the database, begin and end transactions, and translate the database's errors to ours."""
+"""Begin and end transactions, and translate the database's errors to ours."""
 
-import sqlite3
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import psycopg
 from psycopg.errors import ReadOnlySqlTransaction, SerializationFailure
-from sqlalchemy import URL, Engine, RootTransaction, create_engine, event, make_url, text
 from sqlalchemy import Connection as SqlConnection
+from sqlalchemy import Engine, RootTransaction, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, SQLAlchemyError
 
-from models import exact_json
-from models.crypto.secrets import Secret
 from models.errors import StoreConflict, StoreRefused, StoreUnavailable
 from models.store.appends import Appends
 from models.store.audit import Audit
@@ -25,43 +20,25 @@ from models.store.connections import Connections
 from models.store.credentials import Credentials
 from models.store.days import Days
 from models.store.due_work import Due
+from models.store.engine import has_settings
 from models.store.figures import Figures
 from models.store.gateway import Gateway
 from models.store.journal import Journal
 from models.store.outbox import Outbox
 from models.store.overview import Overview
-from models.store.private_files import close_to_others, make_directory, make_file
 from models.store.processes import Processes
 from models.store.records import Records
 from models.store.refusals import Refusals
 from models.store.revocations import Revocations
 from models.store.sealed_fields import Seals
 from models.store.search import Search
-from models.store.statement import run_text
 from models.store.sync_runs import Runs
 from models.store.tables import metadata
 from models.store.token_rate_limits import Paces
-from models.store.trouble import explain, hide_values
+from models.store.trouble import explain
 from models.store.webhooks import Webhooks
 
-busy_timeout_ms = 20_000
-"""How long a write on SQLite waits for another one: writes go one at a time."""
-lock_timeout_ms = 5_000
-"""How long a statement on PostgreSQL waits for a lock; no transaction of ours keeps one for so long."""
-idle_timeout_ms = 10_000
-"""A transaction that stalls blocks everyone who waits for its locks: PostgreSQL ends it after this time."""
 ready_timeout_ms = 2_000
-postgres_defaults: dict[str, Any] = {
-    "connect_timeout": 5,
-    "tcp_user_timeout": 20_000,
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-}
-"""What libpq is told unless DATABASE_URL says something else."""
-
-has_settings = "has_settings"
-"""What a connection to the database notes of itself: that its settings hold outside of transactions as well."""
 
 Result = TypeVar("Result")
 
@@ -306,96 +283,6 @@ def _written_tables(sql: SqlConnection) -> list[str]:
         "WHERE has_table_privilege(quote_ident(name), 'UPDATE') OR has_table_privilege(quote_ident(name), 'DELETE')"
     )
     return list(sql.execute(may_write, {"names": [table.name for table in metadata.sorted_tables]}).scalars())
-
-
-def open_engine(database_url: Secret) -> Engine:
-    """Return an engine: SQLite in WAL mode that waits for locks, or PostgreSQL."""
-    url = make_url(database_url.reveal())
-    if url.get_backend_name() != "sqlite":
-        return _open_postgres(url)
-    if url.database and url.database != ":memory:":
-        _make_private(Path(url.database))
-    arguments = {"timeout": busy_timeout_ms / 1000, "check_same_thread": False}
-    engine = create_engine(url, json_serializer=exact_json.dumps, connect_args=arguments, hide_parameters=True)
-    event.listen(engine, "connect", _prepare_sqlite)
-    event.listen(engine, "begin", _begin_sqlite)
-    return engine
-
-
-def _make_private(path: Path) -> None:
-    """Have the file and the two beside it closed to others before anything is written; SQLite copies the first's mode.
-
-    If that can't be done, SQLite itself says why when it is opened.
-    """
-    make_directory(path.parent)
-    with suppress(OSError):
-        make_file(path)
-        for suffix in ("-wal", "-shm"):
-            close_to_others(path.with_name(path.name + suffix))
-
-
-def _open_postgres(url: URL) -> Engine:
-    """Return an engine that also works through a pooler which gives each transaction another server connection.
-
-    So it sends no settings with the start of a session, which a pooler refuses, and through one none that would outlive
-    a transaction: they go with BEGIN, in one round trip. What DATABASE_URL asks for goes first.
-    """
-    defaults = {name: value for name, value in postgres_defaults.items() if name not in url.query}
-    engine = create_engine(
-        url,
-        json_serializer=exact_json.dumps,
-        hide_parameters=True,
-        pool_size=16,
-        max_overflow=16,
-        connect_args={**defaults, "client_encoding": "utf8", "autocommit": True},
-    )
-    event.listen(engine, "handle_error", hide_values)
-    event.listen(engine, "connect", _prepare_postgres)
-    event.listen(engine, "begin", _begin_postgres)
-    return engine
-
-
-def _prepare_postgres(connection: psycopg.Connection[Any], record: Any) -> None:
-    """Prepare no statements on a connection through a pooler, which shows by a process id that is not the server's.
-
-    A statement is prepared on one server connection, and the next transaction may run on another. A connection that
-    leads to one server connection for good is given the settings on which statements outside of transactions rely.
-    """
-    found = connection.execute("SELECT pg_backend_pid()").fetchone()
-    if found is not None and found[0] != connection.info.backend_pid:
-        connection.prepare_threshold = None
-        return
-    connection.execute(
-        "SET default_transaction_isolation = 'read committed'; SET timezone = 'UTC'; "
-        f"SET lock_timeout = {lock_timeout_ms}"
-    )
-    record.info[has_settings] = True
-
-
-def _begin_postgres(sql: SqlConnection) -> None:
-    """Begin with what every transaction relies on, whatever the server's or the role's defaults are."""
-    options = sql.get_execution_options()
-    lock_ms = options.get("lock_timeout_ms", lock_timeout_ms)
-    idle_ms = options.get("idle_timeout_ms", idle_timeout_ms)
-    disk = "" if options.get("waits_for_disk", True) else "; SET LOCAL synchronous_commit = off"
-    run_text(
-        sql,
-        "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL timezone = 'UTC'; "
-        f"SET LOCAL lock_timeout = {lock_ms}; SET LOCAL idle_in_transaction_session_timeout = {idle_ms}{disk}",
-    )
-
-
-def _prepare_sqlite(connection: sqlite3.Connection, record: Any) -> None:
-    connection.isolation_level = None
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-        connection.execute(f"PRAGMA {pragma}")
-
-
-def _begin_sqlite(sql: SqlConnection) -> None:
-    """Lock at the beginning of a write: SQLite fails at once if a reader upgrades while another process writes."""
-    options = sql.get_execution_options()
-    run_text(sql, f"PRAGMA busy_timeout = {options.get('lock_timeout_ms', busy_timeout_ms)}")
-    run_text(sql, "BEGIN" if options.get("reads_only") else "BEGIN IMMEDIATE")
 
 
 @contextmanager
