@@ -33,8 +33,8 @@ def application() -> Iterator[str]:
         server.shutdown()
 
 
-ON_POSTGRESQL_ONLY = frozenset({"test_browser", "test_commands", "test_stopping"})
-"""The journeys that are about browsers, Redis and signals: what they do to the database, others do on both."""
+ON_POSTGRESQL_ONLY = frozenset({"test_browser", "test_commands", "test_life", "test_stopping"})
+"""The journeys whose subject is not the database: what they do to it, `test_disaster` and the flows do on both."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
