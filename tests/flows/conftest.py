@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import sandbox
+from tests.databases import create_sqlite
 from tests.event_assertions import assert_events_match_rows
 from tests.harness import House, build_house
 
@@ -33,5 +34,14 @@ def everything_is_told(house: House) -> Iterator[None]:
 @pytest.fixture
 def house(migrated_url: str, provider: sandbox.Running, tmp_path: Path) -> Iterator[House]:
     built = build_house(migrated_url, provider, tmp_path / "spool")
+    yield built
+    built.close()
+
+
+@pytest.fixture(scope="module")
+def house_for_all(shared_provider: sandbox.Running, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """One house on SQLite for all tests of a file, of which each has a user and an account of its own."""
+    directory = tmp_path_factory.mktemp("house")
+    built = build_house(create_sqlite(directory / "breezesync.db"), shared_provider, directory / "spool")
     yield built
     built.close()

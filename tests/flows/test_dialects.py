@@ -8,13 +8,11 @@ from typing import Any
 
 import pytest
 
-import sandbox
 from models.crypto.secrets import Secret
 from models.oauth.connection import Connection
 from models.provider import Resource
 from tests import made_up_api
-from tests.databases import create_sqlite
-from tests.harness import House, build_house
+from tests.harness import House
 from tests.made_up_api import Answer, Asked, Cut, MadeUpApi, serving_api
 from worker.oauth.personal_token import ConnectToken
 
@@ -23,12 +21,8 @@ account = Resource(name="account", path="/me", id="data.user.key")
 
 
 @pytest.fixture(scope="module")
-def house(shared_provider: sandbox.Running, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    """One house for all tests: each has a user and an account of its own."""
-    directory = tmp_path_factory.mktemp("house")
-    built = build_house(create_sqlite(directory / "breezesync.db"), shared_provider, directory / "spool")
-    yield built
-    built.close()
+def house(house_for_all: House) -> House:
+    return house_for_all
 
 
 @dataclass

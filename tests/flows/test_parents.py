@@ -17,7 +17,6 @@ from models.messaging import messages
 from models.oauth.connection import Connection
 from models.provider import Resource
 from models.sync.sync_run import Parents, SyncRun
-from tests.databases import create_sqlite
 from tests.flows.between import between
 from tests.harness import House, build_house
 from tests.made_up_api import Answer, Asked, MadeUpApi, per_page, serving_api
@@ -143,12 +142,8 @@ def opened(house: House, library: Library, resources: tuple[Resource, ...], **pr
 
 
 @pytest.fixture(scope="module")
-def house(shared_provider: sandbox.Running, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    """One house for all tests: each has a user and an account of its own."""
-    directory = tmp_path_factory.mktemp("house")
-    built = build_house(create_sqlite(directory / "breezesync.db"), shared_provider, directory / "spool")
-    yield built
-    built.close()
+def house(house_for_all: House) -> House:
+    return house_for_all
 
 
 def in_memory(house: House) -> None:
