@@ -17,14 +17,14 @@ bytes_per_object = 320
 """What a number or list, and an object, costs at most once it is parsed, its place and the copy of it included."""
 copies = 4
 """How often a text is in memory at the same time while a page is read: as bytes or text, parsed, cleaned, hashed."""
+bytes_per_byte = 4 * copies + bytes_per_object
+"""What a byte of JSON costs at most, whatever stands in it: so a short text need not be looked through."""
 
 longest_integer = 4300
 """Digits of an integer; Python reads no longer one, so that msgspec passes such a text on to the slower reader."""
 longest_at_once = 40
 """Digits of a number before or after its point that are written out with all around it."""
 _containers = frozenset({dict, list})
-_escape = re.compile(r"\\u")
-_escaped_nul = re.compile(r"\\u0000")
 _astral_escape = re.compile(r"\\u[dD][89abAB]")
 
 
@@ -57,7 +57,7 @@ class TooLarge(ValueError):
 def decode(body: bytes, most_memory: int) -> str:
     """Return the text of a JSON body. Raises `TooLarge` before anything is parsed, ValueError if it is no text."""
     text = body.decode(json.detect_encoding(body), "surrogatepass")
-    if estimate_memory(text) > most_memory:
+    if len(body) * bytes_per_byte > most_memory and estimate_memory(text) > most_memory:
         raise TooLarge
     return text
 
@@ -69,7 +69,7 @@ def estimate_memory(text: str) -> int:
     character that needs more bytes than others makes its whole string as wide, and an escape may stand for such a one.
     """
     size = sys.getsizeof(text)
-    if _escape.search(text):
+    if "\\u" in text:
         size = max(size, (4 if _astral_escape.search(text) else 2) * len(text))
     return copies * size + bytes_per_value * (text.count(",") + text.count("[")) + bytes_per_object * text.count("{")
 
@@ -89,7 +89,7 @@ def read(text: str) -> tuple[object, bool]:
         value = _decoder.decode(text)
     except (msgspec.DecodeError, UnicodeError):
         return json.loads(text, parse_float=_read_number, parse_int=_read_integer), False
-    return value, _escaped_nul.search(text) is None
+    return value, "\\u0000" not in text
 
 
 def read_exactly(text: str) -> tuple[object, bool]:
@@ -99,7 +99,7 @@ def read_exactly(text: str) -> tuple[object, bool]:
         value = _exact_decoder.decode(text)
     except (msgspec.DecodeError, UnicodeError):
         return _slow_decoder.decode(text), False
-    return value, _escaped_nul.search(text) is None
+    return value, "\\u0000" not in text
 
 
 def depth_exceeds(value: object, most: int) -> bool:

@@ -13,6 +13,7 @@ from sqlalchemy import (
     Integer,
     Select,
     Table,
+    any_,
     bindparam,
     func,
     literal_column,
@@ -135,10 +136,20 @@ _expire = Statement(
 
 
 def _claiming(kind: Kind, *only: ColumnElement[bool]) -> Statement:
-    """Return the statement that takes up to `most` of a kind until `until`, and returns ids and due times."""
-    due = kind.due(*only).limit(bindparam("most", type_=Integer)).with_for_update(skip_locked=True)
-    taken = update(kind.table).where(kind.table.c.id.in_(due)).values({kind.claimed_until: bindparam("until")})
-    return Statement(taken.returning(kind.table.c.id, kind.due_at))
+    """Return the statement that takes up to `most` of a kind until `until`, and returns ids and due times.
+
+    On PostgreSQL a row that is locked is found again where it lies, and not by its id through another index.
+    """
+
+    def build(dialect: str) -> Any:
+        place = literal_column("ctid") if dialect == "postgresql" else kind.table.c.id
+        due = kind.due(*only).with_only_columns(place).limit(bindparam("most", type_=Integer))
+        found = due.with_for_update(skip_locked=True)
+        is_found = place == any_(func.array(found.scalar_subquery())) if dialect == "postgresql" else place.in_(found)
+        taken = update(kind.table).where(is_found).values({kind.claimed_until: bindparam("until")})
+        return taken.returning(kind.table.c.id, kind.due_at)
+
+    return Statement(build)
 
 
 _claims = {kind: _claiming(kind) for kind in kinds}

@@ -29,7 +29,7 @@ from tests.bench.world import running_world
 PARTS = ("jobs", "callback", "fleet", "enqueue", "publish", "claim")
 
 
-SIZES = (10_000, 100_000)
+SIZES = (100_000, 1_000_000)
 LARGE_SIZES = (100_000, 1_000_000, 10_000_000)
 
 

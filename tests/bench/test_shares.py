@@ -28,3 +28,5 @@ def test_shares_are_of_all_samples_and_the_largest_comes_first() -> None:
 
 def test_a_thread_that_waits_uses_no_cpu() -> None:
     assert shares_of(["a (h11/a.py:1) 1", "a (h11/a.py:1);Condition.wait (threading.py:320) 9"]) == [("h11", 1.0)]
+    waits = "ask (worker/queue/waits.py:50);wait (connection.py:9);_PollLikeSelector.select (selectors.py:4)"
+    assert shares_of(["a (h11/a.py:1) 1", f"{waits} 9"]) == [("h11", 1.0)]

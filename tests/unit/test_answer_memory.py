@@ -87,6 +87,12 @@ def test_a_page_of_700_kilobytes_as_providers_send_it_is_read() -> None:
     assert len(largest_page("a document of people")) > 700_000
 
 
+@pytest.mark.parametrize("case", values)
+def test_what_a_byte_may_cost_at_most_bounds_every_text(case: str) -> None:
+    page = page_of(values[case](5_000))
+    assert exact_json.estimate_memory(page.decode()) <= len(page) * exact_json.bytes_per_byte
+
+
 def test_a_page_that_would_take_more_is_a_failure_with_its_reason() -> None:
     outcome, used = read(page_of(values["fractions"](largest)))
     assert outcome == Failed("the body has more values or text than fit into memory")
