@@ -40,12 +40,7 @@ def open_store(settings: Settings, actor: str) -> Store:
 
 def open_clock(store: Store, on_measured: Callable[[Anchor], None]) -> FleetClock:
     """Return the fleet's clock; nothing is asked before it is read."""
-
-    def ask() -> datetime:
-        with store.reading() as tx:
-            return tx.overview.time()
-
-    return FleetClock(ask, on_measured=on_measured)
+    return FleetClock(lambda: store.read_once(lambda tx: tx.overview.time()), on_measured=on_measured)
 
 
 def open_redis(url: Secret, decode: bool = True) -> redis.Redis:

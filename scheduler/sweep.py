@@ -51,8 +51,7 @@ class Sweep:
         if self.queue.was_emptied():
             with self.store.writing() as tx:
                 tx.due.void_claims(now)
-        with self.store.reading() as tx:
-            found = tx.due.look(now)
+        found = self.store.read_once(lambda tx: tx.due.look(now))
         if not found:
             return 0
         if found & about_refusals:

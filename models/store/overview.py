@@ -9,6 +9,7 @@ from models.oauth.authorization import Confirmation, Step
 from models.oauth.client import Cause
 from models.oauth.connection import Status
 from models.store.rows import table_of
+from models.store.statement import Statement
 from models.store.tables import AuthorizationRow, CallRow, ClientRow, ConnectionRow
 
 connections = table_of(ConnectionRow)
@@ -36,6 +37,8 @@ operators = (
     "webhook_delivery",
 )
 """The tables that an operator's page is made of."""
+_time = Statement(select(func.clock_timestamp()))
+_time_of_sqlite = Statement(select(func.strftime("%Y-%m-%dT%H:%M:%f", "now")))
 
 
 class Overview:
@@ -54,9 +57,8 @@ class Overview:
     def time(self) -> datetime:
         """Return the database server's time; for SQLite that is this machine's."""
         if self.sql.dialect.name == "sqlite":
-            now: str = self.sql.execute(text("SELECT strftime('%Y-%m-%dT%H:%M:%f', 'now')")).scalar_one()
-            return datetime.fromisoformat(now).replace(tzinfo=UTC)
-        at: datetime = self.sql.execute(text("SELECT clock_timestamp()")).scalar_one()
+            return datetime.fromisoformat(_time_of_sqlite.scalar(self.sql)).replace(tzinfo=UTC)
+        at: datetime = _time.scalar(self.sql)
         return at
 
     def try_to_write(self) -> None:

@@ -197,6 +197,16 @@ class Store:
         with _our_errors(), self._begin({"reads_only": True})[0] as sql:
             yield Transaction(sql, self.actor)
 
+    def read_once(self, read: Callable[[Transaction], Result]) -> Result:
+        """Return what one `Statement` reads, on PostgreSQL without the round trips that begin and end a transaction.
+
+        `read` may run twice.
+        """
+        with _our_errors():
+            sql, found = self._retry(lambda: self._try_to_read(read))
+            sql.close()
+            return found
+
     @contextmanager
     def read_then_add(self, read: Callable[[Transaction], Result]) -> Iterator[tuple[Result, Transaction]]:
         """Read with one statement, then add what the block adds, with one more, when it ends: two transactions.

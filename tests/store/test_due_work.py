@@ -167,7 +167,7 @@ def test_a_sweep_that_finds_nothing_is_one_statement_that_reads(opened: Opened) 
     driver.set_trace_callback(statements.append)
     assert sweep() == 0
     asked = [each for each in statements if not each.startswith("PRAGMA")]
-    assert [each.split()[0] for each in asked] == ["BEGIN", "SELECT", "ROLLBACK"]
+    assert [each.split()[0] for each in asked] == ["BEGIN", "SELECT", "COMMIT"]
 
 
 @pytest.mark.parametrize("database", [BOTH[1]])

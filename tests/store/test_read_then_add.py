@@ -61,3 +61,15 @@ def test_a_read_that_begins_a_transaction_unseen_is_no_way_to_lose_what_is_added
         opened.store.read_then_add(lambda tx: tx.sql.execute(text("SELECT 1")).all()) as (_, tx),
     ):
         tx.audit.add(entry, noon)
+
+
+def test_one_read_leaves_no_transaction_behind(opened: Opened) -> None:
+    with opened.store.reading():
+        pass
+    with counting_statements(opened.store.engine) as sent:
+        found = opened.store.read_once(lambda tx: tx.overview.time())
+    assert found.tzinfo is not None
+    if opened.store.locks_rows:
+        assert (sent.alone, sent.commits, sent.rollbacks) == (1, 0, 0), str(sent)
+    with opened.other.writing() as other:
+        other.audit.add(entry, noon)
