@@ -249,7 +249,7 @@ def test_a_call_is_answered_by_the_provider_and_recorded(counter: Counter, house
 
 @dataclass
 class Api:
-    """A provider's API that a test makes up; `answer` is called with each request."""
+    """A provider's API that a test makes up. `seen` are the requests that came whole."""
 
     url: str = ""
     seen: list[tuple[str, str, dict[str, str], bytes]] = field(default_factory=list)
@@ -270,6 +270,8 @@ class Api:
         body, more = b"", self.reads_body
         while more:
             message = await receive()
+            if message["type"] == "http.disconnect":
+                return
             body += message.get("body", b"")
             more = message.get("more_body", False)
         headers = {name.decode(): value.decode() for name, value in scope["headers"]}
