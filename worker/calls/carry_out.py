@@ -73,6 +73,10 @@ class CarryOutCall:
         if call is None:
             structlog.get_logger("calls").warning("call.not_found")
             return
+        if call.ended_at is not None:
+            # Race: a job saved the answer, and was killed or did not hear of its commit, while Redis still kept it.
+            self.answers.drop({call.id: call.attempts})
+            return
         if call.status is CallStatus.running and self._save_kept(call):
             return
         opened = self._prepare(call, access)
@@ -141,13 +145,13 @@ class CarryOutCall:
         return Taken(call, opened.connection, sending)
 
     def _save_or_keep(self, call: StoredCall, arrived: Arrived) -> None:
-        """Save what came of the request. It can't be had a second time: while the database is away Redis keeps it, and
-        a later job saves it."""
+        """Save what came of the request. It can't be had a second time: while the database is away or hangs, Redis
+        keeps it, and a later job saves it."""
         try:
-            self._save(call, arrived)
+            with self.answers.shielding(call, arrived):
+                self._save(call, arrived)
         except Transient as error:
-            kept = self.answers.keep(call, arrived)
-            structlog.get_logger("calls").warning("call.not_saved", kept=kept, error=str(error))
+            structlog.get_logger("calls").warning("call.not_saved", error=str(error))
             raise
 
     def _save_kept(self, call: StoredCall) -> bool:
@@ -156,7 +160,7 @@ class CarryOutCall:
         if arrived is None:
             return False
         self._save(call, arrived, was_kept=True)
-        self.answers.drop(call)
+        self.answers.drop({call.id: call.attempts})
         return True
 
     def _save(self, taken: StoredCall, arrived: Arrived, was_kept: bool = False) -> None:
