@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import typer
@@ -14,6 +14,7 @@ from models.messaging import messages
 from models.oauth.connection import Connection, Status
 from models.store import Store, Transaction
 from models.store.connections import any_problem
+from models.store.search import Conditions, Place
 from models.sync.sync_run import SyncRun
 from worker.cli.context import load_settings, opened_queues, opened_store
 from worker.cli.output import (
@@ -51,6 +52,8 @@ columns = (
     "last_synced_at",
 )
 most_listed = 1000
+most_searches = 10
+first_moment = datetime(1970, 1, 1, tzinfo=UTC)
 wait_for_disconnect = timedelta(seconds=30)
 
 
@@ -84,8 +87,18 @@ def connections(
 ) -> None:
     """List connections, oldest first."""
     with opened_store(load_settings()) as store, store.reading() as tx:
-        wanted = None if status is None else status.value
-        found = tx.connections.find(user_id=user, provider=provider, status=wanted, problem=problem, limit=most_listed)
+        is_cut = False
+        if user is None:
+            found, is_cut = find_oldest(tx, Conditions(provider, status, problem), most_listed)
+        else:
+            wanted = None if status is None else status.value
+            found = tx.connections.find(
+                user_id=user, provider=provider, status=wanted, problem=problem, limit=most_listed
+            )
+    if is_cut:
+        print_warning(
+            "Many have this status or problem, and only the oldest were looked at. Narrow them down with --user."
+        )
     if as_json:
         print_json(found)
         return
@@ -95,6 +108,22 @@ def connections(
         print_warning(
             f"Only the first {most_listed} are shown. Narrow them down with --user, --provider, --status or --problem."
         )
+
+
+def find_oldest(tx: Transaction, wanted: Conditions, limit: int) -> tuple[Sequence[Connection], bool]:
+    """Return up to `limit` connections that meet the conditions, oldest first; and whether there may be more, because
+    the search has looked at as many as it may.
+
+    Each query looks at a bounded number (see `Search`), and the next one goes on where it ended.
+    """
+    found, place = list[Connection](), Place(first_moment, "", is_newer=True)
+    for _ in range(most_searches):
+        newest_first, end = tx.search.connections((), wanted, place, limit - len(found))
+        found += reversed(newest_first)
+        if end is None:
+            return found, False
+        place = end
+    return found, True
 
 
 @report_errors
