@@ -90,7 +90,9 @@ def report_unwritable_output() -> Iterator[None]:
     except OSError as error:
         if error.errno not in unwritable or error.filename is not None:
             raise
-        print_error(f"Standard output can't be written: {error.strerror}. What the command did up to then is done.")
+        # The same disk may be behind stderr.
+        with suppress(OSError):
+            print_error(f"Standard output can't be written: {error.strerror}. What the command did up to then is done.")
         # Python would try to write what is left when it exits, and report that once more.
         with suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
