@@ -322,6 +322,13 @@ def test_an_answer_is_kept_while_the_database_is_away(house: House, ada: Connect
     assert kept(house) == []
 
 
+def logged(house: House) -> Any:
+    """How often the request log has the document that was asked for."""
+    with house.store.reading() as tx:
+        lines = tx.sql.execute(text("SELECT COUNT(*) FROM request_log WHERE path = '/documents' AND method = 'POST'"))
+        return lines.scalar()
+
+
 def test_two_jobs_that_find_one_kept_answer_save_it_once(house: House, ada: Connection) -> None:
     call = ask(house, ada)
     lose_database(house, call, failures=1)
@@ -336,9 +343,7 @@ def test_two_jobs_that_find_one_kept_answer_save_it_once(house: House, ada: Conn
             return found
 
     replace(flow, answers=Late(flow.answers.vault, flow.answers.redis))(call.id)
-    with house.store.reading() as tx:
-        lines = tx.sql.execute(text("SELECT COUNT(*) FROM request_log WHERE path = '/documents' AND method = 'POST'"))
-        assert lines.scalar() == 1
+    assert logged(house) == 1
     assert published(house) == [("call.completed", 201)]
 
 
@@ -458,6 +463,30 @@ def test_an_answer_whose_save_hangs_is_kept_meanwhile(
             was_saved = saving.done()
         saving.result()
     assert (was_saved, stored(house, call).status, made(house), kept(house)) == (False, "completed", 1, [])
+
+
+def test_an_answer_that_another_job_saves_while_its_save_hangs_is_saved_once(
+    house: House, ada: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker.calls.kept_answers, "longest_save", timedelta(milliseconds=10))
+    call, alive = ask(house, ada), house.flows
+
+    class Slow(Unsteady):
+        """A store whose next write waits until the answer is kept, and another job has found it."""
+
+        def writing(self) -> Any:
+            if self.failures:
+                self.failures -= 1
+                wait_until(lambda: bool(kept(house)), "the answer to be kept")
+                alive.call(call.id)
+            return self.store.writing()
+
+    store = Slow(house.store)
+    house.flows = replace(alive, call=replace(alive.call, store=store))  # type: ignore[arg-type]  # it acts as one
+    watch(house, after_call=lambda: setattr(store, "failures", 1))
+    house.flows.call(call.id)
+    assert (stored(house, call).status, logged(house), kept(house)) == ("completed", 1, [])
+    assert published(house) == [("call.completed", 201)]
 
 
 # What the provider does.

@@ -33,6 +33,8 @@ from worker.tokens.access import refuse_access
 from worker.tokens.data_keys import fetching_keys
 
 unreadable_pause: Final = timedelta(minutes=1)
+most_lines: Final = 100
+"""How many lines of the request log are looked at for one that was written a moment ago."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,9 +172,11 @@ class CarryOutCall:
             connection = tx.connections.lock(connection_id)
             call, now = tx.calls.lock(taken.id), self.now()
             is_current = call is not None and call.lease_owner == arrived.owner
-            # Race: two jobs found what was kept of one request; the first has logged it.
-            if is_current or not was_kept:
-                tx.journal.log(arrived.log_for(taken))
+            # Race: two jobs found what was kept of one request, or one did while the save of the job that made it hung;
+            # the first has logged it.
+            lines = arrived.log_for(taken)
+            if is_current or not (was_kept or set(lines) <= set(tx.journal.calls_of(connection_id, most_lines))):
+                tx.journal.log(lines)
             refusal: AccessRefusal | None = None
             if is_token_refused(arrived.outcome, now):
                 refusal, more = refuse_access(tx, connection_id, arrived.generation, now)
