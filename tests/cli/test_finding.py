@@ -63,7 +63,7 @@ def test_the_oldest_of_very_many_connections_come_first(desk: Desk) -> None:
         assert [each["id"] for each in desk.read("connections", "--provider", "breezedoc")] == ids
         assert desk.read("connections", "--status", "revoked", "--provider", "other") == []
     desk.monkeypatch.setattr("models.store.search.most_looked_at", 1)
-    desk.monkeypatch.setattr("worker.cli.connections.most_searches", 2)
+    desk.monkeypatch.setattr("worker.cli.subjects.most_searches", 2)
     cut = desk.type("connections", "--problem", "any", "--status", "active", "--json")
     assert ([each["id"] for each in json.loads(cut.stdout)], "only the oldest" in cut.stderr) == ([ids[0]], True)
 

@@ -450,12 +450,12 @@ def test_an_answer_whose_save_hangs_is_kept_meanwhile(
 
     def wait_for_the_lock() -> None:
         answered.set()
-        locked.wait()
+        locked.wait(60)
 
     watch(house, after_call=wait_for_the_lock)
     with ThreadPoolExecutor(1) as pool:
         saving = pool.submit(house.flows.call, call.id)
-        answered.wait()
+        assert answered.wait(60)
         with house.store.writing() as tx:
             tx.connections.lock(ada.id)
             locked.set()

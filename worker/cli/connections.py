@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Annotated
 
 import typer
@@ -14,7 +14,7 @@ from models.messaging import messages
 from models.oauth.connection import Connection, Status
 from models.store import Store, Transaction
 from models.store.connections import any_problem
-from models.store.search import Conditions, Place
+from models.store.search import Conditions
 from models.sync.sync_run import SyncRun
 from worker.cli.context import load_settings, opened_queues, opened_store
 from worker.cli.output import (
@@ -31,6 +31,7 @@ from worker.cli.output import (
     reports_json,
 )
 from worker.cli.progress import describe_failure, follow_run
+from worker.cli.subjects import find_oldest
 from worker.operations.next_steps import Outlook, describe_next
 from worker.operations.requests import Asked, carry_out, message_of
 from worker.operations.story import describe_state
@@ -52,8 +53,6 @@ columns = (
     "last_synced_at",
 )
 most_listed = 1000
-most_searches = 10
-first_moment = datetime(1970, 1, 1, tzinfo=UTC)
 wait_for_disconnect = timedelta(seconds=30)
 
 
@@ -108,22 +107,6 @@ def connections(
         print_warning(
             f"Only the first {most_listed} are shown. Narrow them down with --user, --provider, --status or --problem."
         )
-
-
-def find_oldest(tx: Transaction, wanted: Conditions, limit: int) -> tuple[Sequence[Connection], bool]:
-    """Return up to `limit` connections that meet the conditions, oldest first; and whether there may be more, because
-    the search has looked at as many as it may.
-
-    Each query looks at a bounded number (see `Search`), and the next one goes on where it ended.
-    """
-    found, place = list[Connection](), Place(first_moment, "", is_newer=True)
-    for _ in range(most_searches):
-        newest_first, end = tx.search.connections((), wanted, place, limit - len(found))
-        found += reversed(newest_first)
-        if end is None:
-            return found, False
-        place = end
-    return found, True
 
 
 @report_errors
