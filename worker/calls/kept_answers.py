@@ -115,7 +115,8 @@ class KeptAnswers:
         """Return every answer that is kept, still sealed. Raises `RedisUnavailable`."""
         found = list[KeptSeal]()
         try:
-            for name in self.redis.scan_iter(match=f"{prefix}*", count=most_names):
+            # A scan may return a key more than once.
+            for name in set(self.redis.scan_iter(match=f"{prefix}*", count=most_names)):
                 call_id, _, attempt = name.decode(errors="replace").removeprefix(prefix).partition(":")
                 stored = self._read(name) if attempt.isdecimal() else None
                 if stored is not None:
