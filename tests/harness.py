@@ -286,17 +286,18 @@ def join_house(
     metrics = Metrics()
     providers = {profile.name: ProviderClient(profile, clock, budgets, metrics=metrics)}
     parking = Parking(vault, redis, spool)
+    answers = KeptAnswers(vault, redis)
     flows = Flows(
         exchange=Exchange(store, vault, clients, providers, parking, queue.send, clock),
         confirm=Confirm(store, queue.send, clock),
         refresh=Refresh(store, vault, clients, providers, parking, queue.send, clock, metrics=metrics),
         sync=Sync(store, vault, providers, queue.send, clock, timedelta(minutes=15), metrics=metrics),
         sync_user=SyncUser(store, queue.send, clock),
-        disconnect=Disconnect(store, vault, providers, parking, queue.send, clock),
+        disconnect=Disconnect(store, vault, providers, parking, queue.send, clock, answers.drop),
         revoke=Revoke(store, vault, clients, providers, queue.send, clock),
         probe_client=ProbeClient(store, clients, providers, queue.send, clock),
         recover_tokens=RecoverTokens(store, vault, clients, providers, parking, queue.send, clock),
-        call=CarryOutCall(store, vault, providers, queue.send, clock, KeptAnswers(vault, redis), metrics),
+        call=CarryOutCall(store, vault, providers, queue.send, clock, answers, metrics),
         deliver_webhooks=DeliverWebhooks(store, vault, clock, metrics=metrics),
         publish=publish,  # type: ignore[arg-type]  # only tests of publishing bring one
     )

@@ -15,6 +15,8 @@ from models.messaging.events import CallCompleted, CallFailed, CallUnknown, Fact
 longest_life: Final = timedelta(hours=1)
 """For how long a call that was not carried out is tried."""
 bodies_kept: Final = timedelta(days=1)
+answers_kept: Final = longest_life + 2 * bodies_kept
+"""Of a call that is older than that, nothing is kept outside of the database."""
 lease: Final = timedelta(seconds=60)
 """Longer than a request takes at most: a call that is running for longer has lost its job."""
 

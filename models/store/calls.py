@@ -75,6 +75,13 @@ class Calls:
         status = newest.subquery().c.status
         return self.sql.execute(select(func.count()).where(status == CallStatus.unknown.value)).scalar_one()
 
+    def begun_since(self, connection_id: str, since: datetime) -> dict[str, int]:
+        """Return how many requests were made for each of a connection's calls from then on, of those that made any."""
+        query = select(table.c.id, table.c.attempts).where(
+            table.c.connection_id == connection_id, table.c.created_at >= since, table.c.attempts > 0
+        )
+        return {str(row.id): int(row.attempts) for row in self.sql.execute(query)}
+
     def erase(self, connection_id: str) -> int:
         """Erase the bodies of a connection's calls; return of how many."""
         kept = (table.c.connection_id == connection_id) & table.c.bodies_until.is_not(None)

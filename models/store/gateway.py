@@ -1,6 +1,6 @@
 """What the gateway reads and writes of connections: never a refresh token, which its role in PostgreSQL can't read."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -18,6 +18,8 @@ from models.store.rows import to_connection
 from models.store.statement import Row, Statement, is_one_of
 from models.store.views import refreshable
 
+most_looked_at = 10_000
+"""How many connections are looked at for a page of those of one status that are of some providers as well."""
 refresh_tokens = select(literal_column("connection_id", Text)).select_from(table_named(refreshable))
 _credential = [
     type_coerce(null(), column.type).label(column.name) if column.name == "refresh_token" else column
@@ -82,17 +84,35 @@ class Gateway:
         _refuse.run(self.sql, own_id=connection.id, **refused)
 
     def page(
-        self, wanted: dict[str, str | None], providers: frozenset[str] | None, after: str, limit: int
-    ) -> Sequence[Connection]:
-        """Return up to `limit` connections with ids after one, in the order of their ids.
+        self, wanted: Mapping[str, str], providers: frozenset[str] | None, after: str, limit: int
+    ) -> tuple[Sequence[Connection], str | None]:
+        """Return up to `limit` connections with ids after one, in the order of their ids; and the id that the next page
+        comes after, None if there is none.
 
-        `wanted` has the values that columns have to have, `providers` those that may be seen; None for all.
+        `wanted` has the values that columns have to have, `providers` those that may be seen; None for all. Of one
+        status there may be very many connections, and of a provider, and of both none: PostgreSQL does not know that,
+        and would read them all. So such a page looks at a bounded number.
         """
-        query = select(*connection_columns).where(table.c.id > after).order_by(table.c.id).limit(limit)
-        query = query.where(*(table.c[name] == value for name, value in wanted.items() if value is not None))
-        if providers is not None:
-            query = query.where(table.c.provider.in_(sorted(providers)))
-        return [to_connection(row) for row in self.sql.execute(query)]
+        seen = providers if "provider" not in wanted or providers is None else providers & {wanted["provider"]}
+        if seen is not None and not seen:
+            return (), None
+        conditions = [table.c[name] == value for name, value in wanted.items()]
+        if seen is not None and "provider" not in wanted:
+            conditions.append(table.c.provider.in_(sorted(seen)))
+        is_of_one_user, is_of_providers = "user_id" in wanted, "provider" in wanted or seen is not None
+        is_bounded = "status" in wanted and is_of_providers and not is_of_one_user
+        end = self._find_end(after) if is_bounded else None
+        if end is not None:
+            conditions.append(table.c.id <= end)
+        query = select(*connection_columns).where(table.c.id > after, *conditions).order_by(table.c.id)
+        found = [to_connection(row) for row in self.sql.execute(query.limit(limit + 1))]
+        return (found[:limit], found[limit - 1].id) if len(found) > limit else (found, end)
+
+    def _find_end(self, after: str) -> str | None:
+        """Return the last id that a page may look at; None if there are fewer than that after this one."""
+        ids = select(table.c.id).where(table.c.id > after).order_by(table.c.id)
+        end: str | None = self.sql.execute(ids.offset(most_looked_at - 1).limit(1)).scalar()
+        return end
 
 
 def _to_access(row: Row) -> Access:

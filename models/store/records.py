@@ -254,7 +254,7 @@ class Records:
         marks = {"since": read.marks.since, "newest": read.marks.newest}
         _note_read_until.run(self.appends.unflushed, connection_id=connection_id, name=read.key, **state, **marks)
 
-    def note_problem(self, connection_id: str, source: str, problem: str) -> None:
+    def note_problem(self, connection_id: str, source: str, problem: str | None) -> None:
         _note_problem.run(self.appends.unflushed, connection_id=connection_id, name=source, problem=problem)
 
     def forget_lists(self, connection_id: str, sources: Sequence[str]) -> None:

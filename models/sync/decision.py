@@ -146,10 +146,11 @@ class ListRead:
 
 @dataclass(frozen=True, slots=True)
 class ListSkipped:
-    """A list cannot be read; the pages that this run saw of it prove nothing."""
+    """A list is not read; the pages that this run saw of it prove nothing. `problem` is why it cannot be read; None if
+    it is not asked for any more."""
 
     key: str
-    problem: ListProblem
+    problem: ListProblem | None
 
 
 ListNote = ListRead | ListSkipped

@@ -8,7 +8,7 @@ not read, it keeps what it had until the parent's own record is deleted. Then it
 deleted unless another list has them. If ids are unique below a parent only, no other list can.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -32,7 +32,8 @@ def fix_parents(rows: StepRows, now: datetime) -> StepDecision:
     # Race: the profile gave it no parent when another job read its one list.
     begun = replace(run, page=1, cursor=None, pass_number=0, failures=0)
     run = replace(begun, parents={**run.parents, resource.name: fixed})
-    notes = tuple(_note_problems(resource, path, rows.parents))
+    nameless = _find_nameless(resource, path, rows.parents)
+    notes = (*_note_problems(resource, nameless, rows.parents), *_note_unread(resource, fixed, nameless, rows.parents))
     decision = StepDecision(subject=rows.connection, at=now, connection=rows.connection, lists=notes)
     if fixed.read:
         return go_on(decision, run)
@@ -63,14 +64,29 @@ def read_key(record: object, path: str) -> str | None:
     return None if len(key) > longest_key or "" in key.split("/") or leads_up(key) else key
 
 
-def _note_problems(resource: Resource, path: str, stored: StoredParents) -> Iterator[ListNote]:
+def _find_nameless(resource: Resource, path: str, stored: StoredParents) -> list[str]:
+    """Return the lists of parents that would be read if they could be named."""
+    first = stored.ids[: resource.most_parents]
+    return [name_list(resource, each) for each in first if read_key(stored.records.get(each), path) is None]
+
+
+def _note_problems(resource: Resource, nameless: Sequence[str], stored: StoredParents) -> Iterator[ListNote]:
     """Yield what is new: parents that cannot be named, and whether there are too many of them."""
-    for each in stored.ids[: resource.most_parents]:
-        key = name_list(resource, each)
-        if read_key(stored.records.get(each), path) is None and stored.problems.get(key) != ListProblem.unusable_parent:
+    for key in nameless:
+        if stored.problems.get(key) != ListProblem.unusable_parent:
             yield ListSkipped(key, ListProblem.unusable_parent)
     before, many = stored.problems.get(resource.name), len(stored.ids) > resource.most_parents
     if many and before != ListProblem.too_many_parents:
         yield ListSkipped(resource.name, ListProblem.too_many_parents)
     if not many and before is not None:
         yield ListRead(resource.name)
+
+
+def _note_unread(
+    resource: Resource, fixed: Parents, nameless: Sequence[str], stored: StoredParents
+) -> Iterator[ListNote]:
+    """Yield the lists that are not read any more and have the last problem that they had when they were."""
+    named = {name_list(resource, each) for each, _ in fixed.read}.union(nameless)
+    for key in sorted(stored.problems):
+        if key.startswith(name_list(resource, "")) and key not in named:
+            yield ListSkipped(key, None)

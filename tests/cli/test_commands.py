@@ -8,12 +8,16 @@ from datetime import UTC, datetime
 
 import dramatiq
 import pytest
+import redis
 from sqlalchemy import text
 
 from config.settings import read_settings
 from config.wiring import build_broker, now
 from models.crypto.secrets import Secret
 from models.crypto.vault import Vault, new_key
+from models.gateway.arrived import Arrived
+from models.gateway.call import CallStatus, StoredCall, begin
+from models.http import HttpAnswer
 from models.journal import Verb
 from models.messaging.messages import QUEUES
 from models.oauth.breaker import Sighting, endpoint_of, observe
@@ -22,6 +26,7 @@ from models.oauth.token_pair import TokenPair
 from models.oauth.token_response import Evidence, OutcomeUnknown, TokensGranted
 from tests.cli.conftest import Desk
 from tests.harness import link_secret
+from worker.calls.kept_answers import KeptAnswers
 from worker.tokens.spool import Ticket
 
 
@@ -324,6 +329,26 @@ def test_parked_pairs_count_among_what_a_key_seals_and_are_sealed_anew(desk: Des
     assert replace(parking, vault=Vault((k2,))).find(ticket) == parked_pair
 
 
+def test_answers_that_redis_keeps_count_among_what_a_key_seals_and_are_resealed(desk: Desk) -> None:
+    at = datetime(2026, 1, 2, tzinfo=UTC)
+    pending = StoredCall("call1", "c1", "one", "POST", "/a", "a", CallStatus.pending, at, None, None, at)
+    taken, arrived = begin(pending, "job", at), Arrived("job", 1, at, 5, HttpAnswer(201, {}, b"{}"))
+    answers = KeptAnswers(desk.house.vault, redis.Redis.from_url(desk.environment["REDIS_URL"]))
+    assert answers.keep(taken, arrived)
+    k2 = new_key("k2")
+    desk.set(ENCRYPTION_KEYS=f"{k2.line().reveal()},{desk.environment['ENCRYPTION_KEYS']}")
+    before = desk.read("keys", "status")
+    assert (before["sealed"]["call.kept_answer"], before["idle"]) == ({"k1": 1}, [])
+    assert desk.read("keys", "rotate") == {"key": "k2", "resealed": 1, "unopened": {}}
+    after = desk.read("keys", "status")
+    assert (after["sealed"]["call.kept_answer"], after["idle"]) == ({"k2": 1}, ["k1"])
+    newer = replace(answers, vault=Vault((k2,)))
+    assert (newer.find(taken), desk.redis.ttl("breezesync:answers:call1:1") > 0) == (arrived, True)
+    [stale] = answers.seals()
+    newer.drop({"call1": 1})
+    assert (newer.reseal(stale), newer.seals()) == (False, [])
+
+
 def test_no_key_is_called_free_while_redis_cannot_be_asked(desk: Desk) -> None:
     parking = desk.house.flows.refresh.parking
     parking.park(Ticket("refresh", "c1", 7), parked_pair)
@@ -333,9 +358,9 @@ def test_no_key_is_called_free_while_redis_cannot_be_asked(desk: Desk) -> None:
         REDIS_URL="redis://127.0.0.1:1/0",
     )
     report = desk.read("keys", "rotate", code=1)
-    assert (report["resealed"], list(report["unopened"])) == (1, ["parking.pair in redis"])
+    assert (report["resealed"], list(report["unopened"])) == (1, ["parking.pair in redis", "call.kept_answer"])
     report = desk.read("keys", "status")
-    assert (report["idle"], len(report["uncounted"]), report["sealed"]["parking.pair"]) == ([], 1, {"k2": 1})
+    assert (report["idle"], len(report["uncounted"]), report["sealed"]["parking.pair"]) == ([], 2, {"k2": 1})
     assert "no key is reported as unused" in desk.type("keys", "status").stdout
 
 

@@ -51,6 +51,23 @@ def test_connections_with_a_problem_are_listed(desk: Desk) -> None:
     assert "active (1 plan_required)" in desk.type("status").stdout
 
 
+def test_the_oldest_of_very_many_connections_come_first(desk: Desk) -> None:
+    ids = [desk.house.connect(user, account).id for user, account in (("ada", 1), ("grace", 2), ("alan", 1))]
+    with desk.house.store.writing() as tx:
+        tx.sql.execute(text("UPDATE connection SET problem = 'plan_required'"))
+        tx.sql.execute(text("UPDATE connection SET status = 'revoked' WHERE id = :id"), {"id": ids[1]})
+    for looked_at in (1, 2, 3):
+        desk.monkeypatch.setattr("models.store.search.most_looked_at", looked_at)
+        for words in (("--problem", "any", "--status", "active"), ("--problem", "plan_required", "--status", "active")):
+            assert [each["id"] for each in desk.read("connections", *words)] == [ids[0], ids[2]]
+        assert [each["id"] for each in desk.read("connections", "--provider", "breezedoc")] == ids
+        assert desk.read("connections", "--status", "revoked", "--provider", "other") == []
+    desk.monkeypatch.setattr("models.store.search.most_looked_at", 1)
+    desk.monkeypatch.setattr("worker.cli.subjects.most_searches", 2)
+    cut = desk.type("connections", "--problem", "any", "--status", "active", "--json")
+    assert ([each["id"] for each in json.loads(cut.stdout)], "only the oldest" in cut.stderr) == ([ids[0]], True)
+
+
 @pytest.mark.parametrize("words", [(), ("--json",)])
 def test_records_are_not_erased_unasked(desk: Desk, words: tuple[str, ...]) -> None:
     connection = desk.house.connect("ada", 1)

@@ -2,6 +2,9 @@
 
 import json
 import logging
+import os
+import sys
+from contextlib import suppress
 from io import StringIO
 from typing import NoReturn
 
@@ -11,6 +14,7 @@ from rich.markup import escape
 
 from config.logs import configure_logging
 from models.crypto.redact import show_controls
+from worker.__main__ import build_app, choose
 from worker.cli import output
 
 hostile = "it\x1b]0;owned\x07 \x1b[2J\x9b31m \u202egnp.exe \r\b\x7f\x00"
@@ -83,3 +87,31 @@ def test_a_log_has_none_of_it(readable: bool) -> None:
     coloured = lines.replace("\x1b[", "") if readable else lines
     assert not signs & set(coloured)
     assert "]0;owned" in lines
+
+
+@pytest.mark.parametrize("line", ["--version", "keys new", "keys new --json", "events --help"])
+def test_a_full_disk_behind_the_output_is_one_line_and_exit_code_1(
+    line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = line.split()
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        with pytest.raises(SystemExit) as ended:
+            build_app(choose(words))(words)
+    printed = capsys.readouterr().err
+    assert (ended.value.code, "No space left on device" in printed, len(printed.splitlines())) == (1, True, 1)
+    assert not line.endswith("--json") or json.loads(printed)["exit_code"] == 1
+
+
+@pytest.mark.parametrize("line", ["--version", "keys new --json"])
+def test_a_pipe_that_was_closed_ends_a_command_without_a_word(
+    line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = line.split()
+    reading, writing = os.pipe()
+    os.close(reading)
+    with suppress(BrokenPipeError), open(writing, "w", encoding="utf-8") as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        with pytest.raises(SystemExit) as ended:
+            build_app(choose(words))(words)
+    assert (ended.value.code, capsys.readouterr().err) == (1, "")

@@ -39,6 +39,14 @@ def test_the_life_of_an_endpoint(desk: Desk, listener: Listener) -> None:
         assert desk.type("webhooks", name, "127.0.0.1").exit_code == 3
 
 
+def test_what_opens_no_secret_needs_no_key(desk: Desk) -> None:
+    desk.read("webhooks", "add", "https://app.example/w", "--name", "app")
+    desk.set(ENCRYPTION_KEYS="")
+    states = [desk.read("webhooks", name, "app")["state"] for name in ("pause", "resume", "retry", "remove")]
+    assert states == ["paused", "active", "active", "active"]
+    assert desk.read("webhooks") == []
+
+
 MISTAKES: dict[str, tuple[tuple[str, ...], int, str]] = {
     "http": (("http://app.example/w",), 2, "expected https"),
     "a private address": (("https://10.0.0.1/w",), 2, "not a public address"),

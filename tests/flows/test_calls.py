@@ -5,6 +5,7 @@ import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from redis.exceptions import NoPermissionError
 from sqlalchemy import text
 
+import worker.calls.kept_answers
 from models.crypto.rotation import reseal
 from models.crypto.vault import Vault, new_key
 from models.errors import RedisUnavailable, StoreUnavailable
@@ -32,7 +34,7 @@ from tests.databases import both_databases
 from tests.gateway import KEYS, open_counter
 from tests.harness import House
 from tests.made_up_api import MadeUpApi, all_at_once, serving_api
-from tests.servers import absent_redis
+from tests.servers import absent_redis, wait_until
 from worker.calls.kept_answers import KeptAnswers
 from worker.gateway.calls import Calls
 from worker.gateway.desk import Desk
@@ -320,6 +322,13 @@ def test_an_answer_is_kept_while_the_database_is_away(house: House, ada: Connect
     assert kept(house) == []
 
 
+def logged(house: House) -> Any:
+    """How often the request log has the document that was asked for."""
+    with house.store.reading() as tx:
+        lines = tx.sql.execute(text("SELECT COUNT(*) FROM request_log WHERE path = '/documents' AND method = 'POST'"))
+        return lines.scalar()
+
+
 def test_two_jobs_that_find_one_kept_answer_save_it_once(house: House, ada: Connection) -> None:
     call = ask(house, ada)
     lose_database(house, call, failures=1)
@@ -334,9 +343,7 @@ def test_two_jobs_that_find_one_kept_answer_save_it_once(house: House, ada: Conn
             return found
 
     replace(flow, answers=Late(flow.answers.vault, flow.answers.redis))(call.id)
-    with house.store.reading() as tx:
-        lines = tx.sql.execute(text("SELECT COUNT(*) FROM request_log WHERE path = '/documents' AND method = 'POST'"))
-        assert lines.scalar() == 1
+    assert logged(house) == 1
     assert published(house) == [("call.completed", 201)]
 
 
@@ -374,6 +381,112 @@ def test_a_kept_answer_that_does_not_open_is_a_lost_one(house: House, ada: Conne
     house.flows.call.answers.redis.set(name, "nonsense")
     come_back(house)
     assert stored(house, call).status == "unknown"
+
+
+def test_an_erasure_removes_what_redis_keeps_of_calls(house: House, ada: Connection) -> None:
+    call, grace = ask(house, ada), house.connect("grace", 2)
+    lose_database(house, call, failures=1)
+    other = ask(house, grace)
+    lose_database(house, other, failures=1)
+    house.flows.disconnect(ada.id, erase=True)
+    assert kept(house) == [f"breezesync:answers:{other.id}:1".encode()]
+    come_back(house)
+    assert (stored(house, call).status, stored(house, other).status) == ("unknown", "completed")
+
+
+def test_an_answer_that_is_kept_after_the_erasure_goes_with_the_next_job(house: House, ada: Connection) -> None:
+    call, alive = ask(house, ada), house.flows
+    store = Unsteady(house.store)
+    house.flows = replace(alive, call=replace(alive.call, store=store))  # type: ignore[arg-type]  # it acts as one
+
+    def erase() -> None:
+        alive.disconnect(ada.id, erase=True)
+        store.failures = 1
+
+    watch(house, after_call=erase)
+    with pytest.raises(StoreUnavailable):
+        house.flows.call(call.id)
+    house.flows = alive
+    assert len(kept(house)) == 1
+    come_back(house)
+    ended = stored(house, call)
+    assert (ended.status, ended.answer_status, ended.answer, kept(house)) == ("completed", 201, None, [])
+
+
+class Deaf(Unsteady):
+    """A store that is away after each of its next `failures` commits: who wrote does not hear of it."""
+
+    @contextmanager
+    def writing(self) -> Any:
+        with self.store.writing() as tx:
+            yield tx
+        if self.failures:
+            self.failures -= 1
+            raise StoreUnavailable("the connection was lost")
+
+
+@pytest.mark.parametrize("what_comes", ["its message", "an erasure"])
+def test_what_is_kept_of_an_answer_that_was_saved_goes(house: House, ada: Connection, what_comes: str) -> None:
+    call, alive = ask(house, ada), house.flows
+    store = Deaf(house.store)
+    house.flows = replace(alive, call=replace(alive.call, store=store))  # type: ignore[arg-type]  # it acts as one
+    watch(house, after_call=lambda: setattr(store, "failures", 1))
+    with pytest.raises(StoreUnavailable):
+        house.flows.call(call.id)
+    house.flows = alive
+    assert (stored(house, call).status, len(kept(house))) == ("completed", 1)
+    if what_comes == "its message":
+        house.perform(messages.call(call.id))
+    else:
+        house.flows.disconnect(ada.id, erase=True)
+    assert kept(house) == []
+
+
+def test_an_answer_whose_save_hangs_is_kept_meanwhile(
+    house: House, ada: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker.calls.kept_answers, "longest_save", timedelta(milliseconds=50))
+    call, answered, locked = ask(house, ada), threading.Event(), threading.Event()
+
+    def wait_for_the_lock() -> None:
+        answered.set()
+        locked.wait(60)
+
+    watch(house, after_call=wait_for_the_lock)
+    with ThreadPoolExecutor(1) as pool:
+        saving = pool.submit(house.flows.call, call.id)
+        assert answered.wait(60)
+        with house.store.writing() as tx:
+            tx.connections.lock(ada.id)
+            locked.set()
+            wait_until(lambda: bool(kept(house)), "the answer to be kept")
+            was_saved = saving.done()
+        saving.result()
+    assert (was_saved, stored(house, call).status, made(house), kept(house)) == (False, "completed", 1, [])
+
+
+def test_an_answer_that_another_job_saves_while_its_save_hangs_is_saved_once(
+    house: House, ada: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker.calls.kept_answers, "longest_save", timedelta(milliseconds=10))
+    call, alive = ask(house, ada), house.flows
+
+    class Slow(Unsteady):
+        """A store whose next write waits until the answer is kept, and another job has found it."""
+
+        def writing(self) -> Any:
+            if self.failures:
+                self.failures -= 1
+                wait_until(lambda: bool(kept(house)), "the answer to be kept")
+                alive.call(call.id)
+            return self.store.writing()
+
+    store = Slow(house.store)
+    house.flows = replace(alive, call=replace(alive.call, store=store))  # type: ignore[arg-type]  # it acts as one
+    watch(house, after_call=lambda: setattr(store, "failures", 1))
+    house.flows.call(call.id)
+    assert (stored(house, call).status, logged(house), kept(house)) == ("completed", 1, [])
+    assert published(house) == [("call.completed", 201)]
 
 
 # What the provider does.

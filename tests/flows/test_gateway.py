@@ -117,17 +117,42 @@ def test_an_unknown_address_or_method_is_a_problem_too(counter: Counter) -> None
 # Connections.
 
 
+def test_pages_that_look_at_few_connections_miss_none(
+    counter: Counter, house: House, ada: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every = sorted([ada.id, *(house.connect(user, 1).id for user in ("bob", "carol", "dora", "emil"))])
+    active, ended = every[:3], every[3:]
+    with house.store.engine.begin() as sql:
+        for each in ended:
+            sql.execute(text("UPDATE connection SET status = 'revoked' WHERE id = :id"), {"id": each})
+    for looked_at in (1, 2, 3, 5):
+        monkeypatch.setattr("models.store.gateway.most_looked_at", looked_at)
+        assert walk(counter, "status=revoked&limit=1") == ended
+        assert walk(counter, "status=active&provider=breezedoc") == active
+        assert walk(counter, "limit=2") == every
+        assert walk(counter, "user_id=ada&status=active") == [ada.id] * (ada.id in active)
+        assert (
+            walk(counter, "status=active&limit=1", "elsewhere")
+            == walk(counter, "provider=breezedoc", "elsewhere")
+            == []
+        )
+
+
+def walk(counter: Counter, query: str, key: str = "all") -> list[str]:
+    """Return the ids of all pages of a list."""
+    found, cursor = list[str](), ""
+    while True:
+        page = counter.ask("GET", f"/v1/connections?{query}{cursor}", key).json()
+        found += [each["id"] for each in page["connections"]]
+        if page["next_cursor"] is None:
+            return found
+        cursor = f"&cursor={page['next_cursor']}"
+
+
 def test_connections_are_listed_page_by_page(counter: Counter, house: House, ada: Connection) -> None:
     others = [house.connect(user, 1).id for user in ("bob", "carol", "dora")]
     house.control.revoke_user(1)
-    found, cursor = [], ""
-    for _ in range(4):
-        page = counter.ask("GET", f"/v1/connections?limit=2{cursor}").json()
-        found += [each["id"] for each in page["connections"]]
-        if page["next_cursor"] is None:
-            break
-        cursor = f"&cursor={page['next_cursor']}"
-    assert found == sorted([ada.id, *others])
+    assert walk(counter, "limit=2") == sorted([ada.id, *others])
     [own] = counter.ask("GET", "/v1/connections?user_id=ada&provider=breezedoc&status=active").json()["connections"]
     assert (own["id"], own["account_id"], own["generation"], "connect_path" in own) == (ada.id, "1", 1, False)
     assert own == counter.ask("GET", f"/v1/connections/{ada.id}").json()
@@ -249,7 +274,7 @@ def test_a_call_is_answered_by_the_provider_and_recorded(counter: Counter, house
 
 @dataclass
 class Api:
-    """A provider's API that a test makes up; `answer` is called with each request."""
+    """A provider's API that a test makes up. `seen` are the requests that came whole."""
 
     url: str = ""
     seen: list[tuple[str, str, dict[str, str], bytes]] = field(default_factory=list)
@@ -270,6 +295,8 @@ class Api:
         body, more = b"", self.reads_body
         while more:
             message = await receive()
+            if message["type"] == "http.disconnect":
+                return
             body += message.get("body", b"")
             more = message.get("more_body", False)
         headers = {name.decode(): value.decode() for name, value in scope["headers"]}

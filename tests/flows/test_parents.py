@@ -285,6 +285,8 @@ def test_more_parents_than_the_bound_are_not_read_and_that_is_said(house: House)
         bounded = (*client.provider.resources[:-1], replace(book, most_parents=2))
         client.provider = replace(client.provider, resources=bounded)
         own.requests()
+        with house.store.writing() as tx:
+            tx.records.note_problem(own.connection.id, "book:c", "many_gone")
         library.shelves["c"].clear()
         assert own.sync() == [], "the books of a shelf that is not read stay"
         assert own.requests()[2:] == ["/things/a/books", "/things/b/books"]

@@ -351,7 +351,7 @@ def test_webhooks_of_both_directions_need_no_more_than_the_roles_have(house: Hou
     assert States(stores["cli"]).test("app") is not None
     with stores["cli"].reading() as tx:
         assert tx.overview.may_operate()
-    assert Endpoints(stores["cli"], house.vault).remove("app") is not None
+    assert States(stores["cli"]).remove("app") is not None
 
 
 def test_each_table_is_read_by_no_one_but_those_who_use_it(stores: Stores) -> None:

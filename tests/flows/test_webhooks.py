@@ -50,6 +50,10 @@ class Application:
     def endpoints(self) -> Endpoints:
         return Endpoints(self.house.store, self.house.vault)
 
+    @property
+    def states(self) -> States:
+        return States(self.house.store)
+
     def happen(self, count: int, connection_id: str = "c1", kind: str = "events") -> None:
         """Have events of a connection stored and published."""
         facts = [
@@ -186,7 +190,7 @@ def test_records_come_before_the_sync_that_found_them(application: Application) 
 
 
 def test_an_endpoint_hears_only_of_what_it_wants_and_from_when_it_was_added(application: Application) -> None:
-    application.endpoints.pause("app")
+    application.states.pause("app")
     application.happen(1)
     _, secret = application.endpoints.add("second", application.receiver.url, ("record",), allow_private=True)
     application.happen(1)
@@ -202,7 +206,7 @@ def test_a_410_pauses_the_endpoint_and_a_resume_sends_what_has_waited(applicatio
     application.happen(1)
     assert (application.stored().state, len(application.receiver.received)) == ("gone", 1)
     application.receiver.behave = lambda received: 204
-    application.endpoints.resume("app")
+    application.states.resume("app")
     application.house.sweep()
     assert_all_taken_in_order(application)
 
@@ -303,7 +307,7 @@ def test_a_replay_sends_events_again_with_their_ids(application: Application) ->
 
 def test_a_private_address_is_not_connected_to_even_if_a_name_resolves_to_it(application: Application) -> None:
     url = application.receiver.url.replace("http://127.0.0.1", "https://app.example")
-    application.endpoints.remove("app")
+    application.states.remove("app")
     application.endpoints.add("rebound", url, ("*",), allow_private=False)
     flow = replace(application.flow, resolve=lambda host, port: ["93.184.215.14", "127.0.0.1"])
     application.house.flows = replace(application.house.flows, deliver_webhooks=flow)
@@ -318,7 +322,7 @@ def test_a_private_address_is_not_connected_to_even_if_a_name_resolves_to_it(app
 
 def test_the_host_and_the_name_of_the_url_go_to_the_address_that_was_checked(application: Application) -> None:
     port = application.receiver.url.split(":")[2].split("/")[0]
-    application.endpoints.remove("app")
+    application.states.remove("app")
     application.endpoints.add("named", f"http://app.example:{port}/webhooks", ("*",), allow_private=True)
     flow = replace(application.flow, resolve=lambda host, port: ["127.0.0.1"])
     application.house.flows = replace(application.house.flows, deliver_webhooks=flow)
@@ -366,7 +370,7 @@ def test_a_name_of_other_letters_is_resolved_as_it_is_written(application: Appli
         return ["127.0.0.1"]
 
     port = application.receiver.url.split(":")[2].split("/")[0]
-    application.endpoints.remove("app")
+    application.states.remove("app")
     application.endpoints.add("street", f"http://xn--strae-oqa.example:{port}/webhooks", ("*",), allow_private=True)
     flow = replace(application.flow, resolve=resolve)
     application.house.flows = replace(application.house.flows, deliver_webhooks=flow)

@@ -28,6 +28,9 @@ from config.profiles import profile_directories, read_profile
 from config.redis_url import connect, parse_redis_url
 from models.crypto.secrets import Secret
 from models.crypto.vault import Vault, new_key
+from models.gateway.arrived import Arrived
+from models.gateway.call import CallStatus, StoredCall
+from models.http import HttpAnswer
 from models.migrations import migrate
 from models.oauth.token_pair import TokenPair
 from models.oauth.token_response import TokensGranted
@@ -44,6 +47,7 @@ from tests.servers import (
     temporary_directory,
     wait_until,
 )
+from worker.calls.kept_answers import KeptAnswers
 from worker.tokens.spool import Parking, Ticket
 
 CHECKOUT = Path(__file__).parents[2]
@@ -135,6 +139,23 @@ def test_the_command_line_counts_the_pairs_that_a_worker_parks_and_seals_them_ag
         assert own.find(ticket) == pair
         own.drop(ticket)
         assert own.tickets() == []
+    assert refusals(own_valkey) == set()
+
+
+def test_the_command_line_reseals_the_answers_that_a_worker_keeps(own_valkey: Valkey) -> None:
+    at, k1, k2 = datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC), new_key("k1"), new_key("k2")
+    call = StoredCall("call1", "c1", "one", "POST", "/a", "a", CallStatus.running, at, None, None, at, attempts=1)
+    arrived = Arrived("job", 1, at, 5, HttpAnswer(201, {}, b"{}"))
+    urls = make_users(own_valkey)
+    with connect(Secret(urls["worker"])) as worker, connect(Secret(urls["cli"])) as cli:
+        assert KeptAnswers(Vault((k1,)), worker).keep(call, arrived)
+        answers = KeptAnswers(Vault((k2, k1)), cli)
+        [found] = answers.seals()
+        assert answers.reseal(found)
+        own = KeptAnswers(Vault((k2,)), worker)
+        assert own.find(call) == arrived
+        own.drop({call.id: 1})
+        assert answers.seals() == []
     assert refusals(own_valkey) == set()
 
 

@@ -143,6 +143,24 @@ choices: dict[str, tuple[StoredParents, Parents, tuple[ListNote, ...]]] = {
         Parents((("a", "7"),)),
         (),
     ),
+    "one beyond the bound had a problem": (
+        stored(*"abcd", problems={"book": "too_many_parents", "book:d": "many_gone", "book:a": "many_gone", "x": "y"}),
+        Parents((("a", "a"), ("b", "b"), ("c", "c"))),
+        (ListSkipped("book:d", None),),
+    ),
+    "one beyond the bound could not be named": (
+        stored(*"abcd", problems={"book": "too_many_parents", "book:d": "unusable_parent"}),
+        Parents((("a", "a"), ("b", "b"), ("c", "c"))),
+        (ListSkipped("book:d", None),),
+    ),
+    "one that can be named again has the key of another": (
+        replace(
+            stored("a", "b", problems={"book:b": "unusable_parent"}),
+            records={key: {"node": {"id": 7}} for key in "ab"},
+        ),
+        Parents((("a", "7"),)),
+        (ListSkipped("book:b", None),),
+    ),
     "two of one key": (
         replace(stored("a", "b"), records={key: {"node": {"id": 7}} for key in "ab"}),
         Parents((("a", "7"),)),

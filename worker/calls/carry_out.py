@@ -33,6 +33,8 @@ from worker.tokens.access import refuse_access
 from worker.tokens.data_keys import fetching_keys
 
 unreadable_pause: Final = timedelta(minutes=1)
+most_lines: Final = 100
+"""How many lines of the request log are looked at for one that was written a moment ago."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,10 @@ class CarryOutCall:
             access = None if call is None else tx.gateway.find([call.connection_id]).get(call.connection_id)
         if call is None:
             structlog.get_logger("calls").warning("call.not_found")
+            return
+        if call.ended_at is not None:
+            # Race: a job saved the answer, and was killed or did not hear of its commit, while Redis still kept it.
+            self.answers.drop({call.id: call.attempts})
             return
         if call.status is CallStatus.running and self._save_kept(call):
             return
@@ -141,13 +147,13 @@ class CarryOutCall:
         return Taken(call, opened.connection, sending)
 
     def _save_or_keep(self, call: StoredCall, arrived: Arrived) -> None:
-        """Save what came of the request. It can't be had a second time: while the database is away Redis keeps it, and
-        a later job saves it."""
+        """Save what came of the request. It can't be had a second time: while the database is away or hangs, Redis
+        keeps it, and a later job saves it."""
         try:
-            self._save(call, arrived)
+            with self.answers.shielding(call, arrived):
+                self._save(call, arrived)
         except Transient as error:
-            kept = self.answers.keep(call, arrived)
-            structlog.get_logger("calls").warning("call.not_saved", kept=kept, error=str(error))
+            structlog.get_logger("calls").warning("call.not_saved", error=str(error))
             raise
 
     def _save_kept(self, call: StoredCall) -> bool:
@@ -156,7 +162,7 @@ class CarryOutCall:
         if arrived is None:
             return False
         self._save(call, arrived, was_kept=True)
-        self.answers.drop(call)
+        self.answers.drop({call.id: call.attempts})
         return True
 
     def _save(self, taken: StoredCall, arrived: Arrived, was_kept: bool = False) -> None:
@@ -166,9 +172,11 @@ class CarryOutCall:
             connection = tx.connections.lock(connection_id)
             call, now = tx.calls.lock(taken.id), self.now()
             is_current = call is not None and call.lease_owner == arrived.owner
-            # Race: two jobs found what was kept of one request; the first has logged it.
-            if is_current or not was_kept:
-                tx.journal.log(arrived.log_for(taken))
+            # Race: two jobs found what was kept of one request, or one did while the save of the job that made it hung;
+            # the first has logged it.
+            lines = arrived.log_for(taken)
+            if is_current or not (was_kept or set(lines) <= set(tx.journal.calls_of(connection_id, most_lines))):
+                tx.journal.log(lines)
             refusal: AccessRefusal | None = None
             if is_token_refused(arrived.outcome, now):
                 refusal, more = refuse_access(tx, connection_id, arrived.generation, now)

@@ -10,7 +10,15 @@ from typer.exceptions import TyperException
 
 from config.environment import is_text
 from config.version import read_version
-from worker.cli.output import print_error, print_json, print_line, reporting_in, reports_json, wrong_usage
+from worker.cli.output import (
+    print_error,
+    print_json,
+    print_line,
+    report_unwritable_output,
+    reporting_in,
+    reports_json,
+    wrong_usage,
+)
 
 
 class CommandLine(TyperGroup):
@@ -24,14 +32,15 @@ class CommandLine(TyperGroup):
             if not all(map(is_text, given)):
                 print_error("The command line is not UTF-8.", wrong_usage)
                 sys.exit(wrong_usage)
-            if not as_json:
-                return super().main(args, *more, **options)
-            try:
-                code = super().main(args, *more, **{**options, "standalone_mode": False})
-            except TyperException as error:
-                print_error(error.format_message(), error.exit_code)
-                code = error.exit_code
-            sys.exit(code)
+            with report_unwritable_output():
+                if not as_json:
+                    return super().main(args, *more, **options)
+                try:
+                    code = super().main(args, *more, **{**options, "standalone_mode": False})
+                except TyperException as error:
+                    print_error(error.format_message(), error.exit_code)
+                    code = error.exit_code
+                sys.exit(code)
 
 
 def _print_version(is_asked: bool) -> None:

@@ -14,6 +14,7 @@ from models.messaging import messages
 from models.oauth.connection import Connection, Status
 from models.store import Store, Transaction
 from models.store.connections import any_problem
+from models.store.search import Conditions
 from models.sync.sync_run import SyncRun
 from worker.cli.context import load_settings, opened_queues, opened_store
 from worker.cli.output import (
@@ -30,6 +31,7 @@ from worker.cli.output import (
     reports_json,
 )
 from worker.cli.progress import describe_failure, follow_run
+from worker.cli.subjects import find_oldest
 from worker.operations.next_steps import Outlook, describe_next
 from worker.operations.requests import Asked, carry_out, message_of
 from worker.operations.story import describe_state
@@ -84,8 +86,18 @@ def connections(
 ) -> None:
     """List connections, oldest first."""
     with opened_store(load_settings()) as store, store.reading() as tx:
-        wanted = None if status is None else status.value
-        found = tx.connections.find(user_id=user, provider=provider, status=wanted, problem=problem, limit=most_listed)
+        is_cut = False
+        if user is None:
+            found, is_cut = find_oldest(tx, Conditions(provider, status, problem), most_listed)
+        else:
+            wanted = None if status is None else status.value
+            found = tx.connections.find(
+                user_id=user, provider=provider, status=wanted, problem=problem, limit=most_listed
+            )
+    if is_cut:
+        print_warning(
+            "Many have this status or problem, and only the oldest were looked at. Narrow them down with --user."
+        )
     if as_json:
         print_json(found)
         return

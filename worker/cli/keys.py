@@ -15,8 +15,10 @@ from models.crypto.rotation import reseal as reseal_texts
 from models.crypto.sealed_box import box_fields
 from models.crypto.secrets import Sealed
 from models.crypto.vault import Vault, VaultError, new_key, new_key_id
+from models.errors import RedisUnavailable
 from models.store import Store
 from models.store.sealed_fields import Field, fields, name_key
+from worker.calls.kept_answers import KeptAnswers
 from worker.cli.context import load_settings, opened_store
 from worker.cli.output import (
     AsJson,
@@ -36,7 +38,7 @@ from worker.tokens.spool_backends import ParkingUnavailable
 
 most_passes = 3
 look = TextColumn("{task.description:<24}"), BarColumn(30), MofNCompleteColumn()
-parked_name = "parking.pair"
+parked_name, kept_name = "parking.pair", "call.kept_answer"
 codes = frozenset(f"{table}.{field}" for table, field in box_fields)
 """What the web process seals, always to a key of the ring."""
 
@@ -50,9 +52,9 @@ def status(as_json: AsJson = False) -> None:
     with opened_store(settings) as store, opened_parking(settings) as parking:
         with store.reading() as tx:
             counts = tx.seals.count_by_key()
-        parked, uncounted = count_parked(parking)
+        outside, uncounted = count_outside(parking, KeptAnswers(parking.vault, parking.redis))
         wrong = find_wrong_keys(store, settings, parking)
-    counts |= {parked_name: parked} if parked else {}
+    counts |= outside
     used = {each for by_key in counts.values() for each in by_key}
     unknown = sorted(each for each in used - set(known) if not opens(settings, each))
     idle = [each for each in known[1:] if each not in used and not uncounted]
@@ -143,8 +145,11 @@ def rotate(
                 for count, unopened in reseal_all(store, vault, batch, bars):
                     resealed += count
                     failures |= unopened
-            count, unopened = reseal_parked(parking, vault)
-            resealed, failures = resealed + count, failures | unopened
+            for count, unopened in (
+                reseal_parked(parking, vault),
+                reseal_kept(KeptAnswers(vault, parking.redis), vault),
+            ):
+                resealed, failures = resealed + count, failures | unopened
             own = vault.current_id
             with store.writing() as tx:
                 detail = {"key": own, "resealed": resealed, "unopened": len(failures)}
@@ -204,15 +209,21 @@ def count_left(store: Store, vault: Vault) -> dict[str, int]:
         return {field.name: tx.seals.count_others(field, vault.current_prefixes) for field in fields}
 
 
-def count_parked(parking: Parking) -> tuple[dict[str, int], list[str]]:
-    """Count the parked pairs that each key seals, in Redis and on this machine; and list why a place did not answer."""
-    by_key, uncounted = Counter[str](), list[str]()
+def count_outside(parking: Parking, answers: KeptAnswers) -> tuple[dict[str, dict[str, int]], list[str]]:
+    """Count what each key seals that waits for the database, in Redis and on this machine: parked pairs, and answers
+    of calls. List why a place did not answer, too."""
+    pairs, kept, uncounted = Counter[str](), Counter[str](), list[str]()
     for place in places:
         try:
-            by_key.update(name_key(found.sealed) for found in parking.seals(place))
+            pairs.update(name_key(found.sealed) for found in parking.seals(place))
         except ParkingUnavailable as error:
             uncounted.append(str(error))
-    return dict(by_key), uncounted
+    try:
+        kept.update(name_key(found.sealed) for found in answers.seals())
+    except RedisUnavailable as error:
+        uncounted.append(str(error))
+    counts = {parked_name: dict(pairs), kept_name: dict(kept)}
+    return {name: by_key for name, by_key in counts.items() if by_key}, uncounted
 
 
 def reseal_parked(parking: Parking, vault: Vault) -> tuple[int, dict[str, str]]:
@@ -229,6 +240,21 @@ def reseal_parked(parking: Parking, vault: Vault) -> tuple[int, dict[str, str]]:
                 resealed += parking.reseal(each)
             except (VaultError, ParkingUnavailable) as error:
                 failures[f"{parked_name} of {each.ticket.name} in {place}"] = str(error)
+    return resealed, failures
+
+
+def reseal_kept(answers: KeptAnswers, vault: Vault) -> tuple[int, dict[str, str]]:
+    """Reseal the answers of calls that Redis keeps; return how many were, and which were not, with the reason."""
+    resealed, failures = 0, dict[str, str]()
+    try:
+        found = [each for each in answers.seals() if not is_current(vault, each.sealed)]
+    except RedisUnavailable as error:
+        return 0, {kept_name: str(error)}
+    for each in found:
+        try:
+            resealed += answers.reseal(each)
+        except (VaultError, RedisUnavailable) as error:
+            failures[f"{kept_name} of {each.call_id}"] = str(error)
     return resealed, failures
 
 

@@ -1,11 +1,13 @@
 """A command's output: text for people or JSON for programs, errors as one line on stderr, and the exit code."""
 
+import errno
 import functools
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Annotated, Any, ParamSpec
@@ -28,6 +30,8 @@ P = ParamSpec("P")
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 failed, wrong_usage, not_found, interrupted = 1, 2, 3, 130
+unwritable = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+"""The errors of a file, a device or a terminal that takes no more."""
 
 _reports_json: ContextVar[bool] = ContextVar("reports_json", default=False)
 
@@ -73,6 +77,26 @@ def report_errors(command: Callable[P, None]) -> Callable[P, None]:
             raise typer.Exit(failed) from None
 
     return run
+
+
+@contextmanager
+def report_unwritable_output() -> Iterator[None]:
+    """Report standard output that can't be written, like a file on a full disk, in a line on stderr, and exit with 1.
+
+    A pipe that its reader has closed is left to the caller, who ends without a word.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in unwritable or error.filename is not None:
+            raise
+        # The same disk may be behind stderr.
+        with suppress(OSError):
+            print_error(f"Standard output can't be written: {error.strerror}. What the command did up to then is done.")
+        # Python would try to write what is left when it exits, and report that once more.
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(failed) from None
 
 
 @contextmanager

@@ -1,15 +1,21 @@
-"""Which connection or authorization an operator means: by its id, by how that begins, or by its user."""
+"""Which connections or authorizations an operator means: by an id, by how that begins, by a user, or by conditions."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Final
 
 from models.oauth.authorization import Authorization
 from models.oauth.connection import Connection
 from models.store import Transaction
+from models.store.search import Conditions, Place
 from worker.cli.output import CommandFailed, NotFound
 
 shortest_prefix = 4
 most_named = 5
 most_of_user = 20
+most_searches = 10
+"""How often a list is searched on where the search before it ended."""
+first_moment: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def find_subject(tx: Transaction, text: str) -> Connection | Authorization:
@@ -50,3 +56,19 @@ def _find_ids(tx: Transaction, prefix: str) -> Sequence[str]:
         return []
     most = most_named + 1
     return [*tx.connections.ids_that_begin(prefix, most), *tx.authorizations.ids_that_begin(prefix, most)]
+
+
+def find_oldest(tx: Transaction, wanted: Conditions, limit: int) -> tuple[Sequence[Connection], bool]:
+    """Return up to `limit` connections that meet the conditions, oldest first; and whether there may be more, because
+    the search has looked at as many as it may.
+
+    Each query looks at a bounded number (see `Search`), and the next one goes on where it ended.
+    """
+    found, place = list[Connection](), Place(first_moment, "", is_newer=True)
+    for _ in range(most_searches):
+        newest_first, end = tx.search.connections((), wanted, place, limit - len(found))
+        found += reversed(newest_first)
+        if end is None:
+            return found, False
+        place = end
+    return found, True

@@ -139,13 +139,13 @@ def rotate(
 @report_errors
 def pause(name: EndpointName, as_json: AsJson = False) -> None:
     """Send an endpoint nothing until it is resumed. Events wait."""
-    _change(name, Endpoints.pause, "Paused. Its events wait.", as_json)
+    _change(name, States.pause, "Paused. Its events wait.", as_json)
 
 
 @report_errors
 def resume(name: EndpointName, as_json: AsJson = False) -> None:
     """Send an endpoint what has waited, also after it answered 410."""
-    _change(name, Endpoints.resume, "Resumed.", as_json)
+    _change(name, States.resume, "Resumed.", as_json)
 
 
 @report_errors
@@ -174,7 +174,7 @@ def retry(
 @report_errors
 def remove(name: EndpointName, as_json: AsJson = False) -> None:
     """Remove an endpoint with its secret, what waits for it and its dead letters."""
-    _change(name, Endpoints.remove, "Removed.", as_json)
+    _change(name, States.remove, "Removed.", as_json)
 
 
 @contextmanager
@@ -224,9 +224,9 @@ def _unknown(name: str) -> NotFound:
     return NotFound(f"There is no endpoint {name}. List them with breezesync webhooks.")
 
 
-def _change(name: str, act: Callable[[Endpoints, str], Endpoint | None], said: str, as_json: bool) -> None:
-    with _opened() as (_, endpoints):
-        changed = act(endpoints, name)
+def _change(name: str, act: Callable[[States, str], Endpoint | None], said: str, as_json: bool) -> None:
+    with opened_store(load_settings()) as store:
+        changed = act(States(store), name)
     if changed is None:
         raise _unknown(name)
     if as_json:

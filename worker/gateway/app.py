@@ -1,6 +1,6 @@
 """The gateway's HTTP: who asks, for what, and every answer as JSON or as a problem (RFC 9457)."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from time import monotonic
@@ -129,13 +129,12 @@ class Shell:
         if given.get("status", "active") not in set(Status):
             raise refuse(ProblemType.bad_request, f"status is one of {', '.join(Status)}.")
 
-        def load() -> list[Connection]:
+        def load() -> tuple[Sequence[Connection], str | None]:
             with self.office.desk.store.reading() as tx:
-                return list(tx.gateway.page(dict(given), asked.key.providers, after, limit + 1))
+                return tx.gateway.page(given, asked.key.providers, after, limit)
 
-        found = await self.office.run(load)
-        page, more = found[:limit], len(found) > limit
-        body = {"connections": [self.show(each) for each in page], "next_cursor": page[-1].id if more else None}
+        page, following = await self.office.run(load)
+        body = {"connections": [self.show(each) for each in page], "next_cursor": following}
         return JSONResponse(body, headers=plain_headers)
 
     async def connection(self, asked: Asked) -> Response:

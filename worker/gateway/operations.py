@@ -76,7 +76,8 @@ operations: Final = (
         "/v1/connections",
         ("GET",),
         "List connections",
-        "In the order of their ids, a page at a time: while there is a `next_cursor`, ask again with it as `cursor`.",
+        "In the order of their ids, a page at a time: while there is a `next_cursor`, ask again with it as `cursor`. "
+        "A page of one status at one provider may have fewer connections than `limit`, or none, and others follow.",
         (
             Parameter("user_id", "query", "Only this user's.", {"type": "string", "minLength": 1, "maxLength": 255}),
             Parameter("provider", "query", "Only those at this provider.", {"type": "string", "minLength": 1}),

@@ -9,6 +9,7 @@ import structlog
 from models.audit.entry import Channel, received
 from models.crypto.secrets import Secret
 from models.crypto.vault import Vault
+from models.gateway.call import answers_kept
 from models.journal import Verb
 from models.messaging import messages
 from models.oauth.connection import Connection, DisconnectPlan, Status, disconnect, plan_disconnect
@@ -53,11 +54,15 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """What was committed: the plan, the newest parked pair, and the revocation that begins, if any."""
+    """What was committed: the plan, the newest parked pair, and the revocation that begins, if any.
+
+    erased: the calls whose answers may be kept outside of the database, each with the number of its requests.
+    """
 
     plan: DisconnectPlan
     parked: Parked | None
     revocation_id: str | None
+    erased: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +71,9 @@ class Disconnect:
 
     `connection.disconnected` says whether the provider revoked the grant. It is part of this transaction only if there
     is no endpoint to revoke it; otherwise it comes with the end of the revocation that begins here.
+
+    drop_answers: deletes the answers of calls that are kept outside of the database. One that is kept after that, by a
+    job whose request is on its way, is dropped by the next job of its call.
     """
 
     store: Store
@@ -74,6 +82,7 @@ class Disconnect:
     parking: Parking
     send: Callable[[messages.Message], None]
     now: Callable[[], datetime]
+    drop_answers: Callable[[Mapping[str, int]], None]
 
     def __call__(
         self, connection_id: str, erase: bool = False, sent: messages.Sent | None = None, asked: bool = True
@@ -89,6 +98,8 @@ class Disconnect:
             return
         if ended.plan is DisconnectPlan.end and ended.parked is not None:
             self.parking.drop(ended.parked.ticket)
+        if ended.erased:
+            self.drop_answers(ended.erased)
         if ended.revocation_id is not None:
             self.send(messages.revoke_grant(ended.revocation_id))
         self.send(messages.publish_events())
@@ -118,11 +129,13 @@ class Disconnect:
             revocation_id = self._end(tx, loaded) if plan is DisconnectPlan.end else None
             if plan is DisconnectPlan.repeated and sent is not None:
                 tx.journal.decide(connection_id, loaded.now, Verb.disconnect_repeated, message_id=sent.id)
+            calls = dict[str, int]()
             if erases:
                 erased = tx.records.erase(connection_id)
+                calls = tx.calls.begun_since(connection_id, loaded.now - answers_kept)
                 tx.calls.erase(connection_id)
                 tx.journal.decide(connection_id, loaded.now, Verb.records_erased, records=erased)
-        return Ended(plan, loaded.parked, revocation_id)
+        return Ended(plan, loaded.parked, revocation_id, calls)
 
     def _find_parked(self, connection_id: str) -> Parked | None:
         """Return a pair that is still to be saved. This runs before any row is locked: Redis may be slow.

@@ -81,17 +81,18 @@ def build_flows(parts: Parts) -> Flows:
     store, vault, clients, providers = parts.services.store, parts.vault, parts.clients, parts.providers
     parking, send, settings, now = parts.parking, parts.send, parts.settings, parts.services.now
     metrics = parts.metrics
+    answers = KeptAnswers(vault, parking.redis)
     return Flows(
         exchange=Exchange(store, vault, clients, providers, parking, send, now),
         confirm=Confirm(store, send, now),
         refresh=Refresh(store, vault, clients, providers, parking, send, now, settings.sync_interval, metrics),
         sync=Sync(store, vault, providers, send, now, settings.sync_interval, metrics=metrics),
         sync_user=SyncUser(store, send, now),
-        disconnect=Disconnect(store, vault, providers, parking, send, now),
+        disconnect=Disconnect(store, vault, providers, parking, send, now, answers.drop),
         revoke=Revoke(store, vault, clients, providers, send, now),
         probe_client=ProbeClient(store, clients, providers, send, now),
         recover_tokens=RecoverTokens(store, vault, clients, providers, parking, send, now),
-        call=CarryOutCall(store, vault, providers, send, now, KeptAnswers(vault, parking.redis), metrics),
+        call=CarryOutCall(store, vault, providers, send, now, answers, metrics),
         publish=parts.publish,
         deliver_webhooks=DeliverWebhooks(store, vault, now, settings.proxies, metrics),
     )

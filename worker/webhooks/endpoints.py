@@ -1,4 +1,4 @@
-"""Add, change and remove the endpoints of webhooks, each with its line in the audit."""
+"""Add an endpoint and replace its secret: what needs a key, each with its line in the audit."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -23,9 +23,9 @@ class NameTaken(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Endpoints:
-    """Every method that changes an endpoint returns it, and None if there is none of that name.
+    """The endpoints of webhooks, and their secrets. What needs no key is in `States`.
 
-    Each raises `KeyServiceUnavailable` or `VaultError` if a secret can't be sealed or opened.
+    Each method raises `KeyServiceUnavailable` or `VaultError` if a secret can't be sealed or opened.
     """
 
     store: Store
@@ -57,7 +57,10 @@ class Endpoints:
 
     @fetching_keys
     def rotate(self, name: str, overlap: timedelta) -> tuple[Endpoint, Secret] | None:
-        """Replace the secret, and return the new one; the one before signs as well for that long."""
+        """Replace the secret, and return the endpoint with the new one; None if there is none of that name.
+
+        The one before signs as well for that long.
+        """
         secret = make_secret()
 
         def change(endpoint: Endpoint, now: datetime) -> Endpoint:
@@ -67,24 +70,6 @@ class Endpoints:
 
         rotated = States(self.store).change(name, change, Action.webhook_rotated)
         return None if rotated is None else (rotated, secret)
-
-    def pause(self, name: str) -> Endpoint | None:
-        """Send nothing until it is resumed; events wait."""
-        return States(self.store).pause(name)
-
-    def resume(self, name: str) -> Endpoint | None:
-        """Send what waits, at once."""
-        return States(self.store).resume(name)
-
-    def remove(self, name: str) -> Endpoint | None:
-        """Delete it with everything that waits for it."""
-        with self.store.writing() as tx:
-            found = tx.webhooks.named(name, lock=True)
-            if found is not None:
-                tx.webhooks.remove(found.id)
-                entry = Entry(action=Action.webhook_removed, detail={"webhook": name})
-                tx.audit.add(entry, tx.overview.time())
-        return found
 
     def _seal(self, endpoint: Endpoint, secret: Secret, field_name: str) -> Sealed:
         return self.vault.seal(secret, place_of(endpoint.id, field_name))

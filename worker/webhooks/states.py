@@ -1,4 +1,4 @@
-"""Pause, resume, retry and test an endpoint: what needs no key, each with its line in the audit."""
+"""Pause, resume, retry, test and remove an endpoint: what needs no key, each with its line in the audit."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ Then = Callable[[Transaction, Endpoint, datetime], None]
 
 @dataclass(frozen=True, slots=True)
 class States:
-    """Every method returns the endpoint as it is then, and None if there is none of that name."""
+    """Every method returns the endpoint as it is then, or was last, and None if there is none of that name."""
 
     store: Store
 
@@ -34,6 +34,16 @@ class States:
     def test(self, name: str) -> Endpoint | None:
         """Have a worker send a delivery of type `webhook.test`; to one that is paused nothing is sent."""
         return self.change(name, lambda endpoint, now: rules.ask_now(endpoint), Action.webhook_tested, _test)
+
+    def remove(self, name: str) -> Endpoint | None:
+        """Delete it with its secret and everything that waits for it."""
+        with self.store.writing() as tx:
+            found = tx.webhooks.named(name, lock=True)
+            if found is not None:
+                tx.webhooks.remove(found.id)
+                entry = Entry(action=Action.webhook_removed, detail={"webhook": name})
+                tx.audit.add(entry, tx.overview.time())
+        return found
 
     def change(
         self, name: str, change: Callable[[Endpoint, datetime], Endpoint], action: Action, then: Then | None = None

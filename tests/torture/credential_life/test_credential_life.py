@@ -143,6 +143,7 @@ class CredentialLife(RuleBasedStateMachine):
             ground.parking,
             lambda message: None,
             clock,
+            lambda calls: None,
         )
 
     # What happens
