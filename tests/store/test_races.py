@@ -82,8 +82,8 @@ def test_a_run_is_begun_by_one(opened: Opened) -> None:
 
     def begin(store: Store, number: int) -> bool:
         with store.writing() as tx:
-            found, _, run = tx.runs.lock_with_pair(connection.id)
-            if found is None or run is not None:
+            found = tx.runs.lock_with_pair(connection.id)
+            if found.connection is None or found.run is not None:
                 return False
             tx.runs.add(SyncRun(f"run-{number}", connection.id, RunStatus.running, noon))
             return True
@@ -106,7 +106,7 @@ def test_a_locked_run_is_the_newest_one_however_long_its_lock_was_waited_for(ope
     def count(store: Store, number: int) -> bool:
         """Count up, and end the run with the sixth."""
         with store.writing() as tx:
-            _, _, run = tx.runs.lock_with_pair(connection.id)
+            run = tx.runs.lock_with_pair(connection.id).run
             if run is None:
                 return False
             counted = replace(run, failures=run.failures + 1)

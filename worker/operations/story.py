@@ -107,6 +107,7 @@ def _story_of_connection(
         provider=profile,
         pace=tx.paces.get(found.provider),
         run=run,
+        lease=tx.runs.lease_of(found.id),
         refusal=tx.refusals.get(found.id),
     )
     return ConnectionStory(
