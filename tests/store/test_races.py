@@ -97,6 +97,31 @@ def test_a_run_is_begun_by_one(opened: Opened) -> None:
     assert sum(all_at_once(opened, begin_or_look_again)) == 1
 
 
+def test_a_run_is_begun_by_one_whether_it_is_stored_or_only_leased(opened: Opened) -> None:
+    """Whoever waited for the connection's lock sees a lease that was committed meanwhile, but no run."""
+    connection = add_connection(opened.store)
+
+    def begin(store: Store, number: int) -> bool:
+        run = SyncRun(f"run-{number}", connection.id, RunStatus.running, noon, lease_until=noon + timedelta(seconds=45))
+        with store.writing() as tx:
+            found = tx.runs.lock_with_pair(connection.id)
+            if found.run is not None or found.lease is not None:
+                return False
+            if number % 4 < 2:
+                tx.runs.add(run)
+            else:
+                tx.runs.lease(replace(run, lease_owner=f"job-{number}"))
+            return True
+
+    def begin_or_look_again(store: Store, number: int) -> bool:
+        try:
+            return begin(store, number)
+        except StoreConflict:
+            return begin(store, number)
+
+    assert sum(all_at_once(opened, begin_or_look_again)) == 1
+
+
 @pytest.mark.parametrize("finishes", [False, True], ids=["it ends in its place", "it finishes, and moves to its day"])
 def test_a_locked_run_is_the_newest_one_however_long_its_lock_was_waited_for(opened: Opened, finishes: bool) -> None:
     connection = add_connection(opened.store)
