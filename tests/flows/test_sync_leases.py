@@ -115,6 +115,24 @@ def test_a_page_with_a_change_stores_the_run_and_a_later_job_continues_it(house:
     assert len(set(created)) == len(created)
 
 
+def test_pages_before_the_first_change_are_stored_with_the_run(house: House, connection: Connection) -> None:
+    account = account_of(connection)
+    house.control.add_documents(account, 22)
+    house.flows.sync(connection.id)
+    house.work()
+    house.turn(minutes=70)
+    house.control.edit_document(account, listed(house, account)[12], "Changed")
+    own: Slice | None = take(house, connection)
+    while own is not None and not own.is_stored:
+        own = house.flows.sync.step(own)
+    assert own is not None
+    with house.store.reading() as tx:
+        assert [page.seen.page for page in tx.runs.pages(own.run.id)] == [1, 2]
+    read(house, own)
+    changed = house.told("record.updated", connection.id)
+    assert [each["resource"] for each in changed] == ["document"]
+
+
 def test_a_job_whose_lease_ran_out_writes_nothing(house: House, connection: Connection) -> None:
     house.control.add_documents(account_of(connection), 1)
     late = take(house, connection)

@@ -97,6 +97,19 @@ def test_a_run_is_begun_by_one(opened: Opened) -> None:
     assert sum(all_at_once(opened, begin_or_look_again)) == 1
 
 
+def test_a_connection_is_not_leased_beside_a_run_that_was_not_seen(opened: Opened) -> None:
+    connection = add_connection(opened.store)
+    run = SyncRun("r1", connection.id, RunStatus.running, noon, lease_owner="me", lease_until=noon)
+    with opened.store.writing() as tx:
+        tx.runs.add(run)
+    with pytest.raises(StoreConflict), opened.store.writing() as tx:
+        tx.runs.lease(replace(run, id="r2"))
+    with opened.store.writing() as tx:
+        assert tx.runs.lease_of(connection.id) is None
+        tx.runs.save(finish(run, noon))
+        tx.runs.lease(replace(run, id="r2"))
+
+
 def test_a_run_is_begun_by_one_whether_it_is_stored_or_only_leased(opened: Opened) -> None:
     """Whoever waited for the connection's lock sees a lease that was committed meanwhile, but no run."""
     connection = add_connection(opened.store)
