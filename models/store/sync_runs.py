@@ -36,7 +36,11 @@ own_row = connections.table
 lease_columns = [own_row.c[name] for name in ("sync_lease_owner", "sync_lease_until", "sync_claimed_until")]
 _has_running = select(table.c.id).where(table.c.connection_id == own_row.c.id, is_running).exists()
 _lease = Statement(update(own_row).where(connections.of_id, ~_has_running), [column.name for column in lease_columns])
-_lease_of = Statement(select(*lease_columns).where(connections.of_id))
+_under_way = Statement(
+    select(*lease_columns, *columns)
+    .join_from(own_row, table, (table.c.connection_id == own_row.c.id) & is_running, isouter=True)
+    .where(connections.of_id)
+)
 _is_leased = own_row.c.sync_lease_until > bindparam("now")
 _is_under_way = Statement(select(own_row.c.id).where(connections.of_id, or_(_is_leased, _has_running)))
 
@@ -154,10 +158,13 @@ class Runs:
         if _lease.run(self.sql, own_id=run.connection_id, **lease) == 0:
             raise StoreConflict("another job began a run first")
 
-    def lease_of(self, connection_id: str) -> SyncLease | None:
-        """Return the lease of a run that is not stored, which may be over."""
-        row = _lease_of.first(self.sql, own_id=connection_id)
-        return None if row is None else _to_lease(row)
+    def under_way(self, connection_id: str) -> tuple[SyncRun | None, SyncLease | None]:
+        """Return the connection's run that is under way, and the lease of one that is not stored, which may be over."""
+        row = _under_way.first(self.sql, own_id=connection_id)
+        if row is None:
+            return None, None
+        lease, run = row[: len(lease_columns)], row[len(lease_columns) :]
+        return None if run[0] is None else to_run(run), _to_lease(lease)
 
     def is_under_way(self, connection_id: str, now: datetime) -> bool:
         """Whether the connection has a run, stored or not; the caller has locked the connection."""

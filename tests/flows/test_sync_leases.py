@@ -57,7 +57,7 @@ def running(house: House, connection: Connection) -> SyncRun | None:
 
 def lease_of(house: House, connection: Connection) -> SyncLease | None:
     with house.store.reading() as tx:
-        return tx.runs.lease_of(connection.id)
+        return tx.runs.under_way(connection.id)[1]
 
 
 def count_runs(house: House, connection: Connection) -> int:

@@ -50,9 +50,9 @@ def test_whoever_writes_the_claim_of_a_sync_ends_the_lease_of_a_run_that_is_not_
     run = SyncRun("r1", connection.id, RunStatus.running, noon, lease_owner="me", lease_until=later)
     with store.writing() as tx:
         tx.runs.lease(run)
-        assert tx.runs.lease_of(connection.id) == SyncLease("me", later, later)
+        assert tx.runs.under_way(connection.id) == (None, SyncLease("me", later, later))
         tx.connections.save(connection, connection.generation, *([] if claims is None else [claims]))
-        assert (tx.runs.lease_of(connection.id) is None) == (case in ends_lease)
+        assert (tx.runs.under_way(connection.id)[1] is None) == (case in ends_lease)
 
 
 opened = StoredClient("breezedoc", "c", cause=Cause.unavailable, opened_at=noon, next_probe_at=noon, suspects=("c1",))

@@ -105,7 +105,7 @@ def test_a_connection_is_not_leased_beside_a_run_that_was_not_seen(opened: Opene
     with pytest.raises(StoreConflict), opened.store.writing() as tx:
         tx.runs.lease(replace(run, id="r2"))
     with opened.store.writing() as tx:
-        assert tx.runs.lease_of(connection.id) is None
+        assert tx.runs.under_way(connection.id) == (run, None)
         tx.runs.save(finish(run, noon))
         tx.runs.lease(replace(run, id="r2"))
 
