@@ -84,7 +84,8 @@ def save_pair(connection: Connection, credential: Credential, pair: TokenPair) -
     """
     granted, at = pair.granted, pair.issued_at
     refreshed, facts = refresh(connection, NewPair(at, granted.expires_in, granted.scope))
-    if credential.refused_generation == connection.generation:
+    was_refused = credential.refused_generation == connection.generation
+    if was_refused:
         refreshed = replace(refreshed, sync_due_at=at)
     rotated = Credential(
         connection_id=connection.id,
@@ -99,7 +100,7 @@ def save_pair(connection: Connection, credential: Credential, pair: TokenPair) -
         subject=connection,
         at=at,
         connection=refreshed,
-        claims=released,
+        claims=released if was_refused else refresh_released,
         credential=rotated,
         granted=granted,
         facts=facts,

@@ -253,5 +253,11 @@ def saving(connection: Connection, generation: int, claims: Claims) -> Writing:
 
 
 def _columns_of(claims: Claims) -> dict[str, object]:
-    columns = {"refresh_claimed_until": claims.refresh, "sync_claimed_until": claims.sync}
-    return {name: claim for name, claim in columns.items() if claim is not unchanged}
+    """Return the columns of the claims that change.
+
+    Whoever writes the sync's claim has stored a run, or ends or renews the connection: the lease of a run that is not
+    stored ends with it.
+    """
+    claimed = {"refresh_claimed_until": claims.refresh, "sync_claimed_until": claims.sync}
+    columns: dict[str, object] = {name: claim for name, claim in claimed.items() if claim is not unchanged}
+    return columns if claims.sync is unchanged else columns | {"sync_lease_owner": None, "sync_lease_until": None}

@@ -11,6 +11,6 @@ def request_sync(tx: Transaction, connection_id: str, now: datetime) -> bool:
     connection = tx.connections.lock(connection_id)
     if connection is None or connection.status is not Status.active:
         return False
-    is_running = tx.runs.running(connection_id) is not None
+    is_running = tx.runs.is_under_way(connection_id, now)
     tx.connections.request_sync(connection_id, None if is_running else now)
     return True

@@ -1,12 +1,14 @@
 """Sync runs, and the ids on the pages that they read."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection as SqlConnection
 from sqlalchemy import bindparam, delete, func, insert, or_, select, true, update
 
+from models.errors import StoreConflict
 from models.oauth.connection import Connection
 from models.oauth.credential import Credential
 from models.store import connections, credentials
@@ -16,7 +18,7 @@ from models.store.statement import Statement, Writing
 from models.store.tables import SyncPageRow, SyncRunRow
 from models.sync.absence import PageSeen
 from models.sync.decision import PageNote
-from models.sync.sync_run import Parents, RunStatus, SyncRun, end
+from models.sync.sync_run import Parents, RunStatus, SyncLease, SyncRun, end
 
 longest_repeat = timedelta(days=2)
 """A message that comes again later than this starts another sync, which is harmless."""
@@ -30,15 +32,40 @@ is_unfinished = table.c.finished_at.is_(None)
 """On PostgreSQL such a run is in a table of its own: see `models/store/days.py`."""
 is_running = is_unfinished & (table.c.status == RunStatus.running.value)
 _running = Statement(select(*columns).where(of_connection, is_running))
+own_row = connections.table
+lease_columns = [own_row.c[name] for name in ("sync_lease_owner", "sync_lease_until", "sync_claimed_until")]
+_has_running = select(table.c.id).where(table.c.connection_id == own_row.c.id, is_running).exists()
+_lease = Statement(update(own_row).where(connections.of_id, ~_has_running), [column.name for column in lease_columns])
+_under_way = Statement(
+    select(*lease_columns, *columns)
+    .join_from(own_row, table, (table.c.connection_id == own_row.c.id) & is_running, isouter=True)
+    .where(connections.of_id)
+)
+_is_leased = own_row.c.sync_lease_until > bindparam("now")
+_is_under_way = Statement(select(own_row.c.id).where(connections.of_id, or_(_is_leased, _has_running)))
+
+
+@dataclass(frozen=True, slots=True)
+class SyncRows:
+    """What a sync is decided by, all of it locked.
+
+    run: the one that is under way.
+    lease: that of a run that is under way and not stored.
+    """
+
+    connection: Connection | None
+    credential: Credential | None
+    run: SyncRun | None = None
+    lease: SyncLease | None = None
 
 
 def _build_lock_with_pair(dialect: str) -> Any:
-    """Return the statement that locks all three.
+    """Return the statement that locks the connection, its credential and its run.
 
     The connection and its credential are locked first, as everywhere, and then the run: a row that is not locked is the
     one that was committed when the statement began, as long ago as it waited for the others.
     """
-    own = connections.pair.where(connections.of_id)
+    own = connections.pair.where(connections.of_id).add_columns(*lease_columns)
     if dialect != "postgresql":
         of_pair = (connections.table.c.id == table.c.connection_id) & is_running
         return own.add_columns(*columns).outerjoin(table, of_pair)
@@ -104,20 +131,44 @@ class Runs:
         row = _running.first(self.sql, own_connection_id=connection_id)
         return to_run(row) if row else None
 
-    def lock_with_pair(self, connection_id: str) -> tuple[Connection | None, Credential | None, SyncRun | None]:
+    def lock_with_pair(self, connection_id: str) -> SyncRows:
         """Return the connection, its credential and its run that is under way, no one else writing any of them until
         this transaction ends.
 
         Race: a job begins a run while this transaction waits for the connection's lock. That run is not found here, and
-        a second one can't be added beside it: whoever tries fails with `StoreConflict`. So does this if the run ends
-        meanwhile, because on PostgreSQL its row moves to another table.
+        a second one can't be added or leased beside it: whoever tries fails with `StoreConflict`. So does this if the
+        run ends meanwhile, because on PostgreSQL its row moves to another table.
         """
         row = _lock_with_pair.first(self.sql, own_id=connection_id)
         if row is None:
-            return connections.Connections(self.sql).lock(connection_id), None, None
-        start, end = len(connections.columns), len(connections.columns) + len(credentials.columns)
-        run = None if row[end] is None else to_run(row[end:])
-        return to_connection(row[:start]), Credential(*row[start:end]), run
+            return SyncRows(connections.Connections(self.sql).lock(connection_id), None)
+        connection, rest = row[: len(connections.columns)], row[len(connections.columns) :]
+        credential, rest = rest[: len(credentials.columns)], rest[len(credentials.columns) :]
+        lease, run = rest[: len(lease_columns)], rest[len(lease_columns) :]
+        found = None if run[0] is None else to_run(run)
+        return SyncRows(to_connection(connection), Credential(*credential), found, _to_lease(lease))
+
+    def lease(self, run: SyncRun) -> None:
+        """Lease the connection, which is locked, for a run that is not stored yet.
+
+        Race: another job stored a run while this transaction waited for the connection's lock.
+        """
+        until = run.lease_until
+        lease = {"sync_lease_owner": run.lease_owner, "sync_lease_until": until, "sync_claimed_until": until}
+        if _lease.run(self.sql, own_id=run.connection_id, **lease) == 0:
+            raise StoreConflict("another job began a run first")
+
+    def under_way(self, connection_id: str) -> tuple[SyncRun | None, SyncLease | None]:
+        """Return the connection's run that is under way, and the lease of one that is not stored, which may be over."""
+        row = _under_way.first(self.sql, own_id=connection_id)
+        if row is None:
+            return None, None
+        lease, run = row[: len(lease_columns)], row[len(lease_columns) :]
+        return None if run[0] is None else to_run(run), _to_lease(lease)
+
+    def is_under_way(self, connection_id: str, now: datetime) -> bool:
+        """Whether the connection has a run, stored or not; the caller has locked the connection."""
+        return _is_under_way.first(self.sql, own_id=connection_id, now=now) is not None
 
     def newest(self, connection_id: str) -> SyncRun | None:
         query = select(*columns).where(table.c.connection_id == connection_id).order_by(table.c.started_at.desc())
@@ -194,6 +245,11 @@ class Runs:
 
     def drop_pages(self, run_id: str, source: str) -> None:
         self.sql.execute(delete(pages).where(pages.c.run_id == run_id, pages.c.source == source))
+
+
+def _to_lease(row: Iterable[Any]) -> SyncLease | None:
+    owner, until, claimed_until = row
+    return None if owner is None or until is None else SyncLease(owner, until, claimed_until)
 
 
 def _to_page(row: Iterable[Any]) -> PageSeen:

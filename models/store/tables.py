@@ -145,7 +145,10 @@ class AuthorizationRow(Stored, table=True):
 
 
 class ConnectionRow(Stored, table=True):
-    """One user's account at one provider."""
+    """One user's account at one provider.
+
+    `sync_lease_owner` and `sync_lease_until` are the lease of a run that is under way and not stored (see `SyncLease`).
+    """
 
     __tablename__ = "connection"
     __table_args__ = (
@@ -177,6 +180,8 @@ class ConnectionRow(Stored, table=True):
     refresh_asked_at: datetime | None = _time()
     sync_due_at: datetime | None = _time()
     sync_claimed_until: datetime | None = _time()
+    sync_lease_owner: str | None = None
+    sync_lease_until: datetime | None = _time()
     sync_requested: bool = False
     sync_pace: float = 1.0
     lists_due_at: datetime | None = _time()

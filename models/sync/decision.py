@@ -220,6 +220,15 @@ class StepDecision:
     goes_on: bool = False
     send: tuple[messages.Message, ...] = ()
 
+    @property
+    def only_leases(self) -> bool:
+        """Whether it begins a run that no one asked for: such a run is stored with the first thing that it writes.
+
+        Until then it has a lease in its connection's row. If the job dies, there is nothing to continue: the connection
+        is still due, and the next job begins a run of its own.
+        """
+        return self.begins and self.goes_on and self.run is not None and not self.run.requested
+
 
 def go_on(decision: StepDecision, run: SyncRun) -> StepDecision:
     """Keep the run for this job's next page, and renew its lease.

@@ -9,7 +9,7 @@ from models.oauth.claims import released, unchanged_claims
 from models.oauth.connection import Connection, note_problem
 from models.sync.cadence import choose_depth
 from models.sync.decision import StepDecision, go_on, park
-from models.sync.sync_run import RunStatus, SyncRun
+from models.sync.sync_run import RunStatus, SyncLease, SyncRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,18 +28,21 @@ class StartRequest:
     owner: str
 
 
-def start(connection: Connection, run: SyncRun | None, request: StartRequest, now: datetime) -> StepDecision | None:
+def start(
+    connection: Connection, run: SyncRun | None, lease: SyncLease | None, request: StartRequest, now: datetime
+) -> StepDecision | None:
     """Return the decision that leases the connection's run, or a new one; None if there is nothing to do.
 
-    `run` is the one that is under way. A request during a run leads to one more run after it; the decision without a
-    run notes just that.
+    `run` is the one that is under way, `lease` that of one that is not stored. A request during a run leads to one more
+    run after it; the decision without a run notes just that.
     """
     requested = request.requested and not request.repeated
     decision = StepDecision(subject=connection, at=now)
-    if run is not None and requested:
+    is_leased = lease is not None and lease.is_valid(now)
+    if requested and (run is not None or is_leased):
         connection = replace(connection, sync_requested=True)
         decision = replace(decision, connection=connection, claims=unchanged_claims)
-    if run is not None and _must_wait(run, connection, requested, now):
+    if is_leased or (run is not None and _must_wait(run, connection, requested, now)):
         return decision if requested else None
     if run is None and not requested and not _is_due(connection, now):
         return None

@@ -122,6 +122,31 @@ class SyncRun:
     parents: Mapping[str, Parents] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class SyncLease:
+    """The lease of a run that is not stored yet, in its connection's row.
+
+    owner, until: the job that reads, and until when no other one may.
+    claimed_until: until when the sweep sends no message for the connection's sync. The job sets it to `until`.
+    """
+
+    owner: str
+    until: datetime
+    claimed_until: datetime | None
+
+    def is_valid(self, now: datetime) -> bool:
+        """Whether no other job may read."""
+        return self.until > now
+
+    def is_held_by(self, owner: str | None) -> bool:
+        """Whether this job may write what it read.
+
+        Race: a worker of an earlier release, which knows no such lease, begins a run beside it, and may already have
+        ended that run; or a connection ends and is authorized again. Whoever does one of these writes the claim.
+        """
+        return self.owner == owner and self.claimed_until == self.until
+
+
 def name_run(connection_id: str, message_id: str) -> str:
     """Return the id of the run that a message starts; if it is delivered again, the id is the same."""
     return uuid5(NAMESPACE_OID, f"{connection_id} {message_id}").hex

@@ -62,6 +62,10 @@ def test_a_401_ends_it_at_once(house: House) -> None:
     assert house.credential(connection.id).access_token is None
     [event] = house.told("connection.reauthorization_required")
     assert (event["reason"], event["detected_by"]) == ("access_revoked", "api")
+    with house.store.reading() as tx:
+        run = tx.runs.newest(connection.id)
+    assert run is not None
+    assert (run.status, run.reason, run.lease_until) == ("ended", "access_revoked", None)
     house.turn(minutes=16)
     house.sweep()
     assert house.types().count("connection.reauthorization_required") == 1

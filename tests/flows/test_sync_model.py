@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from models.clock import is_due
 from models.oauth.connection import Connection
 from models.provider import IdScope
 from tests.flows.between import Between
@@ -74,18 +75,19 @@ def wide(house: House) -> Iterator[House]:
     house.flows.sync.providers["breezedoc"] = client  # type: ignore[index]  # a dict in truth
 
 
-def read(house: House, connection: Connection) -> None:
-    """One run to its end, however often its worker dies."""
+def read(house: House, connection: Connection, asked: bool = True) -> None:
+    """A full run to its end, however often its worker dies: one that is asked for, or one that is due."""
+    if not asked:
+        house.turn(minutes=70)
     for tried in range(60):
         try:
-            house.flows.sync(connection.id, asked=tried == 0)
+            house.flows.sync(connection.id, asked=asked and tried == 0)
             house.work()
         except Killed:
             house.queue.held.clear()
             house.turn(seconds=91)
-        with house.store.reading() as tx:
-            if tx.runs.running(connection.id) is None:
-                return
+        if not is_due(house.connection(connection.id).sync_due_at, house.clock()):
+            return
     raise AssertionError("the run does not end")
 
 
@@ -157,8 +159,8 @@ def test_whatever_happens_while_it_is_read_the_database_ends_as_the_provider_is(
     client = wide.flows.sync.providers["breezedoc"]
     life = Life(client, lambda *_: None, control=wide.control, account=account, dice=dice)
     wide.flows.sync.providers["breezedoc"] = life  # type: ignore[index]  # a dict in truth
-    for _ in range(dice.randint(1, 3)):
-        read(wide, connection)
+    for _ in range(dice.randint(1, 4)):
+        read(wide, connection, asked=dice.random() < 0.5)
     life.calm = True
     for _ in range(2):
         read(wide, connection)
@@ -168,3 +170,6 @@ def test_whatever_happens_while_it_is_read_the_database_ends_as_the_provider_is(
     read(wide, connection)
     assert last_write(wide) == before
     assert [event["type"] for event in wide.told()[told:]] == ["sync.completed"], "unchanged is not written, not told"
+    told = len(wide.told())
+    read(wide, connection, asked=False)
+    assert (last_write(wide), len(wide.told())) == (before, told), "nor is it told if no one asked"

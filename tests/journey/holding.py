@@ -29,7 +29,9 @@ def let_leases_run_out(fleet: Fleet, connection_id: str) -> None:
     past = datetime.now(UTC) - timedelta(minutes=2)
     fleet.change(
         update(runs).where(runs.c.connection_id == connection_id).values(lease_until=past),
-        update(connections).where(connections.c.id == connection_id).values(sync_due_at=past, sync_claimed_until=past),
+        update(connections)
+        .where(connections.c.id == connection_id)
+        .values(sync_due_at=past, sync_claimed_until=past, sync_lease_until=past),
     )
 
 

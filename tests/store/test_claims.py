@@ -12,6 +12,7 @@ from models.oauth.claims import Claims, released
 from models.oauth.client import Cause, StoredClient
 from models.store import Store
 from models.store.connections import table
+from models.sync.sync_run import RunStatus, SyncLease, SyncRun
 from tests.store.conftest import add_connection, noon
 
 later, latest = noon + timedelta(minutes=1), noon + timedelta(minutes=2)
@@ -23,6 +24,9 @@ saves: dict[str, tuple[Claims | None, tuple[datetime | None, datetime | None]]] 
     "only the refresh released": (Claims(refresh=None), (None, later)),
     "only the sync claimed": (Claims(sync=latest), (later, latest)),
 }
+
+
+ends_lease = {"nothing said", "both released", "only the sync claimed"}
 
 
 @pytest.mark.parametrize("case", saves)
@@ -37,6 +41,18 @@ def test_saving_a_connection_writes_the_claims_that_it_is_given(store: Store, ca
             tx.connections.save(connection, connection.generation, claims)
         query = select(table.c.refresh_claimed_until, table.c.sync_claimed_until).where(table.c.id == connection.id)
         assert tuple(tx.sql.execute(query).one()) == expected
+
+
+@pytest.mark.parametrize("case", saves)
+def test_whoever_writes_the_claim_of_a_sync_ends_the_lease_of_a_run_that_is_not_stored(store: Store, case: str) -> None:
+    claims, _ = saves[case]
+    connection = add_connection(store)
+    run = SyncRun("r1", connection.id, RunStatus.running, noon, lease_owner="me", lease_until=later)
+    with store.writing() as tx:
+        tx.runs.lease(run)
+        assert tx.runs.under_way(connection.id) == (None, SyncLease("me", later, later))
+        tx.connections.save(connection, connection.generation, *([] if claims is None else [claims]))
+        assert (tx.runs.under_way(connection.id)[1] is None) == (case in ends_lease)
 
 
 opened = StoredClient("breezedoc", "c", cause=Cause.unavailable, opened_at=noon, next_probe_at=noon, suspects=("c1",))

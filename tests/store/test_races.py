@@ -82,10 +82,48 @@ def test_a_run_is_begun_by_one(opened: Opened) -> None:
 
     def begin(store: Store, number: int) -> bool:
         with store.writing() as tx:
-            found, _, run = tx.runs.lock_with_pair(connection.id)
-            if found is None or run is not None:
+            found = tx.runs.lock_with_pair(connection.id)
+            if found.connection is None or found.run is not None:
                 return False
             tx.runs.add(SyncRun(f"run-{number}", connection.id, RunStatus.running, noon))
+            return True
+
+    def begin_or_look_again(store: Store, number: int) -> bool:
+        try:
+            return begin(store, number)
+        except StoreConflict:
+            return begin(store, number)
+
+    assert sum(all_at_once(opened, begin_or_look_again)) == 1
+
+
+def test_a_connection_is_not_leased_beside_a_run_that_was_not_seen(opened: Opened) -> None:
+    connection = add_connection(opened.store)
+    run = SyncRun("r1", connection.id, RunStatus.running, noon, lease_owner="me", lease_until=noon)
+    with opened.store.writing() as tx:
+        tx.runs.add(run)
+    with pytest.raises(StoreConflict), opened.store.writing() as tx:
+        tx.runs.lease(replace(run, id="r2"))
+    with opened.store.writing() as tx:
+        assert tx.runs.under_way(connection.id) == (run, None)
+        tx.runs.save(finish(run, noon))
+        tx.runs.lease(replace(run, id="r2"))
+
+
+def test_a_run_is_begun_by_one_whether_it_is_stored_or_only_leased(opened: Opened) -> None:
+    """Whoever waited for the connection's lock sees a lease that was committed meanwhile, but no run."""
+    connection = add_connection(opened.store)
+
+    def begin(store: Store, number: int) -> bool:
+        run = SyncRun(f"run-{number}", connection.id, RunStatus.running, noon, lease_until=noon + timedelta(seconds=45))
+        with store.writing() as tx:
+            found = tx.runs.lock_with_pair(connection.id)
+            if found.run is not None or found.lease is not None:
+                return False
+            if number % 4 < 2:
+                tx.runs.add(run)
+            else:
+                tx.runs.lease(replace(run, lease_owner=f"job-{number}"))
             return True
 
     def begin_or_look_again(store: Store, number: int) -> bool:
@@ -106,7 +144,7 @@ def test_a_locked_run_is_the_newest_one_however_long_its_lock_was_waited_for(ope
     def count(store: Store, number: int) -> bool:
         """Count up, and end the run with the sixth."""
         with store.writing() as tx:
-            _, _, run = tx.runs.lock_with_pair(connection.id)
+            run = tx.runs.lock_with_pair(connection.id).run
             if run is None:
                 return False
             counted = replace(run, failures=run.failures + 1)

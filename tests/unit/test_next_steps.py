@@ -12,7 +12,7 @@ from models.oauth.connection import Connection, Status, personal_client
 from models.oauth.credential import Credential
 from models.oauth.token_rate_limit import Pace
 from models.provider import Provider
-from models.sync.sync_run import RunStatus, SyncRun
+from models.sync.sync_run import RunStatus, SyncLease, SyncRun
 from worker.operations.next_steps import Outlook, describe_next, describe_next_of_authorization
 
 now = datetime(2026, 11, 26, 12, tzinfo=UTC)
@@ -43,6 +43,7 @@ refused = StoredClient(
     next_probe_at=now + 30 * second,
 )
 run = SyncRun("r1", "c1", RunStatus.running, now)
+lease = SyncLease("w", now + 25 * second, None)
 again = ("authorize again", "breezesync connect-link ada --provider breezedoc --connection c1")
 refresh_in_300_days = ("refresh", "at 2027-09-22 12:00:00 UTC, in 300 days")
 sync_in_10_minutes = ("next sync", "at 2026-11-26 12:10:00 UTC, in 10 minutes")
@@ -133,6 +134,20 @@ futures: dict[str, tuple[Connection, Outlook, list[tuple[str, ...]]]] = {
         replace(fresh, sync_requested=True),
         Outlook(held, None, profile, run=replace(run, resume_at=now + 90 * second)),
         [refresh_in_300_days, ("sync continues", "at 2026-11-26 12:01:30 UTC, in 90 seconds"), ("another sync",)],
+    ),
+    "a sync that is not stored": (
+        replace(due, sync_requested=True),
+        Outlook(held, None, profile, lease=lease),
+        [
+            refresh_is_due,
+            ("a worker is syncing it", "at 2026-11-26 12:00:25 UTC, in 25 seconds"),
+            ("another sync",),
+        ],
+    ),
+    "a sync whose worker died before it was stored": (
+        replace(fresh, sync_requested=True),
+        Outlook(held, None, profile, lease=replace(lease, until=now)),
+        [refresh_in_300_days, sync_in_10_minutes],
     ),
     "a running sync": (due, Outlook(held, None, profile, run=run), [refresh_is_due, ("sync continues now",)]),
     **{

@@ -12,7 +12,7 @@ from models.oauth.claims import Claims, unchanged_claims
 from models.oauth.connection import Connection, Status
 from models.sync.decision import StepDecision
 from models.sync.start import StartRequest, set_aside, start
-from models.sync.sync_run import RunStatus, SyncRun, run_lease
+from models.sync.sync_run import RunStatus, SyncLease, SyncRun, run_lease
 
 now = datetime(2026, 11, 24, 12, tzinfo=UTC)
 minute, moment = timedelta(minutes=1), timedelta(milliseconds=20)
@@ -25,6 +25,8 @@ again = replace(asked, repeated=True)
 queued = SyncRun("r1", "c1", RunStatus.running, now - minute, place=2)
 leased = replace(queued, lease_owner="other", lease_until=now + minute)
 waiting = replace(queued, resume_at=now + minute)
+taken = SyncLease("other", now + minute, now + minute)
+over = replace(taken, until=now)
 new = SyncRun("r2", "c1", RunStatus.running, now)
 
 
@@ -86,7 +88,55 @@ cases: dict[str, tuple[Connection, SyncRun | None, StartRequest, StepDecision | 
 @pytest.mark.parametrize("case", cases)
 def test_a_message_starts_continues_or_changes_nothing(case: str) -> None:
     connection, run, request, expected = cases[case]
-    assert start(connection, run, request, now) == expected
+    assert start(connection, run, None, request, now) == expected
+    assert start(connection, run, over, request, now) == expected, "a lease that is over changes nothing"
+
+
+leased_cases: dict[str, tuple[SyncRun | None, StartRequest, StepDecision | None]] = {
+    "due": (None, swept, None),
+    "requested": (None, asked, noted(due)),
+    "delivered again": (None, again, None),
+    "due, with a run in the queue, which a worker of an earlier release began": (queued, swept, None),
+}
+
+
+@pytest.mark.parametrize("case", leased_cases)
+def test_no_job_reads_during_the_lease_of_a_run_that_is_not_stored(case: str) -> None:
+    run, request, expected = leased_cases[case]
+    assert start(due, run, taken, request, now) == expected
+
+
+def test_only_a_run_that_no_one_asked_for_is_not_stored_when_it_begins() -> None:
+    begun = {name: start(due, None, None, request, now) for name, request in {"due": swept, "asked": asked}.items()}
+    begun["asked before"] = start(replace(due, sync_requested=True), None, None, swept, now)
+    begun["continued"] = start(due, queued, None, swept, now)
+    assert {name: each.only_leases for name, each in begun.items() if each} == {
+        "due": True,
+        "asked": False,
+        "asked before": False,
+        "continued": False,
+    }
+    by_due = begun["due"]
+    assert by_due is not None
+    assert by_due.run is not None
+    assert not set_aside(by_due, by_due.run, minute).only_leases
+
+
+leases = {
+    "as it was taken": (taken, True),
+    "of another job": (replace(taken, owner="w"), False),
+    "released by a run of an earlier release, or by the end of the connection": (
+        replace(taken, claimed_until=None),
+        False,
+    ),
+    "claimed by another run, or by a sweep after it ran out": (replace(taken, claimed_until=now + 2 * minute), False),
+}
+
+
+@pytest.mark.parametrize("case", leases)
+def test_a_job_writes_under_its_own_lease_only(case: str) -> None:
+    lease, is_held = leases[case]
+    assert lease.is_held_by("other") == is_held
 
 
 @pytest.mark.parametrize(
@@ -95,7 +145,7 @@ def test_a_message_starts_continues_or_changes_nothing(case: str) -> None:
 )
 def test_a_new_run_is_as_deep_as_it_is_due(requested: bool, full: int, lists: int, depth: str) -> None:
     planned = replace(due, full_due_at=now + full * minute, lists_due_at=now + lists * minute)
-    decision = start(planned, None, replace(asked, requested=requested), now)
+    decision = start(planned, None, None, replace(asked, requested=requested), now)
     assert decision is not None
     assert decision.run is not None
     assert decision.run.depth == depth
@@ -103,7 +153,7 @@ def test_a_new_run_is_as_deep_as_it_is_due(requested: bool, full: int, lists: in
 
 def test_a_request_that_waited_for_a_run_is_fulfilled_by_the_next() -> None:
     remembered = replace(due, sync_requested=True)
-    assert start(remembered, None, swept, now) == led(
+    assert start(remembered, None, None, swept, now) == led(
         remembered, replace(new, requested=True), begins=True, sync_requested=False
     )
 
@@ -111,7 +161,7 @@ def test_a_request_that_waited_for_a_run_is_fulfilled_by_the_next() -> None:
 @pytest.mark.parametrize("known", [False, True])
 def test_a_run_without_a_readable_token_waits_for_an_operator_and_is_noted_once(known: bool) -> None:
     subject = replace(due, problem="token_unreadable" if known else None)
-    decision = start(subject, None, swept, now)
+    decision = start(subject, None, None, swept, now)
     assert decision is not None
     assert decision.run is not None
     after = set_aside(decision, decision.run, 15 * minute)

@@ -11,7 +11,7 @@ from models.oauth.hold import Hold, Refusal
 from models.oauth.refresh_policy import Patience, patience_with
 from models.oauth.token_rate_limit import Pace, WaitUntil, step
 from models.provider import Provider
-from models.sync.sync_run import SyncRun
+from models.sync.sync_run import SyncLease, SyncRun
 from worker.operations.texts import format_future, format_past
 
 
@@ -24,6 +24,7 @@ class Outlook:
     provider: Provider | None = None
     pace: Pace = field(default_factory=Pace)
     run: SyncRun | None = None
+    lease: SyncLease | None = None
     refusal: Refusal | None = None
 
 
@@ -31,7 +32,7 @@ def describe_next(connection: Connection, outlook: Outlook, now: datetime) -> li
     """Return what happens next: first to the tokens, then to the data."""
     if connection.status is not Status.active:
         return _describe_reconnecting(connection)
-    return [*_describe_refresh(connection, outlook, now), *_describe_sync(connection, outlook.run, now)]
+    return [*_describe_refresh(connection, outlook, now), *_describe_sync(connection, outlook, now)]
 
 
 def describe_next_of_authorization(authorization: Authorization, now: datetime) -> list[str]:
@@ -159,15 +160,19 @@ def describe_breaker(client: StoredClient, now: datetime) -> list[str]:
     return [f"{why}; no token is sent, and a probe that spends nothing is sent {probe}"]
 
 
-def _describe_sync(connection: Connection, run: SyncRun | None, now: datetime) -> list[str]:
-    steps = []
+def _describe_sync(connection: Connection, outlook: Outlook, now: datetime) -> list[str]:
+    steps, run, lease = [], outlook.run, outlook.lease
+    is_leased = lease is not None and lease.is_valid(now)
     if run is not None:
         resume_at = run.resume_at or now
         steps.append(f"the running sync continues {format_future(resume_at, now)}")
+    elif lease is not None and is_leased:
+        until = format_future(lease.until, now)
+        steps.append(f"a worker is syncing it; if that worker dies, another begins {until}")
     elif connection.sync_due_at is not None:
         steps.append(f"next sync {format_future(connection.sync_due_at, now)}")
     if connection.access_limited:
         steps.append("everything is synced again once the account's plan has API access")
-    if connection.sync_requested and run is not None:
+    if connection.sync_requested and (run is not None or is_leased):
         steps.append("another sync follows, because one was requested while this one ran")
     return steps

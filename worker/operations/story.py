@@ -100,13 +100,14 @@ def story_of(
 def _story_of_connection(
     tx: Transaction, profile: Provider | None, found: Connection, most_calls: int
 ) -> ConnectionStory:
-    run = tx.runs.running(found.id)
+    run, lease = tx.runs.under_way(found.id)
     outlook = Outlook(
         credential=tx.credentials.get(found.id),
         client=tx.clients.get(found.provider, found.client_id),
         provider=profile,
         pace=tx.paces.get(found.provider),
         run=run,
+        lease=lease,
         refusal=tx.refusals.get(found.id),
     )
     return ConnectionStory(

@@ -10,7 +10,7 @@ from models.store.statement import Writing
 from models.store.sync_runs import noting, writing
 from models.sync.decision import ListNote, ListRead, PageNote, StepDecision
 from models.sync.snapshot import is_news, stays_in_resource
-from models.sync.sync_run import RunStatus, SyncRun
+from models.sync.sync_run import RunStatus, SyncRun, end
 from worker.sync.slice import Slice
 from worker.tokens.end_connection import end_connection
 from worker.tokens.refusals import begin_hold, note_recovery
@@ -28,9 +28,13 @@ warned_of = (
 def apply_step(tx: Transaction, decision: StepDecision, provider: Provider, own: Slice | None = None) -> None:
     """Write the decision in the transaction that locked its rows; the only writer of a sync.
 
-    `own` is the slice of the job, whose draft is written with it; None before there is one.
+    `own` is the slice of the job, whose draft is written with it; None before there is one. A run that is not stored
+    is, in the state that the decision leaves it in.
     """
     subject, at = decision.subject, decision.at
+    if decision.only_leases and decision.run is not None:
+        tx.runs.lease(decision.run)
+        return
     if own is not None:
         _save_draft(tx, decision, own)
     if decision.recovered:
@@ -38,6 +42,8 @@ def apply_step(tx: Transaction, decision: StepDecision, provider: Provider, own:
     if decision.ended is not None and decision.connection is not None:
         transition = (decision.connection, decision.facts)
         end_connection(tx, transition, decision.credential, decision.ended, at, provider.path_prefix)
+        if own is not None and not own.is_stored:
+            tx.runs.add(end(own.run, decision.ended))
     else:
         _save(tx, decision, own)
     for note in decision.notes:
@@ -55,9 +61,19 @@ def _save_draft(tx: Transaction, decision: StepDecision, own: Slice) -> None:
     tx.journal.log(own.draft.log)
     for note in own.draft.lists:
         _note_list(tx, decision, note)
-    if decision.run is not None and stays_in_resource(own.plan, own.run, decision.run):
-        for page in own.draft.unsaved:
-            tx.runs.note_page(own.run.id, page)
+    pages = _unsaved_pages(decision, own)
+    if decision.run is not None and pages and not own.is_stored:
+        # On SQLite a page refers to its run.
+        tx.runs.add(decision.run)
+    for page in pages:
+        tx.runs.note_page(own.run.id, page)
+
+
+def _unsaved_pages(decision: StepDecision, own: Slice) -> tuple[PageNote, ...]:
+    """Return the pages in the job's memory that its run needs after this decision."""
+    if decision.run is None or not stays_in_resource(own.plan, own.run, decision.run):
+        return ()
+    return own.draft.unsaved
 
 
 def _save(tx: Transaction, decision: StepDecision, own: Slice | None) -> None:
@@ -71,7 +87,8 @@ def _save(tx: Transaction, decision: StepDecision, own: Slice | None) -> None:
             _note_list(tx, decision, note)
     if decision.forgotten:
         tx.records.forget_lists(subject.id, decision.forgotten)
-    together: list[Writing] = [] if decision.run is None else [writing(decision.run, decision.begins)]
+    is_new = decision.begins if own is None else not (own.is_stored or _unsaved_pages(decision, own))
+    together: list[Writing] = [] if decision.run is None else [writing(decision.run, is_new)]
     if decision.run is not None and own is not None:
         together += _save_pages(tx, decision.page, decision.run, own)
     if decision.credential is not None:

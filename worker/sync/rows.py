@@ -80,11 +80,12 @@ def load_rows(
 
     Its position is the job's own: the stored one is as old as the last step that was written.
     """
-    connection, credential, run = tx.runs.lock_with_pair(own.connection.id)
+    found = tx.runs.lock_with_pair(own.connection.id)
+    connection = found.connection
     # Race: during the request the connection ended, or the lease ran out and another job took the run over.
-    if connection is None or connection.status is not Status.active or run is None or not own.has(run):
+    if connection is None or connection.status is not Status.active or not own.has(found):
         return None
-    rows = replace(rows_in_memory(own, provider, interval), connection=connection, credential=credential)
+    rows = replace(rows_in_memory(own, provider, interval), connection=connection, credential=found.credential)
     if answer is None:
         return rows
     if isinstance(answer, NothingLeft):

@@ -22,6 +22,7 @@ from models.oauth.hold import describe_refusal, is_counted, judge, limits_of
 from models.paging.page_format import PageAsked
 from models.rate_limit import Wait
 from models.store import Store, Transaction
+from models.store.sync_runs import SyncRows
 from models.sync.decision import NothingLeft, PageRead, ParentsNeeded, StepDecision, StepRows
 from models.sync.page import parse_page
 from models.sync.refusal import carry_out
@@ -29,7 +30,7 @@ from models.sync.since import asked_resource, begin_at
 from models.sync.snapshot import is_quiet, keep, most_records
 from models.sync.start import StartRequest, set_aside, start
 from models.sync.step import StepAnswer, decide_step, hand_on
-from models.sync.sync_run import SyncRun, name_run, plan_lists, slice_length
+from models.sync.sync_run import name_run, plan_lists, slice_length
 from worker.metrics.counters import Metrics
 from worker.provider.client import ProviderClient
 from worker.sync.apply_step import apply_step
@@ -102,9 +103,9 @@ class Sync:
             if usable is None:
                 return None
             now = self.now()
-            connection, credential, access_token, running = usable
+            connection, credential, access_token, found = usable
             request = _identify(tx, connection, asked, message_id, now)
-            decision = start(connection, running, request, now)
+            decision = start(connection, found.run, found.lease, request, now)
             if decision is None:
                 return None
             if message_id is not None and request.requested and not request.repeated:
@@ -133,6 +134,7 @@ class Sync:
                 access_token=token,
                 allowance=self.providers[connection.provider].allow(connection.account_id),
                 at=now,
+                is_stored=not decision.only_leases,
             )
             return load_slice(tx, own, not decision.begins, self.most_in_memory)
 
@@ -232,16 +234,17 @@ class Sync:
         return carry_out(judge(situation, False, ended.at), ended, refusal, situation.earlier, rows.run)
 
 
-def _lock_usable(tx: Transaction, connection_id: str) -> tuple[Connection, Credential, Sealed, SyncRun | None] | None:
-    """Return the connection with its credential, access token and run, all locked; None if it is not usable."""
-    connection, credential, run = tx.runs.lock_with_pair(connection_id)
+def _lock_usable(tx: Transaction, connection_id: str) -> tuple[Connection, Credential, Sealed, SyncRows] | None:
+    """Return the connection with its credential and access token, and all that was locked; None if it is not usable."""
+    found = tx.runs.lock_with_pair(connection_id)
+    connection, credential = found.connection, found.credential
     if connection is None:
         structlog.get_logger("sync").warning("connection.unknown")
     if connection is None or connection.status is not Status.active:
         return None
     if credential is None or credential.access_token is None:
         return None
-    return connection, credential, credential.access_token, run
+    return connection, credential, credential.access_token, found
 
 
 def _identify(

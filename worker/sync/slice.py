@@ -6,6 +6,7 @@ from datetime import datetime
 from models.crypto.secrets import Secret
 from models.oauth.connection import Connection
 from models.oauth.credential import Credential
+from models.store.sync_runs import SyncRows
 from models.sync.decision import StepDecision, StepRows
 from models.sync.snapshot import Draft, Snapshot, saved
 from models.sync.sync_run import SyncList, SyncRun, put_parents
@@ -26,6 +27,7 @@ class Slice:
     snapshot: what is stored of the lists; None if that is too much to be kept in memory.
     draft: what was read and is not written.
     has_pages: whether pages of the run are stored.
+    is_stored: whether the run itself is; until then its lease is in the connection's row.
     """
 
     run: SyncRun
@@ -39,6 +41,7 @@ class Slice:
     snapshot: Snapshot | None = None
     draft: Draft = field(default_factory=Draft)
     has_pages: bool = False
+    is_stored: bool = True
 
     def after(self, decision: StepDecision, rows: StepRows) -> "Slice":
         """Return the slice after a decision was written, with the rows that it was made on."""
@@ -54,8 +57,12 @@ class Slice:
             snapshot=None if self.snapshot is None else self.snapshot.after(decision, self.draft),
             draft=draft if self.snapshot is not None else Draft(),
             has_pages=self.has_pages or bool(draft.pages),
+            is_stored=self.is_stored or decision.run is not None,
         )
 
-    def has(self, run: SyncRun) -> bool:
-        """Whether this job still has the lease of the stored run."""
-        return run.id == self.run.id and run.lease_owner == self.run.lease_owner
+    def has(self, rows: SyncRows) -> bool:
+        """Whether this job still has the lease of its run, by the rows as they are now."""
+        owner = self.run.lease_owner
+        if self.is_stored:
+            return rows.run is not None and rows.run.id == self.run.id and rows.run.lease_owner == owner
+        return rows.run is None and rows.lease is not None and rows.lease.is_held_by(owner)
