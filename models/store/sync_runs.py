@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection as SqlConnection
-from sqlalchemy import bindparam, delete, func, insert, or_, select, true, update
+from sqlalchemy import and_, bindparam, delete, func, insert, or_, select, true, update
 
 from models.errors import StoreConflict
 from models.oauth.connection import Connection
@@ -41,7 +41,8 @@ _under_way = Statement(
     .join_from(own_row, table, (table.c.connection_id == own_row.c.id) & is_running, isouter=True)
     .where(connections.of_id)
 )
-_is_leased = own_row.c.sync_lease_until > bindparam("now")
+_has_claim = own_row.c.sync_lease_until == own_row.c.sync_claimed_until
+_is_leased = and_(_has_claim, own_row.c.sync_lease_until > bindparam("now"))
 _is_under_way = Statement(select(own_row.c.id).where(connections.of_id, or_(_is_leased, _has_running)))
 
 
@@ -167,7 +168,7 @@ class Runs:
         return None if run[0] is None else to_run(run), _to_lease(lease)
 
     def is_under_way(self, connection_id: str, now: datetime) -> bool:
-        """Whether the connection has a run, stored or not; the caller has locked the connection."""
+        """Whether the connection has a run, stored or not (see `SyncLease`); the caller has locked the connection."""
         return _is_under_way.first(self.sql, own_id=connection_id, now=now) is not None
 
     def newest(self, connection_id: str) -> SyncRun | None:

@@ -136,15 +136,20 @@ class SyncLease:
 
     def is_valid(self, now: datetime) -> bool:
         """Whether no other job may read."""
-        return self.until > now
+        return self._has_claim and self.until > now
 
     def is_held_by(self, owner: str | None) -> bool:
-        """Whether this job may write what it read.
+        """Whether this job may write what it read."""
+        return self._has_claim and self.owner == owner
+
+    @property
+    def _has_claim(self) -> bool:
+        """Whether the claim is still as the job set it; else the lease is over.
 
         Race: a worker of an earlier release, which knows no such lease, begins a run beside it, and may already have
-        ended that run; or a connection ends and is authorized again. Whoever does one of these writes the claim.
+        ended that run; or a sync is made due at once. Whoever does one of these writes the claim.
         """
-        return self.owner == owner and self.claimed_until == self.until
+        return self.claimed_until == self.until
 
 
 def name_run(connection_id: str, message_id: str) -> str:

@@ -211,6 +211,21 @@ def test_a_request_during_it_leads_to_one_more_run_after_it(
     assert not house.connection(connection.id).sync_requested
 
 
+@pytest.mark.parametrize("ask", [ask_by_row, ask_by_message])
+def test_a_request_after_a_run_of_an_earlier_release_is_carried_out_at_once(
+    house: House, connection: Connection, ask: Callable[[House, Connection], None]
+) -> None:
+    take(house, connection)
+    begin_and_end_as_before(house, connection)
+    ask(house, connection)
+    house.sweep()
+    with house.store.reading() as tx:
+        newest = tx.runs.newest(connection.id)
+    assert newest is not None
+    assert (newest.requested, newest.status) == (True, RunStatus.completed)
+    assert not house.connection(connection.id).sync_requested
+
+
 def disconnect(house: House, connection: Connection) -> None:
     house.flows.disconnect(connection.id)
 

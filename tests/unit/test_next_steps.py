@@ -43,7 +43,7 @@ refused = StoredClient(
     next_probe_at=now + 30 * second,
 )
 run = SyncRun("r1", "c1", RunStatus.running, now)
-lease = SyncLease("w", now + 25 * second, None)
+lease = SyncLease("w", now + 25 * second, now + 25 * second)
 again = ("authorize again", "breezesync connect-link ada --provider breezedoc --connection c1")
 refresh_in_300_days = ("refresh", "at 2027-09-22 12:00:00 UTC, in 300 days")
 sync_in_10_minutes = ("next sync", "at 2026-11-26 12:10:00 UTC, in 10 minutes")
@@ -146,7 +146,7 @@ futures: dict[str, tuple[Connection, Outlook, list[tuple[str, ...]]]] = {
     ),
     "a sync whose worker died before it was stored": (
         replace(fresh, sync_requested=True),
-        Outlook(held, None, profile, lease=replace(lease, until=now)),
+        Outlook(held, None, profile, lease=replace(lease, until=now, claimed_until=now)),
         [refresh_in_300_days, sync_in_10_minutes],
     ),
     "a running sync": (due, Outlook(held, None, profile, run=run), [refresh_is_due, ("sync continues now",)]),

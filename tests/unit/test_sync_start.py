@@ -26,7 +26,7 @@ queued = SyncRun("r1", "c1", RunStatus.running, now - minute, place=2)
 leased = replace(queued, lease_owner="other", lease_until=now + minute)
 waiting = replace(queued, resume_at=now + minute)
 taken = SyncLease("other", now + minute, now + minute)
-over = replace(taken, until=now)
+over = replace(taken, until=now, claimed_until=now)
 new = SyncRun("r2", "c1", RunStatus.running, now)
 
 
@@ -137,6 +137,13 @@ leases = {
 def test_a_job_writes_under_its_own_lease_only(case: str) -> None:
     lease, is_held = leases[case]
     assert lease.is_held_by("other") == is_held
+
+
+def test_a_lease_whose_claim_was_written_since_holds_no_one_up() -> None:
+    lost = replace(taken, claimed_until=None)
+    assert start(due, None, lost, swept, now) == start(due, None, None, swept, now)
+    planned = replace(due, sync_due_at=now + minute)
+    assert start(planned, None, lost, asked, now) == start(planned, None, None, asked, now), "it is not left to a sync"
 
 
 @pytest.mark.parametrize(
