@@ -99,6 +99,7 @@ def _describe_code(code: Code) -> dict[str, Any]:
         "id": code.id,
         "user_id": code.user_id,
         "client_id": code.client_id,
+        "challenge": code.challenge,
         "used": code.used,
         "presentations": [_describe_presentation(one) for one in code.presentations],
     }

@@ -22,6 +22,8 @@ def collect(
         parked = len({*client.hkeys("breezesync:parked"), *(p.stem for p in fleet.directory.glob("var/spool/*.pair"))})
     waiting = "SELECT count(*) AS n FROM event WHERE published_at IS NULL AND position <= :until"
     [unpublished] = fleet.rows(waiting, until=until)
+    counters = fleet.control.counters()
+    codes = {code["challenge"]: code["presentations"] for code in counters["codes"]}
     return Evidence(
         connections=[
             Connected(row.id, account_of(row.user_id), row.status, row.generation, row.id in at_rest)
@@ -50,14 +52,21 @@ def collect(
             )
         ],
         delivered=delivered,
-        refresh_tokens=fleet.control.counters()["refresh_tokens"],
+        refresh_tokens=counters["refresh_tokens"],
         traces=[line for line in fleet.points.traces() if "call" in line],
         killed=killed,
         revocations=revocations,
         failures=[
-            Failed(row.id, account_of(row.user_id), row.reason, seconds_of(row.code_received_at))
+            Failed(
+                row.id,
+                account_of(row.user_id),
+                row.reason,
+                seconds_of(row.code_received_at),
+                seconds_of(row.code_received_at) + row.code_seconds,
+                codes.get(row.challenge, ()),
+            )
             for row in fleet.rows(
-                'SELECT id, user_id, reason, code_received_at FROM "authorization" '
+                'SELECT id, user_id, reason, code_received_at, code_seconds, challenge FROM "authorization" '
                 "WHERE step = 'failed' AND code_received_at IS NOT NULL"
             )
         ],

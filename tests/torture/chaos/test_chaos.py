@@ -40,8 +40,11 @@ def test_what_is_planted_into_a_real_database_is_found() -> None:
         wait_until(lambda: fleet.rows(published)[0].n == 0, "every event has left")
         before = judge(collect(fleet, [], [], frozenset(), {connection}, 1_000_000))
         fleet.change("UPDATE connection SET status = 'revoked', generation = generation + 1")
+        fleet.change("UPDATE \"authorization\" SET step = 'failed', reason = 'provider_unavailable'")
         after = judge(collect(fleet, [], [], frozenset(), {connection}, 1_000_000))
     assert before.violations["generations skipped or used twice"] == []
     assert after.violations["generations skipped or used twice"] == [f"{connection}: [1], 2"]
     assert [each for each in after.violations["events missing"] if f"{connection} is revoked" in each]
+    [wrong] = after.violations["wrong reasons"]
+    assert wrong.endswith("provider_unavailable, presented: exchanged (None)")
     assert not any(f"{connection} is" in each for each in before.violations["events missing"])

@@ -54,6 +54,31 @@ def end(evidence: Evidence, reason: str, *outcomes: str, revoked: bool = False) 
     )
 
 
+def fail(
+    reason: str, *presentations: dict[str, Any], after: float = 600, is_kept_back: bool = False, revoked: bool = False
+) -> Evidence:
+    """A clean run with a failed authorization: why, what the provider saw of its code, and how long that lived."""
+    failed = Published(
+        9,
+        "e9",
+        "connection.authorization_failed",
+        "",
+        "authorization/a1",
+        "events",
+        1,
+        {"authorization_id": "a1", "reason": reason},
+        5.0 + after,
+    )
+    return replace(
+        clean,
+        decisions=[*clean.decisions, *([Decided("a1", "exchange.kept_back", None)] if is_kept_back else [])],
+        events=[*events, failed],
+        delivered=[*clean.delivered, ("events", "authorization/a1", 1, "e9")],
+        failures=[Failed("a1", 1, reason, 5.0, 605.0, presentations)],
+        revocations=[(1, 6.0)] if revoked else [],
+    )
+
+
 def test_runs_are_counted_by_flow() -> None:
     other = [line("exchange.request", call="k2"), line("exchange.returned", call="k3")]
     runs = judge(replace(clean, traces=[*clean.traces, *other])).runs
@@ -104,6 +129,19 @@ harmless: dict[str, Evidence] = {
     ),
     "presented again, unspent": replace(clean, refresh_tokens=[token(1, "not_reached", "not_reached", "rotated")]),
     "killed with a pair in hand": replace(clean, traces=[answered], killed=frozenset({7})),
+    "a code whose answer was lost": fail("answer_lost", presented("burnt", "middle:drop")),
+    "a code refused because its user revoked": fail("code_rejected", presented("revoked"), revoked=True),
+    "a code that outlived two outages": fail(
+        "provider_unavailable", presented("not_reached", "before:503"), presented("not_reached", "before:html")
+    ),
+    "a code that the breaker kept back for its whole life": fail("provider_unavailable", is_kept_back=True),
+    "a code that the breaker kept back after an outage": fail(
+        "provider_unavailable", presented("not_reached", "before:drop"), is_kept_back=True
+    ),
+    "a code that the provider calls too old, after an outage": fail(
+        "provider_unavailable", presented("not_reached", "before:429"), presented("expired"), after=599
+    ),
+    "a code that was granted and answered 503": fail("provider_unavailable", presented("exchanged", "after:503")),
     "parked and taken in": replace(
         clean, traces=[answered, line("refresh.save.parked", kept=True, ticket="refresh-c1-1")]
     ),
@@ -164,11 +202,47 @@ planted: dict[str, tuple[str, Callable[[], Evidence]]] = {
     ),
     "a code blamed on the user": (
         "wrong reasons",
-        lambda: replace(clean, failures=[Failed("a1", 1, "code_rejected", 5.0)]),
+        lambda: fail("code_rejected", presented("reused"), after=1),
     ),
-    "a code that was not exchanged": (
-        "codes that expired unused",
-        lambda: replace(clean, failures=[Failed("a1", 1, "expired", 5.0)]),
+    "a code that was not exchanged": ("codes that expired unused", lambda: fail("expired")),
+    "an outage named for a code that was granted": (
+        "wrong reasons",
+        lambda: fail(
+            "provider_unavailable", presented("not_reached", "before:503"), presented("exchanged", "after:drop")
+        ),
+    ),
+    "an outage named for a code that was used up without an answer": (
+        "wrong reasons",
+        lambda: fail("provider_unavailable", presented("burnt", "middle:500"), is_kept_back=True),
+    ),
+    "an outage named for a code that was granted, and revoked by its user": (
+        "wrong reasons",
+        lambda: fail("provider_unavailable", presented("exchanged"), revoked=True),
+    ),
+    "an outage named for a code that was refused": (
+        "wrong reasons",
+        lambda: fail("provider_unavailable", presented("client_rejected")),
+    ),
+    "an outage named although no fault hit the request": (
+        "wrong reasons",
+        lambda: fail("provider_unavailable", presented("not_reached")),
+    ),
+    "an outage named while the code still lived": (
+        "wrong reasons",
+        lambda: fail("provider_unavailable", presented("not_reached", "before:503"), after=599),
+    ),
+    "an outage named while the breaker kept back a code that still lived": (
+        "wrong reasons",
+        lambda: fail("provider_unavailable", is_kept_back=True, after=30),
+    ),
+    "an outage named for a code that no worker took": ("wrong reasons", lambda: fail("provider_unavailable")),
+    "an outage named for a code that no worker took before the provider called it too old": (
+        "wrong reasons",
+        lambda: fail("provider_unavailable", presented("expired")),
+    ),
+    "an outage named without an event": (
+        "wrong reasons",
+        lambda: replace(fail("provider_unavailable", presented("not_reached", "before:503")), events=events),
     ),
     "a generation skipped": (
         "generations skipped or used twice",

@@ -63,12 +63,19 @@ class Connected:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A failed authorization, by its account; `at` is when its code arrived."""
+    """A failed authorization, by its account.
+
+    at: when its code arrived.
+    over_at: when the life of its code was over, as we know it.
+    presentations: those of its code, as `sandbox.counters` returns them.
+    """
 
     id: str
     account: int
     reason: str
     at: float
+    over_at: float
+    presentations: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass
@@ -180,7 +187,11 @@ def _judge_presentations(evidence: Evidence, verdict: Verdict) -> None:
 
 def reached_the_grant(presentation: Mapping[str, Any]) -> bool:
     """Return whether a presentation counts: it reached the grant, and was not answered 503."""
-    return presentation["outcome"] in spending and not str(presentation["fault"]).endswith(":503")
+    return presentation["outcome"] in spending and not was_answered_503(presentation)
+
+
+def was_answered_503(presentation: Mapping[str, Any]) -> bool:
+    return str(presentation["fault"]).endswith(":503")
 
 
 def _by_account(evidence: Evidence) -> dict[int, list[Connected]]:
@@ -308,15 +319,44 @@ def _last_outcomes(evidence: Evidence, account: int, until: float) -> list[str]:
 
 
 def _judge_failures(evidence: Evidence, verdict: Verdict) -> None:
-    """An authorization may fail because its answer was lost or its user revoked, and for no other reason."""
+    """An authorization may fail because its answer was lost, its user revoked, or its code outlived nothing but
+    outages, and for no other reason.
+    """
     for failure in evidence.failures:
         verdict.note(f"authorization: {failure.reason}")
         revoked = any(who == failure.account and at >= failure.at - 5 for who, at in evidence.revocations)
         if failure.reason == "expired":
             found = f"authorization {failure.id} of account {failure.account}"
             verdict.violations["codes that expired unused"].append(found)
+        elif failure.reason == "provider_unavailable":
+            if not _met_only_outages(evidence, failure):
+                seen = [f"{one['outcome']} ({one['fault']})" for one in failure.presentations]
+                found = f"authorization {failure.id}: {failure.reason}, presented: {', '.join(seen) or 'never'}"
+                verdict.violations["wrong reasons"].append(found)
         elif failure.reason != "answer_lost" and not revoked:
             verdict.violations["wrong reasons"].append(f"authorization {failure.id}: {failure.reason}")
+
+
+def _met_only_outages(evidence: Evidence, failure: Failed) -> bool:
+    """Return whether `provider_unavailable` is true: the code's life was over, and nothing but outages had met it.
+
+    A code that was never presented counts only if the breaker kept it back; without that, no worker took it.
+    """
+    ended = [
+        event.at
+        for event in evidence.events
+        if event.type == "connection.authorization_failed" and event.data["authorization_id"] == failure.id
+    ]
+    tried = [one for one in failure.presentations if one["outcome"] != "expired"]
+    was_over = len(tried) < len(failure.presentations) or any(at >= failure.over_at for at in ended)
+    was_kept_back = any((each.subject, each.verb) == (failure.id, "exchange.kept_back") for each in evidence.decisions)
+    return was_over and (all(map(_met_an_outage, tried)) if tried else was_kept_back)
+
+
+def _met_an_outage(presentation: Mapping[str, Any]) -> bool:
+    """Return whether a fault hit it before the grant; after a 503 a code counts as not used up."""
+    failed_before = presentation["outcome"] == "not_reached" and presentation["fault"] is not None
+    return failed_before or was_answered_503(presentation)
 
 
 def _authorizations_of(evidence: Evidence, event: Published) -> list[Published]:
