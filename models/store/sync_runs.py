@@ -18,7 +18,7 @@ from models.store.statement import Statement, Writing
 from models.store.tables import SyncPageRow, SyncRunRow
 from models.sync.absence import PageSeen
 from models.sync.decision import PageNote
-from models.sync.sync_run import Parents, RunStatus, SyncLease, SyncRun, end
+from models.sync.sync_run import Parents, RunStatus, SyncLease, SyncRun, end, fill_in_zeros, leave_out_zeros
 
 longest_repeat = timedelta(days=2)
 """A message that comes again later than this starts another sync, which is harmless."""
@@ -262,13 +262,16 @@ def to_run(row: Iterable[Any]) -> SyncRun:
     values = dict(zip(names, row, strict=True))
     parents = {name: _to_parents(stored) for name, stored in (values["parents"] or {}).items()}
     typed = {"status": RunStatus(values["status"]), "since": values["since"] or {}, "parents": parents}
-    return SyncRun(**values | typed)
+    return SyncRun(**values | typed | {"counts": fill_in_zeros(values["counts"])})
 
 
 def _from_run(run: SyncRun) -> dict[str, Any]:
     # Pairs are in order, and the names of an object are in none.
     parents = {name: {"read": [*each.read], "gone": [*each.gone]} for name, each in run.parents.items()}
-    return {name: getattr(run, name) for name in names} | {"status": run.status.value, "parents": parents}
+    # A worker of an earlier release, which adds to all four numbers, may go on with a run that is under way.
+    counts = run.counts if run.status is RunStatus.running else leave_out_zeros(run.counts)
+    typed = {"status": run.status.value, "counts": counts, "parents": parents}
+    return {name: getattr(run, name) for name in names} | typed
 
 
 def _to_parents(stored: Mapping[str, Any]) -> Parents:

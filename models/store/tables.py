@@ -333,7 +333,7 @@ class ResourceRow(Stored, table=True):
 
 
 class SyncRunRow(Stored, table=True):
-    """One sync of a connection: how far it is, and what it found."""
+    """One sync of a connection: how far it is, and what it found; once it is over, `counts` has no zeros."""
 
     __tablename__ = "sync_run"
     __table_args__ = (

@@ -20,6 +20,7 @@ on_its_way = timedelta(seconds=10)
 """How long the sweep leaves a due sync to the message that was sent for it, in case that message is lost."""
 
 Counts = dict[str, dict[str, int]]
+counted = ("created", "updated", "deleted", "unchanged")
 Depth = Literal["pulse", "usual", "full"]
 """`pulse` reads the account only, `usual` looks at the newest records of long lists, or reads what changed in them, and
 reads the others completely, `full` reads all lists completely."""
@@ -205,7 +206,7 @@ def places_of(lists: Sequence[SyncList], place: int) -> range:
 
 def add_counts(counts: Counts, resource: str, more: Mapping[str, int]) -> Counts:
     """Return the counts with those of a page or a deletion added."""
-    before = counts.get(resource, dict.fromkeys(("created", "updated", "deleted", "unchanged"), 0))
+    before = counts.get(resource, dict.fromkeys(counted, 0))
     return counts | {resource: {name: before[name] + more.get(name, 0) for name in before}}
 
 
@@ -213,6 +214,16 @@ def count_seen(counts: Counts, resource: str, seen: int) -> Counts:
     """Return the counts of a resource with `seen` records, however often its pages were read."""
     own = add_counts(counts, resource, {})[resource]
     return counts | {resource: own | {"unchanged": max(seen - own["created"] - own["updated"], 0)}}
+
+
+def leave_out_zeros(counts: Counts) -> Counts:
+    """Return the counts as a run that is over keeps them; a resource that was read and had no record stays, empty."""
+    return {resource: {name: number for name, number in own.items() if number} for resource, own in counts.items()}
+
+
+def fill_in_zeros(counts: Counts) -> Counts:
+    """Return the counts with all four numbers of each resource."""
+    return {resource: dict.fromkeys(counted, 0) | own for resource, own in counts.items()}
 
 
 def has_changes(counts: Counts) -> bool:

@@ -1,5 +1,6 @@
 """What goes into a row comes out as it was, and only what may stand there goes in."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -12,7 +13,7 @@ from models.journal import ListProblem
 from models.oauth.credential import Credential
 from models.store import Store
 from models.store.rows import table_of
-from models.store.tables import ConnectionRow, CredentialRow
+from models.store.tables import ConnectionRow, CredentialRow, SyncRunRow
 from models.sync.absence import PageSeen
 from models.sync.decision import ListRead, PageNote
 from models.sync.records import Item, RecordChanges
@@ -21,7 +22,7 @@ from models.sync.snapshot import ListState
 from models.sync.sync_run import RunStatus, SyncRun
 from tests.store.conftest import Opened, a_connection, add_connection, an_authorization, noon
 
-connections, credentials = table_of(ConnectionRow), table_of(CredentialRow)
+connections, credentials, runs = table_of(ConnectionRow), table_of(CredentialRow), table_of(SyncRunRow)
 
 
 def test_times_come_back_aware_and_in_utc(store: Store) -> None:
@@ -78,6 +79,22 @@ def test_every_field_of_a_credential_survives(store: Store) -> None:
         tx.credentials.put(credential)
     with store.reading() as tx:
         assert tx.credentials.get(connection.id) == credential
+
+
+def test_a_run_that_is_over_is_stored_without_zeros_and_read_with_them(store: Store) -> None:
+    none = {"created": 0, "updated": 0, "deleted": 0, "unchanged": 0}
+    connection = add_connection(store)
+    counts = {"document": none | {"created": 1}, "invoice": none}
+    running = SyncRun("r1", connection.id, RunStatus.running, noon, counts=counts)
+    ended = replace(running, id="r2", status=RunStatus.completed, finished_at=noon)
+    with store.writing() as tx:
+        tx.runs.add(running)
+        tx.runs.add(ended)
+    with store.reading() as tx:
+        stored = dict(tx.sql.execute(select(runs.c.id, runs.c.counts)).all())
+        found = {run.id: run for run in tx.runs.newest_of(connection.id, 2)}
+    assert stored == {"r1": counts, "r2": {"document": {"created": 1}, "invoice": {}}}
+    assert found == {"r1": running, "r2": ended}
 
 
 def test_what_an_incremental_reading_goes_by_survives(store: Store) -> None:

@@ -14,9 +14,11 @@ from models.sync.sync_run import (
     count_seen,
     end,
     fail,
+    fill_in_zeros,
     finish,
     gives_up,
     has_changes,
+    leave_out_zeros,
     places_of,
     plan_lists,
     retry_delay,
@@ -68,6 +70,24 @@ def test_pages_that_were_read_again_count_once() -> None:
     assert count_seen({}, "document", 0) == {
         "document": dict.fromkeys(("created", "updated", "deleted", "unchanged"), 0)
     }
+
+
+@pytest.mark.parametrize(
+    ("counts", "without"),
+    [
+        ({}, {}),
+        (add_counts({}, "document", {}), {"document": {}}),
+        (add_counts({}, "document", {"unchanged": 7}), {"document": {"unchanged": 7}}),
+        (
+            add_counts(add_counts({}, "document", {"created": 1, "deleted": 2}), "invoice", {"updated": 3}),
+            {"document": {"created": 1, "deleted": 2}, "invoice": {"updated": 3}},
+        ),
+    ],
+    ids=["nothing read", "a resource without records", "one number", "two resources"],
+)
+def test_zeros_are_left_out_and_filled_in_again(counts: Counts, without: Counts) -> None:
+    assert leave_out_zeros(counts) == without
+    assert fill_in_zeros(without) == counts == fill_in_zeros(counts)
 
 
 @pytest.mark.parametrize(
