@@ -152,6 +152,7 @@ class ConnectionRow(Stored, table=True):
 
     __tablename__ = "connection"
     __table_args__ = (
+        # By its first column a list finds the connections of a provider that has few of them, and reads no others.
         UniqueConstraint("provider", "user_id", "account_id", name="connection_account"),
         Index("connection_user", "user_id"),
         Index("connection_of_account", "account_id"),
