@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from heapq import heapify, heappop, heappush
 from itertools import count
 from time import monotonic
@@ -13,6 +14,8 @@ import structlog
 
 few = 64
 """So many deadlines that have ended may wait to be thrown away."""
+longest_save = timedelta(seconds=3)
+"""What takes longer to save is kept elsewhere as well: its process may end before the save does."""
 
 
 @dataclass(slots=True, order=True)
@@ -110,3 +113,18 @@ class Deadlines:
 
 deadlines = Deadlines()
 """Those of the process; it is empty, and has no thread, until something is sent."""
+
+
+@contextmanager
+def shield(keep: Callable[[], object], failures: type[BaseException]) -> Iterator[threading.Thread]:
+    """Call `keep` if the block, which saves the same, raises one of `failures`, or takes longer than `longest_save`.
+
+    If it takes longer, that is on the thread that this yields, beside the block; it has an `ident` once it has begun.
+    """
+    beside = threading.Thread(target=keep, daemon=True)
+    try:
+        with deadlines.within(longest_save.total_seconds(), beside.start):
+            yield beside
+    except failures:
+        keep()
+        raise

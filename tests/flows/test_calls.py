@@ -16,7 +16,7 @@ import pytest
 from redis.exceptions import NoPermissionError
 from sqlalchemy import text
 
-import worker.calls.kept_answers
+import worker.deadlines
 from models.crypto.rotation import reseal
 from models.crypto.vault import Vault, new_key
 from models.errors import RedisUnavailable, StoreUnavailable
@@ -445,7 +445,7 @@ def test_what_is_kept_of_an_answer_that_was_saved_goes(house: House, ada: Connec
 def test_an_answer_whose_save_hangs_is_kept_meanwhile(
     house: House, ada: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker.calls.kept_answers, "longest_save", timedelta(milliseconds=50))
+    monkeypatch.setattr(worker.deadlines, "longest_save", timedelta(milliseconds=50))
     call, answered, locked = ask(house, ada), threading.Event(), threading.Event()
 
     def wait_for_the_lock() -> None:
@@ -468,7 +468,7 @@ def test_an_answer_whose_save_hangs_is_kept_meanwhile(
 def test_an_answer_that_another_job_saves_while_its_save_hangs_is_saved_once(
     house: House, ada: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker.calls.kept_answers, "longest_save", timedelta(milliseconds=10))
+    monkeypatch.setattr(worker.deadlines, "longest_save", timedelta(milliseconds=10))
     call, alive = ask(house, ada), house.flows
 
     class Slow(Unsteady):

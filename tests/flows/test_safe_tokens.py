@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-import worker.tokens.spool
+import worker.deadlines
 from models.crypto.secrets import Sealed, Secret
 from models.crypto.vault import Vault, new_key
 from models.errors import StoreConflict, StoreRefused, StoreUnavailable
@@ -187,7 +187,7 @@ def test_a_parked_pair_is_found_before_anything_is_said_to_be_lost(house: House)
 def test_a_pair_whose_save_hangs_is_parked_meanwhile_and_saved_once(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker.tokens.spool, "longest_save", timedelta(milliseconds=50))
+    monkeypatch.setattr(worker.deadlines, "longest_save", timedelta(milliseconds=50))
     connection = house.refreshable()
     flow = house.flows.refresh
     taken = flow.take(connection.id)
@@ -211,7 +211,7 @@ def test_a_pair_whose_save_hangs_is_parked_meanwhile_and_saved_once(
 def test_a_code_whose_tokens_cannot_be_saved_for_long_has_them_parked(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker.tokens.spool, "longest_save", timedelta(milliseconds=50))
+    monkeypatch.setattr(worker.deadlines, "longest_save", timedelta(milliseconds=50))
     authorization_id = house.consent("ada", 1)
     flow = house.flows.exchange
     taken = flow.load(authorization_id)

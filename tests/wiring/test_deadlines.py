@@ -2,11 +2,13 @@
 
 import os
 import threading
+from datetime import timedelta
 from time import monotonic
 
 import pytest
 
-from worker.deadlines import Deadlines, few
+import worker.deadlines
+from worker.deadlines import Deadlines, few, shield
 
 
 def watchers() -> int:
@@ -58,6 +60,44 @@ def test_what_can_not_begin_does_not_keep_others_from_being_acted_on() -> None:
     deadlines.watch.add(0.05, acted.set)
     assert acted.wait(10)
     assert watchers() == before + 1
+
+
+@pytest.fixture
+def kept() -> list[str]:
+    return []
+
+
+def test_what_is_saved_in_time_is_not_kept(kept: list[str]) -> None:
+    with shield(lambda: kept.append("it"), BaseException) as beside:
+        pass
+    assert (kept, beside.ident) == ([], None)
+
+
+@pytest.mark.parametrize(("failures", "expected"), [(OSError, ["it"]), (Exception, ["it"]), (ValueError, [])])
+def test_what_can_not_be_saved_is_kept_if_it_failed_so(
+    kept: list[str], failures: type[Exception], expected: list[str]
+) -> None:
+    with pytest.raises(ConnectionError), shield(lambda: kept.append("it"), failures):
+        raise ConnectionError
+    assert kept == expected
+
+
+def test_what_takes_long_to_save_is_kept_beside_it_on_a_thread_that_can_be_waited_for(
+    kept: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker.deadlines, "longest_save", timedelta(milliseconds=10))
+    begun, saved = threading.Event(), threading.Event()
+
+    def keep() -> None:
+        begun.set()
+        assert saved.wait(10)
+        kept.append("it")
+
+    with shield(keep, BaseException) as beside:
+        assert begun.wait(10)
+    saved.set()
+    beside.join(10)
+    assert kept == ["it"]
 
 
 def test_thousands_of_deadlines_that_ended_are_thrown_away() -> None:

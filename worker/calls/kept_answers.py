@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from threading import Thread
 from typing import Any, Final, cast
 
 import structlog
@@ -17,9 +16,8 @@ from models.crypto.vault import Vault, VaultError
 from models.errors import RedisUnavailable, Transient
 from models.gateway.arrived import Arrived, pack_arrived, unpack_arrived
 from models.gateway.call import StoredCall, bodies_kept
-from worker.deadlines import deadlines
+from worker.deadlines import shield
 from worker.tokens.data_keys import fetching_keys
-from worker.tokens.spool import longest_save
 
 prefix: Final = "breezesync:answers:"
 most_names: Final = 1000
@@ -51,18 +49,12 @@ class KeptAnswers:
 
         What was kept beside a save that works after all is dropped.
         """
-        beside = Thread(target=self.keep, args=(call, arrived), daemon=True)
-        try:
-            with deadlines.within(longest_save.total_seconds(), beside.start):
-                yield
-        except Transient:
-            self.keep(call, arrived)
-            raise
-        else:
-            if beside.ident is not None:
-                # Race: it is saved while it is still being kept; what is kept after the drop would stay for a day.
-                beside.join()
-                self.drop({call.id: call.attempts})
+        with shield(lambda: self.keep(call, arrived), Transient) as beside:
+            yield
+        if beside.ident is not None:
+            # Race: it is saved while it is still being kept; what is kept after the drop would stay for a day.
+            beside.join()
+            self.drop({call.id: call.attempts})
 
     def keep(self, call: StoredCall, arrived: Arrived) -> bool:
         """Keep it; return False, with a log line, if Redis does not take it."""

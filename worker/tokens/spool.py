@@ -6,7 +6,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from threading import Thread
 from typing import Literal
 
 import structlog
@@ -18,12 +17,11 @@ from models.crypto.vault import KeyMissing, KeyServiceUnavailable, Place, Vault,
 from models.oauth.token_pair import TokenPair, pack, unpack
 from models.oauth.token_response import TokenOutcome, TokensGranted
 from models.store.sealed_fields import name_key
-from worker.deadlines import deadlines
+from worker.deadlines import shield
 from worker.tokens.data_keys import fetching_keys
 from worker.tokens.spool_backends import ParkingUnavailable, RedisHash, Shelf, Spool
 
 parked_key = "breezesync:parked"
-longest_save = timedelta(seconds=3)
 longest_request = timedelta(minutes=10)
 """No request takes that long from its reservation to its save."""
 Kind = Literal["refresh", "exchange"]
@@ -96,13 +94,9 @@ class Parking:
             yield
             return
         pair = TokenPair(outcome, at)
-        beside = Thread(target=self.park, args=(ticket, pair), daemon=True)
         try:
-            with deadlines.within(longest_save.total_seconds(), beside.start):
+            with shield(lambda: self.park(ticket, pair), BaseException):
                 yield
-        except BaseException:
-            self.park(ticket, pair)
-            raise
         finally:
             Spool(self.spool).release(ticket.name)
 

@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import dramatiq
 
-import worker.tokens.spool
+import worker.deadlines
 from config.logs import configure_logging
 from config.settings import read_settings
 from config.wiring import open_services
@@ -158,7 +158,7 @@ def boot() -> None:
     parts = build_parts(settings, services)
     flows = build_flows(parts)
     points = Points(Path(os.environ["CHAOS_DIRECTORY"]))
-    worker.tokens.spool.longest_save = longest_save
+    worker.deadlines.longest_save = longest_save
     for provider in flows.refresh.providers.values():
         provider.usual_patience = patience
     flows = replace(
