@@ -8,7 +8,7 @@ from config.wiring import open_redis
 from models.crypto.sealed_text import Place, prefixes_of
 from models.crypto.secrets import Sealed
 from models.crypto.vault import Vault, VaultError
-from models.health import KeyUse, describe_wrong_key, restore_keys
+from models.health.keys import KeyUse, describe_wrong_key, restore_keys
 from models.store import Store
 from worker.tokens.data_keys import DataKeys
 from worker.tokens.spool import Parking

@@ -11,7 +11,7 @@ from config.settings import read_settings
 from config.wiring import open_services
 from models.crypto.secrets import Secret
 from models.crypto.vault import KeyMissing, Place, Vault, new_key
-from models.health import KeyUse, restore_keys
+from models.health.keys import KeyUse, restore_keys
 from models.oauth.token_pair import TokenPair
 from models.oauth.token_response import TokensGranted
 from models.store import Store, open_engine

@@ -6,18 +6,12 @@ import pytest
 
 from models.api_response import Failed, Forbidden, Missing, Page, Throttled, Unauthorized
 from models.crypto.secrets import Sealed, Secret
-from models.health import (
-    Base,
-    judge_bases,
-    judge_clock,
-    judge_history,
-    judge_redis,
-    judge_schema,
-    judge_seals,
-    judge_token_endpoint,
-    judge_webhooks,
-    read_date,
-)
+from models.health.clocks import judge_clock, read_date
+from models.health.database import judge_history, judge_schema
+from models.health.keys import judge_seals
+from models.health.provider import Base, judge_bases, judge_token_endpoint
+from models.health.redis import judge_redis
+from models.health.webhooks import judge_webhooks
 from models.http import HttpAnswer, NoAnswer
 from models.oauth.client import OAuthClient
 from models.webhooks.endpoint import Endpoint

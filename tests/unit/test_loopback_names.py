@@ -2,7 +2,7 @@
 
 import pytest
 
-from models.health import judge_loopback_names
+from models.health.settings import judge_loopback_names
 
 path = ":8700/auth/breezedoc/callback"
 

@@ -4,9 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from models.http import HttpAnswer, NoAnswer
-from models.process import Process
-from models.surroundings import (
+from models.health.surroundings import (
     Disk,
     Refusal,
     find_kind,
@@ -18,6 +16,8 @@ from models.surroundings import (
     judge_spool,
     judge_sqlite_disk,
 )
+from models.http import HttpAnswer, NoAnswer
+from models.process import Process
 
 url = "redis://:***@r:6379/0"
 page = "https://provider.example/authorize"

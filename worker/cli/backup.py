@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from config.settings import Settings
-from models.backup import StreamState, judge_backup_keys, judge_stream
-from models.health import Finding
+from models.health.backup import StreamState, judge_backup_keys, judge_stream
+from models.health.finding import Finding
 from models.messaging.events import Stream
 from models.store import Store
 from worker.cli.context import load_settings, opened_queues, opened_store

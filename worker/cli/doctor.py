@@ -12,15 +12,17 @@ from config.process_reports import names_key
 from config.redis_url import show_redis_url
 from config.settings import Settings
 from config.wiring import Services, now, open_services
-from models.health import Finding, KeyUse, State, judge_confirmation, judge_loopback_names
-from models.queue import expected_types
-from models.surroundings import (
+from models.health.finding import Finding, State
+from models.health.keys import KeyUse
+from models.health.settings import judge_confirmation, judge_loopback_names
+from models.health.surroundings import (
     judge_interval,
     judge_spool,
     judge_sqlite_disk,
     judge_stream_length,
     judge_trusted_proxies,
 )
+from models.queue import expected_types
 from worker.cli.context import load_settings, name_operator, show_url
 from worker.cli.health_checks import Checkup
 from worker.cli.output import AsJson, CommandFailed, print_json, report_errors, screen

@@ -15,26 +15,14 @@ from models.crypto.errors import KeyServiceUnavailable
 from models.crypto.secrets import Secret
 from models.crypto.vault import KeyMissing, Vault, VaultError
 from models.errors import SyncError
-from models.health import (
-    Base,
-    Finding,
-    KeyUse,
-    judge_bases,
-    judge_breaker,
-    judge_clock,
-    judge_history,
-    judge_hold,
-    judge_key_service,
-    judge_keys,
-    judge_missing_keys,
-    judge_redis,
-    judge_schema,
-    judge_seals,
-    judge_token_endpoint,
-    judge_webhooks,
-    judge_wrong_keys,
-    read_date,
-)
+from models.health.clocks import judge_clock, read_date
+from models.health.database import judge_history, judge_schema
+from models.health.finding import Finding
+from models.health.keys import KeyUse, judge_key_service, judge_missing_keys, judge_seals, judge_wrong_keys
+from models.health.provider import Base, judge_bases, judge_breaker, judge_hold, judge_token_endpoint
+from models.health.redis import judge_keys, judge_redis
+from models.health.surroundings import judge_authorize, judge_processes, judge_redirect, judge_redis_refusal
+from models.health.webhooks import judge_webhooks
 from models.migrations import known_revisions, newest_revision
 from models.oauth.client import OAuthClient
 from models.oauth.connection import Status
@@ -48,7 +36,6 @@ from models.store import Store
 from models.store.fitness import find_misfit
 from models.store.sealed_fields import fields
 from models.store.trouble import trouble_of
-from models.surroundings import judge_authorize, judge_processes, judge_redirect, judge_redis_refusal
 from worker.cli.probes import find_proxy, open_authorize_page, open_callback, try_redis
 from worker.operations.next_steps import describe_breaker, describe_hold
 from worker.provider.client import ProviderClient

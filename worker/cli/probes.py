@@ -16,11 +16,11 @@ from config.redis_url import connect
 from config.settings import Settings
 from models.crypto.secrets import Secret
 from models.errors import RedisUnavailable
+from models.health.surroundings import Disk, Refusal, find_kind
 from models.http import HttpAnswer, NoAnswer
 from models.oauth.client import OAuthClient
 from models.provider import Provider
 from models.proxies import Proxies
-from models.surroundings import Disk, Refusal, find_kind
 
 mounts = Path("/proc/self/mounts")
 patience = 5.0

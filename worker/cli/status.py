@@ -8,7 +8,7 @@ from typing import Any
 from rich.markup import escape
 
 from config.settings import Settings
-from models.health import describe_offset
+from models.health.clocks import describe_offset
 from models.oauth.client import StoredClient
 from models.oauth.connection import Status
 from models.oauth.hold import Hold

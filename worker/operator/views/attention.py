@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from models.health import describe_offset, harmful, noticeable
+from models.health.clocks import describe_offset, harmful, noticeable
 from models.journal import Problem
 from worker.operations.texts import format_length
 from worker.operator.views.groups import StreamView

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from models.api_response import is_html
-from models.health import Finding, judge_process_clock
+from models.health.clocks import judge_process_clock
+from models.health.finding import Finding
 from models.http import HttpAnswer, NoAnswer
 from models.process import Process
 

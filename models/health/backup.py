@@ -4,7 +4,8 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from models.health import Finding, describe_wrong_key
+from models.health.finding import Finding
+from models.health.keys import describe_wrong_key
 
 
 @dataclass(frozen=True, slots=True)
