@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from tests.torture.chaos.evidence import Connected, Decided, Evidence, Failed, Published
 from tests.torture.chaos.setup import ChaosFleet
-from tests.torture.chaos.verdict import Connected, Decided, Evidence, Failed, Published
 
 
 def collect(

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.torture.chaos.verdict import Connected, Decided, Evidence, Failed, Published, columns, draw, judge
+from tests.torture.chaos.evidence import Connected, Decided, Evidence, Failed, Published
+from tests.torture.chaos.verdict import columns, draw, judge
 
 
 def published(position: int, type_: str, sequence: int, **data: Any) -> Published:
