@@ -8,7 +8,7 @@ Only what the calling thread sends is counted. A ping is a statement, and so is 
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,6 +17,8 @@ from typing import Any
 import psycopg
 import pytest
 from sqlalchemy import Engine, event
+
+from models.store.pipeline import Command, Pipeline
 
 _transaction_words = ("BEGIN", "COMMIT", "ROLLBACK", "PRAGMA", "SET LOCAL")
 
@@ -106,6 +108,7 @@ def _watch_psycopg(engine: Engine, note: Callable[[str], None]) -> Iterator[None
         patch.setattr(cursor, "execute", watched(cursor, "execute", lambda _, text, *more: [_as_text(text)]))
         many = watched(cursor, "executemany", lambda _, text, rows, *more: [_as_text(text)] * len(rows))
         patch.setattr(cursor, "executemany", many)
+        patch.setattr(Pipeline, "_exchange", watched(Pipeline, "_exchange", lambda _, commands: _texts_of(commands)))
         patch.setattr(connection, "commit", watched(connection, "commit", partial(in_transaction, "COMMIT")))
         patch.setattr(connection, "rollback", watched(connection, "rollback", partial(in_transaction, "ROLLBACK")))
         yield
@@ -127,6 +130,13 @@ def _watch_sqlite(engine: Engine, note: Callable[[str], None]) -> Iterator[None]
     finally:
         event.remove(engine, "checkout", begin)
         event.remove(engine, "checkin", end)
+
+
+def _texts_of(commands: Sequence[Command]) -> list[str]:
+    """Return what goes in one round trip; what begins a transaction is one text."""
+    begin = [each.text for each in commands if each.text.startswith(("BEGIN", "SET LOCAL"))]
+    others = [each.text for each in commands if each.text not in begin]
+    return ["; ".join(begin), *others] if begin else others
 
 
 def _as_text(query: Any) -> str:
