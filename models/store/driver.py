@@ -1,14 +1,14 @@
 """How a statement that is built once reaches the database, in the transaction of a SQLAlchemy connection."""
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import psycopg
 from sqlalchemy import Connection as SqlConnection
 from sqlalchemy.exc import DBAPIError
 
-from models.store.pipeline import Answer, Pipeline
+from models.store.pipeline import Answer, Coming, Pipeline
 from models.store.trouble import hide_values_of
 
 has_settings = "has_settings"
@@ -31,20 +31,41 @@ def execute(sql: SqlConnection, text: str, parameters: Sequence[Any], ends: bool
         raise
 
 
+def put(sql: SqlConnection, text: str, parameters: Sequence[Any]) -> Coming:
+    """Run a statement, on PostgreSQL with the next one of its transaction or with COMMIT; return what becomes of it."""
+    coming = Coming()
+    if sql.dialect.name != "postgresql":
+        coming.arrive(execute(sql, text, parameters))
+        return coming
+    try:
+        pipeline_of(sql).put(text, parameters, coming)
+    except psycopg.Error as error:
+        raise wrap_error(sql, text, error) from error
+    return coming
+
+
+def end(sql: SqlConnection) -> None:
+    """Commit with what waits for a statement of its transaction, if anything does; on SQLite nothing ever does."""
+    if sql.dialect.name == "postgresql":
+        _try("COMMIT", sql, pipeline_of(sql).end)
+
+
 def begin_postgres(sql: SqlConnection, *texts: str) -> None:
     """Begin a transaction with these, which go with its first statement; raise if the connection is lost."""
-    try:
-        pipeline_of(sql).begin(*texts)
-    except psycopg.Error as error:
-        raise wrap_error(sql, texts[0], error) from error
+    _try(texts[0], sql, lambda: pipeline_of(sql).begin(*texts))
 
 
-def send_begin(sql: SqlConnection) -> None:
-    """Send what begins the transaction, before a statement of SQLAlchemy's own."""
+def send(sql: SqlConnection) -> None:
+    """Send what waits for a statement of its transaction; on SQLite nothing ever does."""
+    if sql.dialect.name == "postgresql":
+        _try("BEGIN", sql, pipeline_of(sql).send)
+
+
+def _try(text: str, sql: SqlConnection, act: Callable[[], None]) -> None:
     try:
-        pipeline_of(sql).send_begin()
+        act()
     except psycopg.Error as error:
-        raise wrap_error(sql, "BEGIN", error) from error
+        raise wrap_error(sql, text, error) from error
 
 
 def begin_sqlite(sql: SqlConnection, *texts: str) -> None:

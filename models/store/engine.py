@@ -11,7 +11,7 @@ from sqlalchemy import Connection as SqlConnection
 
 from models import exact_json
 from models.crypto.secrets import Secret
-from models.store.driver import begin_postgres, begin_sqlite, has_settings, pipeline_of, send_begin
+from models.store.driver import begin_postgres, begin_sqlite, has_settings, pipeline_of, send
 from models.store.private_files import close_to_others, make_directory, make_file
 from models.store.trouble import hide_values
 
@@ -82,14 +82,14 @@ def _open_postgres(url: URL) -> Engine:
     event.listen(engine, "handle_error", hide_values)
     event.listen(engine, "connect", _prepare_postgres)
     event.listen(engine, "begin", _begin_postgres)
-    event.listen(engine, "before_cursor_execute", _send_begin)
+    event.listen(engine, "before_cursor_execute", _send_waiting)
     for end in ("commit", "rollback"):
         event.listen(engine, end, _end_postgres)
     return engine
 
 
 def _prepare_postgres(connection: psycopg.Connection[Any], record: Any) -> None:
-    """Have no statements prepared on a connection through a pooler, which shows by a process id that is not the server's.
+    """Prepare a new connection; one through a pooler shows by a process id that is not the server's.
 
     A statement is prepared on one server connection, and the next transaction may run on another. A connection that
     leads to one server connection for good is given the settings, which then need not go with each transaction.
@@ -117,9 +117,9 @@ def _begin_postgres(sql: SqlConnection) -> None:
     begin_postgres(sql, "BEGIN ISOLATION LEVEL READ COMMITTED", *own)
 
 
-def _send_begin(sql: SqlConnection, *unused: object) -> None:
+def _send_waiting(sql: SqlConnection, *unused: object) -> None:
     """Let a statement that SQLAlchemy runs find the transaction begun."""
-    send_begin(sql)
+    send(sql)
 
 
 def _end_postgres(sql: SqlConnection) -> None:

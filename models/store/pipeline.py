@@ -30,6 +30,29 @@ class Answer:
     rowcount: int
 
 
+class Coming:
+    """The answer of a statement that goes with the next one of its transaction."""
+
+    def __init__(self) -> None:
+        self._answer: Answer | None = None
+
+    def arrive(self, answer: Answer) -> None:
+        """Take the answer."""
+        self._answer = answer
+
+    @property
+    def has_arrived(self) -> bool:
+        """Whether the statement has run."""
+        return self._answer is not None
+
+    @property
+    def answer(self) -> Answer:
+        """The answer, once it has arrived."""
+        if self._answer is None:
+            raise AssertionError("the statement has not run")
+        return self._answer
+
+
 @dataclass(frozen=True, slots=True)
 class Command:
     """A statement with its values as libpq takes them."""
@@ -38,6 +61,7 @@ class Command:
     values: Sequence[Any] = ()
     types: tuple[int, ...] = ()
     formats: Sequence[Any] = ()
+    coming: Coming | None = None
 
 
 class Pipeline:
@@ -54,7 +78,7 @@ class Pipeline:
         self._prepared: dict[tuple[str, tuple[int, ...]], bytes] = {}
         self._numbers = count()
         self._seen: set[tuple[str, tuple[int, ...]]] = set()
-        self._begin: tuple[str, ...] = ()
+        self._ahead: list[Command] = []
         self._readable, self._writable = select.poll(), select.poll()
         self._readable.register(driver.pgconn.socket, select.POLLIN)
         self._writable.register(driver.pgconn.socket, select.POLLIN | select.POLLOUT)
@@ -64,31 +88,45 @@ class Pipeline:
 
         It raises if the server has closed the connection while it lay idle: then there is something to read.
         """
-        self._begin = ()
+        self._ahead = []
         while self._readable.poll(0):
             self.driver.pgconn.consume_input()
-        self._begin = texts
+        self._ahead = [Command(text) for text in texts]
 
-    def send_begin(self) -> None:
-        """Send what waits for the first statement, because that one is to go another way."""
-        if self._begin:
-            begin, self._begin = self._begin, ()
-            self._exchange([Command(text) for text in begin])
-
-    def forget(self) -> None:
-        """Drop what waits for the first statement: the transaction ends without one."""
-        self._begin = ()
+    def put(self, text: str, parameters: Sequence[Any], coming: Coming) -> None:
+        """Run a statement with the next one, or with COMMIT."""
+        self._ahead.append(self._command(text, parameters, coming))
 
     def run(self, text: str, parameters: Sequence[Any], ends: bool = False) -> Answer:
         """Run a statement, and commit with it if it `ends` the transaction."""
+        coming = Coming()
+        self.put(text, parameters, coming)
+        self.send(ends)
+        return coming.answer
+
+    def send(self, ends: bool = False) -> None:
+        """Send what waits for a statement of its transaction, and commit with it if that `ends` here."""
+        if not self._ahead:
+            return
+        ahead, self._ahead = self._ahead, []
+        for command, result in zip(ahead, self._exchange([*ahead, Command("COMMIT")] if ends else ahead), strict=False):
+            if command.coming is not None:
+                self._adapt.set_pgresult(result)
+                rows = self._adapt.load_rows(0, result.ntuples, tuple) if result.ntuples else []
+                command.coming.arrive(Answer(rows, result.command_tuples or 0))
+
+    def end(self) -> None:
+        """Commit with what waits, if there is any but what begins the transaction."""
+        if any(command.coming is not None for command in self._ahead):
+            self.send(ends=True)
+
+    def forget(self) -> None:
+        """Drop what waits: the transaction is over."""
+        self._ahead = []
+
+    def _command(self, text: str, parameters: Sequence[Any], coming: Coming) -> Command:
         values = self._adapt.dump_sequence(parameters, [PyFormat.AUTO] * len(parameters))
-        command = Command(text, values, self._adapt.types or (), self._adapt.formats or ())
-        begin, self._begin = self._begin, ()
-        end = [Command("COMMIT")] if ends else []
-        result = self._exchange([*(Command(each) for each in begin), command, *end])[len(begin)]
-        self._adapt.set_pgresult(result)
-        rows = self._adapt.load_rows(0, result.ntuples, tuple) if result.ntuples else []
-        return Answer(rows, result.command_tuples or 0)
+        return Command(text, values, self._adapt.types or (), self._adapt.formats or (), coming)
 
     def _exchange(self, commands: Sequence[Command]) -> Sequence[PGresult]:
         """Send the commands and return the result of each; if one of them fails, those after it have not run."""
@@ -141,7 +179,7 @@ class Pipeline:
             libpq.consume_input()
         while True:
             while libpq.is_busy():
-                self._readable.poll()
+                self._wait()
                 libpq.consume_input()
             result = libpq.get_result()
             if result is None and libpq.status == ConnStatus.BAD:
@@ -150,6 +188,10 @@ class Pipeline:
                 return results
             if result is not None:
                 results.append(result)
+
+    def _wait(self) -> None:
+        """Wait for the server."""
+        self._readable.poll()
 
 
 def _check(result: PGresult) -> PGresult:

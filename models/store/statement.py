@@ -23,7 +23,8 @@ from sqlalchemy.sql.base import Executable
 from sqlalchemy.types import TypeEngine
 
 from models import exact_json
-from models.store.driver import execute
+from models.store.driver import execute, put, send
+from models.store.pipeline import Answer, Coming
 
 Row = tuple[Any, ...]
 Convert = Callable[[Any], Any]
@@ -107,10 +108,39 @@ class Statement:
         rows = self.all(sql, **values)
         return rows[0] if rows else None
 
+    def put(self, sql: SqlConnection, **values: object) -> "Rows":
+        """Run it, on PostgreSQL with the next one of its transaction or with COMMIT; return what is to come."""
+        prepared = self.prepare(sql.dialect.name)
+        return Rows(sql, prepared, put(sql, prepared.text, prepared.parameters(values)))
+
     def scalar(self, sql: SqlConnection, **values: object) -> Any:
         """Run it and return the first column of its first row; None if there is none."""
         row = self.first(sql, **values)
         return None if row is None else row[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The rows of a statement that goes with the next one of its transaction; whoever asks for them first sends it."""
+
+    sql: SqlConnection
+    prepared: Prepared
+    coming: Coming
+
+    def all(self) -> list[Row]:
+        """Return the rows."""
+        return [self.prepared.convert(row) for row in self._answer.rows]
+
+    @property
+    def count(self) -> int:
+        """How many rows it changed."""
+        return self._answer.rowcount
+
+    @property
+    def _answer(self) -> Answer:
+        if not self.coming.has_arrived:
+            send(self.sql)
+        return self.coming.answer
 
 
 class Column(list[Any]):
