@@ -32,6 +32,7 @@ class Sent:
     durable: commits of what was written that waited for the disk.
     rollbacks: transactions that were rolled back, as each that only reads is.
     alone: statements outside of a transaction, each of which commits by itself.
+    trips: round trips to PostgreSQL.
     """
 
     statements: list[str] = field(default_factory=list)
@@ -39,6 +40,7 @@ class Sent:
     durable: int = 0
     rollbacks: int = 0
     alone: int = 0
+    trips: int = 0
     _is_begun: bool = False
     _writes: bool = False
     _waits: bool = True
@@ -78,9 +80,11 @@ def counting_statements(engine: Engine) -> Iterator[Sent]:
     """Count what this thread sends through the engine, on PostgreSQL through any."""
     sent, own = Sent(), threading.get_ident()
 
-    def note(text: str) -> None:
-        if threading.get_ident() == own:
-            sent.note(text)
+    def note(*texts: str) -> None:
+        if threading.get_ident() == own and texts:
+            sent.trips += 1
+            for text in texts:
+                sent.note(text)
 
     watch = _watch_psycopg if engine.dialect.name == "postgresql" else _watch_sqlite
     with watch(engine, note):
@@ -88,13 +92,12 @@ def counting_statements(engine: Engine) -> Iterator[Sent]:
 
 
 @contextmanager
-def _watch_psycopg(engine: Engine, note: Callable[[str], None]) -> Iterator[None]:
+def _watch_psycopg(engine: Engine, note: Callable[..., None]) -> Iterator[None]:
     def watched(kind: Any, name: str, texts: Callable[..., list[str]]) -> Callable[..., Any]:
         original = getattr(kind, name)
 
         def call(self: Any, *arguments: Any, **options: Any) -> Any:
-            for text in texts(self, *arguments):
-                note(text)
+            note(*texts(self, *arguments))
             return original(self, *arguments, **options)
 
         return call

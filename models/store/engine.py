@@ -123,8 +123,9 @@ def _send_waiting(sql: SqlConnection, *unused: object) -> None:
 
 
 def _end_postgres(sql: SqlConnection) -> None:
-    """Forget a transaction that ends without having sent anything."""
-    pipeline_of(sql).forget()
+    """Forget what a transaction that is over has not sent; a connection that was lost has sent nothing more."""
+    if not sql.invalidated:
+        pipeline_of(sql).forget()
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, record: Any) -> None:
