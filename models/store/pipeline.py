@@ -8,9 +8,8 @@ their values and their rows as its cursor does.
 
 import select
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 from psycopg.adapt import PyFormat, Transformer
@@ -20,10 +19,11 @@ from psycopg.pq.abc import PGresult
 
 most_prepared = 200
 """How many statements a connection prepares; there are fewer that run often."""
+Key = tuple[str, tuple[int, ...]]
+"""What is prepared: a text, with the types of its values."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What a statement returned, and how many rows it changed or returned."""
 
     rows: list[tuple[Any, ...]]
@@ -53,8 +53,7 @@ class Coming:
         return self._answer
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(NamedTuple):
     """A statement with its values as libpq takes them."""
 
     text: str
@@ -75,9 +74,9 @@ class Pipeline:
         self.driver = driver
         self.prepares = prepares
         self._adapt = Transformer(driver)
-        self._prepared: dict[tuple[str, tuple[int, ...]], bytes] = {}
         self._numbers = count()
-        self._seen: set[tuple[str, tuple[int, ...]]] = set()
+        self._prepared: dict[Key, bytes] = {}
+        self._seen: set[Key] = set()
         self._ahead: list[Command] = []
         self._readable, self._writable = select.poll(), select.poll()
         self._readable.register(driver.pgconn.socket, select.POLLIN)
@@ -109,7 +108,9 @@ class Pipeline:
         if not self._ahead:
             return
         ahead, self._ahead = self._ahead, []
-        for command, result in zip(ahead, self._exchange([*ahead, Command("COMMIT")] if ends else ahead), strict=False):
+        if ends:
+            ahead.append(Command("COMMIT"))
+        for command, result in zip(ahead, self._exchange(ahead), strict=True):
             if command.coming is not None:
                 self._adapt.set_pgresult(result)
                 rows = self._adapt.load_rows(0, result.ntuples, tuple) if result.ntuples else []
@@ -156,19 +157,27 @@ class Pipeline:
 
     def _send(self, command: Command) -> bytes | None:
         """Send a command; return the name under which it is prepared with it, if it is its second time."""
-        libpq, key = self.driver.pgconn, (command.text, command.types)
-        name, new = self._prepared.get(key), None
-        if name is None and self.prepares and key in self._seen:
+        libpq, name, new = self.driver.pgconn, self._prepared.get((command.text, command.types)), None
+        if name is None and self._is_to_prepare(command):
             name = new = b"breezesync_%d" % next(self._numbers)
-            self._seen.discard(key)
             libpq.send_prepare(name, command.text.encode(), command.types)
         if name is None:
-            if len(self._seen) + len(self._prepared) < most_prepared:
-                self._seen.add(key)
             libpq.send_query_params(command.text.encode(), command.values, command.types, command.formats)
         else:
             libpq.send_query_prepared(name, command.values, command.formats)
         return new
+
+    def _is_to_prepare(self, command: Command) -> bool:
+        """Whether the command has been here before, not long ago; remember it."""
+        if not self.prepares or len(self._prepared) >= most_prepared:
+            return False
+        key = (command.text, command.types)
+        if key in self._seen:
+            return True
+        if len(self._seen) >= most_prepared:
+            self._seen.clear()
+        self._seen.add(key)
+        return False
 
     def _receive(self) -> Sequence[PGresult]:
         """Return the results up to the end of the pipeline. What is sent goes out while they come in."""
