@@ -8,7 +8,7 @@ Only what the calling thread sends is counted. A ping is a statement, and so is 
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,6 +17,8 @@ from typing import Any
 import psycopg
 import pytest
 from sqlalchemy import Engine, event
+
+from models.store.pipeline import Command, Pipeline
 
 _transaction_words = ("BEGIN", "COMMIT", "ROLLBACK", "PRAGMA", "SET LOCAL")
 
@@ -30,6 +32,7 @@ class Sent:
     durable: commits of what was written that waited for the disk.
     rollbacks: transactions that were rolled back, as each that only reads is.
     alone: statements outside of a transaction, each of which commits by itself.
+    trips: round trips to PostgreSQL.
     """
 
     statements: list[str] = field(default_factory=list)
@@ -37,6 +40,7 @@ class Sent:
     durable: int = 0
     rollbacks: int = 0
     alone: int = 0
+    trips: int = 0
     _is_begun: bool = False
     _writes: bool = False
     _waits: bool = True
@@ -76,9 +80,11 @@ def counting_statements(engine: Engine) -> Iterator[Sent]:
     """Count what this thread sends through the engine, on PostgreSQL through any."""
     sent, own = Sent(), threading.get_ident()
 
-    def note(text: str) -> None:
-        if threading.get_ident() == own:
-            sent.note(text)
+    def note(*texts: str) -> None:
+        if threading.get_ident() == own and texts:
+            sent.trips += 1
+            for text in texts:
+                sent.note(text)
 
     watch = _watch_psycopg if engine.dialect.name == "postgresql" else _watch_sqlite
     with watch(engine, note):
@@ -86,13 +92,12 @@ def counting_statements(engine: Engine) -> Iterator[Sent]:
 
 
 @contextmanager
-def _watch_psycopg(engine: Engine, note: Callable[[str], None]) -> Iterator[None]:
+def _watch_psycopg(engine: Engine, note: Callable[..., None]) -> Iterator[None]:
     def watched(kind: Any, name: str, texts: Callable[..., list[str]]) -> Callable[..., Any]:
         original = getattr(kind, name)
 
         def call(self: Any, *arguments: Any, **options: Any) -> Any:
-            for text in texts(self, *arguments):
-                note(text)
+            note(*texts(self, *arguments))
             return original(self, *arguments, **options)
 
         return call
@@ -106,6 +111,7 @@ def _watch_psycopg(engine: Engine, note: Callable[[str], None]) -> Iterator[None
         patch.setattr(cursor, "execute", watched(cursor, "execute", lambda _, text, *more: [_as_text(text)]))
         many = watched(cursor, "executemany", lambda _, text, rows, *more: [_as_text(text)] * len(rows))
         patch.setattr(cursor, "executemany", many)
+        patch.setattr(Pipeline, "_exchange", watched(Pipeline, "_exchange", lambda _, commands: _texts_of(commands)))
         patch.setattr(connection, "commit", watched(connection, "commit", partial(in_transaction, "COMMIT")))
         patch.setattr(connection, "rollback", watched(connection, "rollback", partial(in_transaction, "ROLLBACK")))
         yield
@@ -127,6 +133,13 @@ def _watch_sqlite(engine: Engine, note: Callable[[str], None]) -> Iterator[None]
     finally:
         event.remove(engine, "checkout", begin)
         event.remove(engine, "checkin", end)
+
+
+def _texts_of(commands: Sequence[Command]) -> list[str]:
+    """Return what goes in one round trip; what begins a transaction is one text."""
+    begin = [each.text for each in commands if each.text.startswith(("BEGIN", "SET LOCAL"))]
+    others = [each.text for each in commands if each.text not in begin]
+    return ["; ".join(begin), *others] if begin else others
 
 
 def _as_text(query: Any) -> str:

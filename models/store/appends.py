@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 
 from sqlalchemy import Connection as SqlConnection
 
+from models.store.driver import end
 from models.store.statement import InsertMany, Statement, Writing, run_texts
 
 
@@ -62,16 +63,18 @@ class Appends:
         """Whether nothing waits."""
         return not self._writings and not any(self._waiting.values())
 
-    def flush(self) -> None:
-        """Send what waits."""
+    def flush(self, ends: bool = False) -> None:
+        """Send what waits; on PostgreSQL commit with it if that `ends` the transaction."""
         waiting = [(insert, rows) for insert, rows in self._waiting.items() if rows]
         writings, self._waiting, self._writings = self._writings, {}, []
-        if self.unflushed.dialect.name != "postgresql" or len(waiting) + len(writings) < 2:
+        if self.unflushed.dialect.name != "postgresql":
             for statement, values in writings:
                 statement.run(self.unflushed, **values)
             for insert, rows in waiting:
                 insert.run(self.unflushed, rows)
-            return
-        prepared = ((statement.prepare("postgresql"), values) for statement, values in writings)
-        texts = [(each.text, each.parameters(values)) for each, values in prepared]
-        run_texts(self.unflushed, [*texts, *(insert.prepare(rows) for insert, rows in waiting)])
+        elif waiting or writings:
+            prepared = ((statement.prepare("postgresql"), values) for statement, values in writings)
+            texts = [(each.text, each.parameters(values)) for each, values in prepared]
+            run_texts(self.unflushed, [*texts, *(insert.prepare(rows) for insert, rows in waiting)], ends)
+        elif ends:
+            end(self.unflushed)

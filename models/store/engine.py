@@ -11,8 +11,8 @@ from sqlalchemy import Connection as SqlConnection
 
 from models import exact_json
 from models.crypto.secrets import Secret
+from models.store.driver import begin_postgres, begin_sqlite, has_settings, pipeline_of, send
 from models.store.private_files import close_to_others, make_directory, make_file
-from models.store.statement import run_text
 from models.store.trouble import hide_values
 
 busy_timeout_ms = 20_000
@@ -30,8 +30,12 @@ postgres_defaults: dict[str, Any] = {
 }
 """What libpq is told unless DATABASE_URL says something else."""
 
-has_settings = "has_settings"
-"""What a connection to the database notes of itself: that its settings hold outside of transactions as well."""
+usual_settings = {
+    "timezone": "'UTC'",
+    "lock_timeout": str(lock_timeout_ms),
+    "idle_in_transaction_session_timeout": str(idle_timeout_ms),
+}
+"""What holds in a transaction, as SQL."""
 
 
 def open_engine(database_url: Secret) -> Engine:
@@ -78,37 +82,50 @@ def _open_postgres(url: URL) -> Engine:
     event.listen(engine, "handle_error", hide_values)
     event.listen(engine, "connect", _prepare_postgres)
     event.listen(engine, "begin", _begin_postgres)
+    event.listen(engine, "before_cursor_execute", _send_waiting)
+    for end in ("commit", "rollback"):
+        event.listen(engine, end, _end_postgres)
     return engine
 
 
 def _prepare_postgres(connection: psycopg.Connection[Any], record: Any) -> None:
-    """Prepare no statements on a connection through a pooler, which shows by a process id that is not the server's.
+    """Prepare a new connection; one through a pooler shows by a process id that is not the server's.
 
     A statement is prepared on one server connection, and the next transaction may run on another. A connection that
-    leads to one server connection for good is given the settings on which statements outside of transactions rely.
+    leads to one server connection for good is given the settings, which then need not go with each transaction.
     """
+    connection.prepare_threshold = None
     found = connection.execute("SELECT pg_backend_pid()").fetchone()
     if found is not None and found[0] != connection.info.backend_pid:
-        connection.prepare_threshold = None
         return
-    connection.execute(
-        "SET default_transaction_isolation = 'read committed'; SET timezone = 'UTC'; "
-        f"SET lock_timeout = {lock_timeout_ms}"
-    )
+    settings = {"default_transaction_isolation": "'read committed'", **usual_settings}
+    connection.execute("; ".join(f"SET {name} = {value}" for name, value in settings.items()).encode())
     record.info[has_settings] = True
 
 
 def _begin_postgres(sql: SqlConnection) -> None:
     """Begin with what every transaction relies on, whatever the server's or the role's defaults are."""
     options = sql.get_execution_options()
-    lock_ms = options.get("lock_timeout_ms", lock_timeout_ms)
-    idle_ms = options.get("idle_timeout_ms", idle_timeout_ms)
-    disk = "" if options.get("waits_for_disk", True) else "; SET LOCAL synchronous_commit = off"
-    run_text(
-        sql,
-        "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL timezone = 'UTC'; "
-        f"SET LOCAL lock_timeout = {lock_ms}; SET LOCAL idle_in_transaction_session_timeout = {idle_ms}{disk}",
-    )
+    settings = usual_settings | {
+        "lock_timeout": str(options.get("lock_timeout_ms", lock_timeout_ms)),
+        "idle_in_transaction_session_timeout": str(options.get("idle_timeout_ms", idle_timeout_ms)),
+    }
+    if not options.get("waits_for_disk", True):
+        settings["synchronous_commit"] = "off"
+    holds = usual_settings if sql.info.get(has_settings) else {}
+    own = (f"SET LOCAL {name} = {value}" for name, value in settings.items() if holds.get(name) != value)
+    begin_postgres(sql, "BEGIN ISOLATION LEVEL READ COMMITTED", *own)
+
+
+def _send_waiting(sql: SqlConnection, *unused: object) -> None:
+    """Let a statement that SQLAlchemy runs find the transaction begun."""
+    send(sql)
+
+
+def _end_postgres(sql: SqlConnection) -> None:
+    """Forget what a transaction that is over has not sent; a connection that was lost has sent nothing more."""
+    if not sql.invalidated:
+        pipeline_of(sql).forget()
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, record: Any) -> None:
@@ -120,5 +137,5 @@ def _prepare_sqlite(connection: sqlite3.Connection, record: Any) -> None:
 def _begin_sqlite(sql: SqlConnection) -> None:
     """Lock at the beginning of a write: SQLite fails at once if a reader upgrades while another process writes."""
     options = sql.get_execution_options()
-    run_text(sql, f"PRAGMA busy_timeout = {options.get('lock_timeout_ms', busy_timeout_ms)}")
-    run_text(sql, "BEGIN" if options.get("reads_only") else "BEGIN IMMEDIATE")
+    timeout = f"PRAGMA busy_timeout = {options.get('lock_timeout_ms', busy_timeout_ms)}"
+    begin_sqlite(sql, timeout, "BEGIN" if options.get("reads_only") else "BEGIN IMMEDIATE")

@@ -1,6 +1,6 @@
 """Records, and the state of each list: whether it was ever read, and its problem."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -11,7 +11,7 @@ from models import exact_json
 from models.store.appends import Appends
 from models.store.dialect import insert_of
 from models.store.rows import table_of
-from models.store.statement import InsertMany, Statement, is_one_of
+from models.store.statement import InsertMany, Row, Statement, is_one_of
 from models.store.tables import RecordRow, ResourceRow
 from models.sync.decision import ListRead
 from models.sync.records import Json, Known, RecordChanges
@@ -166,18 +166,12 @@ class Records:
         rows = _known.all(self.sql, own_connection_id=connection_id, own_resource=resource, ids=list(ids))
         return {row[0]: Known(row[1], _parse(row[2]), bool(row[3]), row[4]) for row in rows}
 
-    def snapshot(self, connection_id: str, names: Collection[str], most: int) -> Snapshot | None:
-        """Return what is stored of these resources, without the data; None if they have more than `most` records."""
+    def snapshot(self, connection_id: str, names: Collection[str], most: int) -> Callable[[], Snapshot | None]:
+        """Ask for what is stored of these resources, without the data; return what gives it, also after the
+        transaction: None if they have more than `most` records."""
         of_them = {"own_connection_id": connection_id, "names": sorted(names), "most": most + 1}
-        records: dict[str, dict[str, Known]] = {name: {} for name in names}
-        lists, count = {}, 0
-        for name, external_id, text, flag, place, held_back, newest in _snapshot.all(self.sql, **of_them):
-            if external_id is None:
-                lists[name] = ListState(bool(flag), text, held_back, Marks(place, newest))
-            else:
-                records[name][external_id] = Known(text, {}, bool(flag), place)
-                count += 1
-        return Snapshot(records, lists) if count <= most else None
+        rows = _snapshot.put(self.sql, **of_them)
+        return lambda: _to_snapshot(rows.all(), names, most)
 
     def write(self, connection_id: str, changes: RecordChanges, now: datetime) -> None:
         """Write a page's new and changed records, and the list of those that moved."""
@@ -264,6 +258,18 @@ class Records:
     def resource_problems(self, connection_id: str) -> dict[str, str]:
         """Return why lists cannot be read, or prove no deletion, by list."""
         return dict(_problems.all(self.appends.unflushed, own_connection_id=connection_id))
+
+
+def _to_snapshot(rows: Sequence[Row], names: Collection[str], most: int) -> Snapshot | None:
+    records: dict[str, dict[str, Known]] = {name: {} for name in names}
+    lists, count = {}, 0
+    for name, external_id, text, flag, place, held_back, newest in rows:
+        if external_id is None:
+            lists[name] = ListState(bool(flag), text, held_back, Marks(place, newest))
+        else:
+            records[name][external_id] = Known(text, {}, bool(flag), place)
+            count += 1
+    return Snapshot(records, lists) if count <= most else None
 
 
 def _parse(text: str) -> Json:

@@ -7,11 +7,10 @@ it is given, beside statements that are built where they are used, and fails wit
 """
 
 import re
-import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, cast
+from typing import Any
 
 import psycopg
 from psycopg.types.array import ListBinaryDumper
@@ -20,12 +19,12 @@ from sqlalchemy import Connection as SqlConnection
 from sqlalchemy import cast as cast_to
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.base import Executable
 from sqlalchemy.types import TypeEngine
 
 from models import exact_json
-from models.store.trouble import hide_values_of
+from models.store.driver import execute, put, send
+from models.store.pipeline import Answer, Coming
 
 Row = tuple[Any, ...]
 Convert = Callable[[Any], Any]
@@ -96,12 +95,12 @@ class Statement:
     def run(self, sql: SqlConnection, **values: object) -> int:
         """Run it and return how many rows it changed."""
         prepared = self.prepare(sql.dialect.name)
-        return int(execute(sql, prepared.text, prepared.parameters(values)).rowcount)
+        return execute(sql, prepared.text, prepared.parameters(values)).rowcount
 
     def all(self, sql: SqlConnection, **values: object) -> list[Row]:
         """Run it and return its rows."""
         prepared = self.prepare(sql.dialect.name)
-        rows = execute(sql, prepared.text, prepared.parameters(values)).fetchall()
+        rows = execute(sql, prepared.text, prepared.parameters(values)).rows
         return [prepared.convert(row) for row in rows]
 
     def first(self, sql: SqlConnection, **values: object) -> Row | None:
@@ -109,10 +108,39 @@ class Statement:
         rows = self.all(sql, **values)
         return rows[0] if rows else None
 
+    def put(self, sql: SqlConnection, **values: object) -> "Rows":
+        """Run it, on PostgreSQL with the next one of its transaction or with COMMIT; return what is to come."""
+        prepared = self.prepare(sql.dialect.name)
+        return Rows(sql, prepared, put(sql, prepared.text, prepared.parameters(values)))
+
     def scalar(self, sql: SqlConnection, **values: object) -> Any:
         """Run it and return the first column of its first row; None if there is none."""
         row = self.first(sql, **values)
         return None if row is None else row[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The rows of a statement that goes with the next one of its transaction; whoever asks for them first sends it."""
+
+    sql: SqlConnection
+    prepared: Prepared
+    coming: Coming
+
+    def all(self) -> list[Row]:
+        """Return the rows."""
+        return [self.prepared.convert(row) for row in self._answer.rows]
+
+    @property
+    def count(self) -> int:
+        """How many rows it changed."""
+        return self._answer.rowcount
+
+    @property
+    def _answer(self) -> Answer:
+        if not self.coming.has_arrived:
+            send(self.sql)
+        return self.coming.answer
 
 
 class Column(list[Any]):
@@ -204,10 +232,10 @@ def run_together(sql: SqlConnection, writings: Sequence[Writing]) -> int:
     return run_texts(sql, [(each.text, each.parameters(values)) for each, values in prepared])
 
 
-def run_texts(sql: SqlConnection, parts: Sequence[tuple[str, Sequence[Any]]]) -> int:
-    """Like `run_together`, of texts for PostgreSQL with their parameters."""
-    text = _join(tuple(text for text, _ in parts))
-    return int(execute(sql, text, [value for _, values in parts for value in values]).rowcount)
+def run_texts(sql: SqlConnection, parts: Sequence[tuple[str, Sequence[Any]]], ends: bool = False) -> int:
+    """Like `run_together`, of texts for PostgreSQL with their parameters; commit with them if they are to end it."""
+    text = _join(tuple(text for text, _ in parts)) if len(parts) > 1 else parts[0][0]
+    return execute(sql, text, [value for _, values in parts for value in values], ends).rowcount
 
 
 @cache
@@ -259,46 +287,3 @@ def _conversions(
 ) -> tuple[tuple[int, Convert], ...]:
     chosen = ((place, choose(own.dialect_impl(dialect))) for place, own in enumerate(types))
     return tuple((place, convert) for place, convert in chosen if convert is not None)
-
-
-def execute(sql: SqlConnection, text: str, parameters: Sequence[Any]) -> Any:
-    """Run the text on the connection's cursor and return it; its rows are to be fetched before the next statement."""
-    cursor = cursor_of(sql)
-    try:
-        return cursor.execute(text, parameters)
-    except (psycopg.Error, sqlite3.Error) as error:
-        raise wrap_error(sql, text, error) from error
-
-
-def run_text(sql: SqlConnection, text: str) -> None:
-    """Run statements that are a text already, and return nothing: what begins a transaction."""
-    cursor = cursor_of(sql)
-    try:
-        cursor.execute(text)
-    except (psycopg.Error, sqlite3.Error) as error:
-        raise wrap_error(sql, text, error) from error
-
-
-def cursor_of(sql: SqlConnection) -> Any:
-    """Return the one cursor that statements share on a connection to the database."""
-    info = sql.info
-    cursor = info.get("cursor")
-    if cursor is None:
-        driver: Any = sql.connection.driver_connection
-        is_postgres = sql.dialect.name == "postgresql"
-        cursor = info["cursor"] = psycopg.RawCursor(driver) if is_postgres else driver.cursor()
-    return cursor
-
-
-def wrap_error(sql: SqlConnection, text: str, error: psycopg.Error | sqlite3.Error) -> DBAPIError:
-    """Return the error of SQLAlchemy for one of a driver, as SQLAlchemy raises it: without the values of rows."""
-    hide_values_of(error)
-    driver = sql.connection.driver_connection
-    lost = isinstance(driver, psycopg.Connection) and driver.closed
-    if lost:
-        sql.invalidate(error)
-    base = psycopg.Error if isinstance(error, psycopg.Error) else sqlite3.Error
-    wrapped: Any = DBAPIError.instance(
-        text, None, error, base, hide_parameters=True, connection_invalidated=lost, dialect=sql.dialect
-    )
-    return cast(DBAPIError, wrapped)

@@ -1,6 +1,6 @@
 """Sync runs, and the ids on the pages that they read."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -8,13 +8,12 @@ from typing import Any
 from sqlalchemy import Connection as SqlConnection
 from sqlalchemy import and_, bindparam, delete, func, insert, or_, select, true, update
 
-from models.errors import StoreConflict
 from models.oauth.connection import Connection
 from models.oauth.credential import Credential
 from models.store import connections, credentials
 from models.store.dialect import insert_of
 from models.store.rows import names_of, table_of, to_connection
-from models.store.statement import Statement, Writing
+from models.store.statement import Rows, Statement, Writing
 from models.store.tables import SyncPageRow, SyncRunRow
 from models.sync.absence import PageSeen
 from models.sync.decision import PageNote
@@ -149,15 +148,14 @@ class Runs:
         found = None if run[0] is None else to_run(run)
         return SyncRows(to_connection(connection), Credential(*credential), found, _to_lease(lease))
 
-    def lease(self, run: SyncRun) -> None:
-        """Lease the connection, which is locked, for a run that is not stored yet.
+    def lease(self, run: SyncRun) -> Rows:
+        """Lease the connection, which is locked, for a run that is not stored yet; no row changes if one is stored.
 
         Race: another job stored a run while this transaction waited for the connection's lock.
         """
         until = run.lease_until
         lease = {"sync_lease_owner": run.lease_owner, "sync_lease_until": until, "sync_claimed_until": until}
-        if _lease.run(self.sql, own_id=run.connection_id, **lease) == 0:
-            raise StoreConflict("another job began a run first")
+        return _lease.put(self.sql, own_id=run.connection_id, **lease)
 
     def under_way(self, connection_id: str) -> tuple[SyncRun | None, SyncLease | None]:
         """Return the connection's run that is under way, and the lease of one that is not stored, which may be over."""
@@ -231,12 +229,10 @@ class Runs:
         rows = _pages_of.all(self.sql, own_run_id=run_id, own_source=source, own_pass_number=pass_number)
         return tuple(_to_page(row) for row in rows)
 
-    def pages(self, run_id: str) -> list[PageNote]:
-        """Return every page of the run that is stored."""
-        return [
-            PageNote(source, pass_number, _to_page(row))
-            for source, pass_number, *row in _all_pages.all(self.sql, own_run_id=run_id)
-        ]
+    def pages(self, run_id: str) -> Callable[[], list[PageNote]]:
+        """Ask for every page of the run that is stored; return what gives them, also after the transaction."""
+        rows = _all_pages.put(self.sql, own_run_id=run_id)
+        return lambda: [PageNote(source, pass_number, _to_page(row)) for source, pass_number, *row in rows.all()]
 
     def totals_of(self, run_id: str) -> dict[str, int]:
         """Return how many records each list has, as the provider says; only for lists that this run started to read."""

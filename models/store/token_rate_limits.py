@@ -9,6 +9,7 @@ from sqlalchemy.sql.base import Executable
 
 from models.oauth.token_rate_limit import Pace, Purpose, WaitUntil, count_allowed, second_of, step, window
 from models.store.dialect import insert_of, insert_or_update
+from models.store.driver import end
 from models.store.rows import table_of
 from models.store.statement import Statement
 from models.store.tables import PaceRow
@@ -59,15 +60,21 @@ class Paces:
         row = _get.first(self.sql, own_provider=provider)
         return Pace({int(second): count for second, count in row[0].items()}, row[1]) if row else Pace()
 
-    def take(self, provider: str, per_minute: int, purpose: Purpose, now: datetime) -> datetime | None:
+    def take(
+        self, provider: str, per_minute: int, purpose: Purpose, now: datetime, ends: bool = False
+    ) -> datetime | None:
         """Count one token request; return None if it may be sent now, else when to try again.
 
-        The whole fleet waits for this row until the transaction ends: nothing else should wait in it.
+        The whole fleet waits for this row until the transaction ends: nothing else should wait in it, and if it is the
+        last thing that the transaction does, it `ends` with it.
         """
         second = second_of(now)
         counted = {"key": str(second), "oldest": second - window, "allowed": count_allowed(per_minute, purpose)}
-        for _ in range(attempts):
-            if _take.run(self.sql, own_provider=provider, now=now, **counted) == 1:
+        for attempt in range(attempts):
+            taken = _take.put(self.sql, own_provider=provider, now=now, **counted)
+            if ends and attempt == 0:
+                end(self.sql)
+            if taken.count == 1:
                 return None
             stepped = step(self.get(provider), per_minute, purpose, now)
             if isinstance(stepped, WaitUntil):

@@ -19,8 +19,8 @@ from models.store.clients import Clients
 from models.store.connections import Connections
 from models.store.credentials import Credentials
 from models.store.days import Days
+from models.store.driver import has_settings
 from models.store.due_work import Due
-from models.store.engine import has_settings
 from models.store.figures import Figures
 from models.store.gateway import Gateway
 from models.store.journal import Journal
@@ -155,7 +155,7 @@ class Store:
         with _our_errors(), self._begun() as sql:
             tx = Transaction(sql, self.actor)
             yield tx
-            tx.appends.flush()
+            tx.appends.flush(ends=True)
 
     @property
     def locks_rows(self) -> bool:
@@ -178,7 +178,7 @@ class Store:
         with _our_errors(), self._begun(waits_for_disk=False) as sql:
             tx = Transaction(sql, self.actor)
             yield tx
-            tx.appends.flush()
+            tx.appends.flush(ends=True)
 
     @contextmanager
     def repeating(self) -> Iterator[Transaction]:
@@ -190,7 +190,7 @@ class Store:
         with _our_errors(), self._begun(waits_for_disk=False) as sql:
             tx = Transaction(sql, self.actor)
             yield tx
-            tx.appends.flush()
+            tx.appends.flush(ends=True)
 
     @contextmanager
     def reading(self) -> Iterator[Transaction]:

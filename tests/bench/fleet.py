@@ -59,12 +59,19 @@ def wait_for_end(client: Any, connection: str, position: str) -> float:
 def measure_idle(bench: Bench, ours: Ours, scheduler: int) -> None:
     wait_until(lambda: ours.fetch("SELECT count(*) FROM audit WHERE number IS NULL") == 0, "the audit is chained")
     asked = bench.world.provider.count_requests()
-    before = [bench.world.meters.read(ours.database, family_of(pid)) for pid in (ours.worker.pid, scheduler)]
+    floor = ours.start("idle", "tests.bench.idle")
+    time.sleep(1)
+    pids = (ours.worker.pid, scheduler, floor.pid)
+    before = [bench.world.meters.read(ours.database, family_of(pid)) for pid in pids]
     time.sleep(IDLE_SECONDS)
-    after = [bench.world.meters.read(ours.database, family_of(pid)) for pid in (ours.worker.pid, scheduler)]
+    after = [bench.world.meters.read(ours.database, family_of(pid)) for pid in pids]
+    floor.stop()
     if bench.world.provider.count_requests() != asked:
         raise MeasurementFailed("the fleet was not idle: it asked the provider")
-    worker, sweeping = (end - start for end, start in zip(after, before, strict=True))
+    worker, sweeping, asking = (end - start for end, start in zip(after, before, strict=True))
     bench.note("idle.worker", "ours", worker.cpu / worker.wall * 100)
     bench.note("idle.scheduler", "ours", sweeping.cpu / sweeping.wall * 100)
-    bench.note("idle.redis", "ours", worker.round_trips / worker.wall)
+    for row in ("idle.worker", "idle.scheduler"):
+        bench.note(row, "floor", asking.cpu / asking.wall * 100)
+    # One of them each second is the floor's.
+    bench.note("idle.redis", "ours", worker.round_trips / worker.wall - 1)

@@ -36,6 +36,7 @@ WAITING = (
     "FleetClock._watch (config/clock.py",
     "Runner.run (asyncio/runners.py",
     "Connection.wait (psycopg/connection.py",
+    "Pipeline._wait (models/store/pipeline.py",
     "_PollLikeSelector.select (selectors.py",
     "_HiredisParser.read_from_socket (redis/",
     "SyncStream.read (httpcore/",

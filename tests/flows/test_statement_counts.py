@@ -28,9 +28,10 @@ def refresh(house: House) -> Sent:
 
 
 @pytest.mark.parametrize("database", ["postgresql"])
-def test_a_refresh_is_eight_statements_and_waits_twice_for_the_disk(house: House) -> None:
+def test_a_refresh_is_eight_statements_in_eight_round_trips_and_waits_twice_for_the_disk(house: House) -> None:
     sent = refresh(house)
     assert (len(sent.statements), sent.commits, sent.durable, sent.rollbacks) == (8, 3, 2, 0), str(sent)
+    assert sent.trips == 8, str(sent)
 
 
 @pytest.mark.parametrize("database", ["sqlite"])
@@ -54,6 +55,7 @@ def sync(house: House) -> Sent:
 def test_a_sync_that_finds_nothing_is_six_statements_and_waits_twice_for_the_disk(house: House) -> None:
     sent = sync(house)
     assert (len(sent.statements), sent.commits, sent.durable, sent.rollbacks) == (6, 2, 2, 0), str(sent)
+    assert sent.trips == 5, str(sent)
 
 
 @pytest.mark.parametrize("database", ["postgresql"])
@@ -65,6 +67,7 @@ def test_a_pulse_is_five_statements_and_has_nothing_to_publish(house: House) -> 
     with counting_statements(house.store.engine) as sent:
         house.flows.sync(connection.id, asked=False)
     assert (len(sent.statements), sent.commits, sent.durable, sent.rollbacks) == (5, 2, 2, 0), str(sent)
+    assert sent.trips == 4, str(sent)
     assert messages.publish_events() not in house.queue.held
 
 

@@ -127,7 +127,7 @@ def test_pages_before_the_first_change_are_stored_with_the_run(house: House, con
         own = house.flows.sync.step(own)
     assert own is not None
     with house.store.reading() as tx:
-        assert [page.seen.page for page in tx.runs.pages(own.run.id)] == [1, 2]
+        assert [page.seen.page for page in tx.runs.pages(own.run.id)()] == [1, 2]
     read(house, own)
     changed = house.told("record.updated", connection.id)
     assert [each["resource"] for each in changed] == ["document"]

@@ -49,7 +49,7 @@ def test_whoever_writes_the_claim_of_a_sync_ends_the_lease_of_a_run_that_is_not_
     connection = add_connection(store)
     run = SyncRun("r1", connection.id, RunStatus.running, noon, lease_owner="me", lease_until=later)
     with store.writing() as tx:
-        tx.runs.lease(run)
+        assert tx.runs.lease(run).count == 1
         assert tx.runs.under_way(connection.id) == (None, SyncLease("me", later, later))
         tx.connections.save(connection, connection.generation, *([] if claims is None else [claims]))
         assert (tx.runs.under_way(connection.id)[1] is None) == (case in ends_lease)

@@ -118,7 +118,7 @@ def test_what_an_incremental_reading_goes_by_survives(store: Store) -> None:
             "thing": (Marks("3", "9"), "list_shifting"),
             "of_team:1": (Marks(), None),
         }
-        snapshot = tx.records.snapshot(connection.id, ["thing"], 10)
+        snapshot = tx.records.snapshot(connection.id, ["thing"], 10)()
         assert snapshot is not None
         assert snapshot.state("thing") == ListState(True, "list_shifting", None, Marks("3", "9"))
         assert tx.records.count_by_list(connection.id, ["thing", "of_team"]) == {"thing": 1, "of_team:1": 2}

@@ -88,8 +88,9 @@ class Reserve:
                 opened = self.open(tx, found)
             except (ClientUnknown, VaultError):
                 return None
-            per_minute = provider.provider.token_requests_per_minute
-            return Reserved(opened, tx.paces.take(found.connection.provider, per_minute, "refresh", now), now)
+            profile = provider.provider
+            wait = tx.paces.take(profile.name, profile.token_requests_per_minute, "refresh", now, ends=True)
+            return Reserved(opened, wait, now)
 
     def open(self, tx: Transaction, found: Refreshable) -> Opened:
         """Open the client's secret and the refresh token. Raises `ClientUnknown` or `VaultError` if that can't be."""

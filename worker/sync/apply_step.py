@@ -32,9 +32,6 @@ def apply_step(tx: Transaction, decision: StepDecision, provider: Provider, own:
     is, in the state that the decision leaves it in.
     """
     subject, at = decision.subject, decision.at
-    if decision.only_leases and decision.run is not None:
-        tx.runs.lease(decision.run)
-        return
     if own is not None:
         _save_draft(tx, decision, own)
     if decision.recovered:

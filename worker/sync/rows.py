@@ -1,5 +1,6 @@
 """Load what a step of a sync decides on."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 
@@ -39,17 +40,21 @@ def choose_incremental(tx: Transaction, decision: StepDecision, provider: Provid
     return replace(decision, run=replace(run, since=choose_since(plan, stored, living, provider, run.started_at)))
 
 
-def load_slice(tx: Transaction, own: Slice, resumed: bool, most: int) -> Slice:
-    """Return the slice with what it needs to keep a page that changes nothing in memory, if that is at most
-    `most` records."""
+def load_slice(tx: Transaction, own: Slice, resumed: bool, most: int) -> Callable[[], Slice]:
+    """Ask for what the slice needs to keep a page that changes nothing in memory; return what gives the slice with it,
+    if that is at most `most` records, after the transaction."""
     snapshot = tx.records.snapshot(own.connection.id, {each.resource.name for each in own.plan}, most)
-    if snapshot is None or not resumed:
-        return replace(own, snapshot=snapshot, has_pages=resumed)
-    names = (
-        {own.plan[place].key for place in places_of(own.plan, own.run.place)} if own.run.place < len(own.plan) else ()
-    )
-    pages = tuple(page for page in tx.runs.pages(own.run.id) if page.key in names)
-    return replace(own, snapshot=snapshot, draft=Draft(pages=pages), has_pages=True)
+    pages = tx.runs.pages(own.run.id) if resumed else None
+
+    def load() -> Slice:
+        loaded = replace(own, snapshot=snapshot(), has_pages=resumed)
+        if loaded.snapshot is None or pages is None:
+            return loaded
+        places = places_of(own.plan, own.run.place) if own.run.place < len(own.plan) else ()
+        names = {own.plan[place].key for place in places}
+        return replace(loaded, draft=Draft(pages=tuple(page for page in pages() if page.key in names)))
+
+    return load
 
 
 def rows_in_memory(own: Slice, provider: Provider, interval: timedelta) -> StepRows:

@@ -123,7 +123,9 @@ class Sync:
                 apply_step(tx, set_aside(decision, run, self.interval), profile)
                 structlog.get_logger("sync").error("sync.impossible", connection_id=connection_id, error=str(error))
                 return None
-            apply_step(tx, decision, profile)
+            leased = tx.runs.lease(run) if decision.only_leases else None
+            if leased is None:
+                apply_step(tx, decision, profile)
             plan = begin_at(plan_lists(profile, connection.team_ids, run.depth, run.parents), run.since)
             own = Slice(
                 run=run,
@@ -136,7 +138,10 @@ class Sync:
                 at=now,
                 is_stored=not decision.only_leases,
             )
-            return load_slice(tx, own, not decision.begins, self.most_in_memory)
+            load = load_slice(tx, own, not decision.begins, self.most_in_memory)
+        if leased is not None and leased.count == 0:
+            raise StoreConflict("another job began a run first")
+        return load()
 
     def step(self, own: Slice) -> Slice | None:
         """Ask for one page, and commit its outcome unless it changed nothing; None if this job is done with the run."""

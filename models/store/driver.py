@@ -1,0 +1,117 @@
+"""How a statement that is built once reaches the database, in the transaction of a SQLAlchemy connection."""
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import psycopg
+from sqlalchemy import Connection as SqlConnection
+from sqlalchemy.exc import DBAPIError
+
+from models.store.pipeline import Answer, Coming, Pipeline
+from models.store.trouble import hide_values_of
+
+has_settings = "has_settings"
+"""What a connection to the database notes of itself: that it leads to one server connection for good, which was given
+the settings of every transaction and keeps prepared statements."""
+
+
+def execute(sql: SqlConnection, text: str, parameters: Sequence[Any], ends: bool = False) -> Answer:
+    """Run a statement and return its answer. On PostgreSQL it may end its transaction: then COMMIT goes with it."""
+    try:
+        if sql.dialect.name == "postgresql":
+            return pipeline_of(sql).run(text, parameters, ends)
+        cursor = _cursor_of(sql).execute(text, parameters)
+        return Answer(cursor.fetchall(), cursor.rowcount)
+    except (psycopg.Error, sqlite3.Error) as error:
+        raise wrap_error(sql, text, error) from error
+    except BaseException:
+        if _is_lost(sql):
+            sql.invalidate()
+        raise
+
+
+def put(sql: SqlConnection, text: str, parameters: Sequence[Any]) -> Coming:
+    """Run a statement, on PostgreSQL with the next one of its transaction or with COMMIT; return what becomes of it."""
+    coming = Coming()
+    if sql.dialect.name != "postgresql":
+        coming.arrive(execute(sql, text, parameters))
+        return coming
+    try:
+        pipeline_of(sql).put(text, parameters, coming)
+    except psycopg.Error as error:
+        raise wrap_error(sql, text, error) from error
+    return coming
+
+
+def end(sql: SqlConnection) -> None:
+    """Commit with what waits for a statement of its transaction, if anything does; on SQLite nothing ever does."""
+    if sql.dialect.name == "postgresql":
+        _try("COMMIT", sql, pipeline_of(sql).end)
+
+
+def begin_postgres(sql: SqlConnection, *texts: str) -> None:
+    """Begin a transaction with these, which go with its first statement; raise if the connection is lost."""
+    _try(texts[0], sql, lambda: pipeline_of(sql).begin(*texts))
+
+
+def send(sql: SqlConnection) -> None:
+    """Send what waits for a statement of its transaction; on SQLite nothing ever does."""
+    if sql.dialect.name == "postgresql":
+        _try("BEGIN", sql, pipeline_of(sql).send)
+
+
+def _try(text: str, sql: SqlConnection, act: Callable[[], None]) -> None:
+    try:
+        act()
+    except psycopg.Error as error:
+        raise wrap_error(sql, text, error) from error
+
+
+def begin_sqlite(sql: SqlConnection, *texts: str) -> None:
+    """Begin a transaction with these."""
+    try:
+        for text in texts:
+            _cursor_of(sql).execute(text)
+    except sqlite3.Error as error:
+        raise wrap_error(sql, texts[-1], error) from error
+
+
+def pipeline_of(sql: SqlConnection) -> Pipeline:
+    """Return the pipeline of a connection to PostgreSQL."""
+    info = sql.info
+    pipeline = info.get("pipeline")
+    if pipeline is None:
+        driver = cast("psycopg.Connection[Any]", sql.connection.driver_connection)
+        pipeline = info["pipeline"] = Pipeline(driver, prepares=bool(info.get(has_settings)))
+    return cast(Pipeline, pipeline)
+
+
+def _cursor_of(sql: SqlConnection) -> sqlite3.Cursor:
+    """Return the one cursor that statements share on a connection to SQLite."""
+    info = sql.info
+    cursor = info.get("cursor")
+    if cursor is None:
+        driver = cast(sqlite3.Connection, sql.connection.driver_connection)
+        cursor = info["cursor"] = driver.cursor()
+    return cast(sqlite3.Cursor, cursor)
+
+
+def wrap_error(sql: SqlConnection, text: str, error: psycopg.Error | sqlite3.Error) -> DBAPIError:
+    """Return the error of SQLAlchemy for one of a driver, as SQLAlchemy raises it: without the values of rows."""
+    hide_values_of(error)
+    lost = _is_lost(sql)
+    if lost:
+        sql.invalidate(error)
+    base = psycopg.Error if isinstance(error, psycopg.Error) else sqlite3.Error
+    wrapped: Any = DBAPIError.instance(
+        text, None, error, base, hide_parameters=True, connection_invalidated=lost, dialect=sql.dialect
+    )
+    return cast(DBAPIError, wrapped)
+
+
+def _is_lost(sql: SqlConnection) -> bool:
+    if sql.invalidated:
+        return False
+    driver = sql.connection.driver_connection
+    return isinstance(driver, psycopg.Connection) and driver.closed

@@ -1,0 +1,212 @@
+"""Statements on a connection to PostgreSQL that share a round trip: BEGIN goes with the first, COMMIT with the last.
+
+A round trip costs a worker more than its statement does: the thread waits, and gets its turn again behind the others.
+psycopg's cursor takes one for BEGIN, for each statement and for COMMIT, and some sixty microseconds around each. So the
+statements that are built once go to libpq's pipeline mode, through psycopg's own wrapper of libpq, and psycopg adapts
+their values and their rows as its cursor does.
+"""
+
+import select
+from collections.abc import Sequence
+from itertools import count
+from typing import Any, NamedTuple
+
+import psycopg
+from psycopg.adapt import PyFormat, Transformer
+from psycopg.errors import FeatureNotSupported, InvalidSqlStatementName, error_from_result
+from psycopg.pq import ConnStatus, ExecStatus, PipelineStatus
+from psycopg.pq.abc import PGresult
+
+most_prepared = 200
+"""How many statements a connection prepares; there are fewer that run often."""
+Key = tuple[str, tuple[int, ...]]
+"""What is prepared: a text, with the types of its values."""
+
+
+class Answer(NamedTuple):
+    """What a statement returned, and how many rows it changed or returned."""
+
+    rows: list[tuple[Any, ...]]
+    rowcount: int
+
+
+class Coming:
+    """The answer of a statement that goes with the next one of its transaction."""
+
+    def __init__(self) -> None:
+        self._answer: Answer | None = None
+
+    def arrive(self, answer: Answer) -> None:
+        """Take the answer."""
+        self._answer = answer
+
+    @property
+    def has_arrived(self) -> bool:
+        """Whether the statement has run."""
+        return self._answer is not None
+
+    @property
+    def answer(self) -> Answer:
+        """The answer, once it has arrived."""
+        if self._answer is None:
+            raise AssertionError("the statement has not run")
+        return self._answer
+
+
+class Command(NamedTuple):
+    """A statement with its values as libpq takes them."""
+
+    text: str
+    values: Sequence[Any] = ()
+    types: tuple[int, ...] = ()
+    formats: Sequence[Any] = ()
+    coming: Coming | None = None
+
+
+class Pipeline:
+    """The statements of one connection.
+
+    prepares: whether the server prepares what runs for a second time; psycopg itself must prepare nothing then, because
+    it drops what is prepared whenever a table is dropped.
+    """
+
+    def __init__(self, driver: "psycopg.Connection[Any]", prepares: bool) -> None:
+        self.driver = driver
+        self.prepares = prepares
+        self._adapt = Transformer(driver)
+        self._numbers = count()
+        self._prepared: dict[Key, bytes] = {}
+        self._seen: set[Key] = set()
+        self._ahead: list[Command] = []
+        self._readable, self._writable = select.poll(), select.poll()
+        self._readable.register(driver.pgconn.socket, select.POLLIN)
+        self._writable.register(driver.pgconn.socket, select.POLLIN | select.POLLOUT)
+
+    def begin(self, *texts: str) -> None:
+        """Begin a transaction: these go with its first statement.
+
+        It raises if the server has closed the connection while it lay idle: then there is something to read.
+        """
+        self._ahead = []
+        while self._readable.poll(0):
+            self.driver.pgconn.consume_input()
+        self._ahead = [Command(text) for text in texts]
+
+    def put(self, text: str, parameters: Sequence[Any], coming: Coming) -> None:
+        """Run a statement with the next one, or with COMMIT."""
+        self._ahead.append(self._command(text, parameters, coming))
+
+    def run(self, text: str, parameters: Sequence[Any], ends: bool = False) -> Answer:
+        """Run a statement, and commit with it if it `ends` the transaction."""
+        coming = Coming()
+        self.put(text, parameters, coming)
+        self.send(ends)
+        return coming.answer
+
+    def send(self, ends: bool = False) -> None:
+        """Send what waits for a statement of its transaction, and commit with it if that `ends` here."""
+        if not self._ahead:
+            return
+        ahead, self._ahead = self._ahead, []
+        if ends:
+            ahead.append(Command("COMMIT"))
+        for command, result in zip(ahead, self._exchange(ahead), strict=True):
+            if command.coming is not None:
+                self._adapt.set_pgresult(result)
+                rows = self._adapt.load_rows(0, result.ntuples, tuple) if result.ntuples else []
+                command.coming.arrive(Answer(rows, result.command_tuples or 0))
+
+    def end(self) -> None:
+        """Commit with what waits, if there is any but what begins the transaction."""
+        if any(command.coming is not None for command in self._ahead):
+            self.send(ends=True)
+
+    def forget(self) -> None:
+        """Drop what waits: the transaction is over."""
+        self._ahead = []
+
+    def _command(self, text: str, parameters: Sequence[Any], coming: Coming) -> Command:
+        values = self._adapt.dump_sequence(parameters, [PyFormat.AUTO] * len(parameters))
+        return Command(text, values, self._adapt.types or (), self._adapt.formats or (), coming)
+
+    def _exchange(self, commands: Sequence[Command]) -> Sequence[PGresult]:
+        """Send the commands and return the result of each; if one of them fails, those after it have not run."""
+        libpq = self.driver.pgconn
+        libpq.enter_pipeline_mode()
+        try:
+            names = [self._send(command) for command in commands]
+            libpq.pipeline_sync()
+            results = self._receive()
+            libpq.exit_pipeline_mode()
+        finally:
+            # What interrupts this leaves results behind, which the next statement would take for its own.
+            if libpq.status == ConnStatus.OK and libpq.pipeline_status != PipelineStatus.OFF:
+                self.driver.close()
+        answers, arrived = [], iter(results)
+        for command, name in zip(commands, names, strict=True):
+            if name is not None:
+                _check(next(arrived))
+                self._prepared[command.text, command.types] = name
+            try:
+                answers.append(_check(next(arrived)))
+            except (FeatureNotSupported, InvalidSqlStatementName):
+                # A migration changed what it returns, or someone dropped it: the next one is prepared anew.
+                self._prepared.pop((command.text, command.types), None)
+                raise
+        return answers
+
+    def _send(self, command: Command) -> bytes | None:
+        """Send a command; return the name under which it is prepared with it, if it is its second time."""
+        libpq, name, new = self.driver.pgconn, self._prepared.get((command.text, command.types)), None
+        if name is None and self._is_to_prepare(command):
+            name = new = b"breezesync_%d" % next(self._numbers)
+            libpq.send_prepare(name, command.text.encode(), command.types)
+        if name is None:
+            libpq.send_query_params(command.text.encode(), command.values, command.types, command.formats)
+        else:
+            libpq.send_query_prepared(name, command.values, command.formats)
+        return new
+
+    def _is_to_prepare(self, command: Command) -> bool:
+        """Whether the command has been here before, not long ago; remember it."""
+        if not self.prepares or len(self._prepared) >= most_prepared:
+            return False
+        key = (command.text, command.types)
+        if key in self._seen:
+            return True
+        if len(self._seen) >= most_prepared:
+            self._seen.clear()
+        self._seen.add(key)
+        return False
+
+    def _receive(self) -> Sequence[PGresult]:
+        """Return the results up to the end of the pipeline. What is sent goes out while they come in."""
+        libpq = self.driver.pgconn
+        results: list[PGresult] = []
+        while libpq.flush():
+            self._writable.poll()
+            libpq.consume_input()
+        while True:
+            while libpq.is_busy():
+                self._wait()
+                libpq.consume_input()
+            result = libpq.get_result()
+            if result is None and libpq.status == ConnStatus.BAD:
+                raise psycopg.OperationalError("the connection to the database was lost")
+            if result is not None and result.status == ExecStatus.PIPELINE_SYNC:
+                return results
+            if result is not None:
+                results.append(result)
+
+    def _wait(self) -> None:
+        """Wait for the server."""
+        self._readable.poll()
+
+
+def _check(result: PGresult) -> PGresult:
+    """Return the result of a statement that did what it should; raise psycopg's error for another one."""
+    if result.status in (ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK):
+        return result
+    if result.status == ExecStatus.PIPELINE_ABORTED:
+        raise psycopg.OperationalError("a statement before this one failed")
+    raise error_from_result(result)

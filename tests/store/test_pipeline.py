@@ -1,0 +1,255 @@
+"""Statements that share a round trip on PostgreSQL, and what becomes of them if one fails or the connection is lost."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+import pytest
+from sqlalchemy import Integer, Text, bindparam, column, func, insert, literal, select, table, text, update
+from sqlalchemy import cast as cast_to
+
+from models.errors import StoreConflict, StoreRefused, StoreUnavailable
+from models.store import Store
+from models.store.driver import pipeline_of
+from models.store.pipeline import Pipeline
+from models.store.statement import Statement
+from tests.databases import open_fast_engine
+from tests.servers import Postgres
+from tests.statements import counting_statements
+
+things = table("thing", column("id", Integer), column("name", Text))
+_named = cast_to(bindparam("own_name"), Text)
+add = Statement(insert(things).inline(), ("id", "name"))
+rename = Statement(update(things).where(things.c.id == bindparam("own_id")), ("name",))
+find = Statement(select(things.c.name).where(things.c.id == bindparam("own_id")).with_for_update())
+count = Statement(select(func.count()).select_from(things))
+divide = Statement(select(literal(1) / cast_to(bindparam("by"), Integer)))
+echo = Statement(select(_named, func.length(_named)))
+
+
+@pytest.fixture(scope="module")
+def url(postgres: Postgres) -> Iterator[str]:
+    address = postgres.create_database()
+    yield address
+    postgres.drop_database(address)
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[Store]:
+    """A store with a table of things, the name of each of which must be its own once its transaction ends."""
+    opened = Store(open_fast_engine(url))
+    with opened.engine.begin() as sql:
+        sql.execute(text("DROP TABLE IF EXISTS thing"))
+        unique = "UNIQUE (name) DEFERRABLE INITIALLY DEFERRED"
+        sql.execute(text(f"CREATE TABLE thing (id integer PRIMARY KEY, name text, {unique})"))
+    yield opened
+    opened.close()
+
+
+def names(store: Store) -> list[str]:
+    with store.reading() as tx:
+        return list(tx.sql.execute(text("SELECT name FROM thing ORDER BY id")).scalars())
+
+
+def test_a_transaction_of_two_statements_is_two_round_trips(store: Store) -> None:
+    with counting_statements(store.engine) as sent, store.writing() as tx:
+        add.run(tx.sql, id=1, name="one")
+        tx.appends.write(rename, own_id=1, name="first")
+    assert (sent.trips, sent.commits, len(sent.statements)) == (2, 1, 2), str(sent)
+    assert names(store) == ["first"]
+
+
+def test_a_statement_goes_with_the_next_one_and_gives_its_rows_after_the_transaction(store: Store) -> None:
+    with store.writing() as tx:
+        add.run(tx.sql, id=1, name="one")
+    with counting_statements(store.engine) as sent, store.writing() as tx:
+        found = find.put(tx.sql, own_id=1)
+        renamed = rename.put(tx.sql, own_id=1, name="first")
+        missed = rename.put(tx.sql, own_id=2, name="second")
+    assert (found.all(), renamed.count, missed.count) == ([("one",)], 1, 0)
+    assert (sent.trips, sent.commits) == (1, 1), str(sent)
+    assert names(store) == ["first"]
+
+
+def test_whoever_asks_for_the_rows_sends_the_statement(store: Store) -> None:
+    with store.writing() as tx:
+        added = add.put(tx.sql, id=1, name="one")
+        assert added.count == 1
+        # SQLAlchemy's own statement finds what was put before it.
+        rename.put(tx.sql, own_id=1, name="first")
+        assert tx.sql.execute(text("SELECT name FROM thing")).scalar() == "first"
+
+
+def test_a_transaction_that_sends_nothing_is_no_round_trip(store: Store) -> None:
+    names(store)
+    with counting_statements(store.engine) as sent, store.writing():
+        pass
+    assert (sent.trips, sent.commits) == (0, 0), str(sent)
+    with store.engine.connect() as sql:
+        assert count.scalar(sql) == 0
+
+
+@pytest.mark.parametrize("place", ["first", "later", "put", "with the commit"])
+def test_what_fails_takes_its_transaction_back(store: Store, place: str) -> None:
+    def fail() -> None:
+        with store.writing() as tx:
+            if place != "first":
+                add.run(tx.sql, id=1, name="one")
+            if place == "put":
+                divide.put(tx.sql, by=0)
+                add.run(tx.sql, id=2, name="two")
+            elif place == "with the commit":
+                tx.appends.write(divide, by=0)
+            else:
+                divide.all(tx.sql, by=0)
+
+    with pytest.raises(StoreRefused):
+        fail()
+    assert names(store) == []
+
+
+def test_a_commit_that_fails_with_the_last_statement_is_a_conflict(store: Store) -> None:
+    with store.writing() as tx:
+        add.run(tx.sql, id=1, name="one")
+    with pytest.raises(StoreConflict), store.writing() as tx:
+        tx.appends.write(add, id=2, name="one")
+    assert names(store) == ["one"]
+
+
+def test_an_error_does_not_say_what_the_values_are(store: Store) -> None:
+    with store.writing() as tx:
+        add.run(tx.sql, id=1, name="one")
+    with pytest.raises(StoreConflict) as caught, store.writing() as tx:
+        add.run(tx.sql, id=1, name="a secret")
+    causes: list[BaseException | None] = [caught.value]
+    while causes[-1] is not None:
+        causes.append(causes[-1].__cause__)
+    assert "secret" not in "".join(f"{each!r} {each}" for each in causes)
+
+
+def test_a_value_that_can_not_be_sent_leaves_the_transaction_as_it_was(store: Store) -> None:
+    with store.writing() as tx:
+        add.run(tx.sql, id=1, name="one")
+        with pytest.raises(Exception, match="NUL"):
+            add.run(tx.sql, id=2, name="a\0b")
+        add.run(tx.sql, id=3, name="three")
+    assert names(store) == ["one", "three"]
+
+
+@pytest.mark.parametrize("length", [0, 1, 200_000, 20_000_000])
+def test_a_value_of_any_length_goes_and_comes_back(store: Store, length: int) -> None:
+    with store.reading() as tx:
+        assert echo.all(tx.sql, own_name="é" * length) == [("é" * length, length)]
+
+
+def test_a_table_that_was_made_again_is_found_by_a_prepared_statement(store: Store) -> None:
+    with store.engine.connect() as sql:
+        for _ in range(3):
+            assert count.scalar(sql) == 0
+        sql.rollback()
+        with store.engine.begin() as other:
+            other.execute(text("DROP TABLE thing"))
+            other.execute(text("CREATE TABLE thing (id integer, name text, UNIQUE (name))"))
+        assert count.scalar(sql) == 0
+
+
+everything = Statement(select(text("thing.* FROM thing")))
+
+
+def test_a_prepared_statement_whose_columns_changed_works_at_the_second_try(store: Store) -> None:
+    for _ in range(3):
+        with store.writing() as tx:
+            everything.all(tx.sql)
+    with store.engine.begin() as sql:
+        sql.execute(text("ALTER TABLE thing ADD COLUMN other integer"))
+    with pytest.raises(StoreRefused), store.writing() as tx:
+        everything.all(tx.sql)
+    with store.writing() as tx:
+        assert everything.all(tx.sql) == []
+
+
+@contextmanager
+def kept_open(store: Store) -> Iterator[psycopg.Connection[Any]]:
+    """A connection of the store that lies idle in its pool."""
+    with store.engine.connect() as sql:
+        driver: Any = sql.connection.driver_connection
+        assert count.scalar(sql) == 0
+    yield driver
+
+
+def end_session(url: str, pid: int) -> None:
+    """End a session of the server, and wait until it is gone."""
+    engine = open_fast_engine(url)
+    with engine.begin() as sql:
+        sql.execute(text("SELECT pg_terminate_backend(:pid, 10000)"), {"pid": pid})
+    engine.dispose()
+
+
+def test_a_connection_that_was_lost_while_it_lay_idle_is_replaced(store: Store, url: str) -> None:
+    with kept_open(store) as driver:
+        end_session(url, driver.info.backend_pid)
+    with store.writing() as tx:
+        add.run(tx.sql, id=1, name="one")
+    assert names(store) == ["one"]
+
+
+def test_a_connection_that_is_lost_in_a_transaction_fails_it(store: Store, url: str) -> None:
+    def fail() -> None:
+        with store.writing() as tx:
+            add.run(tx.sql, id=1, name="one")
+            end_session(url, pipeline_of(tx.sql).driver.info.backend_pid)
+            add.run(tx.sql, id=2, name="two")
+
+    with pytest.raises(StoreUnavailable):
+        fail()
+    assert names(store) == []
+
+
+class Interruption(BaseException):
+    """What stops a thread while it waits."""
+
+
+def test_what_interrupts_a_wait_costs_the_connection(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(pipeline: Pipeline) -> None:
+        raise Interruption
+
+    def fail() -> None:
+        with store.writing() as tx:
+            add.run(tx.sql, id=1, name="one")
+            monkeypatch.setattr(Pipeline, "_wait", interrupt)
+            add.run(tx.sql, id=2, name="two")
+
+    with kept_open(store) as driver:
+        with pytest.raises(Interruption):
+            fail()
+        monkeypatch.undo()
+        assert driver.closed
+    assert names(store) == []
+
+
+def test_a_signal_does_not_end_a_wait(store: Store) -> None:
+    """The handler runs while the main thread waits for a lock, and the wait goes on."""
+    handled: list[int] = []
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: handled.append(number))
+    with store.writing() as tx:
+        add.run(tx.sql, id=1, name="one")
+    try:
+        with store.writing() as holder:
+            find.all(holder.sql, own_id=1)
+
+            def release() -> None:
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+                rename.run(holder.sql, own_id=1, name="first")
+                holder.sql.commit()
+
+            timer = threading.Timer(0.05, release)
+            timer.start()
+            with store.writing() as tx:
+                assert find.all(tx.sql, own_id=1) == [("first",)]
+            timer.join()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert handled == [signal.SIGUSR1]
