@@ -87,7 +87,8 @@ def test_what_an_incremental_reading_goes_by_survives(store: Store) -> None:
     items = tuple(Item(each, {"id": each}, each) for each in ("a", "b"))
     with store.writing() as tx:
         tx.runs.add(run)
-        tx.runs.note_page(run.id, PageNote("thing", 0, page))
+        for statement, values in tx.runs.noting(run.id, [PageNote("thing", 0, page)]):
+            tx.appends.write(statement, **values)
         tx.records.write(connection.id, RecordChanges("thing", "thing", items), noon)
         tx.records.write(connection.id, RecordChanges("of_team", "of_team:1", items), noon)
         tx.records.mark_deleted(connection.id, "thing", ["b"], noon)
