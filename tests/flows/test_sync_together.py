@@ -1,7 +1,7 @@
 """Pages of new records that come quickly after each other are committed together, and whatever ends the job between
 them, each record and each event is there once."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import uuid4
 
@@ -9,7 +9,8 @@ import pytest
 from sqlalchemy import text
 
 from models.messaging import messages
-from models.oauth.connection import Connection
+from models.oauth.connection import Connection, Status
+from models.sync.sync_run import RunStatus
 from tests.flows.between import Between, between, listed, slowly, stored
 from tests.harness import House
 from worker.sync.slice import Slice
@@ -114,12 +115,14 @@ def test_a_slow_provider_s_pages_are_committed_one_by_one(still: House) -> None:
     assert counts == [0, 10, 20, 25]
 
 
-def test_a_page_that_would_be_too_many_records_is_written_with_those_that_wait(
-    still: House, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("bound", ["most_waiting", "largest_waiting"])
+def test_a_page_that_would_be_too_much_is_written_with_those_that_wait(
+    still: House, monkeypatch: pytest.MonkeyPatch, bound: str
 ) -> None:
-    monkeypatch.setattr("models.sync.snapshot.most_waiting", 15)
     connection = connect(still)
     own = step(still, take(still, connection), 2)
+    reached = {"most_waiting": len(own.draft.waiting.facts), "largest_waiting": own.draft.waiting.size}
+    monkeypatch.setattr(f"models.sync.snapshot.{bound}", reached[bound])
     assert stored(still, connection.id) == set()
     step(still, own, 1)
     assert len(stored(still, connection.id)) == 20
@@ -147,6 +150,21 @@ def test_a_job_that_hands_its_run_on_writes_what_waits(still: House) -> None:
     assert still.flows.sync.hand_on(own)
     assert (len(stored(still, connection.id)), len(told_of(still, connection))) == (20, 21)
     assert still.queue.held == [messages.publish_events()]
+
+
+def test_a_connection_that_is_revoked_keeps_the_records_that_wait(still: House) -> None:
+    connection = connect(still)
+    with still.store.writing() as tx:  # as one of a provider whose tokens nothing refreshes
+        tx.credentials.put(replace(still.credential(connection.id), refresh_token=None))
+    own = step(still, take(still, connection), 3)
+    still.control.revoke_user(int(connection.account_id))
+    assert still.flows.sync.step(own) is None
+    assert still.connection(connection.id).status is Status.revoked
+    with still.store.reading() as tx:
+        run = tx.runs.newest(connection.id)
+    assert run is not None
+    assert (run.status, run.counts["document"]["created"]) == (RunStatus.ended, 20)
+    assert (len(stored(still, connection.id)), len(told_of(still, connection))) == (20, 21)
 
 
 def test_a_record_that_changes_while_it_waits_is_written_before_its_change(still: House) -> None:

@@ -12,7 +12,7 @@ from models.store.statement import Writing
 from models.store.sync_runs import writing
 from models.sync.decision import ListNote, ListRead, StepDecision
 from models.sync.snapshot import unsaved_after
-from models.sync.sync_run import RunStatus, SyncRun, end
+from models.sync.sync_run import RunStatus, SyncRun
 from worker.sync.slice import Slice
 from worker.tokens.end_connection import end_connection
 from worker.tokens.refusals import begin_hold, note_recovery
@@ -54,10 +54,11 @@ def apply_step(tx: Transaction, decision: StepDecision, provider: Provider, own:
         note_recovery(tx, subject, tx.refusals.get(subject.id), provider, at)
     if decision.ended is not None and decision.connection is not None:
         tx.outbox.append(subject.about, waiting, at)
+        if own is not None:
+            # It ends with the connection, with the counts of all that was read.
+            tx.runs.write(own.run, is_new=not own.is_stored)
         transition = (decision.connection, decision.facts)
         end_connection(tx, transition, decision.credential, decision.ended, at, provider.path_prefix)
-        if own is not None and not own.is_stored:
-            tx.runs.add(end(own.run, decision.ended))
     else:
         _save(tx, decision, own)
         tx.outbox.append(subject.about, (*waiting, *decision.facts), at)

@@ -26,7 +26,7 @@ class Slice:
     at: when the last step decided.
     snapshot: what is stored of the lists; None if that is too much to be kept in memory.
     draft: what was read and is not written.
-    gathers: whether pages with new records wait for the next ones.
+    one_by_one: whether pages with new records do not wait for the next ones.
     written: the slice before the first of the pages that wait; None if none does.
     has_pages: whether pages of the run are stored.
     is_stored: whether the run itself is; until then its lease is in the connection's row.
@@ -42,7 +42,7 @@ class Slice:
     at: datetime
     snapshot: Snapshot | None = None
     draft: Draft = field(default_factory=Draft)
-    gathers: bool = True
+    one_by_one: bool = False
     written: "Slice | None" = None
     has_pages: bool = False
     is_stored: bool = True
@@ -72,7 +72,7 @@ class Slice:
         draft = keep(self.draft, self.snapshot, decision, rows)
         draft = add_new(draft, decision, self.at, answer.size)
         waits = draft.waiting.since is not None
-        if (waits and not self.gathers) or not draft.waiting.may_wait(decision.at):
+        if (waits and self.one_by_one) or not draft.waiting.may_wait(decision.at):
             return None
         return replace(
             self,
@@ -88,7 +88,7 @@ class Slice:
         page waits. The requests that were made since are still to be logged."""
         if self.written is None:
             return None
-        return replace(self.written, draft=replace(self.written.draft, log=self.draft.log), at=self.at, gathers=False)
+        return replace(self.written, draft=replace(self.written.draft, log=self.draft.log), at=self.at, one_by_one=True)
 
     def has(self, rows: SyncRows) -> bool:
         """Whether this job still has the lease of its run, by the rows as they are now."""
