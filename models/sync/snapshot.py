@@ -163,7 +163,10 @@ class Draft:
 def rows_of_page(rows: StepRows, snapshot: Snapshot, draft: Draft, answer: PageRead) -> StepRows:
     """Return the rows with what the page is decided on."""
     run, sync_list = rows.run, rows.sync_list
-    before = (page for page in draft.pages_of(sync_list.key, run.pass_number) if page.page == answer.seen.page - 1)
+    wanted = (sync_list.key, run.pass_number, answer.seen.page - 1)
+    # The page before is the last one, or nearly.
+    notes = reversed(draft.pages)
+    before = (each.seen for each in notes if (each.key, each.pass_number, each.seen.page) == wanted)
     page = StoredPage(
         known=snapshot.known(sync_list.resource.name, answer.seen.ids),
         previous=next(before, None) if run.page else None,
