@@ -28,7 +28,7 @@ from models.sync.since import Marks
 from models.sync.sync_run import Parents, RunStatus, SyncList, SyncRun, places_of
 
 most_records = 5_000
-"""A connection with more records is not loaded: each of its pages is compared, and written, by itself."""
+"""A connection with more records is not kept in memory: each of its pages is compared, and written, by itself."""
 longest_wait = timedelta(milliseconds=250)
 """From the request for the first page with new records until a page that comes is written with all before it.
 
@@ -81,6 +81,10 @@ class Snapshot:
     def state(self, key: str) -> ListState:
         """Return the state of a list; of one that has none the state of a list that was never read."""
         return self.lists.get(key, ListState())
+
+    def count(self) -> int:
+        """Return how many records are stored."""
+        return sum(map(len, self.records.values()))
 
     def problems(self) -> dict[str, str]:
         """Return the problem of each list that has one."""

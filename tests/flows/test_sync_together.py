@@ -93,6 +93,24 @@ def test_a_first_sync_ends_the_same_wherever_its_worker_dies(still: House) -> No
         assert stored(still, connection.id) == listed_here(still, connection)
 
 
+def test_an_account_that_turns_out_large_is_read_on_page_by_page(still: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = connect(still)
+    still.flows.sync(small.id, asked=False)
+    monkeypatch.setattr("worker.sync.slice.most_records", 15)
+    large = connect(still, same_account_as=small)
+    between(still, slowly(still))
+    own = step(still, take(still, large), 2)
+    assert own.snapshot is not None
+    own = step(still, own, 1)
+    assert own.snapshot is None
+    following: Slice | None = own
+    while following is not None:
+        following = still.flows.sync.step(following)
+    assert told_of(still, large) == told_of(still, small)
+    [completed], [usual] = (still.told("sync.completed", each.id) for each in (large, small))
+    assert completed["resources"] == usual["resources"]
+
+
 def test_pages_wait_for_those_that_come_at_once_and_are_all_written_with_one_that_comes_late(still: House) -> None:
     connection = connect(still)
     own = step(still, take(still, connection), 3)

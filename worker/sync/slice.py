@@ -8,7 +8,7 @@ from models.oauth.connection import Connection
 from models.oauth.credential import Credential
 from models.store.sync_runs import SyncRows
 from models.sync.decision import PageRead, StepDecision, StepRows
-from models.sync.snapshot import Draft, Snapshot, add_new, is_quiet, keep, saved
+from models.sync.snapshot import Draft, Snapshot, add_new, is_quiet, keep, most_records, saved
 from models.sync.sync_run import SyncList, SyncRun, put_parents
 from worker.provider.rate_limit import Allowance
 
@@ -51,6 +51,10 @@ class Slice:
         """Return the slice after a decision was written, with the rows that it was made on."""
         run = decision.run or self.run
         draft = saved(self.draft, decision, rows)
+        snapshot = None if self.snapshot is None else self.snapshot.after(decision)
+        if snapshot is not None and snapshot.count() > most_records:
+            # All that the run has seen is stored now, and is loaded page by page from here on.
+            snapshot = None
         return replace(
             self,
             run=run,
@@ -58,8 +62,8 @@ class Slice:
             connection=decision.connection or rows.connection,
             credential=decision.credential or rows.credential or self.credential,
             at=decision.at,
-            snapshot=None if self.snapshot is None else self.snapshot.after(decision),
-            draft=draft if self.snapshot is not None else Draft(),
+            snapshot=snapshot,
+            draft=draft if snapshot is not None else Draft(),
             written=None,
             has_pages=self.has_pages or bool(draft.pages),
             is_stored=self.is_stored or decision.run is not None,
