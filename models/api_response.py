@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from models import exact_json
@@ -121,7 +121,9 @@ def _read_body(answer: HttpAnswer, form: PageFormat, asked: PageAsked, location:
     if exact_json.depth_exceeds(body, deepest):
         return Failed("the body is nested too deeply")
     found = read_page(PageAnswer(body, answer.headers, location.url, location.api_url, is_clean), form, asked)
-    return Failed(found.why, is_lasting=found.is_lasting) if isinstance(found, NoPage) else found
+    if isinstance(found, NoPage):
+        return Failed(found.why, is_lasting=found.is_lasting)
+    return replace(found, size=len(answer.body))
 
 
 def read_remaining(headers: Mapping[str, str]) -> int | None:

@@ -53,13 +53,17 @@ link_secret = Secret("a connect secret of more than 32 bytes")
 
 
 class Clock:
-    """Real time, and as much of it ahead as a test turns it."""
+    """Real time, and as much of it ahead as a test turns it; once it is stopped only that."""
 
     def __init__(self) -> None:
         self.ahead = timedelta()
+        self.stopped_at: datetime | None = None
 
     def __call__(self) -> datetime:
-        return datetime.now(UTC) + self.ahead
+        return (self.stopped_at or datetime.now(UTC)) + self.ahead
+
+    def stop(self) -> None:
+        self.stopped_at = datetime.now(UTC)
 
     def turn(self, length: timedelta) -> None:
         self.ahead += length

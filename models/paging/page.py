@@ -21,6 +21,7 @@ class Page:
     total: the provider's count over all pages; None if it gives none.
     is_clean: whether every text of the elements can be stored as it is.
     cursor: what the request for the next page needs besides its number (see `PageAsked`).
+    size: how many bytes its body had.
     """
 
     elements: tuple[object, ...]
@@ -29,6 +30,7 @@ class Page:
     total: int | None
     is_clean: bool = field(default=False, compare=False)
     cursor: str | None = None
+    size: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

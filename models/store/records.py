@@ -43,7 +43,7 @@ _insert = InsertMany(
         "changed_at",
         "deleted_at",
     ),
-    alike=("connection_id", "resource", "source", "first_seen_at", "changed_at", "deleted_at"),
+    alike=("connection_id", "first_seen_at", "changed_at", "deleted_at"),
 )
 _move = Statement(
     lambda dialect: update(table).where(*_of_resource, is_one_of(dialect, table.c.external_id, "ids")), ("source",)

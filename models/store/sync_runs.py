@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from sqlalchemy import ARRAY, and_, bindparam, delete, func, insert, or_, select, true, update
 from sqlalchemy import Connection as SqlConnection
-from sqlalchemy import and_, bindparam, delete, func, insert, or_, select, true, update
 
 from models.oauth.connection import Connection
 from models.oauth.credential import Credential
@@ -106,18 +106,31 @@ def writing(run: SyncRun, is_new: bool) -> Writing:
     return (_insert, _from_run(run)) if is_new else (_save, {"own_id": run.id} | _from_run(run))
 
 
-def noting(run_id: str, note: PageNote) -> Writing:
-    """Return the statement that keeps a page of the run, and its values."""
+def _upsert_pages(dialect: str) -> Any:
+    """Return the insert or update of many pages of a run, each column but the run's id as a list."""
+    each = [pages.c[name] for name in (*_key[1:], *_seen)]
+    lists = (bindparam(column.name, type_=ARRAY(column.type, dimensions=1)) for column in each)
+    given = func.unnest(*lists).table_valued(*(column.name for column in each), name="given").render_derived().c
+    run_id = bindparam("run_id", type_=pages.c.run_id.type)
+    inserted = insert_of(dialect, pages).from_select([*_key, *_seen], select(run_id, *given))
+    return inserted.on_conflict_do_update(index_elements=_key, set_={name: inserted.excluded[name] for name in _seen})
+
+
+_note_pages = Statement(_upsert_pages)
+
+
+def _from_note(note: PageNote) -> dict[str, object]:
     page = note.seen
-    key = {"run_id": run_id, "source": note.key, "pass_number": note.pass_number, "page": page.page}
-    values = {
+    return {
+        "source": note.key,
+        "pass_number": note.pass_number,
+        "page": page.page,
         "total": page.total,
         "last_page": page.last_page,
         "ids": list(page.ids),
         "nameless": page.nameless,
         "newest": page.newest,
     }
-    return _note_page, key | values
 
 
 class Runs:
@@ -214,9 +227,13 @@ class Runs:
         if run is not None:
             self.save(end(run, reason))
 
-    def note_page(self, run_id: str, note: PageNote) -> None:
-        statement, values = noting(run_id, note)
-        statement.run(self.sql, **values)
+    def noting(self, run_id: str, notes: Iterable[PageNote]) -> list[Writing]:
+        """Return the statements that keep pages of the run, and their values: on PostgreSQL one for all."""
+        # Two lists of one key would write the same page, which one statement cannot do.
+        rows = list({(note.key, note.pass_number, note.seen.page): _from_note(note) for note in notes}.values())
+        if self.sql.dialect.name != "postgresql" or len(rows) < 2:
+            return [(_note_page, {"run_id": run_id} | row) for row in rows]
+        return [(_note_pages, {"run_id": run_id} | {name: [row[name] for row in rows] for name in rows[0]})]
 
     def page_of(self, run_id: str, source: str, pass_number: int, page: int) -> PageSeen | None:
         """Return one page of a list in this pass; None if it was not read."""

@@ -25,12 +25,14 @@ class PageRead:
 
     account_id: the id of the account that it names, if the page is the account.
     cursor: what the request for the next page needs besides its number (see `PageAsked`).
+    size: how many bytes its body had.
     """
 
     items: tuple[Item, ...]
     seen: PageSeen
     account_id: str | None = None
     cursor: str | None = None
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,9 +34,9 @@ def parse_page(page: Page, resource: Resource, provider: Provider, parent: str |
     values = (look_up(raw, resource.since_field) for raw in page.elements) if resource.since_field else ()
     seen = PageSeen(page.number, page.total, page.last, ids, len(read) - len(items), newest_of(values))
     if resource.path != provider.account_path:
-        return PageRead(items, seen, cursor=page.cursor)
+        return PageRead(items, seen, cursor=page.cursor, size=page.size)
     account = read_account(provider, page)
-    return PageRead(items, seen, None if account is None else account.id)
+    return PageRead(items, seen, None if account is None else account.id, size=page.size)
 
 
 def keep_page(rows: StepRows, answer: PageRead, now: datetime) -> StepDecision:

@@ -1,13 +1,16 @@
 """What is stored of a connection's lists, as one job loaded it once, and what the job has read since without writing.
 
 A page that changes nothing is not written: the job keeps what the page proves in its memory, under its lease, and
-writes it with the next change or when it lets the run go. If the job dies, the next one reads those pages again.
+writes it with the next change or when it lets the run go. A page that only adds records waits there for the next ones,
+a moment long, so that they are committed together. If the job dies, the next one reads those pages again.
 """
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 
 from models.journal import ListProblem, Request
+from models.messaging.events import RecordChanged
 from models.sync.absence import ListSeen, PageSeen
 from models.sync.decision import (
     ListNote,
@@ -20,12 +23,20 @@ from models.sync.decision import (
     StoredPage,
     StoredResource,
 )
-from models.sync.records import Known
+from models.sync.records import Known, RecordChanges
 from models.sync.since import Marks
 from models.sync.sync_run import Parents, RunStatus, SyncList, SyncRun, places_of
 
 most_records = 5_000
-"""A connection with more records is not loaded: each of its pages is compared, and written, by itself."""
+"""A connection with more records is not kept in memory: each of its pages is compared, and written, by itself."""
+longest_wait = timedelta(milliseconds=250)
+"""From the request for the first page with new records until a page that comes is written with all before it.
+
+So an event waits no longer than this and the request under way, and a slow provider's pages are committed one by one.
+"""
+most_waiting = 500
+largest_waiting = 512 << 10
+"""Bytes of the pages that wait: parsed they take up to some 12 MB, in each of a worker's eight threads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +52,8 @@ class ListState:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The stored records, by resource and id and without their data; and the stored state of each list."""
+    """The stored records, by resource and id and without their data, and the stored state of each list: as they are
+    once the job's draft is written."""
 
     records: Mapping[str, Mapping[str, Known]] = field(default_factory=dict)
     lists: Mapping[str, ListState] = field(default_factory=dict)
@@ -50,10 +62,6 @@ class Snapshot:
         """Return the stored records among these ids."""
         stored = self.records.get(resource, {})
         return {external_id: stored[external_id] for external_id in ids if external_id in stored}
-
-    def has_all(self, resource: str, ids: Collection[str]) -> bool:
-        """Return whether each of these records is stored."""
-        return self.records.get(resource, {}).keys() >= set(ids)
 
     def living(self, sync_list: SyncList) -> set[str]:
         """Return the ids of a list's records that are not deleted."""
@@ -74,10 +82,23 @@ class Snapshot:
         """Return the state of a list; of one that has none the state of a list that was never read."""
         return self.lists.get(key, ListState())
 
-    def after(self, decision: StepDecision, draft: "Draft") -> "Snapshot":
-        """Return what is stored once the decision is written, and the draft with it."""
+    def count(self) -> int:
+        """Return how many records are stored."""
+        return sum(map(len, self.records.values()))
+
+    def problems(self) -> dict[str, str]:
+        """Return the problem of each list that has one."""
+        return {key: state.problem for key, state in self.lists.items() if state.problem is not None}
+
+    def is_news(self, note: ListNote) -> bool:
+        """Whether a note about a list says anything that its state does not."""
+        state = self.state(note.key)
+        return _state_after(state, note) != state
+
+    def after(self, decision: StepDecision) -> "Snapshot":
+        """Return what is stored once the decision is written."""
         records = dict(self.records)
-        if (changes := decision.changes) is not None:
+        if (changes := decision.changes) is not None and (changes.new or changes.changed or changes.moved):
             own = dict(records.get(changes.resource, {}))
             own |= {external_id: replace(own[external_id], source=changes.source) for external_id in changes.moved}
             own |= {item.external_id: Known(item.content_hash, {}, False, changes.source) for item in changes.new}
@@ -91,11 +112,33 @@ class Snapshot:
             own |= {external_id: replace(own[external_id], deleted=True) for external_id in deletion.ids}
             records[deletion.resource] = own
         lists = dict(self.lists)
-        for note in (*draft.lists, *decision.lists):
+        for note in decision.lists:
             lists[note.key] = _state_after(lists.get(note.key, ListState()), note)
         for key in decision.forgotten:
             lists.pop(key, None)
         return Snapshot(records, lists)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """New records that a job has read and not written.
+
+    since: when the first of their pages was asked for; None if there is none.
+    changes: the records, by page, in the order of the pages.
+    facts: their events.
+    size: the bytes of their pages.
+    """
+
+    since: datetime | None = None
+    changes: tuple[RecordChanges, ...] = ()
+    facts: tuple[RecordChanged, ...] = ()
+    size: int = 0
+
+    def may_wait(self, now: datetime) -> bool:
+        """Whether nothing of it has to be written yet."""
+        if self.since is None:
+            return True
+        return now - self.since < longest_wait and len(self.facts) <= most_waiting and self.size <= largest_waiting
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +149,14 @@ class Draft:
     pages: what this run has seen of the resource that it is at.
     unsaved: those of these pages that are not stored.
     lists: notes about lists.
+    waiting: new records.
     """
 
     log: tuple[Request, ...] = ()
     pages: tuple[PageNote, ...] = ()
     unsaved: tuple[PageNote, ...] = ()
     lists: tuple[ListNote, ...] = ()
+    waiting: Waiting = Waiting()
 
     def pages_of(self, key: str, pass_number: int) -> tuple[PageSeen, ...]:
         """Return the pages of a list in one pass, in their order."""
@@ -122,7 +167,10 @@ class Draft:
 def rows_of_page(rows: StepRows, snapshot: Snapshot, draft: Draft, answer: PageRead) -> StepRows:
     """Return the rows with what the page is decided on."""
     run, sync_list = rows.run, rows.sync_list
-    before = (page for page in draft.pages_of(sync_list.key, run.pass_number) if page.page == answer.seen.page - 1)
+    wanted = (sync_list.key, run.pass_number, answer.seen.page - 1)
+    # The page before is the last one, or nearly.
+    notes = reversed(draft.pages)
+    before = (each.seen for each in notes if (each.key, each.pass_number, each.seen.page) == wanted)
     page = StoredPage(
         known=snapshot.known(sync_list.resource.name, answer.seen.ids),
         previous=next(before, None) if run.page else None,
@@ -156,13 +204,15 @@ def resource_of(rows: StepRows, snapshot: Snapshot, draft: Draft) -> StoredResou
 
 
 def is_quiet(decision: StepDecision) -> bool:
-    """Whether a decision only moves the run on, so that it can be kept in memory."""
+    """Whether a decision only moves the run on, and adds records at most, so that it can be kept in memory."""
     if not decision.goes_on or decision.begins or decision.recovered or decision.credential is not None:
         return False
-    if decision.facts or decision.notes or decision.deletion is not None or decision.forgotten:
+    if decision.notes or decision.deletion is not None or decision.forgotten:
+        return False
+    if not all(isinstance(fact, RecordChanged) for fact in decision.facts):
         return False
     changes = decision.changes
-    if changes is not None and (changes.new or changes.changed or changes.moved):
+    if changes is not None and (changes.changed or changes.moved):
         return False
     moved_on = decision.connection or decision.subject
     if moved_on is decision.subject:
@@ -171,15 +221,30 @@ def is_quiet(decision: StepDecision) -> bool:
 
 
 def keep(draft: Draft, snapshot: Snapshot, decision: StepDecision, rows: StepRows) -> Draft:
-    """Return the draft with what a quiet decision would have written."""
+    """Return the draft with what a quiet decision would have written, but for its new records (see `add_new`)."""
     kept = saved(draft, decision, rows)
-    pages = () if decision.page is None or not kept.pages else (decision.page,)
     return replace(
         kept,
         log=draft.log,
-        unsaved=(*_but(draft.unsaved, decision), *pages) if kept.pages else (),
-        lists=(*draft.lists, *(note for note in decision.lists if is_news(snapshot, draft, note))),
+        unsaved=unsaved_after(draft, decision, rows.plan, rows.run),
+        lists=(*draft.lists, *(note for note in decision.lists if snapshot.is_news(note))),
+        waiting=draft.waiting,
     )
+
+
+def add_new(draft: Draft, decision: StepDecision, asked_at: datetime, size: int) -> Draft:
+    """Return the draft with the new records of a quiet decision on a page of that size, asked for at that time."""
+    changes, waiting = decision.changes, draft.waiting
+    if changes is None or not changes.new:
+        return draft
+    facts = tuple(fact for fact in decision.facts if isinstance(fact, RecordChanged))
+    more = Waiting(
+        since=asked_at if waiting.since is None else waiting.since,
+        changes=(*waiting.changes, changes),
+        facts=(*waiting.facts, *facts),
+        size=waiting.size + size,
+    )
+    return replace(draft, waiting=more)
 
 
 def saved(draft: Draft, decision: StepDecision, rows: StepRows) -> Draft:
@@ -190,24 +255,23 @@ def saved(draft: Draft, decision: StepDecision, rows: StepRows) -> Draft:
     return Draft(pages=pages if decision.page is None else (*pages, decision.page))
 
 
+def unsaved_after(
+    draft: Draft, decision: StepDecision, plan: Sequence[SyncList], before: SyncRun
+) -> tuple[PageNote, ...]:
+    """Return the pages that are not stored, and that the run still needs once the decision was made.
+
+    They are needed while the run is at their resource.
+    """
+    if decision.run is None or not stays_in_resource(plan, before, decision.run):
+        return ()
+    unsaved = _but(draft.unsaved, decision)
+    return unsaved if decision.page is None else (*unsaved, decision.page)
+
+
 def _but(pages: tuple[PageNote, ...], decision: StepDecision) -> tuple[PageNote, ...]:
     """Return the pages without those of lists that turned out unreadable."""
     skipped = {note.key for note in decision.lists if isinstance(note, ListSkipped)}
     return tuple(page for page in pages if page.key not in skipped)
-
-
-def problems_of(snapshot: Snapshot, draft: Draft) -> dict[str, str]:
-    """Return the problem of each list that has one, once the draft is written."""
-    lists = dict(snapshot.lists) | {note.key: _state_after(snapshot.state(note.key), note) for note in draft.lists}
-    return {key: state.problem for key, state in lists.items() if state.problem is not None}
-
-
-def is_news(snapshot: Snapshot, draft: Draft, note: ListNote) -> bool:
-    """Whether a note about a list says anything that is neither stored nor in the draft."""
-    state = snapshot.state(note.key)
-    for earlier in draft.lists:
-        state = _state_after(state, earlier) if earlier.key == note.key else state
-    return _state_after(state, note) != state
 
 
 def stays_in_resource(plan: Sequence[SyncList], before: SyncRun, after: SyncRun) -> bool:

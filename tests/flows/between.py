@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from models.sync.snapshot import longest_wait
 from tests.harness import House
 
 
@@ -32,15 +33,27 @@ def between(house: House, act: Callable[[int, str, int], None]) -> Between:
     return watched
 
 
-def before_page(house: House, path: str, page: int, change: Callable[[], object]) -> Between:
-    """`change` happens once, before that page is asked for."""
+def slowly(house: House, act: Callable[[int, str, int], None] = lambda *_: None) -> Callable[[int, str, int], None]:
+    """Return `act` with so much time before each page that a page with new records is committed by itself."""
+
+    def wait(number: int, path: str, page: int) -> None:
+        house.turn(seconds=longest_wait.total_seconds())
+        act(number, path, page)
+
+    return wait
+
+
+def before_page(
+    house: House, path: str, page: int, change: Callable[[], object], page_by_page: bool = False
+) -> Between:
+    """`change` happens once, before that page is asked for; with `page_by_page` those before it are committed then."""
     left = [change]
 
     def act(_: int, asked_path: str, asked_page: int) -> None:
         if left and (asked_path, asked_page) == (path, page):
             left.pop()()
 
-    return between(house, act)
+    return between(house, slowly(house, act) if page_by_page else act)
 
 
 def stored(house: House, connection_id: str, source: str = "document") -> set[int]:

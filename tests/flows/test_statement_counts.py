@@ -12,6 +12,7 @@ from models.gateway.keys import GatewayKey, digest_of
 from models.journal import Request
 from models.messaging import messages
 from tests.databases import both_databases
+from tests.flows.between import between, slowly
 from tests.harness import House
 from tests.statements import Sent, counting_statements
 from worker.gateway.desk import Admission, Desk, Done, Noted, Wish
@@ -71,16 +72,27 @@ def test_a_pulse_is_five_statements_and_has_nothing_to_publish(house: House) -> 
     assert messages.publish_events() not in house.queue.held
 
 
-@pytest.mark.parametrize("database", ["postgresql"])
-def test_a_page_of_new_records_is_three_statements(house: House) -> None:
-    def read(documents: int) -> Sent:
-        connection = house.connect(f"user-{documents}", house.control.add_user("Ida", documents=documents))
-        house.queue.held.clear()
-        with counting_statements(house.store.engine) as sent:
-            house.flows.sync(connection.id, asked=False)
-        return sent
+def read_first(house: House, documents: int) -> Sent:
+    """Return what the first sync of an account sends, with nothing but the test to turn the clock."""
+    house.clock.stop()
+    connection = house.connect(f"user-{documents}", house.control.add_user("Ida", documents=documents))
+    house.queue.held.clear()
+    with counting_statements(house.store.engine) as sent:
+        house.flows.sync(connection.id, asked=False)
+    return sent
 
-    short, long = read(10), read(30)
+
+@pytest.mark.parametrize("database", ["postgresql"])
+@pytest.mark.parametrize("documents", [10, 60])
+def test_a_first_sync_whose_pages_come_at_once_waits_twice_for_the_disk(house: House, documents: int) -> None:
+    sent = read_first(house, documents)
+    assert (len(sent.statements), sent.commits, sent.durable, sent.rollbacks) == (12, 2, 2, 0), str(sent)
+
+
+@pytest.mark.parametrize("database", ["postgresql"])
+def test_a_page_of_new_records_that_comes_alone_is_three_statements(house: House) -> None:
+    between(house, slowly(house))
+    short, long = read_first(house, 10), read_first(house, 30)
     pages = (long.commits - short.commits, len(long.statements) - len(short.statements))
     assert pages == (6, 6 * 3), str(long)
 

@@ -13,7 +13,7 @@ from models.journal import Problem
 from models.oauth.connection import Connection
 from tests.databases import both_databases
 from tests.flows.answering import Answer, answering, as_json, list_page
-from tests.flows.between import Between, before_page, between, changes_of, listed, stored
+from tests.flows.between import Between, before_page, between, changes_of, listed, slowly, stored
 from tests.harness import House
 from worker.operations.story import describe_state
 
@@ -290,7 +290,7 @@ def test_a_connection_that_ends_in_the_middle_keeps_what_was_committed(house: Ho
         else:
             house.control.revoke_user(account)
 
-    before_page(house, "/documents", 3, end)
+    before_page(house, "/documents", 3, end, page_by_page=True)
     house.work()
     house.sweep()
     assert house.connection(connection.id).status == ending
@@ -347,7 +347,7 @@ def test_a_refused_token_is_refreshed_without_waiting_for_the_sweep(house: House
 def test_a_worker_that_dies_costs_one_page_read_again_and_no_event_twice(house: House) -> None:
     account = house.control.add_user("Ida", documents=25)
     house.connect("ida", account)
-    dying = Dying(house.flows.sync.providers["breezedoc"], lambda *_: None)
+    dying = Dying(house.flows.sync.providers["breezedoc"], slowly(house))
     house.flows.sync.providers["breezedoc"] = dying  # type: ignore[index]  # a dict in truth
     with pytest.raises(Killed):
         house.work()
@@ -531,6 +531,7 @@ def test_authorizing_for_other_teams_in_the_middle_begins_anew_and_mixes_no_list
         f"/teams/{teams[2]}/templates",
         1,
         lambda: house.connect("ida", account, connection_id=connection.id, team_ids=(teams[1],)),
+        page_by_page=True,
     )
     house.work()
     house.sweep()

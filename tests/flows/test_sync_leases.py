@@ -12,7 +12,7 @@ from models.store.connections import table as connections
 from models.store.requested_sync import request_sync
 from models.store.sync_runs import table as runs
 from models.sync.sync_run import RunStatus, SyncLease, SyncRun, finish, run_lease
-from tests.flows.between import before_page, between, listed, stored
+from tests.flows.between import before_page, between, listed, slowly, stored
 from tests.harness import House
 from worker.sync.slice import Slice
 
@@ -97,6 +97,7 @@ def test_a_run_that_finds_nothing_is_stored_once_when_it_ends(house: House, conn
 
 def test_a_page_with_a_change_stores_the_run_and_a_later_job_continues_it(house: House, connection: Connection) -> None:
     [added] = house.control.add_documents(account_of(connection), 1)
+    between(house, slowly(house))
     own: Slice | None = take(house, connection)
     while own is not None and not own.is_stored:
         own = house.flows.sync.step(own)

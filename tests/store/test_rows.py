@@ -100,11 +100,13 @@ def test_a_run_that_is_over_is_stored_without_zeros_and_read_with_them(store: St
 def test_what_an_incremental_reading_goes_by_survives(store: Store) -> None:
     connection = add_connection(store)
     run = SyncRun("r1", connection.id, RunStatus.running, noon, "usual", since={"thing": "2026-03-01T11:58:00+00:00"})
-    page = PageSeen(1, None, 2, ("a", "b"), newest="9")
+    page, second = PageSeen(1, None, 2, ("a", "b"), newest="9"), PageSeen(2, 3, 2, ('"c',), nameless=1)
     items = tuple(Item(each, {"id": each}, each) for each in ("a", "b"))
     with store.writing() as tx:
         tx.runs.add(run)
-        tx.runs.note_page(run.id, PageNote("thing", 0, page))
+        notes = [PageNote("thing", 0, each) for each in (PageSeen(1, 5, 5, ()), page, second)]
+        for statement, values in [*tx.runs.noting(run.id, notes[:1]), *tx.runs.noting(run.id, notes)]:
+            statement.run(tx.sql, **values)
         tx.records.write(connection.id, RecordChanges("thing", "thing", items), noon)
         tx.records.write(connection.id, RecordChanges("of_team", "of_team:1", items), noon)
         tx.records.mark_deleted(connection.id, "thing", ["b"], noon)
@@ -113,7 +115,7 @@ def test_what_an_incremental_reading_goes_by_survives(store: Store) -> None:
         tx.records.note_read(connection.id, ListRead("of_team:1"), noon)
     with store.reading() as tx:
         assert tx.runs.running(connection.id) == run
-        assert tx.runs.pages_of(run.id, "thing", 0) == (page,)
+        assert tx.runs.pages_of(run.id, "thing", 0) == (page, second)
         assert tx.records.marks(connection.id) == {
             "thing": (Marks("3", "9"), "list_shifting"),
             "of_team:1": (Marks(), None),

@@ -90,6 +90,8 @@ def test_a_step_counts_its_records_and_its_runs_end() -> None:
         for change in ("created", "updated", "deleted")
     }
     assert found == {"created": 2, "updated": 1, "deleted": 1}
+    metrics.count_changes("p", (changes, changes))
+    assert shown(metrics, "records_changed_total", provider="p", resource="document", change="created") == 6
     assert shown(metrics, "sync_runs_total", provider="p", depth="full", outcome="completed") == 1
     assert shown(metrics, "sync_duration_seconds_sum") == 40
 

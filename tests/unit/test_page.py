@@ -38,6 +38,12 @@ def test_both_page_formats_read_the_same() -> None:
     assert [read(flat, "laravel"), read(nested, "laravel_resource")] == [expected, expected]
 
 
+def test_a_page_knows_how_long_its_body_was() -> None:
+    page = read(json.dumps(flat).encode() + b" " * 1000, "laravel")
+    assert isinstance(page, Page)
+    assert page.size == len(json.dumps(flat)) + 1000
+
+
 def test_neither_format_is_taken_for_the_other() -> None:
     assert isinstance(read(flat, "laravel_resource"), Failed)
     assert isinstance(read(nested, "laravel"), Failed)

@@ -277,7 +277,7 @@ def test_what_a_job_keeps_knows_the_lists_of_deleted_parents() -> None:
     assert resource.living == {"book:b": {"1"}, "book:a": set()}
     assert resource.orphans == {"book:z": {"2"}, "book:y": set()}
     assert resource_of(rows_at(replace(at, place=2)), snapshot, Draft()) == StoredResource(), "another list follows"
-    after = snapshot.after(at_end("parent", {"book:z": {"2"}}, 0, whole), Draft())
+    after = snapshot.after(at_end("parent", {"book:z": {"2"}}, 0, whole))
     assert (after.records["book"]["2"].deleted, "book:z" in after.lists, "book:b" in after.lists) == (True, False, True)
 
 

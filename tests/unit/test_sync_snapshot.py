@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from models.journal import ListProblem, Note, Verb
-from models.messaging.events import AccessRestored
+from models.messaging.events import AccessRestored, RecordChanged
 from models.oauth.connection import Connection, Status
 from models.oauth.credential import Credential
 from models.provider import Provider, Resource
@@ -25,13 +25,17 @@ from models.sync.snapshot import (
     Draft,
     ListState,
     Snapshot,
-    is_news,
+    Waiting,
+    add_new,
     is_quiet,
     keep,
-    problems_of,
+    largest_waiting,
+    longest_wait,
+    most_waiting,
     resource_of,
     rows_of_page,
     saved,
+    unsaved_after,
 )
 from models.sync.sync_run import RunStatus, SyncRun, plan_lists
 
@@ -61,7 +65,9 @@ snapshot = Snapshot(
     {"document": ListState(True), "t:4": ListState(True, "many_gone", 5), "t:2": ListState(False, "not_found")},
 )
 first, second = PageSeen(1, 4, 2, ("1", "2")), PageSeen(2, 4, 2, ("3", "4"))
+of_another_pass = PageNote("document", 1, second)
 item = Item("1", {"id": 1}, "new hash")
+new = RecordChanges("document", "document", new=(Item("4", {"id": 4}, "h4"),))
 going = StepDecision(
     subject=connection,
     at=now,
@@ -85,12 +91,17 @@ def rows_at(run: SyncRun) -> StepRows:
     )
 
 
+def created(external_id: str) -> RecordChanged:
+    return RecordChanged("created", "document", external_id, ("id",), True)
+
+
 decisions: dict[str, tuple[StepDecision, bool]] = {
     "a page without a change": (going, True),
     "the end of a list without a change": (replace(going, lists=(ListRead("document"),)), True),
     "the job is done with the run": (replace(going, goes_on=False), False),
     "a run that begins": (replace(going, begins=True), False),
-    "a new record": (replace(going, changes=RecordChanges("document", "document", new=(item,))), False),
+    "a new record": (replace(going, changes=new, facts=(created("4"),)), True),
+    "a new record and another event": (replace(going, changes=new, facts=(AccessRestored(), created("4"))), False),
     "a changed record": (replace(going, changes=RecordChanges("document", "document", changed=(item,))), False),
     "a record that moved to this list": (replace(going, changes=RecordChanges("t", "t:4", moved=("8",))), False),
     "deleted records": (replace(going, deletion=Deletion("document", ("1",))), False),
@@ -103,7 +114,7 @@ decisions: dict[str, tuple[StepDecision, bool]] = {
 
 
 @pytest.mark.parametrize("case", decisions)
-def test_only_a_decision_that_moves_the_run_on_and_nothing_else_is_kept_in_memory(case: str) -> None:
+def test_only_a_decision_that_moves_the_run_on_and_adds_records_is_kept_in_memory(case: str) -> None:
     decision, expected = decisions[case]
     assert is_quiet(decision) == expected
 
@@ -150,18 +161,20 @@ def test_what_was_written_is_still_evidence_and_no_longer_unsaved() -> None:
     ],
 )
 def test_a_list_whose_state_is_stored_already_is_not_written(note: ListRead | ListSkipped, expected: bool) -> None:
-    assert is_news(snapshot, Draft(), note) == expected
+    assert snapshot.is_news(note) == expected
 
 
 def test_a_list_that_is_read_after_it_was_skipped_is_news_although_it_is_stored_as_read() -> None:
-    draft = Draft(lists=(ListSkipped("document", ListProblem.nameless_records),))
-    assert is_news(snapshot, draft, ListRead("document"))
-    assert not is_news(snapshot, draft, ListSkipped("document", ListProblem.nameless_records))
+    skipped = ListSkipped("document", ListProblem.nameless_records)
+    after = snapshot.after(replace(going, lists=(skipped,)))
+    assert after.is_news(ListRead("document"))
+    assert not after.is_news(skipped)
 
 
-def test_the_problems_of_lists_are_those_after_the_draft() -> None:
-    draft = Draft(lists=(ListRead("t:4"), ListSkipped("document", ListProblem.plan_required)))
-    assert problems_of(snapshot, draft) == {"t:2": "not_found", "document": "plan_required"}
+def test_the_problems_of_lists_are_those_after_what_was_read() -> None:
+    notes = (ListRead("t:4"), ListSkipped("document", ListProblem.plan_required))
+    after = snapshot.after(replace(going, lists=notes))
+    assert after.problems() == {"t:2": "not_found", "document": "plan_required"}
 
 
 def test_a_page_is_compared_with_what_is_stored_and_with_the_page_before() -> None:
@@ -186,8 +199,9 @@ def test_a_resource_ends_by_what_all_of_its_lists_have_shown_in_two_passes() -> 
 
 def test_the_snapshot_after_a_commit_has_what_was_committed() -> None:
     changes = RecordChanges("t", "t:4", new=(Item("9", {}, "h9"),), changed=(Item("7", {}, "x"),), moved=("8",))
-    decision = replace(going, changes=changes, deletion=Deletion("document", ("1",)), lists=(ListRead("t:2"),))
-    after = snapshot.after(decision, Draft(lists=(ListRead("t:4"),)))
+    notes = (ListRead("t:4"), ListRead("t:2"))
+    decision = replace(going, changes=changes, deletion=Deletion("document", ("1",)), lists=notes)
+    after = snapshot.after(decision)
     assert after.records["t"] == {
         "7": Known("x", {}, False, "t:4"),
         "8": Known("h8", {}, False, "t:4"),
@@ -196,3 +210,52 @@ def test_the_snapshot_after_a_commit_has_what_was_committed() -> None:
     assert after.records["document"]["1"].deleted
     assert (after.state("t:4"), after.state("t:2")) == (ListState(True), ListState(True))
     assert not snapshot.records["document"]["1"].deleted, "the one before is as it was"
+
+
+def test_new_records_wait_in_the_order_of_their_pages_and_since_the_first_was_asked_for() -> None:
+    adding = replace(going, changes=new, facts=(created("4"),))
+    of_team = RecordChanges("t", "t:4", new=(Item("9", {"id": 9}, "h9"),))
+    draft = add_new(Draft(log=()), adding, now, 100)
+    assert add_new(draft, going, now + longest_wait, 100) == draft, "a page without a new record waits for nothing"
+    more = add_new(draft, replace(adding, changes=of_team, facts=(created("9"),)), now + longest_wait, 50)
+    assert more.waiting == Waiting(now, (new, of_team), (created("4"), created("9")), 150)
+    assert keep(more, snapshot, going, rows_at(at_documents)).waiting == more.waiting
+    assert saved(more, going, rows_at(at_documents)).waiting == Waiting()
+
+
+waits: dict[str, tuple[Waiting, timedelta, bool]] = {
+    "nothing, however long": (Waiting(), timedelta(days=1), True),
+    "a page that was just read": (Waiting(now, (new,), (created("4"),), 100), timedelta(), True),
+    "almost as long as it may": (Waiting(now, (new,)), longest_wait - timedelta(milliseconds=1), True),
+    "too long": (Waiting(now, (new,)), longest_wait, False),
+    "as many records as may": (Waiting(now, (new,), (created("4"),) * most_waiting), timedelta(), True),
+    "too many records": (Waiting(now, (new,), (created("4"),) * (most_waiting + 1)), timedelta(), False),
+    "as much as may": (Waiting(now, (new,), size=largest_waiting), timedelta(), True),
+    "too much": (Waiting(now, (new,), size=largest_waiting + 1), timedelta(), False),
+}
+
+
+@pytest.mark.parametrize("case", waits)
+def test_new_records_wait_a_moment_and_only_so_many_of_them(case: str) -> None:
+    waiting, length, expected = waits[case]
+    assert waiting.may_wait(now + length) is expected
+
+
+@pytest.mark.parametrize(
+    ("draft", "decision", "expected"),
+    [
+        (Draft(), going, (PageNote("document", 0, first),)),
+        (
+            Draft(unsaved=(PageNote("document", 1, second),)),
+            replace(going, page=None),
+            (PageNote("document", 1, second),),
+        ),
+        (Draft(unsaved=(PageNote("document", 0, first),)), replace(going, run=at_team_4), ()),
+        (Draft(), replace(going, run=None), ()),
+    ],
+    ids=["its own", "those before", "the run is at another resource", "a decision that leaves the run"],
+)
+def test_pages_are_stored_that_the_run_still_needs(
+    draft: Draft, decision: StepDecision, expected: tuple[PageNote, ...]
+) -> None:
+    assert unsaved_after(draft, decision, plan, at_documents) == expected

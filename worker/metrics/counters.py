@@ -22,6 +22,7 @@ from models.oauth.token_response import (
     TokensGranted,
 )
 from models.sync.decision import StepDecision
+from models.sync.records import RecordChanges
 from models.sync.sync_run import RunStatus, SyncRun
 from worker.metrics import catalog
 from worker.metrics.catalog import Family
@@ -122,10 +123,9 @@ class Metrics:
     @harmless
     def note_step(self, run: SyncRun, issued_at: datetime | None, decision: StepDecision) -> None:
         """Note what a committed step of a run changed, and the run's end."""
-        provider, changes, deletion = decision.subject.provider, decision.changes, decision.deletion
-        if changes is not None:
-            self._count_records(provider, changes.resource, "created", len(changes.new))
-            self._count_records(provider, changes.resource, "updated", len(changes.changed))
+        provider, deletion = decision.subject.provider, decision.deletion
+        if decision.changes is not None:
+            self.count_changes(provider, (decision.changes,))
         if deletion is not None:
             self._count_records(provider, deletion.resource, "deleted", len(deletion.ids))
         if decision.ended is not None and decision.connection is not None:
@@ -133,6 +133,13 @@ class Metrics:
             self._count_run(provider, run, RunStatus.ended, decision.at)
         elif decision.run is not None and decision.run.status is not RunStatus.running:
             self._count_run(provider, run, decision.run.status, decision.at)
+
+    @harmless
+    def count_changes(self, provider: str, written: Iterable[RecordChanges]) -> None:
+        """Count the records of pages that were committed."""
+        for changes in written:
+            self._count_records(provider, changes.resource, "created", len(changes.new))
+            self._count_records(provider, changes.resource, "updated", len(changes.changed))
 
     @harmless
     def count_published(self, streams: Iterable[Stream]) -> None:

@@ -1,5 +1,6 @@
 """The worker process."""
 
+import gc
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -33,6 +34,9 @@ from worker.tokens.oauth_clients import OAuthClients
 from worker.tokens.spool import Parking
 from worker.tracing.spans import Traces
 from worker.tracing.start import start_tracing
+
+most_new_objects = 20_000
+"""How many more objects that may be in a cycle there are when Python looks for cycles that nothing uses."""
 
 
 class BindIds(Middleware):
@@ -93,6 +97,18 @@ def boot() -> None:
     services.now.watch()
     if exposition is not None:
         exposition.start()
+    spare_collections()
+
+
+def spare_collections() -> None:
+    """Look for unused cycles less often than after 700 objects, and never among what was imported.
+
+    A page is thousands of objects in no cycle, which are freed at once without that: a first sync of 300 documents
+    spent 4 % of its CPU on the search.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(most_new_objects)
 
 
 def open_metrics(settings: Settings, traces: Traces) -> tuple[Metrics, Exposition | None]:

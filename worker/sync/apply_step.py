@@ -1,5 +1,7 @@
 """Write what a step of a sync decided: records, progress, events and notes in one transaction."""
 
+from datetime import datetime
+
 import structlog
 
 from models.journal import Verb
@@ -7,10 +9,10 @@ from models.provider import Provider
 from models.store import Transaction, credentials
 from models.store.connections import saving
 from models.store.statement import Writing
-from models.store.sync_runs import noting, writing
-from models.sync.decision import ListNote, ListRead, PageNote, StepDecision
-from models.sync.snapshot import is_news, stays_in_resource
-from models.sync.sync_run import RunStatus, SyncRun, end
+from models.store.sync_runs import writing
+from models.sync.decision import ListNote, ListRead, StepDecision
+from models.sync.snapshot import unsaved_after
+from models.sync.sync_run import RunStatus, SyncRun
 from worker.sync.slice import Slice
 from worker.tokens.end_connection import end_connection
 from worker.tokens.refusals import begin_hold, note_recovery
@@ -25,24 +27,38 @@ warned_of = (
 )
 
 
+def write_draft(tx: Transaction, own: Slice, at: datetime) -> None:
+    """Write the lists and new records that the job read before, in the transaction that locked its run.
+
+    What is stored of them can be loaded then. Their events and the pages that the run still needs follow with the
+    decision of this transaction (see `apply_step`).
+    """
+    for changes in own.draft.waiting.changes:
+        tx.records.write(own.connection.id, changes, at)
+    for note in own.draft.lists:
+        _note_list(tx, own.run, note, at)
+
+
 def apply_step(tx: Transaction, decision: StepDecision, provider: Provider, own: Slice | None = None) -> None:
     """Write the decision in the transaction that locked its rows; the only writer of a sync.
 
-    `own` is the slice of the job, whose draft is written with it; None before there is one. A run that is not stored
+    `own` is the slice of the job, whose draft was written before it; None before there is one. A run that is not stored
     is, in the state that the decision leaves it in.
     """
     subject, at = decision.subject, decision.at
-    if own is not None:
-        _save_draft(tx, decision, own)
+    waiting = () if own is None else own.draft.waiting.facts
     if decision.recovered:
         note_recovery(tx, subject, tx.refusals.get(subject.id), provider, at)
     if decision.ended is not None and decision.connection is not None:
+        tx.outbox.append(subject.about, waiting, at)
+        if own is not None:
+            # It ends with the connection, with the counts of all that was read.
+            tx.runs.write(own.run, is_new=not own.is_stored)
         transition = (decision.connection, decision.facts)
         end_connection(tx, transition, decision.credential, decision.ended, at, provider.path_prefix)
-        if own is not None and not own.is_stored:
-            tx.runs.add(end(own.run, decision.ended))
     else:
         _save(tx, decision, own)
+        tx.outbox.append(subject.about, (*waiting, *decision.facts), at)
     for note in decision.notes:
         tx.journal.decide(subject.id, at, note.verb, **note.evidence)
         if note.verb in warned_of:
@@ -53,64 +69,44 @@ def apply_step(tx: Transaction, decision: StepDecision, provider: Provider, own:
             begin_hold(tx, decision.hold, provider, at)
 
 
-def _save_draft(tx: Transaction, decision: StepDecision, own: Slice) -> None:
-    """Write what the job read before this decision: requests, lists, and the pages that its run still needs."""
-    tx.journal.log(own.draft.log)
-    for note in own.draft.lists:
-        _note_list(tx, decision, note)
-    pages = _unsaved_pages(decision, own)
-    if decision.run is not None and pages and not own.is_stored:
-        # On SQLite a page refers to its run.
-        tx.runs.add(decision.run)
-    for page in pages:
-        tx.runs.note_page(own.run.id, page)
-
-
-def _unsaved_pages(decision: StepDecision, own: Slice) -> tuple[PageNote, ...]:
-    """Return the pages in the job's memory that its run needs after this decision."""
-    if decision.run is None or not stays_in_resource(own.plan, own.run, decision.run):
-        return ()
-    return own.draft.unsaved
-
-
 def _save(tx: Transaction, decision: StepDecision, own: Slice | None) -> None:
     subject, at = decision.subject, decision.at
     if decision.changes is not None:
         tx.records.write(subject.id, decision.changes, at)
     if decision.deletion is not None:
         tx.records.mark_deleted(subject.id, decision.deletion.resource, decision.deletion.ids, at)
-    for note in decision.lists:
-        if own is None or own.snapshot is None or is_news(own.snapshot, own.draft, note):
-            _note_list(tx, decision, note)
+    together: list[Writing] = []
+    if decision.run is not None:
+        together += _save_run(tx, decision, decision.run, own)
     if decision.forgotten:
         tx.records.forget_lists(subject.id, decision.forgotten)
-    is_new = decision.begins if own is None else not (own.is_stored or _unsaved_pages(decision, own))
-    together: list[Writing] = [] if decision.run is None else [writing(decision.run, is_new)]
-    if decision.run is not None and own is not None:
-        together += _save_pages(tx, decision.page, decision.run, own)
     if decision.credential is not None:
         together.append(credentials.saving(decision.credential, has_new_tokens=False))
     if decision.connection is not None:
         together.append(saving(decision.connection, subject.generation, decision.claims))
     for statement, values in together:
         tx.appends.write(statement, **values)
-    tx.outbox.append(subject.about, decision.facts, at)
 
 
-def _save_pages(tx: Transaction, page: PageNote | None, run: SyncRun, own: Slice) -> list[Writing]:
-    """Keep the page as evidence while the run is at its resource; a run that ends needs no pages any more."""
+def _save_run(tx: Transaction, decision: StepDecision, run: SyncRun, own: Slice | None) -> list[Writing]:
+    """Note what the run found of its lists; return the statements that save it, and the pages that it still needs."""
+    for note in decision.lists:
+        if own is None or own.snapshot is None or own.snapshot.is_news(note):
+            _note_list(tx, run, note, decision.at)
+    if own is None:
+        return [writing(run, decision.begins)]
     if own.has_pages and run.status is not RunStatus.running:
         tx.runs.forget_pages(run.id)
-    if page is None or not stays_in_resource(own.plan, own.run, run):
-        return []
-    return [noting(run.id, page)]
+    # On SQLite a page refers to its run, which is written before it.
+    return [
+        writing(run, not own.is_stored),
+        *tx.runs.noting(run.id, unsaved_after(own.draft, decision, own.plan, own.run)),
+    ]
 
 
-def _note_list(tx: Transaction, decision: StepDecision, note: ListNote) -> None:
-    connection_id = decision.subject.id
+def _note_list(tx: Transaction, run: SyncRun, note: ListNote, at: datetime) -> None:
     if isinstance(note, ListRead):
-        tx.records.note_read(connection_id, note, decision.at)
+        tx.records.note_read(run.connection_id, note, at)
         return
-    tx.records.note_problem(connection_id, note.key, note.problem)
-    if decision.run is not None:
-        tx.runs.drop_pages(decision.run.id, note.key)
+    tx.records.note_problem(run.connection_id, note.key, note.problem)
+    tx.runs.drop_pages(run.id, note.key)

@@ -19,7 +19,7 @@ from models.sync.decision import (
     StoredResource,
 )
 from models.sync.since import choose_since, is_incremental
-from models.sync.snapshot import Draft, Snapshot, problems_of, resource_of, rows_of_page
+from models.sync.snapshot import Draft, Snapshot, resource_of, rows_of_page
 from models.sync.step import StepAnswer, may_end_list
 from models.sync.sync_run import Parents, SyncRun, name_list, places_of, plan_lists
 from worker.sync.slice import Slice
@@ -78,10 +78,8 @@ def add_page(rows: StepRows, own: Slice, snapshot: Snapshot, answer: PageRead) -
     return rows
 
 
-def load_rows(
-    tx: Transaction, own: Slice, answer: StepAnswer | None, provider: Provider, interval: timedelta
-) -> StepRows | None:
-    """Lock the connection and load what the answer needs; None if the run is no longer this job's.
+def lock_rows(tx: Transaction, own: Slice, provider: Provider, interval: timedelta) -> StepRows | None:
+    """Lock the connection and return the rows as they are now; None if the run is no longer this job's.
 
     Its position is the job's own: the stored one is as old as the last step that was written.
     """
@@ -90,12 +88,15 @@ def load_rows(
     # Race: during the request the connection ended, or the lease ran out and another job took the run over.
     if connection is None or connection.status is not Status.active or not own.has(found):
         return None
-    rows = replace(rows_in_memory(own, provider, interval), connection=connection, credential=found.credential)
-    if answer is None:
-        return rows
+    return replace(rows_in_memory(own, provider, interval), connection=connection, credential=found.credential)
+
+
+def load_stored(tx: Transaction, rows: StepRows, own: Slice, answer: StepAnswer) -> StepRows:
+    """Return the locked rows with what is stored about the answer, the job's draft included."""
+    connection = rows.connection
     if isinstance(answer, NothingLeft):
         if own.snapshot is not None:
-            return replace(rows, problems=problems_of(own.snapshot, own.draft))
+            return replace(rows, problems=own.snapshot.problems())
         return replace(rows, problems=tx.records.resource_problems(connection.id))
     if isinstance(answer, ParentsNeeded):
         return _add_parents(tx, rows)

@@ -27,14 +27,14 @@ from models.sync.decision import NothingLeft, PageRead, ParentsNeeded, StepDecis
 from models.sync.page import parse_page
 from models.sync.refusal import carry_out
 from models.sync.since import asked_resource, begin_at
-from models.sync.snapshot import is_quiet, keep, most_records
+from models.sync.snapshot import most_records
 from models.sync.start import StartRequest, set_aside, start
 from models.sync.step import StepAnswer, decide_step, hand_on
 from models.sync.sync_run import name_run, plan_lists, slice_length
 from worker.metrics.counters import Metrics
 from worker.provider.client import ProviderClient
-from worker.sync.apply_step import apply_step
-from worker.sync.rows import add_page, choose_incremental, load_rows, load_slice, rows_in_memory
+from worker.sync.apply_step import apply_step, write_draft
+from worker.sync.rows import add_page, choose_incremental, load_slice, load_stored, lock_rows, rows_in_memory
 from worker.sync.slice import Slice
 from worker.tokens.data_keys import fetching_keys
 
@@ -63,7 +63,8 @@ class Sync:
     """The flow. A job reads for a few seconds, then hands the run on through the queue; what must wait is a row.
 
     A process may die after any step: a page that changes anything commits its records, its events and the run's
-    position together. Pages that change nothing stay in the job's memory until then, or until the job lets the run go.
+    position together. Pages that change nothing stay in the job's memory until then, or until the job lets the run go,
+    and those that only add records for a moment (see `Waiting`).
     """
 
     store: Store
@@ -144,7 +145,7 @@ class Sync:
         return load()
 
     def step(self, own: Slice) -> Slice | None:
-        """Ask for one page, and commit its outcome unless it changed nothing; None if this job is done with the run."""
+        """Ask for a page, and commit its outcome unless it can wait; None if this job is done with the run."""
         answer, log = self.ask(own)
         own = replace(own, draft=replace(own.draft, log=(*own.draft.log, *log)))
         kept = self._keep(own, answer)
@@ -153,6 +154,10 @@ class Sync:
         try:
             return self._save(own, answer)
         except StoreRefused as refused:
+            # It may be a record of an earlier page that the database refuses.
+            before = own.go_back()
+            if before is not None:
+                return before
             if not isinstance(answer, PageRead):
                 raise
             return self._save(own, Failed(str(refused)))
@@ -177,56 +182,78 @@ class Sync:
         answer = parse_page(outcome, resource, provider.provider, sync_list.parent)
         return answer, called.log_for(own.connection.id)
 
-    @once_more
     def hand_on(self, own: Slice) -> bool:
         """Return the run to the queue, behind everything that waits there; False if it is no longer this job's."""
-        with self.store.writing() as tx:
-            provider = self.providers[own.connection.provider].provider
-            rows = load_rows(tx, own, None, provider, self.interval)
-            if rows is None:
-                tx.journal.log(own.draft.log)
-                return False
-            apply_step(tx, hand_on(rows, self.now()), provider, own)
-        return True
+        try:
+            return self._hand_on(own)
+        except StoreRefused:
+            before = own.go_back()
+            if before is None:
+                raise
+            return self._hand_on(before)
 
     def _keep(self, own: Slice, answer: StepAnswer) -> Slice | None:
-        """Go on without a commit if the page changed nothing; None if what the answer means has to be written.
+        """Go on without a commit if the page changed nothing, or only added records; None if what the answer means has
+        to be written.
 
         The lease is the one that the job took: its slice and the longest page are over before it is.
         """
         if own.snapshot is None or not isinstance(answer, PageRead):
             return None
-        if not own.snapshot.has_all(own.plan[own.run.place].resource.name, answer.seen.ids):
-            return None
         provider = self.providers[own.connection.provider].provider
         rows = add_page(rows_in_memory(own, provider, self.interval), own, own.snapshot, answer)
-        now = self.now()
-        decision = decide_step(rows, answer, now)
-        if decision.run is None or not is_quiet(decision):
-            return None
-        return replace(own, run=decision.run, at=now, draft=keep(own.draft, own.snapshot, decision, rows))
+        return own.keep(decide_step(rows, answer, self.now()), rows, answer)
+
+    @once_more
+    def _hand_on(self, own: Slice) -> bool:
+        with self.store.writing() as tx:
+            locked = self._lock(tx, own)
+            if locked is None:
+                return False
+            rows, now = locked
+            decision = hand_on(rows, now)
+            apply_step(tx, decision, rows.provider, own)
+            has_events = tx.outbox.has_appended
+        self._report(own, decision, has_events)
+        return True
 
     @once_more
     def _save(self, own: Slice, answer: StepAnswer) -> Slice | None:
         """Decide what the answer means for the rows as they are now, and write it with all that was kept in memory."""
         with self.store.writing() as tx:
-            provider = self.providers[own.connection.provider].provider
-            rows = load_rows(tx, own, answer, provider, self.interval)
-            if rows is None:
-                tx.journal.log(own.draft.log)
+            locked = self._lock(tx, own)
+            if locked is None:
                 return None
-            now = self.now()
+            rows, now = locked
+            rows = load_stored(tx, rows, own, answer)
             decision = decide_step(rows, answer, now)
             if decision.ended is not None:
                 decision = self._judge(tx, decision, rows)
-            apply_step(tx, decision, provider, own)
+            apply_step(tx, decision, rows.provider, own)
             has_events = tx.outbox.has_appended
+        self._report(own, decision, has_events)
+        return own.after(decision, rows) if decision.goes_on else None
+
+    def _lock(self, tx: Transaction, own: Slice) -> tuple[StepRows, datetime] | None:
+        """Lock the run and write what the job kept in memory; None if it is no longer this job's: then only what the
+        job requested is logged."""
+        tx.journal.log(own.draft.log)
+        provider = self.providers[own.connection.provider].provider
+        rows = lock_rows(tx, own, provider, self.interval)
+        if rows is None:
+            return None
+        now = self.now()
+        write_draft(tx, own, now)
+        return rows, now
+
+    def _report(self, own: Slice, decision: StepDecision, has_events: bool) -> None:
+        """Send and count what follows from a commit."""
         if has_events:
             self.send(messages.publish_events())
+        self.metrics.count_changes(decision.subject.provider, own.draft.waiting.changes)
         self.metrics.note_step(own.run, own.credential.issued_at, decision)
         for message in decision.send:
             self.send(message)
-        return own.after(decision, rows) if decision.goes_on else None
 
     def _judge(self, tx: Transaction, ended: StepDecision, rows: StepRows) -> StepDecision:
         """Decide whether a refused connection ends, waits or is held, by how many others were refused."""

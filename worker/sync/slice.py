@@ -7,8 +7,8 @@ from models.crypto.secrets import Secret
 from models.oauth.connection import Connection
 from models.oauth.credential import Credential
 from models.store.sync_runs import SyncRows
-from models.sync.decision import StepDecision, StepRows
-from models.sync.snapshot import Draft, Snapshot, saved
+from models.sync.decision import PageRead, StepDecision, StepRows
+from models.sync.snapshot import Draft, Snapshot, add_new, is_quiet, keep, most_records, saved
 from models.sync.sync_run import SyncList, SyncRun, put_parents
 from worker.provider.rate_limit import Allowance
 
@@ -26,6 +26,8 @@ class Slice:
     at: when the last step decided.
     snapshot: what is stored of the lists; None if that is too much to be kept in memory.
     draft: what was read and is not written.
+    one_by_one: whether pages with new records do not wait for the next ones.
+    written: the slice before the first of the pages that wait; None if none does.
     has_pages: whether pages of the run are stored.
     is_stored: whether the run itself is; until then its lease is in the connection's row.
     """
@@ -40,6 +42,8 @@ class Slice:
     at: datetime
     snapshot: Snapshot | None = None
     draft: Draft = field(default_factory=Draft)
+    one_by_one: bool = False
+    written: "Slice | None" = None
     has_pages: bool = False
     is_stored: bool = True
 
@@ -47,6 +51,10 @@ class Slice:
         """Return the slice after a decision was written, with the rows that it was made on."""
         run = decision.run or self.run
         draft = saved(self.draft, decision, rows)
+        snapshot = None if self.snapshot is None else self.snapshot.after(decision)
+        if snapshot is not None and snapshot.count() > most_records:
+            # All that the run has seen is stored now, and is loaded page by page from here on.
+            snapshot = None
         return replace(
             self,
             run=run,
@@ -54,11 +62,37 @@ class Slice:
             connection=decision.connection or rows.connection,
             credential=decision.credential or rows.credential or self.credential,
             at=decision.at,
-            snapshot=None if self.snapshot is None else self.snapshot.after(decision, self.draft),
-            draft=draft if self.snapshot is not None else Draft(),
+            snapshot=snapshot,
+            draft=draft if snapshot is not None else Draft(),
+            written=None,
             has_pages=self.has_pages or bool(draft.pages),
             is_stored=self.is_stored or decision.run is not None,
         )
+
+    def keep(self, decision: StepDecision, rows: StepRows, answer: PageRead) -> "Slice | None":
+        """Return the slice with a page in memory that the decision is about; None if it has to be written."""
+        if self.snapshot is None or decision.run is None or not is_quiet(decision):
+            return None
+        draft = keep(self.draft, self.snapshot, decision, rows)
+        draft = add_new(draft, decision, self.at, answer.size)
+        waits = draft.waiting.since is not None
+        if (waits and self.one_by_one) or not draft.waiting.may_wait(decision.at):
+            return None
+        return replace(
+            self,
+            run=decision.run,
+            at=decision.at,
+            snapshot=self.snapshot.after(decision),
+            draft=draft,
+            written=(self.written or self) if waits else None,
+        )
+
+    def go_back(self) -> "Slice | None":
+        """Return the slice as it was before the first page that waits, to read on from there page by page; None if no
+        page waits. The requests that were made since are still to be logged."""
+        if self.written is None:
+            return None
+        return replace(self.written, draft=replace(self.written.draft, log=self.draft.log), at=self.at, one_by_one=True)
 
     def has(self, rows: SyncRows) -> bool:
         """Whether this job still has the lease of its run, by the rows as they are now."""
