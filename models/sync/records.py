@@ -147,13 +147,14 @@ def _strip(value: object, volatile: _Volatile) -> object:
     if volatile.loses_queries:
         value = unsign(value)
     if isinstance(value, dict) and volatile.fields:
-        stripped: Json = {}
-        for key, inner in value.items():
-            below = volatile.fields.get(key)
-            if below is None:
-                stripped[key] = inner
-            elif not below.goes:
-                stripped[key] = _strip(inner, below)
+        stripped = value.copy()
+        for key, below in volatile.fields.items():
+            if key not in stripped:
+                continue
+            if below.goes:
+                del stripped[key]
+            else:
+                stripped[key] = _strip(stripped[key], below)
         return stripped
     if isinstance(value, list) and (each := volatile.elements) is not None:
         return [_strip(element, each) for element in value if not each.goes]
