@@ -8,6 +8,7 @@ their values and their rows as its cursor does.
 
 import select
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import count
 from typing import Any, NamedTuple
 
@@ -19,6 +20,10 @@ from psycopg.pq.abc import PGresult
 
 most_prepared = 200
 """How many statements a connection prepares; there are fewer that run often."""
+wake_ms = 100
+"""How often a wait looks up: Python raises nothing in a thread while it waits for a socket."""
+cancel_seconds = 5
+"""How long an interrupted statement is waited for to be cancelled, if the server does not answer."""
 Key = tuple[str, tuple[int, ...]]
 """What is prepared: a text, with the types of its values."""
 
@@ -132,16 +137,15 @@ class Pipeline:
     def _exchange(self, commands: Sequence[Command]) -> Sequence[PGresult]:
         """Send the commands and return the result of each; if one of them fails, those after it have not run."""
         libpq = self.driver.pgconn
-        libpq.enter_pipeline_mode()
         try:
+            libpq.enter_pipeline_mode()
             names = [self._send(command) for command in commands]
             libpq.pipeline_sync()
             results = self._receive()
             libpq.exit_pipeline_mode()
-        finally:
-            # What interrupts this leaves results behind, which the next statement would take for its own.
-            if libpq.status == ConnStatus.OK and libpq.pipeline_status != PipelineStatus.OFF:
-                self.driver.close()
+        except BaseException:
+            self._abandon()
+            raise
         answers, arrived = [], iter(results)
         for command, name in zip(commands, names, strict=True):
             if name is not None:
@@ -154,6 +158,16 @@ class Pipeline:
                 self._prepared.pop((command.text, command.types), None)
                 raise
         return answers
+
+    def _abandon(self) -> None:
+        """Close the connection: the next statement would take the results that are left behind for its own.
+
+        What was sent is cancelled, or it would go on, and the COMMIT behind it as well.
+        """
+        if self.driver.pgconn.pipeline_status != PipelineStatus.OFF:
+            with suppress(psycopg.Error):
+                self.driver.cancel_safe(timeout=cancel_seconds)
+        self.driver.close()
 
     def _send(self, command: Command) -> bytes | None:
         """Send a command; return the name under which it is prepared with it, if it is its second time."""
@@ -184,11 +198,11 @@ class Pipeline:
         libpq = self.driver.pgconn
         results: list[PGresult] = []
         while libpq.flush():
-            self._writable.poll()
+            self._wait(self._writable)
             libpq.consume_input()
         while True:
             while libpq.is_busy():
-                self._wait()
+                self._wait(self._readable)
                 libpq.consume_input()
             result = libpq.get_result()
             if result is None and libpq.status == ConnStatus.BAD:
@@ -198,9 +212,10 @@ class Pipeline:
             if result is not None:
                 results.append(result)
 
-    def _wait(self) -> None:
-        """Wait for the server."""
-        self._readable.poll()
+    def _wait(self, ready: select.poll) -> None:
+        """Wait for the server. An exception that another thread raises in this one, to stop it, ends the wait."""
+        while not ready.poll(wake_ms):
+            pass
 
 
 def _check(result: PGresult) -> PGresult:

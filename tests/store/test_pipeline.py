@@ -1,5 +1,6 @@
 """Statements that share a round trip on PostgreSQL, and what becomes of them if one fails or the connection is lost."""
 
+import ctypes
 import signal
 import threading
 from collections.abc import Iterator
@@ -8,7 +9,21 @@ from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import Integer, Text, bindparam, column, func, insert, literal, select, table, text, update
+from sqlalchemy import (
+    Boolean,
+    Integer,
+    Text,
+    bindparam,
+    column,
+    func,
+    insert,
+    literal,
+    not_,
+    select,
+    table,
+    text,
+    update,
+)
 from sqlalchemy import cast as cast_to
 
 from models.errors import StoreConflict, StoreRefused, StoreUnavailable
@@ -17,7 +32,7 @@ from models.store.driver import pipeline_of
 from models.store.pipeline import Pipeline
 from models.store.statement import Statement
 from tests.databases import open_fast_engine
-from tests.servers import Postgres
+from tests.servers import Postgres, wait_until
 from tests.statements import counting_statements
 
 things = table("thing", column("id", Integer), column("name", Text))
@@ -27,6 +42,10 @@ rename = Statement(update(things).where(things.c.id == bindparam("own_id")), ("n
 find = Statement(select(things.c.name).where(things.c.id == bindparam("own_id")).with_for_update())
 count = Statement(select(func.count()).select_from(things))
 divide = Statement(select(literal(1) / cast_to(bindparam("by"), Integer)))
+locks = table("pg_locks", column("pid", Integer), column("granted", Boolean))
+count_waiting = Statement(
+    select(func.count()).select_from(locks).where(locks.c.pid == bindparam("pid"), not_(locks.c.granted))
+)
 echo = Statement(select(_named, func.length(_named)))
 
 
@@ -212,22 +231,56 @@ class Interruption(BaseException):
     """What stops a thread while it waits."""
 
 
-def test_what_interrupts_a_wait_costs_the_connection(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(pipeline: Pipeline) -> None:
+@pytest.mark.parametrize("place", ["run", "what is put", "SQLAlchemy", "commit"])
+def test_what_interrupts_a_wait_costs_the_connection(store: Store, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    def interrupt(pipeline: Pipeline, ready: object) -> None:
         raise Interruption
 
     def fail() -> None:
         with store.writing() as tx:
             add.run(tx.sql, id=1, name="one")
+            added = add.put(tx.sql, id=2, name="two")
             monkeypatch.setattr(Pipeline, "_wait", interrupt)
-            add.run(tx.sql, id=2, name="two")
+            if place == "run":
+                add.run(tx.sql, id=3, name="three")
+            elif place == "what is put":
+                assert added.count == 1
+            elif place == "SQLAlchemy":
+                tx.sql.execute(text("SELECT 1"))
 
     with kept_open(store) as driver:
         with pytest.raises(Interruption):
             fail()
         monkeypatch.undo()
         assert driver.closed
-    assert names(store) == []
+    if place != "commit":
+        assert names(store) == []
+
+
+def test_a_thread_is_stopped_while_it_waits_for_a_lock_and_the_server_forgets_what_it_sent(store: Store) -> None:
+    caught: list[BaseException] = []
+    pids: list[int] = []
+
+    def wait() -> None:
+        try:
+            with store.writing() as tx:
+                pids.append(pipeline_of(tx.sql).driver.info.backend_pid)
+                tx.appends.write(rename, own_id=1, name="renamed by a thread that was stopped")
+        except Interruption as error:
+            caught.append(error)
+
+    with store.writing() as tx:
+        add.run(tx.sql, id=1, name="one")
+    with store.writing() as holder:
+        rename.run(holder.sql, own_id=1, name="first")
+        waiter = threading.Thread(target=wait)
+        waiter.start()
+        wait_until(lambda: bool(pids) and count_waiting.scalar(holder.sql, pid=pids[0]) == 1, "the thread waits")
+        stop = ctypes.pythonapi.PyThreadState_SetAsyncExc
+        stop(ctypes.c_ulong(waiter.ident or 0), ctypes.py_object(Interruption))
+        waiter.join()
+    assert [type(each) for each in caught] == [Interruption]
+    assert names(store) == ["first"]
 
 
 def test_a_signal_does_not_end_a_wait(store: Store) -> None:
