@@ -31,9 +31,12 @@ def _execute_sqlite(sql: SqlConnection, text: str, parameters: Sequence[Any]) ->
 
 
 def put(sql: SqlConnection, text: str, parameters: Sequence[Any]) -> Coming:
-    """Run a statement, on PostgreSQL with the next one of its transaction or with COMMIT; return what becomes of it."""
+    """Run a statement, on PostgreSQL with the next one of its transaction or with COMMIT; return what becomes of it.
+
+    Outside of a transaction it runs at once: nothing would send it but a statement of someone else.
+    """
     coming = Coming()
-    if sql.dialect.name != "postgresql":
+    if sql.dialect.name != "postgresql" or not sql.in_transaction():
         coming.arrive(execute(sql, text, parameters))
         return coming
     _try(text, sql, lambda: pipeline_of(sql).put(text, parameters, coming))

@@ -19,7 +19,7 @@ from models.store.clients import Clients
 from models.store.connections import Connections
 from models.store.credentials import Credentials
 from models.store.days import Days
-from models.store.driver import has_settings
+from models.store.driver import has_settings, send
 from models.store.due_work import Due
 from models.store.figures import Figures
 from models.store.gateway import Gateway
@@ -196,6 +196,7 @@ class Store:
     def reading(self) -> Iterator[Transaction]:
         with _our_errors(), self._begin({"reads_only": True})[0] as sql:
             yield Transaction(sql, self.actor)
+            send(sql)
 
     def read_once(self, read: Callable[[Transaction], Result]) -> Result:
         """Return what one `Statement` reads, on PostgreSQL without the round trips that begin and end a transaction.

@@ -102,6 +102,35 @@ def test_whoever_asks_for_the_rows_sends_the_statement(store: Store) -> None:
         assert tx.sql.execute(text("SELECT name FROM thing")).scalar() == "first"
 
 
+@pytest.mark.parametrize("by", ["store", "SQLAlchemy", "hand"])
+def test_whoever_commits_sends_the_statement(store: Store, by: str) -> None:
+    if by == "SQLAlchemy":
+        with store.engine.begin() as sql:
+            added = add.put(sql, id=1, name="one")
+    else:
+        with store.writing() as tx:
+            added = add.put(tx.sql, id=1, name="one")
+            if by == "hand":
+                tx.sql.commit()
+    assert (added.count, names(store)) == (1, ["one"])
+
+
+def test_a_read_gives_its_rows_after_the_transaction(store: Store) -> None:
+    with store.reading() as tx:
+        found = count.put(tx.sql)
+        added = add.put(tx.sql, id=1, name="one")
+    assert (found.all(), added.count) == ([(0,)], 1)
+    assert names(store) == []
+
+
+def test_a_statement_outside_of_a_transaction_waits_for_no_other_one(store: Store) -> None:
+    store.read_once(lambda tx: count.put(tx.sql))
+    with counting_statements(store.engine) as sent:
+        assert store.read_once(lambda tx: count.put(tx.sql)).all() == [(0,)]
+        assert store.read_once(lambda tx: count.scalar(tx.sql)) == 0
+    assert (sent.trips, len(sent.statements)) == (2, 2), str(sent)
+
+
 def test_a_transaction_that_sends_nothing_is_no_round_trip(store: Store) -> None:
     names(store)
     with counting_statements(store.engine) as sent, store.writing():
