@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import psycopg
 from psycopg.adapt import PyFormat, Transformer
-from psycopg.errors import FeatureNotSupported, InvalidSqlStatementName, error_from_result
-from psycopg.pq import ConnStatus, ExecStatus, PipelineStatus
+from psycopg.errors import FeatureNotSupported, InFailedSqlTransaction, InvalidSqlStatementName, error_from_result
+from psycopg.pq import ConnStatus, ExecStatus, PipelineStatus, TransactionStatus
 from psycopg.pq.abc import PGresult
 
 most_prepared = 200
@@ -122,7 +122,13 @@ class Pipeline:
                 command.coming.arrive(Answer(rows, result.command_tuples or 0))
 
     def end(self) -> None:
-        """Commit with what waits, if there is any but what begins the transaction."""
+        """Commit with what waits, if there is any but what begins the transaction.
+
+        Raise if a statement has failed, whoever let that pass: PostgreSQL takes such a transaction back at COMMIT, and
+        does not call it an error.
+        """
+        if self.driver.pgconn.transaction_status == TransactionStatus.INERROR:
+            raise InFailedSqlTransaction("a statement of the transaction failed")
         if any(command.coming is not None for command in self._ahead):
             self.send(ends=True)
 

@@ -4,7 +4,7 @@ import ctypes
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import psycopg
@@ -25,6 +25,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy import cast as cast_to
+from sqlalchemy.exc import DBAPIError
 
 from models.errors import StoreConflict, StoreRefused, StoreUnavailable
 from models.store import Store
@@ -157,6 +158,23 @@ def test_what_fails_takes_its_transaction_back(store: Store, place: str) -> None
     with pytest.raises(StoreRefused):
         fail()
     assert names(store) == []
+
+
+def test_a_transaction_is_not_taken_for_committed_if_a_failure_was_let_pass(store: Store) -> None:
+    def let_pass() -> None:
+        with store.writing() as tx:
+            add.run(tx.sql, id=1, name="one")
+            with suppress(DBAPIError):
+                divide.all(tx.sql, by=0)
+
+    with pytest.raises(StoreRefused):
+        let_pass()
+    assert names(store) == []
+    with store.writing() as tx:
+        with suppress(DBAPIError), tx.sql.begin_nested():
+            divide.all(tx.sql, by=0)
+        add.run(tx.sql, id=1, name="one")
+    assert names(store) == ["one"]
 
 
 def test_a_commit_that_fails_with_the_last_statement_is_a_conflict(store: Store) -> None:
