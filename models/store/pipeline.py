@@ -78,7 +78,8 @@ class Pipeline:
     def __init__(self, driver: "psycopg.Connection[Any]", prepares: bool) -> None:
         self.driver = driver
         self.prepares = prepares
-        self._adapt = Transformer(driver)
+        # Of the connection itself it would learn the time zone, once, which behind a pooler may be another one's.
+        self._adapt = Transformer(driver.adapters)
         self._numbers = count()
         self._prepared: dict[Key, bytes] = {}
         self._seen: set[Key] = set()
@@ -120,6 +121,8 @@ class Pipeline:
                 self._adapt.set_pgresult(result)
                 rows = self._adapt.load_rows(0, result.ntuples, tuple) if result.ntuples else []
                 command.coming.arrive(Answer(rows, result.command_tuples or 0))
+        # It would keep the last result, however large that is, until the next one.
+        self._adapt.set_pgresult(None)
 
     def end(self) -> None:
         """Commit with what waits, if there is any but what begins the transaction.

@@ -5,12 +5,14 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC
 from typing import Any
 
 import psycopg
 import pytest
 from sqlalchemy import (
     Boolean,
+    DateTime,
     Integer,
     Text,
     bindparam,
@@ -29,7 +31,7 @@ from sqlalchemy.exc import DBAPIError
 
 from models.errors import StoreConflict, StoreRefused, StoreUnavailable
 from models.store import Store
-from models.store.driver import pipeline_of
+from models.store.driver import has_settings, pipeline_of
 from models.store.pipeline import Pipeline
 from models.store.statement import Statement
 from tests.databases import open_fast_engine
@@ -47,6 +49,7 @@ locks = table("pg_locks", column("pid", Integer), column("granted", Boolean))
 count_waiting = Statement(
     select(func.count()).select_from(locks).where(locks.c.pid == bindparam("pid"), not_(locks.c.granted))
 )
+ask_time = Statement(select(cast_to(func.now(), DateTime(timezone=True))))
 echo = Statement(select(_named, func.length(_named)))
 
 
@@ -209,6 +212,16 @@ def test_a_value_that_can_not_be_sent_leaves_the_transaction_as_it_was(store: St
 def test_a_value_of_any_length_goes_and_comes_back(store: Store, length: int) -> None:
     with store.reading() as tx:
         assert echo.all(tx.sql, own_name="é" * length) == [("é" * length, length)]
+
+
+def test_times_are_in_utc_behind_a_pooler_as_well(store: Store) -> None:
+    """COMMIT ends the settings that went with BEGIN, and the time zone of the role holds when the rows are read."""
+    with store.engine.begin() as sql:
+        sql.execute(text("SET timezone = 'Asia/Tokyo'"))
+        sql.info.pop(has_settings)
+    with store.writing() as tx:
+        found = ask_time.put(tx.sql)
+    assert found.all()[0][0].tzinfo == UTC
 
 
 def test_a_table_that_was_made_again_is_found_by_a_prepared_statement(store: Store) -> None:
