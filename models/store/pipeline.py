@@ -151,7 +151,6 @@ class Pipeline:
             names = [self._send(command) for command in commands]
             libpq.pipeline_sync()
             results = self._receive()
-            libpq.exit_pipeline_mode()
         except BaseException:
             self._abandon()
             raise
@@ -203,23 +202,36 @@ class Pipeline:
         return False
 
     def _receive(self) -> Sequence[PGresult]:
-        """Return the results up to the end of the pipeline. What is sent goes out while they come in."""
+        """Return the results up to the end of the pipeline. What is sent goes out while they come in.
+
+        A server that ends the session says why before it closes the connection: then its error is the last result.
+        """
         libpq = self.driver.pgconn
         results: list[PGresult] = []
-        while libpq.flush():
-            self._wait(self._writable)
-            libpq.consume_input()
-        while True:
-            while libpq.is_busy():
-                self._wait(self._readable)
+        try:
+            while libpq.flush():
+                self._wait(self._writable)
                 libpq.consume_input()
-            result = libpq.get_result()
-            if result is None and libpq.status == ConnStatus.BAD:
-                raise psycopg.OperationalError("the connection to the database was lost")
-            if result is not None and result.status == ExecStatus.PIPELINE_SYNC:
-                return results
-            if result is not None:
-                results.append(result)
+            while (result := self._next()) is None or result.status != ExecStatus.PIPELINE_SYNC:
+                if result is not None:
+                    results.append(result)
+            libpq.exit_pipeline_mode()
+        except psycopg.OperationalError:
+            is_explained = any(result.status == ExecStatus.FATAL_ERROR for result in results)
+            if libpq.status == ConnStatus.OK or not is_explained:
+                raise
+        return results
+
+    def _next(self) -> PGresult | None:
+        """Return the next result; None after that of each statement."""
+        libpq = self.driver.pgconn
+        while libpq.is_busy():
+            self._wait(self._readable)
+            libpq.consume_input()
+        result = libpq.get_result()
+        if result is None and libpq.status == ConnStatus.BAD:
+            raise psycopg.OperationalError("the connection to the database was lost")
+        return result
 
     def _wait(self, ready: select.poll) -> None:
         """Wait for the server. An exception that another thread raises in this one, to stop it, ends the wait."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.errors import AdminShutdown
 from sqlalchemy import (
     Boolean,
     DateTime,
@@ -275,15 +276,24 @@ def test_a_connection_that_was_lost_while_it_lay_idle_is_replaced(store: Store, 
     assert names(store) == ["one"]
 
 
-def test_a_connection_that_is_lost_in_a_transaction_fails_it(store: Store, url: str) -> None:
+@pytest.mark.parametrize("place", ["run", "put", "with the commit"])
+def test_a_connection_that_is_lost_in_a_transaction_fails_it_and_says_why(store: Store, url: str, place: str) -> None:
     def fail() -> None:
         with store.writing() as tx:
             add.run(tx.sql, id=1, name="one")
+            if place == "put":
+                add.put(tx.sql, id=2, name="two")
             end_session(url, pipeline_of(tx.sql).driver.info.backend_pid)
-            add.run(tx.sql, id=2, name="two")
+            if place == "run":
+                add.run(tx.sql, id=2, name="two")
+            elif place == "with the commit":
+                tx.appends.write(add, id=2, name="two")
 
-    with pytest.raises(StoreUnavailable):
+    with pytest.raises(StoreUnavailable) as caught:
         fail()
+    refused = caught.value.__cause__
+    assert isinstance(refused, DBAPIError)
+    assert isinstance(refused.orig, AdminShutdown)
     assert names(store) == []
 
 
