@@ -24,6 +24,8 @@ wake_ms = 100
 """How often a wait looks up: Python raises nothing in a thread while it waits for a socket."""
 cancel_seconds = 5
 """How long an interrupted statement is waited for to be cancelled, if the server does not answer."""
+no_longer_prepared = (FeatureNotSupported, InvalidSqlStatementName)
+"""What a prepared statement fails with if a migration has changed what it returns, or someone has dropped it."""
 Key = tuple[str, tuple[int, ...]]
 """What is prepared: a text, with the types of its values."""
 
@@ -161,9 +163,8 @@ class Pipeline:
                 self._prepared[command.text, command.types] = name
             try:
                 answers.append(_check(next(arrived)))
-            except (FeatureNotSupported, InvalidSqlStatementName):
-                # A migration changed what it returns, or someone dropped it: the next one is prepared anew.
-                self._prepared.pop((command.text, command.types), None)
+            except no_longer_prepared:
+                self._prepared.clear()
                 raise
         return answers
 

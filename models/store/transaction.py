@@ -26,6 +26,7 @@ from models.store.gateway import Gateway
 from models.store.journal import Journal
 from models.store.outbox import Outbox
 from models.store.overview import Overview
+from models.store.pipeline import no_longer_prepared
 from models.store.processes import Processes
 from models.store.records import Records
 from models.store.refusals import Refusals
@@ -309,6 +310,8 @@ def _our_errors() -> Iterator[None]:
     except DBAPIError as error:
         if error.connection_invalidated:
             raise StoreUnavailable("the connection to the database was lost") from error
+        if isinstance(error.orig, no_longer_prepared):
+            raise StoreConflict("a migration changed what a statement reads first") from error
         if isinstance(error.orig, ReadOnlySqlTransaction):
             raise StoreUnavailable("the database is read-only at the moment") from error
         raise StoreRefused(f"the database refused a statement ({_class_of(error)})") from error

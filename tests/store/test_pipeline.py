@@ -245,10 +245,23 @@ def test_a_prepared_statement_whose_columns_changed_works_at_the_second_try(stor
             everything.all(tx.sql)
     with store.engine.begin() as sql:
         sql.execute(text("ALTER TABLE thing ADD COLUMN other integer"))
-    with pytest.raises(StoreRefused), store.writing() as tx:
+    with pytest.raises(StoreConflict), store.writing() as tx:
         everything.all(tx.sql)
     with store.writing() as tx:
         assert everything.all(tx.sql) == []
+
+
+def test_prepared_statements_that_someone_has_dropped_fail_once(store: Store) -> None:
+    for _ in range(3):
+        with store.writing() as tx:
+            everything.all(tx.sql)
+            count.all(tx.sql)
+    with store.engine.begin() as sql:
+        sql.execute(text("DEALLOCATE ALL"))
+    with pytest.raises(StoreConflict), store.writing() as tx:
+        everything.all(tx.sql)
+    with store.writing() as tx:
+        assert (everything.all(tx.sql), count.scalar(tx.sql)) == ([], 0)
 
 
 @contextmanager
