@@ -101,6 +101,8 @@ def _cursor_of(sql: SqlConnection) -> sqlite3.Cursor:
 def wrap_error(sql: SqlConnection, text: str, error: psycopg.Error | sqlite3.Error) -> DBAPIError:
     """Return the error of SQLAlchemy for one of a driver, as SQLAlchemy raises it: without the values of rows."""
     hide_values_of(error)
+    # What failed may have been put before the statement that was run.
+    text = next(iter(getattr(error, "__notes__", ())), text)
     lost = _is_lost(sql)
     if lost:
         sql.invalidate(error)

@@ -146,7 +146,10 @@ class Pipeline:
         return Command(text, values, self._adapt.types or (), self._adapt.formats or (), coming)
 
     def _exchange(self, commands: Sequence[Command]) -> Sequence[PGresult]:
-        """Send the commands and return the result of each; if one of them fails, those after it have not run."""
+        """Send the commands and return the result of each.
+
+        If one of them fails, those after it have not run; its text is the error's note.
+        """
         libpq = self.driver.pgconn
         try:
             libpq.enter_pipeline_mode()
@@ -158,13 +161,15 @@ class Pipeline:
             raise
         answers, arrived = [], iter(results)
         for command, name in zip(commands, names, strict=True):
-            if name is not None:
-                _check(next(arrived))
-                self._prepared[command.text, command.types] = name
             try:
+                if name is not None:
+                    _check(next(arrived))
+                    self._prepared[command.text, command.types] = name
                 answers.append(_check(next(arrived)))
-            except no_longer_prepared:
-                self._prepared.clear()
+            except psycopg.Error as error:
+                error.add_note(command.text)
+                if isinstance(error, no_longer_prepared):
+                    self._prepared.clear()
                 raise
         return answers
 

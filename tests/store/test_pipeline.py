@@ -159,8 +159,11 @@ def test_what_fails_takes_its_transaction_back(store: Store, place: str) -> None
             else:
                 divide.all(tx.sql, by=0)
 
-    with pytest.raises(StoreRefused):
+    with pytest.raises(StoreRefused) as caught:
         fail()
+    refused = caught.value.__cause__
+    assert isinstance(refused, DBAPIError)
+    assert refused.statement == divide.prepare("postgresql").text
     assert names(store) == []
 
 
