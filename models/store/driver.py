@@ -8,7 +8,7 @@ import psycopg
 from sqlalchemy import Connection as SqlConnection
 from sqlalchemy.exc import DBAPIError
 
-from models.store.pipeline import Answer, Coming, Pipeline
+from models.store.pipeline import Answer, Pending, Pipeline
 from models.store.trouble import hide_values_of
 
 Result = TypeVar("Result")
@@ -30,17 +30,17 @@ def _execute_sqlite(sql: SqlConnection, text: str, parameters: Sequence[Any]) ->
     return Answer(cursor.fetchall(), cursor.rowcount)
 
 
-def put(sql: SqlConnection, text: str, parameters: Sequence[Any]) -> Coming:
-    """Run a statement, on PostgreSQL with the next one of its transaction or with COMMIT; return what becomes of it.
+def put(sql: SqlConnection, text: str, parameters: Sequence[Any]) -> Pending:
+    """Run a statement, on PostgreSQL with the next one of its transaction or with COMMIT: then its answer arrives.
 
     Outside of a transaction it runs at once: nothing would send it but a statement of someone else.
     """
-    coming = Coming()
+    pending = Pending()
     if sql.dialect.name != "postgresql" or not sql.in_transaction():
-        coming.arrive(execute(sql, text, parameters))
-        return coming
-    _try(text, sql, lambda: pipeline_of(sql).put(text, parameters, coming))
-    return coming
+        pending.arrive(execute(sql, text, parameters))
+        return pending
+    _try(text, sql, lambda: pipeline_of(sql).put(text, parameters, pending))
+    return pending
 
 
 def end(sql: SqlConnection) -> None:
@@ -61,7 +61,7 @@ def send(sql: SqlConnection) -> None:
 
 
 def _try(text: str, sql: SqlConnection, act: Callable[[], Result]) -> Result:
-    """Do this; an error of the driver becomes SQLAlchemy's. A connection that this cost leaves the pool."""
+    """Call the driver and translate its errors into SQLAlchemy's; a connection that is lost leaves the pool."""
     try:
         return act()
     except (psycopg.Error, sqlite3.Error) as error:

@@ -37,8 +37,8 @@ class Answer(NamedTuple):
     rowcount: int
 
 
-class Coming:
-    """The answer of a statement that goes with the next one of its transaction."""
+class Pending:
+    """The answer of a statement that may not have run yet: it goes with the next one of its transaction."""
 
     def __init__(self) -> None:
         self._answer: Answer | None = None
@@ -67,11 +67,11 @@ class Command(NamedTuple):
     values: Sequence[Any] = ()
     types: tuple[int, ...] = ()
     formats: Sequence[Any] = ()
-    coming: Coming | None = None
+    pending: Pending | None = None
 
 
 class Pipeline:
-    """The statements of one connection.
+    """The statements of one connection, in the order in which they were given.
 
     prepares: whether the server prepares what runs for a second time; psycopg itself must prepare nothing then, because
     it drops what is prepared whenever a table is dropped.
@@ -91,25 +91,25 @@ class Pipeline:
         self._writable.register(driver.pgconn.socket, select.POLLIN | select.POLLOUT)
 
     def begin(self, *texts: str) -> None:
-        """Begin a transaction: these go with its first statement.
+        """Begin a transaction with these, which go with its first statement.
 
-        It raises if the server has closed the connection while it lay idle: then there is something to read.
+        Raise if the server has closed the connection while it lay idle: then there is something to read.
         """
         self._ahead = []
         while self._readable.poll(0):
             self.driver.pgconn.consume_input()
         self._ahead = [Command(text) for text in texts]
 
-    def put(self, text: str, parameters: Sequence[Any], coming: Coming) -> None:
+    def put(self, text: str, parameters: Sequence[Any], pending: Pending) -> None:
         """Run a statement with the next one, or with COMMIT."""
-        self._ahead.append(self._command(text, parameters, coming))
+        self._ahead.append(self._command(text, parameters, pending))
 
     def run(self, text: str, parameters: Sequence[Any], ends: bool = False) -> Answer:
         """Run a statement, and commit with it if it `ends` the transaction."""
-        coming = Coming()
-        self.put(text, parameters, coming)
+        pending = Pending()
+        self.put(text, parameters, pending)
         self.send(ends)
-        return coming.answer
+        return pending.answer
 
     def send(self, ends: bool = False) -> None:
         """Send what waits for a statement of its transaction, and commit with it if that `ends` here."""
@@ -119,10 +119,10 @@ class Pipeline:
         if ends:
             ahead.append(Command("COMMIT"))
         for command, result in zip(ahead, self._exchange(ahead), strict=True):
-            if command.coming is not None:
+            if command.pending is not None:
                 self._adapt.set_pgresult(result)
                 rows = self._adapt.load_rows(0, result.ntuples, tuple) if result.ntuples else []
-                command.coming.arrive(Answer(rows, result.command_tuples or 0))
+                command.pending.arrive(Answer(rows, result.command_tuples or 0))
         # It would keep the last result, however large that is, until the next one.
         self._adapt.set_pgresult(None)
 
@@ -134,16 +134,16 @@ class Pipeline:
         """
         if self.driver.pgconn.transaction_status == TransactionStatus.INERROR:
             raise InFailedSqlTransaction("a statement of the transaction failed")
-        if any(command.coming is not None for command in self._ahead):
+        if any(command.pending is not None for command in self._ahead):
             self.send(ends=True)
 
     def forget(self) -> None:
         """Drop what waits: the transaction is over."""
         self._ahead = []
 
-    def _command(self, text: str, parameters: Sequence[Any], coming: Coming) -> Command:
+    def _command(self, text: str, parameters: Sequence[Any], pending: Pending) -> Command:
         values = self._adapt.dump_sequence(parameters, [PyFormat.AUTO] * len(parameters))
-        return Command(text, values, self._adapt.types or (), self._adapt.formats or (), coming)
+        return Command(text, values, self._adapt.types or (), self._adapt.formats or (), pending)
 
     def _exchange(self, commands: Sequence[Command]) -> Sequence[PGresult]:
         """Send the commands and return the result of each.
