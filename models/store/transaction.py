@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from typing import TypeVar
 
-from psycopg.errors import ReadOnlySqlTransaction, SerializationFailure
+from psycopg.errors import DeadlockDetected, ReadOnlySqlTransaction, SerializationFailure
 from sqlalchemy import Connection as SqlConnection
 from sqlalchemy import Engine, RootTransaction, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, SQLAlchemyError
@@ -302,7 +302,7 @@ def _our_errors() -> Iterator[None]:
     try:
         yield
     except OperationalError as error:
-        if isinstance(error.orig, SerializationFailure):
+        if isinstance(error.orig, (SerializationFailure, DeadlockDetected)):
             raise StoreConflict("another transaction moved the same row first") from error
         raise StoreUnavailable(f"the database {explain(error).said} ({_class_of(error)})") from error
     except IntegrityError as error:

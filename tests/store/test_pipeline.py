@@ -192,6 +192,31 @@ def test_a_commit_that_fails_with_the_last_statement_is_a_conflict(store: Store)
     assert names(store) == ["one"]
 
 
+def test_a_deadlock_is_a_conflict_of_one_of_the_two(store: Store) -> None:
+    both_hold = threading.Barrier(2, timeout=20)
+    failed: list[StoreConflict] = []
+
+    def rename_both(first: int, second: int) -> None:
+        try:
+            with store.writing() as tx:
+                tx.sql.execute(text("SET LOCAL deadlock_timeout = '10ms'"))
+                rename.run(tx.sql, own_id=first, name=f"{first} then {second}")
+                both_hold.wait()
+                rename.run(tx.sql, own_id=second, name=f"{second} after {first}")
+        except StoreConflict as error:
+            failed.append(error)
+
+    with store.writing() as tx:
+        add.run(tx.sql, id=1, name="one")
+        add.run(tx.sql, id=2, name="two")
+    other = threading.Thread(target=rename_both, args=(2, 1))
+    other.start()
+    rename_both(1, 2)
+    other.join()
+    assert len(failed) == 1
+    assert names(store) in (["1 then 2", "2 after 1"], ["1 after 2", "2 then 1"])
+
+
 def test_an_error_does_not_say_what_the_values_are(store: Store) -> None:
     with store.writing() as tx:
         add.run(tx.sql, id=1, name="one")
