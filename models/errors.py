@@ -4,7 +4,7 @@
     ├── Transient                retrying may help; may say how long to wait first
     │   ├── RedisUnavailable     Redis does not answer, or takes no writes
     │   ├── StoreUnavailable     the database does not answer, or is too busy
-    │   └── StoreConflict        two transactions wrote the same row
+    │   └── StoreConflict        another transaction was first
     └── Permanent                retrying cannot help: the message becomes a dead letter at once
         └── StoreRefused         the database refused a statement
 
@@ -39,7 +39,7 @@ class StoreUnavailable(Transient):
 
 
 class StoreConflict(Transient):
-    """Two transactions wrote the same row; the second one sees the first one's values when it is retried."""
+    """Another transaction wrote the same row first, or changed the table; a retry sees what it wrote."""
 
 
 class StoreRefused(Permanent):

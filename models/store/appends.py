@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping
 
 from sqlalchemy import Connection as SqlConnection
 
-from models.store.driver import end
 from models.store.statement import InsertMany, Statement, Writing, run_texts
 
 
@@ -76,5 +75,3 @@ class Appends:
             prepared = ((statement.prepare("postgresql"), values) for statement, values in writings)
             texts = [(each.text, each.parameters(values)) for each, values in prepared]
             run_texts(self.unflushed, [*texts, *(insert.prepare(rows) for insert, rows in waiting)], ends)
-        elif ends:
-            end(self.unflushed)

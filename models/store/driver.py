@@ -2,14 +2,16 @@
 
 import sqlite3
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import psycopg
 from sqlalchemy import Connection as SqlConnection
 from sqlalchemy.exc import DBAPIError
 
-from models.store.pipeline import Answer, Coming, Pipeline
+from models.store.pipeline import Answer, Pending, Pipeline
 from models.store.trouble import hide_values_of
+
+Result = TypeVar("Result")
 
 has_settings = "has_settings"
 """What a connection to the database notes of itself: that it leads to one server connection for good, which was given
@@ -18,30 +20,27 @@ the settings of every transaction and keeps prepared statements."""
 
 def execute(sql: SqlConnection, text: str, parameters: Sequence[Any], ends: bool = False) -> Answer:
     """Run a statement and return its answer. On PostgreSQL it may end its transaction: then COMMIT goes with it."""
-    try:
-        if sql.dialect.name == "postgresql":
-            return pipeline_of(sql).run(text, parameters, ends)
-        cursor = _cursor_of(sql).execute(text, parameters)
-        return Answer(cursor.fetchall(), cursor.rowcount)
-    except (psycopg.Error, sqlite3.Error) as error:
-        raise wrap_error(sql, text, error) from error
-    except BaseException:
-        if _is_lost(sql):
-            sql.invalidate()
-        raise
+    if sql.dialect.name == "postgresql":
+        return _try(text, sql, lambda: pipeline_of(sql).run(text, parameters, ends))
+    return _try(text, sql, lambda: _execute_sqlite(sql, text, parameters))
 
 
-def put(sql: SqlConnection, text: str, parameters: Sequence[Any]) -> Coming:
-    """Run a statement, on PostgreSQL with the next one of its transaction or with COMMIT; return what becomes of it."""
-    coming = Coming()
-    if sql.dialect.name != "postgresql":
-        coming.arrive(execute(sql, text, parameters))
-        return coming
-    try:
-        pipeline_of(sql).put(text, parameters, coming)
-    except psycopg.Error as error:
-        raise wrap_error(sql, text, error) from error
-    return coming
+def _execute_sqlite(sql: SqlConnection, text: str, parameters: Sequence[Any]) -> Answer:
+    cursor = _cursor_of(sql).execute(text, parameters)
+    return Answer(cursor.fetchall(), cursor.rowcount)
+
+
+def put(sql: SqlConnection, text: str, parameters: Sequence[Any]) -> Pending:
+    """Run a statement, on PostgreSQL with the next one of its transaction or with COMMIT: then its answer arrives.
+
+    Outside of a transaction it runs at once: nothing would send it but a statement of someone else.
+    """
+    pending = Pending()
+    if sql.dialect.name != "postgresql" or not sql.in_transaction():
+        pending.arrive(execute(sql, text, parameters))
+        return pending
+    _try(text, sql, lambda: pipeline_of(sql).put(text, parameters, pending))
+    return pending
 
 
 def end(sql: SqlConnection) -> None:
@@ -61,20 +60,22 @@ def send(sql: SqlConnection) -> None:
         _try("BEGIN", sql, pipeline_of(sql).send)
 
 
-def _try(text: str, sql: SqlConnection, act: Callable[[], None]) -> None:
+def _try(text: str, sql: SqlConnection, act: Callable[[], Result]) -> Result:
+    """Call the driver and translate its errors into SQLAlchemy's; a connection that is lost leaves the pool."""
     try:
-        act()
-    except psycopg.Error as error:
+        return act()
+    except (psycopg.Error, sqlite3.Error) as error:
         raise wrap_error(sql, text, error) from error
+    except BaseException:
+        if _is_lost(sql):
+            sql.invalidate()
+        raise
 
 
 def begin_sqlite(sql: SqlConnection, *texts: str) -> None:
     """Begin a transaction with these."""
-    try:
-        for text in texts:
-            _cursor_of(sql).execute(text)
-    except sqlite3.Error as error:
-        raise wrap_error(sql, texts[-1], error) from error
+    for text in texts:
+        execute(sql, text, ())
 
 
 def pipeline_of(sql: SqlConnection) -> Pipeline:
@@ -100,6 +101,8 @@ def _cursor_of(sql: SqlConnection) -> sqlite3.Cursor:
 def wrap_error(sql: SqlConnection, text: str, error: psycopg.Error | sqlite3.Error) -> DBAPIError:
     """Return the error of SQLAlchemy for one of a driver, as SQLAlchemy raises it: without the values of rows."""
     hide_values_of(error)
+    # What failed may have been put before the statement that was run.
+    text = next(iter(getattr(error, "__notes__", ())), text)
     lost = _is_lost(sql)
     if lost:
         sql.invalidate(error)

@@ -11,7 +11,7 @@ from sqlalchemy import Connection as SqlConnection
 
 from models import exact_json
 from models.crypto.secrets import Secret
-from models.store.driver import begin_postgres, begin_sqlite, has_settings, pipeline_of, send
+from models.store.driver import begin_postgres, begin_sqlite, end, has_settings, pipeline_of, send
 from models.store.private_files import close_to_others, make_directory, make_file
 from models.store.trouble import hide_values
 
@@ -83,8 +83,8 @@ def _open_postgres(url: URL) -> Engine:
     event.listen(engine, "connect", _prepare_postgres)
     event.listen(engine, "begin", _begin_postgres)
     event.listen(engine, "before_cursor_execute", _send_waiting)
-    for end in ("commit", "rollback"):
-        event.listen(engine, end, _end_postgres)
+    event.listen(engine, "commit", end)
+    event.listen(engine, "rollback", _forget_waiting)
     return engine
 
 
@@ -122,8 +122,8 @@ def _send_waiting(sql: SqlConnection, *unused: object) -> None:
     send(sql)
 
 
-def _end_postgres(sql: SqlConnection) -> None:
-    """Forget what a transaction that is over has not sent; a connection that was lost has sent nothing more."""
+def _forget_waiting(sql: SqlConnection) -> None:
+    """Forget what a transaction that is taken back has not sent; a connection that was lost sends nothing more."""
     if not sql.invalidated:
         pipeline_of(sql).forget()
 

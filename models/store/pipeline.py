@@ -8,17 +8,24 @@ their values and their rows as its cursor does.
 
 import select
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import count
 from typing import Any, NamedTuple
 
 import psycopg
 from psycopg.adapt import PyFormat, Transformer
-from psycopg.errors import FeatureNotSupported, InvalidSqlStatementName, error_from_result
-from psycopg.pq import ConnStatus, ExecStatus, PipelineStatus
+from psycopg.errors import FeatureNotSupported, InFailedSqlTransaction, InvalidSqlStatementName, error_from_result
+from psycopg.pq import ConnStatus, ExecStatus, PipelineStatus, TransactionStatus
 from psycopg.pq.abc import PGresult
 
 most_prepared = 200
 """How many statements a connection prepares; there are fewer that run often."""
+wake_ms = 100
+"""How often a wait looks up: Python raises nothing in a thread while it waits for a socket."""
+cancel_seconds = 5
+"""How long an interrupted statement is waited for to be cancelled, if the server does not answer."""
+no_longer_prepared = (FeatureNotSupported, InvalidSqlStatementName)
+"""What a prepared statement fails with if a migration has changed what it returns, or someone has dropped it."""
 Key = tuple[str, tuple[int, ...]]
 """What is prepared: a text, with the types of its values."""
 
@@ -30,8 +37,8 @@ class Answer(NamedTuple):
     rowcount: int
 
 
-class Coming:
-    """The answer of a statement that goes with the next one of its transaction."""
+class Pending:
+    """The answer of a statement that may not have run yet: it goes with the next one of its transaction."""
 
     def __init__(self) -> None:
         self._answer: Answer | None = None
@@ -60,11 +67,11 @@ class Command(NamedTuple):
     values: Sequence[Any] = ()
     types: tuple[int, ...] = ()
     formats: Sequence[Any] = ()
-    coming: Coming | None = None
+    pending: Pending | None = None
 
 
 class Pipeline:
-    """The statements of one connection.
+    """The statements of one connection, in the order in which they were given.
 
     prepares: whether the server prepares what runs for a second time; psycopg itself must prepare nothing then, because
     it drops what is prepared whenever a table is dropped.
@@ -73,7 +80,8 @@ class Pipeline:
     def __init__(self, driver: "psycopg.Connection[Any]", prepares: bool) -> None:
         self.driver = driver
         self.prepares = prepares
-        self._adapt = Transformer(driver)
+        # Of the connection itself it would learn the time zone, once, which behind a pooler may be another one's.
+        self._adapt = Transformer(driver.adapters)
         self._numbers = count()
         self._prepared: dict[Key, bytes] = {}
         self._seen: set[Key] = set()
@@ -83,25 +91,25 @@ class Pipeline:
         self._writable.register(driver.pgconn.socket, select.POLLIN | select.POLLOUT)
 
     def begin(self, *texts: str) -> None:
-        """Begin a transaction: these go with its first statement.
+        """Begin a transaction with these, which go with its first statement.
 
-        It raises if the server has closed the connection while it lay idle: then there is something to read.
+        Raise if the server has closed the connection while it lay idle: then there is something to read.
         """
         self._ahead = []
         while self._readable.poll(0):
             self.driver.pgconn.consume_input()
         self._ahead = [Command(text) for text in texts]
 
-    def put(self, text: str, parameters: Sequence[Any], coming: Coming) -> None:
+    def put(self, text: str, parameters: Sequence[Any], pending: Pending) -> None:
         """Run a statement with the next one, or with COMMIT."""
-        self._ahead.append(self._command(text, parameters, coming))
+        self._ahead.append(self._command(text, parameters, pending))
 
     def run(self, text: str, parameters: Sequence[Any], ends: bool = False) -> Answer:
         """Run a statement, and commit with it if it `ends` the transaction."""
-        coming = Coming()
-        self.put(text, parameters, coming)
+        pending = Pending()
+        self.put(text, parameters, pending)
         self.send(ends)
-        return coming.answer
+        return pending.answer
 
     def send(self, ends: bool = False) -> None:
         """Send what waits for a statement of its transaction, and commit with it if that `ends` here."""
@@ -111,49 +119,69 @@ class Pipeline:
         if ends:
             ahead.append(Command("COMMIT"))
         for command, result in zip(ahead, self._exchange(ahead), strict=True):
-            if command.coming is not None:
+            if command.pending is not None:
                 self._adapt.set_pgresult(result)
                 rows = self._adapt.load_rows(0, result.ntuples, tuple) if result.ntuples else []
-                command.coming.arrive(Answer(rows, result.command_tuples or 0))
+                command.pending.arrive(Answer(rows, result.command_tuples or 0))
+        # It would keep the last result, however large that is, until the next one.
+        self._adapt.set_pgresult(None)
 
     def end(self) -> None:
-        """Commit with what waits, if there is any but what begins the transaction."""
-        if any(command.coming is not None for command in self._ahead):
+        """Commit with what waits, if there is any but what begins the transaction.
+
+        Raise if a statement has failed, whoever let that pass: PostgreSQL takes such a transaction back at COMMIT, and
+        does not call it an error.
+        """
+        if self.driver.pgconn.transaction_status == TransactionStatus.INERROR:
+            raise InFailedSqlTransaction("a statement of the transaction failed")
+        if any(command.pending is not None for command in self._ahead):
             self.send(ends=True)
 
     def forget(self) -> None:
         """Drop what waits: the transaction is over."""
         self._ahead = []
 
-    def _command(self, text: str, parameters: Sequence[Any], coming: Coming) -> Command:
+    def _command(self, text: str, parameters: Sequence[Any], pending: Pending) -> Command:
         values = self._adapt.dump_sequence(parameters, [PyFormat.AUTO] * len(parameters))
-        return Command(text, values, self._adapt.types or (), self._adapt.formats or (), coming)
+        return Command(text, values, self._adapt.types or (), self._adapt.formats or (), pending)
 
     def _exchange(self, commands: Sequence[Command]) -> Sequence[PGresult]:
-        """Send the commands and return the result of each; if one of them fails, those after it have not run."""
+        """Send the commands and return the result of each.
+
+        If one of them fails, those after it have not run; its text is the error's note.
+        """
         libpq = self.driver.pgconn
-        libpq.enter_pipeline_mode()
         try:
+            libpq.enter_pipeline_mode()
             names = [self._send(command) for command in commands]
             libpq.pipeline_sync()
             results = self._receive()
-            libpq.exit_pipeline_mode()
-        finally:
-            # What interrupts this leaves results behind, which the next statement would take for its own.
-            if libpq.status == ConnStatus.OK and libpq.pipeline_status != PipelineStatus.OFF:
-                self.driver.close()
+        except BaseException:
+            self._abandon()
+            raise
         answers, arrived = [], iter(results)
         for command, name in zip(commands, names, strict=True):
-            if name is not None:
-                _check(next(arrived))
-                self._prepared[command.text, command.types] = name
             try:
+                if name is not None:
+                    _check(next(arrived))
+                    self._prepared[command.text, command.types] = name
                 answers.append(_check(next(arrived)))
-            except (FeatureNotSupported, InvalidSqlStatementName):
-                # A migration changed what it returns, or someone dropped it: the next one is prepared anew.
-                self._prepared.pop((command.text, command.types), None)
+            except psycopg.Error as error:
+                error.add_note(command.text)
+                if isinstance(error, no_longer_prepared):
+                    self._prepared.clear()
                 raise
         return answers
+
+    def _abandon(self) -> None:
+        """Close the connection: the next statement would take the results that are left behind for its own.
+
+        What was sent is cancelled, or it would go on, and the COMMIT behind it as well.
+        """
+        if self.driver.pgconn.pipeline_status != PipelineStatus.OFF:
+            with suppress(psycopg.Error):
+                self.driver.cancel_safe(timeout=cancel_seconds)
+        self.driver.close()
 
     def _send(self, command: Command) -> bytes | None:
         """Send a command; return the name under which it is prepared with it, if it is its second time."""
@@ -180,27 +208,41 @@ class Pipeline:
         return False
 
     def _receive(self) -> Sequence[PGresult]:
-        """Return the results up to the end of the pipeline. What is sent goes out while they come in."""
+        """Return the results up to the end of the pipeline. What is sent goes out while they come in.
+
+        A server that ends the session says why before it closes the connection: then its error is the last result.
+        """
         libpq = self.driver.pgconn
         results: list[PGresult] = []
-        while libpq.flush():
-            self._writable.poll()
-            libpq.consume_input()
-        while True:
-            while libpq.is_busy():
-                self._wait()
+        try:
+            while libpq.flush():
+                self._wait(self._writable)
                 libpq.consume_input()
-            result = libpq.get_result()
-            if result is None and libpq.status == ConnStatus.BAD:
-                raise psycopg.OperationalError("the connection to the database was lost")
-            if result is not None and result.status == ExecStatus.PIPELINE_SYNC:
-                return results
-            if result is not None:
-                results.append(result)
+            while (result := self._next()) is None or result.status != ExecStatus.PIPELINE_SYNC:
+                if result is not None:
+                    results.append(result)
+            libpq.exit_pipeline_mode()
+        except psycopg.OperationalError:
+            is_explained = any(result.status == ExecStatus.FATAL_ERROR for result in results)
+            if libpq.status == ConnStatus.OK or not is_explained:
+                raise
+        return results
 
-    def _wait(self) -> None:
-        """Wait for the server."""
-        self._readable.poll()
+    def _next(self) -> PGresult | None:
+        """Return the next result; None after that of each statement."""
+        libpq = self.driver.pgconn
+        while libpq.is_busy():
+            self._wait(self._readable)
+            libpq.consume_input()
+        result = libpq.get_result()
+        if result is None and libpq.status == ConnStatus.BAD:
+            raise psycopg.OperationalError("the connection to the database was lost")
+        return result
+
+    def _wait(self, ready: select.poll) -> None:
+        """Wait for the server. An exception that another thread raises in this one, to stop it, ends the wait."""
+        while not ready.poll(wake_ms):
+            pass
 
 
 def _check(result: PGresult) -> PGresult:

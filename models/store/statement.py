@@ -24,7 +24,7 @@ from sqlalchemy.types import TypeEngine
 
 from models import exact_json
 from models.store.driver import execute, put, send
-from models.store.pipeline import Answer, Coming
+from models.store.pipeline import Answer, Pending
 
 Row = tuple[Any, ...]
 Convert = Callable[[Any], Any]
@@ -109,7 +109,7 @@ class Statement:
         return rows[0] if rows else None
 
     def put(self, sql: SqlConnection, **values: object) -> "Rows":
-        """Run it, on PostgreSQL with the next one of its transaction or with COMMIT; return what is to come."""
+        """Run it, on PostgreSQL with the next one of its transaction or with COMMIT: then its rows arrive."""
         prepared = self.prepare(sql.dialect.name)
         return Rows(sql, prepared, put(sql, prepared.text, prepared.parameters(values)))
 
@@ -125,7 +125,7 @@ class Rows:
 
     sql: SqlConnection
     prepared: Prepared
-    coming: Coming
+    pending: Pending
 
     def all(self) -> list[Row]:
         """Return the rows."""
@@ -138,9 +138,9 @@ class Rows:
 
     @property
     def _answer(self) -> Answer:
-        if not self.coming.has_arrived:
+        if not self.pending.has_arrived:
             send(self.sql)
-        return self.coming.answer
+        return self.pending.answer
 
 
 class Column(list[Any]):

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from typing import TypeVar
 
-from psycopg.errors import ReadOnlySqlTransaction, SerializationFailure
+from psycopg.errors import DeadlockDetected, ReadOnlySqlTransaction, SerializationFailure
 from sqlalchemy import Connection as SqlConnection
 from sqlalchemy import Engine, RootTransaction, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, SQLAlchemyError
@@ -19,13 +19,14 @@ from models.store.clients import Clients
 from models.store.connections import Connections
 from models.store.credentials import Credentials
 from models.store.days import Days
-from models.store.driver import has_settings
+from models.store.driver import has_settings, send
 from models.store.due_work import Due
 from models.store.figures import Figures
 from models.store.gateway import Gateway
 from models.store.journal import Journal
 from models.store.outbox import Outbox
 from models.store.overview import Overview
+from models.store.pipeline import no_longer_prepared
 from models.store.processes import Processes
 from models.store.records import Records
 from models.store.refusals import Refusals
@@ -196,6 +197,7 @@ class Store:
     def reading(self) -> Iterator[Transaction]:
         with _our_errors(), self._begin({"reads_only": True})[0] as sql:
             yield Transaction(sql, self.actor)
+            send(sql)
 
     def read_once(self, read: Callable[[Transaction], Result]) -> Result:
         """Return what one `Statement` reads, on PostgreSQL without the round trips that begin and end a transaction.
@@ -300,7 +302,7 @@ def _our_errors() -> Iterator[None]:
     try:
         yield
     except OperationalError as error:
-        if isinstance(error.orig, SerializationFailure):
+        if isinstance(error.orig, (SerializationFailure, DeadlockDetected)):
             raise StoreConflict("another transaction moved the same row first") from error
         raise StoreUnavailable(f"the database {explain(error).said} ({_class_of(error)})") from error
     except IntegrityError as error:
@@ -308,6 +310,8 @@ def _our_errors() -> Iterator[None]:
     except DBAPIError as error:
         if error.connection_invalidated:
             raise StoreUnavailable("the connection to the database was lost") from error
+        if isinstance(error.orig, no_longer_prepared):
+            raise StoreConflict("a migration changed what a statement reads first") from error
         if isinstance(error.orig, ReadOnlySqlTransaction):
             raise StoreUnavailable("the database is read-only at the moment") from error
         raise StoreRefused(f"the database refused a statement ({_class_of(error)})") from error

@@ -76,6 +76,7 @@ _by_sentence: Final[tuple[tuple[str, str, str], ...]] = (
     ),
     (r"is starting up|is shutting down|in recovery mode", "is starting or stopping", "Try again in a moment."),
     (r"resolve host|translate host name", "has a host name that is not known", "Correct the host in DATABASE_URL."),
+    (r"SSL (?:connection has been closed|SYSCALL error)", unreachable.said, unreachable.remedy),
     (r"SSL|certificate", "and this machine do not agree on TLS", "Check sslmode and the certificates in DATABASE_URL."),
 )
 

@@ -1,23 +1,42 @@
 """Statements that share a round trip on PostgreSQL, and what becomes of them if one fails or the connection is lost."""
 
+import ctypes
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import UTC
 from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import Integer, Text, bindparam, column, func, insert, literal, select, table, text, update
+from psycopg.errors import AdminShutdown
+from sqlalchemy import (
+    Boolean,
+    DateTime,
+    Integer,
+    Text,
+    bindparam,
+    column,
+    func,
+    insert,
+    literal,
+    not_,
+    select,
+    table,
+    text,
+    update,
+)
 from sqlalchemy import cast as cast_to
+from sqlalchemy.exc import DBAPIError
 
 from models.errors import StoreConflict, StoreRefused, StoreUnavailable
 from models.store import Store
-from models.store.driver import pipeline_of
+from models.store.driver import has_settings, pipeline_of
 from models.store.pipeline import Pipeline
 from models.store.statement import Statement
 from tests.databases import open_fast_engine
-from tests.servers import Postgres
+from tests.servers import Postgres, wait_until
 from tests.statements import counting_statements
 
 things = table("thing", column("id", Integer), column("name", Text))
@@ -27,6 +46,11 @@ rename = Statement(update(things).where(things.c.id == bindparam("own_id")), ("n
 find = Statement(select(things.c.name).where(things.c.id == bindparam("own_id")).with_for_update())
 count = Statement(select(func.count()).select_from(things))
 divide = Statement(select(literal(1) / cast_to(bindparam("by"), Integer)))
+locks = table("pg_locks", column("pid", Integer), column("granted", Boolean))
+count_waiting = Statement(
+    select(func.count()).select_from(locks).where(locks.c.pid == bindparam("pid"), not_(locks.c.granted))
+)
+ask_time = Statement(select(cast_to(func.now(), DateTime(timezone=True))))
 echo = Statement(select(_named, func.length(_named)))
 
 
@@ -83,6 +107,35 @@ def test_whoever_asks_for_the_rows_sends_the_statement(store: Store) -> None:
         assert tx.sql.execute(text("SELECT name FROM thing")).scalar() == "first"
 
 
+@pytest.mark.parametrize("by", ["store", "SQLAlchemy", "hand"])
+def test_whoever_commits_sends_the_statement(store: Store, by: str) -> None:
+    if by == "SQLAlchemy":
+        with store.engine.begin() as sql:
+            added = add.put(sql, id=1, name="one")
+    else:
+        with store.writing() as tx:
+            added = add.put(tx.sql, id=1, name="one")
+            if by == "hand":
+                tx.sql.commit()
+    assert (added.count, names(store)) == (1, ["one"])
+
+
+def test_a_read_gives_its_rows_after_the_transaction(store: Store) -> None:
+    with store.reading() as tx:
+        found = count.put(tx.sql)
+        added = add.put(tx.sql, id=1, name="one")
+    assert (found.all(), added.count) == ([(0,)], 1)
+    assert names(store) == []
+
+
+def test_a_statement_outside_of_a_transaction_waits_for_no_other_one(store: Store) -> None:
+    store.read_once(lambda tx: count.put(tx.sql))
+    with counting_statements(store.engine) as sent:
+        assert store.read_once(lambda tx: count.put(tx.sql)).all() == [(0,)]
+        assert store.read_once(lambda tx: count.scalar(tx.sql)) == 0
+    assert (sent.trips, len(sent.statements)) == (2, 2), str(sent)
+
+
 def test_a_transaction_that_sends_nothing_is_no_round_trip(store: Store) -> None:
     names(store)
     with counting_statements(store.engine) as sent, store.writing():
@@ -106,9 +159,29 @@ def test_what_fails_takes_its_transaction_back(store: Store, place: str) -> None
             else:
                 divide.all(tx.sql, by=0)
 
-    with pytest.raises(StoreRefused):
+    with pytest.raises(StoreRefused) as caught:
         fail()
+    refused = caught.value.__cause__
+    assert isinstance(refused, DBAPIError)
+    assert refused.statement == divide.prepare("postgresql").text
     assert names(store) == []
+
+
+def test_a_transaction_is_not_taken_for_committed_if_a_failure_was_let_pass(store: Store) -> None:
+    def let_pass() -> None:
+        with store.writing() as tx:
+            add.run(tx.sql, id=1, name="one")
+            with suppress(DBAPIError):
+                divide.all(tx.sql, by=0)
+
+    with pytest.raises(StoreRefused):
+        let_pass()
+    assert names(store) == []
+    with store.writing() as tx:
+        with suppress(DBAPIError), tx.sql.begin_nested():
+            divide.all(tx.sql, by=0)
+        add.run(tx.sql, id=1, name="one")
+    assert names(store) == ["one"]
 
 
 def test_a_commit_that_fails_with_the_last_statement_is_a_conflict(store: Store) -> None:
@@ -117,6 +190,31 @@ def test_a_commit_that_fails_with_the_last_statement_is_a_conflict(store: Store)
     with pytest.raises(StoreConflict), store.writing() as tx:
         tx.appends.write(add, id=2, name="one")
     assert names(store) == ["one"]
+
+
+def test_a_deadlock_is_a_conflict_of_one_of_the_two(store: Store) -> None:
+    both_hold = threading.Barrier(2, timeout=20)
+    failed: list[StoreConflict] = []
+
+    def rename_both(first: int, second: int) -> None:
+        try:
+            with store.writing() as tx:
+                tx.sql.execute(text("SET LOCAL deadlock_timeout = '10ms'"))
+                rename.run(tx.sql, own_id=first, name=f"{first} then {second}")
+                both_hold.wait()
+                rename.run(tx.sql, own_id=second, name=f"{second} after {first}")
+        except StoreConflict as error:
+            failed.append(error)
+
+    with store.writing() as tx:
+        add.run(tx.sql, id=1, name="one")
+        add.run(tx.sql, id=2, name="two")
+    other = threading.Thread(target=rename_both, args=(2, 1))
+    other.start()
+    rename_both(1, 2)
+    other.join()
+    assert len(failed) == 1
+    assert names(store) in (["1 then 2", "2 after 1"], ["1 after 2", "2 then 1"])
 
 
 def test_an_error_does_not_say_what_the_values_are(store: Store) -> None:
@@ -145,6 +243,16 @@ def test_a_value_of_any_length_goes_and_comes_back(store: Store, length: int) ->
         assert echo.all(tx.sql, own_name="é" * length) == [("é" * length, length)]
 
 
+def test_times_are_in_utc_behind_a_pooler_as_well(store: Store) -> None:
+    """COMMIT ends the settings that went with BEGIN, and the time zone of the role holds when the rows are read."""
+    with store.engine.begin() as sql:
+        sql.execute(text("SET timezone = 'Asia/Tokyo'"))
+        sql.info.pop(has_settings)
+    with store.writing() as tx:
+        found = ask_time.put(tx.sql)
+    assert found.all()[0][0].tzinfo == UTC
+
+
 def test_a_table_that_was_made_again_is_found_by_a_prepared_statement(store: Store) -> None:
     with store.engine.connect() as sql:
         for _ in range(3):
@@ -165,10 +273,23 @@ def test_a_prepared_statement_whose_columns_changed_works_at_the_second_try(stor
             everything.all(tx.sql)
     with store.engine.begin() as sql:
         sql.execute(text("ALTER TABLE thing ADD COLUMN other integer"))
-    with pytest.raises(StoreRefused), store.writing() as tx:
+    with pytest.raises(StoreConflict), store.writing() as tx:
         everything.all(tx.sql)
     with store.writing() as tx:
         assert everything.all(tx.sql) == []
+
+
+def test_prepared_statements_that_someone_has_dropped_fail_once(store: Store) -> None:
+    for _ in range(3):
+        with store.writing() as tx:
+            everything.all(tx.sql)
+            count.all(tx.sql)
+    with store.engine.begin() as sql:
+        sql.execute(text("DEALLOCATE ALL"))
+    with pytest.raises(StoreConflict), store.writing() as tx:
+        everything.all(tx.sql)
+    with store.writing() as tx:
+        assert (everything.all(tx.sql), count.scalar(tx.sql)) == ([], 0)
 
 
 @contextmanager
@@ -196,15 +317,24 @@ def test_a_connection_that_was_lost_while_it_lay_idle_is_replaced(store: Store, 
     assert names(store) == ["one"]
 
 
-def test_a_connection_that_is_lost_in_a_transaction_fails_it(store: Store, url: str) -> None:
+@pytest.mark.parametrize("place", ["run", "put", "with the commit"])
+def test_a_connection_that_is_lost_in_a_transaction_fails_it_and_says_why(store: Store, url: str, place: str) -> None:
     def fail() -> None:
         with store.writing() as tx:
             add.run(tx.sql, id=1, name="one")
+            if place == "put":
+                add.put(tx.sql, id=2, name="two")
             end_session(url, pipeline_of(tx.sql).driver.info.backend_pid)
-            add.run(tx.sql, id=2, name="two")
+            if place == "run":
+                add.run(tx.sql, id=2, name="two")
+            elif place == "with the commit":
+                tx.appends.write(add, id=2, name="two")
 
-    with pytest.raises(StoreUnavailable):
+    with pytest.raises(StoreUnavailable) as caught:
         fail()
+    refused = caught.value.__cause__
+    assert isinstance(refused, DBAPIError)
+    assert isinstance(refused.orig, AdminShutdown)
     assert names(store) == []
 
 
@@ -212,22 +342,56 @@ class Interruption(BaseException):
     """What stops a thread while it waits."""
 
 
-def test_what_interrupts_a_wait_costs_the_connection(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(pipeline: Pipeline) -> None:
+@pytest.mark.parametrize("place", ["run", "what is put", "SQLAlchemy", "commit"])
+def test_what_interrupts_a_wait_costs_the_connection(store: Store, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    def interrupt(pipeline: Pipeline, ready: object) -> None:
         raise Interruption
 
     def fail() -> None:
         with store.writing() as tx:
             add.run(tx.sql, id=1, name="one")
+            added = add.put(tx.sql, id=2, name="two")
             monkeypatch.setattr(Pipeline, "_wait", interrupt)
-            add.run(tx.sql, id=2, name="two")
+            if place == "run":
+                add.run(tx.sql, id=3, name="three")
+            elif place == "what is put":
+                assert added.count == 1
+            elif place == "SQLAlchemy":
+                tx.sql.execute(text("SELECT 1"))
 
     with kept_open(store) as driver:
         with pytest.raises(Interruption):
             fail()
         monkeypatch.undo()
         assert driver.closed
-    assert names(store) == []
+    if place != "commit":
+        assert names(store) == []
+
+
+def test_a_thread_is_stopped_while_it_waits_for_a_lock_and_the_server_forgets_what_it_sent(store: Store) -> None:
+    caught: list[BaseException] = []
+    pids: list[int] = []
+
+    def wait() -> None:
+        try:
+            with store.writing() as tx:
+                pids.append(pipeline_of(tx.sql).driver.info.backend_pid)
+                tx.appends.write(rename, own_id=1, name="renamed by a thread that was stopped")
+        except Interruption as error:
+            caught.append(error)
+
+    with store.writing() as tx:
+        add.run(tx.sql, id=1, name="one")
+    with store.writing() as holder:
+        rename.run(holder.sql, own_id=1, name="first")
+        waiter = threading.Thread(target=wait)
+        waiter.start()
+        wait_until(lambda: bool(pids) and count_waiting.scalar(holder.sql, pid=pids[0]) == 1, "the thread waits")
+        stop = ctypes.pythonapi.PyThreadState_SetAsyncExc
+        stop(ctypes.c_ulong(waiter.ident or 0), ctypes.py_object(Interruption))
+        waiter.join()
+    assert [type(each) for each in caught] == [Interruption]
+    assert names(store) == ["first"]
 
 
 def test_a_signal_does_not_end_a_wait(store: Store) -> None:

@@ -31,6 +31,14 @@ sentences = {
         f"{refused} Rolle »ada« existiert nicht",
         "refuses the connection (Rolle »ada« existiert nicht)",
     ),
+    "TLS that is not trusted": (
+        "connection failed: SSL error: certificate verify failed",
+        "and this machine do not agree on TLS",
+    ),
+    "a connection with TLS that was lost": (
+        "consuming input failed: SSL connection has been closed unexpectedly",
+        unreachable.said,
+    ),
     "no one listens": ("connection refused", unreachable.said),
 }
 
