@@ -36,6 +36,11 @@ class PageRead:
 
 
 @dataclass(frozen=True, slots=True)
+class NothingYet:
+    """The answer takes its time: what waits in the job's memory does not wait with it."""
+
+
+@dataclass(frozen=True, slots=True)
 class NothingLeft:
     """Every list of the run was read or skipped, so no request was made."""
 

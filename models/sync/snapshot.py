@@ -30,10 +30,10 @@ from models.sync.sync_run import Parents, RunStatus, SyncList, SyncRun, places_o
 most_records = 5_000
 """A connection with more records is not kept in memory: each of its pages is compared, and written, by itself."""
 longest_wait = timedelta(milliseconds=250)
-"""From the request for the first page with new records until a page that comes is written with all before it.
-
-So an event waits no longer than this and the request under way, and a slow provider's pages are committed one by one.
-"""
+"""From the request for the first page with new records until it is written with all that came since."""
+longest_silence = timedelta(milliseconds=20)
+"""If the next page has not come after this time, they are written while the job waits for it: so the pages of a
+provider that is further away are committed one by one, each while the next is under way."""
 most_waiting = 500
 largest_waiting = 512 << 10
 """Bytes of the pages that wait: parsed they take up to some 12 MB, in each of a worker's eight threads."""

@@ -21,7 +21,17 @@ from models.oauth.refresh_policy import spread
 from models.rate_limit import Wait
 from models.sync.absence import ends_list, is_unreadable
 from models.sync.cadence import plan_next
-from models.sync.decision import ListSkipped, NothingLeft, PageRead, ParentsNeeded, StepDecision, StepRows, park
+from models.sync.decision import (
+    ListSkipped,
+    NothingLeft,
+    NothingYet,
+    PageRead,
+    ParentsNeeded,
+    StepDecision,
+    StepRows,
+    go_on,
+    park,
+)
 from models.sync.list_end import skip_list
 from models.sync.page import keep_page
 from models.sync.parents import fix_parents
@@ -31,7 +41,9 @@ from models.sync.sync_run import SyncRun, fail, finish, gives_up, has_changes, o
 failures_noted = 2
 usual_wait = timedelta(seconds=61)
 """A rate limit is counted by the minute and a second, so a sync waits up to that long without any trouble."""
-StepAnswer = PageRead | Unauthorized | Forbidden | Missing | Throttled | Failed | Wait | ParentsNeeded | NothingLeft
+StepAnswer = (
+    PageRead | Unauthorized | Forbidden | Missing | Throttled | Failed | Wait | ParentsNeeded | NothingYet | NothingLeft
+)
 
 
 def decide_step(rows: StepRows, answer: StepAnswer, now: datetime) -> StepDecision:
@@ -51,12 +63,22 @@ def decide_step(rows: StepRows, answer: StepAnswer, now: datetime) -> StepDecisi
             return _wait(rows, timedelta(seconds=seconds), now)
         case Failed():
             return _retry(rows, answer, now)
-        case ParentsNeeded():
-            return fix_parents(rows, now)
-        case NothingLeft():
-            return _end_run(rows, now)
+        case ParentsNeeded() | NothingYet() | NothingLeft():
+            return _decide_unanswered(rows, answer, now)
         case _:
             assert_never(answer)
+
+
+def _decide_unanswered(
+    rows: StepRows, instead: ParentsNeeded | NothingYet | NothingLeft, now: datetime
+) -> StepDecision:
+    match instead:
+        case ParentsNeeded():
+            return fix_parents(rows, now)
+        case NothingYet():
+            return go_on(_begin(rows, now), rows.run)
+        case NothingLeft():
+            return _end_run(rows, now)
 
 
 def hand_on(rows: StepRows, now: datetime) -> StepDecision:

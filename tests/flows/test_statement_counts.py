@@ -84,9 +84,11 @@ def read_first(house: House, documents: int) -> Sent:
 
 @pytest.mark.parametrize("database", ["postgresql"])
 @pytest.mark.parametrize("documents", [10, 60])
-def test_a_first_sync_whose_pages_come_at_once_waits_twice_for_the_disk(house: House, documents: int) -> None:
+def test_a_first_sync_whose_pages_come_at_once_waits_once_for_each_list_with_records(
+    house: House, documents: int
+) -> None:
     sent = read_first(house, documents)
-    assert (len(sent.statements), sent.commits, sent.durable, sent.rollbacks) == (12, 2, 2, 0), str(sent)
+    assert (len(sent.statements), sent.commits, sent.durable, sent.rollbacks) == (20, 5, 5, 0), str(sent)
 
 
 @pytest.mark.parametrize("database", ["postgresql"])

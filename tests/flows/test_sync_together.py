@@ -113,13 +113,63 @@ def test_an_account_that_turns_out_large_is_read_on_page_by_page(still: House, m
 
 def test_pages_wait_for_those_that_come_at_once_and_are_all_written_with_one_that_comes_late(still: House) -> None:
     connection = connect(still)
-    own = step(still, take(still, connection), 3)
-    assert (stored(still, connection.id), told_of(still, connection)) == (set(), [])
+    own = step(still, take(still, connection), 2)
+    assert (stored(still, connection.id), len(told_of(still, connection))) == (set(), 1)
     still.turn(milliseconds=250)
     own = step(still, own, 1)
-    assert stored(still, connection.id) == listed_here(still, connection)
+    assert len(stored(still, connection.id)) == 20
     with still.store.reading() as tx:
         assert tx.runs.running(connection.id) == own.run
+
+
+def test_the_last_page_of_a_list_is_written_with_those_that_wait(still: House) -> None:
+    connection = connect(still)
+    own = step(still, take(still, connection), 3)
+    assert stored(still, connection.id) == set()
+    step(still, own, 1)
+    assert stored(still, connection.id) == listed_here(still, connection)
+
+
+def hold_next(house: House, connection: Connection) -> None:
+    """Let the provider keep the account's next answer back for a moment."""
+    house.control.inject(on="api", kind="late", delay_ms=200, match={"user_id": int(connection.account_id)})
+
+
+@dataclass
+class Looking(Between):
+    """A provider client that looks at what is stored once an answer has come."""
+
+    found: int = 0
+
+    def read_page(self, *asked: Any) -> Any:
+        called = super().read_page(*asked)
+        self.found = self.act(self.asked)  # type: ignore[func-returns-value, assignment]
+        return called
+
+
+def test_what_waits_is_written_while_the_next_answer_takes_its_time(still: House) -> None:
+    connection = connect(still)
+    own = step(still, take(still, connection), 2)
+    client: Any = still.flows.sync.providers["breezedoc"]
+    looking = Looking(client, lambda *_: len(stored(still, connection.id)))  # type: ignore[arg-type, return-value]
+    still.flows.sync.providers["breezedoc"] = looking  # type: ignore[index]  # a dict in truth
+    hold_next(still, connection)
+    own = step(still, own, 1)
+    assert looking.found == 10
+    assert [len(changes.new) for changes in own.draft.waiting.changes] == [10]
+    step(still, own, 1)
+    assert stored(still, connection.id) == listed_here(still, connection)
+    assert len(told_of(still, connection)) == 1 + 25
+
+
+def test_a_job_that_has_lost_its_run_writes_nothing_while_an_answer_takes_its_time(still: House) -> None:
+    connection = connect(still)
+    late = step(still, take(still, connection), 2)
+    still.turn(seconds=46)
+    take(still, connection)
+    hold_next(still, connection)
+    assert still.flows.sync.step(late) is None
+    assert (stored(still, connection.id), len(told_of(still, connection))) == (set(), 1)
 
 
 def test_a_slow_provider_s_pages_are_committed_one_by_one(still: House) -> None:
@@ -153,7 +203,7 @@ def test_a_job_whose_lease_ran_out_writes_nothing_of_what_waits(still: House) ->
     other = take(still, connection)
     assert still.flows.sync.step(late) is None
     assert not still.flows.sync.hand_on(late)
-    assert (stored(still, connection.id), told_of(still, connection)) == (set(), [])
+    assert (stored(still, connection.id), len(told_of(still, connection))) == (set(), 1)
     following: Slice | None = other
     while following is not None:
         following = still.flows.sync.step(following)
@@ -165,6 +215,7 @@ def test_a_job_whose_lease_ran_out_writes_nothing_of_what_waits(still: House) ->
 def test_a_job_that_hands_its_run_on_writes_what_waits(still: House) -> None:
     connection = connect(still)
     own = step(still, take(still, connection), 3)
+    still.queue.held.clear()
     assert still.flows.sync.hand_on(own)
     assert (len(stored(still, connection.id)), len(told_of(still, connection))) == (20, 21)
     assert still.queue.held == [messages.publish_events()]
@@ -216,8 +267,8 @@ def test_a_record_that_the_database_refuses_costs_its_list_and_nothing_before_or
 ) -> None:
     house.clock.stop()
     connection = connect(house)
-    own = step(house, take(house, connection), 4)
-    first, second = (changes.new for changes in own.draft.waiting.changes[1:3])
+    own = step(house, take(house, connection), 3)
+    first, second = (changes.new for changes in own.draft.waiting.changes)
     refuse(house, second[4].external_id)
     house.turn(seconds=46)
     if not together:
@@ -234,6 +285,18 @@ def test_a_record_that_the_database_refuses_costs_its_list_and_nothing_before_or
 
 
 @pytest.mark.parametrize("database", ["postgresql"])
+def test_what_the_database_refuses_while_an_answer_takes_its_time_is_read_again_page_by_page(house: House) -> None:
+    house.clock.stop()
+    connection = connect(house)
+    own = step(house, take(house, connection), 3)
+    refuse(house, own.draft.waiting.changes[-1].new[0].external_id)
+    hold_next(house, connection)
+    own = step(house, own, 1)
+    assert (own.run.place, own.run.page, own.one_by_one, len(own.draft.log)) == (1, 1, True, 3)
+    assert (stored(house, connection.id), len(told_of(house, connection))) == (set(), 1)
+
+
+@pytest.mark.parametrize("database", ["postgresql"])
 def test_a_job_that_cannot_write_what_waits_hands_its_run_on_as_it_was_written_last(house: House) -> None:
     house.clock.stop()
     connection = connect(house)
@@ -243,5 +306,5 @@ def test_a_job_that_cannot_write_what_waits_hands_its_run_on_as_it_was_written_l
     with house.store.reading() as tx:
         run = tx.runs.running(connection.id)
     assert run is not None
-    assert (run.place, run.page, run.lease_owner) == (0, 1, None)
-    assert (stored(house, connection.id), told_of(house, connection)) == (set(), [])
+    assert (run.place, run.page, run.lease_owner) == (1, 1, None)
+    assert (stored(house, connection.id), len(told_of(house, connection))) == (set(), 1)

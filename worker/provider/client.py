@@ -29,6 +29,7 @@ from models.rate_limit import Wait
 from worker.metrics.counters import Metrics, name_outcome
 from worker.provider.rate_limit import Allowance, Budgets, api_deadline
 from worker.provider.transport import (
+    Meanwhile,
     ThreadTransports,
     Wire,
     find_usual_proxies,
@@ -185,14 +186,20 @@ class ProviderClient:
         return self.budgets.allow(self.provider, account_id)
 
     def read_page(
-        self, resource: Resource, path: str, asked: PageAsked, access_token: Secret, allowance: Allowance
+        self,
+        resource: Resource,
+        path: str,
+        asked: PageAsked,
+        access_token: Secret,
+        allowance: Allowance,
+        meanwhile: Meanwhile | None = None,
     ) -> Called[ApiOutcome] | Wait:
         """One page of a resource, if the budgets of the account and the resource have room for it; else how long they
         have none."""
         wait = allowance.take(resource)
         if wait is not None:
             return wait
-        called = self._get(resource, path, asked, access_token)
+        called = self._get(resource, path, asked, access_token, meanwhile)
         allowance.note(resource, called.remaining)
         if isinstance(called.outcome, Throttled):
             allowance.settle(pause=called.outcome.retry_after.total_seconds())
@@ -239,7 +246,14 @@ class ProviderClient:
         headers = called.outcome.headers if isinstance(called.outcome, HttpAnswer) else {}
         return called.read_as(called.outcome, read_remaining(headers))
 
-    def _get(self, resource: Resource, path: str, asked: PageAsked, access_token: Secret) -> Called[ApiOutcome]:
+    def _get(
+        self,
+        resource: Resource,
+        path: str,
+        asked: PageAsked,
+        access_token: Secret,
+        meanwhile: Meanwhile | None = None,
+    ) -> Called[ApiOutcome]:
         """A GET that follows no redirect and reads at most 4 MiB in at most 30 s, however slowly it drips."""
         api_url, url = self.provider.api_url_of(resource), find_page_url(self.provider, resource, path, asked)
         # A stream of its own keeps httpx from looking for a body, and from adding headers that are here already.
@@ -254,7 +268,7 @@ class ProviderClient:
             stream=no_body,
             extensions={"timeout": api_timeout},
         )
-        wire = Wire(self.now, kept_open=getattr(self._own, "socket", None))
+        wire = Wire(self.now, kept_open=getattr(self._own, "socket", None), meanwhile=meanwhile)
         deadline = min(api_deadline, timedelta(seconds=resource.timeout_seconds))
         called = self._measure("GET", path, lambda: wire.send(self._api.own, request, largest_page, deadline))
         self._own.socket = wire.socket

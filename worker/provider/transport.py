@@ -1,12 +1,14 @@
 """One request on the wire: by which proxy it leaves, whether it left, cut when its time is up, its answer bounded."""
 
 import os
+import select
 import socket
 import ssl
 import threading
 import zlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
 from time import monotonic
@@ -129,7 +131,16 @@ def as_proxy(text: str, ssl_context: ssl.SSLContext) -> httpx.Proxy:
     return httpx.Proxy(url, ssl_context=ssl_context if url.scheme == "https" else None)
 
 
+@dataclass(frozen=True, slots=True)
+class Meanwhile:
+    """What is done while a request is under way, on its thread, if no answer has come after so many seconds."""
+
+    seconds: float
+    act: Callable[[], None]
+
+
 body_begins = "http11.send_request_body.started"
+answer_awaited = "http11.receive_response_headers.started"
 head_begins = "http11.send_request_headers.started"
 
 
@@ -146,11 +157,13 @@ class Wire:
         send_before: datetime | None = None,
         kept_open: Any = None,
         leaves_with: str = body_begins,
+        meanwhile: Meanwhile | None = None,
     ) -> None:
         """`kept_open` is the socket of the thread's last request, which this one may use again."""
         self.now = now
         self.send_before = send_before
         self.leaves_with = leaves_with
+        self.meanwhile = meanwhile
         self.sent = False
         self.cut = False
         self.socket: Any = kept_open
@@ -188,6 +201,17 @@ class Wire:
             if self.send_before is not None and self.now() >= self.send_before:
                 raise SendingTooLate
             self.sent = True
+        elif name == answer_awaited and info["request"].method != b"CONNECT":
+            self._use_silence()
+
+    def _use_silence(self) -> None:
+        """Do what is to be done meanwhile if the server takes its time; its answer is kept by the system."""
+        if self.meanwhile is None or self.socket is None:
+            return
+        silent = select.poll()
+        silent.register(self.socket, select.POLLIN)
+        if not silent.poll(self.meanwhile.seconds * 1_000):
+            self.meanwhile.act()
 
     def _shut(self) -> None:
         self.cut = True

@@ -23,16 +23,17 @@ from models.paging.page_format import PageAsked
 from models.rate_limit import Wait
 from models.store import Store, Transaction
 from models.store.sync_runs import SyncRows
-from models.sync.decision import NothingLeft, PageRead, ParentsNeeded, StepDecision, StepRows
+from models.sync.decision import NothingLeft, NothingYet, PageRead, ParentsNeeded, StepDecision, StepRows
 from models.sync.page import parse_page
 from models.sync.refusal import carry_out
 from models.sync.since import asked_resource, begin_at
-from models.sync.snapshot import most_records
+from models.sync.snapshot import Draft, longest_silence, most_records
 from models.sync.start import StartRequest, set_aside, start
 from models.sync.step import StepAnswer, decide_step, hand_on
 from models.sync.sync_run import name_run, plan_lists, slice_length
 from worker.metrics.counters import Metrics
 from worker.provider.client import ProviderClient
+from worker.provider.transport import Meanwhile
 from worker.sync.apply_step import apply_step, write_draft
 from worker.sync.rows import add_page, choose_incremental, load_slice, load_stored, lock_rows, rows_in_memory
 from worker.sync.slice import Slice
@@ -146,8 +147,21 @@ class Sync:
 
     def step(self, own: Slice) -> Slice | None:
         """Ask for a page, and commit its outcome unless it can wait; None if this job is done with the run."""
-        answer, log = self.ask(own)
-        own = replace(own, draft=replace(own.draft, log=(*own.draft.log, *log)))
+        written: list[Slice | None] = [own]
+
+        def write_meanwhile() -> None:
+            written[0] = self._write_waiting(own)
+
+        meanwhile = Meanwhile(longest_silence.total_seconds(), write_meanwhile) if own.written is not None else None
+        answer, log = self.ask(own, meanwhile)
+        following = written[0]
+        if following is None:
+            # The run is no longer this job's: the request is logged.
+            return self._save(replace(own, draft=Draft(log=tuple(log))), answer)
+        is_answer_dropped = following.one_by_one and not own.one_by_one
+        own = replace(following, draft=replace(following.draft, log=(*following.draft.log, *log)))
+        if is_answer_dropped:
+            return own
         kept = self._keep(own, answer)
         if kept is not None:
             return kept
@@ -162,7 +176,14 @@ class Sync:
                 raise
             return self._save(own, Failed(str(refused)))
 
-    def ask(self, own: Slice) -> tuple[StepAnswer, list[Request]]:
+    def _write_waiting(self, own: Slice) -> Slice | None:
+        """Commit what waits, because the next page takes its time; None if the run is no longer this job's."""
+        try:
+            return self._save(own, NothingYet())
+        except StoreRefused:
+            return own.go_back()
+
+    def ask(self, own: Slice, meanwhile: Meanwhile | None = None) -> tuple[StepAnswer, list[Request]]:
         """Request the run's next page; return the answer, and the request for the log if one was made."""
         run, provider = own.run, self.providers[own.connection.provider]
         if run.place >= len(own.plan):
@@ -173,7 +194,7 @@ class Sync:
         resource = asked_resource(sync_list, run.page)
         asked = PageAsked(max(run.page, 1), run.cursor)
         own.allowance.wanted = len(own.plan) - run.place
-        called = provider.read_page(resource, sync_list.path, asked, own.access_token, own.allowance)
+        called = provider.read_page(resource, sync_list.path, asked, own.access_token, own.allowance, meanwhile)
         if isinstance(called, Wait):
             return called, []
         outcome = called.outcome

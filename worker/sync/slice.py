@@ -70,13 +70,17 @@ class Slice:
         )
 
     def keep(self, decision: StepDecision, rows: StepRows, answer: PageRead) -> "Slice | None":
-        """Return the slice with a page in memory that the decision is about; None if it has to be written."""
+        """Return the slice with a page in memory that the decision is about; None if it has to be written.
+
+        The last page of a list is written with what waits.
+        """
         if self.snapshot is None or decision.run is None or not is_quiet(decision):
             return None
         draft = keep(self.draft, self.snapshot, decision, rows)
         draft = add_new(draft, decision, self.at, answer.size)
         waits = draft.waiting.since is not None
-        if (waits and self.one_by_one) or not draft.waiting.may_wait(decision.at):
+        ends_list = decision.run.place != self.run.place
+        if (waits and (self.one_by_one or ends_list)) or not draft.waiting.may_wait(decision.at):
             return None
         return replace(
             self,

@@ -139,7 +139,7 @@ class StandingClient:
     def allow(self, account_id: str) -> NoLimit:
         return NoLimit()
 
-    def read_page(self, resource: Any, path: str, asked: Any, access_token: Any, allowance: Any) -> Called[ApiOutcome]:
+    def read_page(self, resource: Any, path: str, asked: Any, access_token: Any, *unused: Any) -> Called[ApiOutcome]:
         return self.read_account(access_token)
 
     def revoke(self, client: Any, token: Any) -> None:

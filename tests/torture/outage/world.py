@@ -149,7 +149,7 @@ class ModelClient:
     def allow(self, account_id: str) -> NoLimit:
         return NoLimit()
 
-    def read_page(self, resource: Any, path: str, asked: Any, token: Secret, allowance: Any) -> Called[ApiOutcome]:
+    def read_page(self, resource: Any, path: str, asked: Any, token: Secret, *unused: Any) -> Called[ApiOutcome]:
         return self.read_account(token)
 
 
