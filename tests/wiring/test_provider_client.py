@@ -27,7 +27,7 @@ from tests.raw_http import drip, read_request
 from worker.deadlines import deadlines, few
 from worker.provider.client import ProviderClient, largest_page
 from worker.provider.rate_limit import Budgets
-from worker.provider.transport import Wire, unpack_body
+from worker.provider.transport import Meanwhile, Wire, unpack_body
 
 Speak = Callable[[socket.socket], None]
 page = json.dumps({"data": [{"id": 1}], "current_page": 1, "last_page": 1, "total": 1}).encode()
@@ -76,6 +76,29 @@ def read(client: ProviderClient) -> object:
         Resource(name="document", path="/documents"), "/documents", PageAsked(), Secret("t"), client.allow("1")
     )
     return called.outcome  # type: ignore[union-attr]  # there is room in a new budget
+
+
+@pytest.mark.parametrize(("late", "acted"), [(0.0, 0), (0.3, 1)])
+def test_what_is_to_be_done_meanwhile_is_done_once_if_the_answer_takes_its_time(late: float, acted: int) -> None:
+    def answer(connection: socket.socket) -> None:
+        threading.Event().wait(late)
+        answer_with(page)(connection)
+
+    threads: list[int] = []
+    meanwhile = Meanwhile(0.15, lambda: threads.append(threading.get_ident()))
+    with serving(answer) as url:
+        client = client_of(url)
+        called = client.read_page(
+            Resource(name="document", path="/documents"),
+            "/documents",
+            PageAsked(),
+            Secret("t"),
+            client.allow("1"),
+            meanwhile,
+        )
+        assert isinstance(called.outcome, Page)  # type: ignore[union-attr]  # there is room in a new budget
+        client.close()
+    assert threads == [threading.get_ident()] * acted
 
 
 def answer_with(body: bytes, **headers: str) -> Speak:

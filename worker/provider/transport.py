@@ -205,8 +205,11 @@ class Wire:
             self._use_silence()
 
     def _use_silence(self) -> None:
-        """Do what is to be done meanwhile if the server takes its time; its answer is kept by the system."""
-        if self.meanwhile is None or self.socket is None:
+        """Do what is to be done meanwhile if the server takes its time; its answer is kept by the system.
+
+        The socket may be one that this thread used before, for another host, and is closed.
+        """
+        if self.meanwhile is None or self.socket is None or self.socket.fileno() < 0:
             return
         silent = select.poll()
         silent.register(self.socket, select.POLLIN)

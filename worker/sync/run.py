@@ -27,7 +27,7 @@ from models.sync.decision import NothingLeft, NothingYet, PageRead, ParentsNeede
 from models.sync.page import parse_page
 from models.sync.refusal import carry_out
 from models.sync.since import asked_resource, begin_at
-from models.sync.snapshot import Draft, longest_silence, most_records
+from models.sync.snapshot import longest_silence, most_records
 from models.sync.start import StartRequest, set_aside, start
 from models.sync.step import StepAnswer, decide_step, hand_on
 from models.sync.sync_run import name_run, plan_lists, slice_length
@@ -147,21 +147,10 @@ class Sync:
 
     def step(self, own: Slice) -> Slice | None:
         """Ask for a page, and commit its outcome unless it can wait; None if this job is done with the run."""
-        written: list[Slice | None] = [own]
-
-        def write_meanwhile() -> None:
-            written[0] = self._write_waiting(own)
-
-        meanwhile = Meanwhile(longest_silence.total_seconds(), write_meanwhile) if own.written is not None else None
-        answer, log = self.ask(own, meanwhile)
-        following = written[0]
-        if following is None:
-            # The run is no longer this job's: the request is logged.
-            return self._save(replace(own, draft=Draft(log=tuple(log))), answer)
-        is_answer_dropped = following.one_by_one and not own.one_by_one
-        own = replace(following, draft=replace(following.draft, log=(*following.draft.log, *log)))
-        if is_answer_dropped:
-            return own
+        following, answer = self._ask_and_write(own)
+        if following is None or answer is None:
+            return following
+        own = following
         kept = self._keep(own, answer)
         if kept is not None:
             return kept
@@ -175,6 +164,28 @@ class Sync:
             if not isinstance(answer, PageRead):
                 raise
             return self._save(own, Failed(str(refused)))
+
+    def _ask_and_write(self, own: Slice) -> tuple[Slice | None, StepAnswer | None]:
+        """Ask for a page, and commit what waits if its answer takes its time.
+
+        Return the slice with the request in its log, and the answer. There is no answer to go on with if what waited
+        could not be written, and no slice if the run is no longer this job's.
+        """
+        written: list[Slice | None] = [own]
+
+        def write() -> None:
+            written[0] = self._write_waiting(own)
+
+        waits = own.written is not None
+        answer, log = self.ask(own, Meanwhile(longest_silence.total_seconds(), write) if waits else None)
+        following = written[0]
+        if following is None:
+            with self.store.writing() as tx:
+                tx.journal.log(log)
+            return None, None
+        has_gone_back = following.one_by_one and not own.one_by_one
+        logged = replace(following, draft=replace(following.draft, log=(*following.draft.log, *log)))
+        return logged, None if has_gone_back else answer
 
     def _write_waiting(self, own: Slice) -> Slice | None:
         """Commit what waits, because the next page takes its time; None if the run is no longer this job's."""
