@@ -3,6 +3,7 @@ them, each record and each event is there once."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -11,6 +12,7 @@ from sqlalchemy import text
 
 from models.messaging import messages
 from models.oauth.connection import Connection, Status
+from models.sync.snapshot import longest_silence
 from models.sync.sync_run import RunStatus
 from tests.flows.between import Between, between, listed, slowly, stored
 from tests.harness import House
@@ -32,6 +34,12 @@ class Dying(Between):
         if self.asked == self.last:
             raise Killed
         return called
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no answer count as slow, however busy the machine is, unless the test says so."""
+    monkeypatch.setattr("worker.sync.run.longest_silence", timedelta(minutes=1))
 
 
 @pytest.fixture
@@ -131,8 +139,9 @@ def test_the_last_page_of_a_list_is_written_with_those_that_wait(still: House) -
     assert stored(still, connection.id) == listed_here(still, connection)
 
 
-def hold_next(house: House, connection: Connection) -> None:
-    """Let the provider keep the account's next answer back for a moment."""
+def hold_next(house: House, connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the provider keep the account's next answer back for longer than what waits may wait for it."""
+    monkeypatch.setattr("worker.sync.run.longest_silence", longest_silence)
     house.control.inject(on="api", kind="late", delay_ms=200, match={"user_id": int(connection.account_id)})
 
 
@@ -149,13 +158,15 @@ class Looking(Between):
         return called
 
 
-def test_what_waits_is_written_while_the_next_answer_takes_its_time(still: House) -> None:
+def test_what_waits_is_written_while_the_next_answer_takes_its_time(
+    still: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
     connection = connect(still)
     own = step(still, take(still, connection), 2)
     usual = still.flows.sync.providers["breezedoc"]
     looking = Looking(usual, lambda *_: None, look=lambda: len(stored(still, connection.id)))
     still.flows.sync.providers["breezedoc"] = looking  # type: ignore[index]  # a dict in truth
-    hold_next(still, connection)
+    hold_next(still, connection, monkeypatch)
     own = step(still, own, 1)
     assert looking.found == 10
     assert [len(changes.new) for changes in own.draft.waiting.changes] == [10]
@@ -164,12 +175,14 @@ def test_what_waits_is_written_while_the_next_answer_takes_its_time(still: House
     assert len(told_of(still, connection)) == 1 + 25
 
 
-def test_a_job_that_has_lost_its_run_writes_nothing_while_an_answer_takes_its_time(still: House) -> None:
+def test_a_job_that_has_lost_its_run_writes_nothing_while_an_answer_takes_its_time(
+    still: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
     connection = connect(still)
     late = step(still, take(still, connection), 2)
     still.turn(seconds=46)
     take(still, connection)
-    hold_next(still, connection)
+    hold_next(still, connection, monkeypatch)
     assert still.flows.sync.step(late) is None
     assert (stored(still, connection.id), len(told_of(still, connection))) == (set(), 1)
 
@@ -287,12 +300,14 @@ def test_a_record_that_the_database_refuses_costs_its_list_and_nothing_before_or
 
 
 @pytest.mark.parametrize("database", ["postgresql"])
-def test_what_the_database_refuses_while_an_answer_takes_its_time_is_read_again_page_by_page(house: House) -> None:
+def test_what_the_database_refuses_while_an_answer_takes_its_time_is_read_again_page_by_page(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
     house.clock.stop()
     connection = connect(house)
     own = step(house, take(house, connection), 3)
     refuse(house, own.draft.waiting.changes[-1].new[0].external_id)
-    hold_next(house, connection)
+    hold_next(house, connection, monkeypatch)
     own = step(house, own, 1)
     assert (own.run.place, own.run.page, own.one_by_one, len(own.draft.log)) == (1, 1, True, 3)
     assert (stored(house, connection.id), len(told_of(house, connection))) == (set(), 1)
