@@ -38,8 +38,8 @@ const refused = []
 for (const path of ['../x', '%2e%2e/x', 'a/../../x']) {
   await gateway.request(id, 'GET', path).catch((error) => refused.push(error.name))
 }
-for (const asked of [gateway.connection('none'), gateway.callAgain('none')]) {
-  await asked.catch((problem) => problems.push([problem.name, problem.type, problem.status]))
+for (const ask of [() => gateway.connection('none'), () => gateway.callAgain('none')]) {
+  await ask().catch((problem) => problems.push([problem.name, problem.type, problem.status]))
 }
 console.log(JSON.stringify({
   connections: found, user: (await gateway.connection(id)).user_id, generation: token.generation,
