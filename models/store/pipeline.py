@@ -96,8 +96,10 @@ class Pipeline:
         Raise if the server has closed the connection while it lay idle: then there is something to read.
         """
         self._ahead = []
-        while self._readable.poll(0):
-            self.driver.pgconn.consume_input()
+        # Once for what the server said last, and once for the end of the connection behind it. Looking whether there is
+        # anything to read would let another thread run first.
+        self.driver.pgconn.consume_input()
+        self.driver.pgconn.consume_input()
         self._ahead = [Command(text) for text in texts]
 
     def put(self, text: str, parameters: Sequence[Any], pending: Pending) -> None:
