@@ -87,12 +87,13 @@ class Spool:
         return True
 
     def reserve(self, name: str) -> bool:
+        slot = self._slot(name)
         try:
-            make_directory(self.directory)
-            close_to_others(self.directory)
-            descriptor = os.open(self._slot(name), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with open(descriptor, "wb", buffering=0) as file:
-                return file.write(bytes(slot_bytes)) == slot_bytes
+            try:
+                return _allocate(slot)
+            except FileNotFoundError:
+                make_directory(self.directory)
+                return _allocate(slot)
         except OSError:
             self.release(name)
             return False
@@ -204,6 +205,15 @@ class RedisHash:
 
 def _away() -> ParkingUnavailable:
     return ParkingUnavailable("Redis, where pairs may be parked, does not answer")
+
+
+def _allocate(slot: Path) -> bool:
+    """Make a file of zeros that only its owner can read; return whether there was room for it. Raises OSError."""
+    descriptor = os.open(slot, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        return os.write(descriptor, bytes(slot_bytes)) == slot_bytes
+    finally:
+        os.close(descriptor)
 
 
 def _write_beside(path: Path, text: str) -> Path:
