@@ -112,11 +112,12 @@ class KeyRing:
 
     def new(self) -> DataKey:
         """Return a new data key."""
-        material = secrets.token_bytes(key_bytes)
-        return DataKey(material, self._wrap(material))
+        drawn = secrets.token_bytes(key_bytes + nonce_bytes)
+        material = drawn[:key_bytes]
+        return DataKey(material, self._wrap(material, drawn[key_bytes:]))
 
-    def _wrap(self, material: bytes) -> Wrapped:
-        nonce = secrets.token_bytes(nonce_bytes)
+    def _wrap(self, material: bytes, nonce: bytes | None = None) -> Wrapped:
+        nonce = nonce or secrets.token_bytes(nonce_bytes)
         return Wrapped(self.id, encode(nonce + self._ciphers[self.id].encrypt(nonce, material, _bind(self.id))))
 
     def _unwrap(self, wrapped: Wrapped) -> bytes | None:
