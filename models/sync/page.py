@@ -8,7 +8,7 @@ from models.account import read_account
 from models.api_response import Page
 from models.journal import Note, Problem, Verb
 from models.messaging.events import Fact, RecordChanged
-from models.oauth.connection import restore_access
+from models.oauth.connection import Connection, restore_access
 from models.oauth.credential import accept_access
 from models.paging.json_path import look_up
 from models.provider import Provider, Resource
@@ -46,27 +46,34 @@ def keep_page(rows: StepRows, answer: PageRead, now: datetime) -> StepDecision:
     """
     sync_list, stored = rows.sync_list, rows.page
     changed = compare(stored.known, answer.items, rows.provider.null_is_absent)
-    accepted = _accept(rows, now)
-    decision = replace(
-        accepted,
+    connection, facts, notes = _accept(rows)
+    credential = rows.credential
+    was_refused = credential is not None and credential.refused_generation is not None
+    decision = StepDecision(
+        subject=rows.connection,
+        at=now,
+        connection=connection,
+        credential=accept_access(credential) if credential is not None and was_refused else None,
         changes=plan_writes(sync_list.resource.name, sync_list.key, stored.known, changed),
         page=PageNote(sync_list.key, rows.run.pass_number, answer.seen) if rows.run.page else None,
-        facts=(*accepted.facts, *_facts(rows, changed)),
+        facts=(*facts, *_facts(rows, changed)),
+        notes=notes,
+        recovered=is_recovered(rows),
     )
     run = _count(rows.run, sync_list.resource.name, answer, changed)
     if run.page == 0:
         # The page that moves records here makes this list longer.
         moved = sum(not before.deleted and before.source != sync_list.key for before in stored.known.values())
         if not is_quiet(answer.seen, len(changed), stored.living + moved):
-            return go_on(decision, replace(run, page=1, cursor=None))
+            return go_on(decision, run, page=1, cursor=None)
         return end_list(rows, replace(decision, lists=(ListRead(sync_list.key),)), run)
     if ends_list(answer.seen, stored.previous, rows.provider.longest_list, answer.cursor is not None):
         return end_list(rows, decision, run)
-    return go_on(decision, replace(run, page=run.page + 1, cursor=answer.cursor))
+    return go_on(decision, run, page=run.page + 1, cursor=answer.cursor)
 
 
-def _accept(rows: StepRows, now: datetime) -> StepDecision:
-    """Note that the API accepts the access token, and if the page is not the account's, the account."""
+def _accept(rows: StepRows) -> tuple[Connection, tuple[Fact, ...], tuple[Note, ...]]:
+    """Return the connection whose access token the API accepts, and if the page is not the account's, whose account."""
     connection, facts = rows.connection, tuple[Fact, ...]()
     if not rows.is_account(rows.sync_list) or len(rows.plan) == 1:
         connection, facts = restore_access(connection)
@@ -76,20 +83,9 @@ def _accept(rows: StepRows, now: datetime) -> StepDecision:
     if connection.problem == Problem.list_failing:
         connection = replace(connection, problem=None)
         notes = (Note(Verb.list_recovered, {"list": rows.sync_list.label}),)
-    recovered = is_recovered(rows)
-    if recovered:
+    if is_recovered(rows):
         connection = replace(connection, problem=None)
-    credential = rows.credential
-    was_refused = credential is not None and credential.refused_generation is not None
-    return StepDecision(
-        subject=rows.connection,
-        at=now,
-        connection=connection,
-        credential=accept_access(credential) if credential is not None and was_refused else None,
-        facts=facts,
-        notes=notes,
-        recovered=recovered,
-    )
+    return connection, facts, notes
 
 
 def _facts(rows: StepRows, changed: list[Changed]) -> list[RecordChanged]:

@@ -50,6 +50,9 @@ class ListState:
     marks: Marks = field(default_factory=Marks)
 
 
+never_read = ListState()
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """The stored records, by resource and id and without their data, and the stored state of each list: as they are
@@ -80,7 +83,7 @@ class Snapshot:
 
     def state(self, key: str) -> ListState:
         """Return the state of a list; of one that has none the state of a list that was never read."""
-        return self.lists.get(key, ListState())
+        return self.lists.get(key, never_read)
 
     def count(self) -> int:
         """Return how many records are stored."""
@@ -113,7 +116,7 @@ class Snapshot:
             records[deletion.resource] = own
         lists = dict(self.lists)
         for note in decision.lists:
-            lists[note.key] = _state_after(lists.get(note.key, ListState()), note)
+            lists[note.key] = _state_after(lists.get(note.key, never_read), note)
         for key in decision.forgotten:
             lists.pop(key, None)
         return Snapshot(records, lists)
