@@ -152,14 +152,15 @@ def _plan_code(
     if awaits_application(found):
         late = "the application did not confirm in time whose browser it was"
         return fail(found, "not_confirmed", late) if is_over else None
+    # A code whose answer was lost may be spent, whether or not the endpoint takes requests by now.
+    if found.attempts >= (1 if is_over else most_presentations):
+        return fail(found, "answer_lost", "the provider's answer to the code exchange was lost")
     if kept_until is not None and is_over:
         text = "the provider's token endpoint was unavailable for as long as the code was valid"
         return fail(found, "provider_unavailable", text)
     if kept_until is not None:
         until = min(kept_until, end_of_code(found))
         return keep_waiting(found, "provider_unavailable", kept_back, Verb.exchange_kept_back, until)
-    if found.attempts >= (1 if is_over else most_presentations):
-        return fail(found, "answer_lost", "the provider's answer to the code exchange was lost")
     if is_over:
         return _end_late(found)
     return PresentCode(leased)

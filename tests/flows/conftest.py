@@ -42,6 +42,8 @@ def house(migrated_url: str, provider: sandbox.Running, tmp_path: Path) -> Itera
 def house_for_all(shared_provider: sandbox.Running, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     """One house on SQLite for all tests of a file, of which each has a user and an account of its own."""
     directory = tmp_path_factory.mktemp("house")
+    # The tests of another file may have left it with another secret, or broken.
+    shared_provider.control.reset()
     built = build_house(create_sqlite(directory / "breezesync.db"), shared_provider, directory / "spool")
     yield built
     built.close()

@@ -121,7 +121,6 @@ kept_back: dict[str, tuple[timedelta, int, timedelta | None]] = {
     "fresh": (timedelta(), 0, 5 * second),
     "at the end of its life": (10 * minute - second, 0, second),
     "over": (10 * minute, 0, None),
-    "over, its answer unknown": (10 * minute, 1, None),
 }
 
 
@@ -136,6 +135,16 @@ def test_a_code_behind_an_open_breaker_waits_for_the_probe_and_fails_as_unavaila
     assert plan.authorization.due_at == (None if due_in is None else now + due_in)
     assert plan.authorization.reason == "provider_unavailable"
     assert plan.authorization.step is (Step.received if due_in else Step.failed)
+
+
+@pytest.mark.parametrize(("age", "attempts"), [(10 * minute, 1), (minute, 2)], ids=["over", "spent"])
+def test_a_code_whose_answer_was_lost_does_not_fail_as_unavailable_behind_an_open_breaker(
+    age: timedelta, attempts: int
+) -> None:
+    lost = replace(received, code_received_at=now - age, due_at=now - age, attempts=attempts)
+    plan = plan_exchange(lost, "me", lease, now, now + 5 * second)
+    assert isinstance(plan, AuthorizationChange)
+    assert (plan.authorization.step, plan.authorization.reason) == (Step.failed, "answer_lost")
 
 
 presented = replace(received, lease_owner="me", lease_until=now + lease, presented_at=now, attempts=1)
