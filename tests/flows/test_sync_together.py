@@ -5,13 +5,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
+from unittest.mock import Mock
 from uuid import uuid4
 
 import pytest
 from sqlalchemy import text
 
+from models.errors import StoreUnavailable
 from models.messaging import messages
 from models.oauth.connection import Connection, Status
+from models.store import Store
 from models.sync.snapshot import longest_silence
 from models.sync.sync_run import RunStatus
 from tests.flows.between import Between, between, listed, slowly, stored
@@ -185,6 +188,25 @@ def test_a_job_that_has_lost_its_run_writes_nothing_while_an_answer_takes_its_ti
     hold_next(still, connection, monkeypatch)
     assert still.flows.sync.step(late) is None
     assert (stored(still, connection.id), len(told_of(still, connection))) == (set(), 1)
+
+
+def test_a_database_that_is_away_while_an_answer_takes_its_time_costs_only_pages_read_again(
+    still: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = connect(still)
+    own = step(still, take(still, connection), 2)
+    hold_next(still, connection, monkeypatch)
+    with monkeypatch.context() as away:
+        away.setattr(Store, "writing", Mock(side_effect=StoreUnavailable("away")))
+        with pytest.raises(StoreUnavailable):
+            still.flows.sync.step(own)
+    assert (stored(still, connection.id), len(told_of(still, connection))) == (set(), 1)
+    following: Slice | None = step(still, own, 1)  # on a new connection to the provider: the last answer was not read
+    while following is not None:
+        following = still.flows.sync.step(following)
+    assert stored(still, connection.id) == listed_here(still, connection)
+    told = told_of(still, connection)
+    assert len(told) == len(set(told))
 
 
 def test_a_slow_provider_s_pages_are_committed_one_by_one(still: House) -> None:
