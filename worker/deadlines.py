@@ -101,14 +101,38 @@ class Deadlines:
         return self._watches.setdefault(pid, Watch()) if watch is None else watch
 
     @contextmanager
-    def within(self, seconds: float, act: Callable[[], object]) -> Iterator[None]:
+    def within(self, seconds: float, act: Callable[[], object]) -> Iterator["Within"]:
         """Call `act` on another thread if the block has not ended in that time. It must not wait for anything."""
-        watch = self.watch
-        deadline = watch.add(seconds, act)
+        within = Within(self.watch, seconds, act)
+        try:
+            yield within
+        finally:
+            within.end()
+
+
+class Within:
+    """The deadline of a block that runs: `until` is when it acts, by the monotonic clock."""
+
+    def __init__(self, watch: Watch, seconds: float, act: Callable[[], object]) -> None:
+        self._watch, self._act = watch, act
+        self._begin(seconds)
+
+    def _begin(self, seconds: float) -> None:
+        self.until = monotonic() + seconds
+        self._deadline = self._watch.add(seconds, self._act)
+
+    def end(self) -> None:
+        self._watch.end(self._deadline)
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Let the time that the inner block takes not count: it does something else."""
+        self.end()
+        left = self.until - monotonic()
         try:
             yield
         finally:
-            watch.end(deadline)
+            self._begin(left)
 
 
 deadlines = Deadlines()

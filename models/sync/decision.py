@@ -3,7 +3,6 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any
 
 from models.clock import is_due
 from models.journal import ListProblem, Note
@@ -238,8 +237,8 @@ class StepDecision:
         return self.begins and self.goes_on and self.run is not None and not self.run.requested
 
 
-def go_on(decision: StepDecision, run: SyncRun, **moved: Any) -> StepDecision:
-    """Keep the run for this job's next page, with the fields that `moved`, and renew its lease.
+def go_on(decision: StepDecision, run: SyncRun) -> StepDecision:
+    """Keep the run for this job's next page, and renew its lease.
 
     The sync stays due, claimed until the lease ends: if the job dies, the sweep sends another then. So the row is
     written without any column of an index, which PostgreSQL does on the row's own page.
@@ -252,7 +251,7 @@ def go_on(decision: StepDecision, run: SyncRun, **moved: Any) -> StepDecision:
         decision,
         connection=connection,
         claims=replace(decision.claims, sync=until),
-        run=replace(run, lease_until=until, **moved),
+        run=replace(run, lease_until=until),
         goes_on=True,
     )
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, assert_never
+from typing import assert_never
 
 from models.journal import ListProblem, Note, Verb
 from models.messaging.events import RecordChanged
@@ -39,27 +39,23 @@ def skip_list(rows: StepRows, problem: ListProblem, now: datetime) -> StepDecisi
 def end_list(rows: StepRows, decision: StepDecision, run: SyncRun) -> StepDecision:
     """Continue with the resource's next list, or after its last one with what all of them prove."""
     if run.place + 1 in places_of(rows.plan, run.place):
-        return _open(rows, decision, run, run.place + 1, run.pass_number)
+        return _open(rows, decision, run, run.place + 1)
     return _end_resource(rows, decision, run)
 
 
 def end_without_lists(rows: StepRows, decision: StepDecision, run: SyncRun, name: str) -> StepDecision:
     """Leave a resource of which there is no list to read; the list that the run is at comes after it."""
     decision = _delete_orphans(decision, name, _orphans_after(rows, decision))
-    return _open(rows, decision, run, run.place, run.pass_number, counts=_count_deleted(run.counts, name, decision))
+    return _open(rows, decision, replace(run, counts=_count_deleted(run, name, decision)), run.place)
 
 
-def _open(
-    rows: StepRows, decision: StepDecision, run: SyncRun, place: int, pass_number: int = 0, **moved: Any
-) -> StepDecision:
-    """Continue with the list at that place."""
-    page = 0 if pass_number == 0 and _is_peeked_at(rows, run, place) else 1
-    return go_on(decision, run, place=place, page=page, cursor=None, pass_number=pass_number, **moved)
+def _open(rows: StepRows, decision: StepDecision, run: SyncRun, place: int) -> StepDecision:
+    return go_on(decision, replace(run, place=place, page=0 if _is_peeked_at(rows, run, place) else 1, cursor=None))
 
 
 def _is_peeked_at(rows: StepRows, run: SyncRun, place: int) -> bool:
     """Whether the run looks at the newest records of this list first, because the list is long."""
-    if place >= len(rows.plan) or run.depth != "usual":
+    if place >= len(rows.plan) or run.depth != "usual" or run.pass_number:
         return False
     sync_list = rows.plan[place]
     left = sum(not before.deleted and before.source == sync_list.key for before in rows.page.known.values())
@@ -74,7 +70,7 @@ def _end_resource(rows: StepRows, decision: StepDecision, run: SyncRun) -> StepD
     if is_incremental(rows.plan, run.place, run.since):
         notes = tuple(_note_changes_read(rows, each) for each in lists)
         decision = replace(decision, lists=(*decision.lists, *notes))
-        return _open(rows, decision, run, places.stop)
+        return _open(rows, decision, replace(run, pass_number=0), places.stop)
     living = {each.key: _living_after(rows, decision, each.key) for each in lists}
     orphans = _orphans_after(rows, decision)
     # Below its parent an id is nowhere else; any other may be on a page of another list that was not seen.
@@ -82,14 +78,13 @@ def _end_resource(rows: StepRows, decision: StepDecision, run: SyncRun) -> StepD
     empty = [ListSeen(key, no_records, no_records) for key in doubtful]
     verdict = judge([*lists, *empty], living | doubtful, run.pass_number, rows.provider.longest_list)
     if isinstance(verdict, ReadAgain):
-        return _open(rows, decision, run, places.start, run.pass_number + 1)
-    counts = run.counts
+        return _open(rows, decision, replace(run, pass_number=run.pass_number + 1), places.start)
     if lists:
         seen = {external_id for each in lists for page in each.pages for external_id in page.ids}
-        counts = count_seen(counts, name, len(seen))
+        run = replace(run, counts=count_seen(run.counts, name, len(seen)))
     match verdict:
         case Whole(gone):
-            created = counts.get(name, {}).get("created", 0)
+            created = run.counts.get(name, {}).get("created", 0)
             missing = frozenset(gone).difference(*orphans.values())
             decision = _with_marks(rows, _delete(rows, decision, name, living, missing, created), lists)
             decision = _delete_orphans(decision, name, orphans)
@@ -100,7 +95,8 @@ def _end_resource(rows: StepRows, decision: StepDecision, run: SyncRun) -> StepD
             decision = decision if doubtful else _delete_orphans(decision, name, orphans)
         case _:
             assert_never(verdict)
-    return _open(rows, decision, run, places.stop, counts=_count_deleted(counts, name, decision))
+    run = replace(run, counts=_count_deleted(run, name, decision), pass_number=0)
+    return _open(rows, decision, run, places.stop)
 
 
 def _note_changes_read(rows: StepRows, sync_list: ListSeen) -> ListRead:
@@ -190,8 +186,8 @@ def _delete_orphans(decision: StepDecision, name: str, orphans: Mapping[str, set
     return replace(decision, deletion=Deletion(name, (*before, *ids)), facts=(*decision.facts, *facts))
 
 
-def _count_deleted(counts: Counts, name: str, decision: StepDecision) -> Counts:
-    return add_counts(counts, name, {"deleted": 0 if decision.deletion is None else len(decision.deletion.ids)})
+def _count_deleted(run: SyncRun, name: str, decision: StepDecision) -> Counts:
+    return add_counts(run.counts, name, {"deleted": 0 if decision.deletion is None else len(decision.deletion.ids)})
 
 
 def _must_hold_back(rows: StepRows, lost: Mapping[str, int], living: int) -> bool:

@@ -65,11 +65,11 @@ def keep_page(rows: StepRows, answer: PageRead, now: datetime) -> StepDecision:
         # The page that moves records here makes this list longer.
         moved = sum(not before.deleted and before.source != sync_list.key for before in stored.known.values())
         if not is_quiet(answer.seen, len(changed), stored.living + moved):
-            return go_on(decision, run, page=1, cursor=None)
+            return go_on(decision, replace(run, page=1, cursor=None))
         return end_list(rows, replace(decision, lists=(ListRead(sync_list.key),)), run)
     if ends_list(answer.seen, stored.previous, rows.provider.longest_list, answer.cursor is not None):
         return end_list(rows, decision, run)
-    return go_on(decision, run, page=run.page + 1, cursor=answer.cursor)
+    return go_on(decision, replace(run, page=run.page + 1, cursor=answer.cursor))
 
 
 def _accept(rows: StepRows) -> tuple[Connection, tuple[Fact, ...], tuple[Note, ...]]:

@@ -201,7 +201,7 @@ def test_a_database_that_is_away_while_an_answer_takes_its_time_costs_only_pages
         with pytest.raises(StoreUnavailable):
             still.flows.sync.step(own)
     assert (stored(still, connection.id), len(told_of(still, connection))) == (set(), 1)
-    following: Slice | None = step(still, own, 1)  # on a new connection to the provider: the last answer was not read
+    following: Slice | None = step(still, own, 1)
     while following is not None:
         following = still.flows.sync.step(following)
     assert stored(still, connection.id) == listed_here(still, connection)

@@ -7,7 +7,7 @@ import socket
 import threading
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -99,6 +99,43 @@ def test_what_is_to_be_done_meanwhile_is_done_once_if_the_answer_takes_its_time(
         assert isinstance(called.outcome, Page)  # type: ignore[union-attr]  # there is room in a new budget
         client.close()
     assert threads == [threading.get_ident()] * acted
+
+
+class OurFault(RuntimeError):
+    """What `Wire` would take for a failure of the request, if it came from there."""
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_is_done_meanwhile_is_no_part_of_the_request(fails: bool) -> None:
+    begun = threading.Event()
+
+    def answer(connection: socket.socket) -> None:
+        begun.wait()
+        answer_with(page)(connection)
+
+    def act() -> str:
+        begun.set()
+        threading.Event().wait(1.2)  # longer than the whole request may take
+        if fails:
+            raise OurFault
+        return "done"
+
+    meanwhile = Meanwhile(0.01, act)
+    with serving(answer) as url:
+        client = client_of(url)
+        called = client.read_page(
+            Resource(name="document", path="/documents", timeout_seconds=1),
+            "/documents",
+            PageAsked(),
+            Secret("t"),
+            client.allow("1"),
+            meanwhile,
+        )
+        client.close()
+    assert isinstance(called.outcome, Page)  # type: ignore[union-attr]  # there is room in a new budget
+    assert called.duration_ms < 1000  # type: ignore[union-attr]
+    with pytest.raises(OurFault) if fails else nullcontext():
+        assert meanwhile.outcome() == "done"
 
 
 def answer_with(body: bytes, **headers: str) -> Speak:

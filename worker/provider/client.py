@@ -192,7 +192,7 @@ class ProviderClient:
         asked: PageAsked,
         access_token: Secret,
         allowance: Allowance,
-        meanwhile: Meanwhile | None = None,
+        meanwhile: Meanwhile[object] | None = None,
     ) -> Called[ApiOutcome] | Wait:
         """One page of a resource, if the budgets of the account and the resource have room for it; else how long they
         have none."""
@@ -252,7 +252,7 @@ class ProviderClient:
         path: str,
         asked: PageAsked,
         access_token: Secret,
-        meanwhile: Meanwhile | None = None,
+        meanwhile: Meanwhile[object] | None = None,
     ) -> Called[ApiOutcome]:
         """A GET that follows no redirect and reads at most 4 MiB in at most 30 s, however slowly it drips."""
         api_url, url = self.provider.api_url_of(resource), find_page_url(self.provider, resource, path, asked)
@@ -270,7 +270,9 @@ class ProviderClient:
         )
         wire = Wire(self.now, kept_open=getattr(self._own, "socket", None), meanwhile=meanwhile)
         deadline = min(api_deadline, timedelta(seconds=resource.timeout_seconds))
-        called = self._measure("GET", path, lambda: wire.send(self._api.own, request, largest_page, deadline))
+        called = self._measure(
+            "GET", path, lambda: wire.send(self._api.own, request, largest_page, deadline), meanwhile
+        )
         self._own.socket = wire.socket
         if isinstance(called.outcome, NoAnswer):
             self._api.close_own()
@@ -346,11 +348,18 @@ class ProviderClient:
         self._unshared.close_own()
         return replace(answer, sent=wire.sent)
 
-    def _measure(self, method: str, path: str, send: Callable[[], HttpAnswer | NoAnswer]) -> Answered:
+    def _measure(
+        self,
+        method: str,
+        path: str,
+        send: Callable[[], HttpAnswer | NoAnswer],
+        meanwhile: Meanwhile[object] | None = None,
+    ) -> Answered:
         at, started = self.now(), monotonic()
         answer = send()
+        seconds = monotonic() - started - (0 if meanwhile is None else meanwhile.took)
         status, sent = (answer.status, True) if isinstance(answer, HttpAnswer) else (0, answer.sent)
-        return Called(answer, at, method, path, status, round((monotonic() - started) * 1000), sent)
+        return Called(answer, at, method, path, status, round(seconds * 1000), sent)
 
     def close(self) -> None:
         """Closes the connections of every thread; none may be reading any more."""

@@ -7,19 +7,21 @@ import ssl
 import threading
 import zlib
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
 from time import monotonic
-from typing import Any
+from typing import Any, Generic, TypeVar
 from urllib.parse import parse_qsl
 
 import httpx
 
 from models.http import HttpAnswer, NoAnswer
 from models.proxies import Proxies, has_socks, read_proxies
-from worker.deadlines import deadlines
+from worker.deadlines import Within, deadlines
+
+Done_co = TypeVar("Done_co", covariant=True)
 
 try_sending_again = timedelta(seconds=5)
 longest_reason = 100
@@ -131,12 +133,34 @@ def as_proxy(text: str, ssl_context: ssl.SSLContext) -> httpx.Proxy:
     return httpx.Proxy(url, ssl_context=ssl_context if url.scheme == "https" else None)
 
 
-@dataclass(frozen=True, slots=True)
-class Meanwhile:
-    """What is done while a request is under way, on its thread, if no answer has come after so many seconds."""
+class Meanwhile(Generic[Done_co]):
+    """What is done while a request is under way, on its thread, if no answer has come after so many seconds.
 
-    seconds: float
-    act: Callable[[], None]
+    Its time counts neither as the request's nor towards its deadline, and its failure is none of the request's.
+    """
+
+    def __init__(self, seconds: float, act: Callable[[], Done_co]) -> None:
+        self.seconds = seconds
+        self.took = 0.0
+        self._act = act
+        self._outcome: Future[Done_co] = Future()
+
+    def run(self) -> None:
+        began = monotonic()
+        try:
+            self._outcome.set_result(self._act())
+        except Exception as error:  # whatever it is, it is raised by `outcome`
+            self._outcome.set_exception(error)
+        self.took = monotonic() - began
+
+    @property
+    def has_run(self) -> bool:
+        """Whether the answer took its time."""
+        return self._outcome.done()
+
+    def outcome(self) -> Done_co:
+        """Return what was returned, or raise what was raised, once it has run."""
+        return self._outcome.result()
 
 
 body_begins = "http11.send_request_body.started"
@@ -157,7 +181,7 @@ class Wire:
         send_before: datetime | None = None,
         kept_open: Any = None,
         leaves_with: str = body_begins,
-        meanwhile: Meanwhile | None = None,
+        meanwhile: Meanwhile[object] | None = None,
     ) -> None:
         """`kept_open` is the socket of the thread's last request, which this one may use again."""
         self.now = now
@@ -167,6 +191,7 @@ class Wire:
         self.sent = False
         self.cut = False
         self.socket: Any = kept_open
+        self._deadline: Within | None = None
 
     def send(
         self, transport: httpx.BaseTransport, request: httpx.Request, largest: int, length: timedelta
@@ -174,11 +199,9 @@ class Wire:
         """The answer, redirects not followed and cookies not kept: at most `largest` bytes of its body, within `length`
         however slowly it drips. Nothing leaves after `send_before`: the clock is read again when it is about to go."""
         request.extensions["trace"] = self._trace
-        seconds = length.total_seconds()
-        until = monotonic() + seconds
         try:
-            with deadlines.within(seconds, self._shut):
-                return _read(transport.handle_request(request), largest, until)
+            with deadlines.within(length.total_seconds(), self._shut) as self._deadline:
+                return _read(transport.handle_request(request), largest, self._deadline)
         except SendingTooLate:
             return NoAnswer(False, "the lease ran out before the request was sent", retry_after=try_sending_again)
         except httpx.ProxyError as error:
@@ -209,12 +232,13 @@ class Wire:
 
         The socket may be one that this thread used before, for another host, and is closed.
         """
-        if self.meanwhile is None or self.socket is None or self.socket.fileno() < 0:
+        if self.meanwhile is None or self._deadline is None or self.socket is None or self.socket.fileno() < 0:
             return
         silent = select.poll()
         silent.register(self.socket, select.POLLIN)
         if not silent.poll(self.meanwhile.seconds * 1_000):
-            self.meanwhile.act()
+            with self._deadline.stopped():
+                self.meanwhile.run()
 
     def _shut(self) -> None:
         self.cut = True
@@ -224,13 +248,13 @@ class Wire:
                 socket.socket.shutdown(self.socket, socket.SHUT_RDWR)
 
 
-def _read(response: httpx.Response, largest: int, deadline: float) -> HttpAnswer:
+def _read(response: httpx.Response, largest: int, deadline: Within) -> HttpAnswer:
     chunks, size, complete = [], 0, False
     try:
         for chunk in response.iter_raw():
             chunks.append(chunk)
             size += len(chunk)
-            if size > largest or monotonic() > deadline:
+            if size > largest or monotonic() > deadline.until:
                 break
         else:
             complete = True

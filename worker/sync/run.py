@@ -171,14 +171,9 @@ class Sync:
         Return the slice with the request in its log, and the answer. There is no answer to go on with if what waited
         could not be written, and no slice if the run is no longer this job's.
         """
-        written: list[Slice | None] = [own]
-
-        def write() -> None:
-            written[0] = self._write_waiting(own)
-
-        waits = own.written is not None
-        answer, log = self.ask(own, Meanwhile(longest_silence.total_seconds(), write) if waits else None)
-        following = written[0]
+        writing = Meanwhile(longest_silence.total_seconds(), lambda: self._write_waiting(own))
+        answer, log = self.ask(own, writing if own.written is not None else None)
+        following = writing.outcome() if writing.has_run else own
         if following is None:
             with self.store.writing() as tx:
                 tx.journal.log(log)
@@ -194,7 +189,7 @@ class Sync:
         except StoreRefused:
             return own.go_back()
 
-    def ask(self, own: Slice, meanwhile: Meanwhile | None = None) -> tuple[StepAnswer, list[Request]]:
+    def ask(self, own: Slice, meanwhile: Meanwhile[Slice | None] | None = None) -> tuple[StepAnswer, list[Request]]:
         """Request the run's next page; return the answer, and the request for the log if one was made."""
         run, provider = own.run, self.providers[own.connection.provider]
         if run.place >= len(own.plan):

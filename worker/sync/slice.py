@@ -72,7 +72,7 @@ class Slice:
     def keep(self, decision: StepDecision, rows: StepRows, answer: PageRead) -> "Slice | None":
         """Return the slice with a page in memory that the decision is about; None if it has to be written.
 
-        The last page of a list is written with what waits.
+        A page after which the run is at another list is written with what waits.
         """
         if self.snapshot is None or decision.run is None or not is_quiet(decision):
             return None
