@@ -172,6 +172,20 @@ def test_headers_that_never_end_are_cut_off(monkeypatch: pytest.MonkeyPatch, spe
         client.close()
 
 
+def test_a_connection_is_cut_that_was_kept_open_behind_a_request_to_another_server(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(worker.provider.client, "api_deadline", timedelta(seconds=0.3))
+    with serving(in_turn(answer_with(page), drip)) as url, serving(answer_with(page)) as other_url:
+        client = client_of(url)
+        other = Resource(name="event", path="/events", api_url=other_url)
+        assert isinstance(read(client), Page)
+        called = client.read_page(other, "/events", PageAsked(), Secret("t"), client.allow("1"))
+        assert isinstance(called.outcome, Page)  # type: ignore[union-attr]  # there is room in a new budget
+        assert isinstance(read(client), Failed)
+        client.close()
+
+
 def test_a_thread_goes_on_after_its_connection_was_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker.provider.client, "api_deadline", timedelta(seconds=0.3))
     with serving(in_turn(drip, answer_with(page))) as url:

@@ -1,7 +1,6 @@
 """httpx out, values in: token requests with a hard deadline, API reads bounded in time and size."""
 
 import ssl
-import threading
 from base64 import b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -118,7 +117,6 @@ class ProviderClient:
     traces: Traces = field(default_factory=Traces)
     _api: ThreadTransports = field(init=False)
     _unshared: ThreadTransports = field(init=False)
-    _own: threading.local = field(default_factory=threading.local)
 
     def __post_init__(self) -> None:
         """Make once what each request needs, so that what can fail fails at start, and not after an intent."""
@@ -268,15 +266,13 @@ class ProviderClient:
             stream=no_body,
             extensions={"timeout": api_timeout},
         )
-        wire = Wire(self.now, kept_open=getattr(self._own, "socket", None), meanwhile=meanwhile)
+        transport = self._api.own
+        wire = Wire(self.now, kept_open=transport.kept_open.get(url.netloc), meanwhile=meanwhile)
         deadline = min(api_deadline, timedelta(seconds=resource.timeout_seconds))
-        called = self._measure(
-            "GET", path, lambda: wire.send(self._api.own, request, largest_page, deadline), meanwhile
-        )
-        self._own.socket = wire.socket
+        called = self._measure("GET", path, lambda: wire.send(transport, request, largest_page, deadline), meanwhile)
+        transport.kept_open[url.netloc] = wire.socket
         if isinstance(called.outcome, NoAnswer):
             self._api.close_own()
-            self._own.socket = None
         headers = called.outcome.headers if isinstance(called.outcome, HttpAnswer) else {}
         outcome = read_api_answer(called.outcome, resource, asked, self.now(), Location(str(url), api_url))
         if isinstance(outcome, Page) and access_token.reveal() in unquote(outcome.cursor or ""):

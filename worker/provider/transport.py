@@ -36,10 +36,13 @@ class Routed(httpx.BaseTransport):
 
     httpx reads the proxy variables whenever a client is made, and raises if one is bad. Here they were read and checked
     at start, so that making a client can't fail after an intent was written.
+
+    kept_open: the socket of the last request to each server, which the next one may use again.
     """
 
     def __init__(self, proxies: Proxies, ssl_context: ssl.SSLContext, limits: httpx.Limits) -> None:
         self._proxies = proxies
+        self.kept_open: dict[bytes, Any] = {}
         self._direct = httpx.HTTPTransport(verify=ssl_context, trust_env=False, limits=limits)
         self._through = {
             url: httpx.HTTPTransport(
@@ -183,7 +186,7 @@ class Wire:
         leaves_with: str = body_begins,
         meanwhile: Meanwhile[object] | None = None,
     ) -> None:
-        """`kept_open` is the socket of the thread's last request, which this one may use again."""
+        """`kept_open` is the socket of an earlier request, which this one may use again."""
         self.now = now
         self.send_before = send_before
         self.leaves_with = leaves_with
