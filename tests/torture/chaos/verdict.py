@@ -257,13 +257,16 @@ def _judge_failures(evidence: Evidence, verdict: Verdict) -> None:
         if failure.reason == "expired":
             found = f"authorization {failure.id} of account {failure.account}"
             verdict.violations["codes that expired unused"].append(found)
-        elif failure.reason == "provider_unavailable":
-            if not _met_only_outages(evidence, failure):
-                seen = [f"{one['outcome']} ({one['fault']})" for one in failure.presentations]
-                found = f"authorization {failure.id}: {failure.reason}, presented: {', '.join(seen) or 'never'}"
-                verdict.violations["wrong reasons"].append(found)
-        elif failure.reason != "answer_lost" and not revoked:
-            verdict.violations["wrong reasons"].append(f"authorization {failure.id}: {failure.reason}")
+        elif not _is_true(evidence, failure, revoked):
+            seen = [f"{one['outcome']} ({one['fault']})" for one in failure.presentations]
+            found = f"authorization {failure.id}: {failure.reason}, presented: {', '.join(seen) or 'never'}"
+            verdict.violations["wrong reasons"].append(found)
+
+
+def _is_true(evidence: Evidence, failure: Failed, revoked: bool) -> bool:
+    if failure.reason == "provider_unavailable":
+        return _met_only_outages(evidence, failure)
+    return failure.reason == "answer_lost" or revoked
 
 
 def _met_only_outages(evidence: Evidence, failure: Failed) -> bool:
