@@ -47,6 +47,8 @@ class Stage:
         self.page.click("#allow")
         self.confirm_as("ada")
         assert self.connected() == [("ada", "1")]
+        # The page leads her back by itself, which would interrupt what the browser is told to open next.
+        self.page.wait_for_url(f"{self.application}**", timeout=15_000)
         self.house.control.reset_counters()
         self.arrived.clear()
 
