@@ -27,7 +27,7 @@ from models.oauth.authorization import (
     put_off,
 )
 from models.oauth.client import OAuthClient
-from models.oauth.connection import Connection, Status
+from models.oauth.connection import Connection, Status, answer_delay
 from models.oauth.credential import Credential, is_presented
 from models.oauth.refresh_policy import asked_for, retry_at, throttled_pause
 from models.oauth.token_pair import TokenPair
@@ -236,17 +236,19 @@ def await_refresh(
 
 
 def decide_without_account(
-    found: Authorization, outcome: ApiOutcome, provider: str, granted_at: datetime, now: datetime
+    found: Authorization, outcome: ApiOutcome, provider: str, pair: TokenPair, now: datetime
 ) -> AuthorizationChange:
     """Decide what an answer that names no account changes.
 
-    401 may only mean that the tokens, issued at `granted_at`, are too new; 403 will not change by waiting. Anything
-    else is tried again for a day.
+    401 may only mean that the tokens are too new, or that they expired while the API was away; 403 will not change by
+    waiting. Anything else is tried again for a day.
     """
-    accepted_by = granted_at + time_to_accept
+    accepted_by = pair.issued_at + time_to_accept
     match outcome:
         case Unauthorized() if now < accepted_by:
             return AuthorizationChange(put_off(found, min(now + pause_to_accept, accepted_by)))
+        case Unauthorized() if pair.expires_at is not None and now > pair.expires_at - answer_delay:
+            return fail(found, "answer_lost", f"{provider} did not tell whose account it is before the tokens expired")
         case Unauthorized():
             return fail(found, "code_rejected", f"{provider} refused the tokens that it had just issued")
         case Forbidden():

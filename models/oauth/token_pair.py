@@ -15,6 +15,11 @@ class TokenPair:
     granted: TokensGranted
     issued_at: datetime
 
+    @property
+    def expires_at(self) -> datetime | None:
+        """When the access token expires; None if the provider did not say."""
+        return None if self.granted.expires_in is None else self.issued_at + self.granted.expires_in
+
 
 def pack(pair: TokenPair) -> Secret:
     granted = pair.granted

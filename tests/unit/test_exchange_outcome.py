@@ -36,6 +36,7 @@ from models.oauth.exchange_outcome import (
     decide_without_account,
     plan_exchange,
 )
+from models.oauth.token_pair import TokenPair
 from models.oauth.token_response import (
     ClientRefused,
     Evidence,
@@ -252,6 +253,8 @@ accounts: dict[str, tuple[ApiOutcome, Granted | Authorization, tuple[Step, str |
     "401 for tokens of this moment": (Unauthorized(), granted_at(0), (Step.granted, None, second)),
     "401 again": (Unauthorized(), granted_at(9.5), (Step.granted, None, second / 2)),
     "401 after ten seconds": (Unauthorized(), granted_at(10), (Step.failed, "code_rejected", None)),
+    "401 before the tokens expire": (Unauthorized(), granted_at(3_590), (Step.failed, "code_rejected", None)),
+    "401 when they have expired": (Unauthorized(), granted_at(3_600), (Step.failed, "answer_lost", None)),
     "403": (Forbidden(), granted, (Step.failed, "denied", None)),
     "429": (Throttled(hour), granted, (Step.granted, None, hour)),
     "no answer": (Failed("timeout"), granted, (Step.granted, None, 5 * second)),
@@ -268,7 +271,7 @@ accounts: dict[str, tuple[ApiOutcome, Granted | Authorization, tuple[Step, str |
 def test_an_account_that_is_not_named_is_waited_for_unless_it_is_refused(case: str) -> None:
     outcome, found, (step, reason, wait) = accounts[case]
     found, age = found if isinstance(found, tuple) else (found, hour)
-    after = decide_without_account(found, outcome, "breezedoc", now - age, now).authorization
+    after = decide_without_account(found, outcome, "breezedoc", TokenPair(tokens, now - age), now).authorization
     told = after.reason if after.step is Step.failed else None
     assert (after.step, told, after.due_at) == (step, reason, None if wait is None else now + wait)
 

@@ -4,10 +4,14 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from models.api_response import Failed, Throttled
+from models.crypto.secrets import Secret
 from models.oauth.authorization import Authorization, Step, describe_result, grant, hold_up
 from models.oauth.exchange_outcome import connect, decide_without_account
+from models.oauth.token_pair import TokenPair
+from models.oauth.token_response import TokensGranted
 
 now = datetime(2026, 11, 24, 12, tzinfo=UTC)
+tokens = TokenPair(TokensGranted(Secret("access"), Secret("refresh"), None, None), now)
 granted = Authorization(
     id="a",
     provider="p",
@@ -25,7 +29,7 @@ granted = Authorization(
 
 def test_a_failing_account_request_gives_its_reason_and_stays_open() -> None:
     for outcome, text in ((Failed("HTTP 503"), "HTTP 503"), (Throttled(timedelta(seconds=9)), "429")):
-        change = decide_without_account(granted, outcome, "P", now, now)
+        change = decide_without_account(granted, outcome, "P", tokens, now)
         assert change.authorization.step is Step.granted
         assert change.authorization.reason == "provider_unavailable"
         assert text in (change.authorization.description or "")

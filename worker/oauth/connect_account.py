@@ -77,7 +77,7 @@ class ConnectAccount:
             if found is None or found.step is not Step.granted:
                 return []
             if account is None:
-                change = decide_without_account(found, called.outcome, provider.name, pair.issued_at, now)
+                change = decide_without_account(found, called.outcome, provider.name, pair, now)
                 return self._apply_without_account(tx, change, pair, now)
             match self._decide(tx, found, account, pair, now):
                 case AuthorizationChange() as change:
