@@ -171,9 +171,11 @@ class Sync:
         Return the slice with the request in its log, and the answer. There is no answer to go on with if what waited
         could not be written, and no slice if the run is no longer this job's.
         """
-        writing = Meanwhile(longest_silence.total_seconds(), lambda: self._write_waiting(own))
-        answer, log = self.ask(own, writing if own.written is not None else None)
-        following = writing.outcome() if writing.has_run else own
+        writing = None
+        if own.written is not None:
+            writing = Meanwhile(longest_silence.total_seconds(), lambda: self._write_waiting(own))
+        answer, log = self.ask(own, writing)
+        following = own if writing is None or not writing.has_run else writing.outcome()
         if following is None:
             with self.store.writing() as tx:
                 tx.journal.log(log)
