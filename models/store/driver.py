@@ -49,6 +49,12 @@ def end(sql: SqlConnection) -> None:
         _try("COMMIT", sql, pipeline_of(sql).end)
 
 
+def begin_again(sql: SqlConnection) -> None:
+    """Begin another transaction in the block of one that was ended; on SQLite that one goes on."""
+    if sql.dialect.name == "postgresql":
+        pipeline_of(sql).begin_again()
+
+
 def begin_postgres(sql: SqlConnection, *texts: str) -> None:
     """Begin a transaction with these, which go with its first statement; raise if the connection is lost."""
     _try(texts[0], sql, lambda: pipeline_of(sql).begin(*texts))

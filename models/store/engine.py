@@ -83,8 +83,8 @@ def _open_postgres(url: URL) -> Engine:
     event.listen(engine, "connect", _prepare_postgres)
     event.listen(engine, "begin", _begin_postgres)
     event.listen(engine, "before_cursor_execute", _send_waiting)
-    event.listen(engine, "commit", end)
-    event.listen(engine, "rollback", _forget_waiting)
+    event.listen(engine, "commit", _commit)
+    event.listen(engine, "rollback", _leave)
     return engine
 
 
@@ -122,10 +122,16 @@ def _send_waiting(sql: SqlConnection, *unused: object) -> None:
     send(sql)
 
 
-def _forget_waiting(sql: SqlConnection) -> None:
+def _commit(sql: SqlConnection) -> None:
+    """Commit with what waits; what comes next on this connection is no longer in the transaction's block."""
+    end(sql)
+    pipeline_of(sql).leave()
+
+
+def _leave(sql: SqlConnection) -> None:
     """Forget what a transaction that is taken back has not sent; a connection that was lost sends nothing more."""
     if not sql.invalidated:
-        pipeline_of(sql).forget()
+        pipeline_of(sql).leave()
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, record: Any) -> None:

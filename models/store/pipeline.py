@@ -86,6 +86,8 @@ class Pipeline:
         self._prepared: dict[Key, bytes] = {}
         self._seen: set[Key] = set()
         self._ahead: list[Command] = []
+        self._begun: list[Command] = []
+        self._has_ended = False
         self._readable, self._writable = select.poll(), select.poll()
         self._readable.register(driver.pgconn.socket, select.POLLIN)
         self._writable.register(driver.pgconn.socket, select.POLLIN | select.POLLOUT)
@@ -100,10 +102,16 @@ class Pipeline:
         # anything to read would let another thread run first.
         self.driver.pgconn.consume_input()
         self.driver.pgconn.consume_input()
-        self._ahead = [Command(text) for text in texts]
+        self._begun = [Command(text) for text in texts]
+        self.begin_again()
+
+    def begin_again(self) -> None:
+        """Begin another transaction like the last one, which has ended."""
+        self._ahead, self._has_ended = [*self._begun], False
 
     def put(self, text: str, parameters: Sequence[Any], pending: Pending) -> None:
         """Run a statement with the next one, or with COMMIT."""
+        self._require_transaction()
         self._ahead.append(self._command(text, parameters, pending))
 
     def run(self, text: str, parameters: Sequence[Any], ends: bool = False) -> Answer:
@@ -115,6 +123,7 @@ class Pipeline:
 
     def send(self, ends: bool = False) -> None:
         """Send what waits for a statement of its transaction, and commit with it if that `ends` here."""
+        self._require_transaction()
         if not self._ahead:
             return
         ahead, self._ahead = self._ahead, []
@@ -127,6 +136,7 @@ class Pipeline:
                 command.pending.arrive(Answer(rows, result.command_tuples or 0))
         # It would keep the last result, however large that is, until the next one.
         self._adapt.set_pgresult(None)
+        self._has_ended = ends
 
     def end(self) -> None:
         """Commit with what waits, if there is any but what begins the transaction.
@@ -139,9 +149,14 @@ class Pipeline:
         if any(command.pending is not None for command in self._ahead):
             self.send(ends=True)
 
-    def forget(self) -> None:
-        """Drop what waits: the transaction is over."""
-        self._ahead = []
+    def leave(self) -> None:
+        """Drop what waits: the block of the transaction is over."""
+        self._ahead, self._has_ended = [], False
+
+    def _require_transaction(self) -> None:
+        """What comes after COMMIT in the block of a transaction would run by itself, without the locks of that."""
+        if self._has_ended:
+            raise AssertionError("the transaction was committed before its last statement")
 
     def _command(self, text: str, parameters: Sequence[Any], pending: Pending) -> Command:
         values = self._adapt.dump_sequence(parameters, [PyFormat.AUTO] * len(parameters))

@@ -9,7 +9,7 @@ from sqlalchemy.sql.base import Executable
 
 from models.oauth.token_rate_limit import Pace, Purpose, WaitUntil, count_allowed, second_of, step, window
 from models.store.dialect import insert_of, insert_or_update
-from models.store.driver import end
+from models.store.driver import begin_again, end
 from models.store.rows import table_of
 from models.store.statement import Statement
 from models.store.tables import PaceRow
@@ -51,31 +51,35 @@ _add = Statement(lambda dialect: insert_of(dialect, table).on_conflict_do_nothin
 
 
 class Paces:
-    """The rate limits of all token endpoints."""
+    """The rate limits of all token endpoints.
 
-    def __init__(self, sql: SqlConnection) -> None:
+    `is_alone` is whether the transaction does nothing else than to count: then it ends with that, because the whole
+    fleet waits for it. Another one has locks of its own to keep.
+    """
+
+    def __init__(self, sql: SqlConnection, is_alone: bool) -> None:
         self.sql = sql
+        self.is_alone = is_alone
 
     def get(self, provider: str) -> Pace:
         row = _get.first(self.sql, own_provider=provider)
         return Pace({int(second): count for second, count in row[0].items()}, row[1]) if row else Pace()
 
-    def take(
-        self, provider: str, per_minute: int, purpose: Purpose, now: datetime, ends: bool = False
-    ) -> datetime | None:
+    def take(self, provider: str, per_minute: int, purpose: Purpose, now: datetime) -> datetime | None:
         """Count one token request; return None if it may be sent now, else when to try again.
 
-        The whole fleet waits for this row until the transaction ends: nothing else should wait in it, and if it is the
-        last thing that the transaction does, it `ends` with it.
+        The whole fleet waits for this row until the transaction ends: nothing else should wait in it.
         """
         second = second_of(now)
         counted = {"key": str(second), "oldest": second - window, "allowed": count_allowed(per_minute, purpose)}
-        for attempt in range(attempts):
+        for _ in range(attempts):
             taken = _take.put(self.sql, own_provider=provider, now=now, **counted)
-            if ends and attempt == 0:
+            if self.is_alone:
                 end(self.sql)
             if taken.count == 1:
                 return None
+            if self.is_alone:
+                begin_again(self.sql)
             stepped = step(self.get(provider), per_minute, purpose, now)
             if isinstance(stepped, WaitUntil):
                 return stepped.at

@@ -45,11 +45,16 @@ Result = TypeVar("Result")
 
 
 class Transaction:
-    """One transaction, with an object for each subject of the database; `actor` is who acts, for the audit."""
+    """One transaction, with an object for each subject of the database.
 
-    def __init__(self, sql: SqlConnection, actor: str) -> None:
+    actor: who acts, for the audit.
+    counts: whether it is there to take from a token endpoint's budget, and over with that.
+    """
+
+    def __init__(self, sql: SqlConnection, actor: str, counts: bool = False) -> None:
         self.sql = sql
         self.actor = actor
+        self.counts = counts
         self.appends = Appends(sql)
 
     @cached_property
@@ -106,7 +111,7 @@ class Transaction:
 
     @cached_property
     def paces(self) -> Paces:
-        return Paces(self.sql)
+        return Paces(self.sql, is_alone=self.counts)
 
     @cached_property
     def processes(self) -> Processes:
@@ -170,14 +175,14 @@ class Store:
 
     @contextmanager
     def counting(self) -> Iterator[Transaction]:
-        """Like `writing`, for a count that is taken before another transaction writes what is counted.
+        """Like `writing`, for a count that is taken before another transaction writes what is counted; it ends with it.
 
         On PostgreSQL its commit does not wait for the disk, so that its lock is short. Yet a crash of the server can't
         uncount what happened: the log reaches the disk in order, and the later commit, which does wait, takes this one
         with it. What a crash can lose is only the count of what was never written.
         """
         with _our_errors(), self._begun(waits_for_disk=False) as sql:
-            tx = Transaction(sql, self.actor)
+            tx = Transaction(sql, self.actor, counts=True)
             yield tx
             tx.appends.flush(ends=True)
 

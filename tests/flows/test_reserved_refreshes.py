@@ -1,14 +1,24 @@
-"""What a refresh takes from the token endpoint's budget before its transaction, where rows are locked one by one."""
+"""What a refresh takes from the token endpoint's budget before its transaction, where rows are locked one by one, and
+what becomes of the locks if it is taken in that transaction, because nothing was reserved that still holds.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace
+from threading import Thread
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
+from models.errors import StoreUnavailable
 from models.oauth.authorization import Step
+from models.store.token_rate_limits import Paces
 from tests.harness import House
+from tests.servers import wait_until
+from worker.oauth.probe_client import ProbeClient
 from worker.oauth.refresh import RefreshRequest
+from worker.oauth.reserve import Reserve
+from worker.oauth.reserve_code import ReserveCode
 from worker.tokens.spool import Parking, Ticket
 
 pytestmark = pytest.mark.parametrize("database", ["postgresql"])  # SQLite has one lock for everything
@@ -91,3 +101,77 @@ def test_a_code_that_was_presented_takes_nothing_from_the_budget(house: House) -
     before = count_taken(house)
     house.flows.exchange(authorization_id)
     assert count_taken(house) == before
+
+
+def is_locked(house: House, table: str) -> bool:
+    """Return whether another session has locked the table's only row."""
+    try:
+        with house.store.writing() as tx:
+            tx.sql.execute(text(f'SELECT 1 FROM "{table}" FOR UPDATE NOWAIT')).one()
+    except StoreUnavailable:
+        return True
+    return False
+
+
+def consent(house: House) -> Callable[[], object]:
+    authorization_id = house.consent("ada", 1)
+    return lambda: house.flows.exchange(authorization_id)
+
+
+def make_refresh_due(house: House) -> Callable[[], object]:
+    connection = house.refreshable()
+    return lambda: house.flows.refresh(connection.id)
+
+
+def make_probe_due(house: House) -> Callable[[], object]:
+    connection = house.refreshable()
+    house.control.inject("token", count=None, kind="redirect")
+    house.flows.refresh(connection.id)
+    house.turn(seconds=3)
+    return lambda: house.flows.probe_client("breezedoc", "sandbox-client")
+
+
+@pytest.mark.parametrize(
+    ("prepare", "table"), [(consent, "authorization"), (make_refresh_due, "connection"), (make_probe_due, "client")]
+)
+def test_what_is_taken_where_nothing_was_reserved_leaves_its_row_locked_until_the_intent_is_written(
+    house: House, monkeypatch: pytest.MonkeyPatch, prepare: Callable[[House], Callable[[], object]], table: str
+) -> None:
+    act, take, seen = prepare(house), Paces.take, []
+
+    def take_and_look(self: Paces, *arguments: Any) -> Any:
+        wait = take(self, *arguments)
+        seen.append(is_locked(house, table))
+        return wait
+
+    for owner, name in ((ReserveCode, "__call__"), (Reserve, "__call__"), (ProbeClient, "_reserve")):
+        monkeypatch.setattr(owner, name, lambda *unused: None)
+    monkeypatch.setattr(Paces, "take", take_and_look)
+    act()
+    assert seen == [True]
+
+
+def test_two_workers_that_reserved_nothing_present_a_code_once(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    authorization_id = house.consent("ada", 1)
+    house.control.reset_counters()
+    monkeypatch.setattr(ReserveCode, "__call__", lambda *unused: None)
+    second = Thread(target=house.flows.exchange, args=(authorization_id,))
+
+    def let_the_second_come() -> None:
+        if second.ident is None:
+            second.start()
+            wait_until(lambda: not second.is_alive() or waits_for_a_lock(house), "the second worker waits or is done")
+
+    busy: Any = Busy(house.flows.exchange.parking, let_the_second_come)
+    replace(house.flows.exchange, parking=busy)(authorization_id)
+    second.join()
+    assert house.control.counters()["totals"]["/oauth/token"] == {"200": 1}
+    assert house.told("connection.authorization_failed") == []
+
+
+def waits_for_a_lock(house: House) -> bool:
+    with house.store.reading() as tx:
+        waiting = text(
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        )
+        return bool(tx.sql.execute(waiting).scalar())

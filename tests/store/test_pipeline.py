@@ -3,7 +3,7 @@
 import ctypes
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC
 from typing import Any
@@ -27,12 +27,13 @@ from sqlalchemy import (
     text,
     update,
 )
+from sqlalchemy import Connection as SqlConnection
 from sqlalchemy import cast as cast_to
 from sqlalchemy.exc import DBAPIError
 
 from models.errors import StoreConflict, StoreRefused, StoreUnavailable
 from models.store import Store
-from models.store.driver import has_settings, pipeline_of
+from models.store.driver import begin_again, end, has_settings, pipeline_of
 from models.store.pipeline import Pipeline
 from models.store.statement import Statement
 from tests.databases import open_fast_engine
@@ -182,6 +183,39 @@ def test_a_transaction_is_not_taken_for_committed_if_a_failure_was_let_pass(stor
             divide.all(tx.sql, by=0)
         add.run(tx.sql, id=1, name="one")
     assert names(store) == ["one"]
+
+
+run_later: dict[str, Callable[[SqlConnection], object]] = {
+    "run": lambda sql: add.run(sql, id=2, name="second"),
+    "put": lambda sql: add.put(sql, id=2, name="second"),
+    "built where it is used": lambda sql: sql.execute(text("INSERT INTO thing VALUES (2, 'second')")),
+}
+
+
+@pytest.mark.parametrize("how", run_later)
+def test_nothing_runs_without_its_transaction_after_that_was_committed(store: Store, how: str) -> None:
+    """It would hold no lock, and stay whatever becomes of the rest."""
+    with store.writing() as tx:
+        add.put(tx.sql, id=1, name="first")
+        end(tx.sql)
+        with pytest.raises(AssertionError, match="committed before its last statement"):
+            run_later[how](tx.sql)
+    assert names(store) == ["first"]
+    with store.writing() as tx:
+        add.run(tx.sql, id=3, name="third")
+    assert names(store) == ["first", "third"]
+
+
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_after_a_commit_another_transaction_begins_only_if_it_is_asked_to(store: Store, goes_on: bool) -> None:
+    with suppress(ZeroDivisionError), store.writing() as tx:
+        add.put(tx.sql, id=1, name="first")
+        end(tx.sql)
+        begin_again(tx.sql)
+        add.run(tx.sql, id=2, name="second")
+        if not goes_on:
+            raise ZeroDivisionError
+    assert names(store) == (["first", "second"] if goes_on else ["first"])
 
 
 def test_a_commit_that_fails_with_the_last_statement_is_a_conflict(store: Store) -> None:

@@ -87,3 +87,16 @@ def test_a_count_alone_does_not_wait_for_the_disk(opened: Opened) -> None:
         tx.sql.exec_driver_sql(f'ALTER DATABASE "{database}" SET synchronous_commit = on')
     assert shown("synchronous_commit") == ["off", "on"]
     assert shown("lock_timeout") == ["5s", "5s"]
+
+
+@pytest.mark.parametrize("database", ["postgresql"])
+def test_what_comes_after_a_count_that_stands_alone_does_not_run(opened: Opened) -> None:
+    with opened.store.writing() as tx:
+        assert tx.paces.take("breezedoc", 60, "refresh", noon) is None
+        assert tx.paces.take("breezedoc", 60, "refresh", noon) is None
+    with opened.store.counting() as tx:
+        assert tx.paces.take("breezedoc", 60, "refresh", noon) is None
+        with pytest.raises(AssertionError):
+            tx.paces.get("breezedoc")
+    with opened.store.reading() as tx:
+        assert tx.paces.get("breezedoc") == Pace({second: 3})

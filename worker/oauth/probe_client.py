@@ -89,7 +89,7 @@ class ProbeClient:
         """Find the client and count the request. Raises `ClientUnknown`; then nothing is counted."""
         client = self.clients.find_in(tx, provider, client_id)
         per_minute = self.providers[provider].provider.token_requests_per_minute
-        return Reserved(client, tx.paces.take(provider, per_minute, "probe", now, ends=True), now)
+        return Reserved(client, tx.paces.take(provider, per_minute, "probe", now), now)
 
     def ask(self, provider: str, client: OAuthClient | ClientUnknown) -> tuple[TokenOutcome, datetime]:
         if isinstance(client, ClientUnknown):

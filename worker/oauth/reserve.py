@@ -89,7 +89,7 @@ class Reserve:
             except (ClientUnknown, VaultError):
                 return None
             profile = provider.provider
-            wait = tx.paces.take(profile.name, profile.token_requests_per_minute, "refresh", now, ends=True)
+            wait = tx.paces.take(profile.name, profile.token_requests_per_minute, "refresh", now)
             return Reserved(opened, wait, now)
 
     def open(self, tx: Transaction, found: Refreshable) -> Opened:

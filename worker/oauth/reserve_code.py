@@ -76,7 +76,7 @@ class ReserveCode:
     def take(self, tx: Transaction, found: Authorization, now: datetime) -> datetime | None:
         """Count the request; return when to try again if it may not be sent now."""
         per_minute = self.providers[found.provider].provider.token_requests_per_minute
-        return tx.paces.take(found.provider, per_minute, "exchange", now, ends=True)
+        return tx.paces.take(found.provider, per_minute, "exchange", now)
 
 
 def keeps_until(tx: Transaction, found: Authorization, now: datetime) -> datetime | None:
