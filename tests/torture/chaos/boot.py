@@ -20,6 +20,7 @@ from config.settings import read_settings
 from config.wiring import open_services
 from models.oauth.refresh_policy import Patience
 from tests.torture.chaos.points import Points
+from tests.torture.chaos.verdict import lease_seconds
 from worker.actors import declare_actors
 from worker.oauth.recover_tokens import RecoveryThread
 from worker.processes.parts import build_flows, build_parts
@@ -27,7 +28,7 @@ from worker.processes.worker import BindIds
 from worker.queue.broker import Broker
 from worker.tokens.spool import Parking
 
-patience = Patience(deadline=timedelta(seconds=1), lease=timedelta(seconds=2), settle=timedelta(seconds=4))
+patience = Patience(deadline=timedelta(seconds=1), lease=timedelta(seconds=lease_seconds), settle=timedelta(seconds=4))
 recovery_interval = timedelta(milliseconds=500)
 longest_save = timedelta(seconds=0.5)
 heartbeat_ms = 2_500

@@ -24,8 +24,10 @@ def presented(outcome: str, fault: str | None = None, at: float = 1.5) -> dict[s
     return {"at": at, "outcome": outcome, "fault": fault}
 
 
-def line(point: str, call: str = "k1", pid: int = 7, subject: str = "c1", **facts: Any) -> dict[str, Any]:
-    return {"point": point, "call": call, "pid": pid, "subject": subject, **facts}
+def line(
+    point: str, call: str = "k1", pid: int = 7, subject: str = "c1", at: float = 1.5, **facts: Any
+) -> dict[str, Any]:
+    return {"point": point, "call": call, "pid": pid, "subject": subject, "at": at, **facts}
 
 
 answered = line("refresh.save.answered", outcome="TokensGranted")
@@ -40,6 +42,18 @@ clean = Evidence(
     refresh_tokens=[token(1, "rotated"), token(2)],
     traces=[answered, line("refresh.save.committed")],
 )
+
+
+def send_twice(first: float, second: float, answered: float | None = None) -> list[dict[str, Any]]:
+    """The traces of two jobs that present a code, and of the first one's answer."""
+    answer = [line("exchange.keep.answered", "k2", at=answered, outcome="GrantRefused")] if answered else []
+    return [
+        line("exchange.take.begin", "k2", at=first),
+        line("exchange.request", "k2", at=first + 0.1),
+        *answer,
+        line("exchange.take.begin", "k3", pid=8, at=second - 0.1),
+        line("exchange.request", "k3", pid=8, at=second),
+    ]
 
 
 def end(evidence: Evidence, reason: str, *outcomes: str, revoked: bool = False) -> Evidence:
@@ -143,6 +157,10 @@ harmless: dict[str, Evidence] = {
         "provider_unavailable", presented("not_reached", "before:429"), presented("expired"), after=599
     ),
     "a code that was granted and answered 503": fail("provider_unavailable", presented("exchanged", "after:503")),
+    "a code sent again after a lease": replace(clean, traces=[*clean.traces, *send_twice(first=1.0, second=3.0)]),
+    "a code sent again after an answer": replace(
+        clean, traces=[*clean.traces, *send_twice(first=1.0, answered=1.2, second=1.3)]
+    ),
     "parked and taken in": replace(
         clean, traces=[answered, line("refresh.save.parked", kept=True, ticket="refresh-c1-1")]
     ),
@@ -175,6 +193,14 @@ planted: dict[str, tuple[str, Callable[[], Evidence]]] = {
             refresh_tokens=[token(1, "rotated", "reused", "reused")],
             decisions=[*clean.decisions, Decided("c1", "resolved.presentagain", 1)],
         ),
+    ),
+    "a code that two jobs sent": (
+        "presentations not allowed",
+        lambda: replace(clean, traces=[*clean.traces, *send_twice(first=1.0, answered=1.4, second=1.3)]),
+    ),
+    "a code sent again before the lease of a job that died was over": (
+        "presentations not allowed",
+        lambda: replace(clean, traces=[*clean.traces, *send_twice(first=1.0, second=2.9)]),
     ),
     "a pair dropped by a living process": ("lost pairs", lambda: replace(clean, traces=[answered])),
     "a pair that was not parked": (

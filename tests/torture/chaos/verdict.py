@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from tests.torture.chaos.evidence import Connected, Evidence, Failed, Published
@@ -18,6 +19,9 @@ after_unknown = frozenset({*shown_again, "resolved.lost"})
 
 clock_slack = 1.0
 """Seconds by which an event may be dated before what led to it."""
+
+lease_seconds = 2.0
+"""How long the fleet's leases are: in that time no other job sends the same token or code."""
 
 by_the_user = frozenset({"access_revoked", "refresh_rejected"})
 
@@ -68,8 +72,9 @@ def judge(evidence: Evidence) -> Verdict:
     verdict = Verdict({column: [] for column in columns})
     calls = list(read_calls(evidence.traces))
     verdict.runs = {f"{flow} jobs": n for flow, n in sorted(Counter(call.flow for call in calls).items())}
-    verdict.runs["of them about to send a code or token"] = sum(call.sent for call in calls)
+    verdict.runs["of them about to send a code or token"] = sum(call.sent_at is not None for call in calls)
     _judge_presentations(evidence, verdict)
+    _judge_leases(calls, verdict)
     _judge_pairs(evidence, verdict)
     _judge_reasons(evidence, verdict)
     _judge_generations(evidence, verdict)
@@ -137,7 +142,9 @@ class Call:
     pid: int
     flow: str
     subject: str
-    sent: bool = False
+    began: float
+    sent_at: float | None = None
+    answered_at: float | None = None
     granted: bool = False
     committed: bool = False
     parked: str = ""
@@ -147,12 +154,12 @@ def read_calls(traces: Sequence[Mapping[str, Any]]) -> Iterator[Call]:
     calls: dict[str, Call] = {}
     for line in traces:
         flow, *rest = line["point"].split(".")
-        call = calls.setdefault(line["call"], Call(line["pid"], flow, line["subject"]))
+        call = calls.setdefault(line["call"], Call(line["pid"], flow, line["subject"], line["at"]))
         match rest:
             case ["request"]:
-                call.sent = True
+                call.sent_at, call.answered_at = line["at"], None
             case [("save" | "keep"), "answered"]:
-                call.granted = line["outcome"] == "TokensGranted"
+                call.granted, call.answered_at = line["outcome"] == "TokensGranted", line["at"]
             case [("save" | "keep"), "committed"]:
                 call.committed = True
             case [("save" | "keep"), "parked"] if line["kept"]:
@@ -160,6 +167,20 @@ def read_calls(traces: Sequence[Mapping[str, Any]]) -> Iterator[Call]:
             case _:
                 pass
     yield from calls.values()
+
+
+def _judge_leases(calls: Sequence[Call], verdict: Verdict) -> None:
+    """Of two jobs that send the same token or code, the second waits for the first one's answer or lease."""
+    sending = [call for call in calls if call.sent_at is not None]
+    sending.sort(key=lambda call: (call.flow, call.subject, call.sent_at))
+    for first, second in pairwise(sending):
+        if (first.flow, first.subject) != (second.flow, second.subject) or second.sent_at is None:
+            continue
+        was_answered = first.answered_at is not None and first.answered_at <= second.sent_at
+        if second.sent_at < first.began + lease_seconds and not was_answered:
+            verdict.violations["presentations not allowed"].append(
+                f"{first.flow} of {first.subject}: processes {first.pid} and {second.pid} within one lease"
+            )
 
 
 def _judge_pairs(evidence: Evidence, verdict: Verdict) -> None:
