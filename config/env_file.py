@@ -1,12 +1,9 @@
 """How the `.env` is read: every value arrives byte for byte, with no escapes and no interpolation."""
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 
-from pydantic_settings import BaseSettings, DotEnvSettingsSource
-
-from models.store.private_files import close_to_others
+from models.private_files import close_to_others
 
 _assignment = re.compile(r"(?:export[ \t]+)?(?P<name>[A-Za-z_][A-Za-z0-9_]*)[ \t]*=[ \t]*(?P<value>.*)", re.DOTALL)
 
@@ -15,23 +12,15 @@ class EnvFileError(Exception):
     """A `.env` that can't be read; the message names the lines and shows nothing of them."""
 
 
-class EnvFileSource(DotEnvSettingsSource):
-    """Read `.env` files as `parse_env` does, in place of python-dotenv, which interpolates and cuts values."""
-
-    def __init__(self, env_file: Path | None) -> None:
-        super().__init__(BaseSettings, env_file=env_file, env_file_encoding="utf-8-sig", case_sensitive=True)
-
-    def _read_env_file(self, file_path: Path) -> Mapping[str, str | None]:
-        close_to_others(file_path)
-        try:
-            return parse_env(file_path.read_bytes().decode(self.env_file_encoding or "utf-8"))
-        except UnicodeDecodeError:
-            raise EnvFileError("it is not UTF-8") from None
-
-
 def read_env_file(path: Path | None) -> dict[str, str]:
     """Return what the file sets, or nothing if there is no file. Raises OSError and `EnvFileError`."""
-    return {name: value for name, value in EnvFileSource(path).env_vars.items() if value is not None}
+    if path is None or not (path.is_file() or path.is_fifo()):
+        return {}
+    close_to_others(path)
+    try:
+        return parse_env(path.read_bytes().decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise EnvFileError("it is not UTF-8") from None
 
 
 def parse_env(text: str) -> dict[str, str]:

@@ -11,8 +11,8 @@ from sqlalchemy import Connection as SqlConnection
 
 from models import exact_json
 from models.crypto.secrets import Secret
+from models.private_files import close_to_others, make_directory, make_file
 from models.store.driver import begin_postgres, begin_sqlite, end, has_settings, pipeline_of, send
-from models.store.private_files import close_to_others, make_directory, make_file
 from models.store.trouble import hide_values
 
 busy_timeout_ms = 20_000

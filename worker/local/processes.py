@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from models.store.private_files import make_directory
+from models.private_files import make_directory
 
 # Reads the children's ids from standard input; its end means that the parent is gone, by SIGKILL as well.
 WATCHDOG_SCRIPT = """

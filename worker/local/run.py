@@ -20,7 +20,7 @@ from config.env_template import write_env
 from config.settings import Settings, read_settings
 from config.wiring import open_redis, open_store
 from models.migrations import migrate
-from models.store.private_files import make_directory
+from models.private_files import make_directory
 from worker.local.commands import gateway_command, host, quick_worker, sandbox_command, web_command, worker_command
 from worker.local.processes import Processes
 from worker.local.state import (

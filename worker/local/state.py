@@ -11,7 +11,7 @@ from typing import Any
 
 from config.settings import Settings
 from models.oauth.client import callback_path
-from models.store.private_files import make_directory
+from models.private_files import make_directory
 
 state_path = Path("var/run.json")
 sandbox_client_id = "sandbox-client"

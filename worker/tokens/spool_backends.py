@@ -13,7 +13,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from models.errors import Transient
-from models.store.private_files import close_to_others, make_directory
+from models.private_files import close_to_others, make_directory
 
 
 class ParkingUnavailable(Transient):
