@@ -4,6 +4,7 @@ what becomes of the locks if it is taken in that transaction, because nothing wa
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from threading import Thread
 from typing import Any
 
@@ -12,9 +13,13 @@ from sqlalchemy import text
 
 from models.errors import StoreUnavailable
 from models.oauth.authorization import Step
+from models.oauth.exchange_outcome import CodeRequest
+from models.oauth.token_pair import TokenPair
+from models.oauth.token_response import TokensGranted
 from models.store.token_rate_limits import Paces
 from tests.harness import House
 from tests.servers import wait_until
+from worker.oauth.exchange import Exchange
 from worker.oauth.probe_client import ProbeClient
 from worker.oauth.refresh import RefreshRequest
 from worker.oauth.reserve import Reserve
@@ -175,3 +180,51 @@ def waits_for_a_lock(house: House) -> bool:
             "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
         )
         return bool(tx.sql.execute(waiting).scalar())
+
+
+def test_a_code_whose_row_was_locked_for_long_is_not_sent_into_a_pause(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was reserved is as old as the wait for the lock, and what has changed meanwhile counts."""
+    authorization_id = house.consent("ada", 1)
+    house.control.reset_counters()
+    reserve = ReserveCode.__call__
+
+    def reserve_and_wait(self: ReserveCode, authorization_id: str) -> Any:
+        reserved = reserve(self, authorization_id)
+        house.turn(seconds=2)
+        with house.store.writing() as tx:
+            tx.paces.pause("breezedoc", house.clock() + timedelta(seconds=30))
+        return reserved
+
+    monkeypatch.setattr(ReserveCode, "__call__", reserve_and_wait)
+    house.flows.exchange(authorization_id)
+    assert house.control.counters()["totals"].get("/oauth/token") is None
+
+
+def test_a_job_that_stood_still_before_its_lease_presents_no_code_whose_tokens_are_parked(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authorization_id = house.consent("ada", 1)
+    house.control.reset_counters()
+    flow, find = house.flows.exchange, Exchange._find_parked
+
+    def find_and_stand_still(self: Exchange, authorization_id: str) -> Any:
+        looked = find(self, authorization_id)
+        monkeypatch.setattr(Exchange, "_find_parked", find)
+        request = flow.load(authorization_id)
+        assert isinstance(request, CodeRequest)
+        outcome = flow.ask(request).outcome
+        assert isinstance(outcome, TokensGranted)
+        flow.parking.park(Ticket("exchange", authorization_id), TokenPair(outcome, house.clock()))
+        house.turn(seconds=61)
+        return looked
+
+    monkeypatch.setattr(Exchange, "_find_parked", find_and_stand_still)
+    flow(authorization_id)
+    assert house.control.counters()["totals"]["/oauth/token"] == {"200": 1}
+    house.sweep()
+    with house.store.reading() as tx:
+        found = tx.authorizations.get(authorization_id)
+    assert found is not None
+    assert found.step is Step.connected

@@ -18,6 +18,7 @@ from models.oauth.authorization import (
     failed_steps,
     grant,
     keep_waiting,
+    put_off,
 )
 from models.oauth.breaker import Sighting, endpoint_of
 from models.oauth.exchange_outcome import (
@@ -44,6 +45,14 @@ from worker.tokens.oauth_clients import ClientUnknown, OAuthClients
 from worker.tokens.revocation_queue import revoke_unconnected
 from worker.tokens.save import save_exchanged
 from worker.tokens.spool import Parking, Ticket
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What a job saw before it locked the row: when the code was presented last, and the tokens that are parked."""
+
+    presented_at: datetime | None = None
+    parked: TokenPair | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +90,12 @@ class Exchange:
     @fetching_keys
     def load(self, authorization_id: str) -> CodeRequest | Granted | None:
         """Lease the authorization: return its code to present, or its tokens if only the account is missing."""
-        parked = self._find_parked(authorization_id)
+        looked = self._find_parked(authorization_id)
+        parked = looked.parked
         reserved = None if parked is not None else self.reserve(authorization_id)
         with self.store.writing() as tx:
-            now = self.now()
             found = tx.authorizations.lock(authorization_id)
+            now = self.now()
             if found is None:
                 structlog.get_logger("exchange").warning("authorization.unknown")
                 return None
@@ -96,6 +106,9 @@ class Exchange:
                 case ReadAccount(leased):
                     tx.authorizations.save(leased)
                     return Granted(leased)
+                case PresentCode() if found.presented_at not in (None, looked.presented_at):
+                    # The race: it was presented while this job stood still. What was granted then may be parked.
+                    tx.authorizations.save(put_off(found, now))
                 case PresentCode(leased):
                     return self._save_intent(tx, leased, reserved, now)
                 case AuthorizationChange() as change:
@@ -138,13 +151,13 @@ class Exchange:
                 revoke_unconnected(tx, self.vault, provider, found, called.outcome, now)
             return None
 
-    def _find_parked(self, authorization_id: str) -> TokenPair | None:
-        """Return tokens that were granted and could not be written; only a code that was presented can have any."""
+    def _find_parked(self, authorization_id: str) -> Looked:
+        """Look for tokens that were granted and could not be written; only a code that was presented can have any."""
         with self.store.reading() as tx:
             found = tx.authorizations.get(authorization_id)
         if found is None or found.step is not Step.received or found.presented_at is None:
-            return None
-        return self.parking.find(Ticket("exchange", authorization_id))
+            return Looked()
+        return Looked(found.presented_at, self.parking.find(Ticket("exchange", authorization_id)))
 
     def _save_intent(
         self, tx: Transaction, leased: Authorization, reserved: Reserved[OpenedCode] | None, now: datetime

@@ -54,12 +54,12 @@ class ProbeClient:
         speaker = self.providers[provider]
         reserved = self._reserve(provider, client_id)
         with self.store.writing() as tx:
-            now = self.now()
-            found = tx.clients.get(provider, client_id)
-            if found is None:
+            if tx.clients.get(provider, client_id) is None:
                 return None
             # Race: the message came twice; only the one that locks the client first probes it.
-            begun = begin_probe(tx.clients.lock(provider, client_id), now, now + speaker.patience.lease)
+            found = tx.clients.lock(provider, client_id)
+            now = self.now()
+            begun = begin_probe(found, now, now + speaker.patience.lease)
             if begun is None:
                 return None
             try:
