@@ -145,6 +145,10 @@ class Verb(Word):
         "exchange.code_unreadable",
         "the code cannot be decrypted with the configured keys; no request was sent",
     )
+    exchange_superseded = (
+        "exchange.superseded",
+        "its tokens were not saved: the user had authorized the account again meanwhile, and those stay",
+    )
     exchange_grant_spared = (
         "exchange.grant_spared",
         "the new grant was not revoked, because another active connection depends on it",

@@ -27,7 +27,7 @@ from models.oauth.authorization import (
     put_off,
 )
 from models.oauth.client import OAuthClient
-from models.oauth.connection import Connection, Status, answer_delay
+from models.oauth.connection import Connection, Status, answer_delay, clocks_differ
 from models.oauth.credential import Credential, is_presented
 from models.oauth.refresh_policy import asked_for, retry_at, throttled_pause
 from models.oauth.token_pair import TokenPair
@@ -52,6 +52,8 @@ shortest_pause = timedelta(seconds=3)
 time_to_accept = timedelta(seconds=10)
 """For how long after an exchange a provider's API may not yet know the new access token."""
 pause_to_accept = timedelta(seconds=1)
+same_moment = timedelta(seconds=5)
+"""Of two authorizations whose codes came within this time, none is the newer one: the last to be saved counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +111,28 @@ class MakeConnection:
 
 
 @dataclass(frozen=True, slots=True)
+class Later:
+    """What has become of the connection since some authorization began.
+
+    authorized_at: when its user authorized it last.
+    disconnected_at: when the disconnect that ended it was asked for; None if it is not disconnected.
+    """
+
+    authorized_at: datetime | None = None
+    disconnected_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeepNewer:
+    """The user has authorized the account once more since, and that was saved first: its tokens stay."""
+
+    change: AuthorizationChange
+
+
+@dataclass(frozen=True, slots=True)
 class EndGrant:
-    """The tokens open another account than the one to be authorized again: end the authorization.
+    """The tokens are not wanted: they open another account than the one to be authorized again, or one that was
+    disconnected since. End the authorization.
 
     `revokes` is whether the grant is ended at the provider too. It is not if a connection of the account may use the
     same grant: some providers keep one for each user and client.
@@ -204,16 +226,24 @@ def decide_exchange(
 
 
 def decide_account(
-    found: Authorization, account: Account, before: Connection | None, shares_grant: bool
-) -> MakeConnection | EndGrant:
+    found: Authorization, account: Account, before: Connection | None, later: Later, shares_grant: bool
+) -> MakeConnection | KeepNewer | EndGrant:
     """Decide whether the account becomes a connection.
 
     `before` is the connection that the authorization names, or else the user's connection of this account;
-    `shares_grant` is whether an active connection of the account was authorized for the same client.
+    `shares_grant` is whether an active connection of the account was authorized for the same client. Reading whose
+    account it is may take a day: what the user or the application has done `later` counts.
     """
-    if not found.target_connection_id or (before is not None and before.account_id == account.id):
+    received_at = found.code_received_at or found.created_at
+    if found.target_connection_id and (before is None or before.account_id != account.id):
+        change = fail(found, "account_mismatch", "another account answered than the one to be authorized again")
+    elif later.disconnected_at is not None and later.disconnected_at - received_at > clocks_differ:
+        change = fail(found, "expired", "the account was disconnected after the user had authorized it")
+    elif before is not None and later.authorized_at is not None and later.authorized_at - received_at > same_moment:
+        connected = connect(found, before.id)
+        return KeepNewer(replace(connected, notes=(Note(Verb.exchange_superseded, {"connection_id": before.id}),)))
+    else:
         return MakeConnection(account, before)
-    change = fail(found, "account_mismatch", "another account answered than the one to be authorized again")
     if shares_grant:
         spared = Note(Verb.exchange_grant_spared, {"account_id": account.id})
         change = replace(change, notes=(*change.notes, spared))

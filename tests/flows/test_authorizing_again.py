@@ -4,6 +4,7 @@ import threading
 from dataclasses import replace
 from typing import Any
 
+from models.api_response import Failed
 from tests.databases import both_databases
 from tests.harness import House
 
@@ -142,3 +143,63 @@ def test_a_refresh_that_is_saved_while_the_new_account_is_asked_for_is_history(h
     types = [t for t in house.types() if t.startswith("connection.")]
     assert types == ["connection.authorized", "connection.refreshed", "connection.authorized"]
     assert works(house, connection.id)
+
+
+class Away:
+    """A provider's client whose API does not answer whose account it is."""
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.client, name)
+
+    def read_account(self, *asked: Any) -> Any:
+        return replace(self.client.read_account(*asked), outcome=Failed("away"))
+
+
+def exchange_while_the_api_is_away(house: House, **claims: Any) -> str:
+    """Exchange ada's code for tokens; whose account they open is not known yet."""
+    authorization_id = house.consent("ada", 1, **claims)
+    away: Any = {"breezedoc": Away(house.flows.exchange.providers["breezedoc"])}
+    replace(house.flows.exchange, providers=away)(authorization_id)
+    house.queue.held.clear()
+    return authorization_id
+
+
+@both_databases
+def test_an_account_that_is_read_late_does_not_replace_what_the_user_authorized_since(house: House) -> None:
+    late = exchange_while_the_api_is_away(house, team_ids=(1,))
+    house.turn(minutes=1)
+    connection = house.connect("ada", 1, team_ids=(2,))
+    house.work()
+    before = house.credential(connection.id)
+    house.turn(hours=1)
+    house.sweep()
+    with house.store.reading() as tx:
+        found = tx.authorizations.get(late)
+        verbs = [each.verb for each in tx.journal.decisions_of(late)]
+    assert found is not None
+    assert (found.step, found.connection_id, found.tokens) == ("connected", connection.id, None)
+    assert verbs[-1] == "exchange.superseded"
+    assert house.connection(connection.id).team_ids == (2,)
+    assert house.credential(connection.id) == before
+    assert len(house.told("connection.authorized")) == 1
+    assert works(house, connection.id)
+
+
+@both_databases
+def test_a_disconnect_stands_when_an_account_is_read_late(house: House) -> None:
+    connection = house.connect("ada", 1)
+    house.work()
+    late = exchange_while_the_api_is_away(house)
+    house.turn(minutes=1)
+    house.flows.disconnect(connection.id)
+    house.turn(hours=1)
+    house.sweep()
+    with house.store.reading() as tx:
+        found = tx.authorizations.get(late)
+    assert found is not None
+    assert (found.step, found.reason, found.tokens) == ("failed", "expired", None)
+    assert house.connection(connection.id).status == "disconnected"
+    assert house.connect("ada", 1).id == connection.id

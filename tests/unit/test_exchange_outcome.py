@@ -26,6 +26,8 @@ from models.oauth.exchange_outcome import (
     CodeRequest,
     EndGrant,
     ExchangeDecision,
+    KeepNewer,
+    Later,
     MakeConnection,
     PresentCode,
     ReadAccount,
@@ -285,7 +287,7 @@ aimed = replace(granted, target_connection_id="c1")
     ("found", "before"), [(granted, None), (granted, existing), (aimed, existing)], ids=["new", "same", "aimed at"]
 )
 def test_an_account_becomes_a_connection(found: Authorization, before: Connection | None) -> None:
-    assert decide_account(found, account, before, shares_grant=True) == MakeConnection(account, before)
+    assert decide_account(found, account, before, Later(), shares_grant=True) == MakeConnection(account, before)
 
 
 @pytest.mark.parametrize("before", [None, replace(existing, account_id="2")], ids=["gone", "another account"])
@@ -293,11 +295,36 @@ def test_an_account_becomes_a_connection(found: Authorization, before: Connectio
 def test_another_account_s_grant_is_ended_unless_it_may_be_in_use(
     before: Connection | None, shares_grant: bool
 ) -> None:
-    decision = decide_account(aimed, account, before, shares_grant)
+    decision = decide_account(aimed, account, before, Later(), shares_grant)
     assert isinstance(decision, EndGrant)
     assert (decision.change.authorization.reason, decision.revokes) == ("account_mismatch", not shares_grant)
     spared = ["exchange.grant_spared"] if shares_grant else []
     assert [note.verb for note in decision.change.notes] == ["failed.account_mismatch", *spared]
+
+
+granted_an_hour_ago = replace(granted, code_received_at=now - hour)
+since: dict[str, tuple[Later, type[object], str | None]] = {
+    "nothing": (Later(), MakeConnection, None),
+    "an earlier authorization": (Later(now - 2 * hour), MakeConnection, None),
+    "one at the same moment": (Later(now - hour + 5 * second), MakeConnection, None),
+    "a later authorization": (Later(now - hour + 6 * second), KeepNewer, None),
+    "an earlier disconnect": (Later(None, now - 2 * hour), MakeConnection, None),
+    "a disconnect by a clock that is fast": (Later(None, now - hour + 30 * second), MakeConnection, None),
+    "a later disconnect": (Later(None, now - hour + 31 * second), EndGrant, "expired"),
+    "a later disconnect of a later authorization": (Later(now - hour / 2, now - hour / 3), EndGrant, "expired"),
+}
+
+
+@pytest.mark.parametrize("case", since)
+def test_what_was_done_since_an_authorization_counts_more_than_its_account(case: str) -> None:
+    later, kind, reason = since[case]
+    decision = decide_account(granted_an_hour_ago, account, existing, later, shares_grant=False)
+    assert isinstance(decision, kind)
+    if isinstance(decision, KeepNewer):
+        ended = decision.change.authorization
+        assert (ended.step, ended.connection_id, decision.change.facts) == (Step.connected, existing.id, ())
+    if isinstance(decision, EndGrant):
+        assert (decision.change.authorization.reason, decision.revokes) == (reason, True)
 
 
 def test_a_connected_authorization_keeps_no_secret() -> None:

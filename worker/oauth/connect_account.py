@@ -11,8 +11,11 @@ from models.errors import StoreConflict
 from models.journal import Verb
 from models.messaging import messages
 from models.oauth.authorization import Authorization, AuthorizationChange, Step, open_steps, place_of
+from models.oauth.connection import Connection, Status
 from models.oauth.exchange_outcome import (
     EndGrant,
+    KeepNewer,
+    Later,
     MakeConnection,
     await_refresh,
     connect,
@@ -25,7 +28,7 @@ from models.store.authorization_change import apply_change
 from worker.provider.client import Called, ProviderClient
 from worker.tokens.data_keys import fetching_keys
 from worker.tokens.revocation_queue import UnneededGrant, queue_revocation, revoke_unconnected
-from worker.tokens.save import Authorized, save_authorized
+from worker.tokens.save import Authorized, find_authorized_at, save_authorized
 from worker.tokens.spool import Parking, Ticket
 
 
@@ -35,6 +38,16 @@ class Granted:
 
     authorization: Authorization
     pair: TokenPair | None = None
+
+
+def find_later(tx: Transaction, before: Connection) -> Later:
+    """Return what the user and the application did last with a connection, whose row is locked."""
+    authorized_at = find_authorized_at(tx, before.id)
+    if before.status is not Status.disconnected:
+        return Later(authorized_at)
+    ends = [each.evidence for each in tx.journal.decisions_of(before.id) if each.verb == Verb.disconnected]
+    asked_at = ends[-1].get("asked_at") if ends else None
+    return Later(authorized_at, datetime.fromisoformat(str(asked_at)) if asked_at else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +96,9 @@ class ConnectAccount:
                 case AuthorizationChange() as change:
                     apply_change(tx, change, now)
                     return []
+                case KeepNewer(change):
+                    apply_change(tx, change, now)
+                    sends = []
                 case MakeConnection() as decision:
                     sends = self._make_connection(tx, found, decision, pair, now)
                 case EndGrant() as decision:
@@ -104,15 +120,16 @@ class ConnectAccount:
 
     def _decide(
         self, tx: Transaction, found: Authorization, account: Account, pair: TokenPair, now: datetime
-    ) -> MakeConnection | EndGrant | AuthorizationChange:
+    ) -> MakeConnection | KeepNewer | EndGrant | AuthorizationChange:
         target = found.target_connection_id
         if target:
             before = tx.connections.lock(target)
         else:
             before = tx.connections.lock_account(found.provider, found.user_id, account.id)
         shares_grant = tx.connections.is_lived_by(found.provider, found.client_id, account.id)
-        decision = decide_account(found, account, before, shares_grant)
-        if before is None or pair.granted.refresh_token is not None or isinstance(decision, EndGrant):
+        later = Later() if before is None else find_later(tx, before)
+        decision = decide_account(found, account, before, later, shares_grant)
+        if before is None or pair.granted.refresh_token is not None or not isinstance(decision, MakeConnection):
             return decision
         # The race: a refresh of the old refresh token, which stays in use, is under way.
         return await_refresh(found, before, tx.credentials.get(before.id), now) or decision

@@ -21,6 +21,7 @@ from worker.tokens.data_keys import fetching_keys
 from worker.tokens.end_connection import end_connection
 from worker.tokens.refusals import forget_refusal
 from worker.tokens.revocation_queue import UnneededGrant, open_token, queue_revocation
+from worker.tokens.save import find_authorized_at
 from worker.tokens.spool import Parking, Ticket
 from worker.tokens.spool_backends import ParkingUnavailable
 
@@ -173,15 +174,7 @@ class Disconnect:
             asked_at = None if tx.journal.names_message(connection_id, sent.id) else sent.at
         # The race: the connection may have got another pair since the parked one was looked for.
         newest = None if parked is None or parked.ticket != _ticket(connection) else parked
-        return Loaded(connection, newest, sent, asked_at, self._authorized_at(tx, connection_id), now)
-
-    def _authorized_at(self, tx: Transaction, connection_id: str) -> datetime | None:
-        """Return when the user authorized last, or when the newest personal access token came."""
-        times = [tx.authorizations.authorized_at(connection_id)]
-        credential = tx.credentials.get(connection_id)
-        if credential is not None and credential.access_token is not None and credential.refresh_token is None:
-            times.append(credential.issued_at)
-        return max((at for at in times if at is not None), default=None)
+        return Loaded(connection, newest, sent, asked_at, find_authorized_at(tx, connection_id), now)
 
     def _note_superseded(self, tx: Transaction, loaded: Loaded) -> None:
         """Note that the user has authorized again since the request; it is no longer due."""
@@ -208,8 +201,14 @@ class Disconnect:
         revocation_id = queue_revocation(tx, self.vault, provider, unneeded, now)
         transition = disconnect(connection, now, told_later=revocation_id is not None)
         end_connection(tx, transition, credential, "disconnected", now)
-        evidence = {"provider_to_be_told": revocation_id is not None, "message_id": None if sent is None else sent.id}
-        tx.journal.decide(connection.id, now, Verb.disconnected, **evidence)
+        tx.journal.decide(
+            connection.id,
+            now,
+            Verb.disconnected,
+            provider_to_be_told=revocation_id is not None,
+            asked_at=None if loaded.asked_at is None else loaded.asked_at.isoformat(),
+            message_id=None if sent is None else sent.id,
+        )
         return revocation_id
 
     def _newest_token(
