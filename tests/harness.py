@@ -224,6 +224,14 @@ class House:
         self.make_refresh_due(connection.id)
         return self.connection(connection.id)
 
+    def waits_for_a_lock(self) -> bool:
+        """Whether a session of this database, PostgreSQL, waits for a lock."""
+        with self.store.reading() as tx:
+            waiting = (
+                "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+            )
+            return bool(tx.sql.exec_driver_sql(waiting).scalar())
+
     def told(self, type_: str | None = None, connection_id: str | None = None) -> list[dict[str, Any]]:
         """The data of every event in the outbox, oldest first, with its type and sequence."""
         with self.store.reading() as tx:

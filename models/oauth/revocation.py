@@ -19,6 +19,8 @@ class Revocation:
 
     `tells` is whether its end is the `connection.disconnected` of `connection_id`. A grant that never became a
     connection, or whose disconnect was published before, ends without an event.
+
+    user_id, account_id: whose grant it is if it never became a connection, and of which account if that is known.
     """
 
     id: str
@@ -28,6 +30,8 @@ class Revocation:
     created_at: datetime
     due_at: datetime
     connection_id: str | None = None
+    user_id: str | None = None
+    account_id: str | None = None
     tells: bool = False
     attempts: int = 0
 

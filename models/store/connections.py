@@ -6,7 +6,7 @@ from datetime import datetime
 from functools import cache
 
 from sqlalchemy import Connection as SqlConnection
-from sqlalchemy import Text, bindparam, insert, literal_column, select, update
+from sqlalchemy import Text, bindparam, func, insert, literal_column, select, update
 from sqlalchemy import table as table_named
 
 from models.oauth.claims import Claims, released, unchanged
@@ -125,7 +125,13 @@ class Connections:
         return found is not None
 
     def others_of_account(self, connection: Connection) -> tuple[str, ...]:
-        """Return the other users, up to 100, with an active connection of the same account of the provider."""
+        """Return the other users, up to 100, with an active connection of the same account of the provider.
+
+        Of two users who connect it at the same moment, the second one here waits for the first, and finds it.
+        """
+        if self.sql.dialect.name == "postgresql":
+            name = f"account/{connection.provider}/{connection.account_id}"
+            self.sql.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(name, 0))))
         query = select(table.c.user_id).where(
             table.c.provider == connection.provider,
             table.c.account_id == connection.account_id,

@@ -262,6 +262,8 @@ class RevocationRow(Stored, table=True):
     provider: str
     client_id: str
     connection_id: str | None = None
+    user_id: str | None = None
+    account_id: str | None = None
     token: Sealed = Field(sa_type=SealedText)
     created_at: datetime = Field(sa_type=UtcTime)
     due_at: datetime = Field(sa_type=UtcTime)

@@ -4,9 +4,14 @@ import threading
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from models.api_response import Failed
+from models.oauth.connection import Connection
+from models.store.connections import Connections
 from tests.databases import both_databases
 from tests.harness import House
+from tests.servers import wait_until
 
 
 def end_by_user(house: House, connection_id: str, account: int = 1) -> None:
@@ -203,3 +208,25 @@ def test_a_disconnect_stands_when_an_account_is_read_late(house: House) -> None:
     assert (found.step, found.reason, found.tokens) == ("failed", "expired", None)
     assert house.connection(connection.id).status == "disconnected"
     assert house.connect("ada", 1).id == connection.id
+
+
+@pytest.mark.parametrize("database", ["postgresql"])
+def test_of_two_users_who_connect_one_account_at_once_the_second_is_told_of_the_first(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = house.consent("ada", 1), house.consent("bob", 1)
+    find = Connections.others_of_account
+    thread = threading.Thread(target=house.flows.exchange, args=(second,))
+
+    def find_and_let_the_second_come(self: Connections, connection: Connection) -> tuple[str, ...]:
+        found = find(self, connection)
+        if thread.ident is None:
+            thread.start()
+            wait_until(lambda: not thread.is_alive() or house.waits_for_a_lock(), "the second waits or is done")
+        return found
+
+    monkeypatch.setattr(Connections, "others_of_account", find_and_let_the_second_come)
+    house.flows.exchange(first)
+    thread.join()
+    told = {event["user_id"]: event["also_connected_by"] for event in house.told("connection.authorized")}
+    assert told == {"ada": [], "bob": ["ada"]}

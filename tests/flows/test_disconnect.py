@@ -486,3 +486,24 @@ def test_a_token_that_can_not_be_opened_keeps_nobody_from_letting_go(house: Hous
     house.flows.disconnect(connection.id)
     house.work()
     assert (house.connection(connection.id).status, told(house)) == ("disconnected", [False])
+
+
+@pytest.mark.parametrize("way", ["its plan allows no access", "another account than the one asked for"])
+def test_a_grant_that_came_to_nothing_is_not_ended_once_its_account_is_connected(house: House, way: str) -> None:
+    """Some providers keep one grant for each user and client, and the endpoint may be away until then."""
+    is_unheard(with_endpoint(house))
+    if way == "its plan allows no access":
+        house.control.inject("api", status=403, count=1, match={"path": "/api/me"})
+        house.consent("ada", 1)
+    else:
+        house.consent("ada", 1, connection_id=house.connect("ada", 2).id)
+    house.work()
+    assert waiting(house.store) == 1
+    before = live(house)
+    connection = house.connect("ada", 1)
+    house.control.set(revocation_endpoint=True)
+    house.turn(minutes=1)
+    house.sweep()
+    assert waiting(house.store) == 0
+    assert live(house) == before + 1
+    assert confirmed(house, connection.id) == 0

@@ -165,21 +165,13 @@ def test_two_workers_that_reserved_nothing_present_a_code_once(house: House, mon
     def let_the_second_come() -> None:
         if second.ident is None:
             second.start()
-            wait_until(lambda: not second.is_alive() or waits_for_a_lock(house), "the second worker waits or is done")
+            wait_until(lambda: not second.is_alive() or house.waits_for_a_lock(), "the second worker waits or is done")
 
     busy: Any = Busy(house.flows.exchange.parking, let_the_second_come)
     replace(house.flows.exchange, parking=busy)(authorization_id)
     second.join()
     assert house.control.counters()["totals"]["/oauth/token"] == {"200": 1}
     assert house.told("connection.authorization_failed") == []
-
-
-def waits_for_a_lock(house: House) -> bool:
-    with house.store.reading() as tx:
-        waiting = text(
-            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-        )
-        return bool(tx.sql.execute(waiting).scalar())
 
 
 def test_a_code_whose_row_was_locked_for_long_is_not_sent_into_a_pause(

@@ -102,7 +102,7 @@ class ConnectAccount:
                 case MakeConnection() as decision:
                     sends = self._make_connection(tx, found, decision, pair, now)
                 case EndGrant() as decision:
-                    sends = self._end_grant(tx, decision, pair, now)
+                    sends = self._end_grant(tx, decision, account.id, pair, now)
         self.parking.drop(Ticket("exchange", own.id))
         return sends
 
@@ -144,7 +144,9 @@ class ConnectAccount:
         tx.journal.hand_over(found.id, saved.id, found.created_at)
         return [messages.carry_out_sync(saved.id)]
 
-    def _end_grant(self, tx: Transaction, decision: EndGrant, pair: TokenPair, now: datetime) -> list[messages.Message]:
+    def _end_grant(
+        self, tx: Transaction, decision: EndGrant, account_id: str, pair: TokenPair, now: datetime
+    ) -> list[messages.Message]:
         """End the authorization, and at the provider the grant that no one asked for."""
         apply_change(tx, decision.change, now)
         if not decision.revokes:
@@ -152,5 +154,6 @@ class ConnectAccount:
         own = decision.change.authorization
         provider = self.providers[own.provider].provider
         token = pair.granted.refresh_token or pair.granted.access_token
-        revocation_id = queue_revocation(tx, self.vault, provider, UnneededGrant(own.client_id, token), now)
+        unneeded = UnneededGrant(own.client_id, token, account_id=account_id)
+        revocation_id = queue_revocation(tx, self.vault, provider, unneeded, now)
         return [] if revocation_id is None else [messages.revoke_grant(revocation_id)]

@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+import structlog
+
 from models.audit.entry import Entry, derived
 from models.crypto.secrets import Secret
 from models.crypto.vault import KeyServiceUnavailable, Vault, VaultError
@@ -13,7 +15,7 @@ from models.store import Store, Transaction
 from worker.provider.client import Called, ProviderClient
 from worker.tokens.data_keys import fetching_keys
 from worker.tokens.oauth_clients import ClientUnknown, OAuthClients
-from worker.tokens.revocation_queue import place_of_grant
+from worker.tokens.revocation_queue import is_needed_again, place_of_grant
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +44,20 @@ class Revoke:
             self.send(messages.publish_events())
 
     def _load(self, revocation_id: str) -> Revocation | None:
-        """Save that an attempt begins; None if none is due."""
+        """Save that an attempt begins; None if none is due.
+
+        A grant that is needed again by now is left alone: some providers keep one for each user and client.
+        """
         with self.store.writing() as tx:
             found = tx.revocations.lock(revocation_id)
             taken = None if found is None else begin_attempt(found, self.now())
-            if taken is not None:
-                tx.revocations.save(taken)
+            if taken is None:
+                return None
+            if is_needed_again(tx, taken):
+                tx.revocations.end(taken.id)
+                structlog.get_logger("revoke").info("grant.spared", provider=taken.provider)
+                return None
+            tx.revocations.save(taken)
         return taken
 
     def _ask(self, taken: Revocation) -> Called[bool] | None:

@@ -25,12 +25,15 @@ class UnneededGrant:
     client_id: the client it was issued to, which need not be the newest of the settings.
     token: its refresh token or access token; None if there is none, or it can't be opened.
     connection_id: the connection that it belonged to.
+    user_id, account_id: whose it is, if it never belonged to one; the account if it is known.
     tells: whether its end is that connection's `connection.disconnected` event.
     """
 
     client_id: str
     token: Secret | None
     connection_id: str | None = None
+    user_id: str | None = None
+    account_id: str | None = None
     tells: bool = False
 
 
@@ -50,6 +53,8 @@ def queue_revocation(
             created_at=now,
             due_at=now,
             connection_id=grant.connection_id,
+            user_id=grant.user_id,
+            account_id=grant.account_id,
             tells=grant.tells,
         )
     )
@@ -84,7 +89,18 @@ def revoke_unconnected(
     if tx.connections.is_used_by(own.provider, own.client_id, own.user_id):
         return None
     token = granted.refresh_token or granted.access_token
-    return queue_revocation(tx, vault, provider, UnneededGrant(own.client_id, token), now)
+    return queue_revocation(tx, vault, provider, UnneededGrant(own.client_id, token, user_id=own.user_id), now)
+
+
+def is_needed_again(tx: Transaction, revocation: Revocation) -> bool:
+    """Return whether the user, or whoever has the account, has a connection by now that may use the same grant.
+
+    Only of a grant that never became a connection: one's own revocations are cancelled with it.
+    """
+    provider, client_id = revocation.provider, revocation.client_id
+    if revocation.account_id is not None:
+        return tx.connections.is_lived_by(provider, client_id, revocation.account_id)
+    return revocation.user_id is not None and tx.connections.is_used_by(provider, client_id, revocation.user_id)
 
 
 def open_token(vault: Vault, connection: Connection, sealed: Sealed | None, field: str) -> Secret | None:
