@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from secrets import token_hex
 from typing import Any
 
@@ -10,6 +10,7 @@ from sqlalchemy import Boolean, ColumnElement, Integer, String, bindparam, delet
 from sqlalchemy import Connection as SqlConnection
 
 from models.messaging.events import About, Fact, StoredEvent, Stream, describe, stream_of
+from models.oauth.connection import clocks_differ
 from models.store.appends import Appends
 from models.store.dialect import insert_of
 from models.store.rows import table_of
@@ -57,6 +58,7 @@ _mark = Statement(
 most_searched = 1_000_000
 """How many of the newest events are looked at for those of one type or one user."""
 _publish = "publish"
+long_ago = datetime(1970, 1, 1, tzinfo=UTC)
 _release = Statement(
     update(leases).where(leases.c.name == _publish, leases.c.owner == bindparam("own_owner")), ("until",)
 )
@@ -66,8 +68,12 @@ _is_waiting = Statement(waiting.limit(1))
 
 
 def _leasing(dialect: str) -> Any:
-    """Return the insert or update of the lease, which writes nothing while no event waits or another one has it."""
-    free_or_own = (leases.c.until <= bindparam("now")) | (leases.c.owner == bindparam("own_owner"))
+    """Return the insert or update of the lease, which writes nothing while no event waits or another one has it.
+
+    A lease that ends later than any can is one from before the database's clock was set back.
+    """
+    is_over = (leases.c.until <= bindparam("now")) | (leases.c.until > bindparam("latest"))
+    free_or_own = is_over | (leases.c.owner == bindparam("own_owner"))
     is_taken = select(leases.c.name).where(leases.c.name == _publish, ~free_or_own).exists()
     is_needed = bindparam("renews", type_=Boolean) | waiting.correlate(None).exists()
     values = {"owner": bindparam("own_owner", type_=String), "until": bindparam("own_until", type_=UtcTime)}
@@ -124,12 +130,13 @@ class Outbox:
         writings: list[Writing] = []
         if published:
             writings.append((_mark, {"positions": list(published), "published_at": now}))
-        renewal = {"own_owner": owner, "now": now, "own_until": until, "renews": bool(published)}
+        latest = until + clocks_differ
+        renewal = {"own_owner": owner, "now": now, "own_until": until, "latest": latest, "renews": bool(published)}
         return run_together(self.sql, [*writings, (_lease, renewal)]) == 1
 
-    def release(self, owner: str, now: datetime) -> None:
-        """End the owner's lease."""
-        _release.run(self.sql, own_owner=owner, until=now)
+    def release(self, owner: str) -> None:
+        """End the owner's lease, for every clock."""
+        _release.run(self.sql, own_owner=owner, until=long_ago)
 
     def unpublished(self, streams: Collection[Stream], limit: int) -> Sequence[tuple[int, StoredEvent]]:
         """Return the oldest unpublished events of these streams with their positions, in the order of publication."""

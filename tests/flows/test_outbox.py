@@ -107,6 +107,21 @@ def test_publishers_that_stood_still_past_their_lease_repeat_events_and_reorder_
 
 
 @both_databases
+@pytest.mark.parametrize("before", ["released it", "died with it"])
+def test_a_clock_that_is_set_back_keeps_no_event_from_leaving(house: House, application: Any, before: str) -> None:
+    append(house, 1)
+    publisher(house, application)()
+    if before == "died with it":
+        append(house, 1)
+        with house.store.writing() as tx:
+            assert tx.outbox.lease("one that died", house.clock(), house.clock() + publish_lease)
+    house.clock.turn(timedelta(minutes=-10))
+    append(house, 1)
+    publisher(house, application)()
+    assert_in_order(heard(application), 3 if before == "died with it" else 2)
+
+
+@both_databases
 def test_a_publisher_that_died_holds_up_the_others_no_longer_than_its_lease(house: House, application: Any) -> None:
     append(house, 3)
     with house.store.writing() as tx:

@@ -234,6 +234,15 @@ def test_a_request_that_could_not_wait_is_counted(account: Account) -> None:
     assert account.reserve(5) == 30
 
 
+def test_a_clock_that_is_set_back_parks_no_account_for_longer_than_a_minute(account: Account) -> None:
+    """Redis's clock, after a failover for example: what was counted later than now may be of this moment."""
+    account.store((0, 60), left=f"0 {second + 61}")
+    account.now -= 3_600
+    assert account.reserve() == 60.75
+    account.now += 61
+    assert account.reserve(20) == 20
+
+
 def test_a_429_gives_back_and_pauses_at_once_and_a_pause_is_never_shortened(account: Account) -> None:
     allowance = account.allow(5)
     assert allowance.take(document) is None

@@ -52,8 +52,10 @@ if string.match(stored, '^[%d%. -]+$') then
   end
   if readable and #numbers % 3 == 0 then
     left, left_until, paused_until = numbers[1], numbers[2], numbers[3]
+    if left_until > now + window + 1 then left_until = now + window end
     for i = 4, #numbers, 3 do
-      local second = numbers[i]
+      -- A second that is yet to come was counted before Redis's clock was set back: it may be of this moment.
+      local second = math.min(numbers[i], math.floor(now))
       if second + window > now then
         add(answered, second, numbers[i + 1])
       else

@@ -51,7 +51,7 @@ class PublishEvents:
             is_empty = self._empty(owner, refusals, gather)
         except Exception:
             with self.store.repeating() as tx:
-                tx.outbox.release(owner, self.now())
+                tx.outbox.release(owner)
             raise
         for refusal in refusals.values():
             raise refusal
@@ -85,7 +85,7 @@ class PublishEvents:
                 return None if tx.outbox.is_waiting() else ()
             batch = tx.outbox.unpublished(self.streams.keys() - refusals.keys(), batch_size)
             if not batch:
-                tx.outbox.release(owner, now)
+                tx.outbox.release(owner)
         return batch
 
     def _publish(
