@@ -3,7 +3,7 @@
     SyncError
     ├── Transient                retrying may help; may say how long to wait first
     │   ├── RedisUnavailable     Redis does not answer, or takes no writes
-    │   ├── StoreUnavailable     the database does not answer, or is too busy
+    │   ├── StoreUnavailable     the database does not answer, is too busy, or lacks something
     │   └── StoreConflict        another transaction was first
     └── Permanent                retrying cannot help: the message becomes a dead letter at once
         └── StoreRefused         the database refused a statement
@@ -35,7 +35,7 @@ class RedisUnavailable(Transient):
 
 
 class StoreUnavailable(Transient):
-    """The database cannot be reached, or is too busy, at the moment."""
+    """The database cannot be reached, is too busy, or lacks a table or a privilege, at the moment."""
 
 
 class StoreConflict(Transient):
@@ -43,4 +43,4 @@ class StoreConflict(Transient):
 
 
 class StoreRefused(Permanent):
-    """The database refused a statement: a bug of ours, or a schema that is too old."""
+    """The database refused a statement: a value that it can't store, or a bug of ours."""

@@ -36,7 +36,7 @@ from models.store.search import Search
 from models.store.sync_runs import Runs
 from models.store.tables import metadata
 from models.store.token_rate_limits import Paces
-from models.store.trouble import explain
+from models.store.trouble import explain, repairable
 from models.store.webhooks import Webhooks
 
 ready_timeout_ms = 2_000
@@ -319,6 +319,8 @@ def _our_errors() -> Iterator[None]:
             raise StoreConflict("a migration changed what a statement reads first") from error
         if isinstance(error.orig, ReadOnlySqlTransaction):
             raise StoreUnavailable("the database is read-only at the moment") from error
+        if isinstance(error.orig, repairable):
+            raise StoreUnavailable(f"the database {explain(error).said} ({_class_of(error)})") from error
         raise StoreRefused(f"the database refused a statement ({_class_of(error)})") from error
     except SQLAlchemyError as error:
         raise StoreUnavailable(f"no connection to the database ({type(error).__name__})") from error

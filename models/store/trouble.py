@@ -41,6 +41,16 @@ _by_class: Final[dict[type[Exception], Trouble]] = {
     ),
 }
 
+repairable: Final = (
+    errors.DataCorrupted,
+    errors.IndexCorrupted,
+    errors.InsufficientPrivilege,
+    errors.InvalidSchemaName,
+    errors.UndefinedColumn,
+    errors.UndefinedTable,
+)
+"""What no statement can help: an operator mends it, and then it runs."""
+
 # libpq gives no SQLSTATE for a connection that was refused: only the server's sentence says why. One that is not
 # listed, or in another language, is shown as the server said it.
 _by_sentence: Final[tuple[tuple[str, str, str], ...]] = (

@@ -185,6 +185,23 @@ def test_a_transaction_is_not_taken_for_committed_if_a_failure_was_let_pass(stor
     assert names(store) == ["one"]
 
 
+def test_what_an_operator_has_to_mend_is_waited_out(store: Store) -> None:
+    """A missing table or privilege is the fault of no application and no provider, whatever they sent."""
+    with pytest.raises(StoreUnavailable, match="lacks tables"), store.writing() as tx:
+        tx.sql.execute(text("SELECT FROM nothing_like_it"))
+    with store.writing() as tx:
+        tx.sql.execute(text("CREATE ROLE pauper"))
+    with pytest.raises(StoreUnavailable, match="no privilege"), store.writing() as tx:
+        add_as_pauper(tx.sql)
+    with store.writing() as tx:
+        tx.sql.execute(text("DROP ROLE pauper"))
+
+
+def add_as_pauper(sql: SqlConnection) -> None:
+    sql.execute(text("SET LOCAL ROLE pauper"))
+    add.run(sql, id=1, name="one")
+
+
 run_later: dict[str, Callable[[SqlConnection], object]] = {
     "run": lambda sql: add.run(sql, id=2, name="second"),
     "put": lambda sql: add.put(sql, id=2, name="second"),
