@@ -115,6 +115,7 @@ class Verb(Word):
         "most or all records of a resource were missing; they are kept until a second sync confirms it",
     )
 
+    disconnect_requested = "disconnect.requested", "a command on the stream asked to disconnect it"
     disconnected = "disconnected", "disconnected; the tokens were erased"
     disconnect_repeated = "disconnect.repeated", "a request to disconnect changed nothing: it was already disconnected"
     disconnect_superseded = (
