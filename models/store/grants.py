@@ -92,7 +92,7 @@ GRANTS: Final[Mapping[Process, Mapping[str, Sequence[str]]]] = {
             "UPDATE (probe_claimed_until)",
         ),
         "connection": ("SELECT", "UPDATE"),
-        "credential": ("SELECT (connection_id, presented_generation)",),
+        "credential": ("SELECT (connection_id, presented_generation, issued_at)",),
         "counter": ("SELECT", "INSERT", "UPDATE"),
         "decision": (
             "SELECT (position, subject, at, evidence)",

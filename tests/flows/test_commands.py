@@ -132,7 +132,7 @@ def test_a_disconnect_that_was_written_before_the_user_authorized_again_comes_to
     assert house.decisions(connection.id)[-1].verb == "disconnect.superseded"
     with house.store.reading() as tx:
         assert tx.records.count(connection.id) != {}
-        assert tx.connections.disconnect_due_at(connection.id) is None
+        assert tx.connections.pending_disconnect(connection.id) is None
 
 
 class AwayOnceCommitted:
