@@ -1,12 +1,16 @@
 """A server that refuses many at once: no one is told, nothing is erased, and all goes on when it is back."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from models.oauth.connection import Connection, Status
+from scheduler.sweep import Sweep
 from tests.flows.test_breaker import pass_time
 from tests.flows.test_client_trouble import connect_many, statuses, stop_syncs
 from tests.harness import House
@@ -72,6 +76,34 @@ def test_a_token_that_the_server_can_not_read_is_tried_once_more_and_never_calle
     [event] = house.told("connection.reauthorization_required")
     assert event["reason"] == "refresh_rejected"
     assert house.presentations() == 2
+
+
+@contextmanager
+def between_the_two_writes(house: House, act: Callable[[], object]) -> Iterator[None]:
+    """Do `act` once, while a hold is ended: when it is deleted, but its refusals are not released."""
+    left = [act]
+
+    def look(_connection: Any, _cursor: Any, statement: str, *_more: Any) -> None:
+        if left and statement.startswith("UPDATE refusal"):
+            left.pop()()
+
+    event.listen(house.store.engine, "before_cursor_execute", look)
+    yield
+    event.remove(house.store.engine, "before_cursor_execute", look)
+    assert left == []
+
+
+@pytest.mark.parametrize("database", ["postgresql"])
+def test_a_sweep_that_finds_a_trial_due_waits_for_no_one_who_ends_the_hold(house: House) -> None:
+    rekeyed(house, 6)
+    pass_time(house, 60)
+    house.turn(hours=1)
+    sweep = Sweep(house.store, house.queue, house.clock, {"breezedoc": house.profile.token_requests_per_minute})
+    with between_the_two_writes(house, sweep):
+        assert HoldByOperator(house.store, house.profile).release("sandbox-client") == 6
+    assert [told["decision"] for told in house.told("provider.mass_refusal_ended")] == ["released"]
+    with house.store.reading() as tx:
+        assert tx.refusals.holds() == []
 
 
 def test_what_is_still_refused_after_the_hold_is_told(house: House) -> None:
