@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import event
 
 from models.oauth.connection import Connection, Status
+from models.store import Store
 from scheduler.sweep import Sweep
 from tests.flows.test_breaker import pass_time
 from tests.flows.test_client_trouble import connect_many, statuses, stop_syncs
@@ -149,6 +150,53 @@ def test_an_operator_s_hold_ends_only_by_an_operator(house: House) -> None:
     assert operator.release("sandbox-client") == 0
     assert [event["decision"] for event in house.told("provider.mass_refusal_ended")] == ["released"]
     assert operator.release("sandbox-client") is None
+
+
+@dataclass
+class Interrupted:
+    """The store, with something that another operator does before the nth transaction that writes."""
+
+    store: Store
+    before: int
+    act: Callable[[], object]
+    begun: int = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.store, name)
+
+    def writing(self) -> Any:
+        self.begun += 1
+        if self.begun == self.before:
+            self.act()
+        return self.store.writing()
+
+
+interruptions: dict[str, tuple[int, list[str], list[str]]] = {
+    "released before all were ended": (3, ["release"], ["released"]),
+    "released when all were ended": (7, ["release"], ["released"]),
+    "accepted by another when all were ended": (7, ["accept"], ["accepted"]),
+    "ended, and begun once more": (7, ["release", "hold"], ["released"]),
+}
+
+
+@pytest.mark.parametrize("case", interruptions)
+def test_a_hold_that_ends_while_it_is_accepted_ends_once_and_what_was_ended_is_counted(house: House, case: str) -> None:
+    before, doing, ends = interruptions[case]
+    connections = rekeyed(house, 6)
+    pass_time(house, 60)
+    another = HoldByOperator(house.store, house.profile)
+
+    def act() -> None:
+        for each in doing:
+            getattr(another, each)("sandbox-client")
+
+    store: Any = Interrupted(house.store, before, act)
+    accepted = HoldByOperator(store, house.profile).accept("sandbox-client")
+    ended = [house.connection(each.id).status.value for each in connections].count("revoked")
+    assert accepted == ended == before - 1
+    assert [told["decision"] for told in house.told("provider.mass_refusal_ended")] == ends
+    with house.store.reading() as tx:
+        assert [hold.by_operator for hold in tx.refusals.holds()] == [True] * doing.count("hold")
 
 
 def test_two_of_many_that_revoke_are_told_at_once(house: House) -> None:
