@@ -25,6 +25,7 @@ class Verb(Word):
 
     authorized = "authorized", "the user authorized; new tokens were saved"
 
+    refresh_requested = "refresh.requested", "an application asked for a refresh"
     refresh_saved = "refresh.saved", "refreshed; new tokens were saved"
     refresh_superseded = "refresh.superseded", "the result of a refresh was ignored: newer tokens had been saved"
     refresh_handed_over = "refresh.handed_over", "the result of a refresh was ignored: another worker had taken over"

@@ -43,7 +43,7 @@ class Commands:
     """One reader of the group, on whose stream any number of schedulers read; `redis` does not decode its answers.
 
     An entry is acknowledged once its due time is committed or its refusal is written down: a reader that dies before
-    leaves it to the others, and reading it twice makes the same thing due again. A disconnect is made due only once.
+    leaves it to the others, and reading it twice makes a refresh or a disconnect due only once, a sync twice.
     """
 
     def __init__(
@@ -193,7 +193,7 @@ class Commands:
         """Return how many connections it reached, 0 if it did so before. Raises `CommandRefused` if there is none."""
         now = self.now()
         targets = _find(tx, command)
-        if command.verb == "disconnect" and _was_taken(tx, targets, entry_id):
+        if command.verb != "sync" and _was_taken(tx, targets, entry_id):
             return 0
         detail = {"erase": command.erase or None, "entry_id": entry_id.decode()}
         for target in targets:
@@ -202,7 +202,8 @@ class Commands:
                 case "sync":
                     request_sync(tx, target.id, now)
                 case "refresh":
-                    tx.connections.request_refresh(target.id, now)
+                    if tx.connections.request_refresh(target.id, now):
+                        tx.journal.decide(target.id, now, Verb.refresh_requested, message_id=entry_id.decode())
                 case "disconnect":
                     tx.connections.request_disconnect(target.id, asked_at(entry_id, now), command.erase)
                     tx.journal.decide(target.id, now, Verb.disconnect_requested, message_id=entry_id.decode())

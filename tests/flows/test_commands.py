@@ -173,6 +173,22 @@ def test_a_disconnect_that_is_read_twice_ends_nothing_that_was_authorized_in_bet
     assert {house.connection(each.id).status.value for each in (again, another)} == {"disconnected"}, "it is another"
 
 
+def test_a_refresh_that_is_read_twice_presents_the_token_once(house: House, application: Any, raw: redis.Redis) -> None:
+    connection = house.connect("ada", 1)
+    house.work()
+    dies = reader(house, raw)
+    read_all(dies)
+    application.xadd(stream, {"type": "refresh", "connection_id": connection.id})
+    dies.redis = AwayOnceCommitted(raw)
+    with pytest.raises(RedisUnavailable):
+        dies(no_wait)
+    house.sweep()
+    house.turn(seconds=61)
+    assert read_all(reader(house, raw, idle=timedelta())) == 1
+    house.work()
+    assert (house.connection(connection.id).generation, pending(application)) == (2, 0)
+
+
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
