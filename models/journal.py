@@ -25,6 +25,7 @@ class Verb(Word):
 
     authorized = "authorized", "the user authorized; new tokens were saved"
 
+    refresh_requested = "refresh.requested", "an application asked for a refresh"
     refresh_saved = "refresh.saved", "refreshed; new tokens were saved"
     refresh_superseded = "refresh.superseded", "the result of a refresh was ignored: newer tokens had been saved"
     refresh_handed_over = "refresh.handed_over", "the result of a refresh was ignored: another worker had taken over"
@@ -115,6 +116,7 @@ class Verb(Word):
         "most or all records of a resource were missing; they are kept until a second sync confirms it",
     )
 
+    disconnect_requested = "disconnect.requested", "a command on the stream asked to disconnect it"
     disconnected = "disconnected", "disconnected; the tokens were erased"
     disconnect_repeated = "disconnect.repeated", "a request to disconnect changed nothing: it was already disconnected"
     disconnect_superseded = (

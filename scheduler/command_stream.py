@@ -1,6 +1,6 @@
 """Commands in: entries of the commands stream become due times, which the sweep sends like any other."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, assert_never
 from uuid import uuid4
@@ -11,6 +11,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from models.audit.entry import Channel, received
 from models.errors import Permanent, RedisUnavailable
+from models.journal import Verb
 from models.messaging.commands import (
     CarryOutCall,
     Command,
@@ -42,7 +43,7 @@ class Commands:
     """One reader of the group, on whose stream any number of schedulers read; `redis` does not decode its answers.
 
     An entry is acknowledged once its due time is committed or its refusal is written down: a reader that dies before
-    leaves it to the others, and reading it twice makes the same thing due again.
+    leaves it to the others, and reading it twice makes a refresh or a disconnect due only once, a sync twice.
     """
 
     def __init__(
@@ -189,9 +190,11 @@ class Commands:
         return 1
 
     def _make_due(self, tx: Transaction, command: Command, entry_id: bytes) -> int:
-        """Return how many connections it reached. Raises `CommandRefused` if there is none."""
+        """Return how many connections it reached, 0 if it did so before. Raises `CommandRefused` if there is none."""
         now = self.now()
         targets = _find(tx, command)
+        if command.verb != "sync" and _was_taken(tx, targets, entry_id):
+            return 0
         detail = {"erase": command.erase or None, "entry_id": entry_id.decode()}
         for target in targets:
             tx.audit.add(received(Channel.stream, command.verb, detail, connection_id=target.id), now)
@@ -199,9 +202,11 @@ class Commands:
                 case "sync":
                     request_sync(tx, target.id, now)
                 case "refresh":
-                    tx.connections.request_refresh(target.id, now)
+                    if tx.connections.request_refresh(target.id, now):
+                        tx.journal.decide(target.id, now, Verb.refresh_requested, message_id=entry_id.decode())
                 case "disconnect":
                     tx.connections.request_disconnect(target.id, asked_at(entry_id, now), command.erase)
+                    tx.journal.decide(target.id, now, Verb.disconnect_requested, message_id=entry_id.decode())
                 case _:
                     assert_never(command.verb)
         return len(targets)
@@ -211,6 +216,17 @@ _why_not_confirmed = {
     Verdict.unknown: "there is no such authorization",
     Verdict.not_awaited: "the authorization waits for no confirmation: breezesync explain says how it is",
 }
+
+
+def _was_taken(tx: Transaction, targets: Sequence[Connection], entry_id: bytes) -> bool:
+    """Return whether this entry was made due before, for any of its targets: that was one transaction for all.
+
+    Race: a reader dies between commit and acknowledgement, or is only slow, and another one takes the entry over. In
+    between the user may have authorized again, or connected another account.
+    """
+    for target in targets:
+        tx.connections.lock(target.id)
+    return any(tx.journal.names_message(target.id, entry_id.decode()) for target in targets)
 
 
 def _find(tx: Transaction, command: Command) -> list[Connection]:

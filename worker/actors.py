@@ -80,7 +80,7 @@ def _declare_tokens(declare: Callable[[Callable[..., None]], None], flows: Flows
 
     @declare
     def refresh_token(connection_id: str) -> None:
-        flows.refresh(connection_id, asked=True)
+        flows.refresh(connection_id, asked=True, message_id=_read_message_id())
 
     @declare
     def carry_out_refresh(connection_id: str) -> None:
@@ -129,6 +129,13 @@ def _declare(broker: dramatiq.Broker, actor: Callable[..., None]) -> None:
     options: dict[str, Any] = retries_of(name) | ({"priority": behind[name]} if name in behind else {})
     checked = retrying(name, _checking(actor))
     dramatiq.actor(broker=broker, actor_name=name, queue_name=QUEUES[name], **options)(checked)
+
+
+def _read_message_id() -> str:
+    """Return the message's own id. Raises `MessageRefused` if it can be none."""
+    message_id = str(current_message().message_id)
+    check_ids({"message_id": message_id})
+    return message_id
 
 
 def _read_sent() -> Sent:

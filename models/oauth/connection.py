@@ -182,11 +182,19 @@ class DisconnectRequest:
     erase: bool
 
 
-def newest_disconnect(pending: DisconnectRequest | None, asked: DisconnectRequest) -> DisconnectRequest:
-    """Return the one request that two of them come to: the newer time, and the records go if either says so."""
+def newest_disconnect(
+    pending: DisconnectRequest | None, asked: DisconnectRequest, authorized_at: datetime | None
+) -> DisconnectRequest:
+    """Return the one request that two of them come to: the newer time, and the records go if either says so.
+
+    An older one that was superseded when the user authorized at `authorized_at` says nothing any more.
+    """
     if pending is None:
         return asked
-    return DisconnectRequest(max(pending.asked_at, asked.asked_at), pending.erase or asked.erase)
+    older, newer = (pending, asked) if pending.asked_at <= asked.asked_at else (asked, pending)
+    if older.asked_at < newer.asked_at and is_superseded(older.asked_at, authorized_at):
+        return newer
+    return DisconnectRequest(newer.asked_at, newer.erase or older.erase)
 
 
 class DisconnectPlan(StrEnum):

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection as SqlConnection
-from sqlalchemy import bindparam, delete, func, or_, select, update
+from sqlalchemy import bindparam, delete, or_, select, update
 
 from models.oauth.authorization import Authorization, Confirmation, Step
 from models.store.appends import Appends
@@ -87,14 +87,6 @@ class Authorizations:
         old = select(table.c.id).where(table.c.created_at < before, table.c.step.in_(steps))
         chosen = old.order_by(table.c.created_at).limit(limit)
         return self.sql.execute(delete(table).where(table.c.id.in_(chosen))).rowcount
-
-    def authorized_at(self, connection_id: str) -> datetime | None:
-        """Return when a user last authorized this connection."""
-        query = select(func.max(table.c.code_received_at)).where(
-            table.c.connection_id == connection_id, table.c.step == Step.connected.value
-        )
-        authorized_at: datetime | None = self.sql.execute(query).scalar()
-        return authorized_at
 
     def save(self, authorization: Authorization) -> None:
         """Write the whole authorization; the caller has locked its row."""

@@ -4,17 +4,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
+from typing import Any
 
 from sqlalchemy import Connection as SqlConnection
 from sqlalchemy import Text, bindparam, func, insert, literal_column, select, update
 from sqlalchemy import table as table_named
 
+from models.oauth.authorization import Step
 from models.oauth.claims import Claims, released, unchanged
 from models.oauth.client import StoredClient
-from models.oauth.connection import Connection, DisconnectRequest, Status, newest_disconnect
+from models.oauth.connection import Connection, DisconnectRequest, Status, newest_disconnect, personal_client
 from models.oauth.credential import Credential
 from models.oauth.refresh_policy import accepts_request
-from models.store import clients, credentials
+from models.store import authorizations, clients, credentials
 from models.store.rows import begun_ids, from_connection, names_of, table_of, to_connection
 from models.store.statement import Row, Statement, Writing
 from models.store.tables import ConnectionRow
@@ -53,6 +55,18 @@ _is_lived_by = Statement(
 _make_refresh_due = Statement(
     update(table).where(of_id, is_active, table.c.id.in_(can_refresh)), ("refresh_due_at", "refresh_claimed_until")
 )
+_authorized_at = Statement(
+    select(func.max(authorizations.table.c.code_received_at)).where(
+        authorizations.table.c.connection_id == bindparam("own_id"),
+        authorizations.table.c.step == Step.connected.value,
+    )
+)
+_pasted_at = Statement(
+    select(credentials.table.c.issued_at)
+    .join(table, table.c.id == credentials.table.c.connection_id)
+    .where(of_id, table.c.client_id == personal_client)
+)
+_lock_disconnect = Statement(select(table.c.disconnect_due_at, table.c.erase_requested).where(of_id).with_for_update())
 _request_sync = Statement(update(table).where(of_id), ("sync_requested",))
 _make_sync_due = Statement(update(table).where(of_id), ("sync_requested", "sync_due_at", "sync_claimed_until"))
 
@@ -183,31 +197,31 @@ class Connections:
 
     def request_disconnect(self, connection_id: str, asked_at: datetime, erase: bool) -> bool:
         """Make a disconnect due (see `newest_disconnect`); False if there is no such connection."""
-        row = table.c.id == connection_id
-        query = select(table.c.disconnect_due_at, table.c.erase_requested).where(row).with_for_update()
         # The race: two requests at once. The row's lock lets the second see the first.
-        before = self.sql.execute(query).first()
+        before = _lock_disconnect.first(self.sql, own_id=connection_id)
         if before is None:
             return False
-        pending = None if before[0] is None else DisconnectRequest(*before)
-        newest = newest_disconnect(pending, DisconnectRequest(asked_at, erase))
+        pending = _to_request(before)
+        authorized_at = None if pending is None else self.authorized_at(connection_id)
+        newest = newest_disconnect(pending, DisconnectRequest(asked_at, erase), authorized_at)
         due = {"disconnect_due_at": newest.asked_at, "erase_requested": newest.erase, "disconnect_claimed_until": None}
-        self.sql.execute(update(table).where(row).values(**due))
+        self.sql.execute(update(table).where(table.c.id == connection_id).values(**due))
         return True
 
-    def disconnect_due_at(self, connection_id: str) -> datetime | None:
-        """Return when the disconnect that is still to be carried out was asked for."""
-        query = select(table.c.disconnect_due_at).where(table.c.id == connection_id)
-        due_at: datetime | None = self.sql.execute(query).scalar()
-        return due_at
+    def pending_disconnect(self, connection_id: str) -> DisconnectRequest | None:
+        """Return the disconnect that is still to be carried out."""
+        query = select(table.c.disconnect_due_at, table.c.erase_requested).where(table.c.id == connection_id)
+        return _to_request(self.sql.execute(query).first())
 
-    def take_disconnect(self, connection_id: str) -> bool:
-        """Remove the request, which this transaction carries out; return whether the records go too."""
-        row = table.c.id == connection_id
-        erase = bool(self.sql.execute(select(table.c.erase_requested).where(row)).scalar())
+    def take_disconnect(self, connection_id: str) -> None:
+        """Remove the request, which this transaction carries out or ignores."""
         done = {"disconnect_due_at": None, "disconnect_claimed_until": None, "erase_requested": False}
-        self.sql.execute(update(table).where(row).values(**done))
-        return erase
+        self.sql.execute(update(table).where(table.c.id == connection_id).values(**done))
+
+    def authorized_at(self, connection_id: str) -> datetime | None:
+        """Return when the user authorized last, or when the newest personal access token came."""
+        times = [each.scalar(self.sql, own_id=connection_id) for each in (_authorized_at, _pasted_at)]
+        return max((at for at in times if at is not None), default=None)
 
     def find(
         self,
@@ -241,6 +255,10 @@ class Connections:
     def ids_that_begin(self, prefix: str, limit: int) -> Sequence[str]:
         """Return up to `limit` ids of connections that begin so, in order."""
         return begun_ids(self.sql, table.c.id, prefix, limit)
+
+
+def _to_request(row: Sequence[Any] | None) -> DisconnectRequest | None:
+    return None if row is None or row[0] is None else DisconnectRequest(row[0], bool(row[1]))
 
 
 def _to_refreshable(row: Row | None) -> Refreshable | None:

@@ -92,9 +92,13 @@ GRANTS: Final[Mapping[Process, Mapping[str, Sequence[str]]]] = {
             "UPDATE (probe_claimed_until)",
         ),
         "connection": ("SELECT", "UPDATE"),
-        "credential": ("SELECT (connection_id, presented_generation)",),
+        "credential": ("SELECT (connection_id, presented_generation, issued_at)",),
         "counter": ("SELECT", "INSERT", "UPDATE"),
-        "decision": ("SELECT (position, subject, at)", "INSERT", "DELETE"),
+        "decision": (
+            "SELECT (position, subject, at, evidence)",
+            "INSERT",
+            "DELETE",
+        ),  # evidence: to know an entry again
         "event": ("SELECT (position, created_at, published_at, waits_since)", "INSERT", "DELETE"),
         "hold": ("SELECT", "UPDATE (trials, next_trial_at)"),
         "pace": ("SELECT",),

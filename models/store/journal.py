@@ -62,7 +62,7 @@ class Journal:
         return [Decision(*row) for row in reversed(self.sql.execute(query).all())]
 
     def names_message(self, subject: str, message_id: str) -> bool:
-        """Whether this message already led to a decision about the subject."""
+        """Whether this message, or entry of the commands stream, already led to a decision about the subject."""
         return _names_message.first(self.sql, own_subject=subject, message_id=message_id) is not None
 
     def log(self, calls: Sequence[Request]) -> None:

@@ -137,6 +137,12 @@ class Refusals:
             begun = begin_trial(hold, now)
             if begun is None:
                 continue
+            # Race: two sweeps find the trial due, or the hold is ended just now. Who ends it has locked it before its
+            # refusals: to wait here, with refusals locked, would be a deadlock.
+            own = _hold_of(hold.provider, hold.client_id) & (holds.c.next_trial_at == hold.next_trial_at)
+            locking = select(holds.c.provider).where(own).with_for_update(skip_locked=True)
+            if self.sql.execute(locking).first() is None:
+                continue
             # One whose connection has ended meanwhile would be chosen again and again.
             triable = _of_active.where(_of(hold.provider, hold.client_id), table.c.is_held)
             count = self.sql.execute(select(func.count()).select_from(triable.subquery())).scalar_one()
@@ -146,12 +152,9 @@ class Refusals:
                 triable.order_by(table.c.connection_id).offset(begun.trials % count).limit(1)
             ).scalar()
             chosen = self._choose(_of_active.where(table.c.connection_id == nth))
-            # Race: two sweeps find the trial due; only the one whose update still finds it so makes a connection due.
-            statement = update(holds).where(
-                _hold_of(hold.provider, hold.client_id), holds.c.next_trial_at == hold.next_trial_at
-            )
-            values = {"trials": begun.trials, "next_trial_at": begun.next_trial_at}
-            if chosen and self.sql.execute(statement.values(**values)).rowcount == 1:
+            if chosen:
+                values = {"trials": begun.trials, "next_trial_at": begun.next_trial_at}
+                self.sql.execute(update(holds).where(own).values(**values))
                 self._make_due(chosen, now)
 
     def prune(self, before: datetime, limit: int) -> int:

@@ -78,7 +78,7 @@ def test_records_are_not_erased_unasked(desk: Desk, words: tuple[str, ...]) -> N
     assert "--yes" in result.stderr
     assert desk.redis.dbsize() == 0
     with desk.house.store.reading() as tx:
-        assert tx.connections.disconnect_due_at(connection.id) is None
+        assert tx.connections.pending_disconnect(connection.id) is None
 
 
 def test_the_records_of_a_first_sync_share_a_line(desk: Desk) -> None:

@@ -132,7 +132,61 @@ def test_a_disconnect_that_was_written_before_the_user_authorized_again_comes_to
     assert house.decisions(connection.id)[-1].verb == "disconnect.superseded"
     with house.store.reading() as tx:
         assert tx.records.count(connection.id) != {}
-        assert tx.connections.disconnect_due_at(connection.id) is None
+        assert tx.connections.pending_disconnect(connection.id) is None
+
+
+class AwayOnceCommitted:
+    """Redis, which goes away just before an entry is acknowledged."""
+
+    def __init__(self, redis: Any) -> None:
+        self.redis = redis
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.redis, name)
+
+    def pipeline(self, **options: Any) -> Any:
+        raise redis.ConnectionError("it is away")
+
+
+@pytest.mark.parametrize("named_by", ["connection_id", "user_id"])
+def test_a_disconnect_that_is_read_twice_ends_nothing_that_was_authorized_in_between(
+    house: House, application: Any, raw: redis.Redis, named_by: str
+) -> None:
+    connection = house.connect("ada", 1)
+    house.work()
+    dies = reader(house, raw)
+    read_all(dies)
+    application.xadd(stream, {"type": "disconnect", named_by: connection.id if named_by == "connection_id" else "ada"})
+    dies.redis = AwayOnceCommitted(raw)
+    with pytest.raises(RedisUnavailable):
+        dies(no_wait)
+    house.sweep()
+    assert house.connection(connection.id).status == "disconnected"
+    again, another = house.connect("ada", 1), house.connect("ada", 2)
+    assert read_all(reader(house, raw, idle=timedelta())) == 1
+    house.work()
+    assert [house.connection(each.id).status.value for each in (again, another)] == ["active", "active"]
+    assert (again.id, len(house.told("connection.disconnected")), pending(application)) == (connection.id, 1, 0)
+    application.xadd(stream, {"type": "disconnect", "user_id": "ada"})
+    read_all(reader(house, raw))
+    house.work()
+    assert {house.connection(each.id).status.value for each in (again, another)} == {"disconnected"}, "it is another"
+
+
+def test_a_refresh_that_is_read_twice_presents_the_token_once(house: House, application: Any, raw: redis.Redis) -> None:
+    connection = house.connect("ada", 1)
+    house.work()
+    dies = reader(house, raw)
+    read_all(dies)
+    application.xadd(stream, {"type": "refresh", "connection_id": connection.id})
+    dies.redis = AwayOnceCommitted(raw)
+    with pytest.raises(RedisUnavailable):
+        dies(no_wait)
+    house.sweep()
+    house.turn(seconds=61)
+    assert read_all(reader(house, raw, idle=timedelta())) == 1
+    house.work()
+    assert (house.connection(connection.id).generation, pending(application)) == (2, 0)
 
 
 @pytest.mark.parametrize(

@@ -350,12 +350,44 @@ def test_of_two_requests_the_newest_counts_in_whatever_order_they_are_read(house
     assert house.connection(connection.id).status == "disconnected"
 
 
+def paste_token(house: House) -> None:
+    flow = ConnectToken(house.store, house.vault, house.flows.sync.providers, house.queue.send, house.clock)
+    flow("breezedoc", "ada", Secret(house.control.personal_token(1)))
+
+
+def by_row(house: House, connection: Connection) -> None:
+    with house.store.writing() as tx:
+        tx.connections.request_disconnect(connection.id, house.clock(), erase=False)
+    house.flows.disconnect(connection.id, asked=False)
+
+
+def by_message(house: House, connection: Connection) -> None:
+    house.flows.disconnect(connection.id, sent=sent(house))
+
+
+@pytest.mark.parametrize("again", [connected, paste_token])
+@pytest.mark.parametrize("asked", [by_row, by_message])
+def test_a_superseded_request_to_erase_is_not_carried_out_with_a_later_disconnect(
+    house: House, again: Callable[[House], object], asked: Callable[[House, Connection], None]
+) -> None:
+    connection = connected(house)
+    with house.store.writing() as tx:
+        tx.connections.request_disconnect(connection.id, house.clock(), erase=True)
+    house.turn(minutes=5)
+    again(house)
+    house.turn(minutes=5)
+    asked(house, connection)
+    assert house.connection(connection.id).status == "disconnected"
+    with house.store.reading() as tx:
+        assert tx.records.count(connection.id) != {}
+        assert tx.connections.pending_disconnect(connection.id) is None
+
+
 def test_a_token_that_was_pasted_after_a_disconnect_was_asked_for_stands(house: House) -> None:
     connection = connected(house)
     late = sent(house)
     house.turn(minutes=1)
-    flow = ConnectToken(house.store, house.vault, house.flows.sync.providers, house.queue.send, house.clock)
-    flow("breezedoc", "ada", Secret(house.control.personal_token(1)))
+    paste_token(house)
     house.flows.disconnect(connection.id, sent=late)
     assert stands(house, connection)
 

@@ -1,12 +1,17 @@
 """A server that refuses many at once: no one is told, nothing is erased, and all goes on when it is back."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from models.oauth.connection import Connection, Status
+from models.store import Store
+from scheduler.sweep import Sweep
 from tests.flows.test_breaker import pass_time
 from tests.flows.test_client_trouble import connect_many, statuses, stop_syncs
 from tests.harness import House
@@ -74,6 +79,34 @@ def test_a_token_that_the_server_can_not_read_is_tried_once_more_and_never_calle
     assert house.presentations() == 2
 
 
+@contextmanager
+def between_the_two_writes(house: House, act: Callable[[], object]) -> Iterator[None]:
+    """Do `act` once, while a hold is ended: when it is deleted, but its refusals are not released."""
+    left = [act]
+
+    def look(_connection: Any, _cursor: Any, statement: str, *_more: Any) -> None:
+        if left and statement.startswith("UPDATE refusal"):
+            left.pop()()
+
+    event.listen(house.store.engine, "before_cursor_execute", look)
+    yield
+    event.remove(house.store.engine, "before_cursor_execute", look)
+    assert left == []
+
+
+@pytest.mark.parametrize("database", ["postgresql"])
+def test_a_sweep_that_finds_a_trial_due_waits_for_no_one_who_ends_the_hold(house: House) -> None:
+    rekeyed(house, 6)
+    pass_time(house, 60)
+    house.turn(hours=1)
+    sweep = Sweep(house.store, house.queue, house.clock, {"breezedoc": house.profile.token_requests_per_minute})
+    with between_the_two_writes(house, sweep):
+        assert HoldByOperator(house.store, house.profile).release("sandbox-client") == 6
+    assert [told["decision"] for told in house.told("provider.mass_refusal_ended")] == ["released"]
+    with house.store.reading() as tx:
+        assert tx.refusals.holds() == []
+
+
 def test_what_is_still_refused_after_the_hold_is_told(house: House) -> None:
     connections = rekeyed(house, 6)
     pass_time(house, 60)
@@ -117,6 +150,53 @@ def test_an_operator_s_hold_ends_only_by_an_operator(house: House) -> None:
     assert operator.release("sandbox-client") == 0
     assert [event["decision"] for event in house.told("provider.mass_refusal_ended")] == ["released"]
     assert operator.release("sandbox-client") is None
+
+
+@dataclass
+class Interrupted:
+    """The store, with something that another operator does before the nth transaction that writes."""
+
+    store: Store
+    before: int
+    act: Callable[[], object]
+    begun: int = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.store, name)
+
+    def writing(self) -> Any:
+        self.begun += 1
+        if self.begun == self.before:
+            self.act()
+        return self.store.writing()
+
+
+interruptions: dict[str, tuple[int, list[str], list[str]]] = {
+    "released before all were ended": (3, ["release"], ["released"]),
+    "released when all were ended": (7, ["release"], ["released"]),
+    "accepted by another when all were ended": (7, ["accept"], ["accepted"]),
+    "ended, and begun once more": (7, ["release", "hold"], ["released"]),
+}
+
+
+@pytest.mark.parametrize("case", interruptions)
+def test_a_hold_that_ends_while_it_is_accepted_ends_once_and_what_was_ended_is_counted(house: House, case: str) -> None:
+    before, doing, ends = interruptions[case]
+    connections = rekeyed(house, 6)
+    pass_time(house, 60)
+    another = HoldByOperator(house.store, house.profile)
+
+    def act() -> None:
+        for each in doing:
+            getattr(another, each)("sandbox-client")
+
+    store: Any = Interrupted(house.store, before, act)
+    accepted = HoldByOperator(store, house.profile).accept("sandbox-client")
+    ended = [house.connection(each.id).status.value for each in connections].count("revoked")
+    assert accepted == ended == before - 1
+    assert [told["decision"] for told in house.told("provider.mass_refusal_ended")] == ends
+    with house.store.reading() as tx:
+        assert [hold.by_operator for hold in tx.refusals.holds()] == [True] * doing.count("hold")
 
 
 def test_two_of_many_that_revoke_are_told_at_once(house: House) -> None:

@@ -54,6 +54,24 @@ def test_two_requests_within_a_minute_are_one_refresh(house: House, connection: 
     assert house.connection(connection.id).generation == connection.generation + 2
 
 
+def test_a_message_that_is_delivered_again_asks_for_no_second_refresh(house: House, connection: Connection) -> None:
+    for message_id, refreshes in [("first", 1), ("first", 1), ("second", 2), ("first", 2)]:
+        house.flows.refresh(connection.id, asked=True, message_id=message_id)
+        house.work()
+        assert house.connection(connection.id).generation == connection.generation + refreshes, message_id
+        house.turn(seconds=61)
+
+
+def test_a_message_that_is_delivered_again_carries_out_what_is_still_due(house: House, connection: Connection) -> None:
+    house.control.inject(on="token", kind="status", status=503)
+    generations = []
+    for _ in range(3):
+        house.flows.refresh(connection.id, asked=True, message_id="first")
+        generations.append(house.connection(connection.id).generation - connection.generation)
+        house.turn(minutes=5)
+    assert (generations[0], generations[-1]) == (0, 1)
+
+
 def test_a_message_of_the_sweep_that_comes_late_refreshes_nothing(house: House, connection: Connection) -> None:
     house.queue.send(messages.carry_out_refresh(connection.id))
     house.work()

@@ -129,8 +129,11 @@ def test_a_whole_life_needs_no_more_than_the_roles_have(house: House, stores: St
     house.turn(hours=1)
     sweep()
     house.work()
+    for _ in range(2):
+        redis.xadd("breezesync:commands", {"type": "disconnect", "connection_id": ada.id})
     command("disconnect", ada.id, erase="true")
     assert house.connection(ada.id).status is Status.disconnected
+    assert redis.xlen("breezesync:commands:rejected") == 0
     assert house.types().count("sync.completed") >= 2
     assert "connection.authorization_failed" in house.types()
     stores["web"].check()

@@ -203,6 +203,8 @@ def test_a_disconnect_is_carried_out_once_unless_it_is_superseded(case: str) -> 
 
 pending: dict[str, tuple[DisconnectRequest | None, DisconnectRequest, DisconnectRequest]] = {
     "the first": (None, DisconnectRequest(now, False), DisconnectRequest(now, False)),
+    "the first, which is superseded": (None, DisconnectRequest(now - hour, True), DisconnectRequest(now - hour, True)),
+    "the same one": (DisconnectRequest(now, True), DisconnectRequest(now, True), DisconnectRequest(now, True)),
     "a newer one": (
         DisconnectRequest(now, False),
         DisconnectRequest(now + hour, True),
@@ -211,16 +213,47 @@ pending: dict[str, tuple[DisconnectRequest | None, DisconnectRequest, Disconnect
     "an older one": (DisconnectRequest(now, True), DisconnectRequest(now - hour, False), DisconnectRequest(now, True)),
     "an older one that erases": (
         DisconnectRequest(now, False),
-        DisconnectRequest(now - hour, True),
+        DisconnectRequest(now - hour / 4, True),
         DisconnectRequest(now, True),
+    ),
+    "a newer one that does not erase": (
+        DisconnectRequest(now - hour / 4, True),
+        DisconnectRequest(now, False),
+        DisconnectRequest(now, True),
+    ),
+    "after one that is superseded": (
+        DisconnectRequest(now - hour, True),
+        DisconnectRequest(now, False),
+        DisconnectRequest(now, False),
+    ),
+    "an older one that is superseded": (
+        DisconnectRequest(now, False),
+        DisconnectRequest(now - hour, True),
+        DisconnectRequest(now, False),
+    ),
+    "one of the same moment, both superseded": (
+        DisconnectRequest(now - hour, True),
+        DisconnectRequest(now - hour, False),
+        DisconnectRequest(now - hour, True),
+    ),
+    "both superseded": (
+        DisconnectRequest(now - 2 * hour, True),
+        DisconnectRequest(now - hour, False),
+        DisconnectRequest(now - hour, False),
     ),
 }
 
 
 @pytest.mark.parametrize("case", pending)
-def test_of_two_disconnects_the_newest_counts_and_either_erases(case: str) -> None:
+def test_of_two_disconnects_the_newest_counts_and_either_erases_unless_it_is_superseded(case: str) -> None:
     before, asked, expected = pending[case]
-    assert newest_disconnect(before, asked) == expected
+    assert newest_disconnect(before, asked, authorized_at=now - hour / 2) == expected
+
+
+@pytest.mark.parametrize("erases", [True, False])
+def test_of_two_disconnects_either_erases_if_no_one_ever_authorized(erases: bool) -> None:
+    asked = [DisconnectRequest(now - hour, erases), DisconnectRequest(now, not erases)]
+    assert newest_disconnect(asked[0], asked[1], None) == DisconnectRequest(now, True)
 
 
 def test_a_missing_plan_is_told_once_and_so_is_its_return() -> None:

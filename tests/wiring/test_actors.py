@@ -124,14 +124,20 @@ def test_a_disconnect_says_which_message_asks_and_since_when_however_often_it_is
     assert asked == [("c1", False, messages.Sent(message.message_id, message.message_datetime))] * 4
 
 
-def test_a_sync_says_which_message_asks_however_often_it_is_tried(house: House) -> None:
-    house.flows["sync"].raises, house.flows["sync"].times = lambda: Transient("a passing trouble"), 3
+@pytest.mark.parametrize(
+    ("flow", "sent", "more"),
+    [("sync", messages.sync_connection("c1"), {}), ("refresh", messages.refresh_token("c1"), {"asked": True})],
+)
+def test_a_request_says_which_message_asks_however_often_it_is_tried(
+    house: House, flow: str, sent: Message, more: dict[str, object]
+) -> None:
+    house.flows[flow].raises, house.flows[flow].times = lambda: Transient("a passing trouble"), 3
     message: dramatiq.Message[object] = dramatiq.Message(
-        queue_name="sync", actor_name="sync_connection", args=(), kwargs={"connection_id": "c1"}, options={}
+        queue_name=sent.queue, actor_name=sent.actor, args=(), kwargs=dict(sent.kwargs), options={}
     )
     house.broker.enqueue(message)
-    house.finish("sync")
-    assert house.flows["sync"].asked == [{"args": ("c1",), "message_id": message.message_id}] * 4
+    house.finish(sent.queue)
+    assert house.flows[flow].asked == [{"args": ("c1",), "message_id": message.message_id, **more}] * 4
 
 
 def test_a_disconnect_that_is_due_is_asked_for_by_its_row_alone(house: House) -> None:

@@ -306,7 +306,7 @@ def test_a_disconnect_needs_the_user_s_id(operator: Operator) -> None:
     assert operator.audit() == []
     assert operator.post(path, erase=True, confirmation="<b>ada</b>").json()["done"] == "erase"
     with operator.store.reading() as tx:
-        assert tx.connections.disconnect_due_at(connection.id) is not None
+        assert tx.connections.pending_disconnect(connection.id) is not None
     assert operator.audit()[0][2] == {"command": "disconnect", "channel": "operator api", "erase": True}
 
 

@@ -273,7 +273,7 @@ def _wait_until_disconnected(store: Store, targets: Sequence[Connection]) -> lis
     deadline = time.monotonic() + wait_for_disconnect.total_seconds()
     while True:
         with store.reading() as tx:
-            late = [target.id for target in targets if tx.connections.disconnect_due_at(target.id) is not None]
+            late = [target.id for target in targets if tx.connections.pending_disconnect(target.id) is not None]
         if not late or time.monotonic() >= deadline:
             return late
         time.sleep(0.1)

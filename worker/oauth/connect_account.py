@@ -28,7 +28,7 @@ from models.store.authorization_change import apply_change
 from worker.provider.client import Called, ProviderClient
 from worker.tokens.data_keys import fetching_keys
 from worker.tokens.revocation_queue import UnneededGrant, queue_revocation, revoke_unconnected
-from worker.tokens.save import Authorized, find_authorized_at, save_authorized
+from worker.tokens.save import Authorized, save_authorized
 from worker.tokens.spool import Parking, Ticket
 
 
@@ -42,7 +42,7 @@ class Granted:
 
 def find_later(tx: Transaction, before: Connection) -> Later:
     """Return what the user and the application did last with a connection, whose row is locked."""
-    authorized_at = find_authorized_at(tx, before.id)
+    authorized_at = tx.connections.authorized_at(before.id)
     if before.status is not Status.disconnected:
         return Later(authorized_at)
     ends = [each.evidence for each in tx.journal.decisions_of(before.id) if each.verb == Verb.disconnected]

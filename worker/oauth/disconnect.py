@@ -12,7 +12,15 @@ from models.crypto.vault import Vault
 from models.gateway.call import answers_kept
 from models.journal import Verb
 from models.messaging import messages
-from models.oauth.connection import Connection, DisconnectPlan, Status, disconnect, plan_disconnect
+from models.oauth.connection import (
+    Connection,
+    DisconnectPlan,
+    DisconnectRequest,
+    Status,
+    disconnect,
+    newest_disconnect,
+    plan_disconnect,
+)
 from models.oauth.credential import Credential
 from models.oauth.token_pair import TokenPair
 from models.store import Store, Transaction
@@ -21,7 +29,6 @@ from worker.tokens.data_keys import fetching_keys
 from worker.tokens.end_connection import end_connection
 from worker.tokens.refusals import forget_refusal
 from worker.tokens.revocation_queue import UnneededGrant, open_token, queue_revocation
-from worker.tokens.save import find_authorized_at
 from worker.tokens.spool import Parking, Ticket
 from worker.tokens.spool_backends import ParkingUnavailable
 
@@ -41,6 +48,7 @@ class Loaded:
     parked: a pair of the connection's newest generation that is still to be saved.
     sent: the message that asks, if there is one.
     asked_at: when it was asked for; None if that was carried out before.
+    pending: the request that is due in the row, if there is one.
     authorized_at: when the user authorized last.
     now: the one clock reading of the transaction.
     """
@@ -49,8 +57,15 @@ class Loaded:
     parked: Parked | None
     sent: messages.Sent | None
     asked_at: datetime | None
+    pending: DisconnectRequest | None
     authorized_at: datetime | None
     now: datetime
+
+    def erases(self, erase: bool) -> bool:
+        """Return whether the records go: if this request, whose `erase` is given, or the one in the row says so."""
+        if self.asked_at is None:
+            return False
+        return newest_disconnect(self.pending, DisconnectRequest(self.asked_at, erase), self.authorized_at).erase
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +141,12 @@ class Disconnect:
                 case DisconnectPlan.superseded:
                     self._note_superseded(tx, loaded)
                     return None
-            erases = tx.connections.take_disconnect(connection_id) or erase
+            tx.connections.take_disconnect(connection_id)
             revocation_id = self._end(tx, loaded) if plan is DisconnectPlan.end else None
             if plan is DisconnectPlan.repeated and sent is not None:
                 tx.journal.decide(connection_id, loaded.now, Verb.disconnect_repeated, message_id=sent.id)
             calls = dict[str, int]()
-            if erases:
+            if loaded.erases(erase):
                 erased = tx.records.erase(connection_id)
                 calls = tx.calls.begun_since(connection_id, loaded.now - answers_kept)
                 tx.calls.erase(connection_id)
@@ -166,15 +181,16 @@ class Disconnect:
         connection = tx.connections.lock(connection_id)
         if connection is None:
             return None
+        pending = tx.connections.pending_disconnect(connection_id)
         if not asked:
-            asked_at = tx.connections.disconnect_due_at(connection_id)
+            asked_at = None if pending is None else pending.asked_at
         elif sent is None:
             asked_at = now
         else:
             asked_at = None if tx.journal.names_message(connection_id, sent.id) else sent.at
         # The race: the connection may have got another pair since the parked one was looked for.
         newest = None if parked is None or parked.ticket != _ticket(connection) else parked
-        return Loaded(connection, newest, sent, asked_at, find_authorized_at(tx, connection_id), now)
+        return Loaded(connection, newest, sent, asked_at, pending, tx.connections.authorized_at(connection_id), now)
 
     def _note_superseded(self, tx: Transaction, loaded: Loaded) -> None:
         """Note that the user has authorized again since the request; it is no longer due."""

@@ -1,5 +1,6 @@
 """An operator's part in a hold: begin one, release what it holds, or accept that it has ended."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from models.journal import Verb
@@ -37,21 +38,28 @@ class HoldByOperator:
             return None if hold is None else end_hold(tx, hold, self.provider, "released", tx.overview.time())
 
     def accept(self, client_id: str) -> int | None:
-        """End every held connection for the reason that its refusal gave, and tell each user."""
+        """End every held connection for the reason that its refusal gave, and tell each user.
+
+        If the hold ends meanwhile, what it still held is tried again.
+        """
+        with self.store.reading() as tx:
+            hold = tx.refusals.hold(self.provider.name, client_id)
+        if hold is None:
+            return None
         accepted = 0
-        while True:
-            with self.store.reading() as tx:
-                hold = tx.refusals.hold(self.provider.name, client_id)
-                held = tx.refusals.held(self.provider.name, client_id, batch)
-            if hold is None:
-                return None
-            if not held:
-                break
+        while held := self._find_held(client_id):
             accepted += sum(self._end(refusal) for refusal in held)
         with self.store.writing() as tx:
             tx.clients.lock(self.provider.name, client_id)
-            end_hold(tx, hold, self.provider, "accepted", tx.overview.time(), accepted)
+            # Race: one of them turned out good, or another operator ended the hold meanwhile, or even began one more.
+            found = tx.refusals.hold(self.provider.name, client_id)
+            if found is not None and found.opened_at == hold.opened_at:
+                end_hold(tx, found, self.provider, "accepted", tx.overview.time(), accepted)
         return accepted
+
+    def _find_held(self, client_id: str) -> Sequence[Refusal]:
+        with self.store.reading() as tx:
+            return tx.refusals.held(self.provider.name, client_id, batch)
 
     def _end(self, refusal: Refusal) -> bool:
         with self.store.writing() as tx:

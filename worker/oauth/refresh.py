@@ -11,6 +11,7 @@ from models.api_response import ApiOutcome
 from models.audit.entry import Channel, received
 from models.crypto.secrets import Sealed, Secret
 from models.crypto.vault import KeyMissing, SealBroken, Vault, VaultError
+from models.journal import Verb
 from models.messaging import messages
 from models.oauth.client import OAuthClient, StoredClient, refresh_scope
 from models.oauth.connection import Connection, Status
@@ -84,16 +85,29 @@ class Refresh:
     def writer(self) -> RefreshWriter:
         return RefreshWriter(self.vault, self.clients, self.providers)
 
-    def __call__(self, connection_id: str, asked: bool = False) -> None:
-        """Refresh what is due; what is `asked` for is made due first, at most once a minute for each connection."""
+    def __call__(self, connection_id: str, asked: bool = False, message_id: str | None = None) -> None:
+        """Refresh what is due; what is `asked` for is made due first, at most once a minute for each connection.
+
+        `message_id` is the application's message that asks; None if the same request can't come twice.
+        """
         if asked:
-            with self.store.writing() as tx:
-                now = self.now()
-                if tx.connections.request_refresh(connection_id, now):
-                    tx.audit.add(received(Channel.message, "refresh", {}, connection_id=connection_id), now)
+            self._make_due(connection_id, message_id)
         request = self.take(connection_id)
         if request is not None:
             self.save_or_park(request, self.ask(request))
+
+    def _make_due(self, connection_id: str, message_id: str | None) -> None:
+        with self.store.writing() as tx:
+            # Race: the message is retried, or delivered again, after what it asked for was due or even done.
+            if message_id is not None and tx.journal.names_message(connection_id, message_id):
+                return
+            now = self.now()
+            if not tx.connections.request_refresh(connection_id, now):
+                return
+            detail = {"message_id": message_id}
+            tx.audit.add(received(Channel.message, "refresh", detail, connection_id=connection_id), now)
+            if message_id is not None:
+                tx.journal.decide(connection_id, now, Verb.refresh_requested, message_id=message_id)
 
     @property
     def reserve(self) -> Reserve:

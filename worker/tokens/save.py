@@ -93,15 +93,6 @@ def save_authorized(
     return saved
 
 
-def find_authorized_at(tx: Transaction, connection_id: str) -> datetime | None:
-    """Return when the user authorized last, or when the newest personal access token came."""
-    times = [tx.authorizations.authorized_at(connection_id)]
-    credential = tx.credentials.get(connection_id)
-    if credential is not None and credential.access_token is not None and credential.refresh_token is None:
-        times.append(credential.issued_at)
-    return max((at for at in times if at is not None), default=None)
-
-
 def _move_kept(vault: Vault, kept: Sealed | None, connection: Connection) -> Sealed | None:
     """Seal a refresh token that stays in use to the next generation; one whose key is lost is of no use any more."""
     try:

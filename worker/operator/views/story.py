@@ -169,7 +169,7 @@ def _of_connection(tx: Transaction, story: ConnectionStory, events: Sequence[Eve
         resources=[Resource(each, story.records.get(each, 0), _problem_of(story.problems, each)) for each in names],
         progress=_progress_of(story, run),
         actions=choose_actions(found),
-        disconnect_due=tx.connections.disconnect_due_at(found.id) is not None,
+        disconnect_due=tx.connections.pending_disconnect(found.id) is not None,
         related=tx.search.authorizations_of(found.id, most_related),
     )
 
