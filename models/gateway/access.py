@@ -17,6 +17,9 @@ soon: Final = timedelta(seconds=5)
 usable: Final = timedelta(seconds=5)
 """A token that lives for less is refreshed before a call."""
 
+longest_unread: Final = timedelta(milliseconds=20)
+"""A connection that was read longer ago is read again before its token is given: it may have been disconnected."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
@@ -110,6 +113,13 @@ def require_authorization(connection: Connection, path_prefix: str = "") -> Prob
         "Send the user to connect_path, with a connect link's token.",
         connect_path=connect_path_of(connection, path_prefix),
     )
+
+
+def has_same_token(seen: Access, current: Access | None) -> bool:
+    """Return whether the token that was seen is still the connection's, and may be given."""
+    if current is None or current.connection.status is not Status.active:
+        return False
+    return current.connection.generation == seen.connection.generation
 
 
 def connect_path_of(connection: Connection, path_prefix: str = "") -> str:

@@ -20,6 +20,7 @@ from models.http import HttpAnswer, NoAnswer, read_retry_after
 from models.messaging import messages
 from models.oauth.access_refusal import AccessRefusal, Force, Known, Superseded
 from models.oauth.access_refusal import Final as NotRefreshable
+from models.oauth.connection import Connection, Status
 from models.paging.page_format import PageAsked, PageFormat
 
 most_server_errors: Final = 5
@@ -50,6 +51,18 @@ def admit(call: StoredCall, access: Access | None, now: datetime) -> CallDecisio
             return postpone(call, plan.retry_after or soon, CallReason.held, now)
         case Problem():
             return postpone(call, plan.retry_after or soon, CallReason.provider_unavailable, now)
+
+
+def admit_still(call: StoredCall, opened: Connection, current: Connection, now: datetime) -> CallDecision | None:
+    """Return what keeps an admitted call from leaving, now that its connection is locked; None if it may leave.
+
+    opened: the connection as it was when its token was opened. If it has another token now, a job looks again.
+    """
+    if current.status is not Status.active:
+        return fail(call, CallReason.reauthorization_required, now)
+    if current.generation != opened.generation:
+        return postpone(call, at_once, CallReason.refresh_pending, now)
+    return None
 
 
 def is_token_refused(answer: HttpAnswer | NoAnswer, now: datetime) -> bool:

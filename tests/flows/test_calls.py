@@ -25,7 +25,7 @@ from models.gateway.call_request import read_call
 from models.gateway.keys import GatewayKey
 from models.gateway.problems import Refusal
 from models.messaging import messages
-from models.oauth.connection import Connection, Status
+from models.oauth.connection import Connection, Status, disconnect
 from models.store.sealed_fields import fields
 from scheduler.command_stream import Commands
 from scheduler.prune import Prune
@@ -33,12 +33,15 @@ from scheduler.sweep import Sweep
 from tests.databases import both_databases
 from tests.gateway import KEYS, open_counter
 from tests.harness import House
+from tests.key_server import KeyServer
 from tests.made_up_api import MadeUpApi, all_at_once, serving_api
 from tests.servers import absent_redis, wait_until
 from worker.calls.kept_answers import KeptAnswers
 from worker.gateway.calls import Calls
 from worker.gateway.desk import Desk
 from worker.provider.rate_limit import Budgets
+from worker.tokens.data_keys import DataKeys
+from worker.tokens.end_connection import end_connection
 
 pytestmark = pytest.mark.usefixtures("everything_is_told")
 title = "Contract 4711"
@@ -58,11 +61,13 @@ def calls_of(house: House, send: Callable[[messages.Message], None] | None = Non
     return Calls(Desk(house.store, house.vault, providers, budgets, send or house.queue.send, house.clock))
 
 
-def ask(house: House, connection: Connection, key: GatewayKey = KEYS["all"], **more: Any) -> StoredCall:
+def ask(
+    house: House, connection: Connection, key: GatewayKey = KEYS["all"], calls: Calls | None = None, **more: Any
+) -> StoredCall:
     """Leave a call with the gateway: a new document, unless `more` says something else."""
     asked = {"method": "POST", "path": "documents", "body": {"title": title}, "idempotency_key": "one"} | more
     given = {name: value for name, value in asked.items() if value is not None}
-    return calls_of(house).accept(key, connection.id, read_call(json.dumps(given).encode()), "10.0.0.1")
+    return (calls or calls_of(house)).accept(key, connection.id, read_call(json.dumps(given).encode()), "10.0.0.1")
 
 
 def read(house: House, connection: Connection, **more: Any) -> StoredCall:
@@ -168,6 +173,87 @@ def test_two_jobs_that_have_read_one_call_send_it_once(house: House, ada: Connec
         list(threads.map(house.flows.call, [call.id] * 2))
     assert (made(house), stored(house, call).attempts) == (1, 1)
     house.work()
+
+
+# Its connection ends, or gets another token, meanwhile.
+
+
+def test_a_call_whose_connection_is_disconnected_while_redis_is_waited_for_does_not_leave(
+    house: House, ada: Connection
+) -> None:
+    call = ask(house, ada)
+    watch(house, before_reserve=lambda: house.flows.disconnect(ada.id))
+    house.flows.call(call.id)
+    ended = stored(house, call)
+    assert (ended.status, ended.reason, ended.attempts) == (CallStatus.failed, "reauthorization_required", 0)
+    assert (made(house), published(house)) == (0, [("call.failed", None)])
+
+
+def test_a_call_whose_token_is_replaced_while_redis_is_waited_for_leaves_with_the_new_one(
+    house: House,
+) -> None:
+    ada, alive = house.refreshable(), house.flows
+    call = ask(house, ada)
+    watch(house, before_reserve=lambda: alive.refresh(ada.id))
+    house.flows.call(call.id)
+    house.flows = alive
+    assert (stored(house, call).attempts, house.connection(ada.id).generation) == (0, ada.generation + 1)
+    house.work()
+    assert (stored(house, call).status, stored(house, call).attempts, made(house)) == ("completed", 1, 1)
+
+
+def test_a_call_whose_connection_is_erased_while_a_key_server_is_waited_for_is_not_stored(
+    house: House, ada: Connection
+) -> None:
+    class Slow(KeyServer):
+        """It takes as long as an erasure does."""
+
+        def note(self, what: str) -> None:
+            house.flows.disconnect(ada.id, erase=True)
+
+    calls = calls_of(house)
+    calls = Calls(replace(calls.desk, vault=Vault(house.keys, DataKeys(Slow()))))
+    with pytest.raises(Refusal) as refused:
+        ask(house, ada, calls=calls)
+    assert refused.value.problem.type == "reauthorization_required"
+    with house.store.reading() as tx:
+        assert tx.calls.by_key(ada.id, "one") is None
+
+
+@pytest.mark.parametrize("database", ["postgresql"])
+@pytest.mark.parametrize("step", ["it is accepted", "it leaves"])
+def test_a_disconnect_that_is_not_yet_committed_is_waited_for_before_a_call(
+    house: House, ada: Connection, step: str
+) -> None:
+    waiting = ask(house, ada) if step == "it leaves" else None
+
+    def act() -> None:
+        if waiting is not None:
+            house.flows.call(waiting.id)
+        else:
+            with pytest.raises(Refusal):
+                ask(house, ada)
+
+    with ThreadPoolExecutor(1) as pool:
+        with house.store.writing() as tx:
+            connection, credential = tx.connections.lock_pair(ada.id)
+            assert connection is not None
+            transition = disconnect(connection, house.clock(), told_later=False)
+            end_connection(tx, transition, credential, "disconnected", house.clock())
+            acting = pool.submit(act)
+            wait_until(lambda: waits_for_lock(house), "the connection's lock to be waited for")
+        acting.result()
+    with house.store.reading() as tx:
+        call = tx.calls.by_key(ada.id, "one")
+    assert made(house) == 0
+    assert (None if call is None else call.reason) == (None if waiting is None else "reauthorization_required")
+
+
+def waits_for_lock(house: House) -> bool:
+    """Return whether a session of the house's database waits for a lock."""
+    waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    with house.store.engine.connect() as sql:
+        return bool(sql.execute(text(waits)).scalar_one())
 
 
 # Who dies when.

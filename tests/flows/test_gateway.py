@@ -3,7 +3,7 @@
 import asyncio
 import http.client
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -11,16 +11,23 @@ from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
+import fakeredis
 import httpx
 import pytest
 from sqlalchemy import text
 
+from models.audit.entry import Action
+from models.gateway.access import usable
+from models.gateway.problems import Problem
 from models.oauth.connection import Connection, Status
 from models.oauth.credential import place_of_token
+from models.rate_limit import Wait
 from tests.browsing import serving
 from tests.databases import both_databases
-from tests.gateway import Counter, open_counter, reserved
+from tests.gateway import KEYS, Counter, open_counter, reserved
 from tests.harness import House
+from worker.gateway.desk import Admission, Desk, Noted, Wish
+from worker.provider.rate_limit import Account, Budgets, Change, Granted
 
 
 @pytest.fixture
@@ -235,6 +242,66 @@ def test_who_revoked_or_disconnected_has_to_authorize_again(counter: Counter, ho
             assert problem(answer) == (409, "reauthorization_required")
             assert answer.json()["connect_path"] == "/auth/breezedoc"
         assert counter.ask("GET", f"/v1/connections/{connection.id}").json()["connect_path"] == "/auth/breezedoc"
+
+
+@dataclass
+class Slow:
+    """The budgets of a Redis that takes a second, in which something happens."""
+
+    house: House
+    meanwhile: Callable[[], object]
+    budgets: Budgets = field(default_factory=lambda: Budgets(fakeredis.FakeRedis(server=fakeredis.FakeServer())))
+    settled: list[Change] = field(default_factory=list)
+
+    def reserve_all(self, accounts: Sequence[Account]) -> list[Granted | Wait]:
+        self.house.turn(seconds=1)
+        self.meanwhile()
+        return self.budgets.reserve_all(accounts)
+
+    def settle_all(self, settled: Sequence[Change]) -> None:
+        self.settled.extend(settled)
+
+
+def admit_slowly(
+    house: House, ada: Connection, reserves: bool, meanwhile: Callable[[], object]
+) -> tuple[Admission, Slow]:
+    """Return what a wish comes to if `meanwhile` happens while Redis is waited for."""
+    slow = Slow(house, meanwhile)
+    desk = Desk(house.store, house.vault, {house.profile.name: house.profile}, slow, house.queue.send, house.clock)  # type: ignore[arg-type]  # they act as budgets
+    noted = Noted(Action.token_given, {}, says_generation=True)
+    [admitted] = desk.admit([Wish(KEYS["all"], ada.id, usable, reserves, noted)])
+    assert isinstance(admitted, Admission)
+    return admitted, slow
+
+
+def given(house: House) -> list[object]:
+    """Return the generations of which the audit says that their token was given."""
+    with house.store.reading() as tx:
+        return [line.detail["generation"] for line in tx.audit.newest({}, None, 100) if line.action == "token.given"]
+
+
+@pytest.mark.parametrize("reserves", [True, False], ids=["a call", "a token"])
+def test_who_disconnects_while_redis_is_waited_for_ends_what_was_admitted(
+    house: House, ada: Connection, reserves: bool
+) -> None:
+    admitted, slow = admit_slowly(house, ada, reserves, lambda: house.flows.disconnect(ada.id))
+    assert isinstance(admitted.plan, Problem)
+    assert (admitted.plan.type, admitted.token, admitted.granted) == ("reauthorization_required", None, None)
+    assert (len(slow.settled), given(house)) == (reserves, [])
+
+
+def test_a_token_that_is_replaced_while_redis_is_waited_for_is_given_as_it_is_then(
+    house: House, ada: Connection
+) -> None:
+    def refresh() -> None:
+        house.make_refresh_due(ada.id)
+        house.flows.refresh(ada.id)
+
+    admitted, slow = admit_slowly(house, ada, True, refresh)
+    assert admitted.token is not None
+    assert admitted.token.reveal() == newest_token(house, ada.id)
+    assert isinstance(admitted.granted, Granted)
+    assert (slow.settled, given(house)) == ([], [ada.generation + 1])
 
 
 def test_behind_an_open_breaker_or_held_no_one_waits(counter: Counter, house: House, ada: Connection) -> None:

@@ -21,7 +21,7 @@ from models.gateway.call import (
     longest_life,
     plan_call,
 )
-from models.gateway.call_outcome import admit, decide_call, pause_of
+from models.gateway.call_outcome import admit, admit_still, decide_call, pause_of
 from models.http import HttpAnswer, NoAnswer
 from models.journal import Note, Verb
 from models.messaging.events import CallFailure
@@ -111,6 +111,26 @@ admissions: dict[str, tuple[Access | None, str | None]] = {
 def test_what_keeps_a_call_from_leaving(case: str) -> None:
     access, expected = admissions[case]
     decision = admit(write, access, now)
+    assert (None if decision is None else spell(decision)) == expected
+
+
+meanwhile: dict[str, tuple[Connection, str | None]] = {
+    "nothing": (connection, None),
+    "a refresh is due": (replace(connection, refresh_due_at=now), None),
+    "a refresh": (replace(connection, generation=4), "pending refresh_pending 0"),
+    "a disconnect": (replace(connection, status=Status.disconnected), "failed reauthorization_required"),
+    "a refresh and a disconnect": (
+        replace(connection, status=Status.disconnected, generation=4),
+        "failed reauthorization_required",
+    ),
+    "its grant was revoked": (replace(connection, status=Status.revoked), "failed reauthorization_required"),
+}
+
+
+@pytest.mark.parametrize("case", meanwhile)
+def test_what_happened_meanwhile_keeps_a_call_from_leaving(case: str) -> None:
+    current, expected = meanwhile[case]
+    decision = admit_still(write, connection, current, now)
     assert (None if decision is None else spell(decision)) == expected
 
 

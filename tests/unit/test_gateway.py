@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from models.crypto.secrets import Sealed
-from models.gateway.access import Access, Ask, Give, Join, is_newer_coming, judge_wait, plan_access
+from models.gateway.access import Access, Ask, Give, Join, has_same_token, is_newer_coming, judge_wait, plan_access
 from models.gateway.headers import headers_of_call, leave_unsaid, to_caller, to_provider
 from models.gateway.keys import GatewayKey, digest_of, find_key, known_methods, make_secret, parse_gateway_keys
 from models.gateway.problems import Problem, ProblemType, Refusal
@@ -296,6 +296,23 @@ waits = {
 def test_a_wait_ends_with_a_newer_token_or_when_none_can_come(case: str) -> None:
     access, expected = waits[case]
     assert kind_of(judge_wait(access, 3, noon)) == expected
+
+
+@pytest.mark.parametrize(
+    ("current", "expected"),
+    [
+        (changed(refresh_due_at=noon), True),
+        (changed(generation=4), False),
+        (ended, False),
+        (changed(status=Status.disconnected), False),
+        (None, False),
+    ],
+    ids=["a refresh is due", "refreshed", "revoked", "disconnected", "deleted"],
+)
+def test_a_token_that_was_read_may_be_given_as_long_as_it_is_its_connection_s(
+    current: Access | None, expected: bool
+) -> None:
+    assert has_same_token(usable, current) == expected
 
 
 coming = {

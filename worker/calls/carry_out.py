@@ -15,7 +15,7 @@ from models.errors import Transient
 from models.gateway.access import Access
 from models.gateway.arrived import Arrived
 from models.gateway.call import CallDecision, CallReason, CallStatus, Leave, StoredCall, begin, plan_call, postpone
-from models.gateway.call_outcome import admit, decide_call, is_token_refused, pause_of, shortest_pause
+from models.gateway.call_outcome import admit, admit_still, decide_call, is_token_refused, pause_of, shortest_pause
 from models.gateway.call_request import Unpacked, pack_answer, unpack_request
 from models.http import HttpAnswer
 from models.messaging import messages
@@ -132,16 +132,26 @@ class CarryOutCall:
         return Opened(access.connection, token, unpack_request(request.reveal()))
 
     def _begin(self, seen: StoredCall, opened: Opened, send_before: datetime) -> Taken | None:
-        """Commit the intent; None if another job was faster. The audit names the call before it leaves."""
+        """Commit the intent; None if another job was faster, or if the connection has changed, and what that means for
+        the call is written. The audit names the call before it leaves."""
         with self.store.writing() as tx:
+            connection = tx.connections.lock(seen.connection_id)
             # Race: two jobs have read the same call; the second to lock it finds it changed.
-            if tx.calls.lock(seen.id) != seen:
+            if connection is None or tx.calls.lock(seen.id) != seen:
                 return None
             now = self.now()
             call = begin(seen, uuid4().hex, now)
-            tx.calls.save(call)
-            if call.attempts == 1:
-                tx.audit.add(entry_of(call, Action.call_made, {"call_id": call.id}), now)
+            # Race: a disconnect or a refresh is committed while this job waits for Redis.
+            decision = admit_still(seen, opened.connection, connection, now)
+            if decision is not None:
+                self._apply(tx, connection, decision, now)
+            else:
+                tx.calls.save(call)
+                if call.attempts == 1:
+                    tx.audit.add(entry_of(call, Action.call_made, {"call_id": call.id}), now)
+        if decision is not None:
+            self._tell(connection, decision)
+            return None
         request = opened.request
         sending = Sending(call.method, request.target, call.path, request.headers, request.body, send_before)
         return Taken(call, opened.connection, sending)

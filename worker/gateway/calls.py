@@ -41,14 +41,18 @@ class Calls:
         if known is not None:
             return known
         if connection.status is not Status.active:
-            prefix = self.desk.providers[connection.provider].path_prefix
-            raise Refusal(require_authorization(connection, prefix))
+            raise self._refuse_ended(connection)
         call = self._seal(self._draft(key, connection_id, request, address), request)
         with self.desk.store.writing() as tx:
+            # Race: the connection is disconnected, and what its calls said erased, while a key server is waited for.
+            connection = tx.connections.lock(connection_id) or connection
+            is_active = connection.status is Status.active
             # Race: the same call is accepted twice at once; the second finds the first one's row.
-            is_new = tx.calls.add(call)
+            is_new = is_active and tx.calls.add(call)
         if not is_new:
             known = self._find_known(connection_id, request)
+            if known is None and not is_active:
+                raise self._refuse_ended(connection)
             return call if known is None else known
         try:
             self.desk.send(messages.call(call.id))
@@ -93,6 +97,9 @@ class Calls:
         if found.connection.provider not in self.desk.providers:
             raise refuse(ProblemType.connection_unknown, "The connection's provider is not in PROVIDERS.")
         return found.connection
+
+    def _refuse_ended(self, connection: Connection) -> Refusal:
+        return Refusal(require_authorization(connection, self.desk.providers[connection.provider].path_prefix))
 
     def _draft(self, key: GatewayKey, connection_id: str, request: CallRequest, address: str | None) -> StoredCall:
         now = self.desk.now()

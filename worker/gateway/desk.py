@@ -13,7 +13,7 @@ from models.audit.entry import Action, Channel, Entry
 from models.crypto.secrets import Secret
 from models.crypto.vault import KeyMissing, SealBroken, Vault
 from models.errors import SyncError
-from models.gateway.access import Access, Give, Plan, plan_access
+from models.gateway.access import Access, Give, Plan, has_same_token, longest_unread, plan_access
 from models.gateway.keys import GatewayKey
 from models.gateway.problems import Problem, ProblemType
 from models.journal import Request
@@ -126,6 +126,9 @@ class Desk:
                     given = [each.access.access_token for each in planned if isinstance(each, Admission)]
                     self.vault.fetch_for([sealed for sealed in given if sealed is not None])
                 admitted = self._reserve(wishes, [self._give(each) for each in planned])
+                # Race: a connection is disconnected while Redis, or a key server, is waited for.
+                if self.now() - now > longest_unread:
+                    admitted = self._admit_still(wishes, admitted)
                 for wish, each in zip(wishes, admitted, strict=True):
                     if wish.noted is not None and isinstance(each, Admission) and each.fulfils(wish):
                         tx.audit.add(entry_of(wish.key, wish.noted, each.access.connection), now)
@@ -167,6 +170,26 @@ class Desk:
         for (place, each), own in zip(leaving.items(), granted, strict=True):
             admitted[place] = replace(each, granted=own)
         return admitted
+
+    def _admit_still(
+        self, wishes: Sequence[Wish], admitted: Sequence[Admission | Problem]
+    ) -> list[Admission | Problem]:
+        """Return what the wishes come to by their connections as they are now; what no longer leaves is given back."""
+        ids = list({wish.connection_id for wish in wishes})
+        found, now = self.store.read_once(lambda tx: tx.gateway.find(ids)), self.now()
+        confirmed, ended = list(admitted), list[Admission]()
+        for place, (wish, each) in enumerate(zip(wishes, admitted, strict=True)):
+            current = found.get(wish.connection_id)
+            if isinstance(each, Problem) or each.token is None or has_same_token(each.access, current):
+                continue
+            newer = self._give(self._plan(wish, current, now))
+            if isinstance(newer, Admission) and newer.token is not None:
+                confirmed[place] = replace(newer, granted=each.granted)
+            else:
+                confirmed[place] = newer
+                ended.append(each)
+        self._give_back(ended)
+        return confirmed
 
     def _account(self, connection: Connection) -> Account:
         return self.providers[connection.provider], connection.account_id
