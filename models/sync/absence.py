@@ -102,11 +102,17 @@ def has_total(page: PageSeen) -> bool:
     return page.total is not None
 
 
-def judge(lists: Sequence[ListSeen], living: Mapping[str, Collection[str]], pass_number: int, largest: int) -> Verdict:
+def judge(
+    lists: Sequence[ListSeen],
+    living: Mapping[str, Collection[str]],
+    pass_number: int,
+    largest: int,
+    has_unread: bool = False,
+) -> Verdict:
     """Return what all lists of one resource prove after this pass; the first one has the number 0.
 
     `living` are the stored ids of each list that are not deleted. An id in any of the lists is not gone, even if it
-    moved there.
+    moved there. With `has_unread` it may have moved to a list that was not read.
     """
     read = [each for each in lists if each.pages]
     if any(page.nameless for each in read for page in each.pages):
@@ -120,6 +126,8 @@ def judge(lists: Sequence[ListSeen], living: Mapping[str, Collection[str]], pass
     missing = {external_id for each in read for external_id in living.get(each.key, ())} - now
     if not missing:
         return Whole(())
+    if has_unread:
+        return Unproven(ListProblem.other_list_unread)
     before = {external_id for each in read for page in each.before for external_id in page.ids}
     counted = all(has_total(page) for each in read for page in each.before)
     if not all(is_whole(each.before) for each in read) or not (before <= now if counted else before == now):

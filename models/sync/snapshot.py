@@ -202,6 +202,7 @@ def resource_of(rows: StepRows, snapshot: Snapshot, draft: Draft) -> StoredResou
         held_back={each.key: snapshot.state(each.key).held_back or 0 for each in lists},
         next_living=next_living,
         marks={each.key: snapshot.state(each.key).marks for each in lists},
+        problems=snapshot.problems(),
         orphans={key: living.get(key, set()) for key in run.parents.get(name, Parents()).gone},
     )
 

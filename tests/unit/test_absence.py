@@ -172,6 +172,19 @@ def test_absence_takes_two_passes_in_a_row(case: str) -> None:
     assert judge(seen_lists, living, pass_number, largest=50) == expected
 
 
+unread: dict[str, tuple[str, Verdict]] = {
+    "nothing is missing": ("ab", Whole(())),
+    "something is missing": ("abc", Unproven(ListProblem.other_list_unread)),
+}
+
+
+@pytest.mark.parametrize("case", unread)
+def test_what_is_missing_may_be_in_a_list_that_was_not_read(case: str) -> None:
+    living, expected = unread[case]
+    read = [ListSeen("t:1", seen("ab"), seen("ab")), ListSeen("t:2", ())]
+    assert judge(read, {"t:1": living}, 1, largest=50, has_unread=True) == expected
+
+
 class Shifting:
     """A list by rising id that loses and gains records while it is read; what goes never comes back."""
 

@@ -127,16 +127,18 @@ def _add_parents(tx: Transaction, rows: StepRows) -> StepRows:
     states = {name: problem for name, (_, problem) in tx.records.marks(connection_id).items()}
     own = {*tx.records.count_by_list(connection_id, {resource.name})}
     own |= {name for name in states if name.startswith(name_list(resource, ""))}
+    problems = {name: problem for name, problem in states.items() if problem is not None}
     stored = StoredParents(
         ids=ids,
         records={each: found.data for each, found in known.items()},
         # A parent that was never found is not deleted: its list may not have been read under this name.
         lists=own if _is_known(tx, rows, resource.parent) else (),
-        problems={name: problem for name, problem in states.items() if problem is not None},
+        problems=problems,
     )
     living = {name_list(resource, each) for each in ids}
     orphans = {key: tx.records.living_ids(connection_id, resource.name, key) for key in {*stored.lists} - living}
-    return replace(rows, parents=stored, resource=StoredResource(next_living=_count_next(tx, rows), orphans=orphans))
+    stored_resource = StoredResource(next_living=_count_next(tx, rows), problems=problems, orphans=orphans)
+    return replace(rows, parents=stored, resource=stored_resource)
 
 
 def _is_known(tx: Transaction, rows: StepRows, name: str) -> bool:
@@ -177,8 +179,15 @@ def _load_resource(tx: Transaction, rows: StepRows, answer: StepAnswer) -> Store
         lists=lists,
         living={key: tx.records.living_ids(connection_id, name, key) for key in keys},
         held_back={key: tx.records.held_back(connection_id, key) or 0 for key in keys},
+        problems=tx.records.resource_problems(connection_id) if _may_be_elsewhere(rows, len(places)) else {},
         orphans={key: tx.records.living_ids(connection_id, name, key) for key in run.parents.get(name, Parents()).gone},
     )
+
+
+def _may_be_elsewhere(rows: StepRows, lists: int) -> bool:
+    """Whether the resource that the run is at has several lists, or may have some that the run does not read."""
+    resource = rows.sync_list.resource
+    return resource.id_scope != "parent" and (lists > 1 or bool(resource.parent))
 
 
 def _load_list(tx: Transaction, run: SyncRun, key: str) -> ListSeen:
