@@ -38,21 +38,21 @@ class Killed(BaseException):
 class Library:
     """Shelves with their books, by id and title, as an API shows them two a page.
 
-    fails: the status of each path that cannot be read.
+    fails: the status of each path that cannot be read, or of a page of it.
     before: what happens before a page of a path is answered.
     """
 
     shelves: dict[str, dict[str, str]] = field(default_factory=dict)
     keys: dict[str, object] = field(default_factory=dict)
     labels: list[str] = field(default_factory=list)
-    fails: dict[str, int] = field(default_factory=dict)
+    fails: dict[str | tuple[str, int], int] = field(default_factory=dict)
     before: dict[tuple[str, int], Happening] = field(default_factory=dict)
 
     def __call__(self, api: MadeUpApi, asked: Asked) -> Answer:
         number, path = int(asked.query.get("page", "1")), unquote(asked.path)
         self.before.pop((path, number), lambda: None)()
-        if path in self.fails:
-            return Answer({}, status=self.fails[path])
+        if status := self.fails.get(path) or self.fails.get((path, number)):
+            return Answer({}, status=status)
         if path == "/things":
             rows = [{"id": each, "slug": self.keys.get(each, each)} for each in self.shelves]
         elif path == "/things-labels":
@@ -333,6 +333,21 @@ def test_lists_are_read_for_the_parents_that_are_known_if_the_parents_cannot_be_
             "provider_unavailable" if status == 500 else "",
             {"account", "shelf", "book:a", "book:b"},
         )
+
+
+@ways
+def test_a_list_that_fails_on_its_second_page_keeps_the_others_from_no_deletion_however_often(
+    house: House, way: Callable[[House], None]
+) -> None:
+    library = Library({"a": dict.fromkeys("123", "A book"), "b": dict.fromkeys("4567", "A book")})
+    with opened(house, library, (shelf, book)) as own:
+        own.sync()
+        way(house)
+        library.fails["/things/a/books", 2] = 404
+        for book_id in "456":
+            del library.shelves["b"][book_id]
+            assert own.sync() == [("deleted", "book", book_id)]
+            assert own.problems() == {"book:a": "not_found"}
 
 
 def move(library: Library, book_id: str, place: str) -> None:
