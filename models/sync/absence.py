@@ -69,14 +69,25 @@ class Unproven:
 Verdict = Whole | ReadAgain | Unproven
 
 
-def ends_list(page: PageSeen, before: PageSeen | None, largest: int, has_cursor: bool = False) -> bool:
+def choose_compared(page: int) -> tuple[int, ...]:
+    """Return the numbers of the earlier pages that a page is compared with.
+
+    It is the one before, and the two from the last power of two on, as in Brent's search for a cycle: so a cursor that
+    leads back, however far, is noticed before three times as many pages are read as there are, and no other page has to
+    be kept for that. There are two, because one of them may be empty.
+    """
+    kept = 1 << max(page - 1, 1).bit_length() - 1
+    return tuple(sorted({number for number in (kept, kept + 1, page - 1) if 0 < number < page}))
+
+
+def ends_list(page: PageSeen, earlier: Collection[PageSeen], largest: int, has_cursor: bool = False) -> bool:
     """Whether the list ends with this page: the last one, the last that we read, or one that brings nothing new (an
-    empty one in the middle, or one that repeats the page before). If it names the next one, it may be empty."""
+    empty one in the middle, or one that repeats an earlier page). If it names the next one, it may be empty."""
     if page.page >= min(page.last_page, largest):
         return True
     if not page.ids and not page.nameless and not has_cursor:
         return True
-    return before is not None and bool(page.ids) and set(page.ids) <= set(before.ids)
+    return bool(page.ids) and any(set(page.ids) <= set(each.ids) for each in earlier)
 
 
 def is_unreadable(page: PageSeen) -> bool:

@@ -55,13 +55,13 @@ class StoredPage:
     """What is stored about a page that was just read.
 
     known: the stored records among its ids.
-    previous: the page before it in this pass; None if there is none.
+    earlier: pages of its list in this pass that it is compared with (see `choose_compared`).
     living: how many records of its list are stored and not deleted; only loaded for a look at the newest records.
     read_before: whether its list was ever read to its end.
     """
 
     known: Mapping[str, Known] = field(default_factory=dict)
-    previous: PageSeen | None = None
+    earlier: tuple[PageSeen, ...] = ()
     living: int = 0
     read_before: bool = True
 

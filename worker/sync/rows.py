@@ -7,7 +7,7 @@ from datetime import timedelta
 from models.oauth.connection import Status
 from models.provider import Provider
 from models.store import Transaction
-from models.sync.absence import ListSeen
+from models.sync.absence import ListSeen, choose_compared
 from models.sync.decision import (
     NothingLeft,
     PageRead,
@@ -151,9 +151,10 @@ def _load_page(tx: Transaction, rows: StepRows, answer: PageRead) -> StoredPage:
     connection_id, run, key = rows.connection.id, rows.run, rows.sync_list.key
     name = rows.sync_list.resource.name
     is_look = run.page == 0
+    numbers = () if is_look else choose_compared(answer.seen.page)
     return StoredPage(
         known=tx.records.known(connection_id, name, answer.seen.ids),
-        previous=None if is_look else tx.runs.page_of(run.id, key, run.pass_number, answer.seen.page - 1),
+        earlier=tx.runs.pages_of(run.id, key, run.pass_number, numbers) if numbers else (),
         living=tx.records.count_living(connection_id, name, key) if is_look else 0,
         read_before=tx.records.was_read_before(connection_id, key),
     )
