@@ -218,14 +218,22 @@ class Sync:
         return answer, called.log_for(own.connection.id)
 
     def hand_on(self, own: Slice) -> bool:
-        """Return the run to the queue, behind everything that waits there; False if it is no longer this job's."""
+        """Return the run to the queue, behind everything that waits there; False if this job has no run to return.
+
+        If the database refuses what waits, the first page of that is read again and committed by itself: the next job
+        would let it wait once more.
+        """
         try:
             return self._hand_on(own)
         except StoreRefused:
             before = own.go_back()
             if before is None:
                 raise
-            return self._hand_on(before)
+        try:
+            following = self.step(before)
+        finally:
+            own.allowance.settle()
+        return following is not None and self._hand_on(following)
 
     def _keep(self, own: Slice, answer: StepAnswer) -> Slice | None:
         """Go on without a commit if the page changed nothing, or only added records; None if what the answer means has
