@@ -211,6 +211,10 @@ class ListProblem(Word):
     list_too_long = "list_too_long", "it is longer than the limit; none of its records counts as deleted"
     too_many_parents = "too_many_parents", "it has more parents than the limit; the lists of the others are not read"
     unusable_parent = "unusable_parent", "nothing in its parent's record can name it in a path; it is not read"
+    other_list_unread = (
+        "other_list_unread",
+        "records are missing that may be in another list, which was not read; none of its records counts as deleted",
+    )
     many_gone = "many_gone", "most or all of its records were missing; they are kept until the next sync confirms it"
 
 

@@ -1,6 +1,6 @@
 """Sync runs, and the ids on the pages that they read."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,7 +13,7 @@ from models.oauth.credential import Credential
 from models.store import connections, credentials
 from models.store.dialect import insert_of
 from models.store.rows import names_of, table_of, to_connection
-from models.store.statement import Rows, Statement, Writing
+from models.store.statement import Rows, Statement, Writing, is_one_of
 from models.store.tables import SyncPageRow, SyncRunRow
 from models.sync.absence import PageSeen
 from models.sync.decision import PageNote
@@ -97,7 +97,9 @@ _all_pages = Statement(
 _note_page = Statement(_upsert_page, (*_key, *_seen))
 _of_list = [pages.c[name] == bindparam(f"own_{name}") for name in ("run_id", "source", "pass_number")]
 _pages = select(pages.c.page, *(pages.c[name] for name in _seen)).where(*_of_list)
-_page_of = Statement(_pages.where(pages.c.page == bindparam("own_page")))
+_some_pages = Statement(
+    lambda dialect: _pages.where(is_one_of(dialect, pages.c.page, "numbers")).order_by(pages.c.page)
+)
 _pages_of = Statement(_pages.order_by(pages.c.page))
 
 
@@ -235,15 +237,15 @@ class Runs:
             return [(_note_page, {"run_id": run_id} | row) for row in rows]
         return [(_note_pages, {"run_id": run_id} | {name: [row[name] for row in rows] for name in rows[0]})]
 
-    def page_of(self, run_id: str, source: str, pass_number: int, page: int) -> PageSeen | None:
-        """Return one page of a list in this pass; None if it was not read."""
+    def pages_of(
+        self, run_id: str, source: str, pass_number: int, numbers: Sequence[int] | None = None
+    ) -> tuple[PageSeen, ...]:
+        """Return the pages of a list that this pass has read so far, in their order; with `numbers` only these."""
         of_list = {"own_run_id": run_id, "own_source": source, "own_pass_number": pass_number}
-        row = _page_of.first(self.sql, own_page=page, **of_list)
-        return None if row is None else _to_page(row)
-
-    def pages_of(self, run_id: str, source: str, pass_number: int) -> tuple[PageSeen, ...]:
-        """Return the pages of a list that this pass has read so far."""
-        rows = _pages_of.all(self.sql, own_run_id=run_id, own_source=source, own_pass_number=pass_number)
+        if numbers is None:
+            rows = _pages_of.all(self.sql, **of_list)
+        else:
+            rows = _some_pages.all(self.sql, numbers=list(numbers), **of_list)
         return tuple(_to_page(row) for row in rows)
 
     def pages(self, run_id: str) -> Callable[[], list[PageNote]]:

@@ -69,14 +69,25 @@ class Unproven:
 Verdict = Whole | ReadAgain | Unproven
 
 
-def ends_list(page: PageSeen, before: PageSeen | None, largest: int, has_cursor: bool = False) -> bool:
+def choose_compared(page: int) -> tuple[int, ...]:
+    """Return the numbers of the earlier pages that a page is compared with.
+
+    It is the one before, and the two from the last power of two on, as in Brent's search for a cycle: so a cursor that
+    leads back, however far, is noticed before three times as many pages are read as there are, and no other page has to
+    be kept for that. There are two, because one of them may be empty.
+    """
+    kept = 1 << max(page - 1, 1).bit_length() - 1
+    return tuple(sorted({number for number in (kept, kept + 1, page - 1) if 0 < number < page}))
+
+
+def ends_list(page: PageSeen, earlier: Collection[PageSeen], largest: int, has_cursor: bool = False) -> bool:
     """Whether the list ends with this page: the last one, the last that we read, or one that brings nothing new (an
-    empty one in the middle, or one that repeats the page before). If it names the next one, it may be empty."""
+    empty one in the middle, or one that repeats an earlier page). If it names the next one, it may be empty."""
     if page.page >= min(page.last_page, largest):
         return True
     if not page.ids and not page.nameless and not has_cursor:
         return True
-    return before is not None and bool(page.ids) and set(page.ids) <= set(before.ids)
+    return bool(page.ids) and any(set(page.ids) <= set(each.ids) for each in earlier)
 
 
 def is_unreadable(page: PageSeen) -> bool:
@@ -102,11 +113,17 @@ def has_total(page: PageSeen) -> bool:
     return page.total is not None
 
 
-def judge(lists: Sequence[ListSeen], living: Mapping[str, Collection[str]], pass_number: int, largest: int) -> Verdict:
+def judge(
+    lists: Sequence[ListSeen],
+    living: Mapping[str, Collection[str]],
+    pass_number: int,
+    largest: int,
+    has_unread: bool = False,
+) -> Verdict:
     """Return what all lists of one resource prove after this pass; the first one has the number 0.
 
     `living` are the stored ids of each list that are not deleted. An id in any of the lists is not gone, even if it
-    moved there.
+    moved there. With `has_unread` it may have moved to a list that was not read.
     """
     read = [each for each in lists if each.pages]
     if any(page.nameless for each in read for page in each.pages):
@@ -120,6 +137,8 @@ def judge(lists: Sequence[ListSeen], living: Mapping[str, Collection[str]], pass
     missing = {external_id for each in read for external_id in living.get(each.key, ())} - now
     if not missing:
         return Whole(())
+    if has_unread:
+        return Unproven(ListProblem.other_list_unread)
     before = {external_id for each in read for page in each.before for external_id in page.ids}
     counted = all(has_total(page) for each in read for page in each.before)
     if not all(is_whole(each.before) for each in read) or not (before <= now if counted else before == now):

@@ -55,13 +55,13 @@ class StoredPage:
     """What is stored about a page that was just read.
 
     known: the stored records among its ids.
-    previous: the page before it in this pass; None if there is none.
+    earlier: pages of its list in this pass that it is compared with (see `choose_compared`).
     living: how many records of its list are stored and not deleted; only loaded for a look at the newest records.
     read_before: whether its list was ever read to its end.
     """
 
     known: Mapping[str, Known] = field(default_factory=dict)
-    previous: PageSeen | None = None
+    earlier: tuple[PageSeen, ...] = ()
     living: int = 0
     read_before: bool = True
 
@@ -75,6 +75,7 @@ class StoredResource:
     held_back: how many records of each list the run before kept although they were missing.
     next_living: how many records the list after this one has.
     marks: how far each of its lists was read, for those that can be read incrementally.
+    problems: the problem of each list of the connection that has one; only loaded if a record may be in another list.
     orphans: the ids of the records that are not deleted in each list whose parent is.
     """
 
@@ -83,6 +84,7 @@ class StoredResource:
     held_back: Mapping[str, int] = field(default_factory=dict)
     next_living: int = 0
     marks: Mapping[str, Marks] = field(default_factory=dict)
+    problems: Mapping[str, str] = field(default_factory=dict)
     orphans: Mapping[str, Collection[str]] = field(default_factory=dict)
 
 

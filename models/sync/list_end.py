@@ -7,6 +7,7 @@ from typing import assert_never
 
 from models.journal import ListProblem, Note, Verb
 from models.messaging.events import RecordChanged
+from models.provider import Resource
 from models.sync.absence import (
     ListSeen,
     PageSeen,
@@ -19,10 +20,14 @@ from models.sync.absence import (
 )
 from models.sync.decision import Deletion, ListRead, ListSkipped, StepDecision, StepRows, go_on
 from models.sync.since import Marks, is_incremental, marks_after
-from models.sync.sync_run import Counts, SyncRun, add_counts, count_seen, places_of
+from models.sync.sync_run import Counts, SyncRun, add_counts, count_seen, name_list, places_of
 
 no_records = (PageSeen(1, 0, 1, ()),)
 """What a list would show that has no records."""
+_unread = (ListProblem.unreadable, ListProblem.nameless_records)
+"""Why a list was skipped that may have records; one that is forbidden or not found has none for this account."""
+_incomplete = (*_unread, ListProblem.list_shifting, ListProblem.list_too_long)
+"""Why parents may be unknown."""
 
 
 def skip_list(rows: StepRows, problem: ListProblem, now: datetime) -> StepDecision:
@@ -43,10 +48,11 @@ def end_list(rows: StepRows, decision: StepDecision, run: SyncRun) -> StepDecisi
     return _end_resource(rows, decision, run)
 
 
-def end_without_lists(rows: StepRows, decision: StepDecision, run: SyncRun, name: str) -> StepDecision:
+def end_without_lists(rows: StepRows, decision: StepDecision, run: SyncRun, resource: Resource) -> StepDecision:
     """Leave a resource of which there is no list to read; the list that the run is at comes after it."""
-    decision = _delete_orphans(decision, name, _orphans_after(rows, decision))
-    return _open(rows, decision, replace(run, counts=_count_deleted(run, name, decision)), run.place)
+    if not _has_unread(rows, decision, resource):
+        decision = _delete_orphans(decision, resource.name, _orphans_after(rows, decision))
+    return _open(rows, decision, replace(run, counts=_count_deleted(run, resource.name, decision)), run.place)
 
 
 def _open(rows: StepRows, decision: StepDecision, run: SyncRun, place: int) -> StepDecision:
@@ -66,7 +72,8 @@ def _end_resource(rows: StepRows, decision: StepDecision, run: SyncRun) -> StepD
     places = places_of(rows.plan, run.place)
     resource = rows.plan[places.start].resource
     name = resource.name
-    lists = [each for each in _lists_after(rows, decision) if each.pages]
+    every_list = _lists_after(rows, decision)
+    lists = [each for each in every_list if each.pages]
     if is_incremental(rows.plan, run.place, run.since):
         notes = tuple(_note_changes_read(rows, each) for each in lists)
         decision = replace(decision, lists=(*decision.lists, *notes))
@@ -76,7 +83,8 @@ def _end_resource(rows: StepRows, decision: StepDecision, run: SyncRun) -> StepD
     # Below its parent an id is nowhere else; any other may be on a page of another list that was not seen.
     doubtful = {} if resource.id_scope == "parent" else orphans
     empty = [ListSeen(key, no_records, no_records) for key in doubtful]
-    verdict = judge([*lists, *empty], living | doubtful, run.pass_number, rows.provider.longest_list)
+    has_unread = _has_unread(rows, decision, resource, every_list)
+    verdict = judge([*lists, *empty], living | doubtful, run.pass_number, rows.provider.longest_list, has_unread)
     if isinstance(verdict, ReadAgain):
         return _open(rows, decision, replace(run, pass_number=run.pass_number + 1), places.start)
     if lists:
@@ -97,6 +105,28 @@ def _end_resource(rows: StepRows, decision: StepDecision, run: SyncRun) -> StepD
             assert_never(verdict)
     run = replace(run, counts=_count_deleted(run, name, decision), pass_number=0)
     return _open(rows, decision, run, places.stop)
+
+
+def _has_unread(rows: StepRows, decision: StepDecision, resource: Resource, lists: Sequence[ListSeen] = ()) -> bool:
+    """Whether a record of the resource may be in a list that this run did not read: one that keeps failing, or that of
+    a parent which is unknown, cannot be named, or is one too many.
+
+    A problem that is stored of a list without pages is this run's.
+    """
+    if resource.id_scope == "parent":
+        return False
+    problems: dict[str, str | None] = {**rows.resource.problems}
+    problems |= {note.key: note.problem for note in decision.lists if isinstance(note, ListSkipped)}
+    if any(problems.get(each.key) in _unread for each in lists if not each.pages):
+        return True
+    if not resource.parent:
+        return False
+    below = name_list(resource, "")
+    return (
+        problems.get(resource.name) == ListProblem.too_many_parents
+        or any(problem == ListProblem.unusable_parent for key, problem in problems.items() if key.startswith(below))
+        or any(problems.get(each.key) in _incomplete for each in rows.plan if each.resource.name == resource.parent)
+    )
 
 
 def _note_changes_read(rows: StepRows, sync_list: ListSeen) -> ListRead:

@@ -67,7 +67,7 @@ def keep_page(rows: StepRows, answer: PageRead, now: datetime) -> StepDecision:
         if not is_quiet(answer.seen, len(changed), stored.living + moved):
             return go_on(decision, replace(run, page=1, cursor=None))
         return end_list(rows, replace(decision, lists=(ListRead(sync_list.key),)), run)
-    if ends_list(answer.seen, stored.previous, rows.provider.longest_list, answer.cursor is not None):
+    if ends_list(answer.seen, stored.earlier, rows.provider.longest_list, answer.cursor is not None):
         return end_list(rows, decision, run)
     return go_on(decision, replace(run, page=run.page + 1, cursor=answer.cursor))
 

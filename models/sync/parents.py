@@ -5,7 +5,8 @@ the resource, which until then has one place in the plan. Whatever job continues
 
 The lists of all parents are one resource: a record that moves from one to another is not deleted. If a parent's list is
 not read, it keeps what it had until the parent's own record is deleted. Then it counts as empty, so its records are
-deleted unless another list has them. If ids are unique below a parent only, no other list can.
+deleted unless another list has them. If ids are unique below a parent only, no other list can. Otherwise a record that
+is missing may be in a list that was not read, and is not deleted either.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,7 +26,7 @@ longest_key = 500
 
 def fix_parents(rows: StepRows, now: datetime) -> StepDecision:
     """Fix whose lists the run reads; it stays at its place, where they are now. If there are none, it is at the next
-    list, and the records of deleted parents are deleted at once."""
+    list, and the records of deleted parents are deleted at once, unless a parent has a list that cannot be read."""
     resource, run = rows.sync_list.resource, rows.run
     path = rows.provider.parent_key_of(resource)
     fixed = choose_parents(resource, path, rows.parents)
@@ -37,7 +38,7 @@ def fix_parents(rows: StepRows, now: datetime) -> StepDecision:
     decision = StepDecision(subject=rows.connection, at=now, connection=rows.connection, lists=notes)
     if fixed.read:
         return go_on(decision, run)
-    return end_without_lists(replace(rows, plan=put_parents(rows.plan, run.parents)), decision, run, resource.name)
+    return end_without_lists(replace(rows, plan=put_parents(rows.plan, run.parents)), decision, run, resource)
 
 
 def choose_parents(resource: Resource, path: str, stored: StoredParents) -> Parents:

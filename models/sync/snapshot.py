@@ -8,10 +8,11 @@ a moment long, so that they are committed together. If the job dies, the next on
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from itertools import islice
 
 from models.journal import ListProblem, Request
 from models.messaging.events import RecordChanged
-from models.sync.absence import ListSeen, PageSeen
+from models.sync.absence import ListSeen, PageSeen, choose_compared
 from models.sync.decision import (
     ListNote,
     ListRead,
@@ -170,13 +171,13 @@ class Draft:
 def rows_of_page(rows: StepRows, snapshot: Snapshot, draft: Draft, answer: PageRead) -> StepRows:
     """Return the rows with what the page is decided on."""
     run, sync_list = rows.run, rows.sync_list
-    wanted = (sync_list.key, run.pass_number, answer.seen.page - 1)
-    # The page before is the last one, or nearly.
-    notes = reversed(draft.pages)
-    before = (each.seen for each in notes if (each.key, each.pass_number, each.seen.page) == wanted)
+    numbers = choose_compared(answer.seen.page) if run.page else ()
+    of_list = (sync_list.key, run.pass_number)
+    pages = (each for each in reversed(draft.pages) if each.seen.page in numbers)
+    earlier = (each.seen for each in pages if (each.key, each.pass_number) == of_list)
     page = StoredPage(
         known=snapshot.known(sync_list.resource.name, answer.seen.ids),
-        previous=next(before, None) if run.page else None,
+        earlier=tuple(islice(earlier, len(numbers))),
         living=len(snapshot.living(sync_list)) if not run.page else 0,
         read_before=snapshot.state(sync_list.key).read_before,
     )
@@ -202,6 +203,7 @@ def resource_of(rows: StepRows, snapshot: Snapshot, draft: Draft) -> StoredResou
         held_back={each.key: snapshot.state(each.key).held_back or 0 for each in lists},
         next_living=next_living,
         marks={each.key: snapshot.state(each.key).marks for each in lists},
+        problems=snapshot.problems(),
         orphans={key: living.get(key, set()) for key in run.parents.get(name, Parents()).gone},
     )
 

@@ -96,7 +96,7 @@ def may_end_list(rows: StepRows, answer: StepAnswer) -> bool:
             return (
                 rows.run.page == 0
                 or is_unreadable(seen)
-                or ends_list(seen, rows.page.previous, rows.provider.longest_list, cursor is not None)
+                or ends_list(seen, rows.page.earlier, rows.provider.longest_list, cursor is not None)
             )
         case Forbidden() | Missing():
             return True

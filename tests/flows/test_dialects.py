@@ -234,6 +234,24 @@ def test_a_list_without_end_is_cut_off_and_proves_nothing(scene: Any) -> None:
     assert own.sync() == [("sync.completed", "")]
 
 
+@pytest.mark.parametrize("in_memory", [True, False], ids=["in memory", "page by page"])
+def test_a_list_whose_cursor_leads_back_ends_there_and_proves_nothing(
+    scene: Any, house: House, in_memory: bool
+) -> None:
+    def back_to_two(api: MadeUpApi, asked: Asked) -> Answer:
+        number = asked.query.get("cursor", "1")
+        return Answer({"items": [{"id": number}], "next": {"1": "2", "2": "3", "3": "2"}[number]})
+
+    if not in_memory:
+        house.keep_no_page_in_memory()
+    own = scene(back_to_two, cursor)
+    assert own.sync() == [*(("record.created", number) for number in "123"), ("sync.completed", "")]
+    pages = [asked.query.get("cursor", "1") for asked in own.api.asked if asked.path == "/things"]
+    assert pages == ["1", "2", "3", "2"] * 3
+    with house.store.reading() as tx:
+        assert tx.records.resource_problems(own.connection.id) == {"thing": "list_shifting"}
+
+
 def test_a_resource_s_own_limit_makes_its_run_wait_as_the_account_s_does(scene: Any, house: House) -> None:
     own = scene(made_up_api.by_number, {"paging": "page", "requests_per_minute": 2})
     assert own.sync() == [("record.created", f"t{number}") for number in range(1, 5)]

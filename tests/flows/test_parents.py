@@ -38,21 +38,21 @@ class Killed(BaseException):
 class Library:
     """Shelves with their books, by id and title, as an API shows them two a page.
 
-    fails: the status of each path that cannot be read.
+    fails: the status of each path that cannot be read, or of a page of it.
     before: what happens before a page of a path is answered.
     """
 
     shelves: dict[str, dict[str, str]] = field(default_factory=dict)
     keys: dict[str, object] = field(default_factory=dict)
     labels: list[str] = field(default_factory=list)
-    fails: dict[str, int] = field(default_factory=dict)
+    fails: dict[str | tuple[str, int], int] = field(default_factory=dict)
     before: dict[tuple[str, int], Happening] = field(default_factory=dict)
 
     def __call__(self, api: MadeUpApi, asked: Asked) -> Answer:
         number, path = int(asked.query.get("page", "1")), unquote(asked.path)
         self.before.pop((path, number), lambda: None)()
-        if path in self.fails:
-            return Answer({}, status=self.fails[path])
+        if status := self.fails.get(path) or self.fails.get((path, number)):
+            return Answer({}, status=status)
         if path == "/things":
             rows = [{"id": each, "slug": self.keys.get(each, each)} for each in self.shelves]
         elif path == "/things-labels":
@@ -82,6 +82,15 @@ class Scene:
         self.house.flows.sync(self.connection.id)
         self.go_on()
         return self.news()
+
+    def sync_with_pauses(self) -> list[tuple[str, str, str]]:
+        """Sync it to its end, with all pauses of a list that fails."""
+        told = self.sync()
+        for _ in range(8):
+            self.house.turn(minutes=8)
+            self.house.flows.sync(self.connection.id, asked=False)
+            self.go_on()
+        return told + self.news()
 
     def go_on(self) -> None:
         while messages.read_connection(self.connection.id) in self.house.queue.held:
@@ -319,17 +328,91 @@ def test_lists_are_read_for_the_parents_that_are_known_if_the_parents_cannot_be_
         own.sync()
         library.fails["/things"] = status
         library.shelves["a"]["1"] = "Changed"
-        told = own.sync()
-        for _ in range(8):
-            house.turn(minutes=8)
-            house.flows.sync(own.connection.id, asked=False)
-            own.go_on()
-        told += own.news()
-        assert told == [("updated", "book", "1")]
+        assert own.sync_with_pauses() == [("updated", "book", "1")]
         assert (own.ended(), own.lists()) == (
             "provider_unavailable" if status == 500 else "",
             {"account", "shelf", "book:a", "book:b"},
         )
+
+
+@ways
+def test_a_list_that_fails_on_its_second_page_keeps_the_others_from_no_deletion_however_often(
+    house: House, way: Callable[[House], None]
+) -> None:
+    library = Library({"a": dict.fromkeys("123", "A book"), "b": dict.fromkeys("4567", "A book")})
+    with opened(house, library, (shelf, book)) as own:
+        own.sync()
+        way(house)
+        library.fails["/things/a/books", 2] = 404
+        for book_id in "456":
+            del library.shelves["b"][book_id]
+            assert own.sync() == [("deleted", "book", book_id)]
+            assert own.problems() == {"book:a": "not_found"}
+
+
+def move(library: Library, book_id: str, place: str) -> None:
+    library.shelves[place][book_id] = library.shelves["a" if place == "b" else "b"].pop(book_id)
+
+
+def move_and_fail(library: Library) -> None:
+    move(library, "3", "a")
+    library.fails["/things/a/books"] = 500
+
+
+unread: dict[str, tuple[Resource, Callable[[Library], object], dict[str, str]]] = {
+    "its list fails": (
+        book,
+        lambda library: library.fails.update({"/things/b/books": 500}),
+        {"book:a": "other_list_unread", "book:b": "unreadable"},
+    ),
+    "there are too many parents": (
+        replace(book, most_parents=1),
+        lambda _: None,
+        {"book": "too_many_parents", "book:a": "other_list_unread"},
+    ),
+    "its parent cannot be named": (
+        replace(book, parent_key="slug"),
+        lambda library: library.keys.update(b="../b"),
+        {"book:a": "other_list_unread", "book:b": "unusable_parent"},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", unread)
+@pytest.mark.parametrize("way", [in_memory, page_by_page])
+def test_a_record_that_moved_to_a_list_that_is_not_read_is_not_deleted(
+    house: House, way: Callable[[House], None], case: str
+) -> None:
+    resource, happen, problems = unread[case]
+    library = Library({"a": {"1": "One", "2": "Two"}, "b": {"3": "Three"}})
+    with opened(house, library, (shelf, book)) as own:
+        way(house)
+        own.sync()
+        client: Any = house.flows.sync.providers["breezedoc"]
+        client.provider = replace(client.provider, resources=(*client.provider.resources[:-1], resource))
+        move(library, "2", "b")
+        happen(library)
+        told = own.sync_with_pauses()
+        assert [each for each in told if each[1] == "book"] == []
+        assert own.problems() == problems
+        client.provider = replace(client.provider, resources=(*client.provider.resources[:-1], book))
+        library.fails.clear()
+        library.keys.clear()
+        assert [each for each in own.sync() if each[1] == "book"] == []
+        assert own.problems() == {}
+
+
+@pytest.mark.parametrize("way", [in_memory, page_by_page])
+def test_a_record_that_moved_to_a_list_that_was_read_and_then_fails_is_not_deleted(
+    house: House, way: Callable[[House], None]
+) -> None:
+    library = Library({"a": {"1": "One"}, "b": {"2": "Two", "3": "Three"}})
+    with opened(house, library, (shelf, book)) as own:
+        way(house)
+        own.sync()
+        library.before["/things/b/books", 1] = lambda: move_and_fail(library)
+        assert own.sync_with_pauses() == []
+        assert own.problems() == {"book:a": "unreadable", "book:b": "other_list_unread"}
 
 
 def test_a_parent_that_nothing_can_name_in_a_path_is_not_read_and_that_is_said(house: House) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from itertools import count
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from sqlalchemy import text
 
 from models.crypto.vault import Vault, new_key
 from models.journal import Problem
+from models.messaging import messages
 from models.oauth.connection import Connection
 from tests.databases import both_databases
 from tests.flows.answering import Answer, answering, as_json, list_page
@@ -264,6 +266,16 @@ def test_a_request_while_a_run_is_read_or_waits_makes_one_more_and_no_other(hous
     for _ in range(3):
         house.sweep()
     assert len(house.told("sync.completed", connection.id)) == 3
+
+
+def test_a_job_reads_no_longer_if_the_clock_is_set_back(house: House) -> None:
+    connection = house.connect("ida", house.control.add_user("Ida", documents=60))
+    house.queue.held.clear()
+    watched = between(house, lambda *_: house.clock.turn(timedelta(seconds=-25)))
+    seconds = count()
+    replace(house.flows.sync, monotonic=lambda: float(next(seconds)))(connection.id)
+    assert watched.asked == 4, "a second each"
+    assert messages.read_connection(connection.id) in house.queue.held
 
 
 @both_databases

@@ -336,14 +336,22 @@ def test_what_the_database_refuses_while_an_answer_takes_its_time_is_read_again_
 
 
 @pytest.mark.parametrize("database", ["postgresql"])
-def test_a_job_that_cannot_write_what_waits_hands_its_run_on_as_it_was_written_last(house: House) -> None:
+def test_a_job_that_cannot_write_what_waits_commits_its_first_page_before_it_hands_its_run_on(house: House) -> None:
     house.clock.stop()
     connection = connect(house)
     own = step(house, take(house, connection), 3)
-    refuse(house, own.draft.waiting.changes[-1].new[0].external_id)
+    first, second = ({int(item.external_id) for item in changes.new} for changes in own.draft.waiting.changes)
+    refuse(house, str(min(second)))
     assert house.flows.sync.hand_on(own)
     with house.store.reading() as tx:
         run = tx.runs.running(connection.id)
     assert run is not None
-    assert (run.place, run.page, run.lease_owner) == (1, 1, None)
-    assert (stored(house, connection.id), len(told_of(house, connection))) == (set(), 1)
+    assert (run.place, run.page, run.lease_owner) == (1, 2, None)
+    assert (stored(house, connection.id), len(told_of(house, connection))) == (first, 1 + len(first))
+    own = step(house, take(house, connection), 1)
+    assert len(own.draft.waiting.changes) == 1
+    assert not house.flows.sync.hand_on(own), "the page with the refused record fails, and is tried again later"
+    with house.store.reading() as tx:
+        run = tx.runs.running(connection.id)
+    assert run is not None
+    assert (run.page, run.failures, run.lease_owner) == (2, 1, None)

@@ -14,6 +14,7 @@ from models.sync.absence import (
     Unproven,
     Verdict,
     Whole,
+    choose_compared,
     ends_list,
     is_confirmed,
     is_quiet,
@@ -75,14 +76,48 @@ ends: dict[str, tuple[PageSeen, PageSeen | None, bool]] = {
 
 def test_a_page_that_names_the_next_one_may_be_empty() -> None:
     empty = PageSeen(2, None, 3, ())
-    assert [ends_list(empty, None, 50, has_cursor) for has_cursor in (True, False)] == [False, True]
-    assert ends_list(empty, None, 2, has_cursor=True)
+    assert [ends_list(empty, (), 50, has_cursor) for has_cursor in (True, False)] == [False, True]
+    assert ends_list(empty, (), 2, has_cursor=True)
 
 
 @pytest.mark.parametrize("case", ends)
 def test_a_list_ends_at_its_last_page_or_where_nothing_new_comes(case: str) -> None:
     page, before, expected = ends[case]
-    assert ends_list(page, before, largest=50) is expected
+    assert ends_list(page, () if before is None else (before,), largest=50) is expected
+
+
+@pytest.mark.parametrize(
+    ("page", "expected"),
+    [
+        (1, ()),
+        (2, (1,)),
+        (3, (2,)),
+        (4, (2, 3)),
+        (5, (4,)),
+        (6, (4, 5)),
+        (8, (4, 5, 7)),
+        (9, (8,)),
+        (300, (256, 257, 299)),
+    ],
+)
+def test_a_page_is_compared_with_a_few_earlier_ones(page: int, expected: tuple[int, ...]) -> None:
+    assert choose_compared(page) == expected
+
+
+@pytest.mark.parametrize("empty", [0, 1], ids=["every page has records", "one page has none"])
+@pytest.mark.parametrize("back_to", range(1, 41))
+def test_a_list_whose_cursor_leads_back_ends_however_far_back_that_is(back_to: int, empty: int) -> None:
+    pages: list[PageSeen] = []
+    while True:
+        number = len(pages) + 1
+        place = number if number <= 40 else back_to + (number - back_to) % (41 - back_to)
+        ids = () if empty and place == 40 and back_to < 40 else (str(place),)
+        pages.append(PageSeen(number, None, number + 1, ids))
+        earlier = [pages[other - 1] for other in choose_compared(number)]
+        if ends_list(pages[-1], earlier, 10_000, has_cursor=True):
+            break
+    assert 40 < len(pages) <= 3 * 40
+    assert not is_whole(pages)
 
 
 def seen(*pages: str, total: int | None = None, nameless: int = 0) -> tuple[PageSeen, ...]:
@@ -170,6 +205,19 @@ verdicts: dict[str, tuple[list[ListSeen], dict[str, str], int, Verdict]] = {
 def test_absence_takes_two_passes_in_a_row(case: str) -> None:
     seen_lists, living, pass_number, expected = verdicts[case]
     assert judge(seen_lists, living, pass_number, largest=50) == expected
+
+
+unread: dict[str, tuple[str, Verdict]] = {
+    "nothing is missing": ("ab", Whole(())),
+    "something is missing": ("abc", Unproven(ListProblem.other_list_unread)),
+}
+
+
+@pytest.mark.parametrize("case", unread)
+def test_what_is_missing_may_be_in_a_list_that_was_not_read(case: str) -> None:
+    living, expected = unread[case]
+    read = [ListSeen("t:1", seen("ab"), seen("ab")), ListSeen("t:2", ())]
+    assert judge(read, {"t:1": living}, 1, largest=50, has_unread=True) == expected
 
 
 class Shifting:

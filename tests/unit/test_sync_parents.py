@@ -216,7 +216,7 @@ def test_without_parents_the_run_is_at_the_next_list_and_what_deleted_ones_had_i
 
 
 def at_end(
-    scope: Any, orphans: Mapping[str, set[str]], pass_number: int, last: PageSeen, moved: str = ""
+    scope: Any, orphans: Mapping[str, set[str]], pass_number: int, last: PageSeen, moved: str = "", **stored: Any
 ) -> StepDecision:
     """Return what the last page of the second list decides; the first list had one book."""
     first = PageSeen(1, None, 1, ("1",))
@@ -226,6 +226,7 @@ def at_end(
         lists=(ListSeen("book:b", (first,), before[0]), ListSeen("book:a", (), before[1])),
         living={"book:b": {"1"}, "book:a": set(last.ids)},
         orphans=orphans,
+        **stored,
     )
     at = replace(run, place=3, pass_number=pass_number, parents=two)
     known = {each: Known("h", {}, False, "book:z") for each in moved}
@@ -265,6 +266,42 @@ def test_the_records_of_a_deleted_parent_are_deleted_unless_another_list_has_the
     assert decision.run is not None
     assert decision.run.place == place
     assert is_quiet(decision) is not bool(decision.deletion or forgotten or decision.notes)
+
+
+elsewhere: dict[str, tuple[dict[str, str], bool]] = {
+    "every list was read": ({}, False),
+    "a list has another problem": ({"book:a": "many_gone", "shelf": "many_gone", "label": "unreadable"}, False),
+    "a list that was read had failed before": ({"book:b": "unreadable"}, False),
+    "the parents are forbidden": ({"shelf": "plan_required"}, False),
+    "there are too many parents": ({"book": "too_many_parents"}, True),
+    "a parent cannot be named": ({"book:c": "unusable_parent"}, True),
+    "the parents keep failing": ({"shelf": "unreadable"}, True),
+    "parents have no id": ({"shelf": "nameless_records"}, True),
+    "the parents shift": ({"shelf": "list_shifting"}, True),
+    "their list is too long": ({"shelf": "list_too_long"}, True),
+}
+
+
+@pytest.mark.parametrize("case", elsewhere)
+def test_a_record_may_have_moved_to_a_list_that_no_parent_is_read_for(case: str) -> None:
+    problems, unproven = elsewhere[case]
+    decision = at_end("account", gone, 1, whole, problems=problems)
+    assert decision.deletion == (None if unproven else Deletion("book", ("2", "3")))
+    why = ListProblem.other_list_unread if unproven else None
+    assert decision.lists == (ListRead("book:b", why), ListRead("book:a", why))
+    assert at_end("parent", gone, 0, whole, problems=problems).deletion == Deletion("book", ("2", "3"))
+
+
+@pytest.mark.parametrize(("scope", "deleted"), [("account", None), ("parent", Deletion("book", ("2",)))])
+def test_without_a_parent_that_can_be_named_its_list_may_have_what_a_deleted_one_had(
+    scope: Any, deleted: Deletion | None
+) -> None:
+    own = replace(provider, resources=(account, shelves, replace(books, id_scope=scope), labels))
+    given = StoredParents(ids=("b",), records={"b": {"id": "b"}})
+    orphans = StoredResource(orphans={"book:z": {"2"}})
+    rows = rows_at(run, plan=plan_lists(own, ()), provider=own, parents=given, resource=orphans)
+    decision = decide_step(rows, ParentsNeeded(), now)
+    assert (decision.deletion, decision.forgotten) == (deleted, ("book:z",) if deleted else ())
 
 
 def test_what_a_job_keeps_knows_the_lists_of_deleted_parents() -> None:

@@ -177,13 +177,13 @@ def test_the_problems_of_lists_are_those_after_what_was_read() -> None:
     assert after.problems() == {"t:2": "not_found", "document": "plan_required"}
 
 
-def test_a_page_is_compared_with_what_is_stored_and_with_the_page_before() -> None:
+def test_a_page_is_compared_with_what_is_stored_and_with_earlier_pages() -> None:
     draft = Draft(pages=(PageNote("document", 0, first), PageNote("document", 1, second)))
     rows = rows_of_page(rows_at(replace(at_documents, page=2)), snapshot, draft, PageRead((), second))
     assert rows.page.known == {"3": Known("h3", {}, True, "document")}
-    assert (rows.page.previous, rows.page.living, rows.page.read_before) == (first, 0, True)
+    assert (rows.page.earlier, rows.page.living, rows.page.read_before) == ((first,), 0, True)
     look = rows_of_page(rows_at(replace(at_documents, page=0)), snapshot, draft, PageRead((), second))
-    assert (look.page.previous, look.page.living) == (None, 2)
+    assert (look.page.earlier, look.page.living) == ((), 2)
 
 
 def test_a_resource_ends_by_what_all_of_its_lists_have_shown_in_two_passes() -> None:

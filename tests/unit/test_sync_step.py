@@ -411,6 +411,30 @@ def test_a_record_that_moved_from_another_team_is_not_missing_there() -> None:
     assert (decision.deletion, decision.lists) == (None, (ListRead("t:4"), ListRead("t:2")))
 
 
+@pytest.mark.parametrize(
+    ("answer", "problem", "deleted"),
+    [
+        (Failed("HTTP 500"), ListProblem.unreadable, None),
+        (PageRead((), PageSeen(1, 1, 1, (), 1)), ListProblem.nameless_records, None),
+        (Missing(), ListProblem.not_found, Deletion("t", ("b",))),
+        (Forbidden(), ListProblem.plan_required, Deletion("t", ("b",))),
+    ],
+    ids=["fails", "has no ids", "is not found", "is forbidden"],
+)
+def test_a_record_may_have_moved_to_a_team_s_list_that_fails_and_not_to_one_that_is_not_ours(
+    answer: StepAnswer, problem: ListProblem, deleted: Deletion | None
+) -> None:
+    seen = PageSeen(1, 1, 1, ("a",))
+    resource = StoredResource((ListSeen("t:4", (seen,), (seen,)), ListSeen("t:2", ())), {"t:4": {"a", "b"}})
+    given = replace(at(place=3, pass_number=1, failures=4), resource=resource)
+    decision = decide_step(given, answer, now)
+    why = None if deleted else ListProblem.other_list_unread
+    assert (decision.deletion, decision.lists) == (deleted, (ListSkipped("t:2", problem), ListRead("t:4", why)))
+    before = replace(resource, lists=resource.lists[::-1], problems={"t:2": problem.value})
+    last = replace(given, plan=(*plan[:2], plan[3], plan[2]), resource=before, page=StoredPage(known("a")))
+    assert decide_step(last, page("a"), now).deletion == deleted, "it was skipped before"
+
+
 def test_the_first_list_that_answers_ends_a_limit_and_the_account_alone_does_not() -> None:
     of_list = decide_step(replace(rows, connection=limited), page("a", last=2), now)
     assert of_list.facts[0] == AccessRestored()

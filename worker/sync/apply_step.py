@@ -10,7 +10,7 @@ from models.store import Transaction, credentials
 from models.store.connections import saving
 from models.store.statement import Writing
 from models.store.sync_runs import writing
-from models.sync.decision import ListNote, ListRead, StepDecision
+from models.sync.decision import ListNote, ListRead, ListSkipped, StepDecision
 from models.sync.snapshot import unsaved_after
 from models.sync.sync_run import RunStatus, SyncRun
 from worker.sync.slice import Slice
@@ -36,6 +36,8 @@ def write_draft(tx: Transaction, own: Slice, at: datetime) -> None:
     for changes in own.draft.waiting.changes:
         tx.records.write(own.connection.id, changes, at)
     for note in own.draft.lists:
+        if isinstance(note, ListSkipped) and own.has_pages:
+            tx.runs.drop_pages(own.run.id, note.key)
         _note_list(tx, own.run, note, at)
 
 
@@ -91,6 +93,9 @@ def _save(tx: Transaction, decision: StepDecision, own: Slice | None) -> None:
 def _save_run(tx: Transaction, decision: StepDecision, run: SyncRun, own: Slice | None) -> list[Writing]:
     """Note what the run found of its lists; return the statements that save it, and the pages that it still needs."""
     for note in decision.lists:
+        if isinstance(note, ListSkipped) and (own is None or own.has_pages):
+            # If its problem is no news, what was read of it proves nothing all the same.
+            tx.runs.drop_pages(run.id, note.key)
         if own is None or own.snapshot is None or own.snapshot.is_news(note):
             _note_list(tx, run, note, decision.at)
     if own is None:
@@ -109,4 +114,3 @@ def _note_list(tx: Transaction, run: SyncRun, note: ListNote, at: datetime) -> N
         tx.records.note_read(run.connection_id, note, at)
         return
     tx.records.note_problem(run.connection_id, note.key, note.problem)
-    tx.runs.drop_pages(run.id, note.key)

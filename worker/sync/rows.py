@@ -7,7 +7,7 @@ from datetime import timedelta
 from models.oauth.connection import Status
 from models.provider import Provider
 from models.store import Transaction
-from models.sync.absence import ListSeen
+from models.sync.absence import ListSeen, choose_compared
 from models.sync.decision import (
     NothingLeft,
     PageRead,
@@ -127,16 +127,18 @@ def _add_parents(tx: Transaction, rows: StepRows) -> StepRows:
     states = {name: problem for name, (_, problem) in tx.records.marks(connection_id).items()}
     own = {*tx.records.count_by_list(connection_id, {resource.name})}
     own |= {name for name in states if name.startswith(name_list(resource, ""))}
+    problems = {name: problem for name, problem in states.items() if problem is not None}
     stored = StoredParents(
         ids=ids,
         records={each: found.data for each, found in known.items()},
         # A parent that was never found is not deleted: its list may not have been read under this name.
         lists=own if _is_known(tx, rows, resource.parent) else (),
-        problems={name: problem for name, problem in states.items() if problem is not None},
+        problems=problems,
     )
     living = {name_list(resource, each) for each in ids}
     orphans = {key: tx.records.living_ids(connection_id, resource.name, key) for key in {*stored.lists} - living}
-    return replace(rows, parents=stored, resource=StoredResource(next_living=_count_next(tx, rows), orphans=orphans))
+    stored_resource = StoredResource(next_living=_count_next(tx, rows), problems=problems, orphans=orphans)
+    return replace(rows, parents=stored, resource=stored_resource)
 
 
 def _is_known(tx: Transaction, rows: StepRows, name: str) -> bool:
@@ -149,9 +151,10 @@ def _load_page(tx: Transaction, rows: StepRows, answer: PageRead) -> StoredPage:
     connection_id, run, key = rows.connection.id, rows.run, rows.sync_list.key
     name = rows.sync_list.resource.name
     is_look = run.page == 0
+    numbers = () if is_look else choose_compared(answer.seen.page)
     return StoredPage(
         known=tx.records.known(connection_id, name, answer.seen.ids),
-        previous=None if is_look else tx.runs.page_of(run.id, key, run.pass_number, answer.seen.page - 1),
+        earlier=tx.runs.pages_of(run.id, key, run.pass_number, numbers) if numbers else (),
         living=tx.records.count_living(connection_id, name, key) if is_look else 0,
         read_before=tx.records.was_read_before(connection_id, key),
     )
@@ -177,8 +180,15 @@ def _load_resource(tx: Transaction, rows: StepRows, answer: StepAnswer) -> Store
         lists=lists,
         living={key: tx.records.living_ids(connection_id, name, key) for key in keys},
         held_back={key: tx.records.held_back(connection_id, key) or 0 for key in keys},
+        problems=tx.records.resource_problems(connection_id) if _may_be_elsewhere(rows, len(places)) else {},
         orphans={key: tx.records.living_ids(connection_id, name, key) for key in run.parents.get(name, Parents()).gone},
     )
+
+
+def _may_be_elsewhere(rows: StepRows, lists: int) -> bool:
+    """Whether the resource that the run is at has several lists, or may have some that the run does not read."""
+    resource = rows.sync_list.resource
+    return resource.id_scope != "parent" and (lists > 1 or bool(resource.parent))
 
 
 def _load_list(tx: Transaction, run: SyncRun, key: str) -> ListSeen:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import wraps
+from time import monotonic
 from typing import ParamSpec, TypeVar
 from uuid import uuid4
 
@@ -66,6 +67,8 @@ class Sync:
     A process may die after any step: a page that changes anything commits its records, its events and the run's
     position together. Pages that change nothing stay in the job's memory until then, or until the job lets the run go,
     and those that only add records for a moment (see `Waiting`).
+
+    How long a job reads is measured by the monotonic clock: `now` may be set back meanwhile.
     """
 
     store: Store
@@ -75,6 +78,7 @@ class Sync:
     now: Callable[[], datetime]
     interval: timedelta
     slice_length: timedelta = slice_length
+    monotonic: Callable[[], float] = monotonic
     most_in_memory: int = most_records
     metrics: Metrics = field(default_factory=Metrics)
 
@@ -86,11 +90,13 @@ class Sync:
         own = self.take(connection_id, asked, message_id)
         if own is None:
             return
-        end = own.at + self.slice_length
+        end = self.monotonic() + self.slice_length.total_seconds()
         following: Slice | None = own
         try:
-            while following is not None and following.at < end:
+            while following is not None:
                 following = self.step(following)
+                if self.monotonic() >= end:
+                    break
         finally:
             own.allowance.settle()
         if following is not None and self.hand_on(following):
@@ -212,14 +218,22 @@ class Sync:
         return answer, called.log_for(own.connection.id)
 
     def hand_on(self, own: Slice) -> bool:
-        """Return the run to the queue, behind everything that waits there; False if it is no longer this job's."""
+        """Return the run to the queue, behind everything that waits there; False if this job has no run to return.
+
+        If the database refuses what waits, the first page of that is read again and committed by itself: the next job
+        would let it wait once more.
+        """
         try:
             return self._hand_on(own)
         except StoreRefused:
             before = own.go_back()
             if before is None:
                 raise
-            return self._hand_on(before)
+        try:
+            following = self.step(before)
+        finally:
+            own.allowance.settle()
+        return following is not None and self._hand_on(following)
 
     def _keep(self, own: Slice, answer: StepAnswer) -> Slice | None:
         """Go on without a commit if the page changed nothing, or only added records; None if what the answer means has
