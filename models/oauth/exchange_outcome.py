@@ -27,7 +27,7 @@ from models.oauth.authorization import (
     put_off,
 )
 from models.oauth.client import OAuthClient
-from models.oauth.connection import Connection, Status, answer_delay, clocks_differ
+from models.oauth.connection import Connection, Status, answer_delay
 from models.oauth.credential import Credential, is_presented
 from models.oauth.refresh_policy import asked_for, retry_at, throttled_pause
 from models.oauth.token_pair import TokenPair
@@ -232,12 +232,13 @@ def decide_account(
 
     `before` is the connection that the authorization names, or else the user's connection of this account;
     `shares_grant` is whether an active connection of the account was authorized for the same client. Reading whose
-    account it is may take a day: what the user or the application has done `later` counts.
+    account it is may take a day: what the user or the application has done `later` counts. Yet a disconnect that comes
+    while the code lives, and so while the user connects, is meant for what was connected before.
     """
     received_at = found.code_received_at or found.created_at
     if found.target_connection_id and (before is None or before.account_id != account.id):
         change = fail(found, "account_mismatch", "another account answered than the one to be authorized again")
-    elif later.disconnected_at is not None and later.disconnected_at - received_at > clocks_differ:
+    elif later.disconnected_at is not None and later.disconnected_at > end_of_code(found):
         change = fail(found, "expired", "the account was disconnected after the user had authorized it")
     elif before is not None and later.authorized_at is not None and later.authorized_at - received_at > same_moment:
         connected = connect(found, before.id)

@@ -198,7 +198,7 @@ def test_a_disconnect_stands_when_an_account_is_read_late(house: House) -> None:
     connection = house.connect("ada", 1)
     house.work()
     late = exchange_while_the_api_is_away(house)
-    house.turn(minutes=1)
+    house.turn(minutes=11)
     house.flows.disconnect(connection.id)
     house.turn(hours=1)
     house.sweep()

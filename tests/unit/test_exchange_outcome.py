@@ -17,6 +17,7 @@ from models.oauth.authorization import (
     awaits_user,
     came_too_late,
     end_by_error,
+    end_of_code,
     receive_code,
 )
 from models.oauth.client import OAuthClient
@@ -309,8 +310,8 @@ since: dict[str, tuple[Later, type[object], str | None]] = {
     "one at the same moment": (Later(now - hour + 5 * second), MakeConnection, None),
     "a later authorization": (Later(now - hour + 6 * second), KeepNewer, None),
     "an earlier disconnect": (Later(None, now - 2 * hour), MakeConnection, None),
-    "a disconnect by a clock that is fast": (Later(None, now - hour + 30 * second), MakeConnection, None),
-    "a later disconnect": (Later(None, now - hour + 31 * second), EndGrant, "expired"),
+    "a disconnect while the code lives": (Later(None, end_of_code(granted_an_hour_ago)), MakeConnection, None),
+    "a later disconnect": (Later(None, end_of_code(granted_an_hour_ago) + second), EndGrant, "expired"),
     "a later disconnect of a later authorization": (Later(now - hour / 2, now - hour / 3), EndGrant, "expired"),
 }
 

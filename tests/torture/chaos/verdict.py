@@ -275,24 +275,13 @@ def _judge_failures(evidence: Evidence, verdict: Verdict) -> None:
     for failure in evidence.failures:
         verdict.note(f"authorization: {failure.reason}")
         revoked = any(who == failure.account and at >= failure.at - 5 for who, at in evidence.revocations)
-        if failure.reason == "expired" and not _was_disconnected(evidence, failure):
+        if failure.reason == "expired":
             found = f"authorization {failure.id} of account {failure.account}"
             verdict.violations["codes that expired unused"].append(found)
-        elif failure.reason != "expired" and not _is_true(evidence, failure, revoked):
+        elif not _is_true(evidence, failure, revoked):
             seen = [f"{one['outcome']} ({one['fault']})" for one in failure.presentations]
             found = f"authorization {failure.id}: {failure.reason}, presented: {', '.join(seen) or 'never'}"
             verdict.violations["wrong reasons"].append(found)
-
-
-def _was_disconnected(evidence: Evidence, failure: Failed) -> bool:
-    """Whether the account was disconnected after its code came, and before anyone could read whose account it was."""
-    accounts = {each.id: each.account for each in evidence.connections}
-    return any(
-        event.type == "connection.disconnected"
-        and accounts.get(event.connection_id) == failure.account
-        and event.at > failure.at
-        for event in evidence.events
-    )
 
 
 def _is_true(evidence: Evidence, failure: Failed, revoked: bool) -> bool:
