@@ -37,6 +37,7 @@ end
 
 local left, left_until, paused_until = 0, 0, 0
 local answered, reserved = {}, {}
+local was_set_back = false              -- Redis's clock, since this was written
 
 local function add(counts, second, number)
   counts[second] = (counts[second] or 0) + number
@@ -52,10 +53,11 @@ if string.match(stored, '^[%d%. -]+$') then
   end
   if readable and #numbers % 3 == 0 then
     left, left_until, paused_until = numbers[1], numbers[2], numbers[3]
-    if left_until > now + window + 1 then left_until = now + window end
+    if left_until > now + window + 1 then left_until, was_set_back = now + window, true end
     for i = 4, #numbers, 3 do
       -- A second that is yet to come was counted before Redis's clock was set back: it may be of this moment.
-      local second = math.min(numbers[i], math.floor(now))
+      local second = numbers[i]
+      if second > now then second, was_set_back = math.floor(now), true end
       if second + window > now then
         add(answered, second, numbers[i + 1])
       else
@@ -141,7 +143,7 @@ elseif wanted > 0 then
   end
 end
 
-if granted > 0 or own_reserved > 0 or pause > 0 or #ARGV >= first_age then
+if granted > 0 or own_reserved > 0 or pause > 0 or #ARGV >= first_age or was_set_back then
   local words = { string.format('%.0f %.3f %.3f', left, left_until, paused_until) }
   for _, second in ipairs(seconds) do
     words[#words + 1] = string.format('%.0f %.0f %.0f', second, answered[second] or 0, reserved[second] or 0)
